@@ -1,0 +1,1 @@
+"""Prepared images, imbalance plans, samplers and feeds."""

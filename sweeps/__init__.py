@@ -1,0 +1,1 @@
+"""Specification, planning, launching and resuming of sweeps, and the command line."""

@@ -1,0 +1,1 @@
+"""How one trial learns: models, learners, privacy plans, and the Ray Tune adapter."""
