@@ -1,0 +1,60 @@
+# `make demo` and `make test` need Python >= 3.11 and make; everything else they install into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := datasets trainables analysis sweeps
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types wheel slow format clean
+
+help:
+	@echo "make demo    set up, prepare the embedded faces, run examples/quickstart.yaml, write its report"
+	@echo "make test    set up, then lint, type-check, build the wheel and import it, run the tests"
+	@echo "make slow    the longer tests"
+	@echo "make format  format and sort imports"
+	@echo "make clean   remove caches and build folders (keeps .venv, data and runs)"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "fairsweep needs Python >= 3.11, but $(PYTHON) is older; run: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for the package, one for the tools of the gate: a change of the requirements installs anew.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mnist]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,mnist]'
+	@touch $@
+
+install: $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	@test -f data/faces/dataset.json || $(BIN)/fairsweep prepare faces --to data/faces
+	$(BIN)/fairsweep run examples/quickstart.yaml
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	MYPYPATH=.typing $(BIN)/mypy --namespace-packages --explicit-package-bases -p fairsweep
+
+wheel: $(VENV)/.installed-dev
+	bash .ci/check-wheel $(BIN)/python
+
+# The gate. Its last line is pytest's own.
+test: lint types wheel
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(PACKAGES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
