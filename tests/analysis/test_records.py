@@ -1,0 +1,192 @@
+"""Records: what is written is what is read, whole or not at all."""
+
+import doctest
+import json
+import math
+
+import fairsweep.analysis.records as records
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+from fairsweep.analysis.records import Vocabulary, count_cells
+
+TONE = Vocabulary("tone", ("light", "dark"), ("Light", "Dark"))
+SHAPE = Vocabulary("shape", ("round", "long"))
+SMILING = Vocabulary("smiling", ("no", "yes"))
+
+
+def some_cells(iteration=1, split="test", n=500, seed=0):
+    rng = np.random.default_rng(seed)
+    columns = {name: rng.integers(0, 2, n) for name in ("tone", "shape", "label", "prediction")}
+    groups = {"tone": columns["tone"], "shape": columns["shape"]}
+    table = count_cells(
+        iteration=iteration, split=split, groups=groups, label=columns["label"], prediction=columns["prediction"]
+    )
+    return table, columns
+
+
+def test_doctest():
+    assert doctest.testmod(records).failed == 0
+
+
+def test_cells_hold_every_example_once():
+    table, columns = some_cells()
+    frame = table.to_pandas()
+    assert frame["count"].sum() == 500
+    assert (frame["count"] > 0).all()
+    for row in frame.rename(columns={"count": "examples"}).itertuples():
+        expected = (
+            (columns["tone"] == row.tone)
+            & (columns["shape"] == row.shape)
+            & (columns["label"] == row.label)
+            & (columns["prediction"] == row.prediction)
+        ).sum()
+        assert row.examples == expected
+    keys = frame[["tone", "shape", "label", "prediction"]].to_numpy().tolist()
+    assert keys == sorted(keys)
+    assert len({tuple(key) for key in keys}) == len(keys)
+
+
+def test_cells_of_no_example_are_an_empty_table_with_the_same_columns():
+    table, _ = some_cells()
+    empty = count_cells(iteration=1, split="test", groups={"tone": [], "shape": []}, label=[], prediction=[])
+    assert empty.num_rows == 0
+    assert empty.schema == table.schema
+
+
+def test_codes_below_zero_and_large_codes_keep_their_order():
+    table = count_cells(
+        iteration=0, split="test", groups={"g": [-1, 32767, 0]}, label=[-32768, 0, 1], prediction=[1, 1, 1]
+    )
+    assert table["g"].to_pylist() == [-1, 0, 32767]
+
+
+@pytest.mark.parametrize(
+    ("groups", "label", "message"),
+    [
+        ({"count": [0]}, [0], "rename it"),
+        ({"tone": [0, 1]}, [0], "one entry an example"),
+        ({"tone": [0.5]}, [0], "integer codes"),
+        ({"tone": [40_000]}, [0], "int16"),
+    ],
+)
+def test_impossible_cells_are_refused(groups, label, message):
+    with pytest.raises(ValueError, match=message):
+        count_cells(iteration=0, split="test", groups=groups, label=label, prediction=[0])
+
+
+def test_cells_round_trip_with_vocabularies(tmp_path):
+    table = pa.concat_tables([some_cells(1)[0], some_cells(2, "validation")[0]])
+    records.write_cells(tmp_path / records.CELLS, table, [TONE, SHAPE, SMILING], "smiling")
+    read = records.read_cells(tmp_path / records.CELLS)
+    assert read.table.equals(table)
+    assert read.groups == ("tone", "shape")
+    assert read.label == "smiling"
+    assert read.vocabularies["tone"] == TONE
+    assert read.vocabularies["shape"].display == ("round", "long")
+    remote = records.read_cells(str(tmp_path / records.CELLS), pafs.LocalFileSystem())
+    assert remote.table.equals(table)
+
+
+def test_cells_without_vocabulary_or_column_are_refused(tmp_path):
+    table, _ = some_cells()
+    with pytest.raises(ValueError, match=r"\['shape'\] have none"):
+        records.write_cells(tmp_path / "c", table, [TONE, SMILING], "smiling")
+    with pytest.raises(ValueError, match=r"\['count'\] are missing"):
+        records.write_cells(tmp_path / "c", table.drop_columns(["count"]), [TONE, SHAPE, SMILING], "smiling")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vocabulary_shows_values_and_unknown_codes():
+    assert TONE.shown(1) == "Dark"
+    assert TONE.shown(7) == "code 7"
+    with pytest.raises(ValueError, match="one to one"):
+        Vocabulary("tone", ("light", "dark"), ("Light",))
+
+
+def test_predictions_round_trip(tmp_path):
+    log_p = np.log(np.array([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]], np.float32))
+    table = records.predictions_table(
+        iteration=3, ids=[5, 8, 9], split="test", label=[1, 0, 0], prediction=[1, 0, 0], log_probabilities=log_p
+    )
+    records.write_predictions(tmp_path / records.PREDICTIONS, table)
+    read = records.read_predictions(tmp_path / records.PREDICTIONS)
+    assert np.allclose(np.stack(read["log_probabilities"].to_numpy(zero_copy_only=False)), log_p)
+    assert read["id"].to_pylist() == [5, 8, 9]
+    with pytest.raises(ValueError, match="shape"):
+        records.predictions_table(
+            iteration=3, ids=[5], split="test", label=[1], prediction=[1], log_probabilities=log_p
+        )
+    with pytest.raises(ValueError, match="each of the 3 ids"):
+        records.predictions_table(
+            iteration=3, ids=[5, 8, 9], split="test", label=[1], prediction=[1], log_probabilities=log_p
+        )
+
+
+def test_training_round_trip_with_and_without_diagnostics(tmp_path):
+    diagnostic = {
+        "attribute": "tone",
+        "value": 1,
+        "label": 0,
+        "count": 12,
+        "mean_gradient_norm": 2.5,
+        "clipped_share": 0.75,
+        "cosine": -0.1,
+    }
+    rows = [
+        {"iteration": 1, "loss": 0.7, "seconds": 1.5, "examples": 400, "diagnostics": [diagnostic]},
+        {"iteration": 2, "loss": 0.6, "seconds": 1.4, "examples": 391},
+    ]
+    records.write_training(tmp_path / records.TRAINING, records.training_table(rows))
+    read = records.read_training(tmp_path / records.TRAINING).to_pylist()
+    assert read[0] == rows[0]
+    assert read[1]["diagnostics"] == []
+    with pytest.raises(ValueError, match="accuracy"):
+        records.training_table([{"iteration": 1, "accuracy": 0.5}])
+    with pytest.raises(ValueError, match="norm"):
+        records.training_table([{"iteration": 1, "diagnostics": [{"norm": 0.5}]}])
+
+
+def test_json_is_standard_and_round_trips(tmp_path):
+    path = tmp_path / "x.json"
+    value = {"epsilon": math.inf, "lower": -math.inf, "nan": math.nan, "tuple": (1, 2), "numpy": np.float64(1.5)}
+    records.write_json(path, value | {"count": np.int64(3), "word": "façade"})
+    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    read = records.read_json(path)
+    assert float(read["epsilon"]) == math.inf
+    assert float(read["lower"]) == -math.inf
+    assert read["nan"] is None
+    assert read["tuple"] == [1, 2]
+    assert (read["numpy"], read["count"], read["word"]) == (1.5, 3, "façade")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "x.json"
+    records.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        records.write_json(path, {"a": object()})
+    assert records.read_json(path) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_damaged_and_newer_files_are_named(tmp_path):
+    (tmp_path / "x.json").write_text('{"a": ')
+    with pytest.raises(records.RecordError, match=r"x\.json must hold JSON"):
+        records.read_json(tmp_path / "x.json")
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(records.RecordError, match="JSON object"):
+        records.read_json(tmp_path / "list.json")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(records.RecordError, match="damaged"):
+        records.read_cells(tmp_path / "c.parquet")
+    table, _ = some_cells()
+    pq.write_table(table, tmp_path / "bare.parquet")
+    with pytest.raises(records.RecordError, match="vocabularies"):
+        records.read_cells(tmp_path / "bare.parquet")
+    pq.write_table(table.replace_schema_metadata({b"fairsweep.format_version": b"99"}), tmp_path / "new.parquet")
+    with pytest.raises(records.RecordError, match="format version 99"):
+        records.read_cells(tmp_path / "new.parquet")
+    with pytest.raises(FileNotFoundError):
+        records.read_cells(tmp_path / "absent.parquet")
