@@ -1,0 +1,232 @@
+"""Reads a prepared dataset: checks that it is whole, keeps every column but the images in memory."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fairsweep.datasets.layout import (
+    FORMAT_VERSION,
+    INFO_FILE,
+    SPLITS,
+    Attribute,
+    DatasetError,
+    DatasetInfo,
+    content_hash,
+    examples_schema,
+    hash_examples,
+    hash_images,
+    image_type,
+    images_of,
+    nearest,
+)
+from fairsweep.datasets.writing import write_prepared
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+__all__ = ["Attribute", "DatasetError", "DatasetInfo", "PreparedDataset", "write_prepared"]
+
+
+class PreparedDataset:
+    """A prepared dataset, opened. Row r is the example `ids[r]`; rows are sorted by id.
+
+    Attributes:
+        path: The folder.
+        info: What `dataset.json` says.
+        ids: int64 [N], ascending.
+    """
+
+    def __init__(self, path: Path, info: DatasetInfo, examples: pa.Table) -> None:
+        self.path = path
+        self.info = info
+        self._examples = examples
+        self.ids: NDArray[np.int64] = _column(examples, "id")
+
+    @classmethod
+    def open(cls, path: str | Path) -> "PreparedDataset":
+        """Opens a folder that `fairsweep prepare` made.
+
+        Sizes of all files, the hash of all columns but the images, and the content hash are checked. Images are checked
+        where they are read (`shard_images`).
+
+        Args:
+            path: The folder.
+
+        Returns:
+            The dataset.
+
+        Raises:
+            DatasetError: The folder is missing, half written or damaged; the message ends with the remedy.
+        """
+        path = Path(path)
+        info = _read_info(path)
+        for shard in info.shards:
+            file = path / shard.file
+            if not file.is_file():
+                raise _damaged(path, f"{shard.file} is missing")
+            if file.stat().st_size != shard.bytes:
+                raise _damaged(path, f"{shard.file} has {file.stat().st_size} bytes instead of {shard.bytes}")
+        examples = _read_examples(path, info)
+        if hash_examples(examples) != info.examples_hash:
+            raise _damaged(path, "its columns do not match the hash in dataset.json")
+        expected = content_hash(info.attributes, info.image_shape, info.examples_hash, info.shards)
+        if expected != info.content_hash:
+            raise _damaged(path, "dataset.json does not match its own content hash (was it edited?)")
+        return cls(path, info, examples)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"PreparedDataset({str(self.path)!r}, {self.info.name!r}, {self.info.counts})"
+
+    def attribute(self, name: str) -> Attribute:
+        """Returns an attribute by name.
+
+        Raises:
+            ValueError: There is none; the message names the nearest one.
+        """
+        for attribute in self.info.attributes:
+            if attribute.name == name:
+                return attribute
+        known = [attribute.name for attribute in self.info.attributes]
+        raise ValueError(f"dataset {self.info.name!r} has no attribute {name!r}: {nearest(name, known)}")
+
+    def codes(self, attribute: str) -> NDArray[np.int16]:
+        """Returns the codes of an attribute, int16 [N], row for row (read-only).
+
+        Raises:
+            ValueError: There is no such attribute.
+        """
+        return _column(self._examples, self.attribute(attribute).name)
+
+    def split(self, name: str) -> NDArray[np.int64]:
+        """Returns the rows of a split ("train", "validation" or "test"), int64, ascending; may be empty.
+
+        Raises:
+            ValueError: There is no such split.
+        """
+        if name not in SPLITS:
+            raise ValueError(f"there is no split {name!r}: {nearest(name, SPLITS)}")
+        return np.flatnonzero(self._split_codes == SPLITS.index(name)).astype(np.int64)
+
+    @cached_property
+    def users(self) -> NDArray[np.int64] | None:
+        """Whom each example belongs to, int64 [N], or None where the dataset does not know."""
+        return _column(self._examples, "user") if self.info.has_user else None
+
+    def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Finds the rows of ids, in the order given.
+
+        Raises:
+            ValueError: An id is not in the dataset.
+        """
+        wanted = np.asarray(ids, dtype=np.int64)
+        rows = np.searchsorted(self.ids, wanted).astype(np.int64)
+        found = (
+            self.ids[np.minimum(rows, max(len(self) - 1, 0))] == wanted if len(self) else np.zeros(len(wanted), bool)
+        )
+        if not found.all():
+            raise ValueError(
+                f"{int((~found).sum())} ids are not in dataset {self.info.name!r}, "
+                f"for example {int(wanted[~found][0])}: were they taken from another dataset?"
+            )
+        return rows
+
+    def shards(self) -> list[Path]:
+        """Returns the Parquet files, in the order of ids."""
+        return [self.path / shard.file for shard in self.info.shards]
+
+    def examples(self) -> pa.Table:
+        """Returns all columns but the images: id, attributes, user where there is one, split."""
+        return self._examples
+
+    def shard_images(self, number: int) -> NDArray[np.uint8]:
+        """Reads the images of one shard and checks their hash.
+
+        Args:
+            number: Which shard, in [0, len(info.shards)).
+
+        Returns:
+            uint8 [n, H, W, C], in the order of ids.
+
+        Raises:
+            DatasetError: The shard cannot be read or its images are not those that were prepared.
+        """
+        shard = self.info.shards[number]
+        try:
+            table = pq.read_table(self.path / shard.file, columns=["id", "image"], partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(self.path, f"{shard.file} cannot be read ({error})") from error
+        images = images_of(table.column("image"))
+        if hash_images(table.column("id").to_numpy(), images) != shard.hash:
+            raise _damaged(self.path, f"the images in {shard.file} do not match their hash")
+        return images
+
+    @cached_property
+    def _split_codes(self) -> NDArray[np.int8]:
+        encoded = self._examples.column("split").combine_chunks().dictionary_encode()
+        order = np.array([SPLITS.index(name) for name in encoded.dictionary.to_pylist()], dtype=np.int8)
+        codes: NDArray[np.int8] = order[encoded.indices.to_numpy()] if len(order) else np.empty(0, np.int8)
+        return codes
+
+
+def _read_info(path: Path) -> DatasetInfo:
+    file = path / INFO_FILE
+    if not path.exists():
+        raise DatasetError(f"there is no dataset at {path}: make one with `fairsweep prepare NAME --to {path}`")
+    if not path.is_dir():
+        raise DatasetError(f"{path} is not a folder: a dataset is a folder made by `fairsweep prepare`")
+    if not file.is_file():
+        raise DatasetError(
+            f"{path} has no {INFO_FILE}, so it is no prepared dataset or only half of one: "
+            "delete it and run `fairsweep prepare` again"
+        )
+    try:
+        info = DatasetInfo.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise _damaged(path, f"{INFO_FILE} cannot be understood ({where}: {first['msg']})") from error
+    if info.format_version != FORMAT_VERSION:
+        raise DatasetError(
+            f"{path} has format version {info.format_version}, but this fairsweep reads {FORMAT_VERSION}: "
+            "prepare it again with this version"
+        )
+    return info
+
+
+def _read_examples(path: Path, info: DatasetInfo) -> pa.Table:
+    schema = examples_schema(info.attributes, has_user=info.has_user)
+    tables = []
+    for shard in info.shards:
+        try:
+            file = pq.ParquetFile(path / shard.file)
+            table = file.read(columns=schema.names)
+            stored = file.schema_arrow.field("image").type
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise _damaged(path, f"{shard.file} cannot be read ({error})") from error
+        if table.num_rows != shard.rows or set(table.column_names) != set(schema.names):
+            raise _damaged(path, f"{shard.file} does not hold the rows and columns that {INFO_FILE} states")
+        if stored != image_type(info.image_shape):
+            raise _damaged(path, f"{shard.file} holds images of type {stored}, not {list(info.image_shape)}")
+        tables.append(table.select(schema.names).cast(schema))
+    examples = pa.concat_tables(tables) if tables else schema.empty_table()
+    examples = examples.combine_chunks()
+    ids = examples.column("id").to_numpy()
+    if not (np.diff(ids) > 0).all():
+        raise _damaged(path, "its ids are not ascending")
+    return examples
+
+
+def _column(table: pa.Table, name: str) -> NDArray[Any]:
+    """Returns a column as a read-only array of its own type."""
+    array: NDArray[Any] = table.column(name).to_numpy()
+    array.flags.writeable = False
+    return array
+
+
+def _damaged(path: Path, what: str) -> DatasetError:
+    return DatasetError(f"the dataset at {path} is damaged: {what}; delete it and run `fairsweep prepare` again")
