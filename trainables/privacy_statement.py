@@ -1,0 +1,111 @@
+"""What a private training has spent, on what that rests, and what each file beside it gives away."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from fairsweep.trainables.accounting import Epsilon
+
+Mode = Literal["research", "release"]
+
+
+class PrivacyStatement(BaseModel):
+    """What ``privacy.json`` holds; plain JSON by ``model_dump(mode="json")``.
+
+    Attributes:
+        mode: ``research`` (the guarantee is simulated: secrets follow from a recorded key) or ``release``.
+        unit: Whose contribution is hidden.
+        relation: How neighbouring training sets differ.
+        sampler: How units join a step.
+        delta: In (0, 1/population).
+        epsilon: By both accountants, for ``steps`` steps; "inf" in JSON where there is no guarantee.
+        target_epsilon: The budget that the noise was calibrated to, if any.
+        noise_multiplier: Standard deviation of the noise over the clipping norm.
+        clipping: How contributions are clipped.
+        l2_clip_norm: The clipping norm, if any.
+        sampling_rate: Probability of joining a step.
+        population: Number of units.
+        steps: Steps taken.
+        planned_steps: Steps of the whole training.
+        events: The accounted events, nested as dp-accounting has them.
+        summary: The guarantee in one sentence.
+        assumptions: What has to hold for it.
+        reveals: For each file beside it, what it says about private data.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Mode
+    unit: str
+    relation: str
+    sampler: str
+    delta: float
+    epsilon: Epsilon
+    target_epsilon: float | None
+    noise_multiplier: float
+    clipping: str
+    l2_clip_norm: float | None
+    sampling_rate: float
+    population: int
+    steps: int
+    planned_steps: int
+    events: tuple[dict[str, Any], ...]
+    summary: str
+    assumptions: tuple[str, ...]
+    reveals: dict[str, str]
+
+
+def summarise_guarantee(unit: str, clips: bool, noise: bool, mode: Mode) -> str:
+    """Returns the guarantee, or its absence, in one sentence.
+
+    Args:
+        unit: Whose contribution is hidden.
+        clips: True if contributions are clipped.
+        noise: True if noise is added.
+        mode: Research or release.
+    """
+    if not (clips and noise):
+        lacking = "clipping" if noise else "noise" if clips else "clipping and no noise"
+        return f"No privacy guarantee: there is no {lacking}, so epsilon is infinite."
+    origin = "simulated: the secrets follow from a recorded key" if mode == "research" else "secrets from the system"
+    return (
+        f"The weights after every step together are (epsilon, delta)-differentially private for each {unit}, whose "
+        f"contribution may be zeroed out ({origin})."
+    )
+
+
+def list_assumptions(unit: str, population: int, sampling_rate: float, mode: Mode) -> tuple[str, ...]:
+    """Returns what a guarantee rests on, in sentences."""
+    listed = [
+        f"Public and fixed: the ids, their number ({population}), the sampling rate, the number of steps, the config.",
+        f"Poisson sampling: each {unit} joins each step with probability {sampling_rate:.6g}, independently.",
+        "The sum of clipped contributions is divided by the constant expected batch size, never by the realised one.",
+        "No other trial shares this trial's secret; an example that several trials use composes over them.",
+        "Pretrained weights, if any, are public; normalisation uses constants.",
+        "Noise is drawn as 32-bit floats: attacks on the gaps between floating-point numbers are not covered.",
+    ]
+    if mode == "research":
+        listed.append("The guarantee is simulated: whoever holds the sweep's key can repeat the noise.")
+    return tuple(listed)
+
+
+def list_revelations(mode: Mode) -> dict[str, str]:
+    """Returns, for each file of a trial, what it says about private data."""
+    common = {
+        "config.json": "the public plan",
+        "weights": "what the guarantee covers",
+        "cells.parquet": "post-processing of the weights, for evaluation examples",
+    }
+    if mode == "research":
+        return common | {
+            "data.json": "exact counts of the training set by group and label, and hashes of its ids",
+            "predictions.parquet": "post-processing of the weights, but training examples' ids and labels are exact",
+            "training.parquet": "exact functions of private data (losses, batch sizes, gradient norms): not covered",
+        }
+    return common | {
+        "data.json": "exact counts of the training set by group and label: public by assumption, or withhold",
+        "predictions.parquet": "post-processing of the weights, for evaluation examples",
+        "training.parquet": "public numbers only: losses, realised batch sizes and diagnostics are left out",
+    }

@@ -1,0 +1,122 @@
+"""SGD on shuffled batches: ordinary training, without any guarantee."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field
+
+from fairsweep.datasets.sampling import Shuffled
+from fairsweep.trainables.augmentation import AugmentationConfig, augment
+from fairsweep.trainables.inputs import normalise, to_device
+from fairsweep.trainables.learner import IterationReport, LearningTask
+from fairsweep.trainables.network import Network
+from fairsweep.trainables.optimizers import OptimizerConfig
+
+
+class SgdConfig(BaseModel):
+    """Ordinary training.
+
+    Attributes:
+        name: The learner's name in the sweep.
+        epochs: Passes over the training set; an iteration is one of them.
+        batch_size: Examples a step; the last batch of an epoch may be smaller.
+        optimizer: How gradients change the weights.
+        augmentation: Random changes of the images.
+        label_smoothing: Weight in [0, 1) of the uniform distribution in the targets.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(default="sgd", min_length=1)
+    kind: Literal["sgd"] = "sgd"
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Sgd:
+    """Trains one model on shuffled batches; see `Learner` for what it offers.
+
+    Args:
+        config: How.
+        task: On what.
+    """
+
+    kind = "sgd"
+
+    def __init__(self, config: SgdConfig, task: LearningTask) -> None:
+        self.name = config.name
+        self.iterations = config.epochs
+        self.iteration = 0
+        self._config = config
+        self._task = task
+        self._sampler = Shuffled(task.size, config.batch_size, config.epochs, task.keys.train)
+        self._network = Network(
+            task.model,
+            task.image_shape,
+            task.classes,
+            config.optimizer,
+            self._sampler.steps,
+            task.keys.train,
+            task.device,
+        )
+        self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
+
+    def step(self) -> IterationReport:
+        """Does one epoch."""
+        if self.iteration >= self.iterations:
+            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
+        began = time.perf_counter()
+        start = self.iteration * self._sampler.steps_per_epoch
+        stop = start + self._sampler.steps_per_epoch
+        loss_sum = torch.zeros((), device=self._task.device)
+        examples = 0
+        for batch in self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop):
+            loss_sum += self._train(batch.step, batch.positions, batch.ids, batch.images) * len(batch.positions)
+            examples += len(batch.positions)
+        self.iteration += 1
+        loss = float(loss_sum) / examples if self._task.diagnostics else math.nan
+        return IterationReport(self.iteration, loss, examples, stop - start, time.perf_counter() - began)
+
+    def _train(self, step: int, positions: np.ndarray, ids: np.ndarray, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Takes one optimiser step and returns the batch's mean loss, detached and still on the device."""
+        device = self._task.device
+        inputs = normalise(to_device(images_BHWC, device))
+        inputs = augment(inputs, self._config.augmentation, self._task.keys.train, step, ids)
+        labels = self._labels[torch.from_numpy(positions).to(device)]
+        loss = F.cross_entropy(self._network.model(inputs), labels, label_smoothing=self._config.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._network.update(step)
+        return loss.detach()
+
+    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Maps uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
+        return self._network.predict(images_BHWC)
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that a resume needs: tensors and JSON values."""
+        return {"kind": self.kind, "iteration": self.iteration, "network": self._network.state()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state."""
+        if state.get("kind") != self.kind:
+            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+        self._network.load(state["network"])
+        self.iteration = int(state["iteration"])
+
+    def privacy(self) -> None:
+        """Claims nothing: batches are shuffled and gradients are exact."""
+        return
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Returns a copy of the model's ``state_dict`` on the CPU."""
+        return self._network.weights()
