@@ -55,14 +55,14 @@ def test_a_worker_started_from_the_repository_root_does_not_see_our_folders(tmp_
     code = """
     import importlib.util
     import ray
-    from fairsweep.sweeps.cluster import connect
+    from fairsweep.sweeps.launch import connected
 
     def where(name):
         import importlib.util, sys
         spec = importlib.util.find_spec(name)
         return list(sys.path), None if spec is None else str(spec.origin or list(spec.submodule_search_locations))
 
-    with connect(num_cpus=1):
+    with connected(None):
         for name in ("datasets", "sweeps", "analysis", "trainables", "fairsweep.datasets"):
             path, origin = ray.get(ray.remote(where).remote(name))
             print(name, origin, sep="=")
