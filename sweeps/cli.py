@@ -1,0 +1,190 @@
+"""The command line: ``fairsweep prepare | plan | run | resume | report | show``.
+
+What the user can mend is said in one line on stderr, and the exit code is 2. Results go to stdout, progress to stderr.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.sweep_file import SweepSource
+
+app = typer.Typer(
+    name="fairsweep",
+    help="Sweeps that show what happens to each demographic group when training is private and the data is imbalanced.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+EXIT_BAD_INPUT = 2
+EXIT_FAILED_TRIALS = 1
+EXIT_INTERRUPTED = 130
+
+SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file (YAML).", show_default=False)]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Results go here instead of the file's `output`."),
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="A Ray cluster: `auto` or `ray://…`; default: this machine.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def main() -> None:
+    """Entry point of the ``fairsweep`` command."""
+    from fairsweep.sweeps.run import InterruptedSweepError
+
+    try:
+        app(standalone_mode=False)
+    except InterruptedSweepError as error:
+        _say(str(error))
+        sys.exit(EXIT_INTERRUPTED)
+    except SweepError as error:
+        _say(str(error))
+        sys.exit(EXIT_BAD_INPUT)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("stopped")
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # click's own errors: unknown option, missing argument
+        if message is None:
+            raise
+        _say(message())
+        sys.exit(EXIT_BAD_INPUT)
+
+
+@app.command()
+def plan(file: SweepFile, output: OutputOption = None) -> None:
+    """Print what a sweep would do; start nothing.
+
+    Example: `fairsweep plan examples/quickstart.yaml`
+    """
+    from fairsweep.sweeps.plan import plan_sweep
+    from fairsweep.sweeps.tables import print_plan
+
+    source, sweep = _read(file, output)
+    with _located(source):
+        report = plan_sweep(sweep)
+    print_plan(report, Console())
+
+
+@app.command()
+def run(
+    file: SweepFile, output: OutputOption = None, address: AddressOption = None, quiet: QuietOption = False
+) -> None:
+    """Run a sweep, or what is missing of it, and write its report.
+
+    Example: `fairsweep run examples/quickstart.yaml`
+    """
+    source, sweep = _read(file, output)
+    with _located(source):
+        _run(sweep, source.text, address, quiet)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The output folder of a sweep.", show_default=False)],
+    address: AddressOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Go on with a sweep that was stopped or killed; nothing that is done is done again.
+
+    Example: `fairsweep resume runs/quickstart`
+    """
+    from fairsweep.sweeps.run import resume_sweep
+
+    sweep, text = resume_sweep(folder)
+    _run(sweep, text, address, quiet)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The output folder of a sweep.", show_default=False)],
+) -> None:
+    """Print the results of a sweep and write its report; works while the sweep runs.
+
+    Example: `fairsweep report runs/quickstart`
+    """
+    from fairsweep.sweeps.output import OutputFolder
+    from fairsweep.sweeps.tables import print_results
+
+    if OutputFolder.at(folder).description() is None:
+        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
+    print_results(folder, Console())
+
+
+@app.command()
+def show(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A prepared dataset.", show_default=False)],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="Where the pictures go; default: DATASET.")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None, typer.Option("--attribute", "-a", help="An attribute to group by; repeat for more.")
+    ] = None,
+) -> None:
+    """Draw a contact sheet by group and a bar chart of counts.
+
+    Example: `fairsweep show data/faces --attribute tone --attribute smiling`
+    """
+    from fairsweep.sweeps.tables import draw_dataset
+
+    with _clear():
+        paths = draw_dataset(dataset, attribute or [], to)
+    for path in paths:
+        Console().print(f"wrote {escape(str(path))}")
+
+
+def _read(file: Path, output: Path | None) -> tuple[SweepSource, Any]:
+    from fairsweep.sweeps.spec import Sweep
+
+    source = SweepSource.read(file)
+    with _located(source):
+        sweep = Sweep.from_mapping(source.content)
+    return source, (sweep if output is None else sweep.model_copy(update={"output": output}))
+
+
+def _run(sweep: Any, text: str, address: str | None, quiet: bool) -> None:  # noqa: ANN401 - Sweep, imported where used
+    from fairsweep.sweeps.run import run_sweep
+    from fairsweep.sweeps.tables import print_results
+
+    run_sweep(sweep, text=text, address=address, quiet=quiet)
+    failed = print_results(sweep.folder, Console())
+    if failed:
+        raise typer.Exit(EXIT_FAILED_TRIALS)
+
+
+@contextmanager
+def _clear() -> Iterator[None]:
+    """Turn the errors of lower packages, which are lines for users already, into ours."""
+    try:
+        yield
+    except SweepError:
+        raise
+    except (ValueError, OSError) as error:
+        raise SweepError(str(error)) from error
+
+
+@contextmanager
+def _located(source: SweepSource) -> Iterator[None]:
+    """Add file and line to an error that has a place in the sweep file."""
+    try:
+        yield
+    except SweepError as error:
+        raise (source.error(error) if error.location else error) from error
+
+
+def _say(message: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(escape(f"fairsweep: {message}"), style="bold")

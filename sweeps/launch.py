@@ -1,0 +1,150 @@
+"""Running trials on Ray Tune: a new Tuner for exactly those that are missing, and nothing restored from Tune's files.
+
+What Tune would do a second time is turned off, each by Tune's own switch: its file loggers (our records hold every
+number, the CSV, JSON and TensorBoard files of each trial would cost more than launching it), its periodic snapshots of
+the experiment (the ledger is the truth), its checkpoints (trials write their own) and its console output. What is left
+of Tune's files lies in ``.tune`` in the output folder, of the last run only.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from fairsweep.sweeps.machines import this_machine
+from fairsweep.trainables.adapter import SweepTrainable, TrialTask
+
+TUNE_FOLDER = ".tune"
+_NEVER = str(10**9)
+_SWITCHES = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": _NEVER,
+    # Ctrl-C reaches us as KeyboardInterrupt; Tune would end as if all were done.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_THRESHOLD_S": _NEVER,
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+_RAY_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Workers stay in their working folder, and none of them brings a pool of threads for every core of the machine.
+_WORKER_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to Ray: the one that exists, a cluster's, or a Ray on this machine that ends with the context.
+
+    Workers get an empty folder as their working folder: without one, Ray puts the folder that the driver was started in
+    on their import path, and there `datasets` may be anything.
+
+    Args:
+        address: of a cluster; None takes ``RAY_ADDRESS`` or starts Ray here.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    where = address or os.environ.get("RAY_ADDRESS")
+    options: dict[str, Any] = {"address": where}
+    if where is None:
+        machine = this_machine()
+        options = {"num_cpus": int(machine.cpu), "num_gpus": int(machine.gpu), "include_dashboard": False}
+    environment = _WORKER_ENVIRONMENT | {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+    with tempfile.TemporaryDirectory(prefix="fairsweep-") as empty, _environment(_RAY_SWITCHES), _quiet_ray():
+        ray.init(
+            **options,
+            runtime_env={"working_dir": empty, "env_vars": environment},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def run_trials(
+    tasks: Mapping[str, TrialTask],
+    *,
+    output: Path,
+    number: int,
+    retries: int,
+    max_concurrent: int | None,
+    callbacks: Sequence[tune.Callback] = (),
+) -> None:
+    """Run trials to their end, each in a Tune trial of its own.
+
+    Args:
+        tasks: the trials by hash, in the order in which they start.
+        output: the output folder of the sweep, on this machine.
+        number: number of this run, in the name of Tune's folder.
+        retries: how often Tune starts a trial again whose worker failed or died.
+        max_concurrent: most trials at once; None for as many as fit.
+        callbacks: see every start, result, end and error.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C; the trials that run have their checkpoints.
+    """
+    folder = output / TUNE_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    shapes = {trial: {"cpu": task.cpu, "gpu": task.gpu} for trial, task in tasks.items()}
+    trainable = tune.with_resources(
+        tune.with_parameters(SweepTrainable, tasks=dict(tasks)),
+        lambda config: tune.PlacementGroupFactory([_bundle(shapes[config["trial"]])]),
+    )
+    with _environment(_SWITCHES), _quiet_ray():
+        tune.Tuner(
+            trainable,
+            param_space={"trial": tune.grid_search(list(tasks))},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                max_concurrent_trials=max_concurrent,
+                trial_dirname_creator=lambda trial: str(trial.config["trial"]),
+                trial_name_creator=lambda trial: str(trial.config["trial"]),
+            ),
+            run_config=tune.RunConfig(
+                name=f"run-{number}",
+                storage_path=str(folder),
+                failure_config=tune.FailureConfig(max_failures=retries),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                callbacks=list(callbacks),
+                verbose=0,
+            ),
+        ).fit()
+
+
+def _bundle(shape: Mapping[str, float]) -> dict[str, float]:
+    return {name: amount for name, amount in (("CPU", shape["cpu"]), ("GPU", shape["gpu"])) if amount > 0}
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the time of a context; what the user has set stays as it is."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _quiet_ray() -> Iterator[None]:
+    """Ray's and Tune's own log lines, errors excepted, stay out of the progress display."""
+    logger = logging.getLogger("ray")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,105 @@
+"""The ledger of a sweep: which trials its output folder holds, and what state each is in.
+
+The truth is one ``state.json`` in each trial's folder, found by the trial's hash; Tune's own bookkeeping plays no part.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairsweep.analysis.records import CONFIG, TRIALS, read_json, write_json
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.expand import PlannedTrial
+from fairsweep.trainables.state import Stage, TrialState, TrialStateFile
+from fairsweep.trainables.trial import clean_up
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One trial on disk.
+
+    Attributes:
+        folder: its folder.
+        state: its state.
+    """
+
+    folder: Path
+    state: TrialState
+
+    @property
+    def file(self) -> TrialStateFile:
+        """Its state file."""
+        return TrialStateFile(self.folder)
+
+
+class Ledger:
+    """The trials of one output folder.
+
+    Args:
+        output: the output folder of the sweep.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._trials = output / TRIALS
+
+    def entries(self) -> dict[str, Entry]:
+        """Every trial on disk, by its hash.
+
+        Raises:
+            SweepError: if a state file is damaged.
+        """
+        entries: dict[str, Entry] = {}
+        for folder in sorted(self._trials.iterdir()) if self._trials.is_dir() else ():
+            try:
+                state = TrialStateFile(folder).read() if folder.is_dir() else None
+            except ValueError as error:
+                raise SweepError(str(error)) from error
+            if state is not None:
+                entries[state.trial] = Entry(folder, state)
+        return entries
+
+    def missing(self, trials: Iterable[PlannedTrial]) -> list[PlannedTrial]:
+        """Those trials that are not done yet, in their order."""
+        entries = self.entries()
+        return [t for t in trials if t.trial not in entries or entries[t.trial].state.state != "done"]
+
+    def queue(self, trials: Iterable[PlannedTrial]) -> dict[str, Entry]:
+        """Take trials over for this driver: from here on no worker of an earlier one can write.
+
+        Returns:
+            The entries by hash; each state has the number of this driver's run.
+        """
+        known = self.entries()
+        queued = {}
+        for trial in trials:
+            entry = known.get(trial.trial)
+            folder = entry.folder if entry else self._trials / trial.folder_name
+            queued[trial.trial] = Entry(folder, TrialStateFile(folder).queue(trial.trial))
+        return queued
+
+    def tidy(self, trials: Iterable[PlannedTrial]) -> None:
+        """Bring trials that are done up to the sweep file, and delete what a kill left behind in them.
+
+        Names and numbers of replicates are no part of a trial's identity: they follow the sweep file.
+        """
+        entries = self.entries()
+        for trial in trials:
+            entry = entries.get(trial.trial)
+            if entry is None or entry.state.state != "done":
+                continue
+            clean_up(entry.folder)
+            record = trial.config.record()
+            if read_json(entry.folder / CONFIG) != record:
+                write_json(entry.folder / CONFIG, record)
+
+    def close(self, queued: Mapping[str, Entry], *, unfinished: Stage, cause: str) -> None:
+        """Say of every queued trial that neither finished nor failed what became of it.
+
+        Args:
+            queued: what `queue` returned.
+            unfinished: the state it gets: ``stopped`` or ``failed``.
+            cause: one line for those that failed.
+        """
+        for entry in queued.values():
+            changes = {"state": unfinished, "error": cause if unfinished == "failed" else None}
+            entry.file.mark(changes, when=lambda state: state.state in ("queued", "running"))

@@ -1,0 +1,216 @@
+"""The output folder of a sweep: who holds it, what it says about the sweep, and what it refuses."""
+
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
+
+from fairsweep.analysis.files import write_whole
+from fairsweep.analysis.records import EXAMPLES, FORMAT_VERSION, SWEEP_JSON, SWEEP_YAML, read_json, write_json
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.ledger import Ledger
+
+_LOCK = ".lock"
+_PROBE = ".probe"
+_PROBE_BYTES = 1 << 20
+_DISTRIBUTIONS = (
+    "fairsweep",
+    "torch",
+    "torchvision",
+    "opacus",
+    "dp-accounting",
+    "ray",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "pydantic",
+)
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """One output folder.
+
+    Attributes:
+        path: where it is; absolute.
+    """
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: str | Path) -> "OutputFolder":
+        """The folder at a path; nothing is made or read yet."""
+        return cls(Path(path).resolve())
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its trials."""
+        return Ledger(self.path)
+
+    def description(self) -> dict[str, Any] | None:
+        """What ``sweep.json`` says; None if there is none."""
+        try:
+            return read_json(self.path / SWEEP_JSON)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise SweepError(f"{error}; choose another output folder") from error
+
+    def check(self, *, name: str, content_hash: str, trials: Sequence[str], needed_bytes: int) -> None:
+        """Refuse a folder that cannot take this sweep. Nothing is left behind in it.
+
+        Args:
+            name: the sweep's name.
+            content_hash: of its dataset.
+            trials: hashes of its trials.
+            needed_bytes: estimate of what it will write.
+
+        Raises:
+            SweepError: if the folder holds something else, another sweep, another dataset; if it cannot be written to,
+                or has no room.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise SweepError(f"output must be a folder, but {self.path} is a file; choose another one", ("output",))
+        if self.path.is_dir() and any(p.name != _LOCK for p in self.path.iterdir()):
+            self._check_content(name, content_hash, trials)
+        _check_room(self.path, needed_bytes)
+
+    def _check_content(self, name: str, content_hash: str, trials: Sequence[str]) -> None:
+        description = self.description()
+        if description is None:
+            raise SweepError(
+                f"the output folder {self.path} holds something else than a sweep; choose another one, or empty it",
+                ("output",),
+            )
+        if description.get("dataset", {}).get("content_hash") != content_hash:
+            raise SweepError(
+                f"the output folder {self.path} holds results on another dataset; choose another one", ("output",)
+            )
+        entries = self.ledger.entries()
+        if description.get("name") != name and not set(entries) & set(trials):
+            raise SweepError(
+                f"the output folder {self.path} holds the sweep {description.get('name')!r}, which has no trial in "
+                f"common with {name!r}; choose another one",
+                ("output",),
+            )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for one driver: no second one can write into it until this one ends, however it ends.
+
+        Raises:
+            SweepError: if another driver holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise SweepError(
+                f"the output folder {self.path} is in use by another sweep that is running; wait for it, stop it, or "
+                "choose another output",
+                ("output",),
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def describe(self, text: str | None, resolved: dict[str, Any], dataset: dict[str, Any], trials: int) -> None:
+        """Write ``sweep.yaml`` as given and ``sweep.json``: the sweep with all defaults, versions, and the commit.
+
+        Args:
+            text: the sweep file; None writes the resolved sweep instead.
+            resolved: the sweep with every default filled in.
+            dataset: name, path, content hash, label and groups.
+            trials: number of trials.
+        """
+        previous = self.description() or {}
+        yaml_text = text if text is not None else _as_yaml(resolved)
+        write_whole(self.path / SWEEP_YAML, lambda file: file.write(yaml_text.encode()))
+        content = {
+            "format_version": FORMAT_VERSION,
+            "name": resolved["name"],
+            "created": previous.get("created", time.strftime("%Y-%m-%dT%H:%M:%S%z")),
+            "updated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "trials": trials,
+            "dataset": dataset,
+            "sweep": resolved,
+            "versions": versions(),
+            "git": git_commit(),
+        }
+        write_json(self.path / SWEEP_JSON, content)
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether ``examples.parquet`` has been written."""
+        return (self.path / EXAMPLES).is_file()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a number."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> dict[str, Any] | None:
+    """Commit of the working folder and whether it has changes; None outside a repository."""
+    if shutil.which("git") is None:
+        return None
+
+    def ask(*arguments: str) -> str | None:
+        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    return None if commit is None else {"commit": commit, "changed": bool(ask("status", "--porcelain", "-uno"))}
+
+
+def _as_yaml(resolved: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    YAML(typ="safe", pure=True).dump(json.loads(json.dumps(resolved)), stream)
+    return stream.getvalue()
+
+
+def _check_room(path: Path, needed: int) -> None:
+    """Write and delete a file where the folder is or will be: permissions and quotas show themselves only so."""
+    parent = path
+    while not parent.exists():
+        parent = parent.parent
+    probe = parent / f"{_PROBE}-{os.getpid()}"
+    try:
+        free = shutil.disk_usage(parent).free
+        probe.write_bytes(bytes(_PROBE_BYTES))
+        with probe.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise SweepError(
+            f"the output folder {path} cannot be written to ({error.strerror}); choose another one", ("output",)
+        ) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    if free < needed:
+        raise SweepError(
+            f"the output folder {path} needs about {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free there; "
+            "free some, choose another one, or set checkpoints: {keep_final_weights: false}",
+            ("output",),
+        )

@@ -1,0 +1,140 @@
+"""What a sweep would do, as tables for people: trials, resources, privacy, bytes. Nothing is started."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from fairsweep.sweeps.machines import check_resources, machines, slots
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
+from fairsweep.sweeps.spec import Sweep
+from fairsweep.trainables.privacy import PrivacyPlan
+
+
+@dataclass(frozen=True)
+class LearnerLine:
+    """One learner in a plan.
+
+    Attributes:
+        name: its name in the sweep.
+        kind: which method.
+        twin_of: name of the learner that it is the twin of, or None.
+        trials: how many of its trials the sweep has.
+        cpu: CPUs that a trial reserves.
+        gpu: GPUs that a trial reserves.
+    """
+
+    name: str
+    kind: str
+    twin_of: str | None
+    trials: int
+    cpu: float
+    gpu: float
+
+
+@dataclass(frozen=True)
+class PrivacyLine:
+    """One distinct privacy plan.
+
+    Attributes:
+        learner: name of the learner.
+        plan: the plan.
+        epsilon: what it costs, by PLD.
+        trials: how many trials follow it.
+    """
+
+    learner: str
+    plan: PrivacyPlan
+    epsilon: float
+    trials: int
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """What `fairsweep plan` shows.
+
+    Attributes:
+        name: the sweep's name.
+        output: its output folder.
+        labels: every trial's readable name, in order.
+        missing: how many of them the output folder lacks.
+        settings: number of distinct settings.
+        training_sizes: the distinct sizes of training sets, ascending.
+        evaluated: examples evaluated after each iteration.
+        learners: one line a learner.
+        privacy: one line a distinct privacy plan.
+        at_once: how many trials run at once on what there is.
+        megabytes: estimate of what the missing trials write.
+    """
+
+    name: str
+    output: OutputFolder
+    labels: tuple[str, ...]
+    missing: int
+    settings: int
+    training_sizes: tuple[int, ...]
+    evaluated: int
+    learners: tuple[LearnerLine, ...]
+    privacy: tuple[PrivacyLine, ...]
+    at_once: int
+    megabytes: float
+
+
+def plan_sweep(sweep: Sweep) -> PlanReport:
+    """Check a sweep as `run` would, and say what it would do.
+
+    Raises:
+        SweepError: whatever `run` would refuse, in the same words.
+    """
+    plan = check_sweep(sweep)
+    output = OutputFolder.at(sweep.folder)
+    missing = output.ledger.missing(plan.trials)
+    available = machines()
+    check_resources(plan.trials, available)
+    needed = plan.needed_bytes(missing)
+    output.check(
+        name=sweep.name,
+        content_hash=plan.dataset.info.content_hash,
+        trials=[trial.trial for trial in plan.trials],
+        needed_bytes=needed,
+    )
+    return PlanReport(
+        name=sweep.name,
+        output=output,
+        labels=tuple(trial.label for trial in plan.trials),
+        missing=len(missing),
+        settings=len({trial.setting for trial in plan.trials}),
+        training_sizes=tuple(sorted(set(plan.sizes.values()))),
+        evaluated=plan.evaluated,
+        learners=_learner_lines(plan),
+        privacy=_privacy_lines(plan),
+        at_once=slots(plan.trials, available, sweep.resources.max_concurrent),
+        megabytes=needed / 1e6,
+    )
+
+
+def _learner_lines(plan: SweepPlan) -> tuple[LearnerLine, ...]:
+    counts = Counter(trial.config.learner.name for trial in plan.trials)
+    lines = {
+        t.config.learner.name: LearnerLine(
+            t.config.learner.name,
+            t.config.learner.kind,
+            t.config.twin_of,
+            counts[t.config.learner.name],
+            t.resources.cpu,
+            t.resources.gpu,
+        )
+        for t in plan.trials
+    }
+    return tuple(lines.values())
+
+
+def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:
+    plans = privacy_plans(plan, plan.trials)
+    used = Counter(
+        (t.config.learner.name, plans[t.setting].model_dump_json()) for t in plan.trials if t.setting in plans
+    )
+    return tuple(
+        PrivacyLine(name, distinct, distinct.epsilon().pld, trials)
+        for (name, text), trials in used.items()
+        for distinct in [PrivacyPlan.model_validate_json(text)]
+    )

@@ -1,0 +1,161 @@
+"""Running a sweep: check, hold the output folder, run what is missing, and read the results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from fairsweep import analysis
+from fairsweep.analysis.records import EXAMPLES, SWEEP_YAML, write_examples
+from fairsweep.sweeps.display import show_progress
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.expand import PlannedTrial
+from fairsweep.sweeps.launch import connected, run_trials
+from fairsweep.sweeps.ledger import Entry, Ledger
+from fairsweep.sweeps.machines import check_resources, machines, slots
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
+from fairsweep.sweeps.progress import Progress
+from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep_file import SweepSource
+from fairsweep.sweeps.tasks import trial_tasks
+from fairsweep.trainables.privacy import PrivacyPlan
+
+
+class InterruptedSweepError(Exception):
+    """Ctrl-C: what was done is kept, and the sweep can be resumed."""
+
+
+def run_sweep(
+    sweep: Sweep, *, text: str | None = None, address: str | None = None, quiet: bool = False
+) -> "analysis.SweepResults":
+    """Run those trials of a sweep that its output folder lacks.
+
+    Args:
+        sweep: the sweep.
+        text: the sweep file, to be kept as it is.
+        address: of a Ray cluster.
+        quiet: whether to show nothing.
+
+    Returns:
+        The results.
+
+    Raises:
+        SweepError: if the sweep cannot run as asked; nothing has been started or overwritten then.
+        InterruptedSweepError: on Ctrl-C.
+    """
+    console = Console(stderr=True, quiet=quiet)
+    plan = check_sweep(sweep)
+    output = OutputFolder.at(sweep.folder)
+    missing = output.ledger.missing(plan.trials)
+    if address is None:
+        check_resources(missing, machines())
+    output.check(
+        name=sweep.name,
+        content_hash=plan.dataset.info.content_hash,
+        trials=[trial.trial for trial in plan.trials],
+        needed_bytes=plan.needed_bytes(missing),
+    )
+    privacy = privacy_plans(plan, missing)
+    with output.held():
+        # Another driver may have finished some while this one was checking.
+        missing = output.ledger.missing(plan.trials)
+        console.print(announce(plan, output, missing))
+        _describe(plan, output, text)
+        if missing:
+            _run_missing(plan, output, missing, privacy, address=address, console=console, quiet=quiet)
+        output.ledger.tidy(plan.trials)
+    return analysis.load(output.path)
+
+
+def resume_sweep(folder: str | Path) -> tuple[Sweep, str]:
+    """The sweep of an output folder, and its file's text.
+
+    Raises:
+        SweepError: if the folder holds no sweep.
+    """
+    output = OutputFolder.at(folder)
+    description = output.description()
+    if description is None:
+        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it; run one with `fairsweep run FILE`")
+    sweep = Sweep.from_mapping(description["sweep"] | {"output": str(output.path)})
+    if not sweep.dataset.path.is_absolute():
+        stored = Path(description["dataset"]["path"])
+        sweep = sweep.model_copy(update={"dataset": sweep.dataset.model_copy(update={"path": stored})})
+    return sweep, SweepSource.read(output.path / SWEEP_YAML).text
+
+
+def announce(plan: SweepPlan, output: OutputFolder, missing: Sequence[PlannedTrial]) -> str:
+    """One sentence on what a run will do in its output folder."""
+    total, todo = len(plan.trials), len(missing)
+    others = len(output.ledger.entries().keys() - {trial.trial for trial in plan.trials})
+    kept = f" {others} trials of an earlier version of this sweep stay there." if others else ""
+    if todo == total:
+        return f"{plan.sweep.name}: {total} trials, into {_shown(output.path)}.{kept}"
+    if todo == 0:
+        return f"{plan.sweep.name}: all {total} trials are done in {_shown(output.path)}; nothing to run.{kept}"
+    return (
+        f"{plan.sweep.name}: {total - todo} of {total} trials are done in {_shown(output.path)}; {todo} run now.{kept}"
+    )
+
+
+def _shown(path: Path) -> str:
+    """A path relative to the working folder where that is shorter."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _describe(plan: SweepPlan, output: OutputFolder, text: str | None) -> None:
+    sweep, info = plan.sweep, plan.dataset.info
+    dataset = {
+        "name": info.name,
+        "path": str(sweep.dataset.path.resolve()),
+        "content_hash": info.content_hash,
+        "label": sweep.dataset.label,
+        "groups": list(sweep.dataset.groups),
+    }
+    output.describe(text, sweep.model_dump(mode="json"), dataset, len(plan.trials))
+    if not output.has_examples:
+        write_examples(output.path / EXAMPLES, plan.dataset.examples())
+
+
+def _run_missing(
+    plan: SweepPlan,
+    output: OutputFolder,
+    missing: Sequence[PlannedTrial],
+    privacy: dict[str, PrivacyPlan],
+    *,
+    address: str | None,
+    console: Console,
+    quiet: bool,
+) -> None:
+    ledger = output.ledger
+    with connected(address):
+        available = machines()
+        check_resources(missing, available)
+        queued = ledger.queue(missing)
+        tasks = trial_tasks(plan, missing, queued, privacy, output.path)
+        at_once = slots(missing, available, plan.sweep.resources.max_concurrent)
+        progress = Progress(missing, queued, tasks, done_before=len(plan.trials) - len(missing), slots=at_once)
+        try:
+            with show_progress(progress, console, quiet=quiet) as callback:
+                run_trials(
+                    tasks,
+                    output=output.path,
+                    number=max(entry.state.run for entry in queued.values()),
+                    retries=plan.sweep.failures.retries,
+                    max_concurrent=plan.sweep.resources.max_concurrent,
+                    callbacks=[callback],
+                )
+        except KeyboardInterrupt as error:
+            ledger.close(queued, unfinished="stopped", cause="stopped by the user")
+            raise InterruptedSweepError(f"stopped; resume with: fairsweep resume {_shown(output.path)}") from error
+        _close(ledger, queued, progress)
+
+
+def _close(ledger: Ledger, queued: dict[str, Entry], progress: Progress) -> None:
+    """Trials whose worker died too often have not said so themselves."""
+    for trial, cause in progress.lost.items():
+        queued[trial].file.mark(
+            {"state": "failed", "error": cause}, when=lambda state: state.state in ("queued", "running")
+        )
+    ledger.close(queued, unfinished="failed", cause="the worker ended without a word; run the sweep again")

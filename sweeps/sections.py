@@ -1,0 +1,186 @@
+"""The sections of a sweep whose fields can be search dimensions, and the typed configs at each of their points."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from fairsweep.datasets.imbalance import ImbalanceConfig
+from fairsweep.datasets.randomness import seed_key
+from fairsweep.sweeps.dimensions import Point, Space
+from fairsweep.sweeps.errors import Location, SweepError
+from fairsweep.sweeps.sweep_file import nearest
+from fairsweep.sweeps.validation import clear_error
+from fairsweep.trainables.learners import LEARNERS
+from fairsweep.trainables.models import ModelConfig
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.spec import ResourcesSection, Sweep
+
+_IMBALANCE: TypeAdapter[Any] = TypeAdapter(ImbalanceConfig)
+_SECTION_FIELDS = ("resources",)
+_TWIN_FIELDS = ("name", "twin_of", "resources")
+
+
+@dataclass(frozen=True)
+class LearnerSection:
+    """One entry of ``learners``.
+
+    Attributes:
+        name: its name in the sweep.
+        position: its place in the list.
+        space: its fields; a twin has those of its original.
+        original: name of the learner that it is the twin of, or None.
+        resources: what one of its trials reserves.
+    """
+
+    name: str
+    position: int
+    space: Space
+    original: str | None
+    resources: "ResourcesSection"
+
+    def config(self, point: Point) -> Any:  # noqa: ANN401 - a member of the union LearnerConfig
+        """The typed config at a point.
+
+        Raises:
+            SweepError: if the values are not valid together.
+        """
+        content = self.space.at(point)
+        place: Location = ("learners", self.position)
+        model = _model_of_kind(content, place)
+        config = _validated(model, {"name": self.name, **content}, place)
+        if self.original is None:
+            return config
+        twin = LEARNERS[config.kind].twin
+        if twin is None:
+            raise SweepError(
+                f"twin_of needs a private learner, but {self.original!r} is of kind {config.kind!r}", place
+            )
+        return twin(config, self.name)
+
+
+def learner_sections(sweep: "Sweep") -> tuple[LearnerSection, ...]:
+    """The learners of a sweep, twins resolved.
+
+    Raises:
+        SweepError: if two have one name, or a twin's original does not exist.
+    """
+    by_name: dict[str, Space] = {}
+    names = []
+    for position, space in enumerate(sweep.learners):
+        name = space.raw.get("name", space.raw.get("kind"))
+        place: Location = ("learners", position, "name")
+        if not isinstance(name, str) or not name:
+            raise SweepError("a learner needs a name: a word that tells it apart from the others", place)
+        if name in by_name:
+            raise SweepError(f"two learners are named {name!r}; give one another name", place)
+        by_name[name] = space
+        names.append(name)
+    return tuple(_section(sweep, position, name, by_name) for position, name in enumerate(names))
+
+
+def _section(sweep: "Sweep", position: int, name: str, by_name: Mapping[str, Space]) -> LearnerSection:
+    space = by_name[name]
+    place: Location = ("learners", position)
+    resources = sweep.resources
+    if "resources" in space.raw:
+        resources = _validated(type(resources), space.raw["resources"], (*place, "resources"))
+    if "twin_of" not in space.raw:
+        return LearnerSection(name, position, space.without(*_SECTION_FIELDS), None, resources)
+    for field in space.raw:
+        if field not in _TWIN_FIELDS:
+            raise SweepError(
+                f"a twin takes every field but its privacy from its original, so it cannot have {field!r}; "
+                "delete it, or write the learner out in full",
+                (*place, field),
+            )
+    original = space.raw["twin_of"]
+    if original not in by_name:
+        raise SweepError(
+            f"there is no learner {original!r}: {nearest(str(original), list(by_name))}", (*place, "twin_of")
+        )
+    if "twin_of" in by_name[original].raw:
+        raise SweepError(f"{original!r} is a twin itself; name the learner that it is a twin of", (*place, "twin_of"))
+    return LearnerSection(name, position, by_name[original].without("name", *_SECTION_FIELDS), original, resources)
+
+
+def imbalance_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a member of the union ImbalanceConfig, or None
+    """The typed imbalance at a point; None takes the whole training split."""
+    if space is None:
+        return None
+    content = space.at(point)
+    try:
+        return _IMBALANCE.validate_python(content)
+    except ValidationError as error:
+        raise clear_error(error, ImbalanceConfig, content, ("imbalance",), tagged=True) from error
+
+
+def model_at(space: Space, point: Point) -> ModelConfig:
+    """The typed model at a point."""
+    config: ModelConfig = _validated(ModelConfig, space.at(point), ("model",))
+    return config
+
+
+def samples(sweep: "Sweep") -> range:
+    """Numbers of the samples of a random search; a single one for a grid."""
+    return range(sweep.search.samples or 1)
+
+
+def points(sweep: "Sweep", space: Space | None, sample: int, purpose: str) -> Iterator[Point]:
+    """The points of one space in one sample; a section that is left out has one, empty, point."""
+    if space is None:
+        yield Point()
+    else:
+        yield from space.points(sample, seed_key(sweep.search.key, "search"), purpose)
+
+
+def check_sections(sweep: "Sweep") -> None:
+    """Check every value that any dimension can take.
+
+    Raises:
+        SweepError: on the first that is not valid, with its place in the sweep file.
+    """
+    learners = learner_sections(sweep)
+    spaces = [(("imbalance",), sweep.imbalance), (("model",), sweep.model)]
+    spaces += [(("learners", learner.position), learner.space) for learner in learners if learner.original is None]
+    for place, space in spaces:
+        if space is not None and space.drawn and sweep.search.algorithm == "grid":
+            where, dimension = space.drawn[0]
+            raise SweepError(
+                f"{dimension.kind} draws values, which needs search: {{algorithm: random, samples: N}}; "
+                "for a grid write {grid: [...]}",
+                (*place, *where),
+            )
+    for sample in samples(sweep):
+        for point in points(sweep, sweep.imbalance, sample, "imbalance"):
+            imbalance_at(sweep.imbalance, point)
+        for point in points(sweep, sweep.model, sample, "model"):
+            model_at(sweep.model, point)
+        for learner in learners:
+            for point in points(sweep, learner.space, sample, draw_purpose(learner)):
+                learner.config(point)
+
+
+def draw_purpose(learner: LearnerSection) -> str:
+    """What keeps the draws of one learner apart from another's; a twin draws what its original draws."""
+    return f"learner {learner.original or learner.name}"
+
+
+def _model_of_kind(content: Mapping[str, Any], place: Location) -> type[BaseModel]:
+    kind = content.get("kind")
+    if kind is None:
+        raise SweepError(f"a learner needs a kind ({', '.join(LEARNERS)}), or twin_of: NAME", place)
+    if not isinstance(kind, str) or kind not in LEARNERS:
+        raise SweepError(
+            f"there is no learner of kind {kind!r}: {nearest(str(kind), list(LEARNERS))}", (*place, "kind")
+        )
+    return LEARNERS[kind].config
+
+
+def _validated(model: type[BaseModel], content: object, place: Location) -> Any:  # noqa: ANN401 - an instance of the model
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise clear_error(error, model, content, place) from error

@@ -1,0 +1,222 @@
+"""The sweep file as a typed object: every field, its default, and what it means.
+
+`Sweep` is what ``fairsweep run FILE`` reads and what Python users build. Sections in which fields can be search
+dimensions (imbalance, model, learners) are kept as `Space`; every value that they can take is checked when the sweep is
+made, so a sweep that exists can be enumerated.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from fairsweep.datasets.evaluation import EvaluationConfig
+from fairsweep.sweeps.dimensions import Space, SpaceField
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.sweep_file import SweepSource
+from fairsweep.sweeps.validation import clear_error
+from fairsweep.trainables.trial import CheckpointPolicy
+
+if TYPE_CHECKING:
+    from fairsweep.analysis import SweepResults
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DatasetSection(_Section):
+    """Which prepared dataset, and which of its attributes plays which part."""
+
+    path: Path = Field(description="Folder made by `fairsweep prepare`, from the folder where fairsweep is started.")
+    label: str = Field(description="The attribute that is predicted.")
+    groups: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="Attributes whose values are the groups that are compared; the label may be one of them."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(set(self.groups)) != len(self.groups):
+            raise ValueError(f"each group attribute must be named once, but got groups={list(self.groups)}")
+        return self
+
+
+class SeedsSection(_Section):
+    """How many seeds: those of the data and those of the training are crossed."""
+
+    data: int = Field(default=1, ge=1, description="Number of draws of the training set.")
+    train: int = Field(default=1, ge=1, description="Number of trainings for each of them.")
+
+
+class SearchSection(_Section):
+    """How the search dimensions get their values."""
+
+    algorithm: Literal["grid", "random"] = Field(
+        default="grid",
+        description="`grid` enumerates every `{grid: …}`; `random` also draws `choice`, `uniform`, `loguniform` and "
+        "`randint`.",
+    )
+    samples: int | None = Field(default=None, ge=1, description="Number of draws of a random search.")
+    key: int = Field(default=0, ge=0, description="Keys the draws; another key gives other ones.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.algorithm == "random") != (self.samples is not None):
+            raise ValueError(
+                "samples belongs to algorithm: random, and random needs it, "
+                f"but got algorithm={self.algorithm!r}, samples={self.samples}"
+            )
+        return self
+
+
+class ResourcesSection(_Section):
+    """What one trial reserves. A learner may have a `resources` block of its own."""
+
+    cpu: float = Field(default=1, ge=0, description="CPUs; fractions let trials share one.")
+    gpu: float = Field(default=0, ge=0, description="GPUs; 0.25 lets four trials share one.")
+    max_concurrent: int | None = Field(default=None, ge=1, description="Most trials at once; null: as many as fit.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.cpu == 0 and self.gpu == 0:
+            raise ValueError("a trial must reserve something, but got cpu=0 and gpu=0; write cpu: 1")
+        for name, amount in (("cpu", self.cpu), ("gpu", self.gpu)):
+            if amount > 1 and amount != int(amount):
+                raise ValueError(f"{name} must be a fraction below 1 or a whole number, but got {name}={amount}")
+        return self
+
+
+class FailuresSection(_Section):
+    """What happens when a worker dies."""
+
+    retries: int = Field(default=2, ge=0, description="How often a trial is started again, from its checkpoint.")
+
+
+class CheckpointsSection(_Section):
+    """Which checkpoints a trial writes."""
+
+    every: int = Field(default=1, ge=1, description="Iterations between two checkpoints.")
+    keep: int = Field(default=1, ge=1, description="How many of the newest stay while a trial runs.")
+    keep_final_weights: bool = Field(default=True, description="Whether a finished trial keeps its model.")
+
+    def policy(self) -> CheckpointPolicy:
+        """The same as a trial takes it."""
+        return CheckpointPolicy(self.every, self.keep, self.keep_final_weights)
+
+
+class PrivacySection(_Section):
+    """Whether the guarantee is meant for use."""
+
+    mode: Literal["research", "release"] = Field(
+        default="research",
+        description="`research`: secrets follow from the key, results repeat, losses and diagnostics are recorded, the "
+        "guarantee is simulated. `release`: secrets come from the operating system, exact functions of private data "
+        "are left out.",
+    )
+    key: int = Field(default=0, ge=0, description="Keys the trial secrets of research mode; public.")
+
+
+def _tied_or_crossed(raw: object) -> object:
+    if isinstance(raw, bool) or not isinstance(raw, int | Mapping | SeedsSection):
+        raise ValueError(f"seeds must be a number, or {{data: 1, train: 5}}, but got {raw!r}")
+    return raw
+
+
+SeedsField = Annotated[
+    Annotated[int, Field(ge=1)] | SeedsSection,
+    BeforeValidator(_tied_or_crossed),
+    PlainSerializer(lambda seeds: seeds if isinstance(seeds, int) else seeds.model_dump()),
+]
+
+
+class Sweep(_Section):
+    """A sweep: everything that is trained, on what, and where the results go.
+
+    >>> sweep = Sweep(
+    ...     dataset={"path": "data/faces", "label": "smiling", "groups": ["tone"]},
+    ...     imbalance={"attribute": "tone", "majority": "light", "share": {"grid": [0.5, 0.9]}, "size": 4000},
+    ...     learners=[{"kind": "sgd", "name": "plain"}],
+    ... )
+    >>> sweep.seeds
+    1
+    """
+
+    name: str = Field(default="sweep", min_length=1, description="Name of the sweep, in titles and in `output`.")
+    dataset: DatasetSection = Field(description="The prepared dataset and the parts of its attributes. Required.")
+    imbalance: SpaceField | None = Field(
+        default=None,
+        description="How the training set is made imbalanced: `share`, `minority_size` or `keep`; null takes all.",
+    )
+    model: SpaceField = Field(
+        default_factory=lambda: Space.parse({}), description="The model: `linear`, `cnn` (default) or `resnet18`."
+    )
+    learners: Annotated[tuple[SpaceField, ...], Field(min_length=1)] = Field(
+        description="The training methods that are compared, each with a `name`. `twin_of: NAME` makes the twin of a "
+        "private one: the same without its privacy. Required."
+    )
+    evaluation: EvaluationConfig = Field(
+        default=EvaluationConfig(),
+        description="The fixed test set, and in `validation` the validation set; by default the whole splits.",
+    )
+    seeds: SeedsField = Field(default=1, description="Replicates: `5` ties both seeds, `{data: 2, train: 5}` crosses.")
+    search: SearchSection = Field(default=SearchSection(), description="How search dimensions get their values.")
+    resources: ResourcesSection = Field(default=ResourcesSection(), description="What one trial reserves.")
+    failures: FailuresSection = Field(default=FailuresSection(), description="What happens when a worker dies.")
+    checkpoints: CheckpointsSection = Field(default=CheckpointsSection(), description="Which checkpoints are written.")
+    privacy: PrivacySection = Field(default=PrivacySection(), description="`research` or `release`.")
+    output: Path | None = Field(default=None, description="Folder of the results; by default `runs/NAME`.")
+
+    @model_validator(mode="after")
+    def _check_sections(self) -> Self:
+        from fairsweep.sweeps.sections import check_sections
+
+        check_sections(self)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        return self.output if self.output is not None else Path("runs") / self.name
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any]) -> "Sweep":
+        """Make a sweep of plain values, as they stand in a sweep file.
+
+        Raises:
+            SweepError: on the first thing that is wrong, in one line, with its place.
+        """
+        try:
+            return cls.model_validate(dict(content))
+        except ValidationError as error:
+            raise clear_error(error, cls, content) from error
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "Sweep":
+        """Read and check a sweep file.
+
+        Raises:
+            SweepError: on the first thing that is wrong, in one line, with file and line.
+        """
+        source = SweepSource.read(path)
+        try:
+            return cls.from_mapping(source.content)
+        except SweepError as error:
+            raise source.error(error) from error
+
+    def run(self, *, address: str | None = None, quiet: bool = False) -> "SweepResults":
+        """Run what is missing of this sweep and return the results.
+
+        Args:
+            address: of a Ray cluster; None uses the Ray that is connected, or starts one on this machine.
+            quiet: whether to show no progress.
+
+        Returns:
+            The results in the output folder, `analysis.load(sweep.folder)`.
+
+        Raises:
+            SweepError: if the sweep cannot run as asked; nothing has been started then.
+        """
+        from fairsweep.sweeps.run import run_sweep
+
+        return run_sweep(self, address=address, quiet=quiet)

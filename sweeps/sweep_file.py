@@ -1,0 +1,136 @@
+"""Reading a sweep file: YAML 1.2 with line numbers, and errors that name the line.
+
+YAML 1.2 so that ``no`` is a word and ``1e-3`` a number. Secrets have no place in a sweep file: a key that looks like
+one is refused before anything else is read, and its value is never repeated.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from fairsweep.sweeps.errors import Location, SweepError
+
+_SECRET = re.compile(r"wandb|api_?key|password|passwd|secret|(^|_)token$|credential", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SweepSource:
+    """A sweep file as it was written.
+
+    Attributes:
+        path: where it is.
+        text: its whole text.
+        content: the plain values: dicts, lists, words, numbers.
+    """
+
+    path: Path
+    text: str
+    content: dict[str, Any]
+    _tree: CommentedMap
+
+    @classmethod
+    def read(cls, path: str | Path) -> "SweepSource":
+        """Read a sweep file.
+
+        Raises:
+            SweepError: if it is missing, is no YAML mapping, or has what looks like a secret.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise SweepError(f"cannot read the sweep file {path}: {reason}") from error
+        tree = _parse(path, text)
+        if not isinstance(tree, CommentedMap):
+            raise SweepError(f"{path}: a sweep file must be a mapping with the keys dataset, learners, …")
+        source = cls(path, text, _plain(tree), tree)
+        for place in _secrets(source.content, ()):
+            raise source.error(
+                SweepError(
+                    "keys and secrets do not belong in a sweep file, which is copied into the output folder; delete it "
+                    "here and set it in the environment (for example WANDB_API_KEY)",
+                    place,
+                )
+            )
+        return source
+
+    def line(self, location: Location) -> int | None:
+        """The line (from 1) of the deepest part of a place that is in the file; None for the whole file."""
+        node: Any = self._tree
+        line: int | None = None
+        for part in location:
+            if isinstance(node, CommentedMap):
+                name = next((key for key in node if key == part or str(key) == str(part)), None)
+                if name is None:
+                    break
+                line, node = node.lc.key(name)[0] + 1, node[name]
+            elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+                line, node = node.lc.item(part)[0] + 1, node[part]
+            else:
+                break
+        return line
+
+    def error(self, error: SweepError) -> SweepError:
+        """The same error with file and line in front."""
+        line = self.line(error.location)
+        where = f"{self.path}, line {line}" if line is not None else f"{self.path}"
+        return SweepError(f"{where}: {error}")
+
+
+def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
+    """The end of a message on an unknown name: the nearest known one, or all of them.
+
+    >>> nearest("epoch", ["epochs", "lr"])
+    "did you mean 'epochs'?"
+    """
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
+
+
+def _parse(path: Path, text: str) -> Any:  # noqa: ANN401 - whatever the file holds
+    try:
+        return YAML(typ="rt").load(text)
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SweepError(f"{path}, line {line}: this key is given twice; delete one") from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise SweepError(f"{path}, line {line}: this is no YAML ({error.problem or error.context})") from error
+    except YAMLError as error:
+        raise SweepError(f"{path}: this is no YAML ({error})") from error
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a YAML value
+    """YAML values without ruamel's own types."""
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return str(value)  # dates
+
+
+def _secrets(value: object, place: Location) -> Iterator[Location]:
+    """Places of keys that look like secrets."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str) and _SECRET.search(key):
+                yield (*place, key)
+            yield from _secrets(item, (*place, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _secrets(item, (*place, index))

@@ -1,0 +1,92 @@
+"""What each worker is told about its trial: plans calibrated once, gradient modes chosen once, for the whole sweep."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from fairsweep.analysis.records import read_json, write_json
+from fairsweep.sweeps.expand import PlannedTrial
+from fairsweep.sweeps.ledger import Entry
+from fairsweep.sweeps.preflight import SweepPlan
+from fairsweep.trainables.adapter import TrialTask
+from fairsweep.trainables.clipping import Clipping
+from fairsweep.trainables.dpsgd import DpsgdConfig
+from fairsweep.trainables.gradient_modes import choose_mode, physical_batch_size
+from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.trial_config import TrialConfig
+
+GRADIENT_MODES_FILE = "gradient_modes.json"
+
+
+def trial_tasks(
+    plan: SweepPlan,
+    trials: Sequence[PlannedTrial],
+    queued: Mapping[str, Entry],
+    privacy: Mapping[str, PrivacyPlan],
+    output: Path,
+) -> dict[str, TrialTask]:
+    """The tasks of trials, by hash.
+
+    Args:
+        plan: the checked sweep.
+        trials: those that will run.
+        queued: their entries in the ledger.
+        privacy: the privacy plan of each private setting.
+        output: the output folder; the gradient modes that were measured are kept there.
+    """
+    modes = GradientModes(output / GRADIENT_MODES_FILE)
+    tasks = {}
+    for trial in trials:
+        entry = queued[trial.trial]
+        config = modes.fixed(trial, plan) if trial.setting in privacy else trial.config
+        tasks[trial.trial] = TrialTask(
+            config=config,
+            folder=entry.folder,
+            run=entry.state.run,
+            plan=privacy.get(trial.setting),
+            cpu=trial.resources.cpu,
+            gpu=trial.resources.gpu,
+            checkpoints=plan.sweep.checkpoints.policy(),
+        )
+    return tasks
+
+
+class GradientModes:
+    """The gradient modes that were chosen by measuring, kept with the sweep.
+
+    Two workers that measured on their own could choose differently, and their results would differ by rounding. Only
+    modes on the CPU are chosen here: the driver may lack the workers' accelerator.
+
+    Args:
+        path: the file that keeps them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._chosen: dict[str, str] = dict(read_json(path)) if path.exists() else {}
+
+    def fixed(self, trial: PlannedTrial, plan: SweepPlan) -> TrialConfig:
+        """The trial's config with ``auto`` replaced by the mode that is chosen; no part of the trial's identity."""
+        config, learner = trial.config, trial.config.learner
+        if not isinstance(learner, DpsgdConfig) or learner.performance.gradient_mode != "auto" or trial.resources.gpu:
+            return config
+        if learner.clipping == "none":
+            return config
+        mode = self._mode(config, learner, plan)
+        performance = learner.performance.model_copy(update={"gradient_mode": mode})
+        return config.model_copy(update={"learner": learner.model_copy(update={"performance": performance})})
+
+    def _mode(self, config: TrialConfig, learner: DpsgdConfig, plan: SweepPlan) -> str:
+        device = torch.device("cpu")
+        batch = physical_batch_size(learner.performance, config.model, device)
+        key = f"cpu {config.model.model_dump_json()} {learner.clipping} batch {batch}"
+        if key not in self._chosen:
+            dataset = plan.dataset
+            classes = len(dataset.attribute(config.dataset.label).values)
+            clipping = Clipping(learner.clipping, learner.l2_clip_norm)
+            self._chosen[key] = choose_mode(
+                config.model, dataset.info.image_shape, classes, clipping, device, batch
+            ).mode
+            write_json(self._path, self._chosen)
+        return self._chosen[key]

@@ -1,0 +1,106 @@
+"""From pydantic's errors to one clear line that names the place, the nearest known key, and the remedy."""
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, Tag, ValidationError
+
+from fairsweep.sweeps.errors import Location, SweepError
+from fairsweep.sweeps.sweep_file import nearest
+
+
+def clear_error(
+    error: ValidationError, model: object, content: object, prefix: Location = (), *, tagged: bool = False
+) -> SweepError:
+    """The most telling of a validation's errors, as one line.
+
+    Args:
+        error: what pydantic found.
+        model: the model or annotation that was validated.
+        content: the plain values that were given.
+        prefix: where the values stand in the sweep file.
+        tagged: whether the model is a union whose members have tags: the tag comes first in each of pydantic's places,
+            and may be the name of a field too.
+    """
+    # An unknown key often causes further errors (a field is missing because it was misspelt): it comes first.
+    found = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")[0]
+    location = found["loc"]
+    if tagged and location:
+        model, location = _member(model, location[0]), location[1:]
+    place = _place(location, content)
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, SweepError):
+        return SweepError(cause.message, (*prefix, *place, *cause.location))
+    if found["type"] == "extra_forbidden":
+        known = sorted(_fields_at(model, location[:-1]))
+        return SweepError(f"unknown key {str(place[-1])!r}: {nearest(str(place[-1]), known)}", (*prefix, *place))
+    if found["type"] == "missing":
+        return SweepError(f"{location[-1]} is required, but missing", (*prefix, *place))
+    message = found["msg"].removeprefix("Value error, ")
+    if found["type"] not in ("value_error", "imbalance_form"):
+        message = f"{message[0].lower()}{message[1:]}, but got {_shown(found['input'])}"
+    return SweepError(message, (*prefix, *place))
+
+
+def _place(location: tuple[str | int, ...], content: object) -> Location:
+    """The part of pydantic's location that exists in the values: names of union members are left out."""
+    place: list[str | int] = []
+    node = content
+    for part in location:
+        if isinstance(node, Mapping) and any(key == part or str(key) == str(part) for key in node):
+            node = next(item for key, item in node.items() if key == part or str(key) == str(part))
+        elif isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
+            node = node[part]
+        else:
+            continue
+        place.append(part)
+    return tuple(place)
+
+
+def _fields_at(annotation: object, location: tuple[str | int, ...]) -> set[str]:
+    """Names of the fields that the models at a location have."""
+    models = list(models_of(annotation))
+    for part in location:
+        inner = [field.annotation for m in models if (field := m.model_fields.get(str(part)))]
+        if inner:
+            models = [model for item in inner for model in models_of(item)]
+        else:
+            # The name or tag of one member of a union: keep that member.
+            models = [m for m in models if _is_tag(m, part)] or models
+    return {name for model in models for name in model.model_fields}
+
+
+def _member(annotation: object, tag: str | int) -> object:
+    """The member of a tagged union that has a tag."""
+    union = typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
+    for member in typing.get_args(union):
+        if Tag(str(tag)) in typing.get_args(member)[1:]:
+            return member
+    return annotation
+
+
+def _is_tag(model: type[BaseModel], part: str | int) -> bool:
+    if model.__name__ == part:
+        return True
+    kinds = [field.default for name, field in model.model_fields.items() if name == "kind"]
+    return part in kinds
+
+
+def models_of(annotation: object) -> Iterator[type[BaseModel]]:
+    """Every pydantic model inside an annotation: Optional, unions, Annotated, containers."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        yield from models_of(typing.get_args(annotation)[0])
+    elif origin in (typing.Union, types.UnionType, tuple, list, dict):
+        for argument in typing.get_args(annotation):
+            yield from models_of(argument)
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - whatever the user wrote
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

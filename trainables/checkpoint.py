@@ -1,0 +1,176 @@
+"""Durable checkpoints of one trial: tensors and JSON values, with a checksum, never less than one valid on disk.
+
+A checkpoint is two files, ``<iteration>.pt`` (the state) and ``<iteration>.json`` (its size and SHA-256). The second is
+written last, so a checkpoint that lacks it, or whose bytes differ, was cut short and counts as absent. Which one is the
+newest is read off the folder and from nowhere else; an older one is deleted only after the newer is on the disk.
+
+There is no generator state in a checkpoint: all randomness is a function of keys and of the step.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairsweep.analysis.files import read_json, write_json, write_whole
+
+State = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state and the number of iterations that were done when it was taken."""
+
+    iteration: int
+    state: dict[str, Any]
+
+
+class CheckpointFolder:
+    """The checkpoints of one trial.
+
+    Args:
+        folder: where they are; made with the first save.
+        keep: how many of the newest stay, at least 1.
+        owned: makes the context in which files are written or deleted; it may raise to refuse (a stale worker must not
+            touch the files of its successor).
+    """
+
+    def __init__(
+        self, folder: Path, *, keep: int = 1, owned: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"at least one checkpoint must be kept, but got {keep=}")
+        self.folder = folder
+        self._keep = keep
+        self._owned = owned
+
+    def save(self, iteration: int, state: State) -> None:
+        """Write a checkpoint durably, then delete those beyond ``keep``.
+
+        Args:
+            iteration: iterations done.
+            state: nested dicts, lists and tuples of tensors, strings, numbers, booleans and None.
+
+        Raises:
+            TypeError: if the state holds anything else (it could not be loaded without running code).
+        """
+        content = encode(state)
+        with self._owned():
+            self.folder.mkdir(exist_ok=True)
+            write_whole(self._state_path(iteration), lambda file: file.write(content))
+            checksum = {"iteration": iteration, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            write_json(self._checksum_path(iteration), checksum)
+            _flush_folder(self.folder)
+            self.delete_superseded()
+
+    def delete_superseded(self) -> None:
+        """Delete all but the newest ``keep`` valid-looking checkpoints, and what a kill left half written."""
+        kept = set(self.iterations()[: self._keep])
+        for path in self.folder.iterdir():
+            # The checksum goes first: what is left of a deletion that is cut short is no checkpoint.
+            if path.suffix == ".json" and int(path.stem) not in kept:
+                path.unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if path.suffix == ".tmp" or int(path.stem) not in kept:
+                path.unlink(missing_ok=True)
+
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint whose checksum holds; None if there is none."""
+        for iteration in self.iterations():
+            content = self._valid_content(iteration)
+            if content is not None:
+                return Checkpoint(iteration, decode(content))
+        return None
+
+    def iterations(self) -> list[int]:
+        """The iterations with a checkpoint, newest first; checksums are not verified."""
+        if not self.folder.is_dir():
+            return []
+        numbers = [int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdigit()]
+        return sorted((number for number in numbers if self._state_path(number).is_file()), reverse=True)
+
+    def clear(self) -> None:
+        """Delete every checkpoint and the folder."""
+        if not self.folder.is_dir():
+            return
+        with self._owned():
+            for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
+                path.unlink(missing_ok=True)
+            self.folder.rmdir()
+
+    def _valid_content(self, iteration: int) -> bytes | None:
+        try:
+            checksum = read_json(self._checksum_path(iteration))
+            content = self._state_path(iteration).read_bytes()
+        except (OSError, ValueError):
+            return None
+        if len(content) != checksum.get("bytes") or hashlib.sha256(content).hexdigest() != checksum.get("sha256"):
+            return None
+        return content
+
+    def _state_path(self, iteration: int) -> Path:
+        return self.folder / f"{iteration:06d}.pt"
+
+    def _checksum_path(self, iteration: int) -> Path:
+        return self.folder / f"{iteration:06d}.json"
+
+
+def encode(state: State) -> bytes:
+    """Serialise tensors and JSON values, so that `decode` needs no trust in where the bytes come from.
+
+    Raises:
+        TypeError: if the state holds anything but tensors and JSON values.
+    """
+    plain = _plain(state, "state")
+    buffer = io.BytesIO()
+    torch.save(plain, buffer)
+    return buffer.getvalue()
+
+
+def decode(content: bytes) -> dict[str, Any]:
+    """The inverse of `encode`; tensors are loaded to the CPU, and no code in the bytes is ever run."""
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise ValueError(f"a checkpoint must hold a dict, but holds a {type(state).__name__}; delete it")
+    return state
+
+
+def save_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write a model's weights whole; ``torch.load(path, weights_only=True)`` reads them."""
+    content = encode({name: tensor.detach().cpu() for name, tensor in weights.items()})
+    write_whole(path, lambda file: file.write(content))
+
+
+def _plain(value: Any, where: str) -> Any:  # noqa: ANN401 - a nested state
+    if isinstance(value, torch.Tensor):
+        # A view would drag its whole storage into the file.
+        return value.detach().cpu().clone()
+    if isinstance(value, Mapping):
+        return {_plain_key(key, where): _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    raise TypeError(f"a checkpoint holds tensors and JSON values only, but {where} is a {type(value).__name__}")
+
+
+def _plain_key(key: object, where: str) -> str | int:
+    if type(key) not in (str, int):
+        raise TypeError(f"keys in a checkpoint must be str or int, but {where} has the key {key!r}")
+    return key  # type: ignore[return-value]
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make renames in a folder durable: until then a power cut may undo them."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""The fixed evaluation sets of one trial and what a learner predicts on them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from fairsweep.analysis.records import count_cells, predictions_table
+from fairsweep.datasets.feeds import Feed
+from fairsweep.datasets.prepared import PreparedDataset
+
+# Rows whose images are in memory at once while a learner predicts.
+_ROWS_AT_ONCE = 2048
+
+
+class DivergedError(RuntimeError):
+    """Training has left the finite numbers; what the trial did until then is kept."""
+
+
+class Predictor(Protocol):
+    """What is evaluated: anything that maps images to logits."""
+
+    def predict(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """Logits, float32 [B, K], of uint8 [B, H, W, C]."""
+        ...
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """The examples of one split that are evaluated.
+
+    Attributes:
+        split: train, validation or test.
+        rows: int64 [N], rows of the dataset, ascending.
+        ids: int64 [N].
+        labels: int16 [N].
+        groups: int16 [N] for each group attribute.
+    """
+
+    split: str
+    rows: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    labels: NDArray[np.int16]
+    groups: Mapping[str, NDArray[np.int16]]
+
+    @classmethod
+    def of(
+        cls, dataset: PreparedDataset, split: str, rows: NDArray[np.int64], label: str, groups: tuple[str, ...]
+    ) -> "EvaluationSet":
+        """The set with these rows of a dataset."""
+        codes = {name: dataset.codes(name)[rows] for name in groups}
+        return cls(split, rows, dataset.ids[rows], dataset.codes(label)[rows], codes)
+
+    def log_probabilities(self, learner: Predictor, feed: Feed) -> NDArray[np.float32]:
+        """Natural logarithms of a learner's class probabilities, float32 [N, K].
+
+        Raises:
+            DivergedError: if a logit is not finite.
+        """
+        parts = []
+        for start in range(0, len(self.rows), _ROWS_AT_ONCE):
+            logits = learner.predict(feed.images(self.rows[start : start + _ROWS_AT_ONCE]))
+            parts.append(torch.log_softmax(logits.float(), dim=1))
+        values: NDArray[np.float32] = torch.cat(parts).numpy()
+        # A log-probability may be -inf where one class is certain; a NaN comes from a model that has diverged.
+        if np.isnan(values).any():
+            raise DivergedError(
+                f"the model's outputs on the {self.split} split are not finite: lower the learning rate, or clip"
+            )
+        return values
+
+    def cells(self, iteration: int, log_probabilities: NDArray[np.float32]) -> pa.Table:
+        """Counts by (groups, label, prediction)."""
+        return count_cells(
+            iteration=iteration,
+            split=self.split,
+            groups=self.groups,
+            label=self.labels,
+            prediction=predicted(log_probabilities),
+        )
+
+    def predictions(self, iteration: int, log_probabilities: NDArray[np.float32]) -> pa.Table:
+        """One row an example."""
+        return predictions_table(
+            iteration=iteration,
+            ids=self.ids,
+            split=self.split,
+            label=self.labels,
+            prediction=predicted(log_probabilities),
+            log_probabilities=log_probabilities,
+        )
+
+    def accuracy(self, log_probabilities: NDArray[np.float32]) -> float:
+        """Share of examples predicted right."""
+        return float((predicted(log_probabilities) == self.labels).mean())
+
+    def worst_group_accuracy(self, log_probabilities: NDArray[np.float32]) -> float:
+        """The smallest accuracy of any value of any group attribute that has an example in the set."""
+        right = predicted(log_probabilities) == self.labels
+        accuracies = [right[codes == value].mean() for codes in self.groups.values() for value in np.unique(codes)]
+        return float(min(accuracies, default=float("nan")))
+
+
+def predicted(log_probabilities: NDArray[np.float32]) -> NDArray[np.int16]:
+    """The most probable class, the lower code on a tie; int16 [N]."""
+    return log_probabilities.argmax(axis=1).astype(np.int16)

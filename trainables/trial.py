@@ -1,0 +1,324 @@
+"""One trial, from its config to its records, without Ray.
+
+In a notebook: ``Trial(config, folder).run()``. A trial that was interrupted continues from its newest checkpoint; what
+it records is the same, number for number, as if it had never stopped.
+"""
+
+import math
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fairsweep.datasets.feeds import Feed
+from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.datasets.randomness import seed_key
+from fairsweep.datasets.resident import ResidentFeed
+from fairsweep.trainables.checkpoint import CheckpointFolder, save_weights
+from fairsweep.trainables.evaluation import DivergedError
+from fairsweep.trainables.learner import IterationReport, Learner, LearningTask, TrialKeys
+from fairsweep.trainables.learners import build_learner
+from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.state import StaleAttemptError, TrialStateFile
+from fairsweep.trainables.trial_config import TrialConfig
+from fairsweep.trainables.trial_data import (
+    describe_data,
+    evaluation_sets,
+    open_dataset,
+    training_plan,
+    training_subset,
+    vocabularies,
+)
+from fairsweep.trainables.trial_records import TrialRecords
+from fairsweep.trainables.trial_secret import erase_secret, trial_secret
+
+__all__ = ["CheckpointPolicy", "Metrics", "Trial", "TrialConfig"]
+
+CHECKPOINTS = "checkpoints"
+WEIGHTS = "weights.pt"
+
+Metrics = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class CheckpointPolicy:
+    """Which checkpoints a trial writes and keeps.
+
+    Attributes:
+        every: iterations between two checkpoints.
+        keep: how many of the newest stay on disk while the trial runs.
+        keep_final_weights: whether the trained model's weights stay when the trial is done.
+    """
+
+    every: int = 1
+    keep: int = 1
+    keep_final_weights: bool = True
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """One evaluation: log-probabilities, float32 [N, K], of each split."""
+
+    iteration: int
+    log_probabilities: dict[str, NDArray[np.float32]]
+
+
+class Trial:
+    """Trains and evaluates one learner on one setting, and records it.
+
+    Args:
+        config: what to do.
+        folder: the trial's folder; made if missing. A trial that has begun there continues.
+        plan: the privacy plan, calibrated beforehand; None builds it here if the learner is private.
+        device: where training happens.
+        checkpoints: which checkpoints to write and keep.
+        run: number of the driver that started this worker; None without a driver.
+
+    Raises:
+        DatasetError: if the dataset is missing, damaged, or not the one that the config names.
+        StaleAttemptError: if another driver has taken the trial over.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        folder: str | Path,
+        *,
+        plan: PrivacyPlan | None = None,
+        device: str = "cpu",
+        checkpoints: CheckpointPolicy | None = None,
+        run: int | None = None,
+    ) -> None:
+        self.config = config
+        self.folder = Path(folder)
+        self._policy = checkpoints or CheckpointPolicy()
+        self._attempt = TrialStateFile(self.folder).begin(config.trial, run)
+        with self._failing():
+            dataset = open_dataset(config.dataset.path, config.dataset.content_hash)
+            self._training = training_plan(dataset, config)
+            self._evaluations = evaluation_sets(dataset, config)
+            self._subset = training_subset(dataset, config, self._training)
+            self._feed: Feed = ResidentFeed.open(dataset)
+            self._learner = self._build_learner(dataset, plan, torch.device(device))
+            words = vocabularies(dataset, config)
+            self._records = TrialRecords(self.folder, words, config.dataset.label, self._attempt.owned)
+            self._checkpoints = CheckpointFolder(
+                self.folder / CHECKPOINTS, keep=self._policy.keep, owned=self._attempt.owned
+            )
+            self._selected: _Evaluated | None = None
+            self._seconds = 0.0
+            self._steps = 0
+            self._resume()
+            self._records.start(config, describe_data(dataset, config, self._training, self._evaluations))
+            self._attempt.update(iteration=self.iteration, iterations=self.iterations)
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+        return self._learner.iteration
+
+    @property
+    def iterations(self) -> int:
+        """Iterations in all."""
+        return self._learner.iterations
+
+    @property
+    def done(self) -> bool:
+        """Whether the last iteration is done."""
+        return self.iteration >= self.iterations
+
+    def run(self) -> Path:
+        """Train to the end and return the folder with the records."""
+        try:
+            while True:
+                if self.iterate()["done"]:
+                    return self.folder
+        finally:
+            self.close()
+
+    def iterate(self) -> Metrics:
+        """Do one iteration: train, evaluate, record, checkpoint; after the last one, finish.
+
+        Returns:
+            iteration, iterations, loss (None in release mode), accuracy and worst_group (validation split), epsilon
+            (None until done, and where none is claimed), steps, seconds, done (0 or 1).
+
+        Raises:
+            DivergedError: if loss or outputs are not finite.
+            StaleAttemptError: if another worker has taken the trial over.
+        """
+        with self._failing():
+            report = None if self.done else self._learner.step()
+            evaluated = self._evaluate()
+            if report is not None:
+                self._check_finite(report)
+                self._record(report, evaluated)
+            metrics = self._metrics(report, evaluated)
+            if self.done:
+                self._finish(evaluated, metrics)
+            elif report is not None:
+                if self.iteration % self._policy.every == 0:
+                    self._checkpoints.save(self.iteration, self.state())
+                self._attempt.update(iteration=self.iteration, metrics=metrics, seconds=self._seconds)
+            return metrics
+
+    def state(self) -> dict[str, Any]:
+        """All that a resume needs beyond the records: tensors and JSON values."""
+        selected = self._selected
+        return {
+            "trial": self.config.trial,
+            "learner": self._learner.state(),
+            "seconds": self._seconds,
+            "steps": self._steps,
+            "selected": None
+            if selected is None
+            else {
+                "iteration": selected.iteration,
+                "log_probabilities": {k: torch.from_numpy(v) for k, v in selected.log_probabilities.items()},
+            },
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from a state.
+
+        Raises:
+            ValueError: if it is the state of another trial.
+        """
+        if state.get("trial") != self.config.trial:
+            raise ValueError(f"this is trial {self.config.trial}, but the state is of trial {state.get('trial')}")
+        self._learner.load(state["learner"])
+        self._seconds = float(state["seconds"])
+        self._steps = int(state["steps"])
+        kept = state["selected"]
+        self._selected = kept and _Evaluated(
+            kept["iteration"], {k: v.numpy() for k, v in kept["log_probabilities"].items()}
+        )
+
+    def close(self) -> None:
+        """Let go of the feed; may be called twice."""
+        self._feed.close()
+
+    # --- inside ---
+
+    def _build_learner(self, dataset: PreparedDataset, plan: PrivacyPlan | None, device: torch.device) -> Learner:
+        config, rows = self.config, self._training.rows
+        keys = TrialKeys(
+            data=seed_key(config.seeds.data, "data"),
+            train=seed_key(config.seeds.train, "train"),
+            secret=trial_secret(config, self.folder),
+        )
+        task = LearningTask(
+            model=config.model,
+            classes=len(dataset.attribute(config.dataset.label).values),
+            image_shape=dataset.info.image_shape,
+            rows=rows,
+            labels=dataset.codes(config.dataset.label)[rows].astype(np.int64),
+            groups={name: dataset.codes(name)[rows] for name in config.dataset.groups},
+            feed=self._feed,
+            keys=keys,
+            device=device,
+            diagnostics=config.mode == "research",
+        )
+        return build_learner(config.learner, task, plan)
+
+    def _resume(self) -> None:
+        newest = self._checkpoints.newest()
+        if newest is None:
+            return
+        # A checkpoint without the records up to it is of no use: the trial starts over.
+        if self._records.restore(newest.iteration):
+            self.load(newest.state)
+        else:
+            self._checkpoints.clear()
+
+    def _evaluate(self) -> _Evaluated:
+        values = {name: s.log_probabilities(self._learner, self._feed) for name, s in self._evaluations.items()}
+        evaluated = _Evaluated(self.iteration, values)
+        best = self._selected
+        validation = self._evaluations["validation"]
+        better = best is None or validation.accuracy(values["validation"]) > validation.accuracy(
+            best.log_probabilities["validation"]
+        )
+        # A resume at the last iteration evaluates once more what was selected already.
+        if better or (best is not None and best.iteration == self.iteration) or self.done:
+            if self._subset is not None:
+                values["train"] = self._subset.log_probabilities(self._learner, self._feed)
+            if better:
+                self._selected = evaluated
+        return evaluated
+
+    def _check_finite(self, report: IterationReport) -> None:
+        measured = self.config.mode == "research" and report.examples > 0
+        if measured and not math.isfinite(report.loss):
+            raise DivergedError(
+                f"the training loss is {report.loss} in iteration {report.iteration}: lower the learning rate, or clip"
+            )
+
+    def _record(self, report: IterationReport, evaluated: _Evaluated) -> None:
+        self._seconds += report.seconds
+        self._steps += report.steps
+        cells = [s.cells(self.iteration, evaluated.log_probabilities[name]) for name, s in self._evaluations.items()]
+        self._records.add(report, cells)
+
+    def _metrics(self, report: IterationReport | None, evaluated: _Evaluated) -> Metrics:
+        validation = self._evaluations["validation"]
+        values = evaluated.log_probabilities["validation"]
+        # What has been spent is a function of the steps; the accountants take a second, so it is settled at the end.
+        privacy = self._learner.privacy() if self.done else None
+        loss = None if report is None or math.isnan(report.loss) else report.loss
+        return {
+            "iteration": self.iteration,
+            "iterations": self.iterations,
+            "loss": loss,
+            "accuracy": validation.accuracy(values),
+            "worst_group": validation.worst_group_accuracy(values),
+            "epsilon": None if privacy is None else privacy.epsilon.pld,
+            "steps": self._steps,
+            "seconds": self._seconds,
+            "done": float(self.done),
+        }
+
+    def _finish(self, last: _Evaluated, metrics: Metrics) -> None:
+        """Write the final records, say that the trial is done, then delete what only a resume would need."""
+        selected = self._selected or last
+        shown = [last] if selected.iteration == last.iteration else [selected, last]
+        sets = dict(self._evaluations) | ({} if self._subset is None else {"train": self._subset})
+        tables = [
+            s.predictions(evaluated.iteration, evaluated.log_probabilities[name])
+            for evaluated in shown
+            for name, s in sets.items()
+        ]
+        privacy = self._learner.privacy()
+        with self._attempt.owned():
+            self._records.finish(tables, None if privacy is None else privacy.model_dump(mode="json"))
+            if self._policy.keep_final_weights:
+                save_weights(self.folder / WEIGHTS, self._learner.weights())
+            self._attempt.update(
+                state="done", iteration=self.iteration, metrics=metrics, seconds=self._seconds, traceback=None
+            )
+            clean_up(self.folder)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Write the cause of an error into the trial's state before the error goes on."""
+        try:
+            yield
+        except StaleAttemptError:
+            raise
+        except Exception as error:
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            text = "".join(traceback.format_exception(error))
+            self._attempt.update(state="failed", error=cause, traceback=text)
+            raise
+
+
+def clean_up(folder: Path) -> None:
+    """Delete what a trial that is done no longer needs: its checkpoints and, in release mode, its secret."""
+    CheckpointFolder(folder / CHECKPOINTS).clear()
+    erase_secret(folder)

@@ -1,0 +1,145 @@
+"""The config of one trial, and its identity: two hashes of everything that can change a result."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fairsweep.analysis.records import FORMAT_VERSION
+from fairsweep.datasets.evaluation import EvaluationConfig
+from fairsweep.datasets.imbalance import ImbalanceConfig
+from fairsweep.trainables.learners import LearnerConfig
+from fairsweep.trainables.models import ModelConfig
+
+# Part of every hash. Fields at their default are left out of a hash, so that a new field changes no identity: whoever
+# changes the meaning of a default that exists raises this number.
+IDENTITY_VERSION = 1
+_HASH_CHARACTERS = 16
+
+Mode = Literal["research", "release"]
+
+
+class DatasetReference(BaseModel):
+    """The prepared dataset of a sweep, and the roles of its attributes.
+
+    Attributes:
+        path: the folder, on the machine where the trial runs.
+        name: its name.
+        content_hash: of its content; the folder must hold exactly this.
+        label: the attribute that is predicted.
+        groups: the attributes whose values are the groups.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path
+    name: str
+    content_hash: str
+    label: str
+    groups: tuple[str, ...]
+
+
+class Seeds(BaseModel):
+    """The public seeds of one replicate.
+
+    Attributes:
+        data: of the imbalance draw.
+        train: of initial weights, order and augmentation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: int = Field(default=0, ge=0)
+    train: int = Field(default=0, ge=0)
+
+
+class TrialConfig(BaseModel):
+    """All that decides a trial's result, and where to find its data.
+
+    Attributes:
+        dataset: what is learnt from.
+        imbalance: how the training set is drawn; None takes the whole training split.
+        model: the model.
+        learner: the training method.
+        twin_of: name of the learner of which this one is the twin; no part of the identity.
+        evaluation: the fixed evaluation sets.
+        seeds: the public seeds.
+        replicate: number of the seeds' pair in its sweep; no part of the identity.
+        mode: ``research`` (secrets follow from ``key``, losses and diagnostics are recorded) or ``release``.
+        key: keys the trial secrets of research mode; public.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: DatasetReference
+    imbalance: ImbalanceConfig | None = None
+    model: ModelConfig = ModelConfig()
+    learner: LearnerConfig
+    twin_of: str | None = None
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seeds: Seeds = Seeds()
+    replicate: int = 0
+    mode: Mode = "research"
+    key: int = Field(default=0, ge=0)
+
+    @property
+    def setting(self) -> str:
+        """Hash of the setting: the identity without seeds, 16 hexadecimal digits."""
+        return _hash(self._identity())
+
+    @property
+    def trial(self) -> str:
+        """Hash of the trial: the setting and its seeds, 16 hexadecimal digits."""
+        return _hash(self._identity() | {"seeds": self.seeds.model_dump(mode="json")})
+
+    def record(self) -> dict[str, Any]:
+        """What ``config.json`` holds."""
+        content = self.model_dump(mode="json")
+        return {
+            "format_version": FORMAT_VERSION,
+            "learner": content["learner"] | {"twin_of": self.twin_of},
+            **{name: content[name] for name in ("model", "imbalance", "dataset", "evaluation", "seeds", "replicate")},
+            "setting": self.setting,
+            "trial": self.trial,
+            "mode": self.mode,
+            "key": self.key,
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        dataset = {
+            "content": self.dataset.content_hash,
+            "label": self.dataset.label,
+            "groups": list(self.dataset.groups),
+        }
+        imbalance = None if self.imbalance is None else _canonical(self.imbalance)
+        learner = _canonical(self.learner, leave_out={"name", "performance"})
+        return {
+            "version": IDENTITY_VERSION,
+            "dataset": dataset,
+            "imbalance": imbalance,
+            "model": _canonical(self.model, leave_out={"pretrained"}) | _weights_identity(self.model.pretrained),
+            "learner": learner | {"kind": self.learner.kind},
+            "evaluation": _canonical(self.evaluation),
+            "mode": self.mode,
+            "key": self.key,
+        }
+
+
+def _canonical(config: BaseModel, leave_out: set[str] | None = None) -> dict[str, Any]:
+    """The typed values of a config that are not at their default: 3 and 3.0 are one epsilon."""
+    return config.model_dump(mode="json", exclude=leave_out, exclude_defaults=True)
+
+
+def _weights_identity(path: Path | None) -> dict[str, str]:
+    """Pretrained weights count by their content, wherever the file lies."""
+    if path is None:
+        return {}
+    with path.open("rb") as file:
+        return {"pretrained": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _hash(identity: dict[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), person=b"fairsweep-trial").hexdigest()[:_HASH_CHARACTERS]

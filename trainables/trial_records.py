@@ -1,0 +1,94 @@
+"""The records of one trial while it grows: what is in memory, what is on disk, and cutting both back on a resume."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fairsweep.analysis.records import (
+    CELLS,
+    CONFIG,
+    DATA,
+    PREDICTIONS,
+    PRIVACY,
+    TRAINING,
+    RecordError,
+    Vocabulary,
+    read_cells,
+    read_training,
+    training_table,
+    write_cells,
+    write_json,
+    write_predictions,
+    write_training,
+)
+from fairsweep.trainables.learner import IterationReport
+from fairsweep.trainables.trial_config import TrialConfig
+
+Owned = Callable[[], AbstractContextManager[object]]
+
+
+class TrialRecords:
+    """Writes the files of one trial.
+
+    Args:
+        folder: the trial's folder.
+        vocabularies: of the groups and the label.
+        label: name of the label.
+        owned: makes the context in which files are written; it raises in a worker that has been superseded.
+    """
+
+    def __init__(self, folder: Path, vocabularies: list[Vocabulary], label: str, owned: Owned) -> None:
+        self._folder = folder
+        self._vocabularies = vocabularies
+        self._label = label
+        self._owned = owned
+        self._cells: pa.Table | None = None
+        self._training: pa.Table = training_table([])
+
+    def start(self, config: TrialConfig, data: Mapping[str, Any]) -> None:
+        """Write what is known before the first step: ``config.json`` and ``data.json``."""
+        with self._owned():
+            write_json(self._folder / CONFIG, config.record())
+            write_json(self._folder / DATA, data)
+
+    def restore(self, iteration: int) -> bool:
+        """Take over what earlier attempts recorded up to an iteration.
+
+        Returns:
+            Whether the files cover every iteration up to it; if not, nothing is taken over.
+        """
+        if iteration == 0:
+            return True
+        try:
+            cells = read_cells(self._folder / CELLS).table
+            training = read_training(self._folder / TRAINING).replace_schema_metadata(None)
+        except (FileNotFoundError, RecordError):
+            return False
+        expected = set(range(1, iteration + 1))
+        for table in (cells, training):
+            if not expected <= set(table.column("iteration").to_pylist()):
+                return False
+        self._cells = cells.filter(pc.less_equal(cells.column("iteration"), iteration))
+        self._training = training.filter(pc.less_equal(training.column("iteration"), iteration))
+        return True
+
+    def add(self, report: IterationReport, cells: list[pa.Table]) -> None:
+        """Record one iteration: its cells and its line of the training record."""
+        row = {name: value for name, value in asdict(report).items() if name != "steps"}
+        self._training = pa.concat_tables([self._training, training_table([row])])
+        self._cells = pa.concat_tables([*([] if self._cells is None else [self._cells]), *cells])
+        with self._owned():
+            write_cells(self._folder / CELLS, self._cells, self._vocabularies, self._label)
+            write_training(self._folder / TRAINING, self._training)
+
+    def finish(self, predictions: list[pa.Table], privacy: Mapping[str, Any] | None) -> None:
+        """Write what is known after the last step: ``predictions.parquet`` and ``privacy.json``."""
+        with self._owned():
+            write_predictions(self._folder / PREDICTIONS, pa.concat_tables(predictions))
+            if privacy is not None:
+                write_json(self._folder / PRIVACY, privacy)
