@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs as pafs
+
 from fairsweep.analysis.files import FORMAT_VERSION, RecordError, read_json, read_parquet, write_json, write_parquet
 
 __all__ = [

@@ -4,12 +4,13 @@ import doctest
 import json
 import math
 
-import fairsweep.analysis.records as records
 import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
+
+import fairsweep.analysis.records as records
 from fairsweep.analysis.records import Vocabulary, count_cells
 
 TONE = Vocabulary("tone", ("light", "dark"), ("Light", "Dark"))

@@ -1,0 +1,88 @@
+"""Metrics by name: rows of the tables of rates and disparities, with the positive class filled in.
+
+A metric is one row of a table that states its formula, its positive class, its rule for more than two classes, whether
+"overall" contains the group, which direction is good, and where it is defined. `describe` prints the tables.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import pandas as pd
+
+from fairsweep.analysis.disparities import DISPARITIES, Disparity
+from fairsweep.analysis.rates import RATES, Rate
+
+METRICS: Mapping[str, Rate | Disparity] = MappingProxyType({**RATES, **DISPARITIES})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of one of the tables, with its positive class filled in.
+
+    Attributes:
+        row: the row.
+        positive: code of the positive class, or None where the row needs none.
+        name: as in the column ``metric``; the class in brackets where there are more than two.
+    """
+
+    row: Rate | Disparity
+    positive: int | None
+    name: str
+
+    @property
+    def title(self) -> str:
+        """As shown in tables and plots."""
+        return self.row.title + self.name.removeprefix(self.row.name)
+
+
+def resolve(name: str, classes: tuple[str, ...], positive: str | None = None) -> Metric:
+    """Find a metric by its name.
+
+    Args:
+        name: a row of `METRICS`, with a class in brackets to choose another positive class than the
+            default: ``true_positive_rate[8]``.
+        classes: names of the classes, in the order of their codes.
+        positive: the default positive class; without it, the second of two.
+
+    Raises:
+        ValueError: if there is no such metric or class, or more than two classes and no positive one.
+
+    >>> resolve("true_positive_rate", ("no", "yes")).positive
+    1
+    >>> resolve("true_positive_rate[8]", tuple("0123456789")).name
+    'true_positive_rate[8]'
+    """
+    base, _, rest = name.partition("[")
+    row = METRICS.get(base)
+    if row is None:
+        raise ValueError(f"metric must be one of {list(METRICS)}, but got {name!r}")
+    if not row.needs_positive:
+        return Metric(row, None, base)
+    chosen = rest.removesuffix("]") if rest else positive
+    if chosen is None and len(classes) != 2:
+        raise ValueError(
+            f"{base} needs a positive class where there are {len(classes)} classes; name it: '{base}[{classes[-1]}]'"
+        )
+    if chosen is not None and chosen not in classes:
+        raise ValueError(f"the positive class must be one of {list(classes)}, but got {chosen!r}")
+    code = 1 if chosen is None else classes.index(chosen)
+    plain = len(classes) == 2 and code == 1
+    return Metric(row, code, base if plain else f"{base}[{classes[code]}]")
+
+
+def describe() -> pd.DataFrame:
+    """The tables of rates and disparities, one row a metric."""
+    return pd.DataFrame(
+        {
+            "metric": name,
+            "title": row.title,
+            "formula": row.formula,
+            "positive class": "needed" if row.needs_positive else "none",
+            "more than two classes": row.multiclass,
+            "overall": row.overall if isinstance(row, Disparity) else "one of the groups shown",
+            "better": row.better,
+            "reference": row.reference,
+        }
+        for name, row in METRICS.items()
+    )
