@@ -1,0 +1,114 @@
+"""Makes a source from words, as a command line gives them: every field of a source is an option of its own name."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from fairsweep.datasets.layout import nearest
+
+T = TypeVar("T")
+
+
+def option_names(kind: type[Any]) -> tuple[str, ...]:
+    """Lists the options of a source: its fields, and those of the dataclasses in them behind a dot.
+
+    Args:
+        kind: The source's class, a dataclass.
+
+    >>> from fairsweep.datasets.sources.splits import HoldOut
+    >>> option_names(HoldOut)
+    ('validation', 'test', 'key')
+    """
+    return tuple(_names(kind, ""))
+
+
+def from_options(kind: type[T], options: Mapping[str, str]) -> T:
+    """Makes a source.
+
+    Args:
+        kind: The source's class, a dataclass.
+        options: Words by option; `-` and `_` are the same in names. Several values stand with commas between them, the
+            fields of a field behind a dot (`hold_out.key`), and `none` where a field may have no value.
+
+    Returns:
+        The source; fields without an option keep their defaults.
+
+    Raises:
+        ValueError: An option is unknown, missing, or no value of its field; or the source refuses it.
+
+    >>> from fairsweep.datasets.sources.splits import HoldOut
+    >>> from_options(HoldOut, {"test": "0.3", "key": "1"})
+    HoldOut(validation=0.1, test=0.3, key=1)
+    """
+    known = option_names(kind)
+    words = {name.replace("-", "_"): word for name, word in options.items()}
+    for name in words:
+        if name not in known:
+            shown = [_shown(option) for option in known]
+            raise ValueError(f"there is no option {_shown(name)} here: {nearest(_shown(name), shown)}")
+    return _build(kind, words, "")
+
+
+def _names(kind: type[Any], prefix: str) -> Iterator[str]:
+    for name, annotation in _fields(kind).items():
+        inner = _dataclass_in(annotation)
+        if inner is None:
+            yield prefix + name
+        else:
+            yield from _names(inner, f"{prefix}{name}.")
+
+
+def _build(kind: type[T], words: Mapping[str, str], prefix: str) -> T:
+    values: dict[str, Any] = {}
+    for name, annotation in _fields(kind).items():
+        inner = _dataclass_in(annotation)
+        if inner is not None:
+            within = f"{prefix}{name}."
+            if any(word.startswith(within) for word in words):
+                values[name] = _build(inner, words, within)
+        elif prefix + name in words:
+            values[name] = _value(annotation, words[prefix + name], prefix + name)
+    missing = [
+        _shown(prefix + field.name)
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+        and field.name not in values
+    ]
+    if missing:
+        raise ValueError(f"{' and '.join(missing)} must be given")
+    return kind(**values)
+
+
+def _value(annotation: Any, word: str, name: str) -> Any:  # noqa: ANN401 - a field may have any type
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    several = any(get_origin(option) is tuple for option in (annotation, *get_args(annotation)))
+    reading: Any = [part.strip() for part in word.split(",")] if several else word
+    try:
+        return adapter.validate_python(reading)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+    # Only a word that is no value itself stands for none: "none" may be the name of something.
+    if word.lower() == "none" and type(None) in get_args(annotation):
+        return None
+    raise ValueError(f"{_shown(name)} cannot be {word!r}: {reason}")
+
+
+def _fields(kind: type[Any]) -> dict[str, Any]:
+    """Returns the annotation of each field."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _dataclass_in(annotation: Any) -> type[Any] | None:  # noqa: ANN401
+    """Returns the dataclass of a field that holds one, or may."""
+    for option in (annotation, *get_args(annotation)):
+        if isinstance(option, type) and dataclasses.is_dataclass(option):
+            return option
+    return None
+
+
+def _shown(name: str) -> str:
+    return "--" + name.replace("_", "-")
