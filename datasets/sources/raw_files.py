@@ -16,6 +16,7 @@ from typing import Protocol
 
 # A folder changed this recently (seconds) may change again without a new time stamp, so its listing is not kept.
 _SETTLED = 2.0
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -173,6 +174,8 @@ def _open_zip(path: Path, size: int, changed: int, process: int) -> ZipFiles:
         )
     if any(member.flag_bits & 0x1 for member in members):
         raise ValueError(f"the zip {path} is encrypted: unpack it with its password and give the folder")
+    if any(member.compress_type not in _COMPRESSIONS for member in members):
+        raise ValueError(f"the zip {path} is compressed in a way that Python cannot read: unpack it, give the folder")
     names = sorted(m.filename for m in members if not m.is_dir() and all(map(_visible, m.filename.split("/"))))
     twice = [name for name, following in itertools.pairwise(names) if name == following]
     if twice:

@@ -96,6 +96,12 @@ def test_a_cut_or_encrypted_zip_or_one_with_a_name_twice_is_refused(tree, tmp_pa
     path.write_bytes(locked)
     with pytest.raises(ValueError, match="encrypted"):
         open_raw(path)
+    # Deflate64, which Windows uses for large zips.
+    strange = bytearray(whole)
+    strange[strange.index(b"PK\x01\x02") + 10] = 9
+    path.write_bytes(strange)
+    with pytest.raises(ValueError, match="compressed in a way"):
+        open_raw(path)
     twice = tmp_path / "twice.zip"
     with zipfile.ZipFile(twice, "w") as archive:
         archive.writestr("a.jpg", b"1")
