@@ -1,5 +1,6 @@
 """Reads a prepared dataset: checks that it is whole, keeps every column but the images in memory."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyarrow import fs
+from pydantic import ValidationError
+
 from fairsweep.datasets.layout import (
     FORMAT_VERSION,
     INFO_FILE,
@@ -14,17 +19,19 @@ from fairsweep.datasets.layout import (
     Attribute,
     DatasetError,
     DatasetInfo,
+    ShardInfo,
     content_hash,
     examples_schema,
     hash_examples,
-    hash_images,
     image_type,
-    images_of,
     nearest,
 )
+from fairsweep.datasets.location import Location
+from fairsweep.datasets.reading import shard_images
 from fairsweep.datasets.writing import write_prepared
-from numpy.typing import NDArray
-from pydantic import ValidationError
+
+# Requests to a remote file system wait for each other otherwise.
+_REMOTE_THREADS = 16
 
 __all__ = ["Attribute", "DatasetError", "DatasetInfo", "PreparedDataset", "write_prepared"]
 
@@ -33,26 +40,27 @@ class PreparedDataset:
     """A prepared dataset, opened. Row r is the example `ids[r]`; rows are sorted by id.
 
     Attributes:
-        path: The folder.
+        location: The folder, on any file system.
         info: What `dataset.json` says.
         ids: int64 [N], ascending.
     """
 
-    def __init__(self, path: Path, info: DatasetInfo, examples: pa.Table) -> None:
-        self.path = path
+    def __init__(self, location: Location, info: DatasetInfo, examples: pa.Table) -> None:
+        self.location = location
         self.info = info
         self._examples = examples
         self.ids: NDArray[np.int64] = _column(examples, "id")
 
     @classmethod
-    def open(cls, path: str | Path) -> "PreparedDataset":
+    def open(cls, path: str | Path | Location, filesystem: fs.FileSystem | None = None) -> "PreparedDataset":
         """Opens a folder that `fairsweep prepare` made.
 
         Sizes of all files, the hash of all columns but the images, and the content hash are checked. Images are checked
         where they are read (`shard_images`).
 
         Args:
-            path: The folder.
+            path: The folder: a local path, a URI (`s3://bucket/faces`), or a path on `filesystem`; see `Location.of`.
+            filesystem: A pyarrow file system; None takes that of the URI, or the local one.
 
         Returns:
             The dataset.
@@ -60,27 +68,38 @@ class PreparedDataset:
         Raises:
             DatasetError: The folder is missing, half written or damaged; the message ends with the remedy.
         """
-        path = Path(path)
-        info = _read_info(path)
-        for shard in info.shards:
-            file = path / shard.file
-            if not file.is_file():
-                raise _damaged(path, f"{shard.file} is missing")
-            if file.stat().st_size != shard.bytes:
-                raise _damaged(path, f"{shard.file} has {file.stat().st_size} bytes instead of {shard.bytes}")
-        examples = _read_examples(path, info)
+        location = Location.of(path, filesystem)
+        try:
+            info = _read_info(location)
+            _check_files(location, info)
+            examples = _read_examples(location, info)
+        except OSError as error:
+            raise DatasetError(
+                f"the dataset at {location} cannot be reached ({error}): check path, network and permissions"
+            ) from error
         if hash_examples(examples) != info.examples_hash:
-            raise _damaged(path, "its columns do not match the hash in dataset.json")
+            raise _damaged(location, "its columns do not match the hash in dataset.json")
         expected = content_hash(info.attributes, info.image_shape, info.examples_hash, info.shards)
         if expected != info.content_hash:
-            raise _damaged(path, "dataset.json does not match its own content hash (was it edited?)")
-        return cls(path, info, examples)
+            raise _damaged(location, "dataset.json does not match its own content hash (was it edited?)")
+        return cls(location, info, examples)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        return f"PreparedDataset({str(self.path)!r}, {self.info.name!r}, {self.info.counts})"
+        return f"PreparedDataset({str(self.location)!r}, {self.info.name!r}, {self.info.counts})"
+
+    @property
+    def path(self) -> Path:
+        """The folder on this machine.
+
+        Raises:
+            DatasetError: The dataset is on another file system.
+        """
+        if not self.location.is_local:
+            raise DatasetError(f"the dataset at {self.location} is not a folder on this machine: use its location")
+        return Path(self.location.root)
 
     def attribute(self, name: str) -> Attribute:
         """Returns an attribute by name.
@@ -136,7 +155,7 @@ class PreparedDataset:
         return rows
 
     def shards(self) -> list[Path]:
-        """Returns the Parquet files, in the order of ids."""
+        """Returns the Parquet files of a local dataset, in the order of ids; see `path`."""
         return [self.path / shard.file for shard in self.info.shards]
 
     def examples(self) -> pa.Table:
@@ -155,15 +174,10 @@ class PreparedDataset:
         Raises:
             DatasetError: The shard cannot be read or its images are not those that were prepared.
         """
-        shard = self.info.shards[number]
         try:
-            table = pq.read_table(self.path / shard.file, columns=["id", "image"], partitioning=None)
-        except (OSError, pa.ArrowException) as error:
-            raise _damaged(self.path, f"{shard.file} cannot be read ({error})") from error
-        images = images_of(table.column("image"))
-        if hash_images(table.column("id").to_numpy(), images) != shard.hash:
-            raise _damaged(self.path, f"the images in {shard.file} do not match their hash")
-        return images
+            return shard_images(self.location, self.info.shards[number], self.info.image_shape)
+        except OSError as error:
+            raise _damaged(self.location, f"{self.info.shards[number].file} cannot be read ({error})") from error
 
     @cached_property
     def _split_codes(self) -> NDArray[np.int8]:
@@ -173,52 +187,71 @@ class PreparedDataset:
         return codes
 
 
-def _read_info(path: Path) -> DatasetInfo:
-    file = path / INFO_FILE
-    if not path.exists():
-        raise DatasetError(f"there is no dataset at {path}: make one with `fairsweep prepare NAME --to {path}`")
-    if not path.is_dir():
-        raise DatasetError(f"{path} is not a folder: a dataset is a folder made by `fairsweep prepare`")
-    if not file.is_file():
+def _read_info(location: Location) -> DatasetInfo:
+    folder = location.describe()
+    if folder.type == fs.FileType.NotFound:
+        raise DatasetError(f"there is no dataset at {location}: make one with `fairsweep prepare NAME --to {location}`")
+    if folder.type == fs.FileType.File:
+        raise DatasetError(f"{location} is not a folder: a dataset is a folder made by `fairsweep prepare`")
+    if not location.describe(INFO_FILE).is_file:
         raise DatasetError(
-            f"{path} has no {INFO_FILE}, so it is no prepared dataset or only half of one: "
+            f"{location} has no {INFO_FILE}, so it is no prepared dataset or only half of one: "
             "delete it and run `fairsweep prepare` again"
         )
     try:
-        info = DatasetInfo.model_validate_json(file.read_bytes())
+        info = DatasetInfo.model_validate_json(location.read(INFO_FILE))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise _damaged(path, f"{INFO_FILE} cannot be understood ({where}: {first['msg']})") from error
+        raise _damaged(location, f"{INFO_FILE} cannot be understood ({where}: {first['msg']})") from error
     if info.format_version != FORMAT_VERSION:
         raise DatasetError(
-            f"{path} has format version {info.format_version}, but this fairsweep reads {FORMAT_VERSION}: "
+            f"{location} has format version {info.format_version}, but this fairsweep reads {FORMAT_VERSION}: "
             "prepare it again with this version"
         )
     return info
 
 
-def _read_examples(path: Path, info: DatasetInfo) -> pa.Table:
+def _check_files(location: Location, info: DatasetInfo) -> None:
+    for shard, file in zip(info.shards, location.describe_all([s.file for s in info.shards]), strict=True):
+        if not file.is_file:
+            raise _damaged(location, f"{shard.file} is missing")
+        if file.size != shard.bytes:
+            raise _damaged(location, f"{shard.file} has {file.size} bytes instead of {shard.bytes}")
+
+
+def _read_examples(location: Location, info: DatasetInfo) -> pa.Table:
     schema = examples_schema(info.attributes, has_user=info.has_user)
-    tables = []
-    for shard in info.shards:
-        try:
-            file = pq.ParquetFile(path / shard.file)
-            table = file.read(columns=schema.names)
-            stored = file.schema_arrow.field("image").type
-        except (OSError, KeyError, pa.ArrowException) as error:
-            raise _damaged(path, f"{shard.file} cannot be read ({error})") from error
-        if table.num_rows != shard.rows or set(table.column_names) != set(schema.names):
-            raise _damaged(path, f"{shard.file} does not hold the rows and columns that {INFO_FILE} states")
-        if stored != image_type(info.image_shape):
-            raise _damaged(path, f"{shard.file} holds images of type {stored}, not {list(info.image_shape)}")
-        tables.append(table.select(schema.names).cast(schema))
+
+    def read(shard: ShardInfo) -> pa.Table:
+        return _read_shard_examples(location, info, shard, schema)
+
+    if location.is_local:
+        tables = list(map(read, info.shards))
+    else:
+        with ThreadPoolExecutor(_REMOTE_THREADS) as threads:
+            tables = list(threads.map(read, info.shards))
     examples = pa.concat_tables(tables) if tables else schema.empty_table()
     examples = examples.combine_chunks()
     ids = examples.column("id").to_numpy()
     if not (np.diff(ids) > 0).all():
-        raise _damaged(path, "its ids are not ascending")
+        raise _damaged(location, "its ids are not ascending")
     return examples
+
+
+def _read_shard_examples(location: Location, info: DatasetInfo, shard: ShardInfo, schema: pa.Schema) -> pa.Table:
+    try:
+        with location.open(shard.file) as opened:
+            file = pq.ParquetFile(opened)
+            table = file.read(columns=schema.names)
+            stored = file.schema_arrow.field("image").type
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise _damaged(location, f"{shard.file} cannot be read ({error})") from error
+    if table.num_rows != shard.rows or set(table.column_names) != set(schema.names):
+        raise _damaged(location, f"{shard.file} does not hold the rows and columns that {INFO_FILE} states")
+    if stored != image_type(info.image_shape):
+        raise _damaged(location, f"{shard.file} holds images of type {stored}, not {list(info.image_shape)}")
+    return table.select(schema.names).cast(schema)
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any]:
@@ -228,5 +261,5 @@ def _column(table: pa.Table, name: str) -> NDArray[Any]:
     return array
 
 
-def _damaged(path: Path, what: str) -> DatasetError:
-    return DatasetError(f"the dataset at {path} is damaged: {what}; delete it and run `fairsweep prepare` again")
+def _damaged(location: Location, what: str) -> DatasetError:
+    return DatasetError(f"the dataset at {location} is damaged: {what}; delete it and run `fairsweep prepare` again")

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
 from fairsweep.datasets.layout import (
     INFO_FILE,
     SHARD_FOLDER,
@@ -23,11 +25,11 @@ from fairsweep.datasets.layout import (
     examples_schema,
     hash_examples,
     hash_images,
-    image_type,
+    image_column,
+    image_field,
 )
-from numpy.typing import NDArray
 
-# Small enough for steady progress and cheap restarts, large enough that a shard is a sensible read (3 MB of 32 by 32 pixels).
+# Small enough for steady progress and cheap restarts, large enough for a sensible read (3 MB of 32 by 32 pixels).
 ROWS_PER_SHARD = 1024
 
 
@@ -82,11 +84,7 @@ def write_shard(folder: Path, number: int, examples: pa.Table, images: NDArray[n
             f"images must be uint8 [{examples.num_rows}, H, W, C], but got {images.dtype} {list(images.shape)}"
         )
     height, width, channels = images.shape[1:]
-    tensors = pa.ExtensionArray.from_storage(
-        image_type((height, width, channels)),
-        pa.FixedSizeListArray.from_arrays(pa.array(images.reshape(-1)), height * width * channels),
-    )
-    table = examples.add_column(1, pa.field("image", tensors.type, nullable=False), tensors)
+    table = examples.add_column(1, image_field((height, width, channels)), image_column(images))
     path = folder / SHARD_FOLDER / f"{number:05d}.parquet"
     temporary = path.with_suffix(".partial")
     # Dictionaries and statistics of pixels cost time and bring nothing.

@@ -1,0 +1,115 @@
+"""Where a dataset lies: a folder on any pyarrow file system, local or remote."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from fairsweep.datasets.layout import DatasetError
+
+# A URI that went through pathlib has lost one of its slashes: s3:/bucket/faces.
+_URI = re.compile(r"^([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder on a file system. Small and picklable: it travels to the workers that read it.
+
+    Attributes:
+        filesystem: The pyarrow file system.
+        root: The folder's path on it.
+        name: How to show it: as it was given, without credentials and options.
+    """
+
+    filesystem: fs.FileSystem = field(repr=False)
+    root: str
+    name: str
+
+    @classmethod
+    def of(cls, path: "str | Path | Location", filesystem: fs.FileSystem | None = None) -> "Location":
+        """Finds the file system of a path.
+
+        Args:
+            path: A local path, a URI (`s3://bucket/faces`, `gs://…`, `hdfs://…`; options of the file system follow a
+                question mark, as `endpoint_override=HOST:PORT&scheme=http`), or a path on `filesystem`.
+            filesystem: A pyarrow file system; None takes that of the URI, or the local one.
+
+        Raises:
+            DatasetError: The URI names no known file system.
+
+        >>> Location.of("data/faces").name
+        'data/faces'
+        """
+        if isinstance(path, Location):
+            return path
+        text = str(path)
+        if filesystem is not None:
+            return cls(filesystem, text.rstrip("/"), text)
+        scheme = _URI.match(text)
+        if scheme is None:
+            return cls(fs.LocalFileSystem(), Path(text).absolute().as_posix(), text)
+        uri = _URI.sub(r"\1:///" if scheme[1] == "file" else r"\1://", text)
+        name = re.sub(r"//[^/@]*@", "//", uri.partition("?")[0])
+        try:
+            filesystem, root = fs.FileSystem.from_uri(uri)
+        except (pa.ArrowException, OSError) as error:
+            # The error may repeat the URI and with it credentials: it is shown without them, and not chained.
+            reason = str(error).replace(uri, name)
+            for secret in filter(None, (urlsplit(uri).username, urlsplit(uri).password)):
+                reason = reason.replace(secret, "…")
+            raise DatasetError(
+                f"{name} is on no file system that pyarrow can open ({reason}): "
+                "check the URI's scheme (s3, gs, hdfs, abfs, file) and options, or pass filesystem="
+            ) from None
+        return cls(filesystem, root.rstrip("/"), name)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is a folder on this machine."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def path(self, file: str = "") -> str:
+        """Returns the path of a file of the folder on its file system."""
+        return f"{self.root}/{file}" if file else self.root
+
+    def describe(self, file: str = "") -> fs.FileInfo:
+        """Returns type and size of a file of the folder, or of the folder itself.
+
+        Raises:
+            OSError: The file system cannot be reached, or refuses.
+        """
+        return self.filesystem.get_file_info(self.path(file))
+
+    def describe_all(self, files: Sequence[str]) -> list[fs.FileInfo]:
+        """Returns type and size of several files of the folder, in their order.
+
+        Raises:
+            OSError: The file system cannot be reached, or refuses.
+        """
+        described: list[fs.FileInfo] = self.filesystem.get_file_info([self.path(file) for file in files])
+        return described
+
+    def open(self, file: str) -> pa.NativeFile:
+        """Opens a file for reading at any place.
+
+        Raises:
+            OSError: It is not there or cannot be read.
+        """
+        return self.filesystem.open_input_file(self.path(file))
+
+    def read(self, file: str) -> bytes:
+        """Returns the content of a file.
+
+        Raises:
+            OSError: It is not there or cannot be read.
+        """
+        with self.open(file) as opened:
+            content: bytes = opened.read()
+        return content
