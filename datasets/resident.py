@@ -12,12 +12,14 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from fairsweep.datasets.eviction import evict, mark_used
 from fairsweep.datasets.feeds import Batch, step_range
 from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.sampling import Sampler
-from filelock import FileLock
-from numpy.typing import NDArray
 
 CACHE_VARIABLE = "FAIRSWEEP_CACHE"
 
@@ -118,14 +120,22 @@ def _map(dataset: PreparedDataset, path: Path) -> NDArray[np.uint8] | None:
     if 0 in shape:
         return np.empty(shape, np.uint8)
     try:
-        images = np.load(path, mmap_mode="r")
+        with path.open("rb") as file:
+            if not mark_used(file, path):
+                return None
+            np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0(file)
+            if header != (shape, False, np.dtype(np.uint8)):
+                return None
+            # From the opened file and not from its path, so that the map keeps the mark.
+            return np.memmap(file, np.uint8, "r", offset=file.tell(), shape=shape)
     except (ValueError, EOFError):
         return None
-    return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
 def _build(dataset: PreparedDataset, path: Path) -> None:
     """Decodes all shards into a file under a temporary name, then renames it. The caller holds the lock."""
+    evict(path.parent, _copy_bytes(dataset))
     # Whoever holds the lock is the only builder: files left by a builder that was killed are nobody's.
     for leftover in path.parent.glob(f"{path.stem}.*.partial"):
         leftover.unlink(missing_ok=True)
