@@ -125,7 +125,10 @@ def _trial(sweep: Sweep, reference: DatasetReference, setting: _Setting, seeds: 
     )
     tied = isinstance(sweep.seeds, int)
     label = _safe(f"{setting.label}_s{seeds.train}" if tied else f"{setting.label}_s{seeds.data}x{seeds.train}")
-    trial = config.trial
+    try:
+        trial = config.trial
+    except OSError as error:
+        raise SweepError(f"cannot read the pretrained weights: {error}", ("model",)) from error
     return PlannedTrial(config, f"{label}-{trial[:_SHORT]}", label, setting.section.resources, trial, config.setting)
 
 

@@ -92,7 +92,7 @@ def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
     >>> nearest("epoch", ["epochs", "lr"])
     "did you mean 'epochs'?"
     """
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
 
 

@@ -1,5 +1,6 @@
 """The config of one trial, and its identity: two hashes of everything that can change a result."""
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -134,10 +135,13 @@ def _canonical(config: BaseModel, leave_out: set[str] | None = None) -> dict[str
 
 def _weights_identity(path: Path | None) -> dict[str, str]:
     """Pretrained weights count by their content, wherever the file lies."""
-    if path is None:
-        return {}
+    return {} if path is None else {"pretrained": _file_hash(path, path.stat().st_mtime_ns)}
+
+
+@functools.lru_cache(maxsize=64)
+def _file_hash(path: Path, _changed: int) -> str:
     with path.open("rb") as file:
-        return {"pretrained": hashlib.file_digest(file, "sha256").hexdigest()}
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash(identity: dict[str, Any]) -> str:

@@ -1,0 +1,106 @@
+import shutil
+
+import pytest
+
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.machines import Machine, check_resources, slots, this_machine
+from fairsweep.sweeps.plan import plan_sweep
+from fairsweep.sweeps.preflight import check_sweep, privacy_plans
+from fairsweep.sweeps.spec import Sweep
+
+
+def refusal(mapping, *changes):
+    for place, value in changes:
+        node = mapping
+        for part in place[:-1]:
+            node = node[part]
+        node[place[-1]] = value
+    with pytest.raises(SweepError) as caught:
+        plan_sweep(Sweep.from_mapping(mapping))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_sound_sweep_passes(mapping):
+    plan = check_sweep(Sweep.from_mapping(mapping))
+    assert len(plan.trials) == 12
+    assert set(plan.sizes.values()) == {120}
+    assert plan.evaluated == 480
+    assert set(plan.parameters.values()) == {8 * 8 * 2 + 2}
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("dataset", "label"), "smilling", ["dataset.label", "did you mean 'smiling'?"]),
+        (("dataset", "groups"), ["tones"], ["dataset.groups", "did you mean 'tone'?"]),
+        (("imbalance", "attribute"), "ton", ["imbalance", "did you mean 'tone'?"]),
+        (("imbalance", "majority"), "lite", ["imbalance", "did you mean 'light'?"]),
+        (("imbalance", "size"), 5000, ["imbalance", "largest size possible"]),
+        (("evaluation",), {"balance": ["tine"]}, ["evaluation", "did you mean 'tone'?"]),
+        (("evaluation",), {"balance": ["tone"], "per_cell": 10_000}, ["evaluation", "largest per_cell possible"]),
+        (("model",), {"name": "cnn", "norm": "batch"}, ["model", "'private'", "BatchNorm", "norm: group"]),
+        (("model",), {"name": "resnet18", "pretrained": "nowhere.pt"}, ["nowhere.pt"]),
+        (("learners", 0, "batch_size"), 500, ["learners[0]", "batch_size=500", "120"]),
+        (("resources",), {"cpu": 4096}, ["resources", "cpu=4096", "but there is cpu="]),
+        (("resources",), {"gpu": 64}, ["resources", "gpu=64", "but there is cpu="]),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_starts(mapping, tmp_path, place, value, words):
+    message = refusal(mapping, (place, value))
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_or_half_written_dataset_is_refused_with_the_remedy(mapping, toy_path, tmp_path):
+    message = refusal(mapping, (("dataset", "path"), str(tmp_path / "nowhere")))
+    assert "dataset.path" in message
+    assert "fairsweep prepare" in message
+    half = tmp_path / "half"
+    shutil.copytree(toy_path, half)
+    (half / "dataset.json").unlink()
+    assert "half" in refusal(mapping, (("dataset", "path"), str(half)))
+    shutil.rmtree(half)
+    shutil.copytree(toy_path, half)
+    next((half / "shards").iterdir()).unlink()
+    assert "is damaged" in refusal(mapping, (("dataset", "path"), str(half)))
+
+
+def test_each_distinct_privacy_plan_is_made_once(mapping):
+    plan = check_sweep(Sweep.from_mapping(mapping))
+    plans = privacy_plans(plan, plan.trials)
+    assert {trial.setting for trial in plan.trials if trial.setting in plans} == {
+        trial.setting for trial in plan.trials if trial.config.learner.kind == "dpsgd"
+    }
+    assert all(p.population == 120 for p in plans.values())
+
+
+def test_slots_count_what_fits_at_once(mapping):
+    trials = check_sweep(Sweep.from_mapping(mapping)).trials
+    assert Machine(2, 2).slots(0.2, 0.25) == 8
+    assert Machine(2, 2).slots(0.2, 1) == 2
+    assert Machine(2, 0).slots(1, 0.5) == 0
+    assert Machine(0.3, 0).slots(0.1, 0) == 3
+    assert slots(trials, [Machine(2, 0), Machine(4, 0)], None) == 6
+    assert slots(trials, [Machine(2, 0), Machine(4, 0)], 3) == 3
+    assert slots(trials, [Machine(100, 0)], None) == 12
+    check_resources(trials, [Machine(1, 0)])
+    with pytest.raises(SweepError, match="cpu=1, gpu=0 on one machine, but there is cpu=0"):
+        check_resources(trials, [Machine(0.5, 0), Machine(0.5, 0)])
+    assert this_machine().cpu >= 1
+
+
+def test_a_plan_says_what_a_run_would_do(mapping, tmp_path):
+    report = plan_sweep(Sweep.from_mapping(mapping))
+    assert (len(report.labels), report.missing, report.settings) == (12, 12, 6)
+    assert [(line.name, line.twin_of, line.trials) for line in report.learners] == [
+        ("private", None, 4),
+        ("matched", "private", 4),
+        ("tuned", None, 4),
+    ]
+    lines = {line.learner: line for line in report.privacy}
+    assert lines["private"].epsilon == lines["private"].plan.epsilon().pld > 0
+    assert lines["matched"].epsilon == float("inf")
+    assert "tuned" not in lines
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,157 @@
+import json
+
+import pyarrow.parquet as pq
+import pytest
+import ray
+import torch
+
+from fairsweep.analysis.records import read_cells
+from fairsweep.trainables.adapter import SweepTrainable, TrialTask
+from fairsweep.trainables.state import TrialStateFile
+from fairsweep.trainables.trial import Trial
+
+
+class Given(SweepTrainable):
+    """The trainable with its tasks handed over in the class, as tune.with_parameters does it through Ray."""
+
+    tasks = None
+
+    def setup(self, config):
+        super().setup(config, tasks=self.tasks)
+
+
+def numbers(folder):
+    training = pq.read_table(folder / "training.parquet").drop_columns("seconds")
+    weights = torch.load(folder / "weights.pt", weights_only=True)
+    return (
+        read_cells(folder / "cells.parquet").table.to_pylist(),
+        pq.read_table(folder / "predictions.parquet").to_pylist(),
+        json.dumps(training.to_pylist()),
+        {name: tensor.numpy().tobytes() for name, tensor in weights.items()},
+    )
+
+
+@pytest.fixture
+def trainable(make_config, sgd, dpsgd, tmp_path, monkeypatch):
+    """A class with three trials: private, plain, and one that cannot learn."""
+    configs = {
+        "private": make_config(dpsgd),
+        "plain": make_config(sgd),
+        "diverging": make_config(sgd | {"optimizer": {"name": "sgd", "lr": 1e38}}),
+    }
+    tasks = {
+        name: TrialTask(config, tmp_path / name, run=TrialStateFile(tmp_path / name).queue(config.trial).run, cpu=0.2)
+        for name, config in configs.items()
+    }
+    monkeypatch.setattr(Given, "tasks", tasks)
+    return Given
+
+
+def to_the_end(trainable):
+    while True:
+        result = trainable.train()
+        if result["done"]:
+            return result
+
+
+def test_one_actor_runs_trials_one_after_another_as_fresh_ones_would(trainable, tmp_path, monkeypatch):
+    alone = {}
+    for name, task in trainable.tasks.items():
+        if name != "diverging":
+            alone[name] = numbers(Trial(task.config, tmp_path / "alone" / name).run())
+    actor = trainable({"trial": "diverging"})
+    assert to_the_end(actor)["failed"] == 1
+    for name in ("private", "plain"):
+        assert actor.reset({"trial": name})
+        assert to_the_end(actor)["failed"] == 0
+        assert numbers(tmp_path / name) == alone[name]
+    actor.stop()
+
+
+def test_an_actor_in_a_process_of_its_own_reused_equals_fresh(trainable, ray_session, tmp_path):
+    """Bit for bit, with real worker processes."""
+    tasks = dict(trainable.tasks)
+
+    @ray.remote(num_cpus=0.5)
+    class Worker:
+        def __init__(self, tasks):
+            class Local(SweepTrainable):
+                def setup(self, config):
+                    super().setup(config, tasks=tasks)
+
+            self.make, self.current = Local, None
+
+        def run(self, name, reuse):
+            if reuse:
+                assert self.current.reset({"trial": name})
+            else:
+                self.current = self.make({"trial": name})
+            while not self.current.train()["done"]:
+                pass
+            return True
+
+    reused = Worker.remote(tasks)
+    ray.get([reused.run.remote("plain", False), reused.run.remote("private", True)])
+    config = tasks["private"].config
+    fresh_folder = tmp_path / "fresh"
+    run = TrialStateFile(fresh_folder).queue(config.trial).run
+    fresh = Worker.remote({"private": TrialTask(config, fresh_folder, run=run, cpu=0.2)})
+    ray.get(fresh.run.remote("private", False))
+    assert numbers(fresh_folder) == numbers(tmp_path / "private")
+
+
+def test_a_trial_that_fails_for_good_says_why_and_frees_its_actor(trainable, tmp_path):
+    actor = trainable({"trial": "diverging"})
+    result = to_the_end(actor)
+    assert (result["done"], result["failed"]) == (True, 1)
+    assert TrialStateFile(tmp_path / "diverging").read().error.startswith("DivergedError")
+    assert actor.train()["failed"] == 1
+    actor.stop()
+
+
+def test_an_error_of_the_machine_goes_on_to_tune(trainable, tmp_path, monkeypatch):
+    actor = trainable({"trial": "plain"})
+
+    def fail():
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(actor._trial._learner, "step", fail)
+    with pytest.raises(OSError, match="no space left"):
+        actor.train()
+    assert TrialStateFile(tmp_path / "plain").read().error == "OSError: no space left on device"
+    actor.stop()
+
+
+def test_tunes_own_checkpoints_hold_the_state(trainable, tmp_path):
+    first = trainable({"trial": "private"})
+    first._report_seconds = 0.0
+    first.train()
+    (tmp_path / "tune").mkdir()
+    first.save_checkpoint(str(tmp_path / "tune"))
+    state = torch.load(tmp_path / "tune" / "state.pt", weights_only=True)
+    assert state["learner"]["iteration"] == 1
+    first.train()
+    first.load_checkpoint(str(tmp_path / "tune"))
+    assert first._trial.iteration == 1
+    first.stop()
+
+
+def test_short_iterations_are_reported_together(trainable):
+    actor = trainable({"trial": "plain"})
+    actor._report_seconds = 60.0
+    result = actor.train()
+    assert result["iteration"] == 3
+    assert result["done"]
+    actor.stop()
+
+
+def test_threads_follow_the_cpus():
+    from fairsweep.trainables.adapter import use_threads
+
+    before = torch.get_num_threads()
+    try:
+        for cpus, threads in [(0.2, 1), (1, 1), (2, 2), (1.9, 1)]:
+            use_threads(cpus)
+            assert torch.get_num_threads() == threads
+    finally:
+        use_threads(before)
