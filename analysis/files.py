@@ -8,7 +8,7 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,8 +65,10 @@ def write_parquet(path: str | Path, table: pa.Table, metadata: Mapping[bytes, by
     write_whole(path, lambda file: pq.write_table(marked, file, compression="zstd"))
 
 
-def read_parquet(path: str | Path, filesystem: pafs.FileSystem | None) -> pa.Table:
-    """Read a table; its schema metadata stay on it.
+def read_parquet(
+    path: str | Path, filesystem: pafs.FileSystem | None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read a table, or some of its columns; its schema metadata stay on it.
 
     Raises:
         RecordError: if the file is damaged or comes from a newer fairsweep.
@@ -74,7 +76,7 @@ def read_parquet(path: str | Path, filesystem: pafs.FileSystem | None) -> pa.Tab
     """
     try:
         with (filesystem or pafs.LocalFileSystem()).open_input_file(str(path)) as file:
-            table = pq.ParquetFile(file).read()
+            table = pq.ParquetFile(file).read(None if columns is None else list(columns))
     except pa.ArrowInvalid as error:
         raise RecordError(f"{path} must be a Parquet file, but it is damaged ({error}); run the trial again") from error
     version = int((table.schema.metadata or {}).get(_VERSION_KEY, b"0"))

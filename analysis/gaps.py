@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from fairsweep.analysis.disparities import Disparity, disparity_of
-from fairsweep.analysis.intervals import difference, exact, normal_quantile
+from fairsweep.analysis.intervals import exact, subtract
 from fairsweep.analysis.rates import Bools, Counts, Floats, divide
 
 _GRID = 1000
@@ -22,9 +22,10 @@ def simultaneous(
 ) -> tuple[Floats, Floats]:
     """An interval for a disparity that holds for all groups and pairs at once.
 
-    Differences use Newcombe intervals of all pairs; the gap to overall compares each group with the rest and scales by
-    the rest's part; ratios and the lowest rate use exact intervals of all groups. Several rates in one disparity share
-    the level. The coverage at 95% was found to be at least 94% for 2 to 10 groups of 9, 63 and 2,000 images.
+    Differences use the intervals of all pairs; the gap to overall compares each group with the rest and scales by the
+    rest's part; ratios and the lowest rate use intervals of all groups. Several rates in one disparity share the level.
+    All rest on exact bounds of single rates: with Wilson's, three equal groups of 9 images were covered in 92% only.
+    The coverage at 95% was found to be at least 94% for 2 to 10 groups of 9, 63 and 2,000 images.
 
     Args:
         above: numerators, int64 [E, R, G], one row for each of ``row.rates``.
@@ -52,12 +53,11 @@ def simultaneous(
 def _bounds(above: Counts, below: Counts, exists: Bools, row: Disparity, confidence: float) -> tuple[Floats, Floats]:
     count = exists.sum(-1)
     comparisons = above.shape[-2] * (count * (count - 1) // 2 if row.statistic == "difference" else count)
-    quantile = normal_quantile(confidence, comparisons)[:, None, None]
     tail = (1 - confidence) / 2 / np.maximum(comparisons, 1)[:, None, None]
     if row.statistic == "difference":
-        lows, highs = _pairs(above, below, exists, quantile)
+        lows, highs = _pairs(above, below, exists, tail)
     elif row.statistic == "below_overall":
-        lows, highs = _rest(above, below, exists, quantile)
+        lows, highs = _rest(above, below, exists, tail)
     else:
         lows, highs = _box(above, below, exists, tail, ratio=row.statistic == "ratio")
     if row.combination == "mean":
@@ -65,22 +65,25 @@ def _bounds(above: Counts, below: Counts, exists: Bools, row: Disparity, confide
     return np.asarray(lows.max(-1)), np.asarray(highs.max(-1))
 
 
-def _pairs(above: Counts, below: Counts, exists: Bools, quantile: Floats) -> tuple[Floats, Floats]:
+def _pairs(above: Counts, below: Counts, exists: Bools, tail: Floats) -> tuple[Floats, Floats]:
     first, second = np.triu_indices(above.shape[-1], 1)
-    low, high = difference((above[..., first], below[..., first]), (above[..., second], below[..., second]), quantile)
+    value, low, high = divide(above, below), *exact(above, below, tail)
+    one = value[..., first], low[..., first], high[..., first]
+    other = value[..., second], low[..., second], high[..., second]
+    least, most = subtract(one, other)
     valid = (exists[:, first] & exists[:, second])[:, None]
-    at_least = np.where(valid, np.maximum(low, -high), 0).max(-1, initial=0)
-    at_most = np.where(valid, np.maximum(high, -low), 0).max(-1, initial=0)
+    at_least = np.where(valid, np.maximum(least, -most), 0).max(-1, initial=0)
+    at_most = np.where(valid, np.maximum(most, -least), 0).max(-1, initial=0)
     return np.maximum(at_least, 0), at_most
 
 
-def _rest(above: Counts, below: Counts, exists: Bools, quantile: Floats) -> tuple[Floats, Floats]:
-    rest = (above.sum(-1, keepdims=True) - above, below.sum(-1, keepdims=True) - below)
-    low, high = difference(rest, (above, below), quantile)
-    part = divide(rest[1], below.sum(-1, keepdims=True))
+def _rest(above: Counts, below: Counts, exists: Bools, tail: Floats) -> tuple[Floats, Floats]:
+    others = above.sum(-1, keepdims=True) - above, below.sum(-1, keepdims=True) - below
+    least, most = subtract((divide(*others), *exact(*others, tail)), (divide(above, below), *exact(above, below, tail)))
+    part = divide(others[1], below.sum(-1, keepdims=True))
     valid = exists[:, None]
-    at_least = np.where(valid, low * part, 0).max(-1, initial=0)
-    at_most = np.where(valid, high * part, 0).max(-1, initial=0)
+    at_least = np.where(valid, least * part, 0).max(-1, initial=0)
+    at_most = np.where(valid, most * part, 0).max(-1, initial=0)
     return np.maximum(at_least, 0), at_most
 
 

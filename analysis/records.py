@@ -286,9 +286,11 @@ def write_predictions(path: str | Path, table: pa.Table) -> None:
     write_parquet(path, table.cast(PREDICTIONS_SCHEMA), {})
 
 
-def read_predictions(path: str | Path, filesystem: pafs.FileSystem | None = None) -> pa.Table:
-    """Read ``<trial>/predictions.parquet``. Raises: as `read_cells`."""
-    return read_parquet(path, filesystem)
+def read_predictions(
+    path: str | Path, filesystem: pafs.FileSystem | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read ``<trial>/predictions.parquet``, or some of its columns. Raises: as `read_cells`."""
+    return read_parquet(path, filesystem, columns)
 
 
 def training_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -1,0 +1,206 @@
+"""Differences between paired trials, with intervals that know that both saw the same test images.
+
+The test images err in the same direction for both trials: subtracting the accuracies of two models that mostly agree
+cancels most of it. How much is read off the predictions, id by id, as the correlation of the two outcomes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fairsweep.analysis.counts import JOINT
+from fairsweep.analysis.intervals import subtract
+from fairsweep.analysis.metrics import Metric, resolve
+from fairsweep.analysis.rates import Bools, Floats, Rate, divide
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.results import SweepResults
+
+_KEY = ["split", "attribute", "group", "metric"]
+
+
+def difference_rows(
+    results: "SweepResults", frame: pd.DataFrame, pairs: pd.DataFrame, positive: str | None = None
+) -> pd.DataFrame:
+    """Subtract each trial's baseline in a tidy table.
+
+    For rates whose denominator depends on the label alone the interval is Newcombe's for paired proportions, with the
+    correlation from the predictions; where predictions are missing, and for all other metrics, the two are taken as
+    independent, which is wider than need be. The intervals know the test images only: `average` adds what differs
+    between replicates.
+
+    Args:
+        results: the sweep.
+        frame: a tidy table of both trials of each pair.
+        pairs: columns ``trial``, ``baseline``, ``against``.
+        positive: the positive class, as the frame was made.
+
+    Returns:
+        A tidy table of the trials that have a baseline: ``value`` is trial minus baseline, ``n_min`` the smaller count,
+        ``null`` NaN, ``against`` the baseline's learner.
+
+    References:
+        See `fairsweep.analysis.intervals.subtract`.
+    """
+    mine = frame.drop(columns="against").merge(pairs, on="trial")
+    keys = [*_KEY, "iteration"] if frame.duplicated(["trial", *_KEY]).any() else _KEY
+    other = frame[["trial", "iteration", *_KEY, "value", "low", "high", "n_min"]]
+    both = mine.merge(
+        other,
+        left_on=["baseline", *keys],
+        right_on=["trial", *keys],
+        suffixes=("", "_baseline"),
+        validate="many_to_one",
+    )
+    if "iteration_baseline" not in both:
+        both["iteration_baseline"] = both["iteration"]
+    correlation = _correlations(results, both, positive)
+    known = np.isfinite(correlation)
+    names = ("value", "low", "high")
+    value, down, up = (both[name].to_numpy(np.float64) for name in names)
+    other_value, other_down, other_up = (both[f"{name}_baseline"].to_numpy(np.float64) for name in names)
+    first, second = (value, down, up), (other_value, other_down, other_up)
+    low, high = subtract(first, second, np.where(known, correlation, 0.0))
+    both["value"] = both["value"] - both["value_baseline"]
+    both["low"], both["high"] = low, high
+    both["n_min"] = np.minimum(both["n_min"], both["n_min_baseline"])
+    both["null"] = np.nan
+    both["interval"] = np.where(known, "paired", "as if independent")
+    return both[list(frame.columns)]
+
+
+def phi(both: Floats, first: Floats, second: Floats, neither: Floats) -> Floats:
+    """Correlation of two paired yes-or-no outcomes, with Newcombe's continuity correction; 0 where one never varies.
+
+    Args:
+        both: how often both succeed, float64 [...].
+        first: how often only the first does.
+        second: how often only the second does.
+        neither: how often neither does.
+    """
+    product = both * neither - first * second
+    corrected = np.where(product > 0, np.maximum(product - (both + first + second + neither) / 2, 0), product)
+    margins = (both + first) * (second + neither) * (both + second) * (first + neither)
+    return np.nan_to_num(divide(corrected, np.sqrt(margins)), nan=0.0)
+
+
+@dataclass(frozen=True)
+class _Outcomes:
+    """Predictions of several evaluations on the same ids.
+
+    Attributes:
+        row: position of each (trial, iteration).
+        ids: int64 [N], ascending.
+        label: int64 [N].
+        prediction: int64 [T, N].
+    """
+
+    row: dict[tuple[str, int], int]
+    ids: npt.NDArray[np.int64]
+    label: npt.NDArray[np.int64]
+    prediction: npt.NDArray[np.int64]
+
+
+def _correlations(results: "SweepResults", both: pd.DataFrame, positive: str | None) -> Floats:
+    """Correlation of the outcomes of each row's two trials; NaN where it cannot be known."""
+    correlation = np.full(len(both), np.nan)
+    split, attribute, metric = (both[name].to_numpy(str) for name in ("split", "attribute", "metric"))
+    for one_split in np.unique(split):
+        part = split == one_split
+        outcomes = _read_outcomes(results, str(one_split), both[part])
+        if outcomes is None:
+            continue
+        first = _positions(outcomes, both["trial"], both["iteration"])
+        second = _positions(outcomes, both["baseline"], both["iteration_baseline"])
+        usable = part & (first >= 0) & (second >= 0)
+        for one_attribute in np.unique(attribute[usable]):
+            groups = _group_masks(results, outcomes, str(one_attribute))
+            for name in np.unique(metric[usable]):
+                chosen = np.flatnonzero(usable & (attribute == one_attribute) & (metric == name))
+                row = resolve(str(name), results.classes, positive)
+                if groups is not None and isinstance(row.row, Rate) and row.row.given_label:
+                    group = both["group"].iloc[chosen].tolist()
+                    correlation[chosen] = _phi_of(outcomes, row, groups, first[chosen], second[chosen], group)
+    return correlation
+
+
+def _phi_of(
+    outcomes: _Outcomes,
+    metric: Metric,
+    groups: dict[str, Bools],
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
+    group: Sequence[str],
+) -> Floats:
+    row = metric.row
+    if not isinstance(row, Rate):
+        raise TypeError(f"{metric.name} must be a rate, but is a disparity")
+    code = -1 if metric.positive is None else metric.positive
+    classes = int(max(outcomes.label.max(), outcomes.prediction.max())) + 1
+    success = row.numerator(classes, code)[outcomes.label, outcomes.prediction]
+    valid = row.denominator(classes, code)[outcomes.label, 0]
+    pairs = np.stack([first, second, [list(groups).index(name) for name in group]], axis=1)
+    distinct, back = np.unique(pairs, axis=0, return_inverse=True)
+    masks = list(groups.values())
+    values = np.empty(len(distinct))
+    for i, (one, two, number) in enumerate(distinct):
+        mask = masks[number] & valid
+        a, b = success[one, mask], success[two, mask]
+        counts = [np.float64(value) for value in ((a & b).sum(), (a & ~b).sum(), (~a & b).sum(), (~a & ~b).sum())]
+        values[i] = phi(*(np.asarray(count) for count in counts))
+    return values[back.reshape(-1)]
+
+
+def _read_outcomes(results: "SweepResults", split: str, part: pd.DataFrame) -> _Outcomes | None:
+    """Predictions on a split of all trials of some rows; None unless all saw the same ids."""
+    asked = pd.concat(
+        [
+            part[["trial", "iteration"]],
+            part[["baseline", "iteration_baseline"]].set_axis(["trial", "iteration"], axis=1),
+        ]
+    ).drop_duplicates()
+    table = results.predictions(list(asked["trial"]), ["iteration", "id", "split", "label", "prediction"]).to_pandas()
+    table = table[table["split"] == split].merge(asked, on=["trial", "iteration"])
+    if table.empty:
+        return None
+    table = table.sort_values(["trial", "iteration", "id"])
+    keys = table[["trial", "iteration"]].drop_duplicates()
+    size, remainder = divmod(len(table), len(keys))
+    ids = table["id"].to_numpy(np.int64).reshape(len(keys), -1) if not remainder else np.empty((0, 0), np.int64)
+    if remainder or (ids != ids[0]).any():
+        return None
+    row = {(str(trial), int(iteration)): i for i, (trial, iteration) in enumerate(keys.itertuples(index=False))}
+    label = table["label"].to_numpy(np.int64)[:size]
+    return _Outcomes(row, ids[0], label, table["prediction"].to_numpy(np.int64).reshape(len(keys), size))
+
+
+def _positions(outcomes: _Outcomes, trial: pd.Series, iteration: pd.Series) -> npt.NDArray[np.int64]:
+    pairs = zip(trial, iteration, strict=True)
+    return np.array([outcomes.row.get((name, int(number)), -1) for name, number in pairs], np.int64)
+
+
+def _group_masks(results: "SweepResults", outcomes: _Outcomes, attribute: str) -> dict[str, Bools] | None:
+    """For each group of a grouping which ids belong to it; None if the attributes are not recorded."""
+    names = attribute.split(JOINT) if attribute else []
+    codes = []
+    for name in names:
+        if name == results.label:
+            codes.append(outcomes.label)
+            continue
+        examples = results.examples
+        if examples is None or name not in examples.column_names:
+            return None
+        known = examples.column("id").to_numpy()
+        order = np.argsort(known)
+        place = np.minimum(np.searchsorted(known, outcomes.ids, sorter=order), len(known) - 1)
+        if (known[order[place]] != outcomes.ids).any():
+            return None
+        codes.append(examples.column(name).to_numpy()[order[place]].astype(np.int64))
+    number = np.zeros(len(outcomes.ids), np.int64)
+    for name, code in zip(names, codes, strict=True):
+        number = number * len(results.vocabulary(name).values) + code
+    return {group: number == i for i, group in enumerate(results.all_cells.group_names(names))}

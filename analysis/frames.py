@@ -1,0 +1,125 @@
+"""Long (tidy) tables of rates and disparities: one row an evaluation, group and metric, with its interval."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fairsweep.analysis import gaps
+from fairsweep.analysis.counts import CountArray
+from fairsweep.analysis.disparities import Disparity, disparity_of, present, stacked_quotients
+from fairsweep.analysis.intervals import normal_quantile, wilson
+from fairsweep.analysis.metrics import Metric
+from fairsweep.analysis.rates import Rate, divide, quotients
+
+TIDY_COLUMNS = (
+    "learner",
+    "series",
+    "setting",
+    "replicate",
+    "share",
+    "level",
+    "level_value",
+    "epsilon",
+    "trial",
+    "iteration",
+    "split",
+    "attribute",
+    "group",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n",
+    "n_min",
+    "interval",
+    "null",
+    "against",
+)
+"""Columns of every tidy table.
+
+``n`` is the denominator and ``n_min`` the smallest group's. ``interval`` names the method. ``null`` is what a disparity
+would be by luck alone, NaN for rates. ``against`` names the learner that was subtracted, empty for plain values.
+"""
+
+_OF_TRIAL = ("learner", "series", "setting", "replicate", "share", "level", "level_value", "epsilon")
+
+
+def rate_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float) -> pd.DataFrame:
+    """Rates of each group with Wilson intervals; ``n`` and ``n_min`` are the rate's denominator."""
+    quantile = normal_quantile(confidence)
+    parts = []
+    for metric in metrics:
+        if not isinstance(metric.row, Rate):
+            raise TypeError(f"{metric.name} must be a rate, but is a disparity")
+        above, below = quotients(counts.values, metric.row, metric.positive)
+        low, high = wilson(above, below, quantile)
+        columns = {"value": divide(above, below), "low": low, "high": high, "n": below, "n_min": below}
+        parts.append(_long(counts, counts.groups, metric.name, columns, "Wilson"))
+    return _joined(parts)
+
+
+def disparity_rows(
+    counts: CountArray, metrics: Sequence[Metric], confidence: float, *, null: bool, seed: int
+) -> pd.DataFrame:
+    """Disparities with simultaneous intervals; ``n`` sums the denominators, ``n_min`` is the smallest group's."""
+    exists = present(counts.values)
+    parts = []
+    for metric in metrics:
+        row = metric.row
+        if not isinstance(row, Disparity):
+            raise TypeError(f"{metric.name} must be a disparity, but is a rate")
+        above, below = stacked_quotients(counts.values, row, metric.positive)
+        low, high = gaps.simultaneous(above, below, exists, row, confidence)
+        by_luck = gaps.null_disparity(above, below, exists, row, seed=seed) if null else np.full(len(low), np.nan)
+        smallest = np.where(exists[:, None], below, np.iinfo(np.int64).max).min((-2, -1))
+        columns: dict[str, npt.NDArray[Any]] = {
+            "value": disparity_of(above, below, exists, row),
+            "low": low,
+            "high": high,
+            "n": below.sum(-1).min(-1),
+            "n_min": np.where(exists.any(-1), smallest, 0),
+            "null": by_luck,
+        }
+        columns = {name: values[:, None] for name, values in columns.items()}
+        parts.append(_long(counts, (counts.attribute,), metric.name, columns, "simultaneous"))
+    return _joined(parts)
+
+
+def with_trials(rows: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of the trials and put all columns in their order."""
+    known = trials.set_index("trial")
+    position = known.index.get_indexer(pd.Index(rows["trial"]))
+    for name in _OF_TRIAL:
+        rows[name] = known[name].to_numpy()[position]
+    return rows.assign(against="")[list(TIDY_COLUMNS)]
+
+
+def _long(
+    counts: CountArray,
+    groups: Sequence[str],
+    metric: str,
+    columns: Mapping[str, npt.NDArray[Any]],
+    interval: str,
+) -> pd.DataFrame:
+    """One row for each evaluation and group from columns of the shape [E, G]."""
+    size, width = len(counts.evaluations), len(groups)
+    head = {
+        "trial": np.repeat(counts.evaluations.trial, width),
+        "iteration": np.repeat(counts.evaluations.iteration, width),
+        "split": counts.evaluations.split,
+        "attribute": counts.attribute,
+        "group": np.tile(np.array(groups, object), size),
+        "metric": metric,
+    }
+    body = {name: values.reshape(-1) for name, values in columns.items()}
+    return pd.DataFrame({**head, **body, "interval": interval})
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    joined = pd.concat(parts, ignore_index=True)
+    if "null" not in joined:
+        joined["null"] = np.nan
+    return joined

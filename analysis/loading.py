@@ -1,0 +1,183 @@
+"""Reading the folder of a sweep, local or remote, finished or running: whatever is there, and a list of what is not."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow.fs as pafs
+
+from fairsweep.analysis import records
+from fairsweep.analysis.records import RecordError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Location:
+    """A folder on a pyarrow file system.
+
+    Attributes:
+        filesystem: local, S3, GCS…
+        path: without scheme.
+    """
+
+    filesystem: pafs.FileSystem
+    path: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> "Location":
+        """The folder that a local path or a URI (``s3://bucket/folder``) names."""
+        if isinstance(path, str) and "://" in path:
+            filesystem, inside = pafs.FileSystem.from_uri(path)
+            return cls(filesystem, inside.rstrip("/"))
+        return cls(pafs.LocalFileSystem(), str(Path(path).expanduser().resolve()))
+
+    @property
+    def local(self) -> Path | None:
+        """As a local path; None on another file system."""
+        return Path(self.path) if isinstance(self.filesystem, pafs.LocalFileSystem) else None
+
+    def __truediv__(self, name: str) -> "Location":
+        return Location(self.filesystem, f"{self.path}/{name}")
+
+    def exists(self) -> bool:
+        """Whether there is a file or folder."""
+        return bool(self.filesystem.get_file_info(self.path).type != pafs.FileType.NotFound)
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly inside, sorted; hidden ones are left out."""
+        entries = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
+        names = (entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
+        return sorted(name for name in names if not name.startswith("."))
+
+    def json(self) -> dict[str, Any] | None:
+        """As a JSON record; None if there is no such file.
+
+        Raises:
+            RecordError: if it is damaged.
+        """
+        try:
+            return records.read_json(self.path, self.filesystem)
+        except FileNotFoundError:
+            return None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be read, or is missing though the trial says it is done.
+
+    Attributes:
+        trial: name of the trial's folder; empty for the sweep's own files.
+        file: the file.
+        message: what is wrong, and what to do.
+    """
+
+    trial: str
+    file: str
+    message: str
+
+
+@dataclass
+class TrialFolder:
+    """The small records of one trial.
+
+    Attributes:
+        name: of the folder.
+        location: of the folder.
+        config: ``config.json``, or None.
+        data: ``data.json``, or None.
+        state: ``state.json``, or None.
+        privacy: ``privacy.json``, or None (also for learners without privacy).
+        problems: what is damaged or missing.
+    """
+
+    name: str
+    location: Location
+    config: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
+    privacy: dict[str, Any] | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def stage(self) -> str:
+        """``queued``, ``running``, ``done``, ``failed``, ``stopped``, or ``unknown`` without a state."""
+        return str((self.state or {}).get("state", "unknown"))
+
+
+def read_trial_folders(root: Location) -> list[TrialFolder]:
+    """The small records of every trial of a sweep, in the order of the folders' names."""
+    trials = root / records.TRIALS
+    return in_threads(lambda name: _read_trial(name, trials / name), trials.folders())
+
+
+def _read_trial(name: str, folder: Location) -> TrialFolder:
+    trial = TrialFolder(name, folder)
+    trial.state = _json(trial, records.STATE)
+    trial.config = _json(trial, records.CONFIG)
+    trial.data = _json(trial, records.DATA)
+    trial.privacy = _json(trial, records.PRIVACY)
+    if trial.stage == "done":
+        for file, content in ((records.CONFIG, trial.config), (records.DATA, trial.data)):
+            if content is None and not any(problem.file == file for problem in trial.problems):
+                trial.problems.append(missing(name, file))
+    return trial
+
+
+def _json(trial: TrialFolder, file: str) -> dict[str, Any] | None:
+    try:
+        return (trial.location / file).json()
+    except RecordError as error:
+        trial.problems.append(Problem(trial.name, file, str(error)))
+        return None
+
+
+def missing(trial: str, file: str) -> Problem:
+    """The problem of a trial that says it is done and lacks a file."""
+    return Problem(
+        trial, file, f"{file} must be there, for the trial is done, but is not; delete its folder and resume"
+    )
+
+
+def read_each(
+    trials: Iterable[TrialFolder], file: str, read: Callable[[str, pafs.FileSystem], R]
+) -> tuple[dict[str, R], list[Problem]]:
+    """Read one file of each trial.
+
+    Args:
+        trials: the trials.
+        file: name of the file.
+        read: a reader of `fairsweep.analysis.records`.
+
+    Returns:
+        What was read by name of the trial, and the problems: damaged files, and files missing of trials that are done.
+    """
+
+    def one(trial: TrialFolder) -> R | Problem | None:
+        try:
+            return read((trial.location / file).path, trial.location.filesystem)
+        except FileNotFoundError:
+            return missing(trial.name, file) if trial.stage == "done" else None
+        except (RecordError, OSError) as error:
+            return Problem(trial.name, file, str(error))
+
+    listed = list(trials)
+    found: dict[str, R] = {}
+    problems: list[Problem] = []
+    for trial, result in zip(listed, in_threads(one, listed), strict=True):
+        if isinstance(result, Problem):
+            problems.append(result)
+        elif result is not None:
+            found[trial.name] = result
+    return found, problems
+
+
+def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Apply a function that waits for files to each item, in threads; results in the order of the items."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(function, items))

@@ -1,0 +1,217 @@
+"""Results of a sweep in hand: what `load` returns."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.counts import CountArray, Evaluations
+from fairsweep.analysis.differences import difference_rows
+from fairsweep.analysis.disparities import DISPARITIES, Disparity
+from fairsweep.analysis.frames import disparity_rows, rate_rows, with_trials
+from fairsweep.analysis.loading import Location
+from fairsweep.analysis.metrics import METRICS, Metric, resolve
+from fairsweep.analysis.pairs import Pairing, pair_trials
+from fairsweep.analysis.rates import RATES, Floats, divide
+from fairsweep.analysis.records import RecordError
+from fairsweep.analysis.sweep_records import SweepRecords
+
+At = Literal["last", "selected", "all"]
+By = str | Sequence[str]
+DONE = ("done",)
+
+
+class Choice(TypedDict, total=False):
+    """Keywords that rates, disparities and their differences share; see `SweepResults.rates`."""
+
+    by: By | None
+    split: str
+    at: At
+    states: Sequence[str] | None
+    positive: str | None
+    confidence: float
+
+
+class SweepResults(SweepRecords):
+    """Rates, disparities and differences of a sweep, as tidy tables; made by `load`.
+
+    Works while the sweep runs. Tables take the trials that are done; ``states=None`` takes every trial that has
+    recorded something.
+    """
+
+    def evaluations(self, *, split: str = "test", at: At = "last", states: Sequence[str] | None = DONE) -> Evaluations:
+        """Which evaluations a table is made of.
+
+        Args:
+            split: ``test`` or ``validation``.
+            at: ``last`` iteration; ``selected``, the first one with the best validation accuracy; or ``all``.
+            states: take trials in these states; None takes all.
+
+        Raises:
+            RecordError: if no trial fits.
+        """
+        every = self.all_cells.evaluations(split)
+        wanted = self.trials if states is None else self.trials[self.trials["state"].isin(states)]
+        chosen = np.isin(every.trial.astype(str), wanted["trial"].to_numpy(str))
+        if not chosen.any():
+            counts = dict(self.trials["state"].value_counts())
+            raise RecordError(
+                f"no trial in the states {states} has an evaluation on {split}; the states are {counts}. "
+                "Wait, resume the sweep, or take all with states=None"
+            )
+        every = Evaluations(every.trial[chosen], every.iteration[chosen], split)
+        if at == "all":
+            return every
+        scores = every.iteration.astype(np.float64) if at == "last" else self._validation_accuracy(every)
+        order = np.lexsort((every.iteration, -scores, every.trial.astype(str)))
+        first = np.unique(every.trial[order].astype(str), return_index=True)[1]
+        best = np.sort(order[first])
+        return Evaluations(every.trial[best], every.iteration[best], split)
+
+    def counts(
+        self, by: By = (), *, split: str = "test", at: At = "last", states: Sequence[str] | None = DONE
+    ) -> CountArray:
+        """Count arrays by group; arguments as in `evaluations`.
+
+        Args:
+            by: an attribute or several whose intersections are the groups; empty for all examples together.
+            split: see `evaluations`.
+            at: see `evaluations`.
+            states: see `evaluations`.
+        """
+        return self.all_cells.stack(self.evaluations(split=split, at=at, states=states), _listed(by))
+
+    def rates(
+        self,
+        metrics: Sequence[str] | None = None,
+        *,
+        by: By | None = None,
+        split: str = "test",
+        at: At = "last",
+        states: Sequence[str] | None = DONE,
+        positive: str | None = None,
+        confidence: float = 0.95,
+    ) -> pd.DataFrame:
+        """Rates of all examples and of each group, one row a trial, iteration, group and metric.
+
+        Args:
+            metrics: names in `RATES`, a class in brackets where one is needed; None takes all, and only the accuracy
+                where there are more than two classes and no positive one.
+            by: an attribute, or several for their intersections; None takes all examples together and each of the
+                sweep's groups.
+            split: see `evaluations`.
+            at: see `evaluations`.
+            states: see `evaluations`.
+            positive: the positive class; default the second of two.
+            confidence: of the Wilson intervals.
+
+        Returns:
+            The columns `fairsweep.analysis.frames.TIDY_COLUMNS`.
+        """
+        evaluations = self.evaluations(split=split, at=at, states=states)
+        chosen = self._metrics(metrics, list(RATES), positive)
+        groupings = [(), *((name,) for name in self.groups)] if by is None else [_listed(by)]
+        parts = [rate_rows(self.all_cells.stack(evaluations, g), chosen, confidence) for g in groupings]
+        return with_trials(pd.concat(parts, ignore_index=True), self.trials)
+
+    def disparities(
+        self,
+        metrics: Sequence[str] | None = None,
+        *,
+        by: By | None = None,
+        split: str = "test",
+        at: At = "last",
+        states: Sequence[str] | None = DONE,
+        positive: str | None = None,
+        confidence: float = 0.95,
+        null: bool = True,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Disparities between groups, one row a trial, iteration, attribute and metric; ``group`` is the attribute.
+
+        Args:
+            metrics: names in `DISPARITIES`; None takes all, and only those of the accuracy where there are more than
+                two classes and no positive one.
+            by: as in `rates`; None takes each of the sweep's groups.
+            split: see `evaluations`.
+            at: see `evaluations`.
+            states: see `evaluations`.
+            positive: the positive class; default the second of two.
+            confidence: of the simultaneous intervals.
+            null: whether to compute what equal groups would show by luck.
+            seed: of the part of that which is simulated.
+
+        Returns:
+            The columns `fairsweep.analysis.frames.TIDY_COLUMNS`.
+        """
+        evaluations = self.evaluations(split=split, at=at, states=states)
+        chosen = self._metrics(metrics, list(DISPARITIES), positive)
+        groupings = [(name,) for name in self.groups] if by is None else [_listed(by)]
+        parts = [
+            disparity_rows(self.all_cells.stack(evaluations, g), chosen, confidence, null=null, seed=seed)
+            for g in groupings
+        ]
+        return with_trials(pd.concat(parts, ignore_index=True), self.trials)
+
+    def frame(
+        self, metrics: Sequence[str] | None = None, *, against: str | None = None, **choice: Unpack[Choice]
+    ) -> pd.DataFrame:
+        """Rates and disparities in one tidy table, or their differences from a baseline.
+
+        Args:
+            metrics: names in `METRICS`; None takes those that need no further choice.
+            against: ``"twin"``, or the name of a learner: every value becomes the difference from the trial of the same
+                imbalance, model and seeds; see `pairs` and `fairsweep.analysis.differences.difference_rows`.
+            choice: the keywords of `rates`.
+
+        Returns:
+            The columns `fairsweep.analysis.frames.TIDY_COLUMNS`.
+        """
+        known = self._metrics(metrics, list(METRICS), choice.get("positive"))
+        rates = [metric.name for metric in known if not isinstance(metric.row, Disparity)]
+        disparities = [metric.name for metric in known if isinstance(metric.row, Disparity)]
+        parts = [self.rates(rates, **choice)] if rates else []
+        if disparities and choice.get("by") != ():
+            parts.append(self.disparities(disparities, **choice))
+        frame = pd.concat(parts, ignore_index=True)
+        if against is None:
+            return frame
+        return difference_rows(self, frame, self.pairs(against).pairs, choice.get("positive"))
+
+    def pairs(self, against: str) -> Pairing:
+        """Which trial is compared with which; see `fairsweep.analysis.pairs.pair_trials`."""
+        return pair_trials(self.folders, against)
+
+    # --- inside ---
+
+    def _metrics(self, names: Sequence[str] | None, default: list[str], positive: str | None) -> list[Metric]:
+        if names is not None:
+            return [resolve(name, self.classes, positive) for name in names]
+        named = len(self.classes) == 2 or positive is not None
+        return [resolve(name, self.classes, positive) for name in default if named or not METRICS[name].needs_positive]
+
+    def _validation_accuracy(self, evaluations: Evaluations) -> Floats:
+        """Accuracy on the validation split at the same trial and iteration; -1 where there is none."""
+        counts = self.all_cells.stack(Evaluations(evaluations.trial, evaluations.iteration, "validation"), ()).values[
+            :, 0
+        ]
+        accuracy = divide(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
+        return np.nan_to_num(accuracy, nan=-1.0)
+
+
+def load(path: str | Path) -> SweepResults:
+    """Open the output folder of a sweep, finished or running.
+
+    Args:
+        path: a local folder, or the URI of one on a file system that pyarrow knows (``s3://bucket/runs/quickstart``).
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    return SweepResults(Location.of(path))
+
+
+def _listed(by: By) -> tuple[str, ...]:
+    return (by,) if isinstance(by, str) else tuple(by)

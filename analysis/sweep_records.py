@@ -1,0 +1,178 @@
+"""The records of a sweep as tables, read when they are asked for."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from fairsweep.analysis import records
+from fairsweep.analysis.counts import Cells
+from fairsweep.analysis.loading import Location, Problem, TrialFolder, read_each, read_trial_folders
+from fairsweep.analysis.records import RecordError, Vocabulary
+from fairsweep.analysis.trials import trials_table
+
+R = TypeVar("R")
+
+
+class SweepRecords:
+    """The records of a sweep.
+
+    Works while the sweep runs: what is not there yet is missing from the tables, and `problems` lists whatever is
+    missing or damaged though its trial says it is done.
+
+    Attributes:
+        location: the output folder.
+        sweep: ``sweep.json``, or an empty mapping.
+        folders: the small records of every trial.
+        trials: one row a trial; its columns are those of `fairsweep.analysis.trials.trials_table`.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self._problems: list[Problem] = []
+        self.sweep: dict[str, Any] = self._sweep_json()
+        self.folders: list[TrialFolder] = read_trial_folders(location)
+        self._problems += [problem for folder in self.folders for problem in folder.problems]
+        self.trials: pd.DataFrame = trials_table(self.folders)
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{count} {state}" for state, count in self.trials["state"].value_counts().items())
+        return f"{type(self).__name__}({self.name!r}, trials: {states or 'none'}, problems: {len(self._problems)})"
+
+    # --- what there is ---
+
+    @property
+    def name(self) -> str:
+        """Name of the sweep; without ``sweep.json`` the name of its folder."""
+        return str(self.sweep.get("name") or self.location.path.rsplit("/", 1)[-1])
+
+    @property
+    def problems(self) -> pd.DataFrame:
+        """What could not be read: columns ``trial``, ``file``, ``message``. Grows as files are read."""
+        rows = [(problem.trial, problem.file, problem.message) for problem in dict.fromkeys(self._problems)]
+        return pd.DataFrame(rows, columns=["trial", "file", "message"])
+
+    @property
+    def label(self) -> str:
+        """The attribute that is predicted."""
+        return self.all_cells.label
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The attributes whose values are the groups."""
+        return self.all_cells.groups
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes as a sweep file names them."""
+        return self.all_cells.classes
+
+    def vocabulary(self, attribute: str) -> Vocabulary:
+        """The values of a group attribute or of the label."""
+        return self.all_cells.vocabularies[attribute]
+
+    # --- tables of records ---
+
+    def cells(self) -> pd.DataFrame:
+        """All cells: ``trial``, ``iteration``, ``split``, each group, ``label``, ``prediction``, ``count``."""
+        return self.all_cells.frame()
+
+    def predictions(self, trials: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Predictions of the last and of the validation-selected iteration, with the name of the ``trial``.
+
+        Args:
+            trials: names of trials; None takes all.
+            columns: some of the file's columns; None takes all.
+        """
+        chosen = [folder for folder in self.folders if trials is None or folder.name in set(trials)]
+        found = self._read_each(chosen, records.PREDICTIONS, partial(records.read_predictions, columns=columns))
+        kept = [field for field in records.PREDICTIONS_SCHEMA if columns is None or field.name in columns]
+        schema = pa.schema([*kept, pa.field("trial", pa.string())])
+        tables = [
+            table.append_column("trial", pa.repeat(name, len(table))).select(schema.names).cast(schema)
+            for name, table in found.items()
+        ]
+        return pa.concat_tables([schema.empty_table(), *tables])
+
+    @cached_property
+    def examples(self) -> pa.Table | None:
+        """``examples.parquet``: ``id``, ``split``, codes of every attribute; None if there is none."""
+        place = self.location / records.EXAMPLES
+        try:
+            return records.read_examples(place.path, place.filesystem)
+        except FileNotFoundError:
+            return None
+        except RecordError as error:
+            self._problems.append(Problem("", records.EXAMPLES, str(error)))
+            return None
+
+    def training(self) -> pd.DataFrame:
+        """The course of training: ``trial``, ``iteration``, ``loss``, ``seconds``, ``examples``."""
+        return self._training.drop(columns="diagnostics")
+
+    def diagnostics(self) -> pd.DataFrame:
+        """Group diagnostics of private learners in long form, one row an iteration, group and label.
+
+        Columns: ``trial``, ``iteration``, ``attribute``, ``value`` and ``label`` (as a sweep file names them),
+        ``count``, ``mean_gradient_norm``, ``clipped_share``, ``cosine``.
+        """
+        rows = self._training[["trial", "iteration", "diagnostics"]]
+        rows = rows[rows["diagnostics"].map(len) > 0].explode("diagnostics", ignore_index=True)
+        names = [field.name for field in records.DIAGNOSTIC_TYPE]
+        parts = pd.DataFrame(rows["diagnostics"].tolist(), columns=names)
+        if len(parts):
+            known = self.all_cells.vocabularies
+            parts["value"] = [
+                known[name].values[code] if name in known else str(code)
+                for name, code in zip(parts["attribute"], parts["value"], strict=True)
+            ]
+            parts["label"] = [self.classes[code] for code in parts["label"]]
+        return pd.concat([rows[["trial", "iteration"]], parts], axis=1)
+
+    def training_counts(self) -> pd.DataFrame:
+        """Realised training counts: ``trial``, a column for each group and the label's, ``count``; values as names."""
+        rows = [
+            {"trial": folder.name, **row}
+            for folder in self.folders
+            if folder.data
+            for row in folder.data.get("counts", [])
+        ]
+        frame = pd.DataFrame(rows, columns=["trial", *self.groups, "label", "count"])
+        for column in (*self.groups, "label"):
+            values = np.array(self.vocabulary(self.label if column == "label" else column).values, object)
+            frame[column] = values[frame[column].to_numpy(np.int64)]
+        return frame
+
+    # --- inside ---
+
+    def _sweep_json(self) -> dict[str, Any]:
+        if not self.location.exists():
+            raise FileNotFoundError(f"{self.location.path} must be the output folder of a sweep, but does not exist")
+        try:
+            return (self.location / records.SWEEP_JSON).json() or {}
+        except RecordError as error:
+            self._problems.append(Problem("", records.SWEEP_JSON, str(error)))
+            return {}
+
+    def _read_each(
+        self, folders: Sequence[TrialFolder], file: str, read: Callable[[str, pafs.FileSystem], R]
+    ) -> dict[str, R]:
+        found, problems = read_each(folders, file, read)
+        self._problems += problems
+        return found
+
+    @cached_property
+    def all_cells(self) -> Cells:
+        """The cells of every trial, in columns."""
+        return Cells(self._read_each(self.folders, records.CELLS, records.read_cells))
+
+    @cached_property
+    def _training(self) -> pd.DataFrame:
+        found = self._read_each(self.folders, records.TRAINING, records.read_training)
+        parts = [table.to_pandas().assign(trial=name) for name, table in found.items()]
+        columns = ["trial", *records.TRAINING_SCHEMA.names]
+        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)

@@ -1,0 +1,162 @@
+"""The table of trials: one row each, from their small records."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from fairsweep.analysis.loading import TrialFolder
+
+# Fields of a learner by which a trial and its twin differ, and those that name or speed up only.
+PRIVACY_FIELDS = frozenset({"epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping"})
+_NAMING_FIELDS = frozenset({"name", "kind", "twin_of", "performance"})
+# The field of each form of imbalance that is its level, on the x axis.
+_LEVEL_FIELDS = ("share", "minority_size", "keep")
+
+COLUMNS = (
+    "trial",
+    "learner",
+    "series",
+    "kind",
+    "twin_of",
+    "state",
+    "setting",
+    "replicate",
+    "data_seed",
+    "train_seed",
+    "attribute",
+    "majority",
+    "share",
+    "minority_size",
+    "keep",
+    "level",
+    "level_name",
+    "level_value",
+    "train_size",
+    "minority_count",
+    "epsilon",
+    "epsilon_rdp",
+    "delta",
+    "noise_multiplier",
+    "iteration",
+    "iterations",
+    "seconds",
+    "attempt",
+    "error",
+)
+_TEXTS = frozenset(
+    {"trial", "learner", "series", "kind", "twin_of", "state", "setting", "attribute", "majority", "keep"}
+    | {"level", "level_name", "error"}
+)
+
+
+def trials_table(folders: Iterable[TrialFolder]) -> pd.DataFrame:
+    """One row a trial, in the order of the folders.
+
+    Columns: ``trial`` (name of the folder), ``learner``, ``series`` (the learner, with the values of the fields that
+    vary under its name), ``kind``, ``twin_of``, ``state``, ``setting``, ``replicate``, ``data_seed``, ``train_seed``;
+    of the imbalance ``attribute``, ``majority``, ``share``, ``minority_size``, ``keep`` and, whatever its form, the
+    ``level`` in words with ``level_name`` and ``level_value``; ``train_size`` and ``minority_count`` as realised;
+    ``epsilon`` (PLD), ``epsilon_rdp``, ``delta``, ``noise_multiplier`` as spent (epsilon is infinite for a learner
+    without privacy); ``iteration`` of ``iterations``, ``seconds``, ``attempt``, ``error``. What is not known yet is NaN
+    or an empty text.
+    """
+    listed = list(folders)
+    series = _series([folder.config for folder in listed])
+    rows = [_row(folder) | {"series": name} for folder, name in zip(listed, series, strict=True)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    for column in COLUMNS:
+        table[column] = table[column].fillna("").astype(str) if column in _TEXTS else pd.to_numeric(table[column])
+    return table
+
+
+def _row(folder: TrialFolder) -> dict[str, Any]:
+    config, data, state = folder.config or {}, folder.data or {}, folder.state or {}
+    learner, seeds = config.get("learner", {}), config.get("seeds", {})
+    row = {
+        "trial": folder.name,
+        "learner": learner.get("name"),
+        "kind": learner.get("kind"),
+        "twin_of": learner.get("twin_of"),
+        "state": folder.stage,
+        "setting": config.get("setting"),
+        "replicate": config.get("replicate"),
+        "data_seed": seeds.get("data"),
+        "train_seed": seeds.get("train"),
+        "train_size": data.get("size"),
+        "minority_count": (data.get("minority") or {}).get("count"),
+    }
+    row |= {name: state.get(name) for name in ("iteration", "iterations", "seconds", "attempt", "error")}
+    return row | _level(config) | _privacy(folder)
+
+
+def _level(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The imbalance of a trial: its fields, and its level in words and as a number."""
+    imbalance = config.get("imbalance")
+    if imbalance is None:
+        return {"level": "natural" if config else ""}
+    attribute = imbalance.get("attribute")
+    row = {"attribute": attribute, "majority": imbalance.get("majority")}
+    if "keep" in imbalance:
+        kept = {str(value): int(cap) for value, cap in imbalance["keep"].items()}
+        words = ", ".join(f"{cap:,} of {attribute} {value}" for value, cap in kept.items())
+        row |= {"keep": json.dumps(kept), "level": f"at most {words}"}
+        if len(kept) == 1:
+            row |= {"level_name": f"images kept of {attribute} {next(iter(kept))}", "level_value": min(kept.values())}
+        return row
+    if "share" in imbalance:
+        share = imbalance["share"]
+        name = f"share of {attribute} {row['majority']}"
+        return row | {"share": share, "level": f"share {share:g}", "level_name": name, "level_value": share}
+    size = imbalance.get("minority_size")
+    name = f"images not {attribute} {row['majority']}"
+    return row | {"minority_size": size, "level": f"minority size {size:,}", "level_name": name, "level_value": size}
+
+
+def _privacy(folder: TrialFolder) -> dict[str, Any]:
+    """What was spent; infinite where nothing was promised, NaN where it is not known (yet)."""
+    spent = folder.privacy
+    if spent is None:
+        is_private = "noise_multiplier" in (folder.config or {}).get("learner", {"noise_multiplier": None})
+        return {} if is_private else {"epsilon": float("inf"), "epsilon_rdp": float("inf")}
+    epsilon = spent.get("epsilon") or {}
+    return {
+        "epsilon": _number(epsilon.get("pld")),
+        "epsilon_rdp": _number(epsilon.get("rdp")),
+        "delta": _number(spent.get("delta")),
+        "noise_multiplier": _number(spent.get("noise_multiplier")),
+    }
+
+
+def _number(value: Any) -> float:  # noqa: ANN401 - a number, the text "inf", or null
+    return float("nan") if value is None else float(value)
+
+
+def _series(configs: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """A learner's name, followed by the fields that take several values under that name (the level left out)."""
+    flat = [None if config is None else varying_fields(config) for config in configs]
+    names = [(config or {}).get("learner", {}).get("name", "") for config in configs]
+    seen: dict[tuple[str, str], set[str]] = {}
+    for name, fields in zip(names, flat, strict=True):
+        for key, value in (fields or {}).items():
+            seen.setdefault((name, key), set()).add(value)
+    result = []
+    for name, fields in zip(names, flat, strict=True):
+        varied = [f"{key.split('.')[-1]}={value}" for key, value in (fields or {}).items() if len(seen[name, key]) > 1]
+        result.append(", ".join([name, *varied]))
+    return result
+
+
+def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of learner, model and imbalance that may be swept, as texts by dotted name."""
+    learner = {key: value for key, value in config.get("learner", {}).items() if key not in _NAMING_FIELDS}
+    imbalance = {key: value for key, value in (config.get("imbalance") or {}).items() if key not in _LEVEL_FIELDS}
+    parts = {"learner": learner, "model": config.get("model") or {}, "imbalance": imbalance}
+    return {key: value for name, part in parts.items() for key, value in _flatten(part, name).items()}
+
+
+def _flatten(value: Any, name: str) -> dict[str, str]:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Mapping) and value:
+        return {key: text for inner, item in value.items() for key, text in _flatten(item, f"{name}.{inner}").items()}
+    return {name: f"{value:g}" if isinstance(value, float) else str(value)}
