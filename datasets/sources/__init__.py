@@ -1,1 +1,12 @@
-"""Where raw images come from."""
+"""Where raw images come from: the table of sources. To add one, write its file, then one row here."""
+
+from typing import Any
+
+from fairsweep.datasets.sources.faces import Faces
+from fairsweep.datasets.sources.idx import Idx
+
+# By the name that `fairsweep prepare` takes; each is a dataclass whose fields are its options.
+SOURCES: dict[str, type[Any]] = {
+    "faces": Faces,
+    "mnist": Idx,
+}

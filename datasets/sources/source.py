@@ -1,0 +1,66 @@
+"""What a source of images must offer to be prepared."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fairsweep.datasets.layout import Attribute
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """Stands for an image that cannot be read; it is counted and left out.
+
+    Attributes:
+        reason: What is wrong with it, for a reader of `dataset.json`.
+    """
+
+    reason: str
+
+
+class Source(Protocol):
+    """A set of labelled images, before preparation.
+
+    A source is small, frozen and picklable: it travels to the workers, which then open what they need. What it says
+    depends on its fields and on the files it names, never on when or where it is asked.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset, for example "faces"."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Version of the data; changes whenever the same fields give other examples or images."""
+        ...
+
+    @property
+    def attributes(self) -> tuple[Attribute, ...]:
+        """All attributes, in the order of the columns."""
+        ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of every image."""
+        ...
+
+    def examples(self) -> pa.Table:
+        """Lists all examples: `id` int64, `split`, a column of codes for each attribute, optionally `user`.
+
+        Raises:
+            ValueError: The raw files are missing or malformed.
+        """
+        ...
+
+    def images(self, ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | Damaged]:
+        """Gives the image of each id, in order: uint8 [H, W, C], or why there is none.
+
+        Args:
+            ids: int64 [N], ids that `examples` lists.
+        """
+        ...
