@@ -47,6 +47,6 @@ class Clipping:
         layers = len(squared_norms_LB)
         if self.kind == "per_layer":
             bound = self.l2_clip_norm / math.sqrt(layers)
-            return bound / squared_norms_LB.sqrt().clamp(min=bound)
+            return (bound / squared_norms_LB.sqrt()).clamp(max=1)
         norms_B = squared_norms_LB.sum(dim=0).sqrt()
-        return (self.l2_clip_norm / norms_B.clamp(min=self.l2_clip_norm)).expand(layers, -1)
+        return (self.l2_clip_norm / norms_B).clamp(max=1).expand(layers, -1)

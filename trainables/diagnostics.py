@@ -4,9 +4,9 @@ They are exact functions of private data and outside any guarantee: research mod
 computes them.
 
 Norms and clipped shares come from every per-example gradient of the iteration, at no extra cost. Directions come from a
-probe: a fixed, keyed sample with the same number of training examples for each group and label, so that the cosines of
-    a large and a
-small group are equally noisy. The probe's gradients are taken twice an iteration, by ordinary backward passes.
+probe: a fixed, keyed sample with the same number of training examples (at most 32) for each group and label, so that
+the cosines of a large and a small group are equally noisy. Its gradients are taken twice an iteration, by ordinary
+backward passes, on at most an eighth of the training set together.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from fairsweep.trainables.inputs import normalise, to_device
 from fairsweep.trainables.learner import GroupDiagnostic, LearningTask
 from fairsweep.trainables.network import Network
 
-PROBE_EXAMPLES = 32
 PROBES_PER_ITERATION = 2
+_MOST_PROBE_EXAMPLES = 32  # for each cell, a group with a label
+_PROBE_BUDGET = 1 / 8  # of the training set, for all cells and probes of an iteration together
 
 
 @dataclass(frozen=True)
@@ -129,13 +130,16 @@ class _Probe:
     def __init__(self, task: LearningTask, attributes: Sequence[_Attribute], network: Network) -> None:
         self._network = network
         self._device = task.device
+        cells_in_all = sum(len(attribute.values) for attribute in attributes) * task.classes
+        affordable = int(_PROBE_BUDGET * task.size / max(1, PROBES_PER_ITERATION * cells_in_all))
+        size = min(_MOST_PROBE_EXAMPLES, max(1, affordable))
         order = np.argsort(priorities(derive(task.keys.train, "probe"), "position", np.arange(task.size)))
         labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64))
         self._members: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         for attribute in attributes:
             cells = attribute.cells_n.cpu().numpy()
             for cell in np.unique(cells):
-                members = order[cells[order] == cell][:PROBE_EXAMPLES]
+                members = order[cells[order] == cell][:size]
                 images = to_device(task.feed.images(task.rows[members]), task.device)
                 chosen_labels = labels[torch.from_numpy(members)].to(task.device)
                 self._members[int(cell) + attribute.offset] = (images, chosen_labels)

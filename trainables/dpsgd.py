@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.datasets.feeds import Batch
 from fairsweep.trainables.augmentation import AugmentationConfig, augment
+from fairsweep.trainables.clipping import Clipping
 from fairsweep.trainables.diagnostics import GroupDiagnostics
 from fairsweep.trainables.gradient_modes import GRADIENT_MODES, PerformanceConfig, choose_mode, physical_batch_size
-from fairsweep.trainables.gradients import ExampleGradients, GradientMode, Plain
+from fairsweep.trainables.gradients import ExampleGradients, GradientMode, Plain, add_finite
 from fairsweep.trainables.inputs import normalise, to_device
 from fairsweep.trainables.learner import IterationReport, LearningTask
 from fairsweep.trainables.models import ModelConfig
@@ -27,6 +29,8 @@ from fairsweep.trainables.network import Network
 from fairsweep.trainables.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy import PrivacyPlan
 from fairsweep.trainables.privacy_statement import PrivacyStatement
+
+AddClipped = Callable[[torch.Tensor, torch.Tensor, Clipping, Sequence[torch.Tensor]], ExampleGradients]
 
 
 class DpsgdConfig(BaseModel):
@@ -211,21 +215,28 @@ class Dpsgd:
     def _accumulate(self, batch: Batch) -> torch.Tensor:
         """Sums a logical batch's clipped gradients, one physical batch after another; returns the sum of losses."""
         self._total.zero_()
-        loss_sum = torch.zeros((), device=self._task.device)
-        for start in range(0, len(batch.positions), self._physical):
-            part = slice(start, start + self._physical)
-            inputs = normalise(to_device(batch.images[part], self._task.device))
-            inputs = augment(inputs, self._config.augmentation, self._task.keys.train, batch.step, batch.ids[part])
-            positions = torch.from_numpy(batch.positions[part]).to(self._task.device)
-            gradients = self._add_clipped(inputs, self._labels[positions])
-            loss_sum += gradients.losses.sum()
-            if self._diagnostics is not None:
+        parts = [self._add_part(batch, start, self._gradients().add_clipped) for start in self._starts(batch)]
+        if self._clipping.kind != "none" and not bool(self._total.sum().isfinite()):
+            self._total.zero_()
+            parts = [
+                self._add_part(batch, start, partial(add_finite, self._gradients())) for start in self._starts(batch)
+            ]
+        if self._diagnostics is not None:
+            for positions, gradients in parts:
                 self._diagnostics.count(positions, gradients)
-        return loss_sum
+        losses = [gradients.losses.sum() for _, gradients in parts]
+        return torch.stack(losses).sum() if losses else torch.zeros((), device=self._task.device)
 
-    def _add_clipped(self, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor) -> ExampleGradients:
-        """Adds the clipped gradients of a physical batch to the total."""
-        return self._gradients().add_clipped(inputs_BCHW, labels_B, self._clipping, self._sums)
+    def _starts(self, batch: Batch) -> range:
+        return range(0, len(batch.positions), self._physical)
+
+    def _add_part(self, batch: Batch, start: int, add: AddClipped) -> tuple[torch.Tensor, ExampleGradients]:
+        """Adds the clipped gradients of one physical batch to the total; returns its positions and what is known."""
+        part = slice(start, start + self._physical)
+        inputs = normalise(to_device(batch.images[part], self._task.device))
+        inputs = augment(inputs, self._config.augmentation, self._task.keys.train, batch.step, batch.ids[part])
+        positions = torch.from_numpy(batch.positions[part]).to(self._task.device)
+        return positions, add(inputs, self._labels[positions], self._clipping, self._sums)
 
     def _gradients(self) -> GradientMode:
         """Returns the gradient mode, chosen at the first call."""

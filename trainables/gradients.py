@@ -231,6 +231,37 @@ def _clip_and_add(
     return summarise(losses_B, squared_norms_LB, factors_LB)
 
 
+def add_finite(
+    mode: GradientMode,
+    inputs_BCHW: torch.Tensor,
+    labels_B: torch.Tensor,
+    clipping: Clipping,
+    sums: Sequence[torch.Tensor],
+) -> ExampleGradients:
+    """Does what the mode's ``add_clipped`` does, but leaves out examples whose gradient is not finite.
+
+    A gradient that overflows cannot be scaled to a bounded norm, and one such example would turn the whole sum into
+    NaN. It contributes nothing instead, which is within any bound. Costs a second pass: call it only where a sum was
+    not finite.
+
+    Args:
+        mode: Computes the gradients.
+        inputs_BCHW: float32 [B, C, H, W].
+        labels_B: int64 [B].
+        clipping: The rule.
+        sums: One tensor for each parameter; changed in place.
+
+    Returns:
+        Losses, norms and who was clipped, of all examples.
+    """
+    discarded = [torch.zeros_like(total) for total in sums]
+    gradients = mode.add_clipped(inputs_BCHW, labels_B, clipping, discarded)
+    finite = gradients.norms.isfinite()
+    if bool(finite.any()):
+        mode.add_clipped(inputs_BCHW[finite], labels_B[finite], clipping, sums)
+    return gradients
+
+
 def summarise(losses_B: torch.Tensor, squared_norms_LB: torch.Tensor, factors_LB: torch.Tensor) -> ExampleGradients:
     """Returns what is kept of a batch's gradients."""
     return ExampleGradients(losses_B.detach(), squared_norms_LB.sum(dim=0).sqrt(), (factors_LB < 1).any(dim=0))

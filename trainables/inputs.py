@@ -27,4 +27,5 @@ def to_device(images_BHWC: np.ndarray, device: torch.device) -> torch.Tensor:
 
 def normalise(images_BCHW: torch.Tensor) -> torch.Tensor:
     """Maps uint8 [B, C, H, W] in [0, 255] to float32 in [-1, 1]: (x / 255 - MEAN) / STD."""
-    return images_BCHW.float().mul_(1 / (255 * STD)).sub_(MEAN / STD)
+    offset = torch.tensor(-MEAN / STD, device=images_BCHW.device)
+    return torch.add(offset, images_BCHW, alpha=1 / (255 * STD))  # one pass: converts, scales and shifts
