@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from fairsweep.datasets.sources.raw_files import open_raw
+from fairsweep.datasets.sources.raw_files import fingerprint, open_raw
 
 
 @pytest.fixture
@@ -53,6 +53,14 @@ def test_a_zip_is_opened_once_until_it_changes(tree, tmp_path, raw):
     (tree / "more.txt").write_bytes(b"more")
     raw.zipped(tree, path)
     assert "more.txt" in open_raw(path).names
+
+
+def test_the_fingerprint_is_that_of_the_content_and_not_of_its_place(tree, tmp_path, raw):
+    packed = raw.zipped(tree, tmp_path / "packed.zip")
+    before = fingerprint(open_raw(tree))
+    assert fingerprint(open_raw(packed)) == before
+    (tree / "z.txt").write_bytes(b"longer")
+    assert fingerprint(open_raw(tree)) != before
 
 
 def test_links_are_followed_but_never_in_circles(tree, tmp_path):

@@ -1,0 +1,141 @@
+"""Decodes raw images into the one shape that a prepared dataset has."""
+
+import io
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from fairsweep.datasets.sources.raw_files import RawFiles
+from fairsweep.datasets.sources.source import Damaged
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+# What Pillow raises for files that are no image, cut short, or broken inside.
+_DAMAGE = (
+    *(OSError, ValueError, SyntaxError, TypeError, EOFError, OverflowError, KeyError, IndexError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
+)
+# What to do to an image whose EXIF orientation is not 1 (upright).
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How an image of any size and kind becomes uint8 [size, size, 3].
+
+    It is turned as its EXIF data say, brought to RGB, cut to a centred square, and resized with Pillow's antialiased
+    bilinear filter: the pixels that torchvision's `CenterCrop` and `Resize` give for an RGB image.
+
+    Attributes:
+        size: Pixels of an edge of the result, >= 1.
+        crop: Pixels of an edge of the square that is cut out; None takes the largest square that fits.
+    """
+
+    size: int = 64
+    crop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or (self.crop is not None and self.crop < 1):
+            raise ValueError(f"image size and crop must be at least 1 pixel, but got {self.size=}, {self.crop=}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(size, size, 3)."""
+        return (self.size, self.size, 3)
+
+    def decode(self, data: bytes) -> NDArray[np.uint8] | Damaged:
+        """Decodes a file.
+
+        Args:
+            data: The whole file.
+
+        Returns:
+            uint8 [size, size, 3], or what is wrong with it.
+        """
+        try:
+            # Odd metadata make Pillow warn about images that are whole; what it cannot decode it raises.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image = to_rgb(_upright(Image.open(io.BytesIO(data))))
+        except UnidentifiedImageError:
+            return Damaged("not an image")
+        except _DAMAGE as error:
+            return Damaged(f"damaged image ({str(error) or type(error).__name__})")
+        return self._frame(image)
+
+    def _frame(self, image: Image.Image) -> NDArray[np.uint8] | Damaged:
+        width, height = image.size
+        crop = min(width, height) if self.crop is None else self.crop
+        if crop > min(width, height):
+            return Damaged(f"image of {width}x{height} pixels is smaller than the crop of {crop}")
+        # Half a pixel is rounded as torchvision's CenterCrop rounds it (half to even).
+        left, top = round((width - crop) / 2), round((height - crop) / 2)
+        square = image.crop((left, top, left + crop, top + crop))
+        if crop != self.size:
+            square = square.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return np.array(square, dtype=np.uint8)
+
+
+def read_images(files: RawFiles, names: Iterable[str], framing: Framing) -> Iterator[NDArray[np.uint8] | Damaged]:
+    """Reads and decodes images, in order.
+
+    Args:
+        files: Where they lie.
+        names: Names in `files`.
+        framing: What to make of them.
+
+    Yields:
+        uint8 [size, size, 3] each, or why there is none.
+    """
+    for name in names:
+        try:
+            data = files.read(name)
+        except (OSError, zipfile.BadZipFile, zlib.error) as error:
+            yield Damaged(f"{name} cannot be read ({error})")
+            continue
+        image = framing.decode(data)
+        yield Damaged(f"{name}: {image.reason}") if isinstance(image, Damaged) else image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Brings an image of any mode to RGB.
+
+    Grey is repeated, CMYK and YCbCr are converted, transparency is dropped. Grey of 16 bits keeps its upper eight,
+    where Pillow's own conversion would clip it to white.
+
+    Raises:
+        ValueError: Its pixels are floating-point numbers, which have no range of their own.
+    """
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.int64) >> 8
+        image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no range: store the image with 8 or 16 bits")
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turns an image as its EXIF data say; where they cannot be read, it stays as it is."""
+    image.load()
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGE:
+        turn = None
+    return image if turn is None else image.transpose(turn)
