@@ -2,11 +2,17 @@
 
 from typing import Any
 
+from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.faces import Faces
+from fairsweep.datasets.sources.folder import Folder
 from fairsweep.datasets.sources.idx import Idx
+from fairsweep.datasets.sources.utkface import UTKFace
 
 # By the name that `fairsweep prepare` takes; each is a dataclass whose fields are its options.
 SOURCES: dict[str, type[Any]] = {
     "faces": Faces,
     "mnist": Idx,
+    "celeba": CelebA,
+    "utkface": UTKFace,
+    "folder": Folder,
 }
