@@ -65,6 +65,54 @@ def main() -> None:
         sys.exit(EXIT_BAD_INPUT)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def prepare(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="faces, mnist, celeba, utkface or folder.", show_default=False)
+    ],
+    to: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="The prepared dataset goes here.")] = None,
+    raw: Annotated[
+        Path | None, typer.Option("--from", metavar="RAW", help="Folder or zip of the raw files, where there are any.")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the raw files first (mnist, celeba; needs the internet).")
+    ] = False,
+    max_damaged: Annotated[
+        float, typer.Option("--max-damaged", min=0, max=1, help="Share of images that may be unreadable.")
+    ] = 0.01,
+    options: Annotated[bool, typer.Option("--options", help="List the source's own options and stop.")] = False,
+    address: AddressOption = None,
+) -> None:
+    """Make a prepared dataset: decode, crop, resize, write Parquet.
+
+    A source's own options follow as `--name value`; `--options` lists them.
+
+    Examples: `fairsweep prepare faces --to data/faces`, `fairsweep prepare mnist --from FOLDER --to data/mnist`
+    """
+    from fairsweep.sweeps.preparation import describe_options, prepare_dataset, words_of
+
+    if options:
+        for option, default in describe_options(source):
+            typer.echo(f"{option:24}{default}")
+        return
+    if to is None:
+        raise SweepError("--to FOLDER must be given: the prepared dataset goes there")
+    with _clear():
+        info = prepare_dataset(
+            source,
+            to,
+            raw=raw,
+            fetch=download,
+            options=words_of(context.args),
+            max_damaged=max_damaged,
+            address=address,
+        )
+    counts = ", ".join(f"{count:,} {split}" for split, count in info.counts.items())
+    skipped = f"; {len(info.skipped):,} damaged images skipped, listed in dataset.json" if info.skipped else ""
+    typer.echo(f"{info.name}: {counts}{skipped}; in {to}")
+
+
 @app.command()
 def plan(file: SweepFile, output: OutputOption = None) -> None:
     """Print what a sweep would do; start nothing.

@@ -1,0 +1,114 @@
+"""The work behind ``fairsweep prepare``: a source from words, and a Ray to work on."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairsweep.datasets.layout import DatasetInfo, nearest
+from fairsweep.datasets.prepare import prepare
+from fairsweep.datasets.sources import SOURCES
+from fairsweep.datasets.sources.download import download
+from fairsweep.datasets.sources.options import from_options, option_names
+from fairsweep.datasets.writing import check_target
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.launch import connected
+
+_RAW = "raw"
+_RAW_DATA_FOLDER = "raw"
+
+
+def prepare_dataset(
+    name: str,
+    to: Path,
+    *,
+    raw: Path | None = None,
+    fetch: bool = False,
+    options: Mapping[str, str] | None = None,
+    max_damaged: float,
+    address: str | None = None,
+) -> DatasetInfo:
+    """Prepare a dataset on Ray and show how it goes.
+
+    Args:
+        name: of the source, as in `SOURCES`.
+        to: the target folder.
+        raw: folder or zip of the raw files, for sources that read some.
+        fetch: whether to download the raw files first, into a folder beside the target.
+        options: the source's own options, as words.
+        max_damaged: share of images that may be unreadable.
+        address: of a Ray cluster.
+
+    Raises:
+        SweepError: if the source is unknown.
+        ValueError: if the source, the target or an option is not as it must be.
+    """
+    kind = _source(name)
+    check_target(to)
+    words = dict(options or {})
+    if fetch:
+        if raw is not None:
+            raise SweepError("give --from or --download, not both: --download brings the raw files itself")
+        raw = download(name, to.parent / _RAW_DATA_FOLDER)
+    if raw is not None:
+        if _RAW not in option_names(kind):
+            raise SweepError(f"the source {name} reads no files: leave --from out")
+        words[_RAW] = str(raw)
+    elif _RAW in _required(kind):
+        raise SweepError(f"the source {name} reads raw files: give their folder or zip with --from RAW")
+    source = from_options(kind, words)
+    with connected(address):
+        return prepare(source, to, damage_limit=max_damaged)
+
+
+def describe_options(name: str) -> list[tuple[str, str]]:
+    """The own options of a source, each with its default.
+
+    Raises:
+        SweepError: if the source is unknown.
+    """
+    kind = _source(name)
+    defaults = {field.name: field for field in dataclasses.fields(kind)}
+    listed = []
+    for option in option_names(kind):
+        field = defaults.get(option)
+        known = field is not None and field.default is not dataclasses.MISSING
+        listed.append((f"--{option.replace('_', '-')}", str(field.default) if field is not None and known else ""))
+    return [(option, default) for option, default in listed if option != f"--{_RAW}"]
+
+
+def words_of(arguments: Sequence[str]) -> dict[str, str]:
+    """Words by option, from what stands behind the known arguments of a command line.
+
+    >>> words_of(["--count", "600", "--image-size=64"])
+    {'count': '600', 'image-size': '64'}
+    """
+    words: dict[str, str] = {}
+    left = list(arguments)
+    while left:
+        option = left.pop(0)
+        if not option.startswith("--") or option == "--":
+            raise SweepError(f"expected an option like --image-size 64, but got {option!r}")
+        name, given, value = option[2:].partition("=")
+        if not given:
+            if not left:
+                raise SweepError(f"{option} needs a value")
+            value = left.pop(0)
+        if name in words:
+            raise SweepError(f"{option} is given twice")
+        words[name] = value
+    return words
+
+
+def _source(name: str) -> type[Any]:
+    if name not in SOURCES:
+        raise SweepError(f"there is no source {name!r}: {nearest(name, list(SOURCES))}")
+    return SOURCES[name]
+
+
+def _required(kind: type[Any]) -> set[str]:
+    return {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
