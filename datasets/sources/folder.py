@@ -109,26 +109,12 @@ class Folder:
         return Framing(self.image_size, self.crop)
 
     def _where(self) -> str:
-        return Path(self._table_name() if self.table is None else self.table).name
-
-    def _table_name(self) -> str:
-        """Returns the name of the only table in `raw`, as near to its top as there is one."""
-        files = open_raw(self.raw)
-        tables = [name for name in files.names if name.lower().endswith(_TABLES)]
-        nearest_top = min((name.count("/") for name in tables), default=0)
-        found = only(
-            [name for name in tables if name.count("/") == nearest_top],
-            "table (.csv or .parquet)",
-            files.path,
-            "say which one is meant (--table FILE)",
-        )
-        if found is None:
-            raise ValueError(f"{files.path} must hold a table (.csv or .parquet): put it there, or give --table FILE")
-        return found
+        return Path(_only_table(open_raw(self.raw)) if self.table is None else self.table).name
 
     def _data(self) -> bytes:
         if self.table is None:
-            return open_raw(self.raw).read(self._table_name())
+            files = open_raw(self.raw)
+            return files.read(_only_table(files))
         path = Path(self.table)
         if not path.is_file() or path.suffix.lower() not in _TABLES:
             raise ValueError(f"the table must be a .csv or .parquet file, but {path} is not one: check the path")
@@ -143,7 +129,7 @@ class Folder:
     def _table_folder(self) -> str:
         """Returns the folder in `raw` to which the table's paths are relative."""
         if self.table is None:
-            return self._table_name().rpartition("/")[0]
+            return _only_table(open_raw(self.raw)).rpartition("/")[0]
         raw, table = Path(self.raw), Path(self.table)
         folder = table.parent.relative_to(raw).as_posix() if raw in table.parents else "."
         return "" if folder == "." else folder
@@ -194,6 +180,22 @@ class _Listing:
 
     ids: NDArray[np.int64]
     files: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=2)
+def _only_table(files: RawFiles) -> str:
+    """Returns the name of the only table in a folder or zip, as near to its top as there is one."""
+    tables = [name for name in files.names if name.lower().endswith(_TABLES)]
+    nearest_top = min((name.count("/") for name in tables), default=0)
+    found = only(
+        [name for name in tables if name.count("/") == nearest_top],
+        "table (.csv or .parquet)",
+        files.path,
+        "say which one is meant (--table FILE)",
+    )
+    if found is None:
+        raise ValueError(f"{files.path} must hold a table (.csv or .parquet): put it there, or give --table FILE")
+    return found
 
 
 @functools.lru_cache(maxsize=2)
