@@ -5,6 +5,7 @@ whatever order it comes: each image says by its slot where it belongs.
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -108,6 +109,19 @@ def read_pieces(
             yield _table(request.slots[start : start + step], chosen, None)
 
 
+def piece_of(batch: pa.RecordBatch, image_shape: tuple[int, int, int]) -> Piece:
+    """Takes a part of a table of `read_pieces` apart, without a copy.
+
+    Raises:
+        DatasetError: It tells of damage.
+    """
+    errors = batch.column("error")
+    if errors.null_count < len(errors):
+        raise DatasetError(errors.drop_null()[0].as_py())
+    images = images_of(batch.column("image"), image_shape)
+    return batch.column("slot").to_numpy(), images.reshape(len(images), -1)
+
+
 def spread(
     location: Location,
     requests: Sequence[ShardRequest],
@@ -134,7 +148,6 @@ def spread(
     check_ray()
     import ray.data
 
-    _quiet()
     image_bytes = int(np.prod(image_shape))
     tasks = [
         (_reader(location, group, image_shape), sum(len(request.picks) for request in group))
@@ -152,7 +165,7 @@ def spread(
     try:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
             for batch in table.to_batches():
-                yield _piece(batch, image_shape)
+                yield piece_of(batch, image_shape)
     except OSError as error:
         reason = getattr(error, "cause", error)
         raise DatasetError(f"the dataset at {location} cannot be read from Ray's workers ({reason})") from error
@@ -174,6 +187,7 @@ def check_ray() -> None:
             "the stream feed reads with Ray Data and needs a running Ray: `fairsweep run` starts one, "
             "in a notebook call ray.init() first; or take the resident feed"
         )
+    _settle_ray_data()
     total = float(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
     held = sum(
         float(bundle.get("CPU", 0))
@@ -195,15 +209,6 @@ def _damaged(location: Location, what: str) -> DatasetError:
 def _table(slots: NDArray[np.int64], images: NDArray[np.uint8], error: str | None) -> pa.Table:
     errors = pa.array([error] * len(images), pa.string())
     return pa.table({"slot": slots, "image": image_column(images), "error": errors})
-
-
-def _piece(batch: pa.RecordBatch, image_shape: tuple[int, int, int]) -> Piece:
-    """Takes a table of `read_pieces` apart, without a copy."""
-    errors = batch.column("error")
-    if errors.null_count < len(errors):
-        raise DatasetError(errors.drop_null()[0].as_py())
-    images = images_of(batch.column("image"), image_shape)
-    return batch.column("slot").to_numpy(), images.reshape(len(images), -1)
 
 
 def _grouped(requests: Sequence[ShardRequest], image_bytes: int) -> Iterator[list[ShardRequest]]:
@@ -255,7 +260,14 @@ class _OwnLines(logging.Filter):
 _OWN_LINES = _OwnLines()
 
 
-def _quiet() -> None:
+def _settle_ray_data() -> None:
+    """Makes Ray Data's settings of this process and silences what it says about each read; may be called often."""
+    from ray.data import DataContext
+
+    with warnings.catch_warnings():
+        # Ray 2.60 warns about a deprecated setting of its own when it makes its settings for the first time.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        DataContext.get_current()
     for name in ("execution.streaming_executor", "progress"):
         # Adding the same filter twice does nothing.
         logging.getLogger(f"ray.data._internal.{name}").addFilter(_OWN_LINES)
