@@ -1,12 +1,18 @@
-"""The work behind ``fairsweep prepare``: a source from words, and a Ray to work on."""
+"""The work behind ``fairsweep prepare``: a source from words, a Ray to work on, a bar to look at."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
 from fairsweep.datasets.layout import DatasetInfo, nearest
-from fairsweep.datasets.prepare import prepare
+from fairsweep.datasets.prepare import PreparationProgress, prepare
 from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.download import download
 from fairsweep.datasets.sources.options import from_options, option_names
@@ -57,8 +63,8 @@ def prepare_dataset(
     elif _RAW in _required(kind):
         raise SweepError(f"the source {name} reads raw files: give their folder or zip with --from RAW")
     source = from_options(kind, words)
-    with connected(address):
-        return prepare(source, to, damage_limit=max_damaged)
+    with connected(address), _bar(name) as on_progress:
+        return prepare(source, to, max_damaged=max_damaged, on_progress=on_progress)
 
 
 def describe_options(name: str) -> list[tuple[str, str]]:
@@ -112,3 +118,38 @@ def _required(kind: type[Any]) -> set[str]:
         for field in dataclasses.fields(kind)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
+
+
+class _Speed(ProgressColumn):
+    """Images per second since the start."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:,.0f} images/s")
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable[[PreparationProgress], None]]:
+    """A bar in a terminal, one line at the end elsewhere."""
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"preparing {name}", total=1)
+        began = time.monotonic()
+        before: int | None = None
+
+        def update(now: PreparationProgress) -> None:
+            nonlocal before
+            before = now.done if before is None else before
+            damaged = f", {now.damaged:,} damaged" if now.damaged else ""
+            progress.update(task, completed=now.done, total=now.total, description=f"preparing {name}{damaged}")
+            if now.done == now.total and not console.is_terminal:
+                speed = (now.done - before) / max(time.monotonic() - began, 1e-9)
+                console.print(f"prepared {now.total:,} images of {name}{damaged}, {speed:,.0f} images/s")
+
+        yield update
