@@ -1,0 +1,217 @@
+"""What every learner promises: one suite that each kind in the table must pass."""
+
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from fairsweep.trainables.dpsgd import DpsgdConfig
+from fairsweep.trainables.learners import LEARNERS, LearnerConfig, build_learner, check, plan_privacy, twin_of
+from fairsweep.trainables.models import ModelConfig
+from fairsweep.trainables.sgd import SgdConfig
+
+ADAPTER = TypeAdapter(LearnerConfig)
+AUGMENTED = {"flip": True, "crop": 1, "brightness": 0.1}
+CONFIGS = {
+    "sgd momentum": {"kind": "sgd", "optimizer": {"lr": 0.1, "momentum": 0.9, "milestones": [0.5]}},
+    "sgd adam": {"kind": "sgd", "optimizer": {"name": "adam", "lr": 0.01}, "augmentation": AUGMENTED},
+    "dpsgd momentum": {
+        "kind": "dpsgd",
+        "noise_multiplier": 0.8,
+        "optimizer": {"lr": 0.1, "momentum": 0.9, "milestones": [0.5]},
+        "augmentation": AUGMENTED,
+        "performance": {"physical_batch_size": 6},
+    },
+    "dpsgd adam": {"kind": "dpsgd", "noise_multiplier": 0.8, "optimizer": {"name": "adam", "lr": 0.01}},
+    "dpsgd hooks": {"kind": "dpsgd", "noise_multiplier": 0.8, "performance": {"gradient_mode": "hooks"}},
+    "dpsgd twin": {"kind": "dpsgd", "noise_multiplier": 0.0, "l2_clip_norm": None},
+}
+
+
+def config(name):
+    return ADAPTER.validate_python({"name": name, "epochs": 5, "batch_size": 16, **CONFIGS[name]})
+
+
+def through_a_file(state):
+    """Saves and loads as a checkpoint does: nothing but tensors and plain values passes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def assert_equal_weights(one, other):
+    assert list(one.weights()) == list(other.weights())
+    for name, value in one.weights().items():
+        assert torch.equal(value, other.weights()[name]), name
+
+
+@pytest.fixture(params=CONFIGS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def make(make_task, name):
+    """Makes fresh learners on equal tasks."""
+    return lambda: build_learner(config(name), make_task("cnn", n=50))
+
+
+class TestEveryLearner:
+    def test_a_resume_at_any_iteration_equals_the_uninterrupted_run_bit_for_bit(self, make):
+        whole, reports, states = make(), [], []
+        states.append(whole.state())
+        for _ in range(whole.iterations):
+            reports.append(whole.step())
+            states.append(whole.state())
+        for stopped, state in enumerate(states):
+            resumed = make()
+            resumed.load(through_a_file(state))
+            assert resumed.iteration == stopped
+            rest = [resumed.step() for _ in range(resumed.iterations - stopped)]
+            assert_equal_weights(resumed, whole)
+            for ours, theirs in zip(rest, reports[stopped:], strict=True):
+                assert (ours.loss, ours.examples, ours.steps) == (theirs.loss, theirs.examples, theirs.steps)
+                assert repr(ours.diagnostics) == repr(theirs.diagnostics)
+
+    def test_a_state_is_a_copy_and_survives_further_training(self, make):
+        learner = make()
+        learner.step()
+        state = learner.state()
+        before = repr(state)
+        learner.step()
+        assert repr(state) == before
+        again = make()
+        again.load(state)
+        again.step()
+        assert_equal_weights(again, learner)
+        assert repr(state) == before
+
+    def test_equal_tasks_give_equal_models(self, make):
+        one, other = make(), make()
+        assert one.step().loss == other.step().loss
+        assert_equal_weights(one, other)
+
+    def test_a_state_holds_neither_keys_nor_generator_states(self, make, make_task):
+        learner = make()
+        learner.step()
+        state = learner.state()
+
+        def leaves(value):
+            if isinstance(value, dict):
+                for key, item in value.items():
+                    assert isinstance(key, str | int)
+                    yield from leaves(item)
+            elif isinstance(value, list | tuple):
+                for item in value:
+                    yield from leaves(item)
+            else:
+                yield value
+
+        found = list(leaves(state))
+        assert all(isinstance(leaf, torch.Tensor | str | int | float | bool | None) for leaf in found)
+        assert not any(isinstance(leaf, torch.Tensor) and leaf.dtype == torch.uint8 for leaf in found)
+
+    def test_predictions_are_float32_logits_that_change_nothing(self, make, make_task):
+        learner, task = make(), make_task("cnn", n=50)
+        learner.step()
+        images = task.feed.images(task.rows)
+        before = repr(learner.state())
+        logits = learner.predict(images)
+        assert (logits.dtype, logits.device.type, tuple(logits.shape)) == (torch.float32, "cpu", (50, 2))
+        torch.testing.assert_close(learner.predict(images[7:9]), logits[7:9], rtol=1e-4, atol=1e-5)
+        assert learner.predict(images[:0]).shape == (0, 2)
+        assert repr(learner.state()) == before
+        assert not logits.requires_grad
+        assert not logits.is_inference()
+
+    def test_reports_count_up_and_training_ends(self, make):
+        learner = make()
+        for done in range(1, learner.iterations + 1):
+            report = learner.step()
+            assert report.iteration == learner.iteration == done
+            assert report.steps >= 1
+            assert report.seconds > 0
+            assert math.isfinite(report.loss)
+        with pytest.raises(RuntimeError, match="iterations are done"):
+            learner.step()
+
+    def test_a_state_of_another_kind_is_refused(self, make):
+        learner = make()
+        with pytest.raises(ValueError, match="kind"):
+            learner.load({**learner.state(), "kind": "another"})
+
+    def test_privacy_grows_with_training_or_is_not_claimed(self, make):
+        learner = make()
+        before = learner.privacy()
+        learner.step()
+        after = learner.privacy()
+        if before is None:
+            assert after is None
+        else:
+            assert before.epsilon.pld == 0
+            assert after.epsilon.pld > 0
+            json.dumps(after.model_dump(mode="json"), allow_nan=False)
+
+
+def test_a_config_is_read_by_its_kind_and_unknown_ones_are_refused():
+    assert isinstance(config("sgd adam"), SgdConfig)
+    assert isinstance(config("dpsgd adam"), DpsgdConfig)
+    for name in CONFIGS:
+        assert ADAPTER.validate_json(ADAPTER.dump_json(config(name))) == config(name)
+    with pytest.raises(ValidationError, match="'sgd', 'dpsgd'"):
+        ADAPTER.validate_python({"kind": "sdg"})
+    assert set(LEARNERS) == {"sgd", "dpsgd"}
+
+
+def test_a_plan_made_beforehand_gives_the_same_learner(make_task):
+    given = config("dpsgd momentum")
+    plan = plan_privacy(given, 50)
+    task = make_task("cnn", n=50)
+    one, other = build_learner(given, task), build_learner(given, task, plan)
+    one.step(), other.step()
+    assert_equal_weights(one, other)
+    assert plan_privacy(config("sgd adam"), 50) is None
+    with pytest.raises(ValueError, match="has no privacy plan"):
+        build_learner(config("sgd adam"), task, plan)
+
+
+def test_batchnorm_is_refused_for_private_learners_before_anything_starts(make_task):
+    batch = ModelConfig(name="cnn", norm="batch")
+    check(batch, config("sgd adam"))
+    with pytest.raises(ValueError, match="norm: group"):
+        check(batch, config("dpsgd adam"))
+    with pytest.raises(ValueError, match="norm: group"):
+        build_learner(config("dpsgd adam"), make_task(batch))
+
+
+def test_only_private_learners_have_twins():
+    assert twin_of(config("dpsgd adam"), "matched").name == "matched"
+    with pytest.raises(ValueError, match=r"kind dpsgd.*'sgd adam' is of kind 'sgd'"):
+        twin_of(config("sgd adam"), "matched")
+
+
+def test_learning_works_without_ray_and_importing_loads_neither_ray_nor_opacus():
+    import subprocess
+    import sys
+
+    program = (
+        "import sys; sys.modules['ray'] = None; import fairsweep.trainables; "
+        "assert not {'opacus', 'torchvision'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+
+
+def test_positions_are_those_of_the_task_and_not_rows_of_the_feed(make_task):
+    """Labels belong to positions, images to rows of the feed: they must stay together in any order of rows."""
+    task = make_task("linear", n=200)
+    shuffled = np.random.default_rng(0).permutation(200)
+    again = make_task("linear", n=200, rows=task.rows[shuffled], labels=task.labels[shuffled], groups={})
+    learner = build_learner(SgdConfig(epochs=10, batch_size=20), again)
+    for _ in range(10):
+        learner.step()
+    assert (learner.predict(task.feed.images(task.rows)).argmax(1).numpy() == task.labels).mean() > 0.9
