@@ -138,21 +138,15 @@ class ShardWriter:
         self.folder = folder.absolute()
         self.rows_per_shard = rows_per_shard
         self._source = source
-        self._examples: pa.Table | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # The table of examples is made anew by each worker: it may be large, and follows from the source.
-        return self.__dict__ | {"_examples": None}
+    def write(self, number: int, examples: pa.Table) -> None:
+        """Decodes and writes a shard, then the note that it is finished.
 
-    def examples(self) -> pa.Table:
-        """Returns all examples in their stored form."""
-        if self._examples is None:
-            self._examples = checked_examples(self._source.examples(), self._source.attributes)
-        return self._examples
-
-    def write(self, number: int) -> None:
-        """Decodes and writes a shard, then the note that it is finished."""
-        rows = self.examples().slice(number * self.rows_per_shard, self.rows_per_shard)
+        Args:
+            number: Which shard.
+            examples: All examples in their stored form.
+        """
+        rows = examples.slice(number * self.rows_per_shard, self.rows_per_shard)
         ids = rows.column("id").to_numpy()
         images: list[NDArray[np.uint8]] = []
         skipped: list[Skipped] = []
@@ -190,7 +184,7 @@ def _write_shards(
             on_progress(PreparationProgress(done, len(skipped), total))
 
     report()
-    for number in _on_ray(writer, missing) if parallel and missing else _here(writer, missing):
+    for number in _on_ray(writer, examples, missing) if parallel and missing else _here(writer, examples, missing):
         shard = _finished(writer.folder, number)
         if shard is None:
             raise RuntimeError(f"shard {number} must lie in {writer.folder} now, but does not: was the folder changed?")
@@ -199,13 +193,13 @@ def _write_shards(
     return [shards[number] for number in range(count)]
 
 
-def _here(writer: ShardWriter, numbers: Iterable[int]) -> Iterator[int]:
+def _here(writer: ShardWriter, examples: pa.Table, numbers: Iterable[int]) -> Iterator[int]:
     for number in numbers:
-        writer.write(number)
+        writer.write(number, examples)
         yield number
 
 
-def _on_ray(writer: ShardWriter, numbers: list[int]) -> Iterator[int]:
+def _on_ray(writer: ShardWriter, examples: pa.Table, numbers: list[int]) -> Iterator[int]:
     """Writes shards on all CPUs and yields their numbers as they are finished."""
     import ray
 
@@ -213,8 +207,11 @@ def _on_ray(writer: ShardWriter, numbers: list[int]) -> Iterator[int]:
         raise RuntimeError("prepare works on a Ray that runs already: call ray.init() first, or give parallel=False")
     import ray.data
 
+    # Every task starts from nothing: the table is read once, here, and shared; large sources take seconds to list.
+    shared = ray.put(examples)
+
     def write(row: dict[str, int]) -> dict[str, int]:
-        writer.write(int(row["number"]))
+        writer.write(int(row["number"]), ray.get(shared))
         return {"number": int(row["number"])}
 
     context = ray.data.DataContext.get_current()
