@@ -131,7 +131,7 @@ def test_an_absent_split_is_named(tmp_path):
 
 def test_asking_too_many_names_the_scarcest_combination_and_the_largest_per_cell(dataset):
     config = EvaluationConfig(balance=("tone", "age"), per_cell=18)
-    with pytest.raises(ValueError, match="17 examples with tone = dark, age = old; the largest .* is 17"):
+    with pytest.raises(ValueError, match=r"17 examples with tone = dark, age = old; the largest .* is 17"):
         evaluation_rows(dataset, config, "test")
     with pytest.raises(ValueError, match="extra_random=500 asks for more than the 220 examples"):
         evaluation_rows(dataset, EvaluationConfig(balance=("tone", "age"), per_cell=1, extra_random=500), "test")
