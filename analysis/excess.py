@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from fairsweep.analysis.differences import difference_rows
+from fairsweep.analysis.focus import Focus
 from fairsweep.analysis.rates import Floats
 from fairsweep.analysis.replicates import average
 
@@ -61,22 +63,63 @@ def excess_loss_by_trial(
     frame = results.frame(
         [metric], by=attribute, against=against, split=split, at=at, states=states, confidence=confidence
     )
-    if learner is not None:
-        frame = frame[frame["learner"] == learner]
+    return excess_rows(frame if learner is None else frame[frame["learner"] == learner], known, group, metric)
+
+
+def excess_between_levels(
+    results: "SweepResults", focus: Focus, group: str, *, metric: str = "accuracy", at: "At" = "last"
+) -> pd.DataFrame:
+    """How much more a group loses than the rest from the least to the most imbalanced level, for each seed and series.
+
+    Args:
+        results: the sweep.
+        focus: what it is about; the two levels are its first and last.
+        group: a value of its attribute.
+        metric: a rate for which higher is better.
+        at: see `SweepResults.evaluations`.
+
+    Returns:
+        A tidy table like that of `excess_loss_by_trial`; ``against`` is the least imbalanced level.
+    """
+    trials = results.trials
+    first, last = (trials[trials["level"] == focus.levels[place].text] for place in (0, -1))
+    keys = ["series", "data_seed", "train_seed"]
+    both = last.merge(first, on=keys, suffixes=("", "_baseline"))
+    pairs = pd.DataFrame(
+        {"trial": both["trial"], "baseline": both["trial_baseline"], "against": both["level_baseline"]}
+    )
+    frame = results.rates([metric], by=focus.attribute, at=at)
+    differences = difference_rows(results, frame, pairs)
+    return excess_rows(differences, results.vocabulary(focus.attribute).values, group, metric)
+
+
+def excess_rows(frame: pd.DataFrame, known: Sequence[str], group: str, metric: str) -> pd.DataFrame:
+    """The excess loss of one group from the differences of all groups of one attribute.
+
+    Args:
+        frame: a tidy table of differences, one row a trial and group.
+        known: all groups.
+        group: the one that is looked at.
+        metric: what the differences are of.
+
+    Raises:
+        ValueError: if no other group has examples.
+    """
     value, low, high, n_min = (_matrix(frame, name, known) for name in ("value", "low", "high", "n_min"))
-    mine = known.index(group)
+    mine = list(known).index(group)
     rest = np.flatnonzero((n_min.max(0, initial=0) > 0) & (np.arange(len(known)) != mine))
-    if not len(rest):
+    if len(frame) and not len(rest):
         raise ValueError(f"another group than {group!r} must have examples of its own, but none has")
-    loss = value[:, rest].mean(1) - value[:, mine]
+    loss = value[:, rest].mean(1) - value[:, mine] if len(frame) else np.empty(0)
     # The excess is lowest where the group's change is at its highest and the others' changes are at their lowest.
     down, up = np.square(value - low), np.square(high - value)
-    below = np.sqrt(up[:, mine] + down[:, rest].sum(1) / len(rest) ** 2)
-    above = np.sqrt(down[:, mine] + up[:, rest].sum(1) / len(rest) ** 2)
+    below = np.sqrt(up[:, mine] + down[:, rest].sum(1) / max(1, len(rest)) ** 2)
+    above = np.sqrt(down[:, mine] + up[:, rest].sum(1) / max(1, len(rest)) ** 2)
     rows = frame[frame["group"] == group].sort_values("trial")
     columns = {"value": loss, "low": loss - below, "high": loss + above}
-    smallest = n_min[:, [mine, *rest]].min(1, initial=np.inf).astype(np.int64)
-    return rows.assign(metric=f"excess_loss({metric})", n_min=smallest, **columns).reset_index(drop=True)
+    smallest = n_min[:, [mine, *rest]].min(1) if len(frame) else np.empty(0)
+    name = f"excess_loss({metric})"
+    return rows.assign(metric=name, n_min=smallest.astype(np.int64), **columns).reset_index(drop=True)
 
 
 def _matrix(frame: pd.DataFrame, column: str, groups: Sequence[str]) -> Floats:

@@ -28,15 +28,17 @@ class SweepRecords:
         location: the output folder.
         sweep: ``sweep.json``, or an empty mapping.
         folders: the small records of every trial.
-        trials: one row a trial; its columns are those of `fairsweep.analysis.trials.trials_table`.
+        trials: one row a trial, by learner (in the order of the sweep file), level and replicate; its columns are those
+            of `fairsweep.analysis.trials.trials_table`.
     """
 
     def __init__(self, location: Location) -> None:
         self.location = location
         self._problems: list[Problem] = []
         self.sweep: dict[str, Any] = self._sweep_json()
-        self.folders: list[TrialFolder] = read_trial_folders(location)
-        self._problems += [problem for folder in self.folders for problem in folder.problems]
+        found = read_trial_folders(location)
+        self._problems += [problem for folder in found for problem in folder.problems]
+        self.folders: list[TrialFolder] = self._in_order(found)
         self.trials: pd.DataFrame = trials_table(self.folders)
 
     def __repr__(self) -> str:
@@ -148,6 +150,14 @@ class SweepRecords:
         return frame
 
     # --- inside ---
+
+    def _in_order(self, folders: list[TrialFolder]) -> list[TrialFolder]:
+        named = [learner.get("name") for learner in self.sweep.get("sweep", {}).get("learners", [])]
+        table = trials_table(folders)
+        place = [named.index(name) if name in named else len(named) for name in table["learner"]]
+        keys = ["place", "learner", "series", "level_value", "replicate", "trial"]
+        order = table.assign(place=place).sort_values(keys, kind="stable").index
+        return [folders[i] for i in order]
 
     def _sweep_json(self) -> dict[str, Any]:
         if not self.location.exists():

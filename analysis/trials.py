@@ -157,6 +157,6 @@ def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _flatten(value: Any, name: str) -> dict[str, str]:  # noqa: ANN401 - any JSON value
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         return {key: text for inner, item in value.items() for key, text in _flatten(item, f"{name}.{inner}").items()}
     return {name: f"{value:g}" if isinstance(value, float) else str(value)}

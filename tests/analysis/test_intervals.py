@@ -15,6 +15,7 @@ from fairsweep.analysis.intervals import (
     exact,
     normal_quantile,
     replicate_mean,
+    subtract,
     widen,
     wilson,
 )

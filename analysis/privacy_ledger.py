@@ -1,0 +1,91 @@
+"""What the private trials of a sweep promise, one by one and together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.sweep_records import SweepRecords
+from fairsweep.analysis.table import epsilon_text
+
+
+@dataclass(frozen=True)
+class PrivacyLedger:
+    """The privacy of a sweep, for people.
+
+    Attributes:
+        statements: one row a private series and level: ε by both accountants, δ, noise and sampling.
+        headline: what all trials together amount to.
+        assumptions: what every ε rests on, each once.
+    """
+
+    statements: pd.DataFrame
+    headline: tuple[str, ...]
+    assumptions: tuple[str, ...]
+
+
+def privacy_ledger(results: SweepRecords) -> PrivacyLedger | None:
+    """Collect the statements of a sweep; None if no trial has made one."""
+    stated = [folder for folder in results.folders if folder.privacy]
+    if not stated:
+        return None
+    names = results.trials.set_index("trial")
+    rows, assumptions = [], []
+    for folder in stated:
+        statement = folder.privacy or {}
+        epsilon = statement.get("epsilon") or {}
+        rows.append(
+            {
+                "learner": names.loc[folder.name, "series"],
+                "level": names.loc[folder.name, "level"],
+                "ε (PLD)": float(epsilon.get("pld") or np.nan),
+                "ε (RDP)": float(epsilon.get("rdp") or np.nan),
+                "δ": float(statement.get("delta") or np.nan),
+                "unit": statement.get("unit", ""),
+                "relation": statement.get("relation", ""),
+                "noise multiplier": float(statement.get("noise_multiplier") or 0.0),
+                "clipping norm": statement.get("l2_clip_norm"),
+                "sampling rate": float(statement.get("sampling_rate") or np.nan),
+                "steps": statement.get("steps"),
+                "guarantee": "simulated (research mode)" if statement.get("mode") == "research" else "release mode",
+            }
+        )
+        assumptions += list(statement.get("assumptions") or ())
+    table = pd.DataFrame(rows)
+    headline = _headline(results, table)
+    table = table.groupby(["learner", "level"], sort=False, dropna=False).agg(
+        **{name: (name, "max" if name.startswith("ε") else "first") for name in table.columns[2:]},
+        trials=("δ", "size"),
+    )
+    for name in ("ε (PLD)", "ε (RDP)"):
+        table[name] = [epsilon_text(value) for value in table[name]]
+    has_none = table["ε (PLD)"] == epsilon_text(float("inf"))
+    table.loc[has_none, "guarantee"] = "none: no clipping or no noise"
+    return PrivacyLedger(table.reset_index(), headline, tuple(dict.fromkeys(assumptions)))
+
+
+def _headline(results: SweepRecords, statements: pd.DataFrame) -> tuple[str, ...]:
+    """A page that shows every trial costs all of them together."""
+    finite = statements[np.isfinite(statements["ε (PLD)"])]
+    without = int((results.trials["state"] != "queued").sum()) - len(finite)
+    listed = [
+        "Each ε below is that of one trial by itself. This page shows every trial, so an example that several trials "
+        "trained on is covered only by their composition, which costs more than any one of them."
+    ]
+    if len(finite):
+        total, delta = finite["ε (PLD)"].sum(), finite["δ"].sum()
+        listed.append(
+            f"By plain addition the {len(finite)} private trials together cost at most ε = {total:.3g} at "
+            f"δ = {delta:.2g}; a tighter composition needs their events, which are in each privacy.json."
+        )
+    if without:
+        listed.append(
+            f"{without} trials on the same data were trained without a guarantee, and their results are shown too: for "
+            "the sweep as a whole ε is infinite."
+        )
+    if (statements["guarantee"] == "simulated (research mode)").any():
+        listed.append(
+            "Research mode: the noise follows from a recorded key, so that results repeat. The guarantee is simulated; "
+            "it shows what the same training would promise with secret noise."
+        )
+    return tuple(listed)

@@ -1,0 +1,139 @@
+"""The report of a sweep: one HTML page that opens from a file and asks the network for nothing."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.offline
+
+from fairsweep.analysis.files import write_whole
+from fairsweep.analysis.records import REPORT
+from fairsweep.analysis.report_content import Content, collect
+from fairsweep.analysis.results import SweepResults, load
+from fairsweep.analysis.table import SummaryTable
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_VERDICTS = {
+    "told": "told from noise",
+    "images": "in these trainings",
+    "noise": "not told from noise",
+    "unknown": "undefined",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: what is shown.
+        key: what the column is sorted by, as text.
+        is_number: whether the key is a number.
+    """
+
+    text: str
+    key: str
+    is_number: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table laid out for the page.
+
+    Attributes:
+        caption: how to read it.
+        header: names of the columns.
+        rows: cells.
+    """
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def write_report(sweep: str | Path | SweepResults, to: str | Path | None = None) -> Path:
+    """Write the report of a sweep, finished or running.
+
+    Args:
+        sweep: the output folder, or what `load` returned.
+        to: the file; None writes ``report.html`` into the output folder.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: if the sweep lies on a remote file system and no file is given.
+    """
+    results = sweep if isinstance(sweep, SweepResults) else load(sweep)
+    folder = results.location.local
+    if to is None and folder is None:
+        raise ValueError(f"the sweep {results.location.path} is remote: say where the report goes with to=FILE")
+    path = Path(to) if to is not None else Path(folder or "") / REPORT
+    text = render(collect(results))
+    write_whole(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def render(content: Content) -> str:
+    """Lay a report out as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure_json": figure_json, "data_table": data_table, "summary_table": summary_table}
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        content=content,
+        verdicts=_VERDICTS,
+        style=_verbatim("report.css"),
+        script=_verbatim("report.js"),
+        plotly=markupsafe.Markup(plotly.offline.get_plotlyjs()),
+    )
+
+
+def figure_json(figure: go.Figure) -> markupsafe.Markup:
+    """A figure as JSON that may stand inside a script element."""
+    text = str(figure.to_json()).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return markupsafe.Markup(text)
+
+
+def data_table(frame: pd.DataFrame, caption: str = "") -> Table:
+    """A data frame as a table; numbers are written short and sorted by their value."""
+    rows = tuple(tuple(_cell(value) for value in row) for row in frame.itertuples(index=False, name=None))
+    return Table(caption, tuple(str(name) for name in frame.columns), rows)
+
+
+def summary_table(table: SummaryTable) -> Table:
+    """A summary table: its texts, sorted by the numbers behind them."""
+    rows = tuple(
+        tuple(_text_cell(text, key) for text, key in zip(texts, keys, strict=True))
+        for texts, keys in zip(table.rows, table.sort_values, strict=True)
+    )
+    return Table(table.caption, table.header, rows)
+
+
+def _text_cell(text: str, key: float) -> Cell:
+    known = not math.isnan(key)
+    return Cell(text, f"{key:.17g}" if known else text, known)
+
+
+def _cell(value: Any) -> Cell:  # noqa: ANN401 - anything a data frame holds
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return Cell("", "", False)
+    if isinstance(value, bool | str):
+        return Cell(str(value), str(value), False)
+    number = float(value)
+    whole = number.is_integer() and abs(number) < 1e15
+    return Cell(f"{int(number):,}" if whole else f"{number:.4g}", f"{number:.17g}", True)
+
+
+def _verbatim(name: str) -> markupsafe.Markup:
+    return markupsafe.Markup((_TEMPLATES / name).read_text(encoding="utf-8"))

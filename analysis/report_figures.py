@@ -1,0 +1,112 @@
+"""The figures of a report with their captions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from fairsweep.analysis import answers, plots
+from fairsweep.analysis.focus import Focus
+from fairsweep.analysis.pairs import TWIN
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.table import DISPARITIES_SHOWN, is_defined
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its caption.
+
+    Attributes:
+        name: unique in the report.
+        figure: what is drawn.
+        caption: how to read it.
+    """
+
+    name: str
+    figure: go.Figure
+    caption: str
+
+
+def trends(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Accuracy of each group over the levels, or as bars where there is one level."""
+    caption = (
+        "Bands and bars are 95% intervals: a t interval over replicates joined with the error of the test images. "
+        "Small dots are single trials."
+    )
+    figures = []
+    for attribute in focus.groupings:
+        if focus.is_trend:
+            drawn = plots.rate_by_level(results, attribute)
+            text = f"Test accuracy by {attribute}, one panel a learner; imbalance grows to the right. {caption}"
+        else:
+            drawn = plots.rate_by_group(results, attribute)
+            text = f"Test accuracy by {attribute} and learner. {caption}"
+        figures.append(Figure(f"accuracy-{attribute}", drawn, text))
+    return tuple(figures)
+
+
+def disparities(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Disparities over the levels and, where it varies, over ε."""
+    if not focus.is_trend:
+        return ()
+    names = [name for name in DISPARITIES_SHOWN if name != "base_rate_difference" and is_defined(results, name)]
+    text = (
+        "Largest differences between groups, with simultaneous 95% intervals over all pairs of groups. The dotted line "
+        "is what equal groups of these sizes would show by luck alone; it is not subtracted."
+    )
+    figures = [Figure("disparity", plots.disparity_by_level(results, focus.attribute, names), text)]
+    by_epsilon = plots.disparity_by_epsilon(results, focus.attribute)
+    if by_epsilon is not None:
+        figures.append(Figure("epsilon", by_epsilon, "Accuracy gap against the ε spent, one line a level."))
+    return tuple(figures)
+
+
+def comparisons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Changes against each baseline: matched twins first."""
+    draw: Callable[..., go.Figure | None] = plots.change_by_level if focus.is_trend else plots.change_by_group
+    figures = []
+    for comparison in _distinct(answers.comparisons(results)):
+        options = {"against": comparison.against}
+        drawn = draw(results, focus.attribute, **options)
+        if drawn is not None:
+            kind = (
+                "Matched twins: the same training without clipping and noise, same seeds."
+                if comparison.against == TWIN
+                else f"Against {comparison.words}: privacy and tuning differ, seeds and images are the same."
+            )
+            text = f"{kind} Change of the test accuracy by {focus.attribute}; below zero the learner named first loses."
+            figures.append(Figure(f"against-{comparison.against}", drawn, text))
+    return tuple(figures)
+
+
+def _distinct(found: tuple[answers.Comparison, ...]) -> tuple[answers.Comparison, ...]:
+    """One comparison for each baseline: a figure shows every learner that has it."""
+    return tuple({comparison.against: comparison for comparison in reversed(found)}.values())[::-1]
+
+
+def reasons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Group diagnostics of the private learners."""
+    figures = []
+    private = results.trials[np.isfinite(results.trials["epsilon"])]
+    for series in dict.fromkeys(private["series"]):
+        drawn = plots.diagnostics(results, series, focus.attribute)
+        if drawn is not None:
+            extremes = (
+                f"; solid lines are {focus.levels[-1].text}, dotted ones {focus.levels[0].text}"
+                if len(focus.levels) > 1
+                else ""
+            )
+            text = (
+                f"{series}: what clipping does to the groups of {focus.attribute} during training{extremes}. Exact "
+                "functions of the training images, recorded in research mode only and not covered by ε."
+            )
+            figures.append(Figure(f"diagnostics-{series}", drawn, text))
+    return tuple(figures)
+
+
+def data(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Training images by group."""
+    drawn = plots.training_counts(results, focus.attribute)
+    text = f"Training images by {focus.attribute} as drawn, mean over replicates."
+    return () if drawn is None else (Figure("training-counts", drawn, text),)
