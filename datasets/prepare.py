@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from fairsweep.datasets.layout import (
     Skipped,
     hash_examples,
 )
-from fairsweep.datasets.sources.source import Damaged, Source
+from fairsweep.datasets.sources.source import Damaged, LeavesOut, Source
 from fairsweep.datasets.writing import ROWS_PER_SHARD, check_target, checked_examples, finish, write_shard
 
 MAX_DAMAGED = 0.01
@@ -75,7 +76,8 @@ def prepare(
     Args:
         source: Where examples and images come from.
         to: Target folder; must not exist, or be empty.
-        max_damaged: Share of images in [0, 1] that may be unreadable; they are skipped, counted and listed.
+        max_damaged: Share of images in [0, 1] that may be damaged or left out by the source; they are skipped, counted
+            and listed.
         rows_per_shard: Examples of a Parquet file, before damaged ones are left out.
         parallel: Whether to decode on Ray Data, on all CPUs of a Ray that runs already; False decodes in this process.
         on_progress: Called at the start and after each shard.
@@ -98,16 +100,17 @@ def prepare(
     examples = checked_examples(source.examples(), attributes)
     if not len(examples):
         raise ValueError(f"a dataset must have at least one example, but the source {source.name!r} lists none")
+    left_out = source.left_out() if isinstance(source, LeavesOut) else ()
     folder = to.parent / f".{to.name}.partial"
     with _held(folder):
         _begin(folder, source, examples, rows_per_shard)
         writer = ShardWriter(source, folder, rows_per_shard)
         try:
-            shards = _write_shards(writer, examples, max_damaged, parallel, on_progress)
+            shards = _write_shards(writer, examples, left_out, max_damaged, parallel, on_progress)
         except DatasetError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        skipped = [entry for shard in shards for entry in shard.skipped]
+        skipped = sorted([*left_out, *(e for shard in shards for e in shard.skipped)], key=lambda entry: entry.id)
         whole = np.isin(examples.column("id").to_numpy(), [entry.id for entry in skipped], invert=True)
         (folder / _FINGERPRINT).unlink()
         for shard in shards:
@@ -166,18 +169,19 @@ class ShardWriter:
 def _write_shards(
     writer: ShardWriter,
     examples: pa.Table,
+    left_out: tuple[Skipped, ...],
     max_damaged: float,
     parallel: bool,
     on_progress: Callable[[PreparationProgress], None] | None,
 ) -> list[_Shard]:
     """Writes all shards that are not there yet and returns all, in order."""
-    total = len(examples)
-    count = -(-total // writer.rows_per_shard)
+    total = len(examples) + len(left_out)
+    count = -(-len(examples) // writer.rows_per_shard)
     shards = {number: shard for number in range(count) if (shard := _finished(writer.folder, number))}
     missing = [number for number in range(count) if number not in shards]
 
     def report() -> None:
-        skipped = [entry for _, shard in sorted(shards.items()) for entry in shard.skipped]
+        skipped = [*left_out, *(entry for _, shard in sorted(shards.items()) for entry in shard.skipped)]
         _check_damage(skipped, total, max_damaged)
         if on_progress is not None:
             done = sum(shard.info.rows for shard in shards.values()) + len(skipped)
@@ -214,7 +218,10 @@ def _on_ray(writer: ShardWriter, examples: pa.Table, numbers: list[int]) -> Iter
         writer.write(int(row["number"]), ray.get(shared))
         return {"number": int(row["number"])}
 
-    context = ray.data.DataContext.get_current()
+    with warnings.catch_warnings():
+        # Ray 2.60 warns about a deprecated setting of its own when it makes its settings for the first time.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context = ray.data.DataContext.get_current()
     shown, context.enable_progress_bars = context.enable_progress_bars, False
     level = logging.getLogger("ray.data").level
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -236,7 +243,7 @@ def _check_damage(skipped: list[Skipped], total: int, max_damaged: float) -> Non
     if len(skipped) > max_damaged * total:
         first = "; ".join(f"id {entry.id}: {entry.reason}" for entry in skipped[:_SHOWN])
         raise DatasetError(
-            f"at most {max_damaged:.2%} of {total:,} images may be damaged, but {len(skipped):,} are already "
+            f"at most {max_damaged:.2%} of {total:,} images may be unusable, but {len(skipped):,} are already "
             f"({first}): "
             "mend the files, or allow more with --max-damaged"
         )

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import Attribute
+from fairsweep.datasets.layout import Attribute, Skipped
 
 
 @dataclass(frozen=True)
@@ -63,4 +63,13 @@ class Source(Protocol):
         Args:
             ids: int64 [N], ids that `examples` lists.
         """
+        ...
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """What a source also offers if some of its files cannot become examples, whatever their images look like."""
+
+    def left_out(self) -> tuple[Skipped, ...]:
+        """Lists these files, each under an id that no example has; they are counted and listed with the damaged."""
         ...
