@@ -7,7 +7,6 @@ write their own durable checkpoints, so a trial that Tune starts again after a c
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ class TrialTask:
         )
 
 
-class SweepTrainable(tune.Trainable):  # type: ignore[misc]
+class SweepTrainable(tune.Trainable):
     """A Tune trial. Its config is ``{"trial": hash}``; what the hash stands for comes beside it, not through Tune.
 
     Every result has the fields of `Trial.iterate`. A trial that fails for good reports ``done`` and ``failed``; any
@@ -69,66 +68,60 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(self, config: Mapping[str, Any], tasks: Mapping[str, TrialTask] | None = None) -> None:
-        """Start the first trial of this actor.
+        """Remember which trial comes first.
+
+        Nothing is opened yet: Tune also makes actors for trials that it then gives to a reused one, and whoever opens a
+        trial takes it over.
 
         Args:
             config: ``{"trial": hash}``.
             tasks: the trials of the sweep by hash; handed over once for each actor.
         """
         self._tasks = tasks or {}
+        self._current = self._tasks[config["trial"]]
         self._trial: Trial | None = None
-        self._open(config)
 
     def step(self) -> dict[str, Any]:
         """One iteration of the trial, or as many as fit into `TrialTask.report_seconds`."""
-        if self._trial is None:
-            return dict(_FAILED)
-        due = time.monotonic() + self._report_seconds
+        due = time.monotonic() + self._current.report_seconds
         try:
-            metrics = self._trial.iterate()
+            trial = self._opened()
+            metrics = trial.iterate()
             while not metrics["done"] and time.monotonic() < due:
-                metrics = self._trial.iterate()
+                metrics = trial.iterate()
         except _PERMANENT:
             self._close()
-            return dict(_FAILED)
+            return {"done": True, "failed": 1.0}
         return {**metrics, "failed": 0.0, "done": bool(metrics["done"])}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the trial's state where Tune asks for it (schedulers that move states between trials need it)."""
-        if self._trial is not None:
-            Path(checkpoint_dir, _STATE).write_bytes(encode(self._trial.state()))
+        Path(checkpoint_dir, _STATE).write_bytes(encode(self._opened().state()))
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Continue from a state written by `save_checkpoint`."""
-        path = Path(checkpoint_dir, _STATE)
-        if self._trial is not None and path.exists():
-            self._trial.load(decode(path.read_bytes()))
+    def load_checkpoint(self, checkpoint: str) -> None:  # type: ignore[override]  # Tune hands over a folder or a dict
+        """Continue from a state written by `save_checkpoint` into a folder."""
+        self._opened().load(decode(Path(checkpoint, _STATE).read_bytes()))
 
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
         """Go on with another trial in the same process."""
         self._close()
-        self._open(new_config)
+        self._current = self._tasks[new_config["trial"]]
         return True
 
     def cleanup(self) -> None:
         """Let go of everything when the actor ends."""
         self._close()
 
-    def _open(self, config: Mapping[str, Any]) -> None:
-        task = self._tasks[config["trial"]]
-        use_threads(task.cpu)
-        self._report_seconds = task.report_seconds
-        # A trial that cannot be opened has said so in its state; its step reports the failure.
-        with suppress(*_PERMANENT):
-            self._trial = task.open()
+    def _opened(self) -> Trial:
+        if self._trial is None:
+            use_threads(self._current.cpu)
+            self._trial = self._current.open()
+        return self._trial
 
     def _close(self) -> None:
         if self._trial is not None:
             self._trial.close()
             self._trial = None
-
-
-_FAILED: dict[str, Any] = {"done": True, "failed": 1.0}
 
 
 def use_threads(cpus: float) -> None:

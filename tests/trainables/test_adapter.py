@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pyarrow.parquet as pq
@@ -105,8 +106,20 @@ def test_a_trial_that_fails_for_good_says_why_and_frees_its_actor(trainable, tmp
     result = to_the_end(actor)
     assert (result["done"], result["failed"]) == (True, 1)
     assert TrialStateFile(tmp_path / "diverging").read().error.startswith("DivergedError")
-    assert actor.train()["failed"] == 1
+    assert actor._trial is None
     actor.stop()
+
+
+def test_an_actor_that_never_steps_takes_no_trial_over(trainable, tmp_path):
+    """Tune makes actors that it drops again when a reused one becomes free."""
+    working = trainable({"trial": "plain"})
+    working._current = dataclasses.replace(working._current, report_seconds=0.0)
+    working.train()
+    dropped = trainable({"trial": "plain"})
+    assert working.train()["failed"] == 0
+    dropped.stop()
+    assert working.train()["done"]
+    working.stop()
 
 
 def test_an_error_of_the_machine_goes_on_to_tune(trainable, tmp_path, monkeypatch):
@@ -115,7 +128,7 @@ def test_an_error_of_the_machine_goes_on_to_tune(trainable, tmp_path, monkeypatc
     def fail():
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(actor._trial._learner, "step", fail)
+    monkeypatch.setattr(actor._opened()._learner, "step", fail)
     with pytest.raises(OSError, match="no space left"):
         actor.train()
     assert TrialStateFile(tmp_path / "plain").read().error == "OSError: no space left on device"
@@ -124,7 +137,7 @@ def test_an_error_of_the_machine_goes_on_to_tune(trainable, tmp_path, monkeypatc
 
 def test_tunes_own_checkpoints_hold_the_state(trainable, tmp_path):
     first = trainable({"trial": "private"})
-    first._report_seconds = 0.0
+    first._current = dataclasses.replace(first._current, report_seconds=0.0)
     first.train()
     (tmp_path / "tune").mkdir()
     first.save_checkpoint(str(tmp_path / "tune"))
@@ -138,7 +151,7 @@ def test_tunes_own_checkpoints_hold_the_state(trainable, tmp_path):
 
 def test_short_iterations_are_reported_together(trainable):
     actor = trainable({"trial": "plain"})
-    actor._report_seconds = 60.0
+    actor._current = dataclasses.replace(actor._current, report_seconds=60.0)
     result = actor.train()
     assert result["iteration"] == 3
     assert result["done"]
