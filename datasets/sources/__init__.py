@@ -6,12 +6,15 @@ from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.faces import Faces
 from fairsweep.datasets.sources.folder import Folder
 from fairsweep.datasets.sources.idx import Idx
+from fairsweep.datasets.sources.mnist_likes import FashionMnist, KuzushijiMnist
 from fairsweep.datasets.sources.utkface import UTKFace
 
 # By the name that `fairsweep prepare` takes; each is a dataclass whose fields are its options.
 SOURCES: dict[str, type[Any]] = {
     "faces": Faces,
     "mnist": Idx,
+    "fashion-mnist": FashionMnist,
+    "kmnist": KuzushijiMnist,
     "celeba": CelebA,
     "utkface": UTKFace,
     "folder": Folder,

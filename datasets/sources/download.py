@@ -21,7 +21,7 @@ class Download:
     folder: str
 
 
-# Each name is also that of the source that reads the files.
+# By the name of the source that reads the files.
 DOWNLOADS: dict[str, Download] = {
     "mnist": Download("MNIST", (("train", True),), "MNIST/raw"),
     "fashion-mnist": Download("FashionMNIST", (("train", True),), "FashionMNIST/raw"),

@@ -2,13 +2,18 @@ import functools
 import gzip
 import hashlib
 import http.server
+import inspect
 import threading
 import urllib.request
 
+import numpy as np
 import pytest
 import torchvision
 
+from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.download import DOWNLOADS, download
+from fairsweep.datasets.sources.mnist_likes import FashionMnist, KuzushijiMnist
+from fairsweep.datasets.sources.options import from_options
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -63,8 +68,40 @@ def test_a_file_with_another_hash_is_refused(mirror, tmp_path):
         download("mnist", tmp_path / "raw")
 
 
-def test_every_name_has_a_class_that_downloads():
+def test_every_name_has_a_class_that_downloads_and_a_source_that_reads():
+    assert set(DOWNLOADS) <= set(SOURCES)
     for known in DOWNLOADS.values():
         assert hasattr(getattr(torchvision.datasets, known.dataset), "download")
+
+
+def test_what_was_fetched_can_be_read(mirror, tmp_path):
+    source = from_options(SOURCES["mnist"], {"raw": str(download("mnist", tmp_path / "raw"))})
+    table = source.examples()
+    assert table.num_rows == 60
+    assert np.array_equal(table.column("digit").to_numpy(), np.r_[np.arange(40) % 10, np.arange(20) % 10][table["id"]])
+
+
+def test_classes_of_the_likes_are_those_of_torchvision():
+    for kind in (FashionMnist, KuzushijiMnist):
+        known = getattr(torchvision.datasets, DOWNLOADS[kind.name].dataset).classes
+        ours = [value.replace(" ", "").replace("-", "") for value in kind.values]
+        theirs = [name.lower().replace("/top", "").replace(" ", "").replace("-", "") for name in known]
+        assert ours == theirs
+
+
+@pytest.mark.parametrize(("name", "folder"), [("celeba", "celeba"), ("fashion-mnist", "FashionMNIST/raw")])
+def test_the_class_is_asked_for_what_it_needs(name, folder, tmp_path, monkeypatch):
+    known = DOWNLOADS[name]
+    given = {}
+    real = inspect.signature(getattr(torchvision.datasets, known.dataset).__init__)
+
+    def stub(**arguments):
+        # Raises if the real class would not take these arguments.
+        real.bind(None, **arguments)
+        given.update(arguments)
+
+    monkeypatch.setattr(torchvision.datasets, known.dataset, stub)
+    assert download(name, tmp_path / "raw") == tmp_path / "raw" / folder
+    assert given == {"root": str(tmp_path / "raw"), "download": True, **dict(known.arguments)}
     with pytest.raises(ValueError, match=r"only mnist, .* can be downloaded, but got 'utkface'"):
         download("utkface", "raw")

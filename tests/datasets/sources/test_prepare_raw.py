@@ -127,7 +127,7 @@ def test_a_folder_of_any_images(tmp_path, raw):
 
 def test_every_source_in_the_table_can_be_made_from_words(tmp_path, raw):
     folders = {
-        "mnist": raw.mnist(tmp_path / "mnist"),
+        **{name: raw.mnist(tmp_path / name) for name in ("mnist", "fashion-mnist", "kmnist")},
         "celeba": raw.celeba(tmp_path / "celeba", 12),
         "utkface": raw.utkface(tmp_path / "utkface"),
     }

@@ -11,6 +11,7 @@ from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.faces import Faces
 from fairsweep.datasets.sources.folder import Folder
 from fairsweep.datasets.sources.idx import Idx
+from fairsweep.datasets.sources.mnist_likes import FashionMnist, KuzushijiMnist
 from fairsweep.datasets.sources.source import Damaged
 from fairsweep.datasets.sources.splits import BalancedTest
 from fairsweep.datasets.sources.utkface import UTKFace
@@ -154,6 +155,18 @@ class TestIdx(SourceContract):
     @pytest.fixture
     def source(self, tmp_path, raw):
         return Idx(raw.mnist(tmp_path / "raw", packed=True))
+
+
+class TestFashionMnist(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path, raw):
+        return FashionMnist(raw.mnist(tmp_path / "raw"))
+
+
+class TestKuzushijiMnist(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path, raw):
+        return KuzushijiMnist(raw.mnist(tmp_path / "raw"))
 
 
 class TestBundledDigits(SourceContract):
