@@ -13,6 +13,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -72,6 +73,27 @@ class StreamUsage:
     images: int
 
 
+@dataclass
+class _Run:
+    """A run of batches that goes on beyond what was asked for.
+
+    Attributes:
+        rows: The training set.
+        sampler: Who joins which step.
+        step: The step of the next batch.
+        batches: The batches from there on.
+    """
+
+    rows: NDArray[np.int64]
+    sampler: Sampler
+    step: int
+    batches: Generator[Batch, None, None]
+
+    def goes_on(self, rows: NDArray[np.int64], sampler: Sampler, step: int) -> bool:
+        """Whether the next batch is that of a step of a sampler on some rows."""
+        return self.step == step and self.sampler is sampler and np.array_equal(self.rows, rows)
+
+
 class StreamFeed:
     """Gives batches and images that Ray Data reads from shards, within a fixed amount of memory.
 
@@ -89,6 +111,7 @@ class StreamFeed:
         self._held = HeldImages(len(dataset), self._image_bytes, limits.memory_bytes // 2 // self._image_bytes)
         self._verified = np.zeros(len(dataset.info.shards), dtype=bool)
         self._streams: set[WindowStream] = set()
+        self._waiting: _Run | None = None
         self._closed = False
         self._memory, self._scratch = Gauge(), Gauge()
         # Passes, shards, images; `images` may be called while the thread of a window stream reads.
@@ -134,7 +157,7 @@ class StreamFeed:
                 positions = sampler.positions(step)
                 yield self._batch(step, positions, rows[positions], self.images(rows[positions]))
         else:
-            yield from self._windows(rows, sampler, steps)
+            yield from self._read_ahead(rows, sampler, steps)
 
     def images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Returns the images of rows as uint8 [B, H, W, C], a copy of their own; see `batches` for what it raises."""
@@ -153,6 +176,9 @@ class StreamFeed:
     def close(self) -> None:
         """Stops reading, lets go of memory and files; may be called twice."""
         self._closed = True
+        if self._waiting is not None:
+            self._waiting.batches.close()
+            self._waiting = None
         for stream in list(self._streams):
             stream.close()
         self._held.clear()
@@ -165,12 +191,38 @@ class StreamFeed:
     ) -> None:
         self.close()
 
-    def _windows(self, rows: NDArray[np.int64], sampler: Sampler, steps: range) -> Iterator[Batch]:
-        """Gives the batches of a training set that does not fit into memory."""
+    def _read_ahead(self, rows: NDArray[np.int64], sampler: Sampler, steps: range) -> Iterator[Batch]:
+        """Gives the batches of a training set that does not fit into memory.
+
+        What was read ahead for the steps after the last call serves this one, if it goes on where that one ended.
+        """
+        run, self._waiting = self._waiting, None
+        if run is not None and not run.goes_on(rows, sampler, steps.start):
+            run.batches.close()
+            run = None
+        if run is None:
+            run = _Run(rows, sampler, steps.start, self._windows(rows, sampler, steps))
+        try:
+            yield from islice(run.batches, len(steps))
+            run.step = steps.stop
+            # A feed that is closed meanwhile must not look like the end of the run.
+            self._check_open()
+            if run.step < sampler.steps and self._waiting is None:
+                self._waiting = run
+        finally:
+            if self._waiting is not run:
+                run.batches.close()
+
+    def _windows(self, rows: NDArray[np.int64], sampler: Sampler, steps: range) -> Generator[Batch, None, None]:
+        """Gives the batches from a step to the sampler's last; no pass spans more steps than are asked for."""
         capacity = max(1, self._limits.memory_bytes * 3 // 16 // self._image_bytes)
-        windows = plan_windows(rows, sampler, steps, capacity)
+        spill = self._spill()
+        parts = (
+            range(begin, min(begin + len(steps), sampler.steps))
+            for begin in range(steps.start, sampler.steps, len(steps))
+        )
         stream = WindowStream(
-            plan_passes(windows, self._spill()),
+            (part for some in parts for part in plan_passes(plan_windows(rows, sampler, some, capacity), spill)),
             lambda part: self._read([window.rows for window in part.windows]),
             image_bytes=self._image_bytes,
             capacity=capacity,
@@ -187,8 +239,6 @@ class StreamFeed:
         finally:
             stream.close()
             self._streams.discard(stream)
-        # A feed that is closed meanwhile must not look like the end of the run.
-        self._check_open()
 
     def _keep(self, rows: NDArray[np.int64]) -> bool:
         """Takes rows into memory for good, if there is room for all of them."""

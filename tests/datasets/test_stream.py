@@ -2,6 +2,7 @@ import inspect
 import threading
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -166,6 +167,36 @@ def test_the_disk_saves_passes_over_the_shards(dataset, without_ray, scratch, pa
             pass
         assert feed.usage.passes == passes
         assert feed.usage.images == COUNT
+
+
+def test_what_was_read_ahead_serves_the_next_call_and_only_that(dataset, resident, without_ray):
+    rows, other_rows = np.arange(COUNT), np.arange(COUNT)[::-1].copy()
+    sampler, other = Shuffled(COUNT, 10, 4, KEY), Shuffled(COUNT, 10, 4, KEY[::-1])
+    limits = StreamLimits(memory_bytes=100 * IMAGE_BYTES, scratch_bytes=1000 * IMAGE_BYTES)
+    with StreamFeed.open(dataset, limits) as feed:
+        # Four epochs of 15 steps, an epoch a call, with images of other rows between them: a pass for each epoch.
+        for epoch in range(4):
+            part = (15 * epoch, 15 * epoch + 15)
+            assert_same(feed.batches(rows, sampler, *part), resident.batches(rows, sampler, *part))
+            np.testing.assert_array_equal(feed.images(rows[:9]), resident.images(rows[:9]))
+        # One pass more is that of the 9 images, which are then kept.
+        assert feed.usage.passes == 5
+        assert feed.usage.images == 4 * COUNT + 9
+        # Whatever comes next, it gets its own batches.
+        for this_rows, this, start, stop in (
+            (rows, sampler, 0, 15),
+            (rows, sampler, 16, 20),
+            (rows, sampler, 20, 22),
+            (rows, other, 22, 30),
+            (other_rows, other, 30, 41),
+            (other_rows, other, 41, 60),
+            (other_rows, other, 0, 1),
+        ):
+            part = (this_rows, this, start, stop)
+            assert_same(feed.batches(*part), resident.batches(*part))
+        assert_same(islice(feed.batches(rows, sampler), 5), islice(resident.batches(rows, sampler), 5))
+        assert_same(feed.batches(rows, sampler, 1, 3), resident.batches(rows, sampler, 1, 3))
+    assert not [thread for thread in threading.enumerate() if thread.name == "fairsweep-stream"]
 
 
 def test_two_runs_may_be_read_side_by_side(dataset, resident, without_ray):
