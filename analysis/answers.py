@@ -119,9 +119,9 @@ def answer(results: SweepResults, focus: Focus, *, at: At = "last") -> tuple[Sec
     first, last = focus.levels[0].text, focus.levels[-1].text
     sections = (
         Section("What privacy changes", lead, tuple(changes)),
-        Section("Whether the rare pay more", lead, tuple(excesses)),
+        Section("Whether the rare pay more", "", tuple(excesses)),
         Section("How the loss grows with imbalance", f"From {first} to {last}, seed by seed.", tuple(trends)),
-        Section("How far apart the groups are", lead, tuple(_gaps(results, focus, at))),
+        Section(f"How far apart the {focus.members} are", "" if changes else lead, tuple(_gaps(results, focus, at))),
     )
     return tuple(section for section in sections if section.statements)
 
@@ -205,7 +205,7 @@ def _changes(results: SweepResults, focus: Focus, comparison: Comparison, at: At
         for _, row in means[means["group"] == group].iterrows():
             mine = frame[(frame["series"] == row["series"]) & (frame["group"] == group)]
             text = (
-                f"{row['series']} (ε = {epsilon_text(float(row['epsilon']))}) changes the test accuracy of "
+                f"Learner {row['series']} (ε = {epsilon_text(float(row['epsilon']))}) changes the test accuracy of "
                 f"{shown(results, focus.attribute, group)} by "
                 f"{points_text(row['value'], row['low'], row['high'], signed=True)} against {comparison.words}"
                 f"{_of(row)}."
@@ -224,8 +224,9 @@ def _excesses(results: SweepResults, focus: Focus, comparison: Comparison, at: A
         frame = frame[frame["level"] == focus.levels[-1].text]
         for _, row in average(frame).iterrows():
             text = (
-                f"Against {comparison.words}, {row['series']} costs {shown(results, focus.attribute, group)} "
-                f"{_more_or_less(row)} than the other groups on average{_of(row, alone=True)}."
+                f"Against {comparison.words}, learner {row['series']} loses {_more_or_less(row)} on "
+                f"{shown(results, focus.attribute, group)} than on the other {focus.members} on average"
+                f"{_of(row, alone=True)}."
             )
             statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))
     return statements
@@ -238,8 +239,8 @@ def _trends(results: SweepResults, focus: Focus, at: At) -> list[Statement]:
         frame = excess_between_levels(results, focus, group, at=at)
         for _, row in average(frame).iterrows():
             text = (
-                f"Under {row['series']}, {shown(results, focus.attribute, group)} loses {_more_or_less(row)} than the "
-                f"other groups on average{_of(row, alone=True)}."
+                f"Learner {row['series']} loses {_more_or_less(row)} on {shown(results, focus.attribute, group)} than "
+                f"on the other {focus.members} on average{_of(row, alone=True)}."
             )
             statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))
     return statements
@@ -252,11 +253,11 @@ def _gaps(results: SweepResults, focus: Focus, at: At) -> list[Statement]:
     statements = []
     for _, row in average(frame).iterrows():
         if not np.isfinite(row["value"]):
-            text = f"The accuracy gap of {row['series']} is undefined: fewer than two groups have test images."
+            text = f"The accuracy gap of learner {row['series']} is undefined: fewer than two groups have test images."
             statements.append(Statement(text, "unknown", verdict_text("unknown", 0)))
             continue
         text = (
-            f"{row['series']}: the accuracies of the groups of {focus.attribute} differ by up to "
+            f"Learner {row['series']}: the accuracies of the {focus.members} of {focus.attribute} differ by up to "
             f"{points_text(row['value'], row['low'], row['high'])}{_of(row)}; equal groups of these sizes would show "
             f"{100 * row['null']:.1f} by luck."
         )

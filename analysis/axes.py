@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from fairsweep.analysis.focus import Focus
-from fairsweep.analysis.palette import DASHES, SYMBOLS, translucent
+from fairsweep.analysis.palette import DASHES, NEUTRAL, SYMBOLS, translucent
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 
@@ -38,11 +38,21 @@ class LevelAxis:
         places = list(self.x.values())
         margin = 0.08 * (max(places) - min(places)) or 0.5
         figure.update_xaxes(
-            tickvals=places,
-            ticktext=list(self.texts),
-            title_text=self.title,
-            range=[min(places) - margin, max(places) + margin],
+            tickvals=places, ticktext=list(self.texts), range=[min(places) - margin, max(places) + margin]
         )
+        # One title below the last row, in its middle: panels are too narrow for one each.
+        last = [axis for axis in figure.select_xaxes() if self._is_lowest(figure, axis)]
+        last[(len(last) - 1) // 2].title = {"text": self.title, "standoff": 8}
+
+    @staticmethod
+    def _is_lowest(figure: go.Figure, axis: go.layout.XAxis) -> bool:
+        heights = {str(y.plotly_name).replace("yaxis", "y"): y.domain for y in figure.select_yaxes()}
+        bottoms = {name: 0.0 if domain is None else domain[0] for name, domain in heights.items()}
+        return bool(bottoms[axis.anchor or "y"] == min(bottoms.values()))
+
+    def shift(self, place: int, count: int) -> float:
+        """How far one of several lines is moved aside, so that their bars can be told apart."""
+        return 0.022 * (max(self.x.values()) - min(self.x.values()) or 1.0) * (place - (count - 1) / 2)
 
 
 def level_axis(focus: Focus) -> LevelAxis:
@@ -72,6 +82,7 @@ class Look:
         key: lines with one key are switched on and off together.
         in_legend: whether this one stands in the legend.
         place: chooses symbol and dash, for readers who see no colour.
+        is_faint: whether it is one of many that stand behind.
     """
 
     name: str
@@ -79,6 +90,7 @@ class Look:
     key: str
     in_legend: bool
     place: int = 0
+    is_faint: bool = False
 
 
 def points(x: npt.NDArray[np.float64], rows: pd.DataFrame, look: Look) -> list[go.Scatter]:
@@ -114,6 +126,33 @@ def points(x: npt.NDArray[np.float64], rows: pd.DataFrame, look: Look) -> list[g
     return [band, line]
 
 
+def level_bars(axis: LevelAxis, means: pd.DataFrame, look: Look, count: int) -> go.Scatter:
+    """A line over the levels with a bar for each interval, moved aside a little: for several lines that overlap.
+
+    Args:
+        axis: the levels.
+        means: rows of `average`.
+        look: of the line; its place says how far it is moved.
+        count: number of lines.
+    """
+    rows = means[np.isfinite(means["value"].to_numpy(np.float64))]
+    x = axis.positions(rows["level"])
+    order = np.argsort(x)
+    line = points(x[order] + axis.shift(look.place, count), rows.iloc[order], look)[1]
+    line.error_y = _interval_bars(rows.iloc[order], look.colour)
+    return line
+
+
+def level_thread(axis: LevelAxis, means: pd.DataFrame, look: Look) -> go.Scatter:
+    """A thin line without a band, for one of many groups; the legend has one entry for all of them."""
+    x = axis.positions(means["level"])
+    order = np.argsort(x)
+    line = points(x[order], means.iloc[order], look)[1]
+    line.line.width, line.marker.size = 1, 4
+    line.name = "the others"
+    return line
+
+
 def level_line(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, look: Look) -> list[go.Scatter]:
     """A line over the levels with its band, and a small dot for each trial."""
     x = axis.positions(means["level"])
@@ -139,21 +178,26 @@ def bars(texts: Sequence[str], rows: pd.DataFrame, name: str, colour: str | Sequ
         y=value,
         name=name,
         marker={"color": colour},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": rows["high"].to_numpy(np.float64) - value,
-            "arrayminus": value - rows["low"].to_numpy(np.float64),
-            "thickness": 1.5,
-            "width": 3,
-            "color": "#7a7f87",
-        },
+        error_y=_interval_bars(rows, NEUTRAL),
         customdata=rows[["low", "high", "n_min", "replicates"]].to_numpy(),
         hovertemplate=(
             "%{x}: %{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>n %{customdata[2]:,}, replicates "
             "%{customdata[3]}<extra>" + name + "</extra>"
         ),
     )
+
+
+def _interval_bars(rows: pd.DataFrame, colour: str) -> dict[str, object]:
+    value = rows["value"].to_numpy(np.float64)
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": rows["high"].to_numpy(np.float64) - value,
+        "arrayminus": value - rows["low"].to_numpy(np.float64),
+        "thickness": 1.5,
+        "width": 4,
+        "color": colour,
+    }
 
 
 def style(figure: go.Figure, height: int) -> go.Figure:
@@ -165,9 +209,10 @@ def style(figure: go.Figure, height: int) -> go.Figure:
         font={"family": _FONT, "size": 13},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 64, "r": 16, "t": 64, "b": 76},
+        margin={"l": 64, "r": 48, "t": 64, "b": 72},
         legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
         hoverlabel={"font": {"family": _FONT}},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": NEUTRAL, "activecolor": NEUTRAL, "orientation": "v"},
     )
     figure.update_annotations(font={"size": 14})
     figure.update_xaxes(gridcolor=grid, linecolor=grid, zeroline=False, ticks="outside", tickcolor=grid)

@@ -47,6 +47,11 @@ class Focus:
     of_label: bool
 
     @property
+    def members(self) -> str:
+        """What its values are called: ``classes`` of the label, ``groups`` of any other attribute."""
+        return "classes" if self.of_label else "groups"
+
+    @property
     def is_trend(self) -> bool:
         """Whether there are several levels in an order."""
         return len(self.levels) > 1 and all(pd.notna(level.value) for level in self.levels)

@@ -9,6 +9,8 @@ LEARNER_COLOURS = ("#AA3377", "#4477AA", "#228833", "#CCBB44", "#EE6677", "#66CC
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "hexagon")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 NEUTRAL = "#8a8f98"
+# Where groups are too many for a colour each.
+RARE_COLOUR, COMMON_COLOUR = "#D55E00", "#0072B2"
 
 
 def group_colour(names: Sequence[str], name: str) -> str:

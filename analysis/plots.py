@@ -11,16 +11,17 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from fairsweep.analysis.axes import Look, bars, level_axis, level_line, points, style
+from fairsweep.analysis.axes import Look, bars, level_axis, level_bars, level_line, level_thread, points, style
 from fairsweep.analysis.focus import Focus, focus_of, shown
 from fairsweep.analysis.metrics import resolve
-from fairsweep.analysis.palette import NEUTRAL, group_colour, learner_colour
+from fairsweep.analysis.palette import COMMON_COLOUR, NEUTRAL, RARE_COLOUR, group_colour, learner_colour
 from fairsweep.analysis.replicates import average
 from fairsweep.analysis.results import At, SweepResults
 
 PANEL_HEIGHT = 360
 _GROUPS_SHOWN = 8
 _PANELS_IN_A_ROW = 3
+_OTHERS = "the others"
 
 
 def series_of(results: SweepResults) -> list[str]:
@@ -49,14 +50,14 @@ def rate_by_level(
     figure, places = _panels(series)
     names = list(results.vocabulary(attribute).values)
     for name, (row, column) in zip(series, places, strict=True):
-        for group in _drawn(names, focus, attribute):
-            chosen = (means["series"] == name) & (means["group"] == group)
+        for group in names:
+            chosen = means[(means["series"] == name) & (means["group"] == group)]
             mine = trials[(trials["series"] == name) & (trials["group"] == group)]
-            look = Look(shown(results, attribute, group), group_colour(names, group), group, name == series[0])
-            for trace in level_line(axis, means[chosen], mine, look):
-                figure.add_trace(trace, row=row, col=column)
+            look = _group_look(results, focus, attribute, group, in_legend=name == series[0])
+            traces = [level_thread(axis, chosen, look)] if look.is_faint else level_line(axis, chosen, mine, look)
+            figure.add_traces(traces, rows=row, cols=column)
     axis.apply(figure)
-    figure.update_yaxes(tickformat=".0%")
+    figure.update_yaxes(tickformat=".3~p")
     figure.update_yaxes(title_text=f"test {title.lower()}", col=1)
     return style(figure, PANEL_HEIGHT * places[-1][0])
 
@@ -74,22 +75,21 @@ def disparity_by_level(
     """
     focus = focus_of(results)
     attribute = attribute or focus.attribute
-    trials = results.disparities(metrics, by=attribute, at=at)
-    means = average(trials)
+    means = average(results.disparities(metrics, by=attribute, at=at))
     series = [name for name in series_of(results) if name in set(means["series"])]
     titles = [resolve(metric, results.classes).title for metric in metrics]
     axis = level_axis(focus)
     columns = min(2, len(metrics))
     rows = -(-len(metrics) // columns)
-    figure = make_subplots(rows, columns, subplot_titles=titles, horizontal_spacing=0.08, vertical_spacing=0.34 / rows)
+    figure = make_subplots(
+        rows, columns, shared_yaxes="all", subplot_titles=titles, horizontal_spacing=0.05, vertical_spacing=0.34 / rows
+    )
     for number, metric in enumerate(metrics):
         row, column = divmod(number, columns)
         for place, name in enumerate(series):
             chosen = (means["series"] == name) & (means["metric"] == metric)
-            mine = trials[(trials["series"] == name) & (trials["metric"] == metric)]
             look = Look(name, learner_colour(series, name), name, number == 0, place)
-            for trace in level_line(axis, means[chosen], mine, look):
-                figure.add_trace(trace, row=row + 1, col=column + 1)
+            figure.add_trace(level_bars(axis, means[chosen], look, len(series)), row=row + 1, col=column + 1)
         luck = means[means["metric"] == metric].groupby("level", sort=False)["null"].mean()
         trace = go.Scatter(
             x=axis.positions(luck.index),
@@ -103,7 +103,7 @@ def disparity_by_level(
         )
         figure.add_trace(trace, row=row + 1, col=column + 1)
     axis.apply(figure)
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(tickformat=".3~p", rangemode="tozero")
     return style(figure, PANEL_HEIGHT * rows)
 
 
@@ -113,6 +113,7 @@ def change_by_level(
     metric: str = "accuracy",
     *,
     against: str = "twin",
+    learners: Sequence[str] | None = None,
     at: At = "last",
 ) -> go.Figure | None:
     """Change of each group against a baseline of the same imbalance and seeds, one panel a learner.
@@ -122,6 +123,7 @@ def change_by_level(
         attribute: whose groups are drawn; None takes the one that is made imbalanced.
         metric: a rate.
         against: ``"twin"``, or the name of a separately tuned learner.
+        learners: names of learners; None takes all that have a baseline.
         at: see `SweepResults.evaluations`.
 
     Returns:
@@ -130,6 +132,7 @@ def change_by_level(
     focus = focus_of(results)
     attribute = attribute or focus.attribute
     trials = results.frame([metric], by=attribute, against=against, at=at)
+    trials = trials[trials["learner"].isin(trials["learner"] if learners is None else learners)]
     if trials.empty:
         return None
     means = average(trials)
@@ -139,15 +142,15 @@ def change_by_level(
     figure, places = _panels(titles)
     names = list(results.vocabulary(attribute).values)
     for name, (row, column) in zip(series, places, strict=True):
-        for group in _drawn(names, focus, attribute):
-            chosen = (means["series"] == name) & (means["group"] == group)
+        for group in names:
+            chosen = means[(means["series"] == name) & (means["group"] == group)]
             mine = trials[(trials["series"] == name) & (trials["group"] == group)]
-            look = Look(shown(results, attribute, group), group_colour(names, group), group, name == series[0])
-            for trace in level_line(axis, means[chosen], mine, look):
-                figure.add_trace(trace, row=row, col=column)
+            look = _group_look(results, focus, attribute, group, in_legend=name == series[0])
+            traces = [level_thread(axis, chosen, look)] if look.is_faint else level_line(axis, chosen, mine, look)
+            figure.add_traces(traces, rows=row, cols=column)
     axis.apply(figure)
     figure.add_hline(y=0, line={"color": NEUTRAL, "width": 1})
-    figure.update_yaxes(tickformat="+.0%")
+    figure.update_yaxes(tickformat=".3~p")
     title = resolve(metric, results.classes).title
     figure.update_yaxes(title_text=f"change of test {title.lower()}", col=1)
     return style(figure, PANEL_HEIGHT * places[-1][0])
@@ -170,7 +173,7 @@ def disparity_by_epsilon(
         look = Look(level, learner_colour(levels, level), level, True, levels.index(level))
         figure.add_traces(points(rows["epsilon"].to_numpy(np.float64), rows, look))
     figure.update_xaxes(type="log", title_text="ε spent (PLD)")
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero", title_text=resolve(metric, results.classes).title)
+    figure.update_yaxes(tickformat=".3~p", rangemode="tozero", title_text=resolve(metric, results.classes).title)
     return style(figure, PANEL_HEIGHT)
 
 
@@ -196,7 +199,7 @@ def rate_by_group(
         colour = learner_colour(series, name)
         rows = means[means["series"] == name]
         figure.add_trace(bars(_texts(results, attribute, rows), rows, name, colour))
-    figure.update_yaxes(tickformat=".0%", title_text=f"test {resolve(metric, results.classes).title.lower()}")
+    figure.update_yaxes(tickformat=".3~p", title_text=f"test {resolve(metric, results.classes).title.lower()}")
     figure.update_xaxes(title_text=attribute, type="category")
     figure.update_layout(barmode="group", bargap=0.25)
     return style(figure, PANEL_HEIGHT)
@@ -208,7 +211,7 @@ def change_by_group(
     metric: str = "accuracy",
     *,
     against: str = "twin",
-    learner: str | None = None,
+    learners: Sequence[str] | None = None,
     level: str | None = None,
     at: At = "last",
 ) -> go.Figure | None:
@@ -219,7 +222,7 @@ def change_by_group(
         attribute: a group attribute, or the label for the change by class.
         metric: a rate.
         against: ``"twin"``, or the name of a separately tuned learner.
-        learner: name of the learner; None takes all that have a baseline.
+        learners: names of learners; None takes all that have a baseline.
         level: as in the column ``level``; None takes the most imbalanced.
         at: see `SweepResults.evaluations`.
 
@@ -229,7 +232,7 @@ def change_by_group(
     focus = focus_of(results)
     level = level or focus.levels[-1].text
     frame = results.frame([metric], by=attribute, against=against, at=at)
-    frame = frame[(frame["level"] == level) & ((frame["learner"] == learner) | (learner is None))]
+    frame = frame[(frame["level"] == level) & frame["learner"].isin(frame["learner"] if learners is None else learners)]
     if frame.empty:
         return None
     means = average(frame)
@@ -238,11 +241,10 @@ def change_by_group(
     figure, places = _panels(titles)
     for name, (row, column) in zip(series, places, strict=True):
         rows = means[means["series"] == name]
-        is_rare = [attribute == focus.attribute and group in focus.rare for group in rows["group"]]
-        colours = ["#D55E00" if rare else "#0072B2" for rare in is_rare]
+        colours = [RARE_COLOUR if _is_rare(focus, attribute, g) else COMMON_COLOUR for g in rows["group"]]
         figure.add_trace(bars(_texts(results, attribute, rows), rows, name, colours), row=row, col=column)
     figure.add_hline(y=0, line={"color": NEUTRAL, "width": 1})
-    figure.update_yaxes(tickformat="+.0%")
+    figure.update_yaxes(tickformat=".3~p")
     title = resolve(metric, results.classes).title
     figure.update_yaxes(title_text=f"change of test {title.lower()}", col=1)
     figure.update_xaxes(title_text=attribute, type="category")
@@ -267,14 +269,13 @@ def training_counts(results: SweepResults, attribute: str | None = None) -> go.F
     for name in names:
         values = [float(means.get((level, name), 0.0)) for level in levels]
         text = shown(results, attribute, name)
-        rare = attribute == focus.attribute and name in focus.rare
-        few = len(names) <= _GROUPS_SHOWN
+        rare = RARE_COLOUR if _is_rare(focus, attribute, name) else COMMON_COLOUR
         figure.add_trace(
             go.Bar(
                 x=[text] if by_group else levels,
                 y=values,
                 name=text,
-                marker={"color": group_colour(names, name) if few else "#D55E00" if rare else "#0072B2"},
+                marker={"color": rare if _is_many(results, attribute) else group_colour(names, name)},
                 text=[f"{value:,.0f}" for value in values],
                 textposition="outside",
                 cliponaxis=False,
@@ -313,35 +314,36 @@ def diagnostics(results: SweepResults, series: str, attribute: str | None = None
         "clipped_share": "share of clipped examples",
         "cosine": "cosine with the update",
     }
-    names = list(results.vocabulary(attribute).values)
+    if _is_many(results, attribute):
+        rows["value"] = [name if _is_rare(focus, attribute, name) else _OTHERS for name in rows["value"]]
     figure = make_subplots(1, 3, subplot_titles=list(panels.values()), horizontal_spacing=0.06)
     extremes = list(dict.fromkeys([focus.levels[-1].text, focus.levels[0].text]))
     for column, quantity in enumerate(panels, start=1):
-        weighted = rows.assign(weighted=rows[quantity] * rows["count"])
-        keys = ["level", "value", "iteration"]
-        sums = weighted.groupby(keys, sort=False)[["weighted", "count"]].sum().reset_index()
-        sums["mean"] = sums["weighted"] / sums["count"]
         for dash, level in zip(("solid", "dot"), extremes, strict=False):
-            for name in _drawn(names, focus, attribute):
-                line = sums[(sums["level"] == level) & (sums["value"] == name)].sort_values("iteration")
-                text = shown(results, attribute, name)
+            for name in dict.fromkeys(rows["value"]):
+                line = _weighted(rows[(rows["level"] == level) & (rows["value"] == name)], quantity)
+                look = Look(_OTHERS, COMMON_COLOUR, _OTHERS, True)
+                if name != _OTHERS:
+                    look = _group_look(results, focus, attribute, name, in_legend=True)
+                text = f"{look.name}, {level}" if len(extremes) > 1 else look.name
                 figure.add_trace(
                     go.Scatter(
-                        x=line["iteration"].to_numpy(),
+                        x=line.index.to_numpy(),
                         y=line["mean"].to_numpy(),
                         customdata=line["count"].to_numpy(),
                         mode="lines",
-                        line={"color": group_colour(names, name), "dash": dash, "width": 2.5},
-                        name=f"{text}, {level}",
-                        legendgroup=f"{name}/{level}",
+                        line={"color": look.colour, "dash": dash, "width": 2.5},
+                        name=text,
+                        legendgroup=text,
                         showlegend=column == 1,
                         hovertemplate="%{y:.3g} at iteration %{x}, n %{customdata:,}<extra>" + text + "</extra>",
                     ),
                     row=1,
                     col=column,
                 )
-    figure.update_xaxes(title_text="iteration")
-    figure.update_yaxes(tickformat=".0%", row=1, col=2)
+    last = int(rows["iteration"].max())
+    figure.update_xaxes(title_text="iteration", dtick=max(1, -(-last // 6)))
+    figure.update_yaxes(tickformat=".3~p", row=1, col=2)
     return style(figure, PANEL_HEIGHT - 20)
 
 
@@ -360,12 +362,31 @@ def _panels(titles: Sequence[str]) -> tuple[go.Figure, list[tuple[int, int]]]:
     return figure, [(number // columns + 1, number % columns + 1) for number in range(len(titles))]
 
 
-def _drawn(names: Sequence[str], focus: Focus, attribute: str) -> list[str]:
-    """The groups that get a line: all if they are few, else the rare ones and the first of the others."""
-    if len(names) <= _GROUPS_SHOWN:
-        return list(names)
-    rare = [name for name in names if attribute == focus.attribute and name in focus.rare]
-    return [*rare, *[name for name in names if name not in rare]][:_GROUPS_SHOWN]
+def _weighted(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Mean of a diagnostic by iteration, weighted by counts; columns ``mean`` and ``count``."""
+    table = rows.assign(mean=rows[quantity] * rows["count"]).groupby("iteration")[["mean", "count"]].sum()
+    table["mean"] /= table["count"]
+    return table
+
+
+def _is_many(results: SweepResults, attribute: str) -> bool:
+    return len(results.vocabulary(attribute).values) > _GROUPS_SHOWN
+
+
+def _is_rare(focus: Focus, attribute: str, group: str) -> bool:
+    return attribute == focus.attribute and group in focus.rare
+
+
+def _group_look(results: SweepResults, focus: Focus, attribute: str, group: str, *, in_legend: bool) -> Look:
+    """A colour for each group while they are few; of many, the rare ones stand out and the others are faint."""
+    names = results.vocabulary(attribute).values
+    text = shown(results, attribute, group)
+    if not _is_many(results, attribute):
+        return Look(text, group_colour(names, group), group, in_legend)
+    if _is_rare(focus, attribute, group):
+        return Look(text, RARE_COLOUR, group, in_legend)
+    first = next(name for name in names if not _is_rare(focus, attribute, name))
+    return Look(text, NEUTRAL, _OTHERS, in_legend and group == first, is_faint=True)
 
 
 def _texts(results: SweepResults, attribute: str, rows: pd.DataFrame) -> list[str]:

@@ -41,8 +41,6 @@ def privacy_ledger(results: SweepRecords) -> PrivacyLedger | None:
                 "ε (PLD)": float(epsilon.get("pld") or np.nan),
                 "ε (RDP)": float(epsilon.get("rdp") or np.nan),
                 "δ": float(statement.get("delta") or np.nan),
-                "unit": statement.get("unit", ""),
-                "relation": statement.get("relation", ""),
                 "noise multiplier": float(statement.get("noise_multiplier") or 0.0),
                 "clipping norm": statement.get("l2_clip_norm"),
                 "sampling rate": float(statement.get("sampling_rate") or np.nan),
@@ -50,6 +48,9 @@ def privacy_ledger(results: SweepRecords) -> PrivacyLedger | None:
                 "guarantee": "simulated (research mode)" if statement.get("mode") == "research" else "release mode",
             }
         )
+        assumptions += [
+            f"Unit: {statement.get('unit')}. Relation between neighbouring training sets: {statement.get('relation')}."
+        ]
         assumptions += list(statement.get("assumptions") or ())
     table = pd.DataFrame(rows)
     headline = _headline(results, table)

@@ -18,12 +18,7 @@ from fairsweep.analysis.results import SweepResults, load
 from fairsweep.analysis.table import SummaryTable
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_VERDICTS = {
-    "told": "told from noise",
-    "images": "in these trainings",
-    "noise": "not told from noise",
-    "unknown": "undefined",
-}
+_VERDICTS = {"told": "beyond noise", "images": "in these runs", "noise": "within noise", "unknown": "undefined"}
 
 
 @dataclass(frozen=True)
@@ -32,11 +27,13 @@ class Cell:
 
     Attributes:
         text: what is shown.
+        detail: shown smaller below it, an interval for example.
         key: what the column is sorted by, as text.
         is_number: whether the key is a number.
     """
 
     text: str
+    detail: str
     key: str
     is_number: bool
 
@@ -54,6 +51,11 @@ class Table:
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def columns(self) -> list[tuple[str, bool]]:
+        """Each column's name and whether it holds numbers."""
+        return [(name, any(row[i].is_number for row in self.rows)) for i, name in enumerate(self.header)]
 
 
 def write_report(sweep: str | Path | SweepResults, to: str | Path | None = None) -> Path:
@@ -122,17 +124,18 @@ def summary_table(table: SummaryTable) -> Table:
 
 def _text_cell(text: str, key: float) -> Cell:
     known = not math.isnan(key)
-    return Cell(text, f"{key:.17g}" if known else text, known)
+    value, bracket, rest = text.partition(" [")
+    return Cell(value, f"[{rest}" if bracket else "", f"{key:.17g}" if known else text, known)
 
 
 def _cell(value: Any) -> Cell:  # noqa: ANN401 - anything a data frame holds
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return Cell("", "", False)
+        return Cell("", "", "", False)
     if isinstance(value, bool | str):
-        return Cell(str(value), str(value), False)
+        return Cell(str(value), "", str(value), False)
     number = float(value)
     whole = number.is_integer() and abs(number) < 1e15
-    return Cell(f"{int(number):,}" if whole else f"{number:.4g}", f"{number:.17g}", True)
+    return Cell(f"{int(number):,}" if whole else f"{number:.4g}", "", f"{number:.17g}", True)
 
 
 def _verbatim(name: str) -> markupsafe.Markup:

@@ -66,23 +66,19 @@ def comparisons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
     """Changes against each baseline: matched twins first."""
     draw: Callable[..., go.Figure | None] = plots.change_by_level if focus.is_trend else plots.change_by_group
     figures = []
-    for comparison in _distinct(answers.comparisons(results)):
-        options = {"against": comparison.against}
-        drawn = draw(results, focus.attribute, **options)
+    found = answers.comparisons(results)
+    for against in dict.fromkeys(comparison.against for comparison in found):
+        learners = [comparison.learner for comparison in found if comparison.against == against]
+        drawn = draw(results, focus.attribute, against=against, learners=learners)
         if drawn is not None:
             kind = (
                 "Matched twins: the same training without clipping and noise, same seeds."
-                if comparison.against == TWIN
-                else f"Against {comparison.words}: privacy and tuning differ, seeds and images are the same."
+                if against == TWIN
+                else f"Against {against}, separately tuned: privacy and tuning differ, seeds and images are the same."
             )
             text = f"{kind} Change of the test accuracy by {focus.attribute}; below zero the learner named first loses."
-            figures.append(Figure(f"against-{comparison.against}", drawn, text))
+            figures.append(Figure(f"against-{against}", drawn, text))
     return tuple(figures)
-
-
-def _distinct(found: tuple[answers.Comparison, ...]) -> tuple[answers.Comparison, ...]:
-    """One comparison for each baseline: a figure shows every learner that has it."""
-    return tuple({comparison.against: comparison for comparison in reversed(found)}.values())[::-1]
 
 
 def reasons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:

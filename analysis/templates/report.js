@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   for (const place of document.querySelectorAll(".plot")) {
     const source = place.querySelector("script");
     const figure = JSON.parse(source.textContent);

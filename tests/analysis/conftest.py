@@ -46,6 +46,7 @@ class Simulation:
     seed: int = 0
     dataset: str = "faces"
     names: list = field(default_factory=list)
+    learners: dict = field(default_factory=dict)
 
     def __post_init__(self):
         (self.folder / records.TRIALS).mkdir(parents=True)
@@ -90,6 +91,7 @@ class Simulation:
             "trials": len(self.names),
             "dataset": {"name": self.dataset, "path": f"data/{self.dataset}", "content_hash": "c0ffee" * 5},
             "versions": {"python": "3.11.7", "fairsweep": "0.1.0", "torch": "2.15.0", "platform": "Linux"},
+            "sweep": {"learners": [{"name": name} for name in self.learners]},
             "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "changed": False},
         }
         records.write_json(self.folder / records.SWEEP_JSON, content | more)
@@ -114,6 +116,7 @@ class Simulation:
         config["trial"] = _hash(identity | {"seeds": config["seeds"]})
         name = f"{learner['name']}_{level}_s{replicate}-{config['trial'][:8]}"
         self.names.append(name)
+        self.learners[learner["name"]] = learner
         folder = self.folder / records.TRIALS / name
         folder.mkdir()
         done = {"queued": 0, "running": 1, "failed": 1}.get(state, self.iterations)
