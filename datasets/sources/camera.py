@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Photons that a full pixel holds, and the noise of reading one out, as a share of full: a small, cheap sensor.
-_FULL_WELL = 900.0
-_READ_NOISE = 0.008
+_FULL_WELL = 1500.0
+_READ_NOISE = 0.006
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Shot:
     def draw(cls, random: np.random.Generator) -> "Shot":
         """Draws the light of one photograph."""
         return cls(
-            exposure=float(np.exp(random.uniform(np.log(0.16), np.log(1.1)))),
+            exposure=float(np.exp(random.uniform(np.log(0.25), np.log(1.1)))),
             compensation=random.uniform(0.35, 0.75),
             warmth=random.normal(0, 0.06),
             blur=random.uniform(0.0, 0.14),

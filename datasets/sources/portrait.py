@@ -65,7 +65,8 @@ class _Canvas:
     def __init__(self, size: int) -> None:
         axis = ((np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1).astype(np.float32)
         self.x, self.y = np.meshgrid(axis, axis)
-        self.pixels: NDArray[np.float32] = np.zeros((size, size, 3), dtype=np.float32)
+        # Colours come first: a plane at a time is three times faster than a pixel at a time.
+        self.pixels: NDArray[np.float32] = np.zeros((3, size, size), dtype=np.float32)
         self.edge = np.float32(2.2 / size)
 
     def cover(self, distance: Field) -> Field:
@@ -73,13 +74,15 @@ class _Canvas:
         return np.clip(0.5 - distance / self.edge, 0, 1)
 
     def paint(self, coverage: Field, colour: Colour | NDArray[np.float32], opacity: float = 1.0) -> None:
-        """Lays a colour (one, or one a pixel) over the covered part."""
-        weight = (coverage * np.float32(opacity))[..., None]
-        self.pixels += weight * (np.asarray(colour, dtype=np.float32) - self.pixels)
+        """Lays a colour (one, or [3, S, S]: one a pixel) over the covered part."""
+        colours = np.asarray(colour, dtype=np.float32).reshape(3, *(self.x.shape if np.ndim(colour) == 3 else (1, 1)))
+        weight = coverage * np.float32(opacity)
+        self.pixels += weight * (colours - self.pixels)
 
     def shade(self, coverage: Field, factor: Colour | float) -> None:
         """Multiplies the covered part by a factor: on darker ground the change is smaller."""
-        self.pixels *= 1 + coverage[..., None] * (np.asarray(factor, dtype=np.float32) - 1)
+        factors = np.asarray(factor, dtype=np.float32)
+        self.pixels *= 1 + coverage * (factors.reshape(-1, 1, 1) - 1)
 
 
 def _ellipse(x: Field, y: Field, at: tuple[float, float], radii: tuple[float, float]) -> Field:
@@ -117,7 +120,8 @@ def draw(person: Person, size: int, random: np.random.Generator) -> NDArray[np.f
         portrait.spectacles()
     portrait.occlusion()
     fine = portrait.canvas.pixels
-    return (fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) * np.float32(0.25)
+    mean = (fine[:, ::2, ::2] + fine[:, 1::2, ::2] + fine[:, ::2, 1::2] + fine[:, 1::2, 1::2]) * np.float32(0.25)
+    return np.ascontiguousarray(np.moveaxis(mean, 0, -1))
 
 
 class _Portrait:
@@ -131,11 +135,11 @@ class _Portrait:
         self.child = float(np.clip((16 - person.years) / 16, 0, 1))
         self.old = float(np.clip((person.years - 38) / 42, 0, 1))
         # Pose: a turn in the picture's plane, a size, a place, and a look to the side or up that moves the features.
-        turn, scale = random.normal(0, 0.10), random.uniform(0.90, 1.10)
-        x, y = canvas.x - random.normal(0, 0.05), canvas.y - 0.06 - random.normal(0, 0.04)
+        turn, scale = random.normal(0, 0.06), random.uniform(1.20, 1.36)
+        x, y = canvas.x - random.normal(0, 0.025), canvas.y - 0.02 - random.normal(0, 0.025)
         self.x = ((np.cos(turn) * x + np.sin(turn) * y) / scale).astype(np.float32)
         self.y = ((np.cos(turn) * y - np.sin(turn) * x) / scale).astype(np.float32)
-        self.yaw, self.pitch = random.normal(0, 0.07), random.normal(0, 0.035)
+        self.yaw, self.pitch = random.normal(0, 0.035), random.normal(0, 0.02)
         width, height = (0.47, 0.72) if person.long else (0.60, 0.61)
         self.width = width + random.normal(0, 0.015)
         self.height = height + random.normal(0, 0.015) - 0.03 * self.child
@@ -154,7 +158,7 @@ class _Portrait:
         first, second = random.uniform(0.05, 0.75, 3), random.uniform(0.05, 0.75, 3)
         angle = random.uniform(0, 2 * np.pi)
         blend = np.clip(0.5 + 0.4 * (np.cos(angle) * canvas.x + np.sin(angle) * canvas.y), 0, 1)
-        canvas.pixels[:] = first.astype(np.float32)
+        canvas.pixels[:] = first.astype(np.float32)[:, None, None]
         canvas.paint(blend.astype(np.float32), second.astype(np.float32))
         for _ in range(3):
             at, radii = random.uniform(-1, 1, 2), random.uniform(0.15, 0.6, 2)
@@ -188,7 +192,7 @@ class _Portrait:
         slant = random.uniform(0.2, 0.75)
         lambert = bulge * np.sqrt(1 - slant**2) + slant * (np.cos(angle) * across + np.sin(angle) * down)
         light = ambient + (1.15 - ambient) * np.clip(lambert, 0, 1)
-        canvas.paint(self.face, light[..., None] * self.skin)
+        canvas.paint(self.face, light * self.skin[:, None, None])
         for side in (-1, 1):
             at = (side * 0.55 * self.width + self.yaw, 0.42 * self.height)
             canvas.shade(self.face * _glow(self.x, self.y, at, (0.16, 0.13)), (1.0, 0.88, 0.88))
@@ -225,8 +229,8 @@ class _Portrait:
         """Lips along a curve: corners up in a smile, level or down otherwise, with some overlap between the two."""
         canvas, random = self.canvas, self.random
         smiling = self.person.smiling
-        rise = random.normal(0.115, 0.035) if smiling else random.normal(-0.02, 0.035)
-        half = random.normal(0.245, 0.025) if smiling else random.normal(0.215, 0.025)
+        rise = random.normal(0.15, 0.04) if smiling else random.normal(-0.02, 0.04)
+        half = random.normal(0.275, 0.025) if smiling else random.normal(0.235, 0.025)
         half *= 1 - 0.15 * self.child
         x, y = self.x - 1.1 * self.yaw, self.y - self.mouth_y
         along = np.clip(x / half, -1, 1)
@@ -272,8 +276,8 @@ class _Portrait:
         sides = 0.9 * random.uniform(0.2, 0.8) * (self.x / self.width) ** 2 * self.height
         skull = _ellipse(self.x, self.y, (0, -0.02), (self.width + 0.06, self.height + 0.07))
         distance = np.maximum(skull, self.y - line - wave - sides).astype(np.float32)
-        texture = 0.85 + 0.25 * np.sin(self.x * random.uniform(18, 40) + 6 * self.y + random.uniform(0, 6))
-        canvas.paint(canvas.cover(distance), texture[..., None] * self.hair_colour)
+        strands = 1 + 0.12 * np.sin(self.x * random.uniform(10, 22) + 5 * self.y + random.uniform(0, 6))
+        canvas.paint(canvas.cover(distance), strands * self.hair_colour[:, None, None])
 
     def spectacles(self) -> None:
         """Two rims, a bridge and temples, in one of four colours; lenses reflect a little."""
@@ -295,7 +299,7 @@ class _Portrait:
     def occlusion(self) -> None:
         """In every fourth picture something stands before the face: a hand, a cup, a strap."""
         random, canvas = self.random, self.canvas
-        present = random.uniform() < 0.25
+        present = random.uniform() < 0.12
         at, angle = random.uniform(-0.7, 0.7, 2), random.uniform(0, np.pi)
         half = random.uniform(0.08, 0.26, 2)
         colour = random.uniform(0.03, 0.7, 3).astype(np.float32)
