@@ -50,14 +50,20 @@ def download(name: str, root: str | Path) -> Path:
     known = DOWNLOADS[name]
     arguments: dict[str, Any] = dict(known.arguments)
     root = Path(root)
+    folder = root / known.folder
+    # Outermost last.
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     root.mkdir(parents=True, exist_ok=True)
     try:
         # The class also loads what it has fetched, so that a file cut short is found here.
         getattr(torchvision.datasets, known.dataset)(root=str(root), download=True, **arguments)
     except (RuntimeError, OSError, urllib.error.URLError, ImportError, EOFError, ValueError) as error:
+        for path in made:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{name} cannot be downloaded ({reason}): check the connection, or fetch its files by other means and give "
             "their folder (--from RAW)"
         ) from error
-    return root / known.folder
+    return folder

@@ -41,7 +41,8 @@ class UTKFace:
         image_size: Pixels of an edge, after the largest centred square was cut out.
         age_edges: Largest age of each bin in years, ascending.
         hold_out: Validation and test split; its share for the test split is not used beside `balanced_test`.
-        balanced_test: A test split with equally many faces of each race and age bin instead.
+        balanced_test: A test split with equally many faces of each race and age bin instead; an image in it that turns
+            out to be damaged is missing from it.
 
     References:
         Zhang et al. 2017, "Age Progression/Regression by Conditional Adversarial Autoencoder", arXiv 1702.08423,

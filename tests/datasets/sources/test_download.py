@@ -59,7 +59,8 @@ def test_without_a_connection_there_is_one_clear_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     with pytest.raises(ValueError, match=r"mnist cannot be downloaded.*check the connection.*--from RAW"):
-        download("mnist", tmp_path / "raw")
+        download("mnist", tmp_path / "new" / "raw")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_with_another_hash_is_refused(mirror, tmp_path):

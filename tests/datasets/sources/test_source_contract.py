@@ -1,17 +1,22 @@
 """What every source must do. A new source adds one class here: `SourceContract` with its `source` fixture."""
 
 import pickle
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairsweep.datasets.layout import SPLITS
+from fairsweep.datasets.layout import SPLITS, Attribute
+from fairsweep.datasets.prepare import prepare
+from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.faces import Faces
 from fairsweep.datasets.sources.folder import Folder
 from fairsweep.datasets.sources.idx import Idx
 from fairsweep.datasets.sources.mnist_likes import FashionMnist, KuzushijiMnist
+from fairsweep.datasets.sources.options import from_options
 from fairsweep.datasets.sources.source import Damaged
 from fairsweep.datasets.sources.splits import BalancedTest
 from fairsweep.datasets.sources.utkface import UTKFace
@@ -226,3 +231,40 @@ class TestFolder(SourceContract):
     @pytest.fixture
     def damaged(self, source):
         return [sorted(path.name for path in source.raw.glob("*.jpg")).index("ñ7.jpg")]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A source made up here: all that a new one needs."""
+
+    count: int = 40
+    size: int = 8
+
+    name: ClassVar[str] = "bars"
+    version: ClassVar[str] = "1"
+    attributes: ClassVar[tuple[Attribute, ...]] = (Attribute(name="lying", values=("no", "yes")),)
+
+    @property
+    def image_shape(self):
+        return (self.size, self.size, 1)
+
+    def examples(self):
+        ids = np.arange(self.count)
+        return pa.table({"id": ids, "lying": ids % 2, "split": np.where(ids % 5 == 0, "test", "train")})
+
+    def images(self, ids):
+        for example in ids.tolist():
+            image = np.full(self.image_shape, example, np.uint8)
+            image[example // 2 % self.size if example % 2 else slice(None), :: 1 if example % 2 else 3] = 255
+            yield image
+
+
+class TestMadeUp(SourceContract):
+    @pytest.fixture
+    def source(self):
+        return Bars()
+
+    def test_one_row_in_the_table_is_all_that_preparing_needs(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(SOURCES, "bars", Bars)
+        info = prepare(from_options(SOURCES["bars"], {"count": "20"}), tmp_path / "out", parallel=False)
+        assert info.counts == {"train": 16, "validation": 0, "test": 4}
