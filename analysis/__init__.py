@@ -1,12 +1,20 @@
-"""Records of trials, and what can be concluded from them: rates, disparities, intervals, plots, report."""
+"""Records of trials, and what can be concluded from them: rates, disparities, intervals, plots, report.
 
-from fairsweep.analysis.excess import excess_loss, excess_loss_by_trial
-from fairsweep.analysis.metrics import METRICS, describe
-from fairsweep.analysis.records import RecordError
-from fairsweep.analysis.replicates import average
-from fairsweep.analysis.report import write_report
-from fairsweep.analysis.results import SweepResults, load
-from fairsweep.analysis.table import SummaryTable, summary_tables
+Names are imported when they are first used: whoever only writes records (every trial does) loads neither pandas nor
+plotly.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.excess import excess_loss, excess_loss_by_trial
+    from fairsweep.analysis.metrics import METRICS, describe
+    from fairsweep.analysis.records import RecordError
+    from fairsweep.analysis.replicates import average
+    from fairsweep.analysis.report import write_report
+    from fairsweep.analysis.results import SweepResults, load
+    from fairsweep.analysis.table import SummaryTable, summary_tables
 
 __all__ = [
     "METRICS",
@@ -21,3 +29,29 @@ __all__ = [
     "summary_tables",
     "write_report",
 ]
+
+_HOMES = {
+    "METRICS": "metrics",
+    "RecordError": "records",
+    "SummaryTable": "table",
+    "SweepResults": "results",
+    "average": "replicates",
+    "describe": "metrics",
+    "excess_loss": "excess",
+    "excess_loss_by_trial": "excess",
+    "load": "results",
+    "summary_tables": "table",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from the module that holds it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.loading import TrialFolder
@@ -65,10 +66,20 @@ def trials_table(folders: Iterable[TrialFolder]) -> pd.DataFrame:
     listed = list(folders)
     series = _series([folder.config for folder in listed])
     rows = [_row(folder) | {"series": name} for folder, name in zip(listed, series, strict=True)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    for column in COLUMNS:
-        table[column] = table[column].fillna("").astype(str) if column in _TEXTS else pd.to_numeric(table[column])
-    return table
+    columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    return pd.DataFrame(
+        {name: _texts(values) if name in _TEXTS else _numbers(values) for name, values in columns.items()}
+    )
+
+
+def _texts(values: Sequence[Any]) -> "pd.Series[str]":
+    return pd.Series(["" if value is None else str(value) for value in values], dtype="str")
+
+
+def _numbers(values: Sequence[Any]) -> "pd.Series[float]":
+    """Integers where all are known and whole, else floats with NaN."""
+    array = np.array([np.nan if value is None else value for value in values], np.float64)
+    return pd.Series(array.astype(np.int64) if all(isinstance(value, int) for value in values) else array)
 
 
 def _row(folder: TrialFolder) -> dict[str, Any]:
