@@ -229,13 +229,13 @@ class _Portrait:
         """Lips along a curve: corners up in a smile, level or down otherwise, with some overlap between the two."""
         canvas, random = self.canvas, self.random
         smiling = self.person.smiling
-        rise = random.normal(0.15, 0.04) if smiling else random.normal(-0.02, 0.04)
-        half = random.normal(0.275, 0.025) if smiling else random.normal(0.235, 0.025)
+        rise = random.normal(0.19, 0.04) if smiling else random.normal(-0.05, 0.04)
+        half = random.normal(0.31, 0.03) if smiling else random.normal(0.24, 0.03)
         half *= 1 - 0.15 * self.child
         x, y = self.x - 1.1 * self.yaw, self.y - self.mouth_y
         along = np.clip(x / half, -1, 1)
         centre = rise * (0.5 - along**2)
-        gap = max(0.0, random.normal(0.025, 0.03)) * (1 - along**2)
+        gap = max(0.0, random.normal(0.05 if smiling else 0.02, 0.03)) * (1 - along**2)
         lip = random.uniform(0.030, 0.048) * np.sqrt(np.clip(1.05 - along**2, 0, 1))
         beyond = np.abs(x) - half
         lips = np.maximum(np.abs(y - centre) - gap - lip, beyond).astype(np.float32)
