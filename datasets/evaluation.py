@@ -3,10 +3,11 @@
 from typing import Literal
 
 import numpy as np
-from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.datasets.randomness import first_by_priority, seed_key
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.datasets.randomness import first_by_priority, seed_key
 
 
 class SplitEvaluation(BaseModel):

@@ -6,8 +6,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
-from fairsweep.datasets.sampling import Sampler
 from numpy.typing import NDArray
+
+from fairsweep.datasets.sampling import Sampler
 
 
 @dataclass(frozen=True)

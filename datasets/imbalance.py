@@ -10,12 +10,13 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Annotated, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
 from fairsweep.datasets.layout import value_reference
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import first_by_priority
 from fairsweep.datasets.strata import Side
-from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 PURPOSE = "imbalance"
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from fairsweep.datasets.randomness import generator
 from numpy.typing import NDArray
+
+from fairsweep.datasets.randomness import generator
 
 
 class Sampler(Protocol):

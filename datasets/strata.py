@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from fairsweep.datasets.layout import Attribute
 from numpy.typing import NDArray
+
+from fairsweep.datasets.layout import Attribute
 
 
 def equal_parts(size: int, labels: int) -> NDArray[np.int64]:

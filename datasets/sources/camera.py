@@ -57,7 +57,8 @@ class Shot:
         signal = signal + deviation * random.standard_normal(signal.shape, dtype=np.float32)
         signal = signal * np.float32(self.exposure**-self.compensation)
         # The sRGB curve's plain power form; what is brighter than white is clipped.
-        return np.rint(np.clip(signal, 0, 1) ** np.float32(1 / 2.2) * 255).astype(np.uint8)
+        picture: NDArray[np.uint8] = np.rint(np.clip(signal, 0, 1) ** np.float32(1 / 2.2) * 255).astype(np.uint8)
+        return picture
 
 
 def _soften(scene: NDArray[np.float32], weight: float) -> NDArray[np.float32]:

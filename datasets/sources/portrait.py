@@ -6,11 +6,12 @@ independently of all attributes but age, so that no attribute gives away another
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 Colour = tuple[float, float, float]
 
 # Reflectance of skin, from the lightest to the darkest of the ten tones.
@@ -71,7 +72,8 @@ class _Canvas:
 
     def cover(self, distance: Field) -> Field:
         """Turns a signed distance (negative inside) into coverage in [0, 1] with a soft edge."""
-        return np.clip(0.5 - distance / self.edge, 0, 1)
+        coverage: Field = np.clip(0.5 - distance / self.edge, 0, 1)
+        return coverage
 
     def paint(self, coverage: Field, colour: Colour | NDArray[np.float32], opacity: float = 1.0) -> None:
         """Lays a colour (one, or [3, S, S]: one a pixel) over the covered part."""
@@ -88,12 +90,14 @@ class _Canvas:
 def _ellipse(x: Field, y: Field, at: tuple[float, float], radii: tuple[float, float]) -> Field:
     """Signed distance to an ellipse, near enough for soft edges."""
     scaled = np.sqrt(((x - at[0]) / radii[0]) ** 2 + ((y - at[1]) / radii[1]) ** 2)
-    return (scaled - 1) * min(radii)
+    distance: Field = (scaled - 1) * min(radii)
+    return distance
 
 
 def _glow(x: Field, y: Field, at: tuple[float, float], radii: tuple[float, float]) -> Field:
     """A soft spot in [0, 1]."""
-    return np.exp(-(((x - at[0]) / radii[0]) ** 2) - ((y - at[1]) / radii[1]) ** 2)
+    spot: Field = np.exp(-(((x - at[0]) / radii[0]) ** 2) - ((y - at[1]) / radii[1]) ** 2)
+    return spot
 
 
 def draw(person: Person, size: int, random: np.random.Generator) -> NDArray[np.float32]:
