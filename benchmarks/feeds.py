@@ -98,6 +98,8 @@ def plain_epochs(folder: Path, size: int) -> Callable[[int], Iterator[int]]:
     """Ray Data as its manual has it: read_parquet, decode, iter_torch_batches; in the order of the files."""
     import ray.data
 
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
     def decode(table: pa.Table) -> dict[str, NDArray[np.uint8]]:
         column = table.column("image").combine_chunks()
         return {"image": np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, size, size, 3)}
@@ -201,7 +203,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 

@@ -209,7 +209,7 @@ class _Scratch:
 
     def write(self, at: int, images: Images) -> None:
         """Writes images to a place, in bytes."""
-        rest = np.ascontiguousarray(images).data.cast("B")
+        rest = np.ascontiguousarray(images).reshape(-1).data
         with self._explained():
             while rest:
                 count = os.pwrite(self._file, rest, at)
@@ -217,7 +217,7 @@ class _Scratch:
 
     def read(self, at: int, images: Images) -> None:
         """Fills images from a place, in bytes."""
-        rest = images.data.cast("B")
+        rest = images.reshape(-1).data
         with self._explained():
             while rest:
                 count = os.preadv(self._file, [rest], at)

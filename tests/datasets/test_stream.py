@@ -169,6 +169,17 @@ def test_the_disk_saves_passes_over_the_shards(dataset, without_ray, scratch, pa
         assert feed.usage.images == COUNT
 
 
+@pytest.mark.parametrize("scratch", [0, 1000])
+def test_windows_in_which_nobody_joins_are_given_too(dataset, resident, without_ray, scratch):
+    rows = np.arange(COUNT)
+    sampler = Poisson(COUNT, 0.0005, 400, KEY)
+    limits = StreamLimits(memory_bytes=IMAGE_BYTES, scratch_bytes=scratch * IMAGE_BYTES)
+    with StreamFeed.open(dataset, limits) as feed:
+        batches = list(feed.batches(rows, sampler))
+        assert_same(batches, resident.batches(rows, sampler))
+    assert 0 < sum(len(batch) for batch in batches) < 100
+
+
 def test_what_was_read_ahead_serves_the_next_call_and_only_that(dataset, resident, without_ray):
     rows, other_rows = np.arange(COUNT), np.arange(COUNT)[::-1].copy()
     sampler, other = Shuffled(COUNT, 10, 4, KEY), Shuffled(COUNT, 10, 4, KEY[::-1])
