@@ -1,0 +1,146 @@
+"""What the command line prints: the plan, the results, and where the pictures went."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fairsweep import analysis
+from fairsweep.analysis.records import RecordError
+from fairsweep.analysis.report import write_report
+from fairsweep.analysis.table import SummaryTable, epsilon_text, summary_tables
+from fairsweep.datasets.pictures import contact_sheet, counts_chart
+from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.plan import PlanReport
+
+_MOST_TRIALS = 40
+_MOST_NAMES = 3
+_WIDEST = 400
+
+
+def print_plan(report: PlanReport, console: Console) -> None:
+    """Print what a sweep would do.
+
+    Args:
+        report: what `plan_sweep` says.
+        console: where to.
+    """
+    sizes = " or ".join(f"{size:,}" for size in report.training_sizes)
+    console.print(
+        f"[bold]{escape(report.name)}[/bold]: {len(report.labels)} trials of {report.settings} settings, "
+        f"{report.missing} of them to run, {report.at_once} at once; {sizes} training examples, "
+        f"{report.evaluated:,} evaluated after each iteration; writes about {report.megabytes:,.0f} MB to "
+        f"{escape(str(report.output.path))}",
+        soft_wrap=True,
+    )
+    learners = Table("learner", "kind", "twin of", "trials", "CPUs", "GPUs", box=None, header_style="bold")
+    for line in report.learners:
+        learners.add_row(
+            escape(line.name), line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", f"{line.gpu:g}"
+        )
+    console.print(learners)
+    if report.privacy:
+        columns = ("learner", "ε", "δ", "noise multiplier", "sampling rate", "steps", "trials")
+        privacy = Table(*columns, box=None, header_style="bold")
+        for cost in report.privacy:
+            plan = cost.plan
+            privacy.add_row(
+                escape(cost.learner),
+                epsilon_text(cost.epsilon),
+                f"{plan.delta:g}",
+                f"{plan.noise_multiplier:.4g}",
+                f"{plan.sampling_rate:.4g}",
+                f"{plan.steps:,}",
+                str(cost.trials),
+            )
+        console.print(privacy)
+    for label in report.labels[:_MOST_TRIALS]:
+        console.print(f"  {escape(label)}", highlight=False)
+    if len(report.labels) > _MOST_TRIALS:
+        console.print(f"  … and {len(report.labels) - _MOST_TRIALS} more")
+    console.print("Nothing was started.")
+
+
+def print_results(folder: Path, console: Console) -> bool:
+    """Print the results of a sweep and write its report.
+
+    Args:
+        folder: the output folder of the sweep.
+        console: where to.
+
+    Returns:
+        Whether any trial failed.
+    """
+    results = analysis.load(folder)
+    failed = _print_failures(folder, console)
+    try:
+        tables = summary_tables(results)
+    except RecordError as error:
+        console.print(f"No results yet: {escape(str(error))}", soft_wrap=True)
+        return failed
+    for table in tables:
+        console.print()
+        _print_table(table, console)
+    path = write_report(folder)
+    console.print(f"\nReport: {escape(str(path))}", soft_wrap=True, highlight=False)
+    return failed
+
+
+def draw_dataset(dataset: Path, attributes: Sequence[str], to: Path | None) -> list[Path]:
+    """Draw a contact sheet and a bar chart of counts.
+
+    Args:
+        dataset: a prepared dataset.
+        attributes: to group by; empty takes the first two.
+        to: folder of the pictures; None takes the dataset's own.
+
+    Returns:
+        The files written.
+    """
+    prepared = PreparedDataset.open(dataset)
+    names = list(attributes) or [attribute.name for attribute in prepared.info.attributes][:2]
+    folder = to or dataset
+    folder.mkdir(parents=True, exist_ok=True)
+    return [contact_sheet(prepared, names, folder), counts_chart(prepared, names, folder)]
+
+
+def _print_table(table: SummaryTable, console: Console) -> None:
+    """Print a table with its intervals; without them where the terminal is too narrow for whole cells."""
+    console.print(f"[bold]{escape(table.title)}[/bold]")
+    whole = _laid_out(table.header, table.rows)
+    needed = console.measure(whole, options=console.options.update(max_width=_WIDEST)).maximum
+    if not console.is_terminal:
+        console.width = max(console.width, needed)  # a file or a pipe takes lines of any length
+    if needed <= console.width:
+        console.print(whole)
+        console.print(table.caption, style="dim", highlight=False)
+        return
+    short = [tuple(cell.split(" [")[0] for cell in row) for row in table.rows]
+    console.print(_laid_out(table.header, short))
+    console.print("The terminal is too narrow for the intervals; they stand in the report.", style="dim")
+
+
+def _laid_out(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    laid_out = Table(box=None, header_style="bold", pad_edge=False)
+    for position, name in enumerate(header):
+        laid_out.add_column(escape(name), justify="left" if position < 2 else "right", no_wrap=True)
+    for row in rows:
+        laid_out.add_row(*(escape(cell) for cell in row))
+    return laid_out
+
+
+def _print_failures(folder: Path, console: Console) -> bool:
+    """Print failed trials grouped by cause; returns whether there are any."""
+    causes: dict[str, list[str]] = {}
+    for entry in OutputFolder.at(folder).ledger.entries().values():
+        if entry.state.state == "failed":
+            causes.setdefault(entry.state.error or "no cause known", []).append(entry.folder.name)
+    for cause, names in causes.items():
+        shown = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _WORTH_GROUPING else "")
+        console.print(f"[red]{len(names)} failed[/red]: {escape(cause)} ({escape(shown)})", soft_wrap=True)
+    if causes:
+        console.print(f"Run them again with: fairsweep resume {escape(str(folder))}", highlight=False)
+    return bool(causes)
