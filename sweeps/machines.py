@@ -50,7 +50,7 @@ def machines() -> list[Machine]:
 
     if not ray.is_initialized():
         return [this_machine()]
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [Machine(float(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in nodes]
 
 

@@ -55,7 +55,7 @@ class Row:
         return float(self.metrics.get("iteration", 0)) / total if total else 0.0
 
 
-class Progress(tune.Callback):  # type: ignore[misc]
+class Progress(tune.Callback):
     """Follows the trials of one run; Tune calls it.
 
     Args:

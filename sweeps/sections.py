@@ -143,7 +143,10 @@ def check_sections(sweep: "Sweep") -> None:
         SweepError: on the first that is not valid, with its place in the sweep file.
     """
     learners = learner_sections(sweep)
-    spaces = [(("imbalance",), sweep.imbalance), (("model",), sweep.model)]
+    spaces: list[tuple[tuple[str | int, ...], Space | None]] = [
+        (("imbalance",), sweep.imbalance),
+        (("model",), sweep.model),
+    ]
     spaces += [(("learners", learner.position), learner.space) for learner in learners if learner.original is None]
     for place, space in spaces:
         if space is not None and space.drawn and sweep.search.algorithm == "grid":

@@ -107,4 +107,5 @@ class EvaluationSet:
 
 def predicted(log_probabilities: NDArray[np.float32]) -> NDArray[np.int16]:
     """The most probable class, the lower code on a tie; int16 [N]."""
-    return log_probabilities.argmax(axis=1).astype(np.int16)
+    codes: NDArray[np.int16] = log_probabilities.argmax(axis=1).astype(np.int16)
+    return codes

@@ -66,7 +66,7 @@ def dpsgd():
 
 @pytest.fixture(scope="session")
 def make_task():
-    """Makes a learner's task on made-up images: ``make_task(model, n=…, size=…, trial=…, **fields of LearningTask)``."""
+    """Makes a learner's task on made-up images: ``make_task(model, n=…, size=…, trial=…, **fields)``."""
     import torch
 
     from fairsweep.datasets.randomness import derive, seed_key
