@@ -254,7 +254,7 @@ def test_what_was_skipped_is_told(tmp_path):
 
 
 def test_a_missing_folder_a_file_and_a_foreign_folder_are_told_apart(tmp_path):
-    with pytest.raises(DatasetError, match="there is no dataset at .* make one with `fairsweep prepare"):
+    with pytest.raises(DatasetError, match=r"there is no dataset at .* make one with `fairsweep prepare"):
         PreparedDataset.open(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match="is not a folder"):
@@ -343,9 +343,7 @@ def test_changed_codes_and_changed_pixels_are_noticed(folder):
     replace("image", pa.array(pixels, original.schema.field("image").type))
     dataset = PreparedDataset.open(folder)
     dataset.shard_images(0)
-    with pytest.raises(
-        DatasetError, match=r"the images in shards/00001\.parquet do not match their hash; delete it and run"
-    ):
+    with pytest.raises(DatasetError, match=r"images in shards/00001\.parquet do not match their hash; delete it"):
         dataset.shard_images(1)
 
 
