@@ -41,14 +41,12 @@ class LevelAxis:
             tickvals=places, ticktext=list(self.texts), range=[min(places) - margin, max(places) + margin]
         )
         # One title below the last row, in its middle: panels are too narrow for one each.
-        last = [axis for axis in figure.select_xaxes() if self._is_lowest(figure, axis)]
-        last[(len(last) - 1) // 2].title = {"text": self.title, "standoff": 8}
-
-    @staticmethod
-    def _is_lowest(figure: go.Figure, axis: go.layout.XAxis) -> bool:
-        heights = {str(y.plotly_name).replace("yaxis", "y"): y.domain for y in figure.select_yaxes()}
-        bottoms = {name: 0.0 if domain is None else domain[0] for name, domain in heights.items()}
-        return bool(bottoms[axis.anchor or "y"] == min(bottoms.values()))
+        used = {trace.xaxis or "x": trace.yaxis or "y" for trace in figure.data}
+        bottom = {x: figure.layout[y.replace("y", "yaxis")].domain for x, y in used.items()}
+        lowest = min((domain or (0.0,))[0] for domain in bottom.values())
+        last = [x for x, domain in bottom.items() if (domain or (0.0,))[0] == lowest]
+        middle = figure.layout[last[(len(last) - 1) // 2].replace("x", "xaxis")]
+        middle.title = {"text": self.title, "standoff": 8}
 
     def shift(self, place: int, count: int) -> float:
         """How far one of several lines is moved aside, so that their bars can be told apart."""
@@ -94,20 +92,32 @@ class Look:
 
 
 def points(x: npt.NDArray[np.float64], rows: pd.DataFrame, look: Look) -> list[go.Scatter]:
-    """A line through means with its band of intervals; rows are those of `average`, in the order of x."""
+    """A line through means with two bands: the interval, and within it, darker, the part of the test images alone.
+
+    Args:
+        x: positions, ascending.
+        rows: those of `average`, in the order of x.
+        look: of the line.
+
+    Returns:
+        The bands, then the line.
+    """
     known = np.isfinite(rows["value"].to_numpy(np.float64))
     x, rows = x[known], rows[known]
-    band = go.Scatter(
-        x=np.concatenate([x, x[::-1]]),
-        y=np.concatenate([rows["high"].to_numpy(), rows["low"].to_numpy()[::-1]]),
-        fill="toself",
-        fillcolor=translucent(look.colour, 0.15),
-        line={"width": 0},
-        mode="lines",
-        hoverinfo="skip",
-        legendgroup=look.key,
-        showlegend=False,
-    )
+    bands = [
+        go.Scatter(
+            x=np.concatenate([x, x[::-1]]),
+            y=np.concatenate([rows[high].to_numpy(), rows[low].to_numpy()[::-1]]),
+            fill="toself",
+            fillcolor=translucent(look.colour, opacity),
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            legendgroup=look.key,
+            showlegend=False,
+        )
+        for low, high, opacity in (("low", "high", 0.1), ("images_low", "images_high", 0.16))
+    ]
     line = go.Scatter(
         x=x,
         y=rows["value"].to_numpy(),
@@ -123,7 +133,7 @@ def points(x: npt.NDArray[np.float64], rows: pd.DataFrame, look: Look) -> list[g
             "replicates %{customdata[3]}<extra>" + look.name + "</extra>"
         ),
     )
-    return [band, line]
+    return [*bands, line]
 
 
 def level_bars(axis: LevelAxis, means: pd.DataFrame, look: Look, count: int) -> go.Scatter:
@@ -138,7 +148,7 @@ def level_bars(axis: LevelAxis, means: pd.DataFrame, look: Look, count: int) -> 
     rows = means[np.isfinite(means["value"].to_numpy(np.float64))]
     x = axis.positions(rows["level"])
     order = np.argsort(x)
-    line = points(x[order] + axis.shift(look.place, count), rows.iloc[order], look)[1]
+    line = points(x[order] + axis.shift(look.place, count), rows.iloc[order], look)[-1]
     line.error_y = _interval_bars(rows.iloc[order], look.colour)
     return line
 
@@ -147,7 +157,7 @@ def level_thread(axis: LevelAxis, means: pd.DataFrame, look: Look) -> go.Scatter
     """A thin line without a band, for one of many groups; the legend has one entry for all of them."""
     x = axis.positions(means["level"])
     order = np.argsort(x)
-    line = points(x[order], means.iloc[order], look)[1]
+    line = points(x[order], means.iloc[order], look)[-1]
     line.line.width, line.marker.size = 1, 4
     line.name = "the others"
     return line
@@ -168,6 +178,23 @@ def level_line(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, look:
         hovertemplate="%{y:.1%}<br>%{customdata[0]}<br>n %{customdata[1]:,}<extra>one trial</extra>",
     )
     return [*points(x[order], means.iloc[order], look), dots]
+
+
+def fit_values(figure: go.Figure, means: pd.DataFrame, *, least: float | None = None) -> None:
+    """Fit the y axes to the values and the error of the test images; wider bands run out of the picture.
+
+    With few replicates a t interval may be as wide as the whole axis, and would press every trend flat.
+
+    Args:
+        figure: all its y axes get the same range.
+        means: rows of `average` that it shows.
+        least: what the range must contain.
+    """
+    bounds = means[["images_low", "images_high"]].to_numpy(np.float64)
+    values = np.append(bounds[np.isfinite(bounds)], [] if least is None else [least])
+    if len(values):
+        margin = 0.06 * max(float(np.ptp(values)), 0.02)
+        figure.update_yaxes(range=[float(values.min()) - margin, float(values.max()) + margin], autorange=False)
 
 
 def bars(texts: Sequence[str], rows: pd.DataFrame, name: str, colour: str | Sequence[str]) -> go.Bar:

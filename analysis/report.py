@@ -125,7 +125,7 @@ def summary_table(table: SummaryTable) -> Table:
 def _text_cell(text: str, key: float) -> Cell:
     known = not math.isnan(key)
     value, bracket, rest = text.partition(" [")
-    return Cell(value, f"[{rest}" if bracket else "", f"{key:.17g}" if known else text, known)
+    return Cell(value, f"[{rest.replace(',', ', ')}" if bracket else "", f"{key:.17g}" if known else text, known)
 
 
 def _cell(value: Any) -> Cell:  # noqa: ANN401 - anything a data frame holds

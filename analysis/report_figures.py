@@ -31,8 +31,10 @@ class Figure:
 def trends(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
     """Accuracy of each group over the levels, or as bars where there is one level."""
     caption = (
-        "Bands and bars are 95% intervals: a t interval over replicates joined with the error of the test images. "
-        "Small dots are single trials."
+        "The darker band is the error of the test images alone; the lighter one, which may run out of the picture, "
+        "joins it with a t interval over the replicates (95%). Small dots are single trials."
+        if focus.is_trend
+        else "Bars are 95% intervals: a t interval over replicates joined with the error of the test images."
     )
     figures = []
     for attribute in focus.groupings:

@@ -22,11 +22,10 @@ DISPARITIES_SHOWN = (
 )
 _SHORT_TITLES = {
     "accuracy_difference": "accuracy gap",
-    "base_rate_difference": "base-rate gap",
-    "demographic_parity_difference": "demographic parity",
-    "equal_opportunity_difference": "equal opportunity",
-    "equalized_odds_difference": "equalised odds",
-    "worst_group_accuracy": "worst group",
+    "base_rate_difference": "base rate",
+    "demographic_parity_difference": "dem. parity",
+    "equal_opportunity_difference": "equal opp.",
+    "equalized_odds_difference": "eq. odds",
 }
 
 
@@ -105,8 +104,8 @@ def accuracy_table(
     }
     columns["worst group"] = numbers["metric"] == "worst_group_accuracy"
     caption = (
-        f"Test accuracy in % by {attribute}; means over replicates with {confidence:.0%} intervals (t over replicates "
-        "joined with the error of the test images; with one replicate the test images only)."
+        f"Test accuracy in % by {attribute}; means over replicates (runs) with {confidence:.0%} intervals: t over "
+        "replicates joined with the error of the test images; with one replicate the test images only."
     )
     return _table(f"Accuracy by {attribute}", caption, numbers, columns)
 
@@ -126,9 +125,10 @@ def disparity_table(
     numbers = average(frame, confidence)
     columns = {_SHORT_TITLES[name]: numbers["metric"] == name for name in names}
     caption = (
-        f"Largest differences between the groups of {attribute} in percentage points, means over replicates, with "
-        f"simultaneous {confidence:.0%} intervals. After ≈ stands what equal groups of these sizes would show by luck "
-        "alone; it is not subtracted. The base-rate gap belongs to the test images, not to a model."
+        f"Largest differences between the groups of {attribute} in percentage points: accuracy, demographic parity, "
+        "base rate (a property of the test images, not of a model), equal opportunity, equalised odds; means over "
+        f"replicates with simultaneous {confidence:.0%} intervals. After ≈ stands what equal groups of these sizes "
+        "would show by luck alone; it is not subtracted."
     )
     return _table(f"Disparities by {attribute}", caption, numbers, columns, null=True)
 
@@ -152,16 +152,19 @@ def _table(
 ) -> SummaryTable:
     """One row for each setting, in the order of the averages; ``columns`` says which averages make a column."""
     settings = numbers.drop_duplicates("setting").set_index("setting")
-    texts: dict[str, list[str]] = {"learner": settings["series"].tolist(), "level": settings["level"].tolist()}
+    shares = settings["share"].notna().all()
+    level = "share" if shares else "level"
+    levels = [f"{value:g}" for value in settings["share"]] if shares else settings["level"].tolist()
+    texts: dict[str, list[str]] = {"learner": settings["series"].tolist(), level: levels}
     keys: dict[str, list[float]] = {
         "learner": [float("nan")] * len(settings),
-        "level": settings["level_value"].tolist(),
+        level: settings["level_value"].tolist(),
     }
     if np.isfinite(settings["epsilon"]).any():
         texts["ε"] = [epsilon_text(value) for value in settings["epsilon"].tolist()]
         keys["ε"] = settings["epsilon"].tolist()
-    texts["replicates"] = [str(count) for count in settings["replicates"].tolist()]
-    keys["replicates"] = settings["replicates"].astype(np.float64).tolist()
+    texts["runs"] = [str(count) for count in settings["replicates"].tolist()]
+    keys["runs"] = settings["replicates"].astype(np.float64).tolist()
     for name, chosen in columns.items():
         cells = numbers[chosen].set_index("setting").reindex(settings.index)
         texts[name] = [
@@ -182,8 +185,11 @@ def _cell_text(row: Any, *, null: bool) -> str:  # noqa: ANN401 - a named tuple
 
 
 def interval_text(value: float, low: float, high: float, null: float = float("nan"), decimals: int = 1) -> str:
-    """A value with its interval in percent, ``83.2 [80.1, 86.0]``; the gap by luck behind it if it is given."""
-    text = f"{100 * value:.{decimals}f} [{100 * low:.{decimals}f}, {100 * high:.{decimals}f}]"
+    """A value with its interval in percent, ``83.2 [80.1,86.0]``; the gap by luck behind it if it is given.
+
+    No space within the brackets: a narrow terminal then breaks the line before the interval, never inside.
+    """
+    text = f"{100 * value:.{decimals}f} [{100 * low:.{decimals}f},{100 * high:.{decimals}f}]"
     return f"{text} ≈{100 * null:.{decimals}f}" if np.isfinite(null) else text
 
 

@@ -14,6 +14,8 @@ PRIVACY_FIELDS = frozenset({"epsilon", "noise_multiplier", "delta", "l2_clip_nor
 _NAMING_FIELDS = frozenset({"name", "kind", "twin_of", "performance"})
 # The field of each form of imbalance that is its level, on the x axis.
 _LEVEL_FIELDS = ("share", "minority_size", "keep")
+# In the name of a series, as papers write them.
+_SYMBOLS = {"epsilon": "ε", "noise_multiplier": "z", "l2_clip_norm": "clip", "batch_size": "batch"}
 
 COLUMNS = (
     "trial",
@@ -154,8 +156,8 @@ def _series(configs: Sequence[Mapping[str, Any] | None]) -> list[str]:
             seen.setdefault((name, key), set()).add(value)
     result = []
     for name, fields in zip(names, flat, strict=True):
-        varied = [f"{key.split('.')[-1]}={value}" for key, value in (fields or {}).items() if len(seen[name, key]) > 1]
-        result.append(", ".join([name, *varied]))
+        varied = [(key.split(".")[-1], value) for key, value in (fields or {}).items() if len(seen[name, key]) > 1]
+        result.append(", ".join([name, *(f"{_SYMBOLS.get(key, key)}={value}" for key, value in varied)]))
     return result
 
 

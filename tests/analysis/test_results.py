@@ -225,9 +225,9 @@ def test_swept_fields_tell_series_apart(tmp_path, simulate):
             learner = {"name": "private", "kind": "dpsgd", "epsilon": epsilon, "optimizer": {"lr": 0.5}}
             simulate["face_trial"](simulation, learner, 0.5, replicate)
     results = analysis.load(simulation.folder)
-    assert set(results.trials["series"]) == {"private, epsilon=1", "private, epsilon=8"}
+    assert set(results.trials["series"]) == {"private, ε=1", "private, ε=8"}
     means = analysis.average(results.rates(["accuracy"], by=()))
-    assert means.set_index("series")["epsilon"].to_dict() == {"private, epsilon=1": 1.0, "private, epsilon=8": 8.0}
+    assert means.set_index("series")["epsilon"].to_dict() == {"private, ε=1": 1.0, "private, ε=8": 8.0}
     assert (means["replicates"] == 2).all()
 
 
