@@ -103,6 +103,7 @@ def prepare(
     left_out = source.left_out() if isinstance(source, LeavesOut) else ()
     folder = to.parent / f".{to.name}.partial"
     with _held(folder):
+        check_target(to)  # again: another preparation may have finished meanwhile
         _begin(folder, source, examples, rows_per_shard)
         writer = ShardWriter(source, folder, rows_per_shard)
         try:
@@ -261,8 +262,9 @@ def _held(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        # While it is still held: a file that another preparation has locked meanwhile must not be taken from it.
         Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _begin(folder: Path, source: Source, examples: pa.Table, rows_per_shard: int) -> None:
@@ -274,7 +276,7 @@ def _begin(folder: Path, source: Source, examples: pa.Table, rows_per_shard: int
         "source": hashlib.blake2b(described.encode(), digest_size=16).hexdigest(),
     }
     path = folder / _FINGERPRINT
-    if path.exists() and json.loads(path.read_text(encoding="utf-8")) == fingerprint:
+    if _read_json(path) == fingerprint:
         return
     shutil.rmtree(folder, ignore_errors=True)
     (folder / SHARD_FOLDER).mkdir(parents=True)
@@ -286,12 +288,24 @@ def _finished_path(folder: Path, number: int) -> Path:
 
 
 def _finished(folder: Path, number: int) -> _Shard | None:
-    path = _finished_path(folder, number)
-    if not path.exists():
+    """Returns a shard that was finished, by this attempt or an earlier one; None where it is missing or not whole."""
+    note = _read_json(_finished_path(folder, number))
+    if note is None:
         return None
-    note = json.loads(path.read_text(encoding="utf-8"))
-    skipped = tuple(Skipped.model_validate(entry) for entry in note["skipped"])
-    return _Shard(number, ShardInfo.model_validate(note["info"]), skipped)
+    info = ShardInfo.model_validate(note["info"])
+    path = folder / info.file
+    if not path.is_file() or path.stat().st_size != info.bytes:
+        return None
+    return _Shard(number, info, tuple(Skipped.model_validate(entry) for entry in note["skipped"]))
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a file of `_write_json`; None where there is none, or a machine that went down left it empty."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
