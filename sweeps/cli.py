@@ -45,15 +45,13 @@ def main() -> None:
     from fairsweep.sweeps.run import InterruptedSweepError
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # typer.Exit comes back as a number
     except InterruptedSweepError as error:
         _say(str(error))
         sys.exit(EXIT_INTERRUPTED)
     except SweepError as error:
         _say(str(error))
         sys.exit(EXIT_BAD_INPUT)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped")
         sys.exit(EXIT_INTERRUPTED)
@@ -63,6 +61,7 @@ def main() -> None:
             raise
         _say(message())
         sys.exit(EXIT_BAD_INPUT)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

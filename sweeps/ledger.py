@@ -88,9 +88,11 @@ class Ledger:
             if entry is None or entry.state.state != "done":
                 continue
             clean_up(entry.folder)
-            record = trial.config.record()
-            if read_json(entry.folder / CONFIG) != record:
-                write_json(entry.folder / CONFIG, record)
+            before = read_json(entry.folder / CONFIG)
+            learner = before["learner"] | {"name": trial.config.learner.name, "twin_of": trial.config.twin_of}
+            after = before | {"learner": learner, "replicate": trial.config.replicate}
+            if after != before:
+                write_json(entry.folder / CONFIG, after)
 
     def close(self, queued: Mapping[str, Entry], *, unfinished: Stage, cause: str) -> None:
         """Say of every queued trial that neither finished nor failed what became of it.

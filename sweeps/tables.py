@@ -126,7 +126,7 @@ def _print_table(table: SummaryTable, console: Console) -> None:
 def _laid_out(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     laid_out = Table(box=None, header_style="bold", pad_edge=False)
     for position, name in enumerate(header):
-        laid_out.add_column(escape(name), justify="left" if position < 2 else "right", no_wrap=True)
+        laid_out.add_column(escape(name), justify="left" if position < 2 else "right")
     for row in rows:
         laid_out.add_row(*(escape(cell) for cell in row))
     return laid_out
@@ -139,7 +139,7 @@ def _print_failures(folder: Path, console: Console) -> bool:
         if entry.state.state == "failed":
             causes.setdefault(entry.state.error or "no cause known", []).append(entry.folder.name)
     for cause, names in causes.items():
-        shown = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _WORTH_GROUPING else "")
+        shown = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
         console.print(f"[red]{len(names)} failed[/red]: {escape(cause)} ({escape(shown)})", soft_wrap=True)
     if causes:
         console.print(f"Run them again with: fairsweep resume {escape(str(folder))}", highlight=False)

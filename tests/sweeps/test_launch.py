@@ -138,9 +138,7 @@ def test_fractions_of_a_gpu_are_shared(launch, tmp_path, gpu, cpu, at_once):
 
 
 def test_no_more_trials_run_than_resources_and_the_limit_allow(launch):
-    watcher, _, _ = launch(
-        [plain()], kinds={"plain": (MeetingTask, {})}, seeds=6, resources={"cpu": 0.2, "gpu": 0.9}
-    )
+    watcher, _, _ = launch([plain()], kinds={"plain": (MeetingTask, {})}, seeds=6, resources={"cpu": 0.2, "gpu": 0.9})
     assert watcher.running == 2
     watcher, _, _ = launch(
         [plain(epochs=3)], kinds={"plain": (MeetingTask, {})}, seeds=4, resources={"cpu": 0.2}, max_concurrent=1
@@ -155,7 +153,7 @@ def mixed(launch):
         [
             plain("small", resources={"cpu": 0.5}),
             plain("large", epochs=3),
-            plain("diverging", optimizer={"name": "sgd", "lr": 1e38}),
+            plain("diverging", optimizer={"name": "sgd", "lr": 1e30, "weight_decay": 1e10}),
             plain("dying", epochs=4),
             plain("doomed", epochs=5),
         ],

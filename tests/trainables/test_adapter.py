@@ -38,7 +38,7 @@ def trainable(make_config, sgd, dpsgd, tmp_path, monkeypatch):
     configs = {
         "private": make_config(dpsgd),
         "plain": make_config(sgd),
-        "diverging": make_config(sgd | {"optimizer": {"name": "sgd", "lr": 1e38}}),
+        "diverging": make_config(sgd | {"optimizer": {"name": "sgd", "lr": 1e30, "weight_decay": 1e10}}),
     }
     tasks = {
         name: TrialTask(config, tmp_path / name, run=TrialStateFile(tmp_path / name).queue(config.trial).run, cpu=0.2)

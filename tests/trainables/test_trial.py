@@ -243,7 +243,7 @@ def test_a_superseded_worker_writes_nothing_more(private, tmp_path):
 
 
 def test_a_diverged_trial_fails_with_its_cause(make_config, sgd, tmp_path):
-    config = make_config(sgd | {"optimizer": {"name": "sgd", "lr": 1e38}})
+    config = make_config(sgd | {"optimizer": {"name": "sgd", "lr": 1e30, "weight_decay": 1e10}})
     with pytest.raises(DivergedError, match="lower the learning rate"):
         Trial(config, tmp_path).run()
     state = TrialStateFile(tmp_path).read()
