@@ -102,8 +102,8 @@ def _balanced(
         codes = np.unravel_index(scarcest, shape)
         cell = ", ".join(f"{a.name} = {a.values[int(code)]}" for a, code in zip(attributes, codes, strict=True))
         raise ValueError(
-            f"per_cell={max(per_cell, 1):,} asks for more than the {split} split has: {int(counts[scarcest]):,} examples "
-            f"with {cell}; the largest per_cell possible is {int(counts.min()):,}"
+            f"per_cell={max(per_cell, 1):,} asks for more than the {split} split has: {int(counts[scarcest]):,} "
+            f"examples with {cell}; the largest per_cell possible is {int(counts.min()):,}"
         )
     grouped = np.argsort(cells, kind="stable")
     starts = np.cumsum(counts) - counts
