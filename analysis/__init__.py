@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.records import RecordError
     from fairsweep.analysis.replicates import average
     from fairsweep.analysis.report import write_report
+    from fairsweep.analysis.resampling import bootstrap_frame
     from fairsweep.analysis.results import SweepResults, load
     from fairsweep.analysis.table import SummaryTable, summary_tables
 
@@ -22,6 +23,7 @@ __all__ = [
     "SummaryTable",
     "SweepResults",
     "average",
+    "bootstrap_frame",
     "describe",
     "excess_loss",
     "excess_loss_by_trial",
@@ -36,6 +38,7 @@ _HOMES = {
     "SummaryTable": "table",
     "SweepResults": "results",
     "average": "replicates",
+    "bootstrap_frame": "resampling",
     "describe": "metrics",
     "excess_loss": "excess",
     "excess_loss_by_trial": "excess",

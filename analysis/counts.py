@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairsweep.analysis.records import CellsFile, RecordError, Vocabulary
 
@@ -15,6 +17,8 @@ ALL = "all"
 
 JOINT = " & "
 """Stands between attributes, and between values, of an intersection."""
+
+SPLITS = ("train", "validation", "test")
 
 Integers = npt.NDArray[np.int64]
 
@@ -84,9 +88,14 @@ class Cells:
         self.label: str = first.label
         self.groups: tuple[str, ...] = first.groups
         self.vocabularies: Mapping[str, Vocabulary] = first.vocabularies
-        self._trial = np.repeat(np.arange(len(files)), [file.table.num_rows for file in files.values()])
-        names = ("iteration", "split", *self.groups, "label", "prediction", "count")
+        lengths = [file.table.num_rows for file in files.values()]
+        self._trial = np.repeat(np.arange(len(files), dtype=np.int32), lengths)
+        self._split = np.concatenate([_split_codes(name, file) for name, file in files.items()])
+        names = ("iteration", *self.groups, "label", "prediction", "count")
         self._columns = {name: np.concatenate([_column(file, name) for file in files.values()]) for name in names}
+        # Every evaluation has one number; each cell knows its evaluation's.
+        key = (self._trial.astype(np.int64) << 34) | (self._split << 32) | self._columns["iteration"]
+        self._evaluations, self._evaluation = np.unique(key, return_inverse=True)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,13 +105,19 @@ class Cells:
     def frame(self) -> pd.DataFrame:
         """All cells in long form: ``trial`` and the columns of the file, codes as they are."""
         names = np.array(self.trials, object)
-        return pd.DataFrame({"trial": names[self._trial], **self._columns})
+        head = {"trial": names[self._trial], "split": np.array(SPLITS, object)[self._split]}
+        return pd.DataFrame(head | self._columns)
 
     def evaluations(self, split: str) -> Evaluations:
-        """Every evaluation on a split, by trial and iteration."""
-        chosen = self._columns["split"] == split
-        pairs = np.unique(np.stack([self._trial[chosen], self._columns["iteration"][chosen]], axis=1), axis=0)
-        return Evaluations(np.array(self.trials, object)[pairs[:, 0]], pairs[:, 1].astype(np.int64), split)
+        """Every evaluation on a split, by trial and iteration.
+
+        Raises:
+            ValueError: if there is no such split.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {list(SPLITS)}, but got {split!r}")
+        keys = self._evaluations[(self._evaluations >> 32 & 3) == SPLITS.index(split)]
+        return Evaluations(np.array(self.trials, object)[keys >> 34], keys & (2**32 - 1), split)
 
     def stack(self, evaluations: Evaluations, by: Sequence[str]) -> CountArray:
         """Count arrays of some evaluations.
@@ -123,10 +138,10 @@ class Cells:
                 f"{unknown[0]!r}; add it to dataset.groups, or join predictions with examples by id"
             )
         row = self._rows_of(evaluations)
-        inside = row >= 0
+        inside = np.flatnonzero(row >= 0)
         sizes = [len(self.vocabularies[name].values) for name in by]
         classes = len(self.classes)
-        key = row[inside]
+        key = row[inside].astype(np.int64)
         for name, size in zip((*by, "label", "prediction"), (*sizes, classes, classes), strict=True):
             source = self._columns["label" if name == self.label and name not in self.groups else name][inside]
             if len(source) and not 0 <= source.min() <= source.max() < size:
@@ -150,18 +165,25 @@ class Cells:
     def _rows_of(self, evaluations: Evaluations) -> Integers:
         """For each cell the position of its evaluation, -1 where it is not among those asked for."""
         number = {name: i for i, name in enumerate(self.trials)}
-        asked = np.array([number[name] for name in evaluations.trial], np.int64) << 32 | evaluations.iteration
-        mine = self._trial.astype(np.int64) << 32 | self._columns["iteration"]
-        order = np.argsort(asked)
-        position = np.searchsorted(asked, mine, sorter=order)
-        position = order[np.minimum(position, len(order) - 1)] if len(order) else np.zeros(len(mine), np.int64)
-        found = (asked[position] == mine) if len(order) else np.zeros(len(mine), np.bool_)
-        return np.where(found & (self._columns["split"] == evaluations.split), position, -1)
+        trial = np.array([number[name] for name in evaluations.trial], np.int64)
+        asked = (trial << 34) | (SPLITS.index(evaluations.split) << 32) | evaluations.iteration
+        place = np.minimum(np.searchsorted(self._evaluations, asked), len(self._evaluations) - 1)
+        found = self._evaluations[place] == asked
+        row = np.full(len(self._evaluations), -1, np.int64)
+        row[place[found]] = np.flatnonzero(found)
+        return row[self._evaluation]
 
 
 def _column(file: CellsFile, name: str) -> npt.NDArray[Any]:
-    values = file.table.column(name).to_numpy()
-    return np.asarray(values if name == "split" else values.astype(np.int64))
+    return np.asarray(file.table.column(name).to_numpy())
+
+
+def _split_codes(trial: str, file: CellsFile) -> Integers:
+    codes = pc.index_in(file.table.column("split"), value_set=pa.array(SPLITS))
+    if codes.null_count:
+        unknown = set(file.table.column("split").unique().to_pylist()) - set(SPLITS)
+        raise RecordError(f"split must be one of {list(SPLITS)}, but the cells of {trial} have {sorted(unknown)}")
+    return np.asarray(codes.to_numpy(), np.int64)
 
 
 def _meaning(file: CellsFile) -> tuple[object, ...]:

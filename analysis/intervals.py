@@ -215,15 +215,8 @@ def bootstrap_cells(
     References:
         Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
     """
-    groups, classes, _ = cells.shape
-    rows = {"group and label": groups * classes, "group": groups, "none": 1}[strata]
-    flat = cells.reshape(rows, -1)
-    flat = flat[flat.sum(1) > 0]
-    kept = np.flatnonzero(cells.reshape(rows, -1).sum(1) > 0)
-    resampled = np.zeros((draws, rows, cells.size // rows), np.int64)
-    shares = flat / flat.sum(1, keepdims=True)
-    resampled[:, kept] = generator.multinomial(flat.sum(1), shares, size=(draws, len(kept)))
-    values = np.asarray(statistic(resampled.reshape(draws, groups, classes, classes)))
+    resampled = bootstrap_draws(cells, strata=strata, generator=generator, draws=draws)
+    values = np.asarray(statistic(resampled))
     known = values[np.isfinite(values)]
     value = float(np.asarray(statistic(cells[None]))[0])
     undefined = draws - len(known)
@@ -231,3 +224,15 @@ def bootstrap_cells(
         return Bootstrap(value, np.nan, np.nan, np.nan, undefined, draws)
     low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Bootstrap(value, float(low), float(high), float(known.std(ddof=1)), undefined, draws)
+
+
+def bootstrap_draws(cells: Counts, *, strata: Strata, generator: np.random.Generator, draws: int) -> Counts:
+    """Resampled cells: int64 [G, K, K] -> int64 [draws, G, K, K]; arguments as in `bootstrap_cells`."""
+    groups, classes, _ = cells.shape
+    rows = {"group and label": groups * classes, "group": groups, "none": 1}[strata]
+    flat = cells.reshape(rows, -1)
+    kept = np.flatnonzero(flat.sum(1) > 0)
+    totals = flat[kept].sum(1)
+    resampled = np.zeros((draws, *flat.shape), np.int64)
+    resampled[:, kept] = generator.multinomial(totals, flat[kept] / totals[:, None], size=(draws, len(kept)))
+    return resampled.reshape(draws, groups, classes, classes)

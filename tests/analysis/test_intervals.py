@@ -137,8 +137,9 @@ def test_simultaneous_intervals_hold_the_truth(n, groups, name):
 def test_simultaneous_intervals_hold_the_truth_everywhere(n, groups, name):
     for p in (0.5, 0.72, 0.85, 0.9, 0.95, 0.99):
         for shape in RATES_OF_GROUPS.values():
-            coverage, _, _ = gap_coverage(name, shape(p, groups), [n] * groups, draws=40_000, seed=2)
-            assert coverage >= 0.94 - 0.0025, (p, shape)
+            coverage, _, _ = gap_coverage(name, shape(p, groups), [n] * groups, draws=20_000, seed=2)
+            # 20,000 draws have a standard error of .0017 at .94.
+            assert coverage >= 0.94 - 0.0035, (p, shape)
 
 
 def test_unequal_group_sizes_hold_the_truth():
