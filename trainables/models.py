@@ -192,7 +192,19 @@ def _cnn(config: ModelConfig, image_shape: tuple[int, int, int], classes: int) -
         layers += [nn.Conv2d(channels, out, kernel, stride=2, padding=kernel // 2), norm(out), nn.ReLU()]
         height, width, channels = (height + 1) // 2, (width + 1) // 2, out
         out = min(2 * out, 4 * config.width)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(height * width * channels, classes))
+    features = height * width * channels
+    return nn.Sequential(*layers, nn.Flatten(), _Scale(4 / math.sqrt(features)), nn.Linear(features, classes))
+
+
+class _Scale(nn.Module):
+    """Multiplies by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
 
 
 def _resnet18(config: ModelConfig, image_shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -57,7 +57,7 @@ def test_an_example_s_logits_do_not_depend_on_the_rest_of_the_batch(name):
 def test_another_number_of_classes_changes_the_head_alone(name):
     two, seven = build(name).state_dict(), build(name, classes=7).state_dict()
     differing = {key for key in two if not torch.equal(two[key], seven[key])}
-    assert {key.rsplit(".", 1)[0] for key in differing} == {"fc" if name == "resnet18" else "10"}
+    assert {key.rsplit(".", 1)[0] for key in differing} == {"fc" if name == "resnet18" else "11"}
 
 
 def test_resnet18_has_as_many_parameters_as_torchvision_s():
@@ -84,6 +84,23 @@ def test_cnn_fits_images_of_any_size_with_a_head_on_a_small_map(shape):
     assert model(torch.zeros(2, channels, height, width)).shape == (2, 5)
     assert model[-1].in_features <= 64 * 16
     assert sum(p.numel() for p in model.parameters()) < 120_000
+
+
+def test_cnn_s_layers_have_gradients_of_like_length():
+    """One clipping norm has to fit all layers: none may take almost all of it."""
+    model = build("cnn", shape=(32, 32, 3))
+    images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    norms = []
+    for image in images:
+        loss = torch.nn.functional.cross_entropy(model(image[None]), torch.tensor([1]))
+        gradient = torch.autograd.grad(
+            loss, [m.weight for m in model if hasattr(m, "stride") or hasattr(m, "in_features")]
+        )
+        norms.append(torch.stack([g.norm() for g in gradient]))
+    typical = torch.stack(norms).mean(0)
+    assert len(typical) == 4
+    assert float(typical.max() / typical.min()) < 8
+    assert float(typical.norm()) < 5
 
 
 @pytest.mark.parametrize(
