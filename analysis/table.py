@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.focus import Focus, focus_of, shown
-from fairsweep.analysis.metrics import resolve
+from fairsweep.analysis.metrics import METRICS, resolve
 from fairsweep.analysis.replicates import average
 from fairsweep.analysis.results import DONE, At, SweepResults
 
@@ -125,12 +125,18 @@ def disparity_table(
     numbers = average(frame, confidence)
     columns = {_SHORT_TITLES[name]: numbers["metric"] == name for name in names}
     caption = (
-        f"Largest differences between the groups of {attribute} in percentage points: accuracy, demographic parity, "
-        "base rate (a property of the test images, not of a model), equal opportunity, equalised odds; means over "
+        f"Largest differences between the groups of {attribute} in percentage points ({_listed(names)}), means over "
         f"replicates with simultaneous {confidence:.0%} intervals. After ≈ stands what equal groups of these sizes "
         "would show by luck alone; it is not subtracted."
     )
     return _table(f"Disparities by {attribute}", caption, numbers, columns, null=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """What the columns are, in full."""
+    titles = [METRICS[name].title.lower().removesuffix(" difference") for name in names]
+    text = ", ".join(titles)
+    return f"{text}; the base rate is a property of the test images" if "base_rate_difference" in names else text
 
 
 def is_defined(results: SweepResults, name: str) -> bool:
