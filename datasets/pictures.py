@@ -100,10 +100,10 @@ def counts_chart(dataset: PreparedDataset, attributes: Sequence[str], to: str | 
     splits = [(name, dataset.split(name)) for name in SPLITS if len(dataset.split(name))]
     left = _MARGIN + 14 + max(_length(group.caption, _TEXT) for _, groups in sections for group in groups)
     bars = sum(len(groups) for _, groups in sections)
-    picture, draw = _paper(left + _BAR_WIDTH + 180, 130 + 54 * len(sections) + bars * _BAR_PITCH)
+    picture, draw = _paper(left + _BAR_WIDTH + 180, 142 + 54 * len(sections) + bars * _BAR_PITCH)
     _heading(draw, f"{dataset.info.name}: examples of each group", f"{len(dataset):,} images")
     _legend(draw, splits)
-    top = 124
+    top = 136
     for name, groups in sections:
         draw.text((_MARGIN, top), name, fill=_INK, font=_font(_TEXT + 2), anchor="lt")
         draw.line([(_MARGIN, top + 26), (picture.width - _MARGIN, top + 26)], fill=_RULE)
@@ -153,8 +153,8 @@ def _joined(attributes: Sequence[Attribute]) -> str:
 
 def _described(attribute: Attribute, code: int) -> str:
     """Names a value so that it is understood without its attribute: "light" is, "no" and "3" are not."""
-    value = attribute.shown(code)
-    return value if attribute.display or len(value) > 3 else f"{attribute.name} {value}"
+    plain = attribute.display is not None or all(len(value) > 3 and value[0].isalpha() for value in attribute.values)
+    return attribute.shown(code) if plain else f"{attribute.name} {attribute.shown(code)}"
 
 
 def _tiles(dataset: PreparedDataset, rows: NDArray[np.int64]) -> dict[int, Image.Image]:
