@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from fairsweep.datasets.randomness import derive, first_by_priority, generator, priorities, seed_key
+from fairsweep.datasets.sampling import Poisson, Shuffled
 
 KEY = seed_key(1, "data")
 
@@ -116,3 +117,21 @@ def test_the_first_by_priority_are_nested_and_do_not_depend_on_the_order_of_the_
         np.testing.assert_array_equal(first_by_priority(KEY, "imbalance", ids, count), order[:count])
     mixed = generator(KEY, "shuffle").permutation(ids)
     np.testing.assert_array_equal(mixed[first_by_priority(KEY, "imbalance", mixed)], ids[order])
+
+
+def test_known_answers_stay_the_same_from_release_to_release():
+    """Draws written down once: a NumPy or a rewrite that changes one would change every sweep that was ever run."""
+    assert KEY.hex() == "8faef8341ec16e3624e2d7546779821b3172c6b2756f47976920a97042b37139"
+    assert priorities(KEY, "imbalance", np.array([0, 1, -1, 2**40])).tolist() == [
+        11353072464969810821,
+        16463543435961795589,
+        16088206212255063054,
+        607338154709115752,
+    ]
+    drawn = generator(KEY, "x", 3)
+    assert drawn.random(2).tolist() == [0.14909367780962435, 0.7325037289155665]
+    assert drawn.permutation(6).tolist() == [5, 0, 3, 2, 1, 4]
+    np.testing.assert_allclose(drawn.standard_normal(2), [-1.3902944821565713, -1.0283418577476222], rtol=1e-12)
+    assert drawn.integers(0, 100, 3).tolist() == [90, 98, 43]
+    assert Poisson(50, 0.1, 9, KEY).positions(4).tolist() == [18, 32, 34, 35]
+    assert Shuffled(12, 5, 3, KEY).positions(7).tolist() == [3, 0, 4, 6, 2]
