@@ -143,6 +143,12 @@ def caveats(results: SweepResults, sections: tuple[Section, ...]) -> tuple[str, 
             f"With {fewest} replicates a t interval is wide, for so few runs say little about how much runs differ; "
             f"{_FEW_REPLICATES} or more would narrow it."
         )
+    seeds = done[["data_seed", "train_seed"]].drop_duplicates()
+    if len(seeds) > max(seeds.nunique(), default=0):
+        listed.append(
+            "Replicates share data seeds or training seeds with one another, and the t intervals take them as "
+            "independent: they are too narrow where one of the two kinds of seed matters more than the other."
+        )
     if any(comparison.against != TWIN for comparison in comparisons(results)):
         listed.append(
             "A matched twin differs from its private learner in clipping and noise alone. A separately tuned learner "

@@ -67,7 +67,7 @@ class Cells:
         files: the cells of each trial, by name of the trial.
 
     Raises:
-        RecordError: if two trials differ in their label, groups or vocabularies: they belong to different sweeps.
+        RecordError: if there are none, or if two differ in their label, groups or vocabularies.
     """
 
     def __init__(self, files: Mapping[str, CellsFile]) -> None:
@@ -76,14 +76,10 @@ class Cells:
         self.trials = list(files)
         first = next(iter(files.values()))
         for name, file in files.items():
-            if (file.label, file.groups, dict(file.vocabularies)) != (
-                first.label,
-                first.groups,
-                dict(first.vocabularies),
-            ):
+            if meaning_of(file) != meaning_of(first):
                 raise RecordError(
-                    f"all trials of a sweep must have the same label, groups and vocabularies, but {name} differs from "
-                    f"{self.trials[0]}; keep different sweeps in different folders"
+                    f"cells that are counted together must have the same label, groups and vocabularies, but {name} "
+                    f"differs from {self.trials[0]}; keep different sweeps in different folders"
                 )
         self.label: str = first.label
         self.groups: tuple[str, ...] = first.groups
@@ -186,5 +182,6 @@ def _split_codes(trial: str, file: CellsFile) -> Integers:
     return np.asarray(codes.to_numpy(), np.int64)
 
 
-def _meaning(file: CellsFile) -> tuple[object, ...]:
-    return file.label, file.groups, dict(file.vocabularies)
+def meaning_of(file: CellsFile) -> tuple[object, ...]:
+    """What the codes of a cells file mean; hashable."""
+    return file.label, file.groups, tuple(sorted(file.vocabularies.items()))

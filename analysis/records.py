@@ -102,7 +102,7 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Vocabulary:
     """The values of one attribute, in the order of their codes.
 

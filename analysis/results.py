@@ -134,7 +134,7 @@ class SweepResults(SweepRecords):
         Args:
             metrics: names in `DISPARITIES`; None takes all, and only those of the accuracy where there are more than
                 two classes and no positive one.
-            by: as in `rates`; None takes each of the sweep's groups.
+            by: as in `rates`; None takes each of the sweep's groups (the label where there is none).
             split: see `evaluations`.
             at: see `evaluations`.
             states: see `evaluations`.
@@ -148,7 +148,7 @@ class SweepResults(SweepRecords):
         """
         evaluations = self.evaluations(split=split, at=at, states=states)
         chosen = self._metrics(metrics, list(DISPARITIES), positive)
-        groupings = [(name,) for name in self.groups] if by is None else [_listed(by)]
+        groupings = [(name,) for name in self.groups or (self.label,)] if by is None else [_listed(by)]
         parts = [
             disparity_rows(self.all_cells.stack(evaluations, g), chosen, confidence, null=null, seed=seed)
             for g in groupings

@@ -1,5 +1,6 @@
 """The records of a sweep as tables, read when they are asked for."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from fairsweep.analysis import records
-from fairsweep.analysis.counts import Cells
+from fairsweep.analysis.counts import Cells, meaning_of
 from fairsweep.analysis.loading import Location, Problem, TrialFolder, read_each, read_trial_folders
 from fairsweep.analysis.records import RecordError, Vocabulary
 from fairsweep.analysis.trials import trials_table
@@ -177,8 +178,21 @@ class SweepRecords:
 
     @cached_property
     def all_cells(self) -> Cells:
-        """The cells of every trial, in columns."""
-        return Cells(self._read_each(self.folders, records.CELLS, records.read_cells))
+        """The cells of every trial, in columns.
+
+        Trials of another label, groups or vocabularies than most belong to another sweep: they are left out, and
+        `problems` names them.
+        """
+        found = self._read_each(self.folders, records.CELLS, records.read_cells)
+        meanings = {name: meaning_of(file) for name, file in found.items()}
+        usual = Counter(meanings.values()).most_common(1)
+        strange = [name for name, meaning in meanings.items() if meaning != usual[0][0]]
+        message = (
+            "its label, groups or vocabularies differ from those of most trials, so it is left out; keep different "
+            "sweeps in different folders"
+        )
+        self._problems += [Problem(name, records.CELLS, message) for name in strange]
+        return Cells({name: file for name, file in found.items() if name not in strange})
 
     @cached_property
     def _training(self) -> pd.DataFrame:

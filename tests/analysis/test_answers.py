@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import fairsweep.analysis as analysis
+import fairsweep.analysis.records as records
 from fairsweep.analysis.answers import answer, caveats, comparisons, points_text, question, verdict, verdict_text
 from fairsweep.analysis.focus import focus_of, shown
 
@@ -142,3 +143,13 @@ def test_other_forms_of_imbalance_make_levels(tmp_path, simulate, form):
     assert focus.rare == ("dark",)
     column = "minority_size" if form == "minority_size" else "level_value"
     assert set(results.trials[column]) == {400, 40}
+
+
+def test_crossed_seeds_are_said(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=0)
+    for replicate, (data, train) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        folder = simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.5, replicate)
+        config = records.read_json(folder / records.CONFIG)
+        records.write_json(folder / records.CONFIG, config | {"seeds": {"data": data, "train": train}})
+    results = analysis.load(simulation.folder)
+    assert any("share data seeds" in text for text in caveats(results, answer(results, focus_of(results))))

@@ -192,14 +192,33 @@ def test_a_sweep_without_results_says_so(tmp_path, simulate):
         analysis.load(tmp_path / "absent")
 
 
-def test_trials_of_another_sweep_are_refused(tmp_path, simulate):
+def test_trials_of_another_sweep_are_left_out_and_named(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
     path = next((simulation.folder / "trials").iterdir()) / records.CELLS
     file = records.read_cells(path)
     other = [records.Vocabulary(v.name, tuple(reversed(v.values))) for v in file.vocabularies.values()]
     records.write_cells(path, file.table, other, file.label)
-    with pytest.raises(analysis.RecordError, match="different folders"):
-        analysis.load(simulation.folder).rates()
+    results = analysis.load(simulation.folder)
+    assert path.parent.name not in set(results.rates()["trial"])
+    assert results.rates()["trial"].nunique() == 2
+    (message,) = results.problems["message"]
+    assert "different folders" in message
+    assert results.vocabulary("tone").values == ("light", "dark")
+
+
+def test_without_groups_the_classes_are_compared(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
+    for folder in (simulation.folder / "trials").iterdir():
+        file = records.read_cells(folder / records.CELLS)
+        keys = ["iteration", "split", "label", "prediction"]
+        frame = file.table.to_pandas().groupby(keys, as_index=False)["count"].sum()
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        records.write_cells(folder / records.CELLS, table, list(file.vocabularies.values()), file.label)
+    results = analysis.load(simulation.folder)
+    assert results.groups == ()
+    frame = results.frame(["accuracy", "accuracy_difference"])
+    assert set(frame["attribute"]) == {"", "smiling"}
+    assert analysis.write_report(results).stat().st_size > 0
 
 
 def test_codes_outside_the_vocabulary_are_refused(tmp_path, simulate):
