@@ -96,13 +96,16 @@ class FailuresSection(_Section):
 class CheckpointsSection(_Section):
     """Which checkpoints a trial writes."""
 
-    every: int = Field(default=1, ge=1, description="Iterations between two checkpoints.")
+    every: int = Field(default=1, ge=1, description="Iterations between two checkpoints, at least.")
+    seconds: float = Field(
+        default=2.0, ge=0, description="Seconds between two checkpoints, at least: a kill costs no more than that."
+    )
     keep: int = Field(default=1, ge=1, description="How many of the newest stay while a trial runs.")
     keep_final_weights: bool = Field(default=True, description="Whether a finished trial keeps its model.")
 
     def policy(self) -> CheckpointPolicy:
         """The same as a trial takes it."""
-        return CheckpointPolicy(self.every, self.keep, self.keep_final_weights)
+        return CheckpointPolicy(self.every, self.seconds, self.keep, self.keep_final_weights)
 
 
 class PrivacySection(_Section):

@@ -5,6 +5,7 @@ it records is the same, number for number, as if it had never stopped.
 """
 
 import math
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,15 +49,18 @@ Metrics = dict[str, float | None]
 
 @dataclass(frozen=True)
 class CheckpointPolicy:
-    """Which checkpoints a trial writes and keeps.
+    """When a trial writes records and a checkpoint, and which checkpoints it keeps.
 
     Attributes:
-        every: iterations between two checkpoints.
+        every: iterations between two checkpoints, at least.
+        seconds: seconds between two checkpoints, at least: a kill costs no more than that, and iterations of a few
+            milliseconds do not spend most of their time on writing.
         keep: how many of the newest stay on disk while the trial runs.
         keep_final_weights: whether the trained model's weights stay when the trial is done.
     """
 
     every: int = 1
+    seconds: float = 2.0
     keep: int = 1
     keep_final_weights: bool = True
 
@@ -115,8 +119,8 @@ class Trial:
             self._seconds = 0.0
             self._steps = 0
             self._resume()
+            self._saved = (self.iteration, time.monotonic())
             self._records.start(config, describe_data(dataset, config, self._training, self._evaluations))
-            self._attempt.update(iteration=self.iteration, iterations=self.iterations)
 
     @property
     def iteration(self) -> int:
@@ -162,10 +166,8 @@ class Trial:
             metrics = self._metrics(report, evaluated)
             if self.done:
                 self._finish(evaluated, metrics)
-            elif report is not None:
-                if self.iteration % self._policy.every == 0:
-                    self._checkpoints.save(self.iteration, self.state())
-                self._attempt.update(iteration=self.iteration, metrics=metrics, seconds=self._seconds)
+            else:
+                self._save_if_due(metrics)
             return metrics
 
     def state(self) -> dict[str, Any]:
@@ -237,6 +239,19 @@ class Trial:
         else:
             self._checkpoints.clear()
 
+    def _save_if_due(self, metrics: Metrics) -> None:
+        iteration, moment = self._saved
+        now = time.monotonic()
+        if self.iteration - iteration < self._policy.every or now - moment < self._policy.seconds:
+            return
+        self._saved = (self.iteration, now)
+        # Records first: a checkpoint is of use only with the records up to it.
+        self._records.write()
+        self._checkpoints.save(self.iteration, self.state())
+        self._attempt.update(
+            iteration=self.iteration, iterations=self.iterations, metrics=metrics, seconds=self._seconds
+        )
+
     def _evaluate(self) -> _Evaluated:
         values = {name: s.log_probabilities(self._learner, self._feed) for name, s in self._evaluations.items()}
         evaluated = _Evaluated(self.iteration, values)
@@ -300,7 +315,12 @@ class Trial:
             if self._policy.keep_final_weights:
                 save_weights(self.folder / WEIGHTS, self._learner.weights())
             self._attempt.update(
-                state="done", iteration=self.iteration, metrics=metrics, seconds=self._seconds, traceback=None
+                state="done",
+                iteration=self.iteration,
+                iterations=self.iterations,
+                metrics=metrics,
+                seconds=self._seconds,
+                traceback=None,
             )
             clean_up(self.folder)
 
@@ -312,6 +332,8 @@ class Trial:
         except StaleAttemptError:
             raise
         except Exception as error:
+            if isinstance(error, DivergedError):
+                self._records.write()
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             text = "".join(traceback.format_exception(error))
             self._attempt.update(state="failed", error=cause, traceback=text)

@@ -47,8 +47,8 @@ class TrialRecords:
         self._vocabularies = vocabularies
         self._label = label
         self._owned = owned
-        self._cells: pa.Table | None = None
-        self._training: pa.Table = training_table([])
+        self._cells: list[pa.Table] = []
+        self._training: list[pa.Table] = []
 
     def start(self, config: TrialConfig, data: Mapping[str, Any]) -> None:
         """Write what is known before the first step: ``config.json`` and ``data.json``."""
@@ -73,22 +73,28 @@ class TrialRecords:
         for table in (cells, training):
             if not expected <= set(table.column("iteration").to_pylist()):
                 return False
-        self._cells = cells.filter(pc.less_equal(cells.column("iteration"), iteration))
-        self._training = training.filter(pc.less_equal(training.column("iteration"), iteration))
+        self._cells = [cells.filter(pc.less_equal(cells.column("iteration"), iteration))]
+        self._training = [training.filter(pc.less_equal(training.column("iteration"), iteration))]
         return True
 
     def add(self, report: IterationReport, cells: list[pa.Table]) -> None:
-        """Record one iteration: its cells and its line of the training record."""
+        """Take up one iteration: its cells and its line of the training record."""
         row = {name: value for name, value in asdict(report).items() if name != "steps"}
-        self._training = pa.concat_tables([self._training, training_table([row])])
-        self._cells = pa.concat_tables([*([] if self._cells is None else [self._cells]), *cells])
+        self._training.append(training_table([row]))
+        self._cells += cells
+
+    def write(self) -> None:
+        """Write all iterations so far: ``cells.parquet`` and ``training.parquet``."""
+        if not self._cells:
+            return
         with self._owned():
-            write_cells(self._folder / CELLS, self._cells, self._vocabularies, self._label)
-            write_training(self._folder / TRAINING, self._training)
+            write_cells(self._folder / CELLS, pa.concat_tables(self._cells), self._vocabularies, self._label)
+            write_training(self._folder / TRAINING, pa.concat_tables(self._training))
 
     def finish(self, predictions: list[pa.Table], privacy: Mapping[str, Any] | None) -> None:
-        """Write what is known after the last step: ``predictions.parquet`` and ``privacy.json``."""
+        """Write all iterations, ``predictions.parquet`` and ``privacy.json``."""
         with self._owned():
+            self.write()
             write_predictions(self._folder / PREDICTIONS, pa.concat_tables(predictions))
             if privacy is not None:
                 write_json(self._folder / PRIVACY, privacy)

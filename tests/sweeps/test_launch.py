@@ -14,8 +14,9 @@ from fairsweep.sweeps.launch import run_trials
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables.adapter import TrialTask
-from fairsweep.trainables.trial import Trial
+from fairsweep.trainables.trial import CheckpointPolicy, Trial
 
+EVERY = CheckpointPolicy(seconds=0)  # a checkpoint after each iteration
 GPUS = 2  # of the session's Ray
 
 
@@ -102,7 +103,9 @@ def launch(toy, mapping, tmp_path, ray_session):
         for t in trials:
             kind, more = (kinds or {}).get(t.config.learner.name, (TrialTask, {}))
             shape = {"cpu": t.resources.cpu, "gpu": t.resources.gpu}
-            tasks[t.trial] = kind(t.config, queued[t.trial].folder, run=1, report_seconds=0, **shape, **more)
+            tasks[t.trial] = kind(
+                t.config, queued[t.trial].folder, run=1, report_seconds=0, checkpoints=EVERY, **shape, **more
+            )
         watcher = Watcher()
         run_trials(
             tasks,

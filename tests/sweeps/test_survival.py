@@ -114,7 +114,7 @@ def work(mapping, tmp_path):
         mapping["learners"][0] | {"epochs": 10},
         {"name": "tuned", "kind": "sgd", "epochs": 10, "batch_size": 24},
     ]
-    mapping["checkpoints"] = {"every": 1, "keep": 1}
+    mapping["checkpoints"] = {"every": 1, "seconds": 0, "keep": 1}
     mapping["resources"] = {"cpu": 1}
     (tmp_path / "driver.py").write_text(DRIVER)
     (tmp_path / "sweep.json").write_text(json.dumps(mapping))

@@ -17,6 +17,7 @@ from fairsweep.trainables.state import StaleAttemptError, TrialStateFile
 from fairsweep.trainables.trial import CheckpointPolicy, Trial
 from fairsweep.trainables.trial_config import DatasetReference
 
+EVERY = CheckpointPolicy(seconds=0)  # a checkpoint after each iteration
 IMBALANCE = {"attribute": "tone", "majority": "light", "share": 0.8, "size": 60}
 FILES = {
     "cells.parquet",
@@ -122,7 +123,7 @@ def test_evaluation_sets_are_the_same_at_every_level_and_seed(make_config, sgd, 
 def test_a_restored_trial_equals_an_uninterrupted_one_bit_for_bit(kind, stop_after, make_config, sgd, dpsgd, tmp_path):
     config = make_config({"sgd": sgd, "dpsgd": dpsgd}[kind], imbalance=IMBALANCE)
     whole = Trial(config, tmp_path / "whole").run()
-    stopped = Trial(config, tmp_path / "stopped")
+    stopped = Trial(config, tmp_path / "stopped", checkpoints=EVERY)
     for _ in range(stop_after):
         stopped.iterate()
     stopped.close()
@@ -156,7 +157,7 @@ def test_a_kill_at_any_write_changes_nothing(moment, private, finished, tmp_path
         patch.setattr(Path, "replace", counted(Path.replace))
         patch.setattr(Path, "unlink", counted(Path.unlink))
         try:
-            Trial(private, tmp_path).run()
+            Trial(private, tmp_path, checkpoints=EVERY).run()
         except Killed:
             pass
         else:
@@ -169,7 +170,7 @@ def test_a_kill_at_any_write_changes_nothing(moment, private, finished, tmp_path
 
 
 def test_there_is_no_generator_state_in_a_checkpoint(private, tmp_path):
-    trial = Trial(private, tmp_path)
+    trial = Trial(private, tmp_path, checkpoints=EVERY)
     trial.iterate()
     path = next((tmp_path / "checkpoints").glob("*.pt"))
     state = torch.load(path, weights_only=True)
@@ -207,7 +208,7 @@ def test_a_trial_neither_reads_nor_changes_the_global_generators(private, finish
 
 
 def test_a_checkpoint_without_its_records_is_not_used(private, finished, tmp_path):
-    trial = Trial(private, tmp_path)
+    trial = Trial(private, tmp_path, checkpoints=EVERY)
     trial.iterate()
     trial.iterate()
     (tmp_path / "cells.parquet").unlink()
@@ -217,7 +218,7 @@ def test_a_checkpoint_without_its_records_is_not_used(private, finished, tmp_pat
 
 
 def test_checkpoints_follow_the_policy(private, tmp_path):
-    trial = Trial(private, tmp_path, checkpoints=CheckpointPolicy(every=2, keep=1, keep_final_weights=False))
+    trial = Trial(private, tmp_path, checkpoints=CheckpointPolicy(every=2, seconds=0, keep=1, keep_final_weights=False))
     trial.iterate()
     assert not (tmp_path / "checkpoints").exists()
     trial.iterate()
@@ -227,13 +228,29 @@ def test_checkpoints_follow_the_policy(private, tmp_path):
     assert not (tmp_path / "weights.pt").exists()
 
 
+def test_short_iterations_are_checkpointed_together(private, finished, tmp_path, monkeypatch):
+    now = {"seconds": 0.0}
+    monkeypatch.setattr(trial_module.time, "monotonic", lambda: now["seconds"])
+    trial = Trial(private, tmp_path, checkpoints=CheckpointPolicy(seconds=2.0))
+    trial.iterate()
+    assert not (tmp_path / "checkpoints").exists()
+    assert not (tmp_path / "cells.parquet").exists()
+    now["seconds"] += 2.0
+    trial.iterate()
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.pt")] == ["000002.pt"]
+    assert set(read_cells(tmp_path / "cells.parquet").table["iteration"].to_pylist()) == {1, 2}
+    assert TrialStateFile(tmp_path).read().iteration == 2
+    trial.run()
+    assert content(tmp_path) == content(finished)
+
+
 def test_a_trial_that_is_done_is_not_done_again(private, finished):
     with pytest.raises(ValueError, match="is done"):
         Trial(private, finished)
 
 
 def test_a_superseded_worker_writes_nothing_more(private, tmp_path):
-    old = Trial(private, tmp_path)
+    old = Trial(private, tmp_path, checkpoints=EVERY)
     old.iterate()
     TrialStateFile(tmp_path).queue(private.trial)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -252,9 +269,18 @@ def test_a_diverged_trial_fails_with_its_cause(make_config, sgd, tmp_path):
     assert "Traceback" in state.traceback
 
 
+def test_what_a_trial_did_before_it_diverged_is_kept(make_config, sgd, tmp_path):
+    trial = Trial(make_config(sgd), tmp_path)
+    trial.iterate()
+    trial._learner._network.model[-1].weight.data.fill_(float("nan"))
+    with pytest.raises(DivergedError):
+        trial.iterate()
+    assert set(read_cells(tmp_path / "cells.parquet").table["iteration"].to_pylist()) == {1}
+
+
 def test_release_mode_leaves_out_what_is_private_and_erases_its_secret(make_config, dpsgd, tmp_path):
     config = make_config(dpsgd, mode="release")
-    trial = Trial(config, tmp_path)
+    trial = Trial(config, tmp_path, checkpoints=EVERY)
     secret = tmp_path / "secret.key"
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     first = secret.read_bytes()
