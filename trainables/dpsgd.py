@@ -56,6 +56,7 @@ class DpsgdConfig(BaseModel):
         l2_clip_norm: The clipping norm S. None: no clipping, and then no noise either, which is measured in S.
         clipping: ``flat`` (one norm over all layers), ``per_layer`` (S/sqrt(L) for each of L layers) or ``none`` (S
             then only scales the noise). Left out, it is ``flat``, or ``none`` without ``l2_clip_norm``.
+        sampler: ``poisson``, or ``shuffled`` (every example once an epoch), for which no epsilon is claimed.
         optimizer: How the noised mean gradient changes the weights.
         augmentation: Random changes of the images, one for each example and step.
         performance: What changes speed, and results by rounding only.
@@ -72,6 +73,7 @@ class DpsgdConfig(BaseModel):
     delta: float | None = Field(default=None, gt=0, lt=1)
     l2_clip_norm: float | None = Field(default=1.0, gt=0)
     clipping: Literal["flat", "per_layer", "none"] = "flat"
+    sampler: Literal["poisson", "shuffled"] = "poisson"
     optimizer: OptimizerConfig = OptimizerConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     performance: PerformanceConfig = PerformanceConfig()
@@ -89,6 +91,12 @@ class DpsgdConfig(BaseModel):
             raise ValueError(
                 "give exactly one of epsilon (the noise is calibrated) and noise_multiplier, "
                 f"but got epsilon={self.epsilon} and noise_multiplier={self.noise_multiplier}"
+            )
+        if self.sampler == "shuffled" and self.epsilon is not None:
+            raise ValueError(
+                f"epsilon={self.epsilon} needs sampler 'poisson', but got 'shuffled': the gain by sampling is proven "
+                "for Poisson batches, and shuffled ones can cost far more (Chua et al. 2024, arXiv 2403.17673); set "
+                "sampler: poisson, or give noise_multiplier, for which no epsilon is then claimed"
             )
         if self.clipping == "none" and self.epsilon is not None:
             raise ValueError(

@@ -182,8 +182,8 @@ def _cnn(config: ModelConfig, image_shape: tuple[int, int, int], classes: int) -
     map's size, and this network trains several times faster on a CPU than one of the same width that pools.
 
     The features are scaled to a length of about 3 before the head. The head's curvature, and the noise that reaches the
-    logits through its weights, grow with that length: unscaled (it is about 23 for 1,024 features) private training learns
-    less, and its unclipped twin diverges at the same learning rate.
+    logits through its weights, grow with that length: unscaled (it is about 23 for 1,024 features) private training
+    learns less, and its unclipped twin diverges at the same learning rate.
     """
     height, width, channels = image_shape
     if min(height, width) < 8:

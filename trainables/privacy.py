@@ -9,7 +9,7 @@ import dp_accounting
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.datasets.randomness import derive
-from fairsweep.datasets.sampling import Poisson
+from fairsweep.datasets.sampling import Poisson, Sampler, Shuffled
 from fairsweep.trainables.accounting import Epsilon, calibrate, describe, epsilon_of, sampled_gaussian
 from fairsweep.trainables.clipping import Clipping
 from fairsweep.trainables.noise import GaussianNoise
@@ -43,6 +43,8 @@ class PrivateTraining(Protocol):
     def l2_clip_norm(self) -> float | None: ...  # noqa: D102
     @property
     def clipping(self) -> Literal["flat", "per_layer", "none"]: ...  # noqa: D102
+    @property
+    def sampler(self) -> Literal["poisson", "shuffled"]: ...  # noqa: D102
 
 
 class PrivacyPlan(BaseModel):
@@ -54,10 +56,11 @@ class PrivacyPlan(BaseModel):
         unit: Whose contribution is hidden.
         relation: ``zero_out``: neighbouring training sets differ in one unit that contributes nothing. The population,
             the sampling rate and the number of steps are the same for both, and public.
-        sampler: ``poisson``: each unit joins each step with the same probability, independently.
+        sampler: ``poisson``: each unit joins each step with the same probability, independently. ``shuffled``: each
+            unit once an epoch, for which no epsilon is claimed.
         population: Number of units, N.
         sampling_rate: Probability q in (0, 1] of joining a step.
-        steps: Number of steps, T = round(epochs / q).
+        steps: Number of steps, T = round(epochs / q); with shuffled batches those of all epochs.
         clipping: ``flat``, ``per_layer`` or ``none``.
         l2_clip_norm: The clipping norm S; without clipping the unit in which noise is measured; None without both.
         noise_multiplier: z; the sum of clipped gradients gets noise of standard deviation z S.
@@ -69,7 +72,7 @@ class PrivacyPlan(BaseModel):
 
     unit: Literal["example", "client"] = "example"
     relation: Literal["zero_out"] = "zero_out"
-    sampler: Literal["poisson"] = "poisson"
+    sampler: Literal["poisson", "shuffled"] = "poisson"
     population: int = Field(ge=1)
     sampling_rate: float = Field(gt=0, le=1)
     steps: int = Field(ge=1)
@@ -83,11 +86,6 @@ class PrivacyPlan(BaseModel):
     def _check(self) -> Self:
         if self.l2_clip_norm is None and (self.noise_multiplier > 0 or self.clipping != "none"):
             raise ValueError("clipping and noise are measured in l2_clip_norm, but it is None")
-        if self.delta >= 1 / self.population:
-            raise ValueError(
-                f"delta must be below 1/N = {1 / self.population:.3g}, but got delta={self.delta:.3g}: publishing one "
-                "example outright satisfies any larger delta; leave delta out for a default"
-            )
         return self
 
     @classmethod
@@ -102,16 +100,23 @@ class PrivacyPlan(BaseModel):
             The plan.
 
         Raises:
-            PlanError: If the batch is larger than the training set, or no noise affords the budget.
+            PlanError: If the batch is larger than the training set, delta is too large, or no noise affords the budget.
         """
         if not 1 <= config.batch_size <= population:
             raise PlanError(
                 f"batch_size must be at most the training set's size {population}, but got "
                 f"batch_size={config.batch_size}: it is the expected size of a Poisson batch; lower it"
             )
-        sampling_rate = config.batch_size / population
-        steps = round(config.epochs / sampling_rate)
         delta = default_delta(population) if config.delta is None else float(config.delta)
+        if delta >= 1 / population:
+            raise PlanError(
+                f"delta must be below 1/N = {1 / population:.3g}, but got delta={delta:.3g}: publishing one example "
+                "outright satisfies any larger delta; leave delta out for a default"
+            )
+        sampling_rate = config.batch_size / population
+        steps = round(config.epochs * population / config.batch_size)
+        if config.sampler == "shuffled":
+            steps = config.epochs * math.ceil(population / config.batch_size)
         if config.noise_multiplier is not None:
             noise_multiplier = float(config.noise_multiplier)
         else:
@@ -120,19 +125,17 @@ class PrivacyPlan(BaseModel):
                 noise_multiplier = calibrate(budget, delta, sampling_rate, steps)
             except ValueError as error:
                 raise PlanError(str(error)) from error
-        try:
-            return cls(
-                population=population,
-                sampling_rate=sampling_rate,
-                steps=steps,
-                clipping=config.clipping,
-                l2_clip_norm=config.l2_clip_norm,
-                noise_multiplier=noise_multiplier,
-                delta=delta,
-                target_epsilon=config.epsilon,
-            )
-        except ValueError as error:
-            raise PlanError(str(error)) from error
+        return cls(
+            sampler=config.sampler,
+            population=population,
+            sampling_rate=sampling_rate,
+            steps=steps,
+            clipping=config.clipping,
+            l2_clip_norm=config.l2_clip_norm,
+            noise_multiplier=noise_multiplier,
+            delta=delta,
+            target_epsilon=config.epsilon,
+        )
 
     def verify(self, config: PrivateTraining, population: int) -> None:
         """Checks that this plan is the one of a config, without calibrating again.
@@ -160,12 +163,16 @@ class PrivacyPlan(BaseModel):
 
     @property
     def guarantees(self) -> bool:
-        """True if there is both clipping and noise; else epsilon is infinite."""
-        return self.clipping != "none" and self.noise_multiplier > 0
+        """True if there is Poisson sampling, clipping and noise; else epsilon is infinite."""
+        return self.sampler == "poisson" and self.clipping != "none" and self.noise_multiplier > 0
 
-    def inclusion(self, secret: bytes, run: int) -> Poisson:
+    def inclusion(self, secret: bytes, run: int) -> Sampler:
         """Returns the sampler, keyed by the trial's secret and the run."""
-        return Poisson(self.population, self.sampling_rate, self.steps, derive(secret, "inclusion", run))
+        key = derive(secret, "inclusion", run)
+        if self.sampler == "poisson":
+            return Poisson(self.population, self.sampling_rate, self.steps, key)
+        batch_size = round(self.expected_batch_size)
+        return Shuffled(self.population, batch_size, self.steps // math.ceil(self.population / batch_size), key)
 
     def bound(self) -> Clipping:
         """Returns the rule by which contributions are clipped."""
@@ -174,6 +181,15 @@ class PrivacyPlan(BaseModel):
     def noise(self, secret: bytes, run: int) -> GaussianNoise:
         """Returns the noise that the sum of clipped gradients gets, keyed by the trial's secret and the run."""
         return GaussianNoise(self.noise_multiplier * (self.l2_clip_norm or 0.0), secret, run)
+
+    def _lacking(self) -> list[str]:
+        """Names what a guarantee would need and this plan does not have."""
+        present = {
+            "clipping": self.clipping != "none",
+            "noise": self.noise_multiplier > 0,
+            "Poisson sampling": self.sampler == "poisson",
+        }
+        return [name for name, there in present.items() if not there]
 
     def event(self, steps: int | None = None) -> dp_accounting.DpEvent:
         """Returns the event of the first ``steps`` steps (default: of all)."""
@@ -212,7 +228,7 @@ class PrivacyPlan(BaseModel):
             steps=steps_done,
             planned_steps=self.steps,
             events=(describe(event),),
-            summary=summarise_guarantee(self.unit, self.clipping != "none", self.noise_multiplier > 0, mode),
+            summary=summarise_guarantee(self.unit, self._lacking(), mode),
             assumptions=(
                 list_assumptions(self.unit, self.population, self.sampling_rate, mode) if self.guarantees else ()
             ),
@@ -235,5 +251,5 @@ class _Uncalibrated:
 
     def __init__(self, config: PrivateTraining, noise_multiplier: float) -> None:
         self.epochs, self.batch_size, self.delta = config.epochs, config.batch_size, config.delta
-        self.l2_clip_norm, self.clipping = config.l2_clip_norm, config.clipping
+        self.l2_clip_norm, self.clipping, self.sampler = config.l2_clip_norm, config.clipping, config.sampler
         self.epsilon, self.noise_multiplier = None, noise_multiplier

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -57,18 +58,16 @@ class PrivacyStatement(BaseModel):
     reveals: dict[str, str]
 
 
-def summarise_guarantee(unit: str, clips: bool, noise: bool, mode: Mode) -> str:
+def summarise_guarantee(unit: str, lacking: Sequence[str], mode: Mode) -> str:
     """Returns the guarantee, or its absence, in one sentence.
 
     Args:
         unit: Whose contribution is hidden.
-        clips: True if contributions are clipped.
-        noise: True if noise is added.
+        lacking: What a guarantee would need and is not there.
         mode: Research or release.
     """
-    if not (clips and noise):
-        lacking = "clipping" if noise else "noise" if clips else "clipping and no noise"
-        return f"No privacy guarantee: there is no {lacking}, so epsilon is infinite."
+    if lacking:
+        return f"No privacy guarantee, epsilon is infinite: there is no {' and no '.join(lacking)}."
     origin = "simulated: the secrets follow from a recorded key" if mode == "research" else "secrets from the system"
     return (
         f"The weights after every step together are (epsilon, delta)-differentially private for each {unit}, whose "

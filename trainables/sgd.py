@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.datasets.sampling import Shuffled
 from fairsweep.trainables.augmentation import AugmentationConfig, augment
@@ -41,6 +41,17 @@ class SgdConfig(BaseModel):
     optimizer: OptimizerConfig = OptimizerConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _claims_nothing(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
+        private = {"epsilon", "delta", "noise_multiplier", "l2_clip_norm"}
+        if isinstance(given, Mapping) and (asked := sorted(private & set(given))):
+            raise ValueError(
+                f"kind 'sgd' trains on shuffled batches with exact gradients and has no {', '.join(asked)}: "
+                "for private training set kind: dpsgd"
+            )
+        return given
 
 
 class Sgd:

@@ -302,7 +302,7 @@ class TestRefusals:
             ({"noise_multiplier": -1}, "greater than or equal to 0"),
             ({"noise_multiplier": None, "epsilon": float("inf")}, "finite"),
             ({"clipping": "per_layer", "performance": {"gradient_mode": "ghost"}}, "flat clipping only"),
-            ({"sampler": "shuffled"}, "sampler"),
+            ({"noise_multiplier": None, "epsilon": 3.0, "sampler": "shuffled"}, "needs sampler 'poisson'"),
         ],
     )
     def test_configs_that_contradict_themselves(self, fields, told):
@@ -321,6 +321,20 @@ class TestRefusals:
             Dpsgd(config(noise_multiplier=0.8), task).load(state)
         with pytest.raises(ValueError, match="kind"):
             Dpsgd(config(), task).load({**state, "kind": "sgd"})
+
+
+def test_shuffled_batches_train_privately_but_claim_nothing(make_task):
+    task = make_task("linear", n=50)
+    learner = Dpsgd(config(sampler="shuffled", epochs=3), task)
+    seen = np.concatenate([learner._sampler.positions(step) for step in range(4)])
+    assert sorted(seen) == list(range(50))
+    reports = [learner.step() for _ in range(3)]
+    assert [(report.examples, report.steps) for report in reports] == [(50, 4)] * 3
+    torch.testing.assert_close(
+        vector(learner.weights()), by_hand(config(sampler="shuffled", epochs=3), task), atol=1e-4, rtol=1e-3
+    )
+    assert learner.privacy().epsilon.pld == math.inf
+    assert "no Poisson sampling" in learner.privacy().summary
 
 
 class TestGradientMode:

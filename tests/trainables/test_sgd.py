@@ -89,6 +89,7 @@ def test_a_twin_of_no_augmentation_sees_other_images_only(make_task):
         ({"batch_size": 0}, "batch_size"),
         ({"label_smoothing": 1.0}, "less than 1"),
         ({"lr": 1}, "lr"),
+        ({"epsilon": 3.0}, "set kind: dpsgd"),
     ],
 )
 def test_bad_fields_are_refused(fields, told):
