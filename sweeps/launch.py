@@ -9,7 +9,9 @@ of Tune's files lies in ``.tune`` in the output folder, of the last run only.
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,6 +126,23 @@ def run_trials(
 
 def _bundle(shape: Mapping[str, float]) -> dict[str, float]:
     return {name: amount for name, amount in (("CPU", shape["cpu"]), ("GPU", shape["gpu"])) if amount > 0}
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """For the time of a context, a request to terminate (of a batch system, a container) acts as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

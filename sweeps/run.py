@@ -10,7 +10,7 @@ from fairsweep.analysis.records import EXAMPLES, SWEEP_YAML, write_examples
 from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
-from fairsweep.sweeps.launch import connected, run_trials
+from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
@@ -137,7 +137,7 @@ def _run_missing(
         at_once = slots(missing, available, plan.sweep.resources.max_concurrent)
         progress = Progress(missing, queued, tasks, done_before=len(plan.trials) - len(missing), slots=at_once)
         try:
-            with show_progress(progress, console, quiet=quiet) as callback:
+            with terminable(), show_progress(progress, console, quiet=quiet) as callback:
                 run_trials(
                     tasks,
                     output=output.path,

@@ -196,11 +196,12 @@ def test_a_sweep_survives_twenty_kills(work, toy):
     assert hits >= 10
 
 
-def test_ctrl_c_stops_and_says_how_to_go_on(work):
+@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_and_says_how_to_go_on(work, request_to_stop):
     (work / "slow").write_text("0.2")
     driver = Driver(work)
     driver.wait_for(lambda: any(e.state.iteration >= 1 for e in Ledger(work / "out").entries().values()))
-    driver.process.send_signal(signal.SIGINT)
+    driver.process.send_signal(request_to_stop)
     assert driver.process.wait(timeout=60) != 0
     assert "resume with: fairsweep resume" in (work / "driver.log").read_text()
     states = {e.state.state for e in Ledger(work / "out").entries().values()}
