@@ -130,8 +130,8 @@ class _Probe:
     def __init__(self, task: LearningTask, attributes: Sequence[_Attribute], network: Network) -> None:
         self._network = network
         self._device = task.device
-        cells_in_all = sum(len(attribute.values) for attribute in attributes) * task.classes
-        affordable = int(_PROBE_BUDGET * task.size / max(1, PROBES_PER_ITERATION * cells_in_all))
+        populated = sum(len(attribute.cells_n.unique()) for attribute in attributes)
+        affordable = int(_PROBE_BUDGET * task.size / max(1, PROBES_PER_ITERATION * populated))
         size = min(_MOST_PROBE_EXAMPLES, max(1, affordable))
         order = np.argsort(priorities(derive(task.keys.train, "probe"), "position", np.arange(task.size)))
         labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64))
