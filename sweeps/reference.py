@@ -1,0 +1,100 @@
+"""The reference of the sweep file, made from the models themselves: every field, its default, what it means."""
+
+import re
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from fairsweep.datasets.imbalance import KeepImbalance, MinoritySizeImbalance, ShareImbalance
+from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.validation import models_of
+from fairsweep.trainables.learners import LEARNERS
+from fairsweep.trainables.models import ModelConfig
+
+_KIND = "Which training method."
+_INTRODUCTION = """\
+# The sweep file
+
+YAML 1.2: `no` is a word, `1e-3` a number. Unknown keys are errors. Any field of a learner, the model or the imbalance
+can be a search dimension instead of a value:
+
+| written as | meaning | needs |
+|---|---|---|
+| `{grid: [a, b, …]}` | each value, crossed with all other grids | |
+| `{choice: [a, b, …]}` | one of the values, drawn | `search: {algorithm: random, samples: N}` |
+| `{uniform: [a, b]}` | a real number in [a, b), drawn | the same |
+| `{loguniform: [a, b]}` | the same, uniform in its logarithm | the same |
+| `{randint: [a, b]}` | a whole number in [a, b), drawn | the same |
+
+An entry of `learners` has a `name` and either a `kind` with that kind's fields, or `twin_of: NAME`; it may have
+`resources` of its own.
+
+This page is made from the code by `python -m fairsweep.sweeps.reference`.
+"""
+
+
+def reference() -> str:
+    """The page, in Markdown."""
+    parts = [_INTRODUCTION, _section("The file", Sweep)]
+    for name, field in Sweep.model_fields.items():
+        parts += [_section(f"`{name}`", model) for model in models_of(field.annotation) if model is not Sweep]
+    forms = {"share": ShareImbalance, "minority_size": MinoritySizeImbalance, "keep": KeepImbalance}
+    parts += [_section(f"`imbalance`, form `{name}`", model) for name, model in forms.items()]
+    parts.append(_section("`model`", ModelConfig))
+    parts += [_section(f"`learners`, kind `{kind}`", row.config) for kind, row in LEARNERS.items()]
+    return "\n".join(parts)
+
+
+def _section(title: str, model: type[BaseModel]) -> str:
+    lines = [f"## {title}\n", "| field | default | meaning |", "|---|---|---|"]
+    lines += [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in _fields(model, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    """Name, default and meaning of each field; those of a model inside it follow behind a dot."""
+    meanings = _documented(model)
+    for name, field in model.model_fields.items():
+        meaning = field.description or meanings.get(name, _KIND if name == "kind" else "")
+        inner = [m for m in models_of(field.annotation) if m is not model] if prefix or model is not Sweep else []
+        required = field.is_required()
+        default = "required" if required else _shown(field.get_default(call_default_factory=True))
+        if len(inner) == 1 and not required:
+            default = "see below"
+        yield prefix + name, default, _one_line(meaning)
+        for nested in inner:
+            yield from _fields(nested, f"{prefix}{name}.")
+
+
+def _documented(model: type[BaseModel]) -> dict[str, str]:
+    """The meanings that a model's docstring lists under Attributes, those of its parents included."""
+    found: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        if not (issubclass(cls, BaseModel) and cls.__doc__) or cls is BaseModel:
+            continue
+        text = cls.__doc__.partition("Attributes:")[2]
+        for entry in re.finditer(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", text, re.MULTILINE):
+            found[entry[1]] = entry[2]
+    return found
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("``", "`").replace("|", "\\|").split())
+
+
+def _shown(value: object) -> str:
+    if value is None or value is PydanticUndefined:
+        return "`null`"
+    if isinstance(value, BaseModel):
+        return "see below"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    raw = getattr(value, "raw", None)  # a Space
+    return f"`{raw if raw is not None else value}`"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201 - a script
