@@ -130,7 +130,7 @@ class _Probe:
     def __init__(self, task: LearningTask, attributes: Sequence[_Attribute], network: Network) -> None:
         self._network = network
         self._device = task.device
-        populated = sum(len(attribute.cells_n.unique()) for attribute in attributes)
+        populated = sum(len(set(attribute.cells_n.tolist())) for attribute in attributes)
         affordable = int(_PROBE_BUDGET * task.size / max(1, PROBES_PER_ITERATION * populated))
         size = min(_MOST_PROBE_EXAMPLES, max(1, affordable))
         order = np.argsort(priorities(derive(task.keys.train, "probe"), "position", np.arange(task.size)))
