@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.excess import excess_between_levels, excess_loss_by_trial
-from fairsweep.analysis.focus import Focus, shown
+from fairsweep.analysis.focus import Focus, named
 from fairsweep.analysis.pairs import TWIN
 from fairsweep.analysis.replicates import average
 from fairsweep.analysis.results import At, SweepResults
@@ -79,7 +79,7 @@ def question(results: SweepResults, focus: Focus) -> str:
 
 def rare_text(results: SweepResults, focus: Focus) -> str:
     """The rare groups in words."""
-    names = [shown(results, focus.attribute, group) for group in focus.rare]
+    names = [named(results, focus.attribute, group) for group in focus.rare]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -212,7 +212,7 @@ def _changes(results: SweepResults, focus: Focus, comparison: Comparison, at: At
             mine = frame[(frame["series"] == row["series"]) & (frame["group"] == group)]
             text = (
                 f"Learner {row['series']} (ε = {epsilon_text(float(row['epsilon']))}) changes the test accuracy of "
-                f"{shown(results, focus.attribute, group)} by "
+                f"{named(results, focus.attribute, group)} by "
                 f"{points_text(row['value'], row['low'], row['high'], signed=True)} against {comparison.words}"
                 f"{_of(row)}."
             )
@@ -231,7 +231,7 @@ def _excesses(results: SweepResults, focus: Focus, comparison: Comparison, at: A
         for _, row in average(frame).iterrows():
             text = (
                 f"Against {comparison.words}, learner {row['series']} loses {_more_or_less(row)} on "
-                f"{shown(results, focus.attribute, group)} than on the other {focus.members} on average"
+                f"{named(results, focus.attribute, group)} than on the other {focus.members} on average"
                 f"{_of(row, alone=True)}."
             )
             statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))
@@ -245,7 +245,7 @@ def _trends(results: SweepResults, focus: Focus, at: At) -> list[Statement]:
         frame = excess_between_levels(results, focus, group, at=at)
         for _, row in average(frame).iterrows():
             text = (
-                f"Learner {row['series']} loses {_more_or_less(row)} on {shown(results, focus.attribute, group)} than "
+                f"Learner {row['series']} loses {_more_or_less(row)} on {named(results, focus.attribute, group)} than "
                 f"on the other {focus.members} on average{_of(row, alone=True)}."
             )
             statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))

@@ -96,3 +96,9 @@ def shown(results: SweepRecords, attribute: str, group: str) -> str:
         says_little = text.isdigit() or text in {"yes", "no"}
         parts.append(f"{name} {text}" if says_little else text)
     return ", ".join(parts)
+
+
+def named(results: SweepRecords, attribute: str, group: str) -> str:
+    """A group as a sentence names it: ``tone dark``, ``digit 8``; by its display name alone where that says it all."""
+    text = shown(results, attribute, group)
+    return text if attribute in text or JOINT in attribute else f"{attribute} {text}"

@@ -7,7 +7,7 @@ import pytest
 import fairsweep.analysis as analysis
 import fairsweep.analysis.records as records
 from fairsweep.analysis.answers import answer, caveats, comparisons, points_text, question, verdict, verdict_text
-from fairsweep.analysis.focus import focus_of, shown
+from fairsweep.analysis.focus import focus_of, named, shown
 
 
 def mean_row(value, low, high, replicates=5):
@@ -153,3 +153,10 @@ def test_crossed_seeds_are_said(tmp_path, simulate):
         records.write_json(folder / records.CONFIG, config | {"seeds": {"data": data, "train": train}})
     results = analysis.load(simulation.folder)
     assert any("share data seeds" in text for text in caveats(results, answer(results, focus_of(results))))
+
+
+def test_sentences_name_a_group_with_its_attribute(faces):
+    results = analysis.load(faces.folder)
+    assert named(results, "tone", "dark") == "dark tone"
+    assert named(results, "shape", "long") == "shape long"
+    assert named(results, "smiling", "no") == "smiling no"

@@ -116,12 +116,19 @@ RATES_OF_GROUPS = {
     "one behind": lambda p, groups: np.append(np.full(groups - 1, p), p - 0.2),
     "spread": lambda p, groups: np.linspace(p - 0.3, p, groups),
 }
-DIFFERENCES = ("accuracy_difference", "equalized_odds_difference", "equalized_odds_difference_mean")
+# One of each kind: what the rates are rates of makes no difference here.
+SIMULATED = (
+    "accuracy_difference",
+    "equalized_odds_difference",
+    "equalized_odds_difference_mean",
+    "worst_group_accuracy",
+    "accuracy_below_overall",
+)
 
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("groups", [2, 5])
-@pytest.mark.parametrize("name", [*DIFFERENCES, "worst_group_accuracy", "accuracy_below_overall"])
+@pytest.mark.parametrize("name", SIMULATED)
 def test_simultaneous_intervals_hold_the_truth(n, groups, name):
     for p in (0.72, 0.9):
         for shape in RATES_OF_GROUPS.values():
@@ -133,7 +140,7 @@ def test_simultaneous_intervals_hold_the_truth(n, groups, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("groups", [2, 3, 5, 10])
-@pytest.mark.parametrize("name", list(DISPARITIES))
+@pytest.mark.parametrize("name", [*SIMULATED, "demographic_parity_ratio"])
 def test_simultaneous_intervals_hold_the_truth_everywhere(n, groups, name):
     for p in (0.5, 0.72, 0.85, 0.9, 0.95, 0.99):
         for shape in RATES_OF_GROUPS.values():
