@@ -39,7 +39,11 @@ def reference() -> str:
     parts = [_INTRODUCTION, _section("The file", Sweep)]
     for name, field in Sweep.model_fields.items():
         parts += [_section(f"`{name}`", model) for model in models_of(field.annotation) if model is not Sweep]
-    forms = {"share": ShareImbalance, "minority_size": MinoritySizeImbalance, "keep": KeepImbalance}
+    forms: dict[str, type[BaseModel]] = {
+        "share": ShareImbalance,
+        "minority_size": MinoritySizeImbalance,
+        "keep": KeepImbalance,
+    }
     parts += [_section(f"`imbalance`, form `{name}`", model) for name, model in forms.items()]
     parts.append(_section("`model`", ModelConfig))
     parts += [_section(f"`learners`, kind `{kind}`", row.config) for kind, row in LEARNERS.items()]
