@@ -51,7 +51,7 @@ def show_progress(progress: Progress, console: Console, *, quiet: bool) -> Itera
 
 
 def render(progress: Progress, height: int, width: int = 120) -> RenderableType:
-    """The live table: running trials first, then failed ones, then the last that finished; the rest in one line.
+    """The live table: running trials first, then the last that finished, failures below, the rest in one line.
 
     Args:
         progress: what is known.
@@ -69,20 +69,19 @@ def render(progress: Progress, height: int, width: int = 120) -> RenderableType:
     table.add_column("trial", overflow="ellipsis", no_wrap=True, min_width=24)
     for name in ("iteration", "loss", "accuracy", "worst group", "ε spent", "time"):
         table.add_column(name, justify="right", no_wrap=True)
-    for trial in (*running, *failed, *finished):
+    for trial in (*running, *finished):
         table.add_row(*_cells(progress, trial))
-    return Group(table, Text(), _summary(progress, len(finished), len(failed)), _bar(progress, width))
+    causes = [Text(f"✗ {rows[t].label}: {rows[t].cause}", "red", overflow="ellipsis", no_wrap=True) for t in failed]
+    return Group(table, *causes, Text(), _summary(progress, len(finished), len(failed)), _bar(progress, width))
 
 
 def _cells(progress: Progress, trial: str) -> list[RenderableType]:
     row = progress.rows[trial]
-    if row.stage == "failed":
-        return [Text(f"✗ {row.label}", style="red"), Text(row.cause or "", style="red", overflow="ellipsis")]
     metrics = row.metrics
-    mark, style = {"running": ("▸", "cyan"), "done": ("✓", "dim"), "waiting": ("·", "dim")}[row.stage]
+    mark, style = ("▸", "cyan") if row.stage == "running" else ("✓", "dim")
     done, total = int(metrics.get("iteration", 0)), int(metrics.get("iterations", 0))
     seconds = row.seconds if row.seconds is not None else time.monotonic() - (row.began or time.monotonic())
-    retry = f" (start {row.starts})" if row.starts > 1 else ""
+    retry = f" ↻{row.starts - 1}" if row.starts > 1 else ""
     values = [
         f"{done}/{total}" if total else "starting",
         number(metrics.get("loss"), ".3f"),
