@@ -5,16 +5,23 @@ import pytest
 from scipy import stats
 
 from fairsweep.datasets.randomness import derive, seed_key
-from fairsweep.datasets.sampling import Poisson, Shuffled
+from fairsweep.datasets.sampling import GroupBalanced, Poisson, Shuffled, TruncatedPoisson, WeightedPoisson
 
 KEY = derive(seed_key(3, "train"), "order")
 OTHER = derive(seed_key(4, "train"), "order")
+RATES = np.where(np.arange(23) % 3 == 0, 0.4, 0.15)
+GROUPS = np.where(np.arange(23) < 4, 0, 1 + np.arange(23) % 2)  # 4, 10 and 9 members
 
 
 def samplers():
     return [
         pytest.param(lambda key: Shuffled(n=23, batch_size=5, epochs=3, key=key), id="shuffled"),
         pytest.param(lambda key: Poisson(n=23, sampling_rate=0.2, steps=15, key=key), id="poisson"),
+        pytest.param(
+            lambda key: TruncatedPoisson(n=23, sampling_rate=0.2, steps=15, max_batch_size=5, key=key), id="truncated"
+        ),
+        pytest.param(lambda key: WeightedPoisson(rates=RATES, steps=15, key=key), id="weighted"),
+        pytest.param(lambda key: GroupBalanced(groups=GROUPS, batch_size=5, epochs=3, key=key), id="balanced"),
     ]
 
 
@@ -28,7 +35,8 @@ def test_positions_are_distinct_indices_of_the_training_set(make):
     for step in range(sampler.steps):
         positions = sampler.positions(step)
         assert positions.dtype == np.int64
-        assert len(set(positions.tolist())) == len(positions)
+        if not isinstance(sampler, GroupBalanced):
+            assert len(set(positions.tolist())) == len(positions)
         assert ((positions >= 0) & (positions < 23)).all()
 
 
@@ -85,25 +93,111 @@ def test_a_batch_larger_than_the_training_set_holds_all_of_it():
     assert sorted(sampler.positions(1).tolist()) == [0, 1, 2]
 
 
-@pytest.fixture(scope="module")
-def inclusions():
+N, RATE, STEPS = 400, 0.05, 2000
+
+
+def joined_steps(sampler, start=0):
     """Who joined, bool [steps, n]."""
-    n, rate, steps = 400, 0.05, 2000
-    sampler = Poisson(n=n, sampling_rate=rate, steps=steps, key=KEY)
-    joined = np.zeros((steps, n), dtype=bool)
-    for step in range(steps):
+    joined = np.zeros((sampler.steps, sampler.n), dtype=bool)
+    for step in range(start, sampler.steps):
         joined[step, sampler.positions(step)] = True
     return joined
 
 
+@pytest.fixture(scope="module")
+def inclusions():
+    return joined_steps(Poisson(n=N, sampling_rate=RATE, steps=STEPS, key=KEY))
+
+
+def assert_binomial(counts, trials, rate, law=None):
+    """Goodness of fit to Binomial(trials, rate), or to another law with its ``ppf`` and ``cdf``."""
+    law = law or stats.binom(trials, rate)
+    # Ten cells of about equal probability, so that chi-square's approximation is good.
+    edges = np.unique(law.ppf(np.linspace(0, 1, 11)[1:-1]))
+    cells = np.bincount(np.searchsorted(edges, counts), minlength=len(edges) + 1)
+    probability = np.diff(np.r_[0, law.cdf(edges), 1])
+    assert stats.chisquare(cells, probability * len(counts)).pvalue > 1e-4
+
+
 def test_poisson_counts_of_examples_and_of_batches_are_binomial(inclusions):
-    steps, n = inclusions.shape
-    for counts, trials in ((inclusions.sum(0), steps), (inclusions.sum(1), n)):
-        # Ten cells of about equal probability, so that chi-square's approximation is good.
-        edges = stats.binom.ppf(np.linspace(0, 1, 11)[1:-1], trials, 0.05)
-        cells = np.bincount(np.searchsorted(edges, counts), minlength=10)
-        probability = np.diff(np.r_[0, stats.binom.cdf(edges, trials, 0.05), 1])
-        assert stats.chisquare(cells, probability * len(counts)).pvalue > 1e-4
+    assert_binomial(inclusions.sum(0), STEPS, RATE)
+    assert_binomial(inclusions.sum(1), N, RATE)
+
+
+def test_weighted_counts_are_binomial_at_each_group_s_rate_and_independent():
+    rates = np.where(np.arange(N) < 200, RATE, 0.15)
+    joined = joined_steps(WeightedPoisson(rates=rates, steps=STEPS, key=KEY))
+    for group, rate in ((joined[:, :200], RATE), (joined[:, 200:], 0.15)):
+        assert_binomial(group.sum(0), STEPS, rate)
+        assert_binomial(group.sum(1), 200, rate)
+    centred = (joined - rates) / np.sqrt(rates * (1 - rates))
+    for scores, trials in ((centred[:, 100:300], STEPS), (centred[:400].T, N)):
+        pairs = (scores.T @ scores)[np.triu_indices(scores.shape[1], 1)] / np.sqrt(trials)
+        assert abs(pairs.mean()) < 5 / np.sqrt(len(pairs))
+        assert abs(pairs.std() - 1) < 0.03
+
+
+def test_a_larger_rate_only_adds_steps(inclusions):
+    doubled = joined_steps(WeightedPoisson(np.where(np.arange(N) < 30, 2 * RATE, RATE), STEPS, KEY))
+    assert (doubled[:, 30:] == inclusions[:, 30:]).all()
+    assert (doubled[:, :30] >= inclusions[:, :30]).all()
+
+
+def test_truncated_batches_are_uniform_subsets_of_poisson_ones(inclusions):
+    cut = 22
+    joined = joined_steps(TruncatedPoisson(N, RATE, STEPS, cut, KEY))
+    sizes, drawn = joined.sum(1), inclusions.sum(1)
+    assert (sizes == np.minimum(drawn, cut)).all()
+    assert (joined <= inclusions).all()
+    assert (joined[drawn <= cut] == inclusions[drawn <= cut]).all()
+    # Each example stays in with the same probability: its count is binomial at the mean rate.
+    rate = stats.binom.sf(np.arange(cut), N, RATE).sum() / N
+    assert rate < 0.97 * RATE
+    assert_binomial(joined.sum(0), STEPS, rate)
+    # And none of those drawn is preferred by where it stands: places of those that were cut are uniform.
+    places = [
+        np.searchsorted(np.flatnonzero(before), np.flatnonzero(before & ~after)) / before.sum()
+        for before, after in zip(inclusions, joined, strict=True)
+    ]
+    thirds = np.histogram(np.concatenate(places), bins=5, range=(0, 1))[0]
+    expected = [np.histogram(np.arange(k) / k, bins=5, range=(0, 1))[0] * (k - cut) / k for k in drawn if k > cut]
+    assert stats.chisquare(thirds, np.sum(expected, axis=0)).pvalue > 1e-4
+
+
+def test_all_poisson_samplers_go_on_alike_after_a_restart():
+    for make in (
+        lambda: Poisson(N, RATE, 60, KEY),
+        lambda: TruncatedPoisson(N, RATE, 60, 20, KEY),
+        lambda: WeightedPoisson(np.linspace(0, 0.2, N), 60, KEY),
+    ):
+        assert (joined_steps(make(), start=23)[23:] == joined_steps(make())[23:]).all()
+
+
+def test_balanced_takes_every_group_equally_often_and_its_members_in_rounds():
+    sampler = GroupBalanced(groups=GROUPS, batch_size=5, epochs=30, key=KEY)
+    assert (sampler.n, sampler.steps_per_epoch, sampler.steps) == (23, 5, 150)
+    batches = [sampler.positions(step) for step in range(150)]
+    by_group = [np.bincount(GROUPS[batch], minlength=3) for batch in batches]
+    assert {len(batch) for batch in batches} == {5}
+    assert all(set(counts.tolist()) == {1, 2} for counts in by_group)
+    assert np.sum(by_group, axis=0).tolist() == [250, 250, 250]
+    taken = np.bincount(np.concatenate(batches), minlength=23)
+    for group, size in enumerate((4, 10, 9)):
+        assert np.ptp(taken[group == GROUPS]) <= 1
+        orders = np.concatenate([batch[GROUPS[batch] == group] for batch in batches])[: 250 // size * size]
+        rounds = orders.reshape(-1, size)
+        assert (np.sort(rounds) == np.flatnonzero(group == GROUPS)).all()
+        assert len({tuple(order) for order in rounds.tolist()}) > 10
+
+
+def test_a_group_smaller_than_its_part_of_a_batch_is_repeated_in_it():
+    groups = np.array([0] * 3 + [1] * 97)
+    sampler = GroupBalanced(groups=groups, batch_size=20, epochs=1, key=KEY)
+    for step in range(sampler.steps):
+        counts = np.bincount(sampler.positions(step), minlength=100)
+        assert counts[:3].sum() == 10
+        assert np.ptp(counts[:3]) <= 2  # a batch holds whole rounds and parts of two
+        assert counts[3:].max() == 1
 
 
 def test_poisson_inclusions_are_independent_between_examples_and_between_steps(inclusions):
@@ -152,8 +246,21 @@ def test_poisson_at_the_ends_of_the_range_takes_nobody_or_everybody():
         (Poisson, {"n": 1, "sampling_rate": 1.1, "steps": 1}),
         (Poisson, {"n": 1, "sampling_rate": float("nan"), "steps": 1}),
         (Poisson, {"n": 1, "sampling_rate": 0.1, "steps": -1}),
+        (TruncatedPoisson, {"n": 1, "sampling_rate": 0.1, "steps": 1, "max_batch_size": 0}),
+        (TruncatedPoisson, {"n": 1, "sampling_rate": -0.1, "steps": 1, "max_batch_size": 1}),
+        (WeightedPoisson, {"rates": np.array([]), "steps": 1}),
+        (WeightedPoisson, {"rates": np.array([0.5, 1.5]), "steps": 1}),
+        (WeightedPoisson, {"rates": np.array([0.5, np.nan]), "steps": 1}),
+        (GroupBalanced, {"groups": np.array([], np.int64), "batch_size": 1, "epochs": 1}),
+        (GroupBalanced, {"groups": np.array([0]), "batch_size": 0, "epochs": 1}),
     ],
 )
 def test_senseless_settings_are_refused_with_what_was_given(kind, arguments):
     with pytest.raises(ValueError, match=r"must be >= (0|1).*but got n="):
         kind(**arguments, key=KEY)
+
+
+@pytest.mark.parametrize("groups", [[0, 2, 2], [-1, 0, 0], [1, 1]])
+def test_groups_with_gaps_are_refused(groups):
+    with pytest.raises(ValueError, match="number those that occur"):
+        GroupBalanced(np.array(groups), 2, 1, KEY)

@@ -15,7 +15,7 @@ from fairsweep.datasets.layout import Attribute, DatasetError
 from fairsweep.datasets.prepared import PreparedDataset, write_prepared
 from fairsweep.datasets.reading import StreamError, read_pieces
 from fairsweep.datasets.resident import ResidentFeed
-from fairsweep.datasets.sampling import Poisson, Shuffled
+from fairsweep.datasets.sampling import GroupBalanced, Poisson, Shuffled, TruncatedPoisson, WeightedPoisson
 from fairsweep.datasets.stream import StreamFeed, StreamLimits
 
 COUNT, SHAPE = 150, (5, 4, 3)
@@ -25,6 +25,15 @@ KEY = b"streams!" * 4
 SAMPLERS = {
     Shuffled: lambda n, draw: Shuffled(n, draw(st.integers(1, n + 3)), draw(st.integers(0, 3)), KEY),
     Poisson: lambda n, draw: Poisson(n, draw(st.floats(0, 1)), draw(st.integers(0, 12)), KEY),
+    TruncatedPoisson: lambda n, draw: TruncatedPoisson(
+        n, draw(st.floats(0, 1)), draw(st.integers(0, 12)), draw(st.integers(1, n + 3)), KEY
+    ),
+    WeightedPoisson: lambda n, draw: WeightedPoisson(
+        np.resize([draw(st.floats(0, 1)), draw(st.floats(0, 1))], n), draw(st.integers(0, 12)), KEY
+    ),
+    GroupBalanced: lambda n, draw: GroupBalanced(
+        np.minimum(np.arange(n), draw(st.integers(0, 2))), draw(st.integers(1, n + 3)), draw(st.integers(0, 3)), KEY
+    ),
 }
 
 
@@ -123,7 +132,13 @@ def test_batches_that_ray_reads_are_those_of_the_resident_feed(dataset, resident
 @pytest.mark.parametrize("kind", SAMPLERS)
 def test_an_epoch_through_ray_from_the_start_and_from_the_middle(dataset, resident, ray_session, kind):
     rows = np.arange(5, 145)
-    sampler = {Shuffled: Shuffled(140, 9, 2, KEY), Poisson: Poisson(140, 0.07, 30, KEY)}.get(kind)
+    sampler = {
+        Shuffled: Shuffled(140, 9, 2, KEY),
+        Poisson: Poisson(140, 0.07, 30, KEY),
+        TruncatedPoisson: TruncatedPoisson(140, 0.07, 30, 9, KEY),
+        WeightedPoisson: WeightedPoisson(np.resize([0.05, 0.1], 140), 30, KEY),
+        GroupBalanced: GroupBalanced(np.minimum(np.arange(140), 2), 9, 2, KEY),
+    }[kind]
     limits = StreamLimits(memory_bytes=100 * IMAGE_BYTES, scratch_bytes=120 * IMAGE_BYTES)
     with StreamFeed.open(dataset, limits) as feed:
         assert assert_same(feed.batches(rows, sampler), resident.batches(rows, sampler)) == sampler.steps
