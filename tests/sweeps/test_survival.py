@@ -22,7 +22,7 @@ from fairsweep.trainables.trial import Trial
 # Runs a sweep whose trials take their time. Where a file named "pause" says so, the worker that next has a newer
 # checkpoint on the disk and the older one still beside it stops there, says so, and waits to be killed.
 DRIVER = """
-import dataclasses, json, sys, time
+import dataclasses, json, signal, sys, time
 from pathlib import Path
 from fairsweep.sweeps import tasks
 from fairsweep.sweeps.spec import Sweep
@@ -50,6 +50,8 @@ class SlowTask(TrialTask):
 
 tasks.TrialTask = SlowTask
 if __name__ == "__main__":
+    # A shell starts its background jobs with SIGINT ignored, and their children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     Sweep.from_mapping(json.loads(Path(sys.argv[1]).read_text())).run(quiet=True)
 """
 
@@ -211,7 +213,7 @@ def test_ctrl_c_stops_and_says_how_to_go_on(work, request_to_stop):
 
 
 def test_two_sweeps_at_once(work, mapping):
-    (work / "slow").write_text("0.2")
+    (work / "slow").write_text("5")  # it shall still run when the other one is done
     first = Driver(work)
     first.wait_for((work / "out" / "sweep.json").exists)
     second = subprocess.run(
