@@ -1,5 +1,6 @@
 """Evaluation sets: fixed for a whole sweep, the same ids for every imbalance and seed."""
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -44,13 +45,30 @@ class EvaluationConfig(SplitEvaluation):
 
     Attributes:
         validation: The validation set; by default the whole natural split.
+        dataset: Another prepared dataset to take the test set from, with the same values of label and groups; null
+            takes it from the one that is trained on. Validation stays with that one.
+        part: What the test set is taken from there: its `test` split, or `all` its examples.
     """
 
     validation: SplitEvaluation = SplitEvaluation()
+    dataset: Path | None = None
+    part: Literal["test", "all"] = "test"
+
+    @model_validator(mode="after")
+    def _check_part(self) -> "EvaluationConfig":
+        if self.part == "all" and self.dataset is None:
+            raise ValueError(
+                "part: all needs dataset: tests on all examples would include those that are learnt from; "
+                "for a test set out of all of them write split: {kind: rest}"
+            )
+        return self
 
 
 def evaluation_rows(
-    dataset: PreparedDataset, config: EvaluationConfig, split: Literal["validation", "test"]
+    dataset: PreparedDataset,
+    config: EvaluationConfig,
+    split: Literal["validation", "test"],
+    pool: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Chooses the evaluation set of a split.
 
@@ -58,6 +76,7 @@ def evaluation_rows(
         dataset: The prepared dataset.
         config: The `evaluation` block.
         split: Which set.
+        pool: int64 rows to choose from, ascending; None takes the dataset's own split.
 
     Returns:
         int64 rows, ascending. They depend on the dataset and the config alone.
@@ -67,11 +86,12 @@ def evaluation_rows(
             gives the largest `per_cell` possible.
     """
     chosen = config.validation if split == "validation" else config
-    rows = dataset.split(split)
+    rows = dataset.split(split) if pool is None else pool
     if not len(rows):
+        counts = ", ".join(f"{count:,} {name}" for name, count in dataset.info.counts.items())
         raise ValueError(
-            f"dataset {dataset.info.name!r} has no example in its {split} split ({dataset.info.counts}): "
-            "prepare it with one"
+            f"dataset {dataset.info.name!r} has no example in its {split} split ({counts}): prepare it with one, or "
+            "divide it in the sweep, for example with split: {kind: hold_out}"
         )
     if chosen.balance is None:
         return rows

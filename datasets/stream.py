@@ -101,7 +101,7 @@ class StreamFeed:
     a sweep. One thread at a time may ask for batches or images.
     """
 
-    def __init__(self, dataset: PreparedDataset, limits: StreamLimits) -> None:
+    def __init__(self, dataset: PreparedDataset, limits: StreamLimits, again: NDArray[np.int64] | None = None) -> None:
         self._info = dataset.info
         self._ids = dataset.ids
         self._location = dataset.location
@@ -109,6 +109,10 @@ class StreamFeed:
         self._image_bytes = int(np.prod(dataset.info.image_shape))
         self._scratch_dir = limits.scratch_dir or cache_root() / "stream"
         self._held = HeldImages(len(dataset), self._image_bytes, limits.memory_bytes // 2 // self._image_bytes)
+        # Rows that room is kept for until they are kept themselves.
+        self._expected = np.zeros(len(dataset), dtype=bool)
+        if again is not None:
+            self._expected[again] = True
         self._verified = np.zeros(len(dataset.info.shards), dtype=bool)
         self._streams: set[WindowStream] = set()
         self._waiting: _Run | None = None
@@ -119,18 +123,22 @@ class StreamFeed:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, dataset: PreparedDataset, limits: StreamLimits | None = None) -> "StreamFeed":
+    def open(
+        cls, dataset: PreparedDataset, limits: StreamLimits | None = None, again: NDArray[np.int64] | None = None
+    ) -> "StreamFeed":
         """Opens a feed on a dataset that every worker of the running Ray can read.
 
         Args:
             dataset: The dataset, on any file system.
             limits: What the feed may use.
+            again: Rows that will be asked for again and again, int64 (evaluation sets): the first time they are read
+                they are kept as far as there is memory, and a training set takes only what they leave of it.
 
         Raises:
             StreamError: Ray is not running, or no CPU is left to read with.
         """
         check_ray()
-        return cls(dataset, limits or StreamLimits())
+        return cls(dataset, limits or StreamLimits(), again)
 
     @property
     def usage(self) -> StreamUsage:
@@ -243,11 +251,15 @@ class StreamFeed:
     def _keep(self, rows: NDArray[np.int64]) -> bool:
         """Takes rows into memory for good, if there is room for all of them."""
         missing = self._held.missing(rows)
-        if len(missing) > self._held.free:
+        room = self._held.free
+        if not self._expected[missing].all():
+            room -= int(self._expected.sum()) - int(self._expected[missing].sum())
+        if len(missing) > room:
             return False
         if len(missing):
             self._read_into(missing, self._held.reserve(len(missing)))
             self._held.keep(missing)
+            self._expected[missing] = False
             self._memory.add(len(missing) * self._image_bytes)
         return True
 

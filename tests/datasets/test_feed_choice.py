@@ -5,6 +5,7 @@ import pytest
 
 from fairsweep.datasets import feed_choice
 from fairsweep.datasets.feed_choice import (
+    FeedChoice,
     choose_feed,
     cpus_outside_trials,
     decoded_bytes,
@@ -30,11 +31,20 @@ def dataset(tmp_path):
 
 def test_auto_goes_by_the_decoded_size(dataset):
     assert decoded_bytes(dataset) == 20 * 60
-    assert choose_feed(dataset) == "resident"
-    assert choose_feed(dataset, memory_bytes=2400) == "resident"
-    assert choose_feed(dataset, memory_bytes=2399) == "stream"
-    assert choose_feed(dataset, "resident", memory_bytes=1) == "resident"
-    assert choose_feed(dataset, "stream") == "stream"
+    limits = StreamLimits(memory_bytes=1000)
+    for datasets, wish, memory, kind, words in (
+        ([dataset], "auto", None, "resident", "they fit into half of it"),
+        ([dataset], "auto", 2400, "resident", "they fit into half of it"),
+        ([dataset], "auto", 2399, "stream", "they do not fit into half of it"),
+        ([dataset, dataset], "auto", 2400, "stream", "they do not fit into half of it"),
+        ([dataset], "resident", 1, "resident", "as asked for"),
+        ([dataset], "stream", None, "stream", "as asked for"),
+    ):
+        choice = choose_feed(datasets, wish, limits, memory)
+        assert (choice.kind, choice.limits) == (kind, limits)
+        assert words in choice.reason
+    assert choose_feed([dataset], "stream").limits == StreamLimits()
+    assert FeedChoice().kind == "resident"
 
 
 def test_memory_is_the_container_s_where_that_is_less(tmp_path, monkeypatch):
@@ -53,7 +63,8 @@ def test_only_a_stream_needs_a_cpu_outside_trials():
 
 def test_the_feed_that_was_chosen_is_opened(dataset, ray_session):
     rows = np.arange(COUNT)
-    with open_feed(dataset, "resident") as resident, open_feed(dataset, "stream", StreamLimits(readers=1)) as stream:
+    streaming = FeedChoice("stream", StreamLimits(readers=1))
+    with open_feed(dataset, FeedChoice()) as resident, open_feed(dataset, streaming, rows[:3]) as stream:
         assert isinstance(resident, ResidentFeed)
         assert isinstance(stream, StreamFeed)
         np.testing.assert_array_equal(resident.images(rows), stream.images(rows))

@@ -173,6 +173,25 @@ def test_what_fits_is_read_once_and_each_shard_no_more_often_than_needed(dataset
         assert (feed.usage.passes, feed.usage.shards, feed.usage.images) == (2, 6, 75)
 
 
+def test_room_is_kept_for_rows_that_are_asked_for_again(dataset, resident, without_ray):
+    """Evaluation sets are read once, though the training set comes first and would fill the memory."""
+    rows, again = np.arange(90), np.arange(100, 120)
+    limits, sampler = StreamLimits(memory_bytes=200 * IMAGE_BYTES), Shuffled(90, 10, 3, KEY)  # 100 images are kept
+    with StreamFeed.open(dataset, limits, again) as feed:
+        for epoch in range(3):
+            part = (rows, sampler, 9 * epoch, 9 * epoch + 9)
+            assert_same(feed.batches(*part), resident.batches(*part))
+            for start in (100, 110):
+                chunk = np.arange(start, start + 10)
+                np.testing.assert_array_equal(feed.images(chunk), resident.images(chunk))
+        assert feed.usage.images == 3 * 90 + 20
+    with StreamFeed.open(dataset, limits) as feed:
+        assert sum(len(batch) for batch in feed.batches(rows, sampler, 0, 9)) == 90
+        for _ in range(3):
+            feed.images(again)
+        assert feed.usage.images == 90 + 3 * 20
+
+
 @pytest.mark.parametrize(("scratch", "passes"), [(0, 8), (56, 3), (1000, 1)])
 def test_the_disk_saves_passes_over_the_shards(dataset, without_ray, scratch, passes):
     # 150 images in steps of 10, windows of 20 (3 / 16 of 112 images is 21): 8 windows.
