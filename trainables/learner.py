@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +34,19 @@ class TrialKeys:
 
 
 @dataclass(frozen=True)
+class LabelledRows:
+    """Examples that a learner may measure itself on, never learn from: the validation split.
+
+    Attributes:
+        rows: int64 [m], rows in the feed.
+        labels: int64 [m] in [0, classes).
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
 class LearningTask:
     """What a learner learns from.
 
@@ -48,6 +62,12 @@ class LearningTask:
         device: Where training happens.
         diagnostics: True in research mode: losses, realised counts and group diagnostics are reported. They are exact
             functions of private data, so False (release mode) leaves them out of every report.
+        ids: int64 [n], the examples' ids; None where a learner is used without a dataset.
+        users: int64 [n], whom each example belongs to; None where the dataset does not know.
+        label: Name of the label.
+        value_names: For each group attribute and the label, the names of its values in the order of their codes.
+        validation: What a learner may measure itself on; None where there is nothing.
+        folder: Where a learner may keep files of its own while the trial runs and afterwards; None keeps none.
     """
 
     model: ModelConfig
@@ -60,15 +80,24 @@ class LearningTask:
     keys: TrialKeys
     device: torch.device
     diagnostics: bool = True
+    ids: np.ndarray | None = None
+    users: np.ndarray | None = None
+    label: str = "label"
+    value_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    validation: LabelledRows | None = None
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         n = len(self.rows)
         if n == 0:
             raise ValueError("a learner needs at least one training example, but rows is empty")
         lengths = {"labels": len(self.labels), **{name: len(codes) for name, codes in self.groups.items()}}
+        lengths |= {name: len(c) for name, c in (("ids", self.ids), ("users", self.users)) if c is not None}
         wrong = {name: length for name, length in lengths.items() if length != n}
         if wrong:
-            raise ValueError(f"labels and groups must have one entry for each of the {n} rows, but got lengths {wrong}")
+            raise ValueError(
+                f"labels, groups, ids and users must have one entry for each of the {n} rows, but got lengths {wrong}"
+            )
         if self.labels.min() < 0 or self.labels.max() >= self.classes:
             raise ValueError(
                 f"labels must be in [0, {self.classes}), but span {self.labels.min()} to {self.labels.max()}"
@@ -78,6 +107,17 @@ class LearningTask:
     def size(self) -> int:
         """Number of training examples, n."""
         return len(self.rows)
+
+    def subset(self, positions: np.ndarray) -> LearningTask:
+        """Returns the task with only some of its examples, in the order of their positions (int64 [k])."""
+        return replace(
+            self,
+            rows=self.rows[positions],
+            labels=self.labels[positions],
+            groups={name: codes[positions] for name, codes in self.groups.items()},
+            ids=None if self.ids is None else self.ids[positions],
+            users=None if self.users is None else self.users[positions],
+        )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from fairsweep.datasets.randomness import seed_key
 from fairsweep.datasets.resident import ResidentFeed
 from fairsweep.trainables.checkpoint import CheckpointFolder, save_weights
 from fairsweep.trainables.evaluation import DivergedError
-from fairsweep.trainables.learner import IterationReport, Learner, LearningTask, TrialKeys
+from fairsweep.trainables.learner import IterationReport, LabelledRows, Learner, LearningTask, TrialKeys
 from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.privacy import PrivacyPlan
 from fairsweep.trainables.state import StaleAttemptError, TrialStateFile
@@ -215,17 +215,25 @@ class Trial:
             train=seed_key(config.seeds.train, "train"),
             secret=trial_secret(config, self.folder),
         )
+        label = config.dataset.label
+        validation = self._evaluations["validation"]
         task = LearningTask(
             model=config.model,
-            classes=len(dataset.attribute(config.dataset.label).values),
+            classes=len(dataset.attribute(label).values),
             image_shape=dataset.info.image_shape,
             rows=rows,
-            labels=dataset.codes(config.dataset.label)[rows].astype(np.int64),
+            labels=dataset.codes(label)[rows].astype(np.int64),
             groups={name: dataset.codes(name)[rows] for name in config.dataset.groups},
             feed=self._feed,
             keys=keys,
             device=device,
             diagnostics=config.mode == "research",
+            ids=dataset.ids[rows],
+            users=None if dataset.users is None else dataset.users[rows],
+            label=label,
+            value_names={name: dataset.attribute(name).values for name in (*config.dataset.groups, label)},
+            validation=LabelledRows(validation.rows, validation.labels.astype(np.int64)),
+            folder=self.folder,
         )
         return build_learner(config.learner, task, plan)
 
