@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,6 +67,8 @@ class LearningTask:
         users: int64 [n], whom each example belongs to; None where the dataset does not know.
         label: Name of the label.
         value_names: For each group attribute and the label, the names of its values in the order of their codes.
+        attributes: For each attribute of the dataset int16 [n] codes; those of the groups alone where a learner is used
+            without a dataset.
         validation: What a learner may measure itself on; None where there is nothing.
         folder: Where a learner may keep files of its own while the trial runs and afterwards; None keeps none.
     """
@@ -84,6 +87,7 @@ class LearningTask:
     users: np.ndarray | None = None
     label: str = "label"
     value_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     validation: LabelledRows | None = None
     folder: Path | None = None
 
@@ -93,6 +97,7 @@ class LearningTask:
             raise ValueError("a learner needs at least one training example, but rows is empty")
         lengths = {"labels": len(self.labels), **{name: len(codes) for name, codes in self.groups.items()}}
         lengths |= {name: len(c) for name, c in (("ids", self.ids), ("users", self.users)) if c is not None}
+        lengths |= {name: len(codes) for name, codes in self.attributes.items()}
         wrong = {name: length for name, length in lengths.items() if length != n}
         if wrong:
             raise ValueError(
@@ -115,6 +120,7 @@ class LearningTask:
             rows=self.rows[positions],
             labels=self.labels[positions],
             groups={name: codes[positions] for name, codes in self.groups.items()},
+            attributes={name: codes[positions] for name, codes in self.attributes.items()},
             ids=None if self.ids is None else self.ids[positions],
             users=None if self.users is None else self.users[positions],
         )
@@ -145,6 +151,38 @@ class GroupDiagnostic:
 
 
 @dataclass(frozen=True)
+class ClientDiagnostic:
+    """How one group of clients fared in an iteration of federated training.
+
+    A client belongs to the group that most of its examples have.
+
+    Attributes:
+        attribute: The group attribute; empty for the line on all clients.
+        value: Code of the group; -1 for all clients.
+        clients: How many clients have held-out examples of their own.
+        accuracy_mean: Mean over them of the accuracy on their own held-out examples; NaN if there is none.
+        accuracy_variance: Variance of the same over clients.
+        accuracy_worst_decile: Mean of the same over the tenth of them (rounded up) that is served worst.
+        updates: How many updates were measured.
+        mean_update_norm: Their mean L2 norm before clipping; NaN if there is none.
+        clipped_share: Share of them that clipping shortened.
+        cosine: Cosine between the sum of the group's unclipped updates and the noised mean update, mean over rounds;
+            NaN where either is zero.
+    """
+
+    attribute: str
+    value: int
+    clients: int
+    accuracy_mean: float
+    accuracy_variance: float
+    accuracy_worst_decile: float
+    updates: int
+    mean_update_norm: float
+    clipped_share: float
+    cosine: float
+
+
+@dataclass(frozen=True)
 class IterationReport:
     """What one iteration did.
 
@@ -155,6 +193,8 @@ class IterationReport:
         steps: Optimiser steps taken.
         seconds: Wall-clock time.
         diagnostics: Group diagnostics; empty for non-private learners and in release mode.
+        clients: How groups of clients fared; empty but for federated learners, and in release mode.
+        l2_clip_norm: The clipping norm of the iteration's first step, where it can change; NaN elsewhere.
     """
 
     iteration: int
@@ -163,6 +203,8 @@ class IterationReport:
     steps: int
     seconds: float
     diagnostics: tuple[GroupDiagnostic, ...] = ()
+    clients: tuple[ClientDiagnostic, ...] = ()
+    l2_clip_norm: float = math.nan
 
 
 class Learner(Protocol):
