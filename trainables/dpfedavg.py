@@ -1,0 +1,222 @@
+"""DP-FedAvg: Poisson cohorts of clients, clipped updates, Gaussian noise, a constant denominator.
+
+References:
+    McMahan et al. 2018, "Learning differentially private recurrent language models", arXiv 1710.06963, algorithm 1 with
+    the fixed-denominator estimator (equation 1) and equal weights of all clients.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from fairsweep.datasets.feeds import Batch
+from fairsweep.datasets.partitions import Partition, TrainingColumns, partition_clients, split_held_out
+from fairsweep.trainables.adaptive_clipping import AdaptiveNorm
+from fairsweep.trainables.client_fairness import ClientFairness, ClientGroups
+from fairsweep.trainables.client_privacy import ClientPlan, ClientPrivacyStatement
+from fairsweep.trainables.client_trainer import ClientTrainer, choose_execution
+from fairsweep.trainables.clipping import Clipping
+from fairsweep.trainables.cohorts import CohortExamples
+from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
+from fairsweep.trainables.learner import IterationReport, LearningTask
+from fairsweep.trainables.local_training import CohortSums
+from fairsweep.trainables.models import ModelConfig
+from fairsweep.trainables.network import Network
+from fairsweep.trainables.optimizers import OptimizerConfig
+from fairsweep.trainables.server_optimizers import ServerOptimizer
+
+
+def check_model(model: ModelConfig) -> None:
+    """Refuses models whose state is not their weights alone; callable before anything starts.
+
+    Raises:
+        ValueError: For BatchNorm, with the reason and the remedy.
+    """
+    if model.norm == "batch" and model.name != "linear":
+        raise ValueError(
+            f"a federated learner cannot train {model.name} with norm='batch': the running statistics of a client are "
+            "no part of its clipped update, so they could neither be averaged nor be hidden; set norm: group (the "
+            "default)"
+        )
+
+
+def training_columns(task: LearningTask) -> TrainingColumns:
+    """Returns what a task's partition is made from."""
+    attributes = {task.label: task.labels, **task.groups, **task.attributes}
+    codes = {name: np.asarray(values) for name, values in attributes.items()}
+    return TrainingColumns(task.rows, np.asarray(task.labels), codes, task.users)
+
+
+def count_clients(config: DpfedavgConfig | FedavgConfig, columns: TrainingColumns, data_key: bytes) -> int:
+    """Divides a training set among clients as a trial will, and counts them.
+
+    Raises:
+        ValueError: If it cannot be divided so.
+    """
+    return len(partition_clients(columns, config.clients, data_key))
+
+
+class Dpfedavg:
+    """Trains one model by federated averaging, with or without privacy; see `Learner` for what it offers.
+
+    Args:
+        config: How.
+        task: On what.
+        plan: The privacy plan, if it was made before; it is verified. None makes it here.
+
+    Attributes:
+        plan: The privacy plan: cohorts, clipping, noise and accounting all come from it.
+        partition: Who holds which examples.
+        execution: How clients are trained: ``batched`` or ``sequential``.
+    """
+
+    def __init__(
+        self, config: DpfedavgConfig | FedavgConfig, task: LearningTask, plan: ClientPlan | None = None
+    ) -> None:
+        check_model(task.model)
+        self.partition: Partition = partition_clients(training_columns(task), config.clients, task.keys.data)
+        if plan is not None:
+            plan.verify(config, len(self.partition))
+        self.plan = plan or ClientPlan.build(config, len(self.partition))
+        self.kind: str = config.kind
+        self.name = config.name
+        self.iterations = math.ceil(config.rounds / config.rounds_per_iteration)
+        self.iteration = 0
+        self._config, self._task = config, task
+        self._trained, held_out = split_held_out(self.partition, config.clients)
+        self._network = Network(
+            task.model, task.image_shape, task.classes, OptimizerConfig(), config.rounds, task.keys.train, task.device
+        )
+        self._weights = torch.cat([parameter.detach().flatten() for parameter in self._network.parameters])
+        self._server = ServerOptimizer(config.server, len(self._weights), task.device)
+        self._cohorts = self.plan.inclusion(task.keys.secret, task.keys.run)
+        self._norm = self._adaptive_norm()
+        self._groups = ClientGroups.of(self.partition, task)
+        self._fairness = ClientFairness(task, self._groups, held_out) if task.diagnostics else None
+        self._start(choose_execution(config, task.model, task.device))
+
+    def _start(self, execution: str) -> None:
+        """Makes what trains the clients."""
+        self.execution = execution
+        groups = self._groups.as_floats() if self._fairness else torch.zeros((0, len(self.partition)))
+        self._trainer = ClientTrainer(self._config, self._task, self._trained, self._network.model, execution, groups)
+
+    def _adaptive_norm(self) -> AdaptiveNorm | None:
+        plan = self.plan
+        if not isinstance(self._config, DpfedavgConfig) or plan.quantile is None or plan.l2_clip_norm is None:
+            return None
+        rate = self._config.clipping.learning_rate
+        return AdaptiveNorm(plan.l2_clip_norm, plan.quantile, rate, plan.expected_cohort)
+
+    @property
+    def l2_clip_norm(self) -> float | None:
+        """The clipping norm of the coming round."""
+        return self.plan.l2_clip_norm if self._norm is None else self._norm.l2_clip_norm
+
+    def step(self) -> IterationReport:
+        """Does one iteration: some rounds."""
+        if self.iteration >= self.iterations:
+            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
+        began = time.perf_counter()
+        if self._fairness is not None:
+            self._fairness.restart()
+        start, stop = self.rounds_after(self.iteration), self.rounds_after(self.iteration + 1)
+        loss, examples, norm = 0.0, 0, self.l2_clip_norm
+        drawn = CohortExamples(self._cohorts, self._trained)
+        for batch in self._task.feed.batches(self._task.rows, drawn, start=start, stop=stop):
+            sums = self._round(batch)
+            loss += sums.loss
+            examples += sums.examples
+        self.iteration += 1
+        return self._report(loss, examples, stop - start, norm, began)
+
+    def rounds_after(self, iteration: int) -> int:
+        """Returns how many rounds are done after so many iterations."""
+        return min(self.plan.steps, iteration * self._config.rounds_per_iteration)
+
+    def _round(self, batch: Batch) -> CohortSums:
+        """Trains a cohort, noises the sum of its updates, and lets the server step."""
+        norm = self.l2_clip_norm
+        clients = self._cohorts.positions(batch.step)
+        clipping = Clipping(self.plan.clipping, norm)
+        sums = self._trainer.sums(self._weights, batch.step, clients, clipping, batch.images)
+        secret, run = self._task.keys.secret, self._task.keys.run
+        update = sums.total
+        self.plan.noise(norm, secret, run).add_to(update, batch.step)
+        update.div_(self.plan.expected_cohort)
+        if self._fairness is not None:
+            self._fairness.count(sums, update)
+        if self._norm is not None:
+            self._norm.learn(self._norm.count(sums.norms) + self.plan.count_error(secret, run, batch.step))
+        self._server.apply(update, self._weights)
+        self._show_weights()
+        return sums
+
+    def _show_weights(self) -> None:
+        """Writes the server's weights into the model."""
+        parts = torch.split(self._weights, [parameter.numel() for parameter in self._network.parameters])
+        with torch.no_grad():
+            for parameter, part in zip(self._network.parameters, parts, strict=True):
+                parameter.copy_(part.view_as(parameter))
+
+    def _report(self, loss: float, examples: int, rounds: int, norm: float | None, began: float) -> IterationReport:
+        """Makes the report; in release mode of public numbers only."""
+        clip = math.nan if norm is None else norm
+        if self._fairness is None:
+            seen = len(self._trained.order) * self._config.local.epochs
+            expected = round(rounds * self.plan.sampling_rate * seen)
+            seconds = time.perf_counter() - began
+            return IterationReport(self.iteration, math.nan, expected, rounds, seconds, l2_clip_norm=clip)
+        mean_loss = loss / examples if examples else math.nan
+        clients = self._fairness.report(self._network)
+        seconds = time.perf_counter() - began
+        return IterationReport(self.iteration, mean_loss, examples, rounds, seconds, clients=clients, l2_clip_norm=clip)
+
+    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Maps uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
+        return self._network.predict(images_BHWC)
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that a resume needs: tensors and JSON values; no key and no generator state."""
+        return {
+            "kind": self.kind,
+            "iteration": self.iteration,
+            "weights": self._weights.cpu().clone(),
+            "server": self._server.state(),
+            "l2_clip_norm": self.l2_clip_norm,
+            "execution": self.execution,
+            "plan": self.plan.model_dump(mode="json"),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state, with the execution that it was made with."""
+        if state.get("kind") != self.kind:
+            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+        if state["plan"] != self.plan.model_dump(mode="json"):
+            raise ValueError(
+                "state was made under another privacy plan: what it has spent is not what this config would account; "
+                "restore it with the config that made it"
+            )
+        self._weights.copy_(state["weights"])
+        self._server.load(state["server"])
+        if self._norm is not None:
+            self._norm.l2_clip_norm = float(state["l2_clip_norm"])
+        self.iteration = int(state["iteration"])
+        self._show_weights()
+        self._start(state["execution"])
+
+    def privacy(self) -> ClientPrivacyStatement:
+        """Returns what has been spent so far."""
+        return self.plan.statement(
+            self.rounds_after(self.iteration), "research" if self._task.diagnostics else "release"
+        )
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Returns a copy of the model's ``state_dict`` on the CPU."""
+        return self._network.weights()

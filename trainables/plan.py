@@ -1,0 +1,59 @@
+"""What the core asks of a privacy plan, whatever its unit."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import dp_accounting
+
+from fairsweep.trainables.accounting import Epsilon
+from fairsweep.trainables.privacy_statement import Mode, PrivacyStatement
+
+
+class Plan(Protocol):
+    """What a training does and therefore what it costs: made before the start, public, JSON by ``model_dump_json``."""
+
+    @property
+    def sampling_rate(self) -> float:
+        """Probability of joining a step."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Number of steps of the whole training."""
+        ...
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Standard deviation of the noise over the clipping norm, of all queries of a step together."""
+        ...
+
+    @property
+    def delta(self) -> float:
+        """In (0, 1)."""
+        ...
+
+    @property
+    def guarantees(self) -> bool:
+        """False if epsilon is infinite."""
+        ...
+
+    def event(self, steps: int | None = None) -> dp_accounting.DpEvent:
+        """Returns the event of the first ``steps`` steps (default: of all)."""
+        ...
+
+    def epsilon(self, steps: int | None = None) -> Epsilon:
+        """Returns what the first ``steps`` steps (default: all) cost."""
+        ...
+
+    def statement(self, steps_done: int, mode: Mode) -> PrivacyStatement:
+        """Says what has been spent and under which assumptions."""
+        ...
+
+    def model_dump_json(self) -> str:
+        """Returns the plan as text: equal plans have equal texts."""
+        ...
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """Returns the plan as JSON values."""
+        ...
