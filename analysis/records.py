@@ -81,6 +81,20 @@ DIAGNOSTIC_TYPE = pa.struct(
         pa.field("cosine", pa.float64()),
     ]
 )
+CLIENT_TYPE = pa.struct(
+    [
+        pa.field("attribute", pa.string()),
+        pa.field("value", pa.int16()),
+        pa.field("clients", pa.int64()),
+        pa.field("accuracy_mean", pa.float64()),
+        pa.field("accuracy_variance", pa.float64()),
+        pa.field("accuracy_worst_decile", pa.float64()),
+        pa.field("updates", pa.int64()),
+        pa.field("mean_update_norm", pa.float64()),
+        pa.field("clipped_share", pa.float64()),
+        pa.field("cosine", pa.float64()),
+    ]
+)
 TRAINING_SCHEMA = pa.schema(
     [
         pa.field("iteration", pa.int32()),
@@ -88,6 +102,8 @@ TRAINING_SCHEMA = pa.schema(
         pa.field("seconds", pa.float64()),
         pa.field("examples", pa.int64()),
         pa.field("diagnostics", pa.list_(DIAGNOSTIC_TYPE)),
+        pa.field("clients", pa.list_(CLIENT_TYPE)),
+        pa.field("l2_clip_norm", pa.float64()),
     ]
 )
 PREDICTIONS_SCHEMA = pa.schema(
@@ -299,7 +315,10 @@ def training_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     Args:
         rows: mappings with ``iteration``, ``loss``, ``seconds``, ``examples``, and optionally ``diagnostics``: a
             sequence of mappings with ``attribute``, ``value``, ``label``, ``count``, ``mean_gradient_norm``,
-            ``clipped_share``, ``cosine`` (one for each group value and label). Further keys are an error.
+            ``clipped_share``, ``cosine`` (one for each group value and label), ``clients``: a sequence of mappings with
+            ``attribute``, ``value``, ``clients``, ``accuracy_mean``, ``accuracy_variance``, ``accuracy_worst_decile``,
+            ``updates``, ``mean_update_norm``, ``clipped_share``, ``cosine`` (one for each group of federated clients),
+            and ``l2_clip_norm``, where the clipping norm can change. Further keys are an error.
 
     Raises:
         ValueError: if a key is unknown (a silently dropped column would look like a column nobody measured).
@@ -309,6 +328,8 @@ def training_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     for row in listed:
         row["diagnostics"] = [dict(diagnostic) for diagnostic in row.get("diagnostics") or ()]
         _refuse_unknown("a diagnostic", row["diagnostics"], [field.name for field in DIAGNOSTIC_TYPE])
+        row["clients"] = [dict(client) for client in row.get("clients") or ()]
+        _refuse_unknown("a group of clients", row["clients"], [field.name for field in CLIENT_TYPE])
     return pa.Table.from_pylist(listed, schema=TRAINING_SCHEMA)
 
 
