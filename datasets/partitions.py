@@ -186,7 +186,7 @@ def split_held_out(partition: Partition, config: ClientsConfig) -> tuple[Partiti
     return partition.restricted(capped), partition.restricted(held_out, skip=trained)
 
 
-def majority_values(partition: Partition, codes: NDArray[np.int16]) -> NDArray[np.int16]:
+def majority_values(partition: Partition, codes: NDArray[np.integer]) -> NDArray[np.int16]:
     """Returns the value of an attribute that most of a client's examples have (the lowest code on a tie), int16 [N]."""
     values, index = np.unique(codes, return_inverse=True)
     counts = np.zeros((len(partition), len(values)), dtype=np.int64)

@@ -14,7 +14,7 @@ from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.trainables.accounting import RELATION
 from fairsweep.trainables.adapter import TrialTask
-from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.plan import Plan
 
 Stage = Literal["waiting", "running", "done", "failed"]
 # Epsilon is computed at so many points of a training, and shown rounded up to the next one.
@@ -155,7 +155,7 @@ class SpentPrivacy:
         plans: privacy plans by trial.
     """
 
-    def __init__(self, plans: Mapping[str, PrivacyPlan]) -> None:
+    def __init__(self, plans: Mapping[str, Plan]) -> None:
         self._plans = plans
         self._known: dict[tuple[float, float, float, int], float] = {}
 
@@ -174,7 +174,7 @@ class SpentPrivacy:
         return self._known[key]
 
 
-def _upper_bound(plan: PrivacyPlan, steps: int) -> float:
+def _upper_bound(plan: Plan, steps: int) -> float:
     """Epsilon by PLD with a coarse discretisation, which rounds up."""
     # A weak plan's epsilon is large: a finer grid than a thousandth of it would take minutes.
     interval = _COARSE_INTERVAL * max(1.0, 1.0 / plan.noise_multiplier**2)

@@ -29,6 +29,7 @@ from fairsweep.trainables.local_training import CohortSums
 from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.network import Network
 from fairsweep.trainables.optimizers import OptimizerConfig
+from fairsweep.trainables.partition_report import describe_partition
 from fairsweep.trainables.server_optimizers import ServerOptimizer
 
 
@@ -62,6 +63,11 @@ def count_clients(config: DpfedavgConfig | FedavgConfig, columns: TrainingColumn
     return len(partition_clients(columns, config.clients, data_key))
 
 
+def describe_clients(learner: Dpfedavg) -> dict[str, Any]:
+    """Returns what ``data.json`` shows of a learner's clients: how they are divided and what they hold."""
+    return {"clients": describe_partition(learner.partition, learner.task) | {"execution": learner.execution}}
+
+
 class Dpfedavg:
     """Trains one model by federated averaging, with or without privacy; see `Learner` for what it offers.
 
@@ -72,6 +78,7 @@ class Dpfedavg:
 
     Attributes:
         plan: The privacy plan: cohorts, clipping, noise and accounting all come from it.
+        task: On what.
         partition: Who holds which examples.
         execution: How clients are trained: ``batched`` or ``sequential``.
     """
@@ -88,7 +95,7 @@ class Dpfedavg:
         self.name = config.name
         self.iterations = math.ceil(config.rounds / config.rounds_per_iteration)
         self.iteration = 0
-        self._config, self._task = config, task
+        self._config, self.task = config, task
         self._trained, held_out = split_held_out(self.partition, config.clients)
         self._network = Network(
             task.model, task.image_shape, task.classes, OptimizerConfig(), config.rounds, task.keys.train, task.device
@@ -105,7 +112,7 @@ class Dpfedavg:
         """Makes what trains the clients."""
         self.execution = execution
         groups = self._groups.as_floats() if self._fairness else torch.zeros((0, len(self.partition)))
-        self._trainer = ClientTrainer(self._config, self._task, self._trained, self._network.model, execution, groups)
+        self._trainer = ClientTrainer(self._config, self.task, self._trained, self._network.model, execution, groups)
 
     def _adaptive_norm(self) -> AdaptiveNorm | None:
         plan = self.plan
@@ -129,7 +136,7 @@ class Dpfedavg:
         start, stop = self.rounds_after(self.iteration), self.rounds_after(self.iteration + 1)
         loss, examples, norm = 0.0, 0, self.l2_clip_norm
         drawn = CohortExamples(self._cohorts, self._trained)
-        for batch in self._task.feed.batches(self._task.rows, drawn, start=start, stop=stop):
+        for batch in self.task.feed.batches(self.task.rows, drawn, start=start, stop=stop):
             sums = self._round(batch)
             loss += sums.loss
             examples += sums.examples
@@ -146,7 +153,7 @@ class Dpfedavg:
         clients = self._cohorts.positions(batch.step)
         clipping = Clipping(self.plan.clipping, norm)
         sums = self._trainer.sums(self._weights, batch.step, clients, clipping, batch.images)
-        secret, run = self._task.keys.secret, self._task.keys.run
+        secret, run = self.task.keys.secret, self.task.keys.run
         update = sums.total
         self.plan.noise(norm, secret, run).add_to(update, batch.step)
         update.div_(self.plan.expected_cohort)
@@ -214,7 +221,7 @@ class Dpfedavg:
     def privacy(self) -> ClientPrivacyStatement:
         """Returns what has been spent so far."""
         return self.plan.statement(
-            self.rounds_after(self.iteration), "research" if self._task.diagnostics else "release"
+            self.rounds_after(self.iteration), "research" if self.task.diagnostics else "release"
         )
 
     def weights(self) -> dict[str, torch.Tensor]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from fairsweep.datasets.partitions import TrainingColumns
+from fairsweep.trainables import dpfedavg, fedavg_config
+from fairsweep.trainables.client_privacy import ClientPlan
+from fairsweep.trainables.dpfedavg import Dpfedavg
 from fairsweep.trainables.dpsgd import Dpsgd, DpsgdConfig, check_model, matched_twin
+from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
 from fairsweep.trainables.learner import Learner, LearningTask
 from fairsweep.trainables.models import ModelConfig
+from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.privacy import PrivacyPlan
 from fairsweep.trainables.sgd import Sgd, SgdConfig
 
-LearnerConfig = Annotated[SgdConfig | DpsgdConfig, Field(discriminator="kind")]
+LearnerConfig = Annotated[SgdConfig | DpsgdConfig | DpfedavgConfig | FedavgConfig, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -24,25 +30,47 @@ class LearnerKind:
     Attributes:
         config: The config's type.
         build: Makes the learner from (config, task, plan).
-        plan: Makes the privacy plan from (config, number of training examples); None for a kind that claims nothing.
+        plan: Makes the privacy plan from (config, number of privacy units); None for a kind that claims nothing.
         check: Refuses a model from (model,), before anything starts; None where any will do.
         twin: Makes the matched twin's config from (config, name); None for a kind that has none.
+        units: Counts the privacy units of a training set from (config, its columns, data key) and refuses one that the
+            learner cannot be trained on; None where every example is a unit.
+        facts: Says in JSON values what ``data.json`` shows of how (learner,) uses the training set; None for nothing.
     """
 
     config: type[Any]
-    build: Callable[[Any, LearningTask, PrivacyPlan | None], Learner]
-    plan: Callable[[Any, int], PrivacyPlan] | None = None
+    build: Callable[[Any, LearningTask, Any], Learner]
+    plan: Callable[[Any, int], Plan] | None = None
     check: Callable[[ModelConfig], None] | None = None
     twin: Callable[[Any, str], Any] | None = None
+    units: Callable[[Any, TrainingColumns, bytes], int] | None = None
+    facts: Callable[[Any], Mapping[str, Any]] | None = None
 
 
 LEARNERS: dict[str, LearnerKind] = {
     "sgd": LearnerKind(SgdConfig, lambda config, task, plan: Sgd(config, task)),
     "dpsgd": LearnerKind(DpsgdConfig, Dpsgd, PrivacyPlan.build, check_model, matched_twin),
+    "dpfedavg": LearnerKind(
+        DpfedavgConfig,
+        Dpfedavg,
+        ClientPlan.build,
+        dpfedavg.check_model,
+        fedavg_config.matched_twin,
+        dpfedavg.count_clients,
+        dpfedavg.describe_clients,
+    ),
+    "fedavg": LearnerKind(
+        FedavgConfig,
+        Dpfedavg,
+        ClientPlan.build,
+        dpfedavg.check_model,
+        units=dpfedavg.count_clients,
+        facts=dpfedavg.describe_clients,
+    ),
 }
 
 
-def build_learner(config: LearnerConfig, task: LearningTask, plan: PrivacyPlan | None = None) -> Learner:
+def build_learner(config: LearnerConfig, task: LearningTask, plan: Plan | None = None) -> Learner:
     """Makes a learner.
 
     Args:
@@ -65,16 +93,37 @@ def build_learner(config: LearnerConfig, task: LearningTask, plan: PrivacyPlan |
     return row.build(config, task, plan)
 
 
-def plan_privacy(config: LearnerConfig, size: int) -> PrivacyPlan | None:
-    """Makes the privacy plan of a config for a training set of this size; None for a learner that claims nothing.
+def count_units(config: LearnerConfig, columns: TrainingColumns, data_key: bytes) -> int:
+    """Counts what a learner's privacy protects in a training set: examples, or clients.
+
+    Args:
+        config: A learner's config.
+        columns: The training examples.
+        data_key: 32 bytes, public.
+
+    Raises:
+        ValueError: If the training set cannot be divided as the learner asks.
+    """
+    count = LEARNERS[config.kind].units
+    return len(columns.rows) if count is None else count(config, columns, data_key)
+
+
+def plan_privacy(config: LearnerConfig, units: int) -> Plan | None:
+    """Makes the privacy plan of a config for so many units; None for a learner that claims nothing.
 
     Calibration takes seconds: do it once for all trials with the same numbers, and hand the plan over as JSON.
 
     Raises:
-        ValueError: If the config has no plan for this size.
+        ValueError: If the config has no plan for so many.
     """
     plan = LEARNERS[config.kind].plan
-    return None if plan is None else plan(config, size)
+    return None if plan is None else plan(config, units)
+
+
+def learner_facts(learner: Learner) -> dict[str, Any]:
+    """Returns what ``data.json`` shows of how a learner uses its training set, in JSON values; mostly nothing."""
+    row = LEARNERS.get(learner.kind)
+    return {} if row is None or row.facts is None else dict(row.facts(learner))
 
 
 def check(model: ModelConfig, config: LearnerConfig) -> None:

@@ -89,7 +89,7 @@ class TrialRecords:
             return
         with self._owned():
             write_cells(self._folder / CELLS, pa.concat_tables(self._cells), self._vocabularies, self._label)
-            write_training(self._folder / TRAINING, pa.concat_tables(self._training))
+            write_training(self._folder / TRAINING, pa.concat_tables(self._training, promote_options="default"))
 
     def finish(self, predictions: list[pa.Table], privacy: Mapping[str, Any] | None) -> None:
         """Write all iterations, ``predictions.parquet`` and ``privacy.json``."""

@@ -29,11 +29,42 @@ CONFIGS = {
     "dpsgd adam": {"kind": "dpsgd", "noise_multiplier": 0.8, "optimizer": {"name": "adam", "lr": 0.01}},
     "dpsgd hooks": {"kind": "dpsgd", "noise_multiplier": 0.8, "performance": {"gradient_mode": "hooks"}},
     "dpsgd twin": {"kind": "dpsgd", "noise_multiplier": 0.0, "l2_clip_norm": None},
+    "dpfedavg adaptive": {
+        "kind": "dpfedavg",
+        "rounds": 5,
+        "clients": {"partition": "dirichlet", "count": 8, "alpha": 0.5},
+        "sampling_rate": 0.7,
+        "local": {"batch_size": 4, "optimizer": {"lr": 0.1, "momentum": 0.5, "milestones": [0.5]}},
+        "server": {"name": "yogi", "lr": 0.01},
+        "clipping": {"quantile": 0.5},
+        "noise_multiplier": 0.8,
+        "augmentation": AUGMENTED,
+    },
+    "dpfedavg batched": {
+        "kind": "dpfedavg",
+        "rounds": 9,
+        "rounds_per_iteration": 2,
+        "clients": {"partition": "attribute", "attribute": "tone", "count": 8},
+        "sampling_rate": 0.7,
+        "local": {"steps": 3, "batch_size": 4, "optimizer": {"name": "adam", "lr": 0.01}},
+        "server": {"momentum": 0.9, "lr": 0.5},
+        "clipping": {"kind": "per_layer", "l2_clip_norm": 0.3},
+        "noise_multiplier": 0.8,
+        "performance": {"execution": "batched", "clients_at_once": 3},
+    },
+    "fedavg": {
+        "kind": "fedavg",
+        "rounds": 5,
+        "clients": {"partition": "quantity", "count": 8, "alpha": 1.0},
+        "cohort_size": 3,
+        "server": {"name": "adam", "lr": 0.01},
+    },
 }
 
 
 def config(name):
-    return ADAPTER.validate_python({"name": name, "epochs": 5, "batch_size": 16, **CONFIGS[name]})
+    shared = {} if CONFIGS[name]["kind"].endswith("fedavg") else {"epochs": 5, "batch_size": 16}
+    return ADAPTER.validate_python({"name": name, **shared, **CONFIGS[name]})
 
 
 def through_a_file(state):
@@ -163,9 +194,9 @@ def test_a_config_is_read_by_its_kind_and_unknown_ones_are_refused():
     assert isinstance(config("dpsgd adam"), DpsgdConfig)
     for name in CONFIGS:
         assert ADAPTER.validate_json(ADAPTER.dump_json(config(name))) == config(name)
-    with pytest.raises(ValidationError, match="'sgd', 'dpsgd'"):
+    with pytest.raises(ValidationError, match="'sgd', 'dpsgd', 'dpfedavg', 'fedavg'"):
         ADAPTER.validate_python({"kind": "sdg"})
-    assert set(LEARNERS) == {"sgd", "dpsgd"}
+    assert set(LEARNERS) == {"sgd", "dpsgd", "dpfedavg", "fedavg"}
 
 
 def test_a_plan_made_beforehand_gives_the_same_learner(make_task):
@@ -191,7 +222,7 @@ def test_batchnorm_is_refused_for_private_learners_before_anything_starts(make_t
 
 def test_only_private_learners_have_twins():
     assert twin_of(config("dpsgd adam"), "matched").name == "matched"
-    with pytest.raises(ValueError, match=r"kind dpsgd.*'sgd adam' is of kind 'sgd'"):
+    with pytest.raises(ValueError, match=r"kind dpsgd or dpfedavg.*'sgd adam' is of kind 'sgd'"):
         twin_of(config("sgd adam"), "matched")
 
 
