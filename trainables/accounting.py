@@ -21,7 +21,9 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 RELATION = NeighboringRelation.REPLACE_SPECIAL
 _FINE_INTERVAL = 1e-4  # dp-accounting's default discretisation of the privacy loss
 _FINE_EPSILON = 20.0
+_REFINEMENTS = (100.0, 10.0, 1.0, 0.1, 0.01, 1e-3, _FINE_INTERVAL)
 _CALIBRATION_TOLERANCE = 1e-3
+_LEAST_NOISE, _MOST_NOISE = 1e-2, 1e3
 
 
 class AccountingError(RuntimeError):
@@ -67,6 +69,41 @@ def sampled_gaussian(noise_multiplier: float, sampling_rate: float, steps: int) 
     return dp_accounting.SelfComposedDpEvent(sampled, int(steps))
 
 
+def truncated_gaussian(
+    noise_multiplier: float, sampling_rate: float, steps: int, population: int, max_batch_size: int
+) -> dp_accounting.DpEvent:
+    """Returns the event of steps of a Gaussian mechanism on a Poisson sample that is cut at a largest batch.
+
+    Of more than ``max_batch_size`` drawn, a uniformly random subset stays: an example in the batch may have pushed
+    another one out, so that the sensitivity of such a step is 2. Under the zero-out relation a zeroed example is still
+    drawn and still takes its place; the event's price bounds that too.
+
+    Args:
+        noise_multiplier: Standard deviation of the noise over the clipping norm, at least 0.
+        sampling_rate: Probability q in [0, 1] of being drawn in a step.
+        steps: Number of steps, at least 0.
+        population: Number of units N, at least 1.
+        max_batch_size: The cut, at least 1.
+
+    Returns:
+        The composed event; `NonPrivateDpEvent` without noise, `NoOpDpEvent` without steps. RDP has no theorem for it.
+
+    References:
+        Chua et al. 2024, arXiv 2411.04205, section 4; with the tighter analysis of arXiv 2508.15089.
+    """
+    if steps == 0:
+        return dp_accounting.NoOpDpEvent()
+    if noise_multiplier == 0:
+        return dp_accounting.NonPrivateDpEvent()
+    sampled = dp_accounting.TruncatedSubsampledGaussianDpEvent(
+        dataset_size=int(population),
+        sampling_probability=float(sampling_rate),
+        truncated_batch_size=int(max_batch_size),
+        noise_multiplier=float(noise_multiplier),
+    )
+    return dp_accounting.SelfComposedDpEvent(sampled, int(steps))
+
+
 @lru_cache(maxsize=4096)
 def epsilon_of(event: dp_accounting.DpEvent, delta: float) -> Epsilon:
     """Computes what an event costs under the zero-out relation.
@@ -90,7 +127,7 @@ def epsilon_of(event: dp_accounting.DpEvent, delta: float) -> Epsilon:
     if isinstance(event, dp_accounting.NonPrivateDpEvent):
         return Epsilon(pld=math.inf, rdp=math.inf)
     rdp = _by_rdp(event, delta)
-    pld = _by_pld(event, delta, _interval(rdp))
+    pld = _by_refined_pld(event, delta) if rdp is None else _by_pld(event, delta, _interval(rdp))
     if rdp is not None and pld > 1.01 * rdp + 0.01:
         raise AccountingError(
             f"PLD gives epsilon={pld:.6g}, but the looser RDP gives {rdp:.6g} for {event} at {delta=}: "
@@ -116,23 +153,79 @@ def calibrate(epsilon: float, delta: float, sampling_rate: float, steps: int) ->
         ValueError: If the budget is outside the range in which noise can be found.
     """
 
-    def cost(noise_multiplier: float) -> float:
-        return epsilon_of(sampled_gaussian(noise_multiplier, sampling_rate, steps), delta).pld
-
+    # RDP is fast and never below PLD: the noise that satisfies it brackets the answer from above.
     def loose_cost(noise_multiplier: float) -> float:
         return _by_rdp(sampled_gaussian(noise_multiplier, sampling_rate, steps), delta) or math.inf
 
-    # RDP is fast and never below PLD: the noise that satisfies it brackets the answer from above.
-    low, high = 1e-2, 1e3
-    if loose_cost(high) > epsilon or loose_cost(low) < epsilon:
+    def cost(noise_multiplier: float) -> float:
+        return epsilon_of(sampled_gaussian(noise_multiplier, sampling_rate, steps), delta).pld
+
+    high = _bracket(loose_cost, epsilon, f"{delta=}, {sampling_rate=}, {steps=}")
+    return _least(cost, epsilon, high)
+
+
+@lru_cache(maxsize=1024)
+def calibrate_truncated(
+    epsilon: float, delta: float, sampling_rate: float, steps: int, population: int, max_batch_size: int
+) -> float:
+    """Finds the noise that a budget affords under truncated Poisson sampling.
+
+    Args:
+        epsilon: See `calibrate`, as the three arguments that follow.
+        delta: In (0, 1).
+        sampling_rate: Probability q in (0, 1] of being drawn in a step.
+        steps: Number of steps, at least 1.
+        population: See `truncated_gaussian`.
+        max_batch_size: The cut.
+
+    Returns:
+        A noise multiplier z within the budget, at most 0.2% above the smallest such z.
+
+    Raises:
+        ValueError: If the budget is outside the range in which noise can be found.
+    """
+
+    def event(noise_multiplier: float) -> dp_accounting.DpEvent:
+        return truncated_gaussian(noise_multiplier, sampling_rate, steps, population, max_batch_size)
+
+    # Coarse PLD takes RDP's part, and is refined as far as it needs to be to compare it with the budget.
+    def loose_cost(noise_multiplier: float) -> float:
+        for interval in _REFINEMENTS:
+            found = _by_pld(event(noise_multiplier), delta, interval)
+            if found <= epsilon or interval <= found / 100:
+                break
+        return found
+
+    # Ten times coarser than what is reported: ten times as fast, never lower, and off by less than the tolerance.
+    interval = _interval(epsilon) * (10 if epsilon >= 1 else 1)
+    high = _bracket(loose_cost, epsilon, f"{delta=}, {sampling_rate=}, {steps=}, {population=}, {max_batch_size=}")
+    found = _least(lambda noise_multiplier: _by_pld(event(noise_multiplier), delta, interval), epsilon, high)
+    while epsilon_of(event(found), delta).pld > epsilon:
+        found *= 1 + _CALIBRATION_TOLERANCE
+    return found
+
+
+def _bracket(loose_cost: Callable[[float], float], budget: float, given: str) -> float:
+    """Finds a noise multiplier within a budget, within 1% of the least by an upper bound of the cost.
+
+    Args:
+        loose_cost: Decreasing function of the noise multiplier, never below the cost.
+        budget: The largest cost allowed.
+        given: What the cost is computed for, for the error.
+
+    Raises:
+        ValueError: If there is none in the range that is searched.
+    """
+    low, high = _LEAST_NOISE, _MOST_NOISE
+    if loose_cost(high) > budget or loose_cost(low) < budget:
         raise ValueError(
-            f"epsilon must be affordable with a noise multiplier between {low} and {high}, but got {epsilon=} "
-            f"for {delta=}, {sampling_rate=}, {steps=}: give noise_multiplier instead"
+            f"epsilon must be affordable with a noise multiplier between {low} and {high}, but got epsilon={budget} "
+            f"for {given}: give noise_multiplier instead"
         )
     while high / low > 1.01:
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if loose_cost(middle) > epsilon else (low, middle)
-    return _least(cost, epsilon, high)
+        low, high = (middle, high) if loose_cost(middle) > budget else (low, middle)
+    return high
 
 
 def _least(cost: Callable[[float], float], budget: float, high: float) -> float:
@@ -196,11 +289,24 @@ def _by_pld(event: dp_accounting.DpEvent, delta: float, interval: float) -> floa
     return float(accountant.get_epsilon(delta))
 
 
-def _interval(rdp: float | None) -> float:
+def _by_refined_pld(event: dp_accounting.DpEvent, delta: float) -> float:
+    """Returns epsilon by PLD where no other accountant says how fine the discretisation must be: from coarse to fine.
+
+    Each refinement takes about ten times as long as the one before, so that all together cost little more than the
+    last.
+    """
+    for interval in _REFINEMENTS:
+        epsilon = _by_pld(event, delta, interval)
+        if _interval(epsilon) >= interval:
+            break
+    return epsilon
+
+
+def _interval(loose: float) -> float:
     """Returns a discretisation interval in proportion to the cost: with the default, epsilon = 4,000 takes minutes."""
-    if rdp is None or rdp <= _FINE_EPSILON:
+    if loose <= _FINE_EPSILON:
         return _FINE_INTERVAL
-    return _FINE_INTERVAL * float(10.0 ** math.ceil(math.log10(min(rdp, 1e6) / _FINE_EPSILON)))
+    return _FINE_INTERVAL * float(10.0 ** math.ceil(math.log10(min(loose, 1e6) / _FINE_EPSILON)))
 
 
 @contextlib.contextmanager

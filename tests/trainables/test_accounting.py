@@ -1,18 +1,25 @@
 """Accounting: values known from elsewhere, bounds that must order, and infinity said in words."""
 
+import itertools
 import logging
 import math
 
 import dp_accounting
+import numpy as np
 import pytest
+from dp_accounting.pld import PLDAccountant
+from scipy import stats
 
 from fairsweep.trainables.accounting import (
+    RELATION,
     AccountingError,
     Epsilon,
     calibrate,
+    calibrate_truncated,
     describe,
     epsilon_of,
     sampled_gaussian,
+    truncated_gaussian,
 )
 
 
@@ -130,3 +137,76 @@ def test_an_event_is_described_as_nested_json():
         "count": 7,
     }
     assert describe(sampled_gaussian(0, 0.5, 7)) == {"type": "NonPrivateDpEvent"}
+
+
+@pytest.mark.parametrize(("cut", "known"), [(1200, "1.83"), (1100, "3.20"), (1024, "8.54")])
+def test_a_smaller_cut_of_poisson_batches_has_the_known_price(cut, known):
+    found = epsilon_of(truncated_gaussian(1, 0.01, 1000, 100_000, cut), 1e-5)
+    assert f"{found.pld:.2f}" == known
+    assert found.rdp is None
+
+
+def cut_law(population, rate, cut):
+    """Probability of each batch: those drawn by Poisson, of more than ``cut`` a uniform subset."""
+    law = {}
+    for drawn in itertools.product((0, 1), repeat=population):
+        members = [i for i in range(population) if drawn[i]]
+        probability = math.prod(rate if joins else 1 - rate for joins in drawn)
+        kept = list(itertools.combinations(members, min(cut, len(members))))
+        for batch in kept:
+            law[batch] = law.get(batch, 0.0) + probability / len(kept)
+    return law
+
+
+@pytest.mark.parametrize(("population", "rate", "cut", "z"), [(4, 0.5, 2, 1.0), (4, 0.3, 1, 0.7), (5, 0.4, 4, 1.5)])
+def test_the_price_of_a_cut_bounds_the_exact_divergence_of_neighbouring_training_sets(population, rate, cut, z):
+    """One step on scalars: example 0 contributes 1, or nothing while it still takes its place in the batch."""
+    accountant = PLDAccountant(neighboring_relation=RELATION)
+    accountant.compose(truncated_gaussian(z, rate, 1, population, cut))
+    law = cut_law(population, rate, cut)
+    grid = np.linspace(-population - 9 * z, population + 9 * z, 4_001)
+    worst = dict.fromkeys((0.1, 0.5, 1.0, 2.0), 0.0)
+    for others in itertools.product((-1, 1), repeat=population - 1):
+        present, absent = (
+            sum(p * stats.norm.pdf(grid, sum((first, *others)[i] for i in batch), z) for batch, p in law.items())
+            for first in (1, 0)
+        )
+        for epsilon in worst:
+            for one, other in ((present, absent), (absent, present)):
+                exact = float(np.maximum(one - math.exp(epsilon) * other, 0).sum() * (grid[1] - grid[0]))
+                worst[epsilon] = max(worst[epsilon], exact)
+    for epsilon, exact in worst.items():
+        assert 0 < exact <= accountant.get_delta(epsilon)
+
+
+def test_a_cut_that_is_never_reached_costs_nothing_and_ends_are_explicit():
+    uncut = epsilon(steps=50).pld
+    assert epsilon_of(truncated_gaussian(1, 0.01, 50, 1000, 1000), 1e-5).pld == pytest.approx(uncut, rel=1e-6)
+    assert epsilon_of(truncated_gaussian(0, 0.01, 50, 1000, 20), 1e-5).pld == math.inf
+    assert epsilon_of(truncated_gaussian(1, 0.01, 0, 1000, 20), 1e-5).pld == 0
+    assert 1000 < epsilon_of(truncated_gaussian(0.05, 0.064, 125, 4000, 352), 1e-4).pld < 6000
+
+
+@pytest.mark.parametrize(("budget", "cut"), [(3.0, 280), pytest.param(0.5, 352, marks=pytest.mark.slow)])
+def test_noise_calibrated_for_a_cut_is_the_least_that_affords_the_budget(budget, cut):
+    numbers = (0.064, 60, 4000, cut)
+    z = calibrate_truncated(budget, 1e-4, *numbers)
+    assert epsilon_of(truncated_gaussian(z, *numbers), 1e-4).pld <= budget
+    assert epsilon_of(truncated_gaussian(z / 1.0021, *numbers), 1e-4).pld > budget
+    assert z >= calibrate(budget, 1e-4, 0.064, 60) / 1.0011
+
+
+@pytest.mark.parametrize("budget", [1e-7, 1e9])
+def test_a_budget_that_no_noise_affords_under_a_cut_is_refused(budget):
+    with pytest.raises(ValueError, match="give noise_multiplier instead"):
+        calibrate_truncated(budget, 1e-5, 0.01, 100, 4000, 80)
+
+
+def test_the_event_of_a_cut_is_described_with_all_its_numbers():
+    assert describe(truncated_gaussian(1, 0.5, 7, 10, 6))["event"] == {
+        "type": "TruncatedSubsampledGaussianDpEvent",
+        "dataset_size": 10,
+        "sampling_probability": 0.5,
+        "truncated_batch_size": 6,
+        "noise_multiplier": 1.0,
+    }
