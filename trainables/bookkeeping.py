@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fairsweep.trainables.clipping import Clipping
-from fairsweep.trainables.gradients import ExampleGradients, Layer, layers_of, summarise
+from fairsweep.trainables.gradients import ExampleGradients, Layer, layers_of, summarise, weighted
 
 
 class LayerGradient(Protocol):
@@ -51,12 +51,19 @@ class Bookkeeping:
         self._layers = layers_of(model)
 
     def add_clipped(
-        self, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, clipping: Clipping, sums: Sequence[torch.Tensor]
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
         with _recorded(self._layers) as tape:
             losses = F.cross_entropy(self._model(inputs_BCHW), labels_B, reduction="none")
-        backprops = torch.autograd.grad(losses.sum(), [tape.edges[layer.module] for layer in self._layers])
+        backprops = torch.autograd.grad(
+            weighted(losses, weights_B).sum(), [tape.edges[layer.module] for layer in self._layers]
+        )
         with torch.no_grad():
             gradients = [
                 layer_gradient(layer.module, tape.activations[layer.module], backprop)

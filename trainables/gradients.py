@@ -23,8 +23,9 @@ class ExampleGradients:
     """What is known of a batch's per-example gradients once they are clipped and summed.
 
     Attributes:
-        losses: float32 [B], cross-entropy of each example.
-        norms: float32 [B], L2 norm over all layers before clipping; NaN where the mode does not compute it.
+        losses: float32 [B], cross-entropy of each example, without its weight.
+        norms: float32 [B], L2 norm over all layers of the weighted loss's gradient before clipping; NaN where the mode
+            does not compute it.
         clipped: bool [B], True if any layer was shortened.
     """
 
@@ -43,7 +44,12 @@ class GradientMode(Protocol):
     name: str
 
     def add_clipped(
-        self, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, clipping: Clipping, sums: Sequence[torch.Tensor]
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """Adds the sum over examples of their clipped gradients to ``sums``.
 
@@ -52,6 +58,8 @@ class GradientMode(Protocol):
             labels_B: int64 [B].
             clipping: The rule.
             sums: One float32 tensor for each trainable parameter, in order and of its shape; changed in place.
+            weights_B: float32 [B], at least 0: each example's loss is multiplied by its weight before its gradient is
+                clipped. None weighs all alike.
 
         Returns:
             Losses, norms and who was clipped.
@@ -83,6 +91,11 @@ def layers_of(model: nn.Module) -> list[Layer]:
     return layers
 
 
+def weighted(losses_B: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
+    """Returns each example's loss times its weight, [B]; the losses themselves without weights."""
+    return losses_B if weights_B is None else losses_B * weights_B
+
+
 class Plain:
     """The ordinary backward pass, for training without clipping: no per-example norms, and much faster."""
 
@@ -93,13 +106,18 @@ class Plain:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
 
     def add_clipped(
-        self, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, clipping: Clipping, sums: Sequence[torch.Tensor]
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
         if clipping.kind != "none":
             raise ValueError(f"plain gradients cannot be clipped by example, but got clipping {clipping.kind!r}")
         losses = F.cross_entropy(self._model(inputs_BCHW), labels_B, reduction="none")
-        gradients = torch.autograd.grad(losses.sum(), self._parameters)
+        gradients = torch.autograd.grad(weighted(losses, weights_B).sum(), self._parameters)
         torch._foreach_add_(list(sums), list(gradients))
         losses = losses.detach()
         return ExampleGradients(losses, torch.full_like(losses, torch.nan), torch.zeros_like(losses, dtype=torch.bool))
@@ -115,18 +133,28 @@ class Functorch:
         self._layers = layers_of(model)
         self._names = [name for name, p in model.named_parameters() if p.requires_grad]
 
-        def loss_of_one(weights: dict[str, torch.Tensor], input_CHW: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-            logits = torch.func.functional_call(model, weights, (input_CHW[None],))
-            return F.cross_entropy(logits, label[None])
+        def loss_of_one(
+            parameters: dict[str, torch.Tensor], input_CHW: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            logits = torch.func.functional_call(model, parameters, (input_CHW[None],))
+            loss = F.cross_entropy(logits, label[None])
+            return loss * weight, loss
 
-        self._per_example = torch.func.vmap(torch.func.grad_and_value(loss_of_one), in_dims=(None, 0, 0))
+        self._per_example = torch.func.vmap(torch.func.grad(loss_of_one, has_aux=True), in_dims=(None, 0, 0, 0))
 
     def add_clipped(
-        self, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, clipping: Clipping, sums: Sequence[torch.Tensor]
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
-        weights = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
-        gradients, losses = self._per_example(weights, inputs_BCHW, labels_B)
+        parameters = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
+        if weights_B is None:
+            weights_B = torch.ones(len(labels_B), dtype=inputs_BCHW.dtype, device=inputs_BCHW.device)
+        gradients, losses = self._per_example(parameters, inputs_BCHW, labels_B, weights_B)
         return _clip_and_add([gradients[name] for name in self._names], losses, self._layers, clipping, sums)
 
 
@@ -141,14 +169,19 @@ class Hooks:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
 
     def add_clipped(
-        self, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, clipping: Clipping, sums: Sequence[torch.Tensor]
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
         from opacus.grad_sample import GradSampleModule
 
         with _wrapped(self._model, lambda: GradSampleModule(self._model, loss_reduction="sum")) as wrapped:
             losses = F.cross_entropy(wrapped(inputs_BCHW), labels_B, reduction="none")
-            losses.sum().backward()  # type: ignore[no-untyped-call]
+            weighted(losses, weights_B).sum().backward()  # type: ignore[no-untyped-call]
             gradients = [p.grad_sample for p in self._parameters]  # type: ignore[attr-defined]
         return _clip_and_add(gradients, losses.detach(), self._layers, clipping, sums)
 
@@ -164,7 +197,12 @@ class ExpandedWeights:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
 
     def add_clipped(
-        self, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, clipping: Clipping, sums: Sequence[torch.Tensor]
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
         from opacus.grad_sample import GradSampleModuleExpandedWeights
@@ -173,7 +211,7 @@ class ExpandedWeights:
             self._model, lambda: GradSampleModuleExpandedWeights(self._model, loss_reduction="sum")
         ) as wrapped:
             losses = F.cross_entropy(wrapped(inputs_BCHW), labels_B, reduction="none")
-            losses.sum().backward()  # type: ignore[no-untyped-call]
+            weighted(losses, weights_B).sum().backward()  # type: ignore[no-untyped-call]
             gradients = [p.grad_sample for p in self._parameters]  # type: ignore[attr-defined]
         return _clip_and_add(gradients, losses.detach(), self._layers, clipping, sums)
 
@@ -192,7 +230,12 @@ class Ghost:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
 
     def add_clipped(
-        self, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, clipping: Clipping, sums: Sequence[torch.Tensor]
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
         from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
@@ -204,11 +247,11 @@ class Ghost:
         )
         with _wrapped(self._model, make) as wrapped:
             losses = F.cross_entropy(wrapped(inputs_BCHW), labels_B, reduction="none")
-            losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            weighted(losses, weights_B).sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
             norms = wrapped.get_norm_sample().detach()
             factors = clipping.factors(norms.square()[None])[0]
             wrapped.disable_hooks()
-            gradients = torch.autograd.grad((factors * losses).sum(), self._parameters)
+            gradients = torch.autograd.grad((factors * weighted(losses, weights_B)).sum(), self._parameters)
         torch._foreach_add_(list(sums), list(gradients))
         return ExampleGradients(losses.detach(), norms, factors < 1)
 
@@ -237,6 +280,7 @@ def add_finite(
     labels_B: torch.Tensor,
     clipping: Clipping,
     sums: Sequence[torch.Tensor],
+    weights_B: torch.Tensor | None = None,
 ) -> ExampleGradients:
     """Does what the mode's ``add_clipped`` does, but leaves out examples whose gradient is not finite.
 
@@ -250,15 +294,17 @@ def add_finite(
         labels_B: int64 [B].
         clipping: The rule.
         sums: One tensor for each parameter; changed in place.
+        weights_B: See `GradientMode`.
 
     Returns:
         Losses, norms and who was clipped, of all examples.
     """
     discarded = [torch.zeros_like(total) for total in sums]
-    gradients = mode.add_clipped(inputs_BCHW, labels_B, clipping, discarded)
+    gradients = mode.add_clipped(inputs_BCHW, labels_B, clipping, discarded, weights_B)
     finite = gradients.norms.isfinite()
     if bool(finite.any()):
-        mode.add_clipped(inputs_BCHW[finite], labels_B[finite], clipping, sums)
+        kept = None if weights_B is None else weights_B[finite]
+        mode.add_clipped(inputs_BCHW[finite], labels_B[finite], clipping, sums, kept)
     return gradients
 
 

@@ -48,8 +48,8 @@ def clip_by_hand(model, per_example, kind, bound):
         norm = math.sqrt(sum(n**2 for n in of_layer))
         factors = {
             "none": [1.0] * len(layers),
-            "flat": [min(1.0, bound / norm)] * len(layers),
-            "per_layer": [min(1.0, bound / math.sqrt(len(layers)) / n) for n in of_layer],
+            "flat": [min(1.0, bound / max(norm, 1e-300))] * len(layers),
+            "per_layer": [min(1.0, bound / math.sqrt(len(layers)) / max(n, 1e-300)) for n in of_layer],
         }[kind]
         for indices, factor in zip(layers, factors, strict=True):
             for i in indices:
@@ -59,17 +59,22 @@ def clip_by_hand(model, per_example, kind, bound):
     return sums, norms, clipped
 
 
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("mode", GRADIENT_MODES)
 @pytest.mark.parametrize("kind", ["flat", "per_layer", "none"])
-def test_every_mode_equals_per_example_gradients_clipped_by_hand(case, mode, kind):
+def test_every_mode_equals_per_example_gradients_clipped_by_hand(case, mode, kind, weighted):
     model, inputs, labels, per_example = case
     if (mode, kind) == ("ghost", "per_layer"):
         pytest.skip("ghost clipping has one norm for all layers")
+    weights = None
+    if weighted:  # the gradient of w times a loss is w times its gradient
+        weights = torch.linspace(3, 0, len(labels), dtype=torch.float64)
+        per_example = [g * weights.view(-1, *[1] * (g.dim() - 1)) for g in per_example]
     norms = [math.sqrt(sum(float(g[b].square().sum()) for g in per_example)) for b in range(len(labels))]
     bound = sorted(norms)[len(norms) // 2] * 0.99  # clips some and not others
     expected_sums, expected_norms, expected_clipped = clip_by_hand(model, per_example, kind, bound)
     sums = [torch.ones_like(p) for p in model.parameters()]  # modes add to what is there
-    found = GRADIENT_MODES[mode](model).add_clipped(inputs, labels, Clipping(kind, bound), sums)
+    found = GRADIENT_MODES[mode](model).add_clipped(inputs, labels, Clipping(kind, bound), sums, weights)
     scale = max(float(total.abs().max()) for total in expected_sums)
     for total, expected in zip(sums, expected_sums, strict=True):
         torch.testing.assert_close(total.detach() - 1, expected, rtol=1e-6, atol=1e-8 * scale + 1e-10)
@@ -123,10 +128,16 @@ def test_plain_gradients_are_the_sum_and_cannot_be_clipped():
     model = build_model(ModelConfig(name="cnn"), (28, 28, 1), 2, KEY)
     inputs, labels = torch.ones(3, 1, 28, 28), torch.tensor([0, 1, 1])
     sums = [torch.zeros_like(p) for p in model.parameters()]
-    found = Plain(model).add_clipped(inputs, labels, Clipping("none", None), sums)
-    F.cross_entropy(model(inputs), labels, reduction="sum").backward()
-    for total, parameter in zip(sums, model.parameters(), strict=True):
-        torch.testing.assert_close(total, parameter.grad)
+    for weights in (None, torch.tensor([0.5, 0.0, 2.0])):
+        for total in sums:
+            total.zero_()
+        model.zero_grad()
+        found = Plain(model).add_clipped(inputs, labels, Clipping("none", None), sums, weights)
+        losses = F.cross_entropy(model(inputs), labels, reduction="none")
+        (losses if weights is None else weights * losses).sum().backward()
+        for total, parameter in zip(sums, model.parameters(), strict=True):
+            torch.testing.assert_close(total, parameter.grad)
+        torch.testing.assert_close(found.losses, losses.detach())
     assert found.norms.isnan().all()
     assert not found.clipped.any()
     with pytest.raises(ValueError, match="cannot be clipped"):
@@ -163,7 +174,7 @@ def test_bookkeeping_refuses_what_it_cannot_bound():
 @pytest.mark.parametrize("mode", GRADIENT_MODES)
 def test_an_example_whose_gradient_overflows_contributes_nothing(mode):
     model = build_model(ModelConfig(name="linear"), (4, 4, 1), 2, KEY)
-    inputs, labels = torch.ones(3, 1, 4, 4), torch.tensor([0, 1, 0])
+    inputs, labels, weights = torch.ones(3, 1, 4, 4), torch.tensor([0, 1, 0]), torch.tensor([0.01, 1, 2])
     inputs[1] = torch.inf
     bound = Clipping("flat", 0.1)
     spoilt = [torch.zeros_like(p) for p in model.parameters()]
@@ -171,9 +182,9 @@ def test_an_example_whose_gradient_overflows_contributes_nothing(mode):
     working.add_clipped(inputs, labels, bound, spoilt)
     assert not all(total.isfinite().all() for total in spoilt)
     sums = [torch.zeros_like(p) for p in model.parameters()]
-    found = add_finite(working, inputs, labels, bound, sums)
+    found = add_finite(working, inputs, labels, bound, sums, weights)
     without = [torch.zeros_like(p) for p in model.parameters()]
-    working.add_clipped(inputs[[0, 2]], labels[[0, 2]], bound, without)
+    working.add_clipped(inputs[[0, 2]], labels[[0, 2]], bound, without, weights[[0, 2]])
     for total, expected in zip(sums, without, strict=True):
         torch.testing.assert_close(total, expected)
     assert found.norms.isfinite().tolist() == [True, False, True]
