@@ -19,8 +19,12 @@ from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.privacy import PrivacyPlan
 from fairsweep.trainables.sgd import Sgd, SgdConfig
+from fairsweep.trainables.sisa import Sisa
+from fairsweep.trainables.sisa_config import SisaConfig, whole_twin
 
-LearnerConfig = Annotated[SgdConfig | DpsgdConfig | DpfedavgConfig | FedavgConfig, Field(discriminator="kind")]
+LearnerConfig = Annotated[
+    SgdConfig | DpsgdConfig | DpfedavgConfig | FedavgConfig | SisaConfig, Field(discriminator="kind")
+]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ LEARNERS: dict[str, LearnerKind] = {
         units=dpfedavg.count_clients,
         facts=dpfedavg.describe_clients,
     ),
+    "sisa": LearnerKind(SisaConfig, lambda config, task, plan: Sisa(config, task, build_learner), twin=whole_twin),
 }
 
 

@@ -195,7 +195,7 @@ def _stratified(
     config: PlacementConfig, model: RequestModelConfig, population: Population, key: bytes
 ) -> NDArray[np.int64]:
     """Each combination of values is dealt round the places, going on where the combination before it ended."""
-    names = config.placed_by or tuple(population.codes)
+    names = config.placed_by or population.groups or tuple(population.codes)
     columns = [population.attribute(name)[0] for name in names]
     random = priorities(key, "sisa placement", population.ids)
     order = np.lexsort((population.ids, random, *reversed(columns)))
@@ -211,7 +211,7 @@ def _by_group(
     config: PlacementConfig, model: RequestModelConfig, population: Population, key: bytes
 ) -> NDArray[np.int64]:
     """Shards in proportion to the groups' sizes, at least one each; several groups share a shard only if they must."""
-    names = config.placed_by or tuple(population.codes)[:1]
+    names = config.placed_by or (population.groups or tuple(population.codes))[:1]
     if not names:
         raise ValueError("strategy by-group needs an attribute, but the sweep names no groups: give placed_by")
     columns = np.stack([population.attribute(name)[0] for name in names], axis=1)

@@ -18,12 +18,14 @@ class Population:
         codes: For each attribute, whole numbers [n]: positions in its values.
         values: For each attribute, the names of its values in the order of their codes.
         users: int64 [n], whom each example belongs to; None where the dataset does not know.
+        groups: The attributes that a sweep compares, and its label; empty stands for all.
     """
 
     ids: NDArray[np.int64]
     codes: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
     values: Mapping[str, Sequence[str]] = field(default_factory=dict)
     users: NDArray[np.int64] | None = None
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(np.unique(self.ids)) != len(self.ids):
@@ -41,8 +43,8 @@ class Population:
         if name not in self.codes or name not in self.values:
             known = ", ".join(repr(known) for known in self.codes) or "none"
             raise ValueError(
-                f"placement and requests can use the sweep's groups and its label ({known}), but not {name!r}: "
-                f"add it to groups, or name one of these"
+                f"placement and requests can use the attributes of the dataset ({known}), but {name!r} is not one: "
+                "name one of these"
             )
         return self.codes[name], tuple(str(value) for value in self.values[name])
 
@@ -69,6 +71,7 @@ class Population:
             {name: codes[kept] for name, codes in self.codes.items()},
             self.values,
             None if self.users is None else self.users[kept],
+            self.groups,
         )
 
 

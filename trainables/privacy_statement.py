@@ -12,6 +12,22 @@ from fairsweep.trainables.accounting import Epsilon
 Mode = Literal["research", "release"]
 
 
+class PartSpending(BaseModel):
+    """What the examples of one part of the training set have spent, where parts spend differently.
+
+    Attributes:
+        part: Which part, for example ``slice 1``.
+        examples: How many examples it had at the start; the number is public.
+        epsilon: By both accountants, of the example in it that has spent most.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    part: str
+    examples: int
+    epsilon: Epsilon
+
+
 class PrivacyStatement(BaseModel):
     """What ``privacy.json`` holds; plain JSON by ``model_dump(mode="json")``.
 
@@ -34,6 +50,7 @@ class PrivacyStatement(BaseModel):
         summary: The guarantee in one sentence.
         assumptions: What has to hold for it.
         reveals: For each file beside it, what it says about private data.
+        parts: What each part of the training set has spent, where they spend differently; ``epsilon`` is the largest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +73,7 @@ class PrivacyStatement(BaseModel):
     summary: str
     assumptions: tuple[str, ...]
     reveals: dict[str, str]
+    parts: tuple[PartSpending, ...] = ()
 
 
 def summarise_guarantee(unit: str, lacking: Sequence[str], mode: Mode) -> str:

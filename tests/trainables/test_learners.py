@@ -59,11 +59,32 @@ CONFIGS = {
         "cohort_size": 3,
         "server": {"name": "adam", "lr": 0.01},
     },
+    "sisa": {
+        "kind": "sisa",
+        "shards": 2,
+        "slices": 2,
+        "epochs": 2,
+        "inner": {"kind": "sgd", "batch_size": 16, "optimizer": {"lr": 0.1, "momentum": 0.9}},
+        "requests": {"count": 4, "batch": 2},
+    },
+    "sisa private": {
+        "kind": "sisa",
+        "shards": 2,
+        "slices": 2,
+        "epochs": 1,
+        "inner": {
+            "kind": "dpsgd",
+            "batch_size": 8,
+            "noise_multiplier": 0.8,
+            "performance": {"gradient_mode": "hooks"},
+        },
+        "requests": {"count": 2, "by": "influential", "shard": 2},
+    },
 }
 
 
 def config(name):
-    shared = {} if CONFIGS[name]["kind"].endswith("fedavg") else {"epochs": 5, "batch_size": 16}
+    shared = {"epochs": 5, "batch_size": 16} if CONFIGS[name]["kind"] in ("sgd", "dpsgd") else {}
     return ADAPTER.validate_python({"name": name, **shared, **CONFIGS[name]})
 
 
@@ -194,9 +215,9 @@ def test_a_config_is_read_by_its_kind_and_unknown_ones_are_refused():
     assert isinstance(config("dpsgd adam"), DpsgdConfig)
     for name in CONFIGS:
         assert ADAPTER.validate_json(ADAPTER.dump_json(config(name))) == config(name)
-    with pytest.raises(ValidationError, match="'sgd', 'dpsgd', 'dpfedavg', 'fedavg'"):
+    with pytest.raises(ValidationError, match="'sgd', 'dpsgd', 'dpfedavg', 'fedavg', 'sisa'"):
         ADAPTER.validate_python({"kind": "sdg"})
-    assert set(LEARNERS) == {"sgd", "dpsgd", "dpfedavg", "fedavg"}
+    assert set(LEARNERS) == {"sgd", "dpsgd", "dpfedavg", "fedavg", "sisa"}
 
 
 def test_a_plan_made_beforehand_gives_the_same_learner(make_task):
@@ -222,7 +243,7 @@ def test_batchnorm_is_refused_for_private_learners_before_anything_starts(make_t
 
 def test_only_private_learners_have_twins():
     assert twin_of(config("dpsgd adam"), "matched").name == "matched"
-    with pytest.raises(ValueError, match=r"kind dpsgd or dpfedavg.*'sgd adam' is of kind 'sgd'"):
+    with pytest.raises(ValueError, match=r"kind dpsgd or dpfedavg or sisa.*'sgd adam' is of kind 'sgd'"):
         twin_of(config("sgd adam"), "matched")
 
 

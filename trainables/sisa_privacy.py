@@ -1,0 +1,134 @@
+"""What SISA with a private inner learner spends: by slice, every retraining charged to the examples that stay.
+
+An example of slice k of a shard takes part in the trainings of slices k to R of that shard, the first time and each
+time that a request rolls them back. Shards share no example, so an example spends what its own shard does. A deleted
+example contributes nothing to any step; sampling rates and steps are those of the sizes at the start, for every run.
+"""
+
+from __future__ import annotations
+
+import dp_accounting
+import numpy as np
+from numpy.typing import NDArray
+
+from fairsweep.trainables.accounting import Epsilon, describe, epsilon_of
+from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.privacy_statement import (
+    Mode,
+    PartSpending,
+    PrivacyStatement,
+    list_assumptions,
+    list_revelations,
+    summarise_guarantee,
+)
+from fairsweep.trainables.sisa_config import SisaConfig, slice_plan
+from fairsweep.trainables.slice_history import SliceHistory
+
+_ASSUMPTIONS = (
+    "Public: the map of examples to shards and slices, and whatever it was made from (ids, groups, the request model).",
+    "Which examples are deleted, and when, does not depend on the private content of those that stay.",
+    "Nominal sizes: sampling rates and numbers of steps are those of the slices at the start, whatever is deleted.",
+    "A checkpoint that was lost and is trained again repeats its own steps and noise, and is not charged twice.",
+)
+
+
+def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mode) -> PrivacyStatement:
+    """Says what has been spent, by slice.
+
+    Args:
+        config: The config, with a private inner learner.
+        history: Who was deleted, and how often each slice was trained again.
+        done: Slices that the first training has done.
+        mode: ``research`` or ``release``.
+
+    Returns:
+        The statement; its epsilon is that of the slice that has spent most.
+    """
+    counts = history.placement.counts()
+    population = int(counts.sum())
+    sizes = counts.cumsum(axis=1)
+    plans = {size: slice_plan(config, size, population) for size in set(sizes.ravel().tolist())}
+    typical = plans[int(sizes[0, -1])]
+    parts, worst = [], (Epsilon(pld=0.0, rdp=0.0), _no_event())
+    for part in range(config.slices):
+        spent = [_spent(plans, sizes, history.runs, shard, part, done) for shard in range(config.shards)]
+        events = dict.fromkeys(spent)
+        costs = [(epsilon_of(event, typical.delta), event) for event in events]
+        largest = max(costs, key=lambda cost: cost[0].pld)
+        parts.append(
+            PartSpending(part=f"slice {part + 1}", examples=int(counts[:, part].sum()), epsilon=_largest(costs))
+        )
+        if largest[0].pld > worst[0].pld:
+            worst = (_largest(costs), largest[1])
+    lacking = [
+        name
+        for name, there in (
+            ("clipping", typical.clipping != "none"),
+            ("noise", typical.noise_multiplier > 0),
+            ("Poisson sampling", typical.sampler == "poisson"),
+        )
+        if not there
+    ]
+    trainings = (1 + history.runs) * (np.arange(config.slices) < done)
+    steps = np.array([[plans[size].steps for size in row] for row in sizes.tolist()])
+    rate = max(plan.sampling_rate for plan in plans.values())
+    return PrivacyStatement(
+        mode=mode,
+        unit=typical.unit,
+        relation=typical.relation,
+        sampler=typical.sampler,
+        delta=typical.delta,
+        epsilon=worst[0],
+        target_epsilon=None,
+        noise_multiplier=typical.noise_multiplier,
+        clipping=typical.clipping,
+        l2_clip_norm=typical.l2_clip_norm,
+        sampling_rate=rate,
+        population=population,
+        steps=int((steps * trainings).sum(axis=1).max()),
+        planned_steps=int(steps.sum(axis=1).max()),
+        events=(describe_composed(worst[1]),),
+        summary=summarise_guarantee(typical.unit, lacking, mode),
+        assumptions=() if lacking else (*_ASSUMPTIONS, *list_assumptions(typical.unit, population, rate, mode)),
+        reveals=list_revelations(mode),
+        parts=tuple(parts),
+    )
+
+
+def describe_composed(event: dp_accounting.DpEvent) -> dict[str, object]:
+    """Returns an event as JSON; `describe`, and the parts of a composition."""
+    if isinstance(event, dp_accounting.ComposedDpEvent):
+        return {"type": type(event).__name__, "events": [describe(inner) for inner in event.events]}
+    return describe(event)
+
+
+def _spent(
+    plans: dict[int, PrivacyPlan],
+    sizes: NDArray[np.int64],
+    runs: NDArray[np.int64],
+    shard: int,
+    part: int,
+    done: int,
+) -> dp_accounting.DpEvent:
+    """What an example of one slice of one shard has taken part in."""
+    steps: dict[int, int] = {}
+    for later in range(part, done):
+        size = int(sizes[shard, later])
+        steps[size] = steps.get(size, 0) + plans[size].steps * (1 + int(runs[shard, later]))
+    events = [plans[size].event(taken) for size, taken in sorted(steps.items())]
+    if not events:
+        return _no_event()
+    if any(isinstance(event, dp_accounting.NonPrivateDpEvent) for event in events):
+        return dp_accounting.NonPrivateDpEvent()
+    return events[0] if len(events) == 1 else dp_accounting.ComposedDpEvent(tuple(events))
+
+
+def _no_event() -> dp_accounting.DpEvent:
+    return dp_accounting.NoOpDpEvent()
+
+
+def _largest(costs: list[tuple[Epsilon, dp_accounting.DpEvent]]) -> Epsilon:
+    """The largest by each accountant; RDP is unknown if it is for any."""
+    rdp = [cost.rdp for cost, _ in costs]
+    known = [value for value in rdp if value is not None]
+    return Epsilon(pld=max(cost.pld for cost, _ in costs), rdp=max(known) if len(known) == len(rdp) else None)
