@@ -36,6 +36,7 @@ __all__ = [
     "RecordError",
     "Vocabulary",
     "count_cells",
+    "foreign_ids",
     "predictions_table",
     "read_cells",
     "read_examples",
@@ -307,6 +308,18 @@ def read_predictions(
 ) -> pa.Table:
     """Read ``<trial>/predictions.parquet``, or some of its columns. Raises: as `read_cells`."""
     return read_parquet(path, filesystem, columns)
+
+
+def foreign_ids(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """The ids, in records, of examples of another dataset than the one that is trained on; its own inverse.
+
+    Args:
+        ids: int64 [N] in [0, 2**63), as they stand in that dataset.
+
+    Returns:
+        int64 [N], -1 - id: below 0, where no id of the training dataset is.
+    """
+    return np.bitwise_not(np.asarray(ids, np.int64))
 
 
 def training_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:

@@ -1,9 +1,9 @@
 """Which examples a trial may learn from, is validated on and is tested on: the `split` block of a sweep.
 
-`official` follows the dataset's own column. The other kinds divide all examples anew, whatever that column says: `folds`
-and `rest` in the same way for every seed, `hold_out` anew for each data seed. Training sets are drawn from the training
-part afterwards, so they are nested within each division. Examples are divided one by one: those of one user may fall
-into different parts.
+`official` follows the dataset's own column. The other kinds divide all examples anew, whatever that column says:
+`folds` and `rest` in the same way for every seed, `hold_out` anew for each data seed. Training sets are drawn from the
+training part afterwards, so they are nested within each division. Examples are divided one by one: those of one user
+may fall into different parts.
 """
 
 from dataclasses import dataclass
@@ -104,6 +104,13 @@ class RestSplit(BaseModel):
 
 
 SplitConfig: TypeAlias = Annotated[OfficialSplit | FoldSplit | HoldOutSplit | RestSplit, Field(discriminator="kind")]
+
+SPLIT_KINDS: dict[str, type[BaseModel]] = {
+    "official": OfficialSplit,
+    "folds": FoldSplit,
+    "hold_out": HoldOutSplit,
+    "rest": RestSplit,
+}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from fairsweep.datasets.evaluation import EvaluationConfig
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.dimensions import Point
 from fairsweep.sweeps.errors import SweepError, dotted
@@ -16,6 +17,7 @@ from fairsweep.sweeps.sections import (
     model_at,
     points,
     samples,
+    split_at,
 )
 from fairsweep.sweeps.spec import ResourcesSection, Sweep
 from fairsweep.trainables.models import ModelConfig
@@ -47,22 +49,25 @@ class PlannedTrial:
     setting: str
 
 
-def expand(sweep: Sweep, dataset: PreparedDataset) -> tuple[PlannedTrial, ...]:
+def expand(sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None = None) -> tuple[PlannedTrial, ...]:
     """All trials of a sweep, in the order in which they start: seed by seed, so that early results cover all settings.
 
     Args:
         sweep: the sweep.
         dataset: its prepared dataset, opened.
+        other: the dataset that it is tested on, opened, if that is another one.
 
     Raises:
         SweepError: if two learners would do the very same.
     """
-    reference = _reference(sweep, dataset)
+    data = _SweepData(
+        _reference(sweep, dataset), _absolute(sweep.evaluation), None if other is None else other.info.content_hash
+    )
     settings = list(_settings(sweep))
     trials: dict[str, PlannedTrial] = {}
     for replicate, seeds in seed_pairs(sweep):
         for setting in settings:
-            trial = _trial(sweep, reference, setting, seeds, replicate)
+            trial = _trial(sweep, data, setting, seeds, replicate)
             former = trials.setdefault(trial.trial, trial)
             if former.config.learner.name != trial.config.learner.name:
                 raise SweepError(
@@ -82,12 +87,22 @@ def seed_pairs(sweep: Sweep) -> list[tuple[int, Seeds]]:
 
 
 @dataclass(frozen=True)
+class _SweepData:
+    """What all trials of a sweep share."""
+
+    reference: DatasetReference
+    evaluation: EvaluationConfig
+    test_content: str | None
+
+
+@dataclass(frozen=True)
 class _Setting:
     """What the replicates of one setting share; the label still lacks their seeds."""
 
     section: LearnerSection
     learner: Any  # a member of the union LearnerConfig
     imbalance: Any  # a member of the union ImbalanceConfig, or None
+    split: Any  # a member of the union SplitConfig
     model: ModelConfig
     label: str
 
@@ -101,23 +116,26 @@ def _settings(sweep: Sweep) -> Iterator[_Setting]:
             for point in points(sweep, learner.space, sample, draw_purpose(learner))
         ]
         imbalances = list(points(sweep, sweep.imbalance, sample, "imbalance"))
+        splits = list(points(sweep, sweep.split, sample, "split"))
         models = list(points(sweep, sweep.model, sample, "model"))
-        for imbalance_point, model_point in itertools.product(imbalances, models):
-            imbalance = imbalance_at(sweep.imbalance, imbalance_point)
-            model = model_at(sweep.model, model_point)
+        for shared in itertools.product(imbalances, splits, models):
+            imbalance = imbalance_at(sweep.imbalance, shared[0])
+            split = split_at(sweep.split, shared[1])
+            model = model_at(sweep.model, shared[2])
             for section, own_point, learner in methods:
-                label = _label(section, own_point, (imbalance_point, model_point))
-                yield _Setting(section, learner, imbalance, model, label)
+                yield _Setting(section, learner, imbalance, split, model, _label(section, own_point, shared))
 
 
-def _trial(sweep: Sweep, reference: DatasetReference, setting: _Setting, seeds: Seeds, replicate: int) -> PlannedTrial:
+def _trial(sweep: Sweep, data: _SweepData, setting: _Setting, seeds: Seeds, replicate: int) -> PlannedTrial:
     config = TrialConfig(
-        dataset=reference,
+        dataset=data.reference,
         imbalance=setting.imbalance,
+        split=setting.split,
         model=setting.model,
         learner=setting.learner,
         twin_of=setting.section.original,
-        evaluation=sweep.evaluation,
+        evaluation=data.evaluation,
+        test_content=data.test_content,
         seeds=seeds,
         replicate=replicate,
         mode=sweep.privacy.mode,
@@ -140,6 +158,13 @@ def _reference(sweep: Sweep, dataset: PreparedDataset) -> DatasetReference:
         label=sweep.dataset.label,
         groups=sweep.dataset.groups,
     )
+
+
+def _absolute(evaluation: EvaluationConfig) -> EvaluationConfig:
+    """Workers are started elsewhere: the path of another dataset must not depend on the working folder."""
+    if evaluation.dataset is None:
+        return evaluation
+    return evaluation.model_copy(update={"dataset": evaluation.dataset.resolve()})
 
 
 def _label(learner: LearnerSection, own: Point, shared: tuple[Point, ...]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairsweep.datasets.feed_choice import machine_memory
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 
@@ -19,10 +20,12 @@ class Machine:
     Attributes:
         cpu: CPUs.
         gpu: GPUs.
+        memory: bytes of memory; in a cluster, what Ray counts as the machine's.
     """
 
     cpu: float
     gpu: float
+    memory: int = 2**63
 
     def slots(self, cpu: float, gpu: float) -> int:
         """How many trials of one shape fit at once."""
@@ -41,7 +44,7 @@ def this_machine() -> Machine:
         cpus = cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
     except (OSError, ValueError):
         pass  # no quota
-    return Machine(float(cpus), float(torch.cuda.device_count()))
+    return Machine(float(cpus), float(torch.cuda.device_count()), machine_memory())
 
 
 def machines() -> list[Machine]:
@@ -51,7 +54,14 @@ def machines() -> list[Machine]:
     if not ray.is_initialized():
         return [this_machine()]
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [Machine(float(node.get("CPU", 0)), float(node.get("GPU", 0))) for node in nodes]
+    return [
+        Machine(
+            float(node.get("CPU", 0)),
+            float(node.get("GPU", 0)),
+            int(node.get("memory", 0) + node.get("object_store_memory", 0)) or machine_memory(),
+        )
+        for node in nodes
+    ]
 
 
 def check_resources(trials: Iterable[PlannedTrial], available: list[Machine]) -> None:

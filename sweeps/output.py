@@ -69,12 +69,12 @@ class OutputFolder:
         except ValueError as error:
             raise SweepError(f"{error}; choose another output folder") from error
 
-    def check(self, *, name: str, content_hash: str, trials: Sequence[str], needed_bytes: int) -> None:
+    def check(self, *, name: str, content: Sequence[str], trials: Sequence[str], needed_bytes: int) -> None:
         """Refuse a folder that cannot take this sweep. Nothing is left behind in it.
 
         Args:
             name: the sweep's name.
-            content_hash: of its dataset.
+            content: hashes of its dataset and, if it is tested on another, of that.
             trials: hashes of its trials.
             needed_bytes: estimate of what it will write.
 
@@ -85,17 +85,19 @@ class OutputFolder:
         if self.path.exists() and not self.path.is_dir():
             raise SweepError(f"output must be a folder, but {self.path} is a file; choose another one", ("output",))
         if self.path.is_dir() and any(p.name != _LOCK for p in self.path.iterdir()):
-            self._check_content(name, content_hash, trials)
+            self._check_content(name, content, trials)
         _check_room(self.path, needed_bytes)
 
-    def _check_content(self, name: str, content_hash: str, trials: Sequence[str]) -> None:
+    def _check_content(self, name: str, content: Sequence[str], trials: Sequence[str]) -> None:
         description = self.description()
         if description is None:
             raise SweepError(
                 f"the output folder {self.path} holds something else than a sweep; choose another one, or empty it",
                 ("output",),
             )
-        if description.get("dataset", {}).get("content_hash") != content_hash:
+        dataset = description.get("dataset", {})
+        other = (dataset.get("evaluation") or {}).get("content_hash")
+        if [hash_ for hash_ in (dataset.get("content_hash"), other) if hash_ is not None] != list(content):
             raise SweepError(
                 f"the output folder {self.path} holds results on another dataset; choose another one", ("output",)
             )
@@ -135,7 +137,7 @@ class OutputFolder:
         Args:
             text: the sweep file; None writes the resolved sweep instead.
             resolved: the sweep with every default filled in.
-            dataset: name, path, content hash, label and groups.
+            dataset: name, path, content hash, label and groups; in ``evaluation`` those of another that is tested on.
             trials: number of trials.
         """
         previous = self.description() or {}

@@ -3,11 +3,12 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from fairsweep.sweeps.feeding import Feeding, settle_feed
 from fairsweep.sweeps.machines import check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.spec import Sweep
-from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class PrivacyLine:
     """
 
     learner: str
-    plan: PrivacyPlan
+    plan: Plan
     epsilon: float
     trials: int
 
@@ -63,6 +64,7 @@ class PlanReport:
         learners: one line a learner.
         privacy: one line a distinct privacy plan.
         at_once: how many trials run at once on what there is.
+        feeding: where their images come from.
         megabytes: estimate of what the missing trials write.
     """
 
@@ -76,6 +78,7 @@ class PlanReport:
     learners: tuple[LearnerLine, ...]
     privacy: tuple[PrivacyLine, ...]
     at_once: int
+    feeding: Feeding
     megabytes: float
 
 
@@ -90,10 +93,11 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
     missing = output.ledger.missing(plan.trials)
     available = machines()
     check_resources(plan.trials, available)
+    feeding = settle_feed(sweep, plan.datasets, plan.trials, available)
     needed = plan.needed_bytes(missing)
     output.check(
         name=sweep.name,
-        content_hash=plan.dataset.info.content_hash,
+        content=plan.content,
         trials=[trial.trial for trial in plan.trials],
         needed_bytes=needed,
     )
@@ -107,7 +111,8 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
         evaluated=plan.evaluated,
         learners=_learner_lines(plan),
         privacy=_privacy_lines(plan),
-        at_once=slots(plan.trials, available, sweep.resources.max_concurrent),
+        at_once=slots(plan.trials, available, feeding.max_concurrent),
+        feeding=feeding,
         megabytes=needed / 1e6,
     )
 
@@ -130,11 +135,8 @@ def _learner_lines(plan: SweepPlan) -> tuple[LearnerLine, ...]:
 
 def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:
     plans = privacy_plans(plan, plan.trials)
-    used = Counter(
-        (t.config.learner.name, plans[t.setting].model_dump_json()) for t in plan.trials if t.setting in plans
-    )
+    distinct = {made.model_dump_json(): made for made in plans.values()}
+    used = Counter((t.config.learner.name, plans[t.trial].model_dump_json()) for t in plan.trials if t.trial in plans)
     return tuple(
-        PrivacyLine(name, distinct, distinct.epsilon().pld, trials)
-        for (name, text), trials in used.items()
-        for distinct in [PrivacyPlan.model_validate_json(text)]
+        PrivacyLine(name, distinct[text], distinct[text].epsilon().pld, trials) for (name, text), trials in used.items()
     )

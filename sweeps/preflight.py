@@ -1,18 +1,23 @@
 """Everything that can be known to be wrong before anything starts, and the plan of what will."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fairsweep.datasets.division import HoldOutSplit
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import seed_key
-from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.errors import Location, SweepError
 from fairsweep.sweeps.expand import PlannedTrial, expand
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables import learners
 from fairsweep.trainables.models import build_model
-from fairsweep.trainables.privacy import PrivacyPlan
-from fairsweep.trainables.trial_data import evaluation_sets, training_plan
+from fairsweep.trainables.plan import Plan
+from fairsweep.trainables.trial_data import evaluation_sets, training_columns, training_plan
 
 # What Parquet and JSON records of one trial take beside weights and predictions.
 _RECORD_BYTES = 100_000
@@ -25,18 +30,32 @@ class SweepPlan:
     Attributes:
         sweep: the sweep.
         dataset: its dataset, opened.
+        other: the dataset that it is tested on, opened, if that is another one.
         trials: all trials.
-        sizes: number of training examples of each setting, by the setting's hash.
+        sizes: number of training examples of each trial, by its hash.
+        units: number of privacy units of each trial, examples or clients.
         evaluated: number of examples evaluated after each iteration.
         parameters: number of model parameters of each setting.
     """
 
     sweep: Sweep
     dataset: PreparedDataset
+    other: PreparedDataset | None
     trials: tuple[PlannedTrial, ...]
     sizes: dict[str, int]
+    units: dict[str, int]
     evaluated: int
     parameters: dict[str, int]
+
+    @property
+    def datasets(self) -> tuple[PreparedDataset, ...]:
+        """What trials read images from."""
+        return (self.dataset,) if self.other is None else (self.dataset, self.other)
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """Content hashes of these datasets."""
+        return tuple(dataset.info.content_hash for dataset in self.datasets)
 
     def trial_bytes(self, trial: PlannedTrial) -> int:
         """Estimate of what a finished trial leaves on disk."""
@@ -60,42 +79,44 @@ def check_sweep(sweep: Sweep) -> SweepPlan:
     Raises:
         SweepError: on the first thing that cannot work, in one line.
     """
-    dataset = _open(sweep)
+    dataset = _open(sweep.dataset.path, ("dataset", "path"))
+    place: Location = ("evaluation", "dataset")
+    other = None if sweep.evaluation.dataset is None else _open(sweep.evaluation.dataset, place)
     _check_attributes(sweep, dataset)
-    trials = expand(sweep, dataset)
+    trials = expand(sweep, dataset, other)
     sizes = _training_sizes(dataset, trials)
     parameters = _check_models(sweep, dataset, trials)
-    try:
-        evaluated = sum(len(s.rows) for s in evaluation_sets(dataset, trials[0].config).values())
-    except ValueError as error:
-        raise SweepError(str(error), ("evaluation",)) from error
-    return SweepPlan(sweep, dataset, trials, sizes, evaluated, parameters)
+    units = _privacy_units(sweep, dataset, trials, sizes)
+    return SweepPlan(sweep, dataset, other, trials, sizes, units, _evaluated(dataset, other, trials), parameters)
 
 
-def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, PrivacyPlan]:
-    """The privacy plan of each private setting, by the setting's hash; each distinct one is calibrated once.
+def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, Plan]:
+    """The privacy plan of each private trial, by its hash; each distinct one is calibrated once.
 
     Raises:
         SweepError: if a setting has no plan, for example a batch larger than its training set.
     """
-    found: dict[str, PrivacyPlan] = {}
+    found: dict[str, Plan] = {}
+    made: dict[tuple[str, int], Plan | None] = {}
     for trial in trials:
-        if trial.setting in found:
-            continue
-        try:
-            made = learners.plan_privacy(trial.config.learner, plan.sizes[trial.setting])
-        except ValueError as error:
-            raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(plan.sweep, trial)) from error
-        if made is not None:
-            found[trial.setting] = made
+        units = plan.units[trial.trial]
+        key = trial.config.learner.model_dump_json(), units
+        if key not in made:
+            try:
+                made[key] = learners.plan_privacy(trial.config.learner, units)
+            except ValueError as error:
+                raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(plan.sweep, trial)) from error
+        known = made[key]
+        if known is not None:
+            found[trial.trial] = known
     return found
 
 
-def _open(sweep: Sweep) -> PreparedDataset:
+def _open(path: Path, place: Location) -> PreparedDataset:
     try:
-        return PreparedDataset.open(sweep.dataset.path.resolve())
+        return PreparedDataset.open(path.resolve())
     except ValueError as error:
-        raise SweepError(str(error), ("dataset", "path")) from error
+        raise SweepError(str(error), place) from error
 
 
 def _check_attributes(sweep: Sweep, dataset: PreparedDataset) -> None:
@@ -111,19 +132,84 @@ def _check_attributes(sweep: Sweep, dataset: PreparedDataset) -> None:
 
 
 def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:
-    """Draw each distinct training set once; its size is the same for every seed."""
-    by_imbalance: dict[str, int] = {}
+    """Draw each distinct training set once; but for a hold-out its size is the same for every seed."""
+    drawn: dict[str, int] = {}
     sizes = {}
     for trial in trials:
         imbalance = trial.config.imbalance
-        key = "" if imbalance is None else imbalance.model_dump_json()
-        if key not in by_imbalance:
+        key = f"{'' if imbalance is None else imbalance.model_dump_json()} {_division_key(trial)}"
+        if key not in drawn:
             try:
-                by_imbalance[key] = len(training_plan(dataset, trial.config))
+                plan = training_plan(dataset, trial.config)
             except ValueError as error:
-                raise SweepError(str(error), ("imbalance",)) from error
-        sizes[trial.setting] = by_imbalance[key]
+                raise SweepError(str(error), ("imbalance",) if imbalance is not None else ("split",)) from error
+            _check_labels(dataset, trial, dataset.codes(trial.config.dataset.label)[plan.rows], "training")
+            drawn[key] = len(plan)
+        sizes[trial.trial] = drawn[key]
     return sizes
+
+
+def _privacy_units(
+    sweep: Sweep, dataset: PreparedDataset, trials: Iterable[PlannedTrial], sizes: Mapping[str, int]
+) -> dict[str, int]:
+    """Count what each trial's privacy protects; only clients that are users can depend on the seed."""
+    counted: dict[str, int] = {}
+    units = {}
+    for trial in trials:
+        config = trial.config
+        if learners.LEARNERS[config.learner.kind].units is None:
+            units[trial.trial] = sizes[trial.trial]
+            continue
+        imbalance = "" if config.imbalance is None else config.imbalance.model_dump_json()
+        seed = "" if dataset.users is None else config.seeds.data
+        key = f"{config.learner.model_dump_json(include={'clients'})} {imbalance} {_division_key(trial)} {seed}"
+        if key not in counted:
+            columns = training_columns(dataset, config, training_plan(dataset, config))
+            try:
+                counted[key] = learners.count_units(config.learner, columns, seed_key(config.seeds.data, "data"))
+            except ValueError as error:
+                raise SweepError(f"{config.learner.name}: {error}", _learner_place(sweep, trial)) from error
+        units[trial.trial] = counted[key]
+    return units
+
+
+def _evaluated(dataset: PreparedDataset, other: PreparedDataset | None, trials: Iterable[PlannedTrial]) -> int:
+    """Check each distinct pair of evaluation sets; returns the most examples that a trial evaluates at once."""
+    most, checked = 0, set()
+    for trial in trials:
+        key = _division_key(trial)
+        if key in checked:
+            continue
+        checked.add(key)
+        try:
+            sets = evaluation_sets(dataset, trial.config, other)
+        except ValueError as error:
+            raise SweepError(str(error), ("evaluation",)) from error
+        for name, chosen in sets.items():
+            _check_labels(dataset, trial, chosen.labels, name)
+        most = max(most, sum(len(chosen.rows) for chosen in sets.values()))
+    return most
+
+
+def _division_key(trial: PlannedTrial) -> str:
+    """What decides the division of the dataset; only a hold-out depends on the seed."""
+    split = trial.config.split
+    seed = trial.config.seeds.data if isinstance(split, HoldOutSplit) else ""
+    return f"{split.model_dump_json()} {seed}"
+
+
+def _check_labels(dataset: PreparedDataset, trial: PlannedTrial, labels: NDArray[np.int16], name: str) -> None:
+    """Refuse a set of examples that all have one label: there is nothing to learn from it, and nothing to measure."""
+    found = np.unique(labels)
+    if len(found) > 1:
+        return
+    label = dataset.attribute(trial.config.dataset.label)
+    place: Location = ("imbalance",) if name == "training" and trial.config.imbalance is not None else ("split",)
+    raise SweepError(
+        f"the {name} set must have examples of at least two values of the label, but all {len(labels):,} have "
+        f"{label.name} = {label.values[int(found[0])]}: choose another label, imbalance, split or evaluation",
+        place if name == "training" else ("evaluation",),
+    )
 
 
 def _check_models(sweep: Sweep, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:

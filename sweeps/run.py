@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from fairsweep import analysis
 from fairsweep.analysis.records import EXAMPLES, SWEEP_YAML, write_examples
+from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
+from fairsweep.sweeps.feeding import settle_feed
 from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_resources, machines, slots
@@ -19,7 +22,8 @@ from fairsweep.sweeps.progress import Progress
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tasks import trial_tasks
-from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.other_dataset import recorded_examples
+from fairsweep.trainables.plan import Plan
 
 
 class InterruptedSweepError(Exception):
@@ -50,9 +54,10 @@ def run_sweep(
     missing = output.ledger.missing(plan.trials)
     if address is None:
         check_resources(missing, machines())
+        settle_feed(sweep, plan.datasets, missing, machines())
     output.check(
         name=sweep.name,
-        content_hash=plan.dataset.info.content_hash,
+        content=plan.content,
         trials=[trial.trial for trial in plan.trials],
         needed_bytes=plan.needed_bytes(missing),
     )
@@ -79,9 +84,13 @@ def resume_sweep(folder: str | Path) -> tuple[Sweep, str]:
     if description is None:
         raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it; run one with `fairsweep run FILE`")
     sweep = Sweep.from_mapping(description["sweep"] | {"output": str(output.path)})
-    if not sweep.dataset.path.is_absolute():
-        stored = Path(description["dataset"]["path"])
-        sweep = sweep.model_copy(update={"dataset": sweep.dataset.model_copy(update={"path": stored})})
+    stored = description["dataset"]
+    dataset, evaluation = sweep.dataset, sweep.evaluation
+    if not dataset.path.is_absolute():
+        dataset = dataset.model_copy(update={"path": Path(stored["path"])})
+    if evaluation.dataset is not None and not evaluation.dataset.is_absolute():
+        evaluation = evaluation.model_copy(update={"dataset": Path(stored["evaluation"]["path"])})
+    sweep = sweep.model_copy(update={"dataset": dataset, "evaluation": evaluation})
     return sweep, SweepSource.read(output.path / SWEEP_YAML).text
 
 
@@ -105,24 +114,27 @@ def _shown(path: Path) -> str:
 
 
 def _describe(plan: SweepPlan, output: OutputFolder, text: str | None) -> None:
-    sweep, info = plan.sweep, plan.dataset.info
-    dataset = {
-        "name": info.name,
-        "path": str(sweep.dataset.path.resolve()),
-        "content_hash": info.content_hash,
+    sweep = plan.sweep
+    dataset = _reference(plan.dataset, sweep.dataset.path) | {
         "label": sweep.dataset.label,
         "groups": list(sweep.dataset.groups),
     }
+    if plan.other is not None and sweep.evaluation.dataset is not None:
+        dataset["evaluation"] = _reference(plan.other, sweep.evaluation.dataset)
     output.describe(text, sweep.model_dump(mode="json"), dataset, len(plan.trials))
     if not output.has_examples:
-        write_examples(output.path / EXAMPLES, plan.dataset.examples())
+        write_examples(output.path / EXAMPLES, recorded_examples(plan.dataset, plan.other))
+
+
+def _reference(dataset: PreparedDataset, path: Path) -> dict[str, Any]:
+    return {"name": dataset.info.name, "path": str(path.resolve()), "content_hash": dataset.info.content_hash}
 
 
 def _run_missing(
     plan: SweepPlan,
     output: OutputFolder,
     missing: Sequence[PlannedTrial],
-    privacy: dict[str, PrivacyPlan],
+    privacy: dict[str, Plan],
     *,
     address: str | None,
     console: Console,
@@ -132,9 +144,12 @@ def _run_missing(
     with connected(address):
         available = machines()
         check_resources(missing, available)
+        feeding = settle_feed(plan.sweep, plan.datasets, missing, available)
+        if feeding.note:
+            console.print(f"{plan.sweep.name}: {feeding.note}", highlight=False)
         queued = ledger.queue(missing)
-        tasks = trial_tasks(plan, missing, queued, privacy, output.path)
-        at_once = slots(missing, available, plan.sweep.resources.max_concurrent)
+        tasks = trial_tasks(plan, missing, queued, privacy, output.path, feeding.choice)
+        at_once = slots(missing, available, feeding.max_concurrent)
         progress = Progress(missing, queued, tasks, done_before=len(plan.trials) - len(missing), slots=at_once)
         try:
             with terminable(), show_progress(progress, console, quiet=quiet) as callback:
@@ -143,7 +158,7 @@ def _run_missing(
                     output=output.path,
                     number=max(entry.state.run for entry in queued.values()),
                     retries=plan.sweep.failures.retries,
-                    max_concurrent=plan.sweep.resources.max_concurrent,
+                    max_concurrent=feeding.max_concurrent,
                     callbacks=[callback],
                 )
         except KeyboardInterrupt as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from fairsweep.datasets.division import SPLIT_KINDS, OfficialSplit
 from fairsweep.datasets.imbalance import ImbalanceConfig
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.sweeps.dimensions import Point, Space
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fairsweep.sweeps.spec import ResourcesSection, Sweep
 
 _IMBALANCE: TypeAdapter[Any] = TypeAdapter(ImbalanceConfig)
+_SPLIT_KIND: Location = ("split", "kind")
 _SECTION_FIELDS = ("resources",)
 _TWIN_FIELDS = ("name", "twin_of", "resources")
 
@@ -117,6 +119,19 @@ def imbalance_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a 
         raise clear_error(error, ImbalanceConfig, content, ("imbalance",), tagged=True) from error
 
 
+def split_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a member of the union SplitConfig
+    """The typed split at a point; None is the dataset's own."""
+    if space is None:
+        return OfficialSplit()
+    content = space.at(point)
+    kind = content.get("kind")
+    if kind is None:
+        raise SweepError(f"a split needs a kind ({', '.join(SPLIT_KINDS)})", ("split",))
+    if kind not in SPLIT_KINDS:
+        raise SweepError(f"there is no split of kind {kind!r}: {nearest(str(kind), list(SPLIT_KINDS))}", _SPLIT_KIND)
+    return _validated(SPLIT_KINDS[kind], content, ("split",))
+
+
 def model_at(space: Space, point: Point) -> ModelConfig:
     """The typed model at a point."""
     config: ModelConfig = _validated(ModelConfig, space.at(point), ("model",))
@@ -145,6 +160,7 @@ def check_sections(sweep: "Sweep") -> None:
     learners = learner_sections(sweep)
     spaces: list[tuple[tuple[str | int, ...], Space | None]] = [
         (("imbalance",), sweep.imbalance),
+        (("split",), sweep.split),
         (("model",), sweep.model),
     ]
     spaces += [(("learners", learner.position), learner.space) for learner in learners if learner.original is None]
@@ -159,6 +175,8 @@ def check_sections(sweep: "Sweep") -> None:
     for sample in samples(sweep):
         for point in points(sweep, sweep.imbalance, sample, "imbalance"):
             imbalance_at(sweep.imbalance, point)
+        for point in points(sweep, sweep.split, sample, "split"):
+            split_at(sweep.split, point)
         for point in points(sweep, sweep.model, sample, "model"):
             model_at(sweep.model, point)
         for learner in learners:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from fairsweep.datasets.evaluation import EvaluationConfig
+from fairsweep.datasets.feed_choice import FeedWish
+from fairsweep.datasets.stream import StreamLimits
 from fairsweep.sweeps.dimensions import Space, SpaceField
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.sweep_file import SweepSource
@@ -87,6 +89,28 @@ class ResourcesSection(_Section):
         return self
 
 
+class FeedSection(StreamLimits):
+    """Where images come from; a word stands for its `kind`. Changes speed and memory, never a result.
+
+    Of a stream's `memory_bytes` one half keeps images that are asked for again (evaluation sets, then the training set
+    if it fits), the rest is for images on their way.
+
+    Attributes:
+        kind: `resident` (each machine keeps one decoded copy), `stream` (Ray Data reads while trials train; for data
+            larger than memory), or `auto`: resident if all decoded images fit into half the memory.
+        memory_bytes: Of a stream: memory for images of each trial.
+        scratch_bytes: Of a stream: disk of each trial for images that wait; 0 reads the dataset anew for every window.
+        scratch_dir: Of a stream: folder for them; null takes one in the cache (`FAIRSWEEP_CACHE`).
+        readers: Of a stream: tasks that read at once for a trial; null leaves it to Ray.
+    """
+
+    kind: FeedWish = "auto"
+
+    def limits(self) -> StreamLimits:
+        """The limits alone."""
+        return StreamLimits.model_validate(self.model_dump(exclude={"kind"}))
+
+
 class FailuresSection(_Section):
     """What happens when a worker dies."""
 
@@ -133,6 +157,23 @@ SeedsField = Annotated[
 ]
 
 
+def _feed_word(raw: object) -> object:
+    return {"kind": raw} if isinstance(raw, str) else raw
+
+
+def _every_fold(raw: object) -> object:
+    """A division into folds that names none of them trains on each."""
+    if isinstance(raw, Mapping) and raw.get("kind") == "folds" and "fold" not in raw:
+        folds = raw.get("folds")
+        if isinstance(folds, int) and not isinstance(folds, bool) and folds >= 2:
+            return dict(raw) | {"fold": {"grid": list(range(folds))}}
+    return raw
+
+
+FeedField = Annotated[FeedSection, BeforeValidator(_feed_word)]
+SplitField = Annotated[SpaceField, BeforeValidator(_every_fold)]
+
+
 class Sweep(_Section):
     """A sweep: everything that is trained, on what, and where the results go.
 
@@ -158,6 +199,11 @@ class Sweep(_Section):
         description="The training methods that are compared, each with a `name`. `twin_of: NAME` makes the twin of a "
         "private one: the same without its privacy. Required."
     )
+    split: SplitField | None = Field(
+        default=None,
+        description="Which examples are learnt from and which are evaluated: `official` (as prepared; null), `folds`, "
+        "`hold_out` or `rest`.",
+    )
     evaluation: EvaluationConfig = Field(
         default=EvaluationConfig(),
         description="The fixed test set, and in `validation` the validation set; by default the whole splits.",
@@ -165,6 +211,9 @@ class Sweep(_Section):
     seeds: SeedsField = Field(default=1, description="Replicates: `5` ties both seeds, `{data: 2, train: 5}` crosses.")
     search: SearchSection = Field(default=SearchSection(), description="How search dimensions get their values.")
     resources: ResourcesSection = Field(default=ResourcesSection(), description="What one trial reserves.")
+    feed: FeedField = Field(
+        default=FeedSection(), description="Where images come from: `auto`, `resident`, `stream`, or a section."
+    )
     failures: FailuresSection = Field(default=FailuresSection(), description="What happens when a worker dies.")
     checkpoints: CheckpointsSection = Field(default=CheckpointsSection(), description="Which checkpoints are written.")
     privacy: PrivacySection = Field(default=PrivacySection(), description="`research` or `release`.")

@@ -36,6 +36,10 @@ def print_plan(report: PlanReport, console: Console) -> None:
         f"{escape(str(report.output.path))}",
         soft_wrap=True,
     )
+    choice, note = report.feeding.choice, report.feeding.note
+    console.print(
+        f"Feed: {choice.kind} ({choice.reason}){'; ' + note if note else ''}", soft_wrap=True, highlight=False
+    )
     learners = Table("learner", "kind", "twin of", "trials", "CPUs", "GPUs", box=None, header_style="bold")
     for line in report.learners:
         learners.add_row(

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from fairsweep.analysis.records import read_json, write_json
+from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.preflight import SweepPlan
@@ -13,7 +14,7 @@ from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.clipping import Clipping
 from fairsweep.trainables.dpsgd import DpsgdConfig
 from fairsweep.trainables.gradient_modes import choose_mode, physical_batch_size
-from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.trial_config import TrialConfig
 
 GRADIENT_MODES_FILE = "gradient_modes.json"
@@ -23,8 +24,9 @@ def trial_tasks(
     plan: SweepPlan,
     trials: Sequence[PlannedTrial],
     queued: Mapping[str, Entry],
-    privacy: Mapping[str, PrivacyPlan],
+    privacy: Mapping[str, Plan],
     output: Path,
+    feed: FeedChoice,
 ) -> dict[str, TrialTask]:
     """The tasks of trials, by hash.
 
@@ -32,22 +34,24 @@ def trial_tasks(
         plan: the checked sweep.
         trials: those that will run.
         queued: their entries in the ledger.
-        privacy: the privacy plan of each private setting.
+        privacy: the privacy plan of each private trial.
         output: the output folder; the gradient modes that were measured are kept there.
+        feed: where images come from.
     """
     modes = GradientModes(output / GRADIENT_MODES_FILE)
     tasks = {}
     for trial in trials:
         entry = queued[trial.trial]
-        config = modes.fixed(trial, plan) if trial.setting in privacy else trial.config
+        config = modes.fixed(trial, plan) if trial.trial in privacy else trial.config
         tasks[trial.trial] = TrialTask(
             config=config,
             folder=entry.folder,
             run=entry.state.run,
-            plan=privacy.get(trial.setting),
+            plan=privacy.get(trial.trial),
             cpu=trial.resources.cpu,
             gpu=trial.resources.gpu,
             checkpoints=plan.sweep.checkpoints.policy(),
+            feed=feed,
         )
     return tasks
 

@@ -15,10 +15,11 @@ import pyarrow as pa
 import torch
 from ray import tune
 
+from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.datasets.layout import DatasetError
 from fairsweep.trainables.checkpoint import decode, encode
 from fairsweep.trainables.evaluation import DivergedError
-from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.state import StaleAttemptError
 from fairsweep.trainables.trial import CheckpointPolicy, Trial, TrialConfig
 
@@ -39,6 +40,7 @@ class TrialTask:
         cpu: CPUs that are reserved for it.
         gpu: GPUs that are reserved for it.
         checkpoints: which checkpoints it writes and keeps.
+        feed: where its images come from.
         report_seconds: least time between two reports to Tune: very short iterations are reported together, by the last
             of them. 0 reports each (schedulers that decide by iteration need that).
     """
@@ -46,17 +48,24 @@ class TrialTask:
     config: TrialConfig
     folder: Path
     run: int
-    plan: PrivacyPlan | None = None
+    plan: Plan | None = None
     cpu: float = 1.0
     gpu: float = 0.0
     checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    feed: FeedChoice = field(default_factory=FeedChoice)
     report_seconds: float = 0.25
 
     def open(self) -> Trial:
         """Build the trial, or continue it from its newest checkpoint."""
         device = "cuda" if self.gpu > 0 and torch.cuda.is_available() else "cpu"
         return Trial(
-            self.config, self.folder, plan=self.plan, device=device, checkpoints=self.checkpoints, run=self.run
+            self.config,
+            self.folder,
+            plan=self.plan,
+            device=device,
+            checkpoints=self.checkpoints,
+            run=self.run,
+            feed=self.feed,
         )
 
 

@@ -9,12 +9,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records import count_cells, predictions_table
+from fairsweep.analysis.records import count_cells, foreign_ids, predictions_table
 from fairsweep.datasets.feeds import Feed
 from fairsweep.datasets.prepared import PreparedDataset
 
-# Rows whose images are in memory at once while a learner predicts.
+# Images that are in memory at once while a learner predicts: fewer where they are large. The same for every feed, for
+# how a set is cut may change its predictions by rounding.
 _ROWS_AT_ONCE = 2048
+_BYTES_AT_ONCE = 64 * 2**20
 
 
 class DivergedError(RuntimeError):
@@ -36,9 +38,10 @@ class EvaluationSet:
     Attributes:
         split: train, validation or test.
         rows: int64 [N], rows of the dataset, ascending.
-        ids: int64 [N].
+        ids: int64 [N], as records name the examples: negative for those of another dataset than the training one.
         labels: int16 [N].
         groups: int16 [N] for each group attribute.
+        at_once: rows whose images are in memory together.
     """
 
     split: str
@@ -46,14 +49,24 @@ class EvaluationSet:
     ids: NDArray[np.int64]
     labels: NDArray[np.int16]
     groups: Mapping[str, NDArray[np.int16]]
+    at_once: int = _ROWS_AT_ONCE
 
     @classmethod
     def of(
-        cls, dataset: PreparedDataset, split: str, rows: NDArray[np.int64], label: str, groups: tuple[str, ...]
+        cls,
+        dataset: PreparedDataset,
+        split: str,
+        rows: NDArray[np.int64],
+        label: str,
+        groups: tuple[str, ...],
+        *,
+        foreign: bool = False,
     ) -> "EvaluationSet":
-        """The set with these rows of a dataset."""
+        """The set with these rows of a dataset; a ``foreign`` one is another than the trial is trained on."""
         codes = {name: dataset.codes(name)[rows] for name in groups}
-        return cls(split, rows, dataset.ids[rows], dataset.codes(label)[rows], codes)
+        ids = foreign_ids(dataset.ids[rows]) if foreign else dataset.ids[rows]
+        at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // int(np.prod(dataset.info.image_shape))))
+        return cls(split, rows, ids, dataset.codes(label)[rows], codes, at_once)
 
     def log_probabilities(self, learner: Predictor, feed: Feed) -> NDArray[np.float32]:
         """Natural logarithms of a learner's class probabilities, float32 [N, K].
@@ -62,8 +75,8 @@ class EvaluationSet:
             DivergedError: if a logit is not finite.
         """
         parts = []
-        for start in range(0, len(self.rows), _ROWS_AT_ONCE):
-            logits = learner.predict(feed.images(self.rows[start : start + _ROWS_AT_ONCE]))
+        for start in range(0, len(self.rows), self.at_once):
+            logits = learner.predict(feed.images(self.rows[start : start + self.at_once]))
             parts.append(torch.log_softmax(logits.float(), dim=1))
         values: NDArray[np.float32] = torch.cat(parts).numpy()
         # A log-probability may be -inf where one class is certain; a NaN comes from a model that has diverged.

@@ -4,11 +4,12 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.analysis.records import FORMAT_VERSION
+from fairsweep.datasets.division import OfficialSplit, SplitConfig
 from fairsweep.datasets.evaluation import EvaluationConfig
 from fairsweep.datasets.imbalance import ImbalanceConfig
 from fairsweep.trainables.learners import LearnerConfig
@@ -18,6 +19,8 @@ from fairsweep.trainables.models import ModelConfig
 # changes the meaning of a default that exists raises this number.
 IDENTITY_VERSION = 1
 _HASH_CHARACTERS = 16
+
+_RECORDED = ("model", "imbalance", "dataset", "split", "evaluation", "test_content", "seeds", "replicate")
 
 Mode = Literal["research", "release"]
 
@@ -65,7 +68,9 @@ class TrialConfig(BaseModel):
         model: the model.
         learner: the training method.
         twin_of: name of the learner of which this one is the twin; no part of the identity.
+        split: which examples are learnt from and which are evaluated.
         evaluation: the fixed evaluation sets.
+        test_content: content hash of the other dataset that is tested on; None where ``evaluation`` names none.
         seeds: the public seeds.
         replicate: number of the seeds' pair in its sweep; no part of the identity.
         mode: ``research`` (secrets follow from ``key``, losses and diagnostics are recorded) or ``release``.
@@ -79,11 +84,22 @@ class TrialConfig(BaseModel):
     model: ModelConfig = ModelConfig()
     learner: LearnerConfig
     twin_of: str | None = None
+    split: SplitConfig = OfficialSplit()
     evaluation: EvaluationConfig = EvaluationConfig()
+    test_content: str | None = None
     seeds: Seeds = Seeds()
     replicate: int = 0
     mode: Mode = "research"
     key: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.evaluation.dataset is None) != (self.test_content is None):
+            raise ValueError(
+                "test_content must be given with evaluation.dataset and only then, "
+                f"but got {self.test_content=}, dataset={self.evaluation.dataset}"
+            )
+        return self
 
     @property
     def setting(self) -> str:
@@ -101,7 +117,7 @@ class TrialConfig(BaseModel):
         return {
             "format_version": FORMAT_VERSION,
             "learner": content["learner"] | {"twin_of": self.twin_of},
-            **{name: content[name] for name in ("model", "imbalance", "dataset", "evaluation", "seeds", "replicate")},
+            **{name: content[name] for name in _RECORDED},
             "setting": self.setting,
             "trial": self.trial,
             "mode": self.mode,
@@ -122,10 +138,21 @@ class TrialConfig(BaseModel):
             "imbalance": imbalance,
             "model": _canonical(self.model, leave_out={"pretrained"}) | _weights_identity(self.model.pretrained),
             "learner": learner | {"kind": self.learner.kind},
-            "evaluation": _canonical(self.evaluation),
+            # The other dataset counts by its content, wherever it lies.
+            "evaluation": _canonical(self.evaluation, leave_out={"dataset"}),
             "mode": self.mode,
             "key": self.key,
+            **self._division_identity(),
         }
+
+    def _division_identity(self) -> dict[str, Any]:
+        """The split and the other dataset, where there are any: sweeps without them keep the hashes they had."""
+        identity: dict[str, Any] = {}
+        if not isinstance(self.split, OfficialSplit):
+            identity["split"] = _canonical(self.split) | {"kind": self.split.kind}
+        if self.test_content is not None:
+            identity["test_content"] = self.test_content
+        return identity
 
 
 def _canonical(config: BaseModel, leave_out: set[str] | None = None) -> dict[str, Any]:

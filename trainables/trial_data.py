@@ -3,6 +3,8 @@
 import functools
 import hashlib
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsweep.analysis.records import FORMAT_VERSION, Vocabulary
+from fairsweep.datasets.division import Division, divide
 from fairsweep.datasets.evaluation import evaluation_rows
+from fairsweep.datasets.feed_choice import FeedChoice, open_feed
+from fairsweep.datasets.feeds import Feed
 from fairsweep.datasets.imbalance import KeepImbalance, TrainingPlan, plan_training
 from fairsweep.datasets.layout import INFO_FILE, DatasetError
+from fairsweep.datasets.partitions import TrainingColumns
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import first_by_priority, seed_key
 from fairsweep.trainables.evaluation import EvaluationSet
+from fairsweep.trainables.other_dataset import check_other
 from fairsweep.trainables.trial_config import TrialConfig
 
 # Training examples whose predictions are recorded (research mode), the same ones wherever the training set has them.
 _SUBSET_SIZE = 500
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """The data of one trial, with its feeds open.
+
+    Attributes:
+        dataset: what is trained on.
+        training: the training set.
+        evaluations: validation and test set.
+        subset: training examples that are predicted at the end; None in release mode, where they are private.
+        feeds: where the images of each split come from.
+    """
+
+    dataset: PreparedDataset
+    training: TrainingPlan
+    evaluations: Mapping[str, EvaluationSet]
+    subset: EvaluationSet | None
+    feeds: Mapping[str, Feed]
+
+    @classmethod
+    def open(cls, config: TrialConfig, choice: FeedChoice) -> "TrialData":
+        """Open datasets and feeds.
+
+        Args:
+            config: the trial's config.
+            choice: which feed.
+
+        Raises:
+            DatasetError: if a dataset is missing, damaged, or not the one that the config names.
+            StreamError: if a stream has no Ray to read with.
+            ValueError: if the training set or an evaluation set asks for more than there is.
+        """
+        dataset, other = open_dataset(config.dataset.path, config.dataset.content_hash), open_test_dataset(config)
+        training, evaluations = training_plan(dataset, config), evaluation_sets(dataset, config, other)
+        validation, test = evaluations["validation"].rows, evaluations["test"].rows
+        with ExitStack() as opened:
+            if other is None:
+                again = np.concatenate([validation, test])
+                feeds = dict.fromkeys(("train", "validation", "test"), open_feed(dataset, choice, again))
+            else:
+                choice = _halved(choice)
+                feed = opened.enter_context(open_feed(dataset, choice, validation))
+                feeds = {"train": feed, "validation": feed, "test": open_feed(other, choice, test)}
+            opened.pop_all()
+        return cls(dataset, training, evaluations, training_subset(dataset, config, training), feeds)
+
+    def close(self) -> None:
+        """Let go of the feeds; may be called twice."""
+        for feed in self.feeds.values():
+            feed.close()
 
 
 def open_dataset(path: Path, content_hash: str) -> PreparedDataset:
@@ -41,26 +99,63 @@ def open_dataset(path: Path, content_hash: str) -> PreparedDataset:
     return dataset
 
 
+def open_test_dataset(config: TrialConfig) -> PreparedDataset | None:
+    """Open the other dataset that a trial is tested on, if it names one; raises as `open_dataset`."""
+    path, content = config.evaluation.dataset, config.test_content
+    return None if path is None or content is None else open_dataset(path, content)
+
+
 def training_plan(dataset: PreparedDataset, config: TrialConfig) -> TrainingPlan:
-    """The training set of a trial.
+    """The training set of a trial, drawn from the training part of its split.
 
     Raises:
         ValueError: if it asks for more than the dataset has.
     """
     key = seed_key(config.seeds.data, "data")
-    return plan_training(dataset, config.imbalance, label=config.dataset.label, data_key=key)
+    pool = _division(dataset, config).train
+    return plan_training(dataset, config.imbalance, label=config.dataset.label, data_key=key, pool=pool)
 
 
-def evaluation_sets(dataset: PreparedDataset, config: TrialConfig) -> dict[str, EvaluationSet]:
-    """The validation and the test set of a trial: the same for every level and seed.
+def training_columns(dataset: PreparedDataset, config: TrialConfig, plan: TrainingPlan) -> TrainingColumns:
+    """What is known of each training example beside its image."""
+    rows = plan.rows
+    return TrainingColumns(
+        rows=rows,
+        labels=dataset.codes(config.dataset.label)[rows].astype(np.int64),
+        attributes={attribute.name: dataset.codes(attribute.name)[rows] for attribute in dataset.info.attributes},
+        users=None if dataset.users is None else dataset.users[rows],
+    )
+
+
+def evaluation_sets(
+    dataset: PreparedDataset, config: TrialConfig, other: PreparedDataset | None = None
+) -> dict[str, EvaluationSet]:
+    """The validation and the test set of a trial: the same for every level, and, unless held out anew, every seed.
+
+    Args:
+        dataset: the dataset that is trained on.
+        config: the trial's config.
+        other: the dataset that is tested on, where the config names one.
 
     Raises:
-        ValueError: if a split is missing or too small.
+        ValueError: if a part of the split is missing or too small, or the other dataset does not fit.
     """
-    return {
-        "validation": _subset(dataset, config, "validation", evaluation_rows(dataset, config.evaluation, "validation")),
-        "test": _subset(dataset, config, "test", evaluation_rows(dataset, config.evaluation, "test")),
-    }
+    label, groups, evaluation = config.dataset.label, config.dataset.groups, config.evaluation
+    division = _division(dataset, config)
+    rows = evaluation_rows(dataset, evaluation, "validation", division.validation)
+    validation = EvaluationSet.of(dataset, "validation", rows, label, groups)
+    if other is None:
+        rows = evaluation_rows(dataset, evaluation, "test", division.test)
+        return {"validation": validation, "test": EvaluationSet.of(dataset, "test", rows, label, groups)}
+    check_other(dataset, other, label, groups)
+    pool = other.split("test") if evaluation.part == "test" else np.arange(len(other), dtype=np.int64)
+    if not len(pool):
+        raise ValueError(
+            f"dataset {other.info.name!r} has no example in its test split: prepare it with one, or write part: all"
+        )
+    rows = evaluation_rows(other, evaluation, "test", pool)
+    test = EvaluationSet.of(other, "test", rows, label, groups, foreign=True)
+    return {"validation": validation, "test": test}
 
 
 def training_subset(dataset: PreparedDataset, config: TrialConfig, plan: TrainingPlan) -> EvaluationSet | None:
@@ -69,7 +164,8 @@ def training_subset(dataset: PreparedDataset, config: TrialConfig, plan: Trainin
         return None
     key = seed_key(config.evaluation.key, "evaluation")
     first = first_by_priority(key, "training subset", plan.ids, _SUBSET_SIZE)
-    return _subset(dataset, config, "train", np.sort(plan.rows[first]))
+    rows = np.sort(plan.rows[first])
+    return EvaluationSet.of(dataset, "train", rows, config.dataset.label, config.dataset.groups)
 
 
 def vocabularies(dataset: PreparedDataset, config: TrialConfig) -> list[Vocabulary]:
@@ -79,17 +175,14 @@ def vocabularies(dataset: PreparedDataset, config: TrialConfig) -> list[Vocabula
     return [Vocabulary(a.name, a.values, a.display or ()) for a in attributes]
 
 
-def describe_data(
-    dataset: PreparedDataset, config: TrialConfig, plan: TrainingPlan, evaluations: Mapping[str, EvaluationSet]
-) -> dict[str, Any]:
+def describe_data(data: TrialData, config: TrialConfig) -> dict[str, Any]:
     """What ``data.json`` holds: realised counts by group and label, and hashes of all sets of ids.
 
     Args:
-        dataset: the prepared dataset.
+        data: what the trial learns from and is evaluated on.
         config: the trial's config.
-        plan: its training set.
-        evaluations: its validation and test sets.
     """
+    dataset, plan = data.dataset, data.training
     label, groups = config.dataset.label, config.dataset.groups
     codes = [dataset.codes(name)[plan.rows] for name in (*groups, label)]
     distinct, counts = np.unique(np.stack(codes, axis=1), axis=0, return_counts=True)
@@ -101,7 +194,7 @@ def describe_data(
         "format_version": FORMAT_VERSION,
         "size": len(plan),
         "counts": rows,
-        "hashes": {"training": hash_ids(plan.ids)} | {name: hash_ids(s.ids) for name, s in evaluations.items()},
+        "hashes": {"training": hash_ids(plan.ids)} | {name: hash_ids(s.ids) for name, s in data.evaluations.items()},
         "minority": _minority(dataset, config, plan),
     }
 
@@ -111,8 +204,25 @@ def hash_ids(ids: NDArray[np.int64]) -> str:
     return hashlib.blake2b(np.sort(ids).astype("<i8").tobytes(), digest_size=16).hexdigest()
 
 
-def _subset(dataset: PreparedDataset, config: TrialConfig, split: str, rows: NDArray[np.int64]) -> EvaluationSet:
-    return EvaluationSet.of(dataset, split, rows, config.dataset.label, config.dataset.groups)
+def _division(dataset: PreparedDataset, config: TrialConfig) -> Division:
+    return divide(
+        dataset,
+        config.split,
+        config.evaluation,
+        label=config.dataset.label,
+        groups=config.dataset.groups,
+        data_key=seed_key(config.seeds.data, "data"),
+    )
+
+
+def _halved(choice: FeedChoice) -> FeedChoice:
+    """For two feeds of one trial: the limits are the trial's."""
+    limits = choice.limits
+    half = {
+        "memory_bytes": max(1, limits.memory_bytes // 2),
+        "scratch_bytes": limits.scratch_bytes // 2,
+    }
+    return replace(choice, limits=limits.model_copy(update=half))
 
 
 def _minority(dataset: PreparedDataset, config: TrialConfig, plan: TrainingPlan) -> dict[str, Any] | None:
@@ -129,6 +239,6 @@ def _minority(dataset: PreparedDataset, config: TrialConfig, plan: TrainingPlan)
     return {"attribute": attribute.name, "values": [attribute.values[code] for code in sorted(rare)], "count": count}
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _open_once(path: Path, _changed: int) -> PreparedDataset:
     return PreparedDataset.open(path)

@@ -10,8 +10,8 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.output import OutputFolder, git_commit, versions
 
 
-def check(folder, needed_bytes=0, name="toy", content_hash="c", trials=("a",)):
-    OutputFolder.at(folder).check(name=name, content_hash=content_hash, trials=trials, needed_bytes=needed_bytes)
+def check(folder, needed_bytes=0, name="toy", content=("c",), trials=("a",)):
+    OutputFolder.at(folder).check(name=name, content=content, trials=trials, needed_bytes=needed_bytes)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_check_leaves_nothing_behind(tmp_path):
 def test_the_same_sweep_is_taken_and_others_are_refused(described):
     check(described.path)
     with pytest.raises(SweepError, match="another dataset"):
-        check(described.path, content_hash="d")
+        check(described.path, content=("d",))
     with pytest.raises(SweepError, match="holds the sweep 'toy'"):
         check(described.path, name="other")
     described.ledger.queue([])

@@ -98,7 +98,7 @@ def test_defaults_mean_what_they_meant(make_config):
         config.model.model_dump().items() >= {"name": "cnn", "norm": "group", "width": 16, "pretrained": None}.items()
     )
     split = {"balance": None, "per_cell": None, "extra_random": 0, "key": 0}
-    assert config.evaluation.model_dump() == split | {"validation": split}
+    assert config.evaluation.model_dump() == split | {"validation": split, "dataset": None, "part": "test"}
 
 
 def test_the_record_is_what_the_format_says(make_config, dpsgd):
