@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -40,6 +41,8 @@ class LearnerKind:
         units: Counts the privacy units of a training set from (config, its columns, data key) and refuses one that the
             learner cannot be trained on; None where every example is a unit.
         facts: Says in JSON values what ``data.json`` shows of how (learner,) uses the training set; None for nothing.
+        files: Gives the records of its own that (learner,) keeps: for each name what writes it; None for none.
+        close: Lets go of workers that (learner,) holds; None where it holds none.
     """
 
     config: type[Any]
@@ -49,6 +52,8 @@ class LearnerKind:
     twin: Callable[[Any, str], Any] | None = None
     units: Callable[[Any, TrainingColumns, bytes], int] | None = None
     facts: Callable[[Any], Mapping[str, Any]] | None = None
+    files: Callable[[Any], Mapping[str, Callable[[Path], None]]] | None = None
+    close: Callable[[Any], None] | None = None
 
 
 LEARNERS: dict[str, LearnerKind] = {
@@ -71,7 +76,13 @@ LEARNERS: dict[str, LearnerKind] = {
         units=dpfedavg.count_clients,
         facts=dpfedavg.describe_clients,
     ),
-    "sisa": LearnerKind(SisaConfig, lambda config, task, plan: Sisa(config, task, build_learner), twin=whole_twin),
+    "sisa": LearnerKind(
+        SisaConfig,
+        lambda config, task, plan: Sisa(config, task, build_learner),
+        twin=whole_twin,
+        files=Sisa.files,
+        close=Sisa.close,
+    ),
 }
 
 
@@ -123,6 +134,19 @@ def plan_privacy(config: LearnerConfig, units: int) -> Plan | None:
     """
     plan = LEARNERS[config.kind].plan
     return None if plan is None else plan(config, units)
+
+
+def learner_files(learner: Learner) -> Mapping[str, Callable[[Path], None]]:
+    """Returns the records of its own that a learner keeps: for each name what writes it; mostly none."""
+    row = LEARNERS.get(learner.kind)
+    return {} if row is None or row.files is None else row.files(learner)
+
+
+def close_learner(learner: Learner) -> None:
+    """Lets go of workers that a learner holds; may be called twice."""
+    row = LEARNERS.get(learner.kind)
+    if row is not None and row.close is not None:
+        row.close(learner)
 
 
 def learner_facts(learner: Learner) -> dict[str, Any]:

@@ -12,12 +12,15 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fairsweep.analysis.files import FORMAT_VERSION, write_json
+from fairsweep.analysis.unlearning_records import COST, PLACEMENT, placement_table, write_placement
 from fairsweep.trainables.aggregation import aggregate
 from fairsweep.trainables.learner import IterationReport, LearningTask
 from fairsweep.trainables.network import Network
@@ -193,6 +196,15 @@ class Sisa:
         """Lets go of the workers; may be called twice."""
         self._pool.close()
 
+    def files(self) -> dict[str, Callable[[Path], None]]:
+        """Returns what writes the learner's own records: what forgetting cost, and who sits where."""
+        placed = self.placement
+        table = placement_table(self.population.ids, placed.shard + 1, placed.slice + 1, ~self._history.alive)
+        return {
+            COST: lambda path: write_json(path, {"format_version": FORMAT_VERSION, **self.record()}),
+            PLACEMENT: lambda path: write_placement(path, table),
+        }
+
     def record(self) -> dict[str, Any]:
         """Returns what ``cost.json`` holds: the first training, and every request beside a full retraining."""
         first = self._first_training()
@@ -203,6 +215,7 @@ class Sisa:
             "strategy": self._config.strategy,
             "exactness": _exactness(self._config),
             "training": asdict(first),
+            "retrainings": self._history.runs.tolist(),
             "requests": [request.record() for request in self._served],
         }
 

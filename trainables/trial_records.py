@@ -30,6 +30,7 @@ from fairsweep.trainables.learner import IterationReport
 from fairsweep.trainables.trial_config import TrialConfig
 
 Owned = Callable[[], AbstractContextManager[object]]
+WriteFile = Callable[[Path], None]
 
 
 class TrialRecords:
@@ -40,13 +41,22 @@ class TrialRecords:
         vocabularies: of the groups and the label.
         label: name of the label.
         owned: makes the context in which files are written; it raises in a worker that has been superseded.
+        own: gives the learner's own files: for each name what writes it to a path.
     """
 
-    def __init__(self, folder: Path, vocabularies: list[Vocabulary], label: str, owned: Owned) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        vocabularies: list[Vocabulary],
+        label: str,
+        owned: Owned,
+        own: Callable[[], Mapping[str, WriteFile]] = dict,
+    ) -> None:
         self._folder = folder
         self._vocabularies = vocabularies
         self._label = label
         self._owned = owned
+        self._own = own
         self._cells: list[pa.Table] = []
         self._training: list[pa.Table] = []
 
@@ -84,12 +94,14 @@ class TrialRecords:
         self._cells += cells
 
     def write(self) -> None:
-        """Write all iterations so far: ``cells.parquet`` and ``training.parquet``."""
+        """Write all iterations so far: ``cells.parquet``, ``training.parquet`` and the learner's own files."""
         if not self._cells:
             return
         with self._owned():
             write_cells(self._folder / CELLS, pa.concat_tables(self._cells), self._vocabularies, self._label)
             write_training(self._folder / TRAINING, pa.concat_tables(self._training, promote_options="default"))
+            for name, write in self._own().items():
+                write(self._folder / name)
 
     def finish(self, predictions: list[pa.Table], privacy: Mapping[str, Any] | None) -> None:
         """Write all iterations, ``predictions.parquet`` and ``privacy.json``."""

@@ -9,12 +9,15 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from fairsweep.analysis.records import read_cells, read_json
+from fairsweep.analysis.unlearning_records import COST, PLACEMENT, read_placement
 from fairsweep.datasets.resident import ResidentFeed
 from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.placement import STRATEGIES, Placement, place
 from fairsweep.trainables.population import UnknownIdsError
 from fairsweep.trainables.sisa import SLICES, Sisa
 from fairsweep.trainables.sisa_config import SisaConfig, whole_twin
+from fairsweep.trainables.trial import Trial
 from fairsweep.trainables.unlearning_costs import expected_examples
 
 INNER = {"kind": "sgd", "batch_size": 8, "optimizer": {"lr": 0.1, "momentum": 0.9}, "augmentation": {"flip": True}}
@@ -422,3 +425,31 @@ def test_replace_keeps_config_and_task_apart(make_sisa):
     before = replace(learner._task)
     train(learner)
     assert learner._task == before
+
+
+@pytest.fixture(scope="module")
+def finished(make_config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sisa") / "trial"
+    learner = config(2, 2, requests={"count": 4, "batch": 2}).model_dump(mode="json")
+    Trial(make_config(learner), folder).run()
+    return folder
+
+
+class TestATrial:
+    def test_records_hold_every_request_beside_a_full_retraining(self, finished):
+        cost = read_json(finished / COST)
+        assert [entry["deleted"] for entry in cost["requests"]] == [2, 2]
+        assert [entry["iteration"] for entry in cost["requests"]] == [3, 4]
+        for entry in cost["requests"]:
+            assert 0 < entry["examples"] <= entry["full"]["examples"]
+        placed = read_placement(finished / PLACEMENT)
+        assert sum(placed.column("deleted").to_pylist()) == 4
+        assert set(placed.column("shard").to_pylist()) == {1, 2}
+        cells = read_cells(finished / "cells.parquet").table
+        assert set(cells.column("iteration").to_pylist()) == {1, 2, 3, 4}
+
+    def test_checkpoints_of_slices_stay_and_everything_else_of_the_run_goes(self, finished):
+        assert len(list((finished / SLICES).glob("*.pt"))) == 4
+        assert not (finished / "checkpoints").exists()
+        weights = torch.load(finished / "weights.pt", weights_only=True)
+        assert {name.split(".")[1] for name in weights} == {"0", "1"}
