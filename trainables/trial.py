@@ -17,25 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fairsweep.datasets.feeds import Feed
-from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.datasets.randomness import seed_key
-from fairsweep.datasets.resident import ResidentFeed
 from fairsweep.trainables.checkpoint import CheckpointFolder, save_weights
 from fairsweep.trainables.evaluation import DivergedError
 from fairsweep.trainables.learner import IterationReport, LabelledRows, Learner, LearningTask, TrialKeys
-from fairsweep.trainables.learners import build_learner, close_learner, learner_files
-from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.learners import build_learner, close_learner, learner_facts, learner_files
+from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.state import StaleAttemptError, TrialStateFile
 from fairsweep.trainables.trial_config import TrialConfig
-from fairsweep.trainables.trial_data import (
-    describe_data,
-    evaluation_sets,
-    open_dataset,
-    training_plan,
-    training_subset,
-    vocabularies,
-)
+from fairsweep.trainables.trial_data import TrialData, describe_data, training_columns, vocabularies
 from fairsweep.trainables.trial_records import TrialRecords
 from fairsweep.trainables.trial_secret import erase_secret, trial_secret
 
@@ -83,8 +74,10 @@ class Trial:
         device: where training happens.
         checkpoints: which checkpoints to write and keep.
         run: number of the driver that started this worker; None without a driver.
+        feed: where images come from: the machine's decoded copy, or a stream, which needs a running Ray.
 
     Raises:
+        StreamError: if the feed is a stream and Ray is not running.
         DatasetError: if the dataset is missing, damaged, or not the one that the config names.
         StaleAttemptError: if another driver has taken the trial over.
     """
@@ -94,23 +87,21 @@ class Trial:
         config: TrialConfig,
         folder: str | Path,
         *,
-        plan: PrivacyPlan | None = None,
+        plan: Plan | None = None,
         device: str = "cpu",
         checkpoints: CheckpointPolicy | None = None,
         run: int | None = None,
+        feed: FeedChoice | None = None,
     ) -> None:
         self.config = config
         self.folder = Path(folder)
         self._policy = checkpoints or CheckpointPolicy()
         self._attempt = TrialStateFile(self.folder).begin(config.trial, run)
         with self._failing():
-            dataset = open_dataset(config.dataset.path, config.dataset.content_hash)
-            self._training = training_plan(dataset, config)
-            self._evaluations = evaluation_sets(dataset, config)
-            self._subset = training_subset(dataset, config, self._training)
-            self._feed: Feed = ResidentFeed.open(dataset)
-            self._learner = self._build_learner(dataset, plan, torch.device(device))
-            words = vocabularies(dataset, config)
+            self._data = TrialData.open(config, feed or FeedChoice())
+            self._evaluations, self._subset = self._data.evaluations, self._data.subset
+            self._learner = self._build_learner(plan, torch.device(device))
+            words = vocabularies(self._data.dataset, config)
             self._records = TrialRecords(
                 self.folder, words, config.dataset.label, self._attempt.owned, lambda: learner_files(self._learner)
             )
@@ -122,7 +113,7 @@ class Trial:
             self._steps = 0
             self._resume()
             self._saved = (self.iteration, time.monotonic())
-            self._records.start(config, describe_data(dataset, config, self._training, self._evaluations))
+            self._records.start(config, describe_data(self._data, config) | learner_facts(self._learner))
 
     @property
     def iteration(self) -> int:
@@ -205,36 +196,38 @@ class Trial:
         )
 
     def close(self) -> None:
-        """Let go of the learner's workers and the feed; may be called twice."""
+        """Let go of the learner's workers and the feeds; may be called twice."""
         close_learner(self._learner)
-        self._feed.close()
+        self._data.close()
 
     # --- inside ---
 
-    def _build_learner(self, dataset: PreparedDataset, plan: PrivacyPlan | None, device: torch.device) -> Learner:
-        config, rows = self.config, self._training.rows
+    def _build_learner(self, plan: Plan | None, device: torch.device) -> Learner:
+        config, dataset, rows = self.config, self._data.dataset, self._data.training.rows
         keys = TrialKeys(
             data=seed_key(config.seeds.data, "data"),
             train=seed_key(config.seeds.train, "train"),
             secret=trial_secret(config, self.folder),
         )
         label = config.dataset.label
+        columns = training_columns(dataset, config, self._data.training)
         validation = self._evaluations["validation"]
         task = LearningTask(
             model=config.model,
             classes=len(dataset.attribute(label).values),
             image_shape=dataset.info.image_shape,
             rows=rows,
-            labels=dataset.codes(label)[rows].astype(np.int64),
+            labels=columns.labels,
             groups={name: dataset.codes(name)[rows] for name in config.dataset.groups},
-            feed=self._feed,
+            feed=self._data.feeds["train"],
             keys=keys,
             device=device,
             diagnostics=config.mode == "research",
             ids=dataset.ids[rows],
-            users=None if dataset.users is None else dataset.users[rows],
+            users=columns.users,
             label=label,
             value_names={name: dataset.attribute(name).values for name in (*config.dataset.groups, label)},
+            attributes=columns.attributes,
             validation=LabelledRows(validation.rows, validation.labels.astype(np.int64)),
             folder=self.folder,
         )
@@ -264,7 +257,8 @@ class Trial:
         )
 
     def _evaluate(self) -> _Evaluated:
-        values = {name: s.log_probabilities(self._learner, self._feed) for name, s in self._evaluations.items()}
+        feeds = self._data.feeds
+        values = {name: s.log_probabilities(self._learner, feeds[name]) for name, s in self._evaluations.items()}
         evaluated = _Evaluated(self.iteration, values)
         best = self._selected
         validation = self._evaluations["validation"]
@@ -274,7 +268,7 @@ class Trial:
         # A resume at the last iteration evaluates once more what was selected already.
         if better or (best is not None and best.iteration == self.iteration) or self.done:
             if self._subset is not None:
-                values["train"] = self._subset.log_probabilities(self._learner, self._feed)
+                values["train"] = self._subset.log_probabilities(self._learner, feeds["train"])
             if better:
                 self._selected = evaluated
         return evaluated
