@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
@@ -76,12 +76,18 @@ class TrainingColumns:
         labels: int [n], codes of the label.
         attributes: For each attribute by name int [n], codes.
         users: int64 [n], whom each example belongs to; None where the dataset does not know.
+        ids: int64 [n]; None where only rows are known.
+        value_names: For each attribute, the names of its values in the order of their codes.
+        groups: Names of the attributes that are compared, and of the label.
     """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     attributes: Mapping[str, NDArray[np.int16]] = field(default_factory=dict)
     users: NDArray[np.int64] | None = None
+    ids: NDArray[np.int64] | None = None
+    value_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

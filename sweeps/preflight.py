@@ -152,7 +152,7 @@ def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) ->
 def _privacy_units(
     sweep: Sweep, dataset: PreparedDataset, trials: Iterable[PlannedTrial], sizes: Mapping[str, int]
 ) -> dict[str, int]:
-    """Count what each trial's privacy protects; only clients that are users can depend on the seed."""
+    """Count what each trial's privacy protects, and let its learner refuse a training set that it cannot divide."""
     counted: dict[str, int] = {}
     units = {}
     for trial in trials:
@@ -161,8 +161,8 @@ def _privacy_units(
             units[trial.trial] = sizes[trial.trial]
             continue
         imbalance = "" if config.imbalance is None else config.imbalance.model_dump_json()
-        seed = "" if dataset.users is None else config.seeds.data
-        key = f"{config.learner.model_dump_json(include={'clients'})} {imbalance} {_division_key(trial)} {seed}"
+        learner = config.learner.model_dump_json(exclude={"name"})
+        key = f"{learner} {imbalance} {_division_key(trial)} {config.seeds.data} {config.dataset.groups}"
         if key not in counted:
             columns = training_columns(dataset, config, training_plan(dataset, config))
             try:

@@ -21,7 +21,7 @@ from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.privacy import PrivacyPlan
 from fairsweep.trainables.sgd import Sgd, SgdConfig
 from fairsweep.trainables.sisa import Sisa
-from fairsweep.trainables.sisa_config import SisaConfig, whole_twin
+from fairsweep.trainables.sisa_config import SisaConfig, count_examples, whole_twin
 
 LearnerConfig = Annotated[
     SgdConfig | DpsgdConfig | DpfedavgConfig | FedavgConfig | SisaConfig, Field(discriminator="kind")
@@ -80,6 +80,7 @@ LEARNERS: dict[str, LearnerKind] = {
         SisaConfig,
         lambda config, task, plan: Sisa(config, task, build_learner),
         twin=whole_twin,
+        units=count_examples,
         files=Sisa.files,
         close=Sisa.close,
     ),

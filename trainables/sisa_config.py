@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fairsweep.datasets.partitions import TrainingColumns
 from fairsweep.trainables.aggregation import Aggregation
 from fairsweep.trainables.dpsgd import DpsgdConfig
 from fairsweep.trainables.placement import Placement, PlacementConfig, place
@@ -188,6 +189,23 @@ def examine(config: SisaConfig, population: Population, key: bytes) -> Placement
             except PlanError as error:
                 raise ValueError(f"inner, for a slice's {size} examples: {error}") from error
     return placed
+
+
+def count_examples(config: SisaConfig, columns: TrainingColumns, data_key: bytes) -> int:
+    """Counts the training examples, and refuses what `examine` does.
+
+    Args:
+        config: The config.
+        columns: The training examples.
+        data_key: 32 bytes, public.
+
+    Raises:
+        ValueError: As `examine` does.
+    """
+    ids = columns.rows if columns.ids is None else columns.ids
+    values = {name: tuple(columns.value_names.get(name, ())) for name in columns.attributes}
+    examine(config, Population(ids, columns.attributes, values, columns.users, columns.groups), data_key)
+    return len(ids)
 
 
 def slice_plan(config: SisaConfig, size: int, population: int) -> PrivacyPlan:

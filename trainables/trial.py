@@ -226,7 +226,7 @@ class Trial:
             ids=dataset.ids[rows],
             users=columns.users,
             label=label,
-            value_names={name: dataset.attribute(name).values for name in (*config.dataset.groups, label)},
+            value_names={attribute.name: attribute.values for attribute in dataset.info.attributes},
             attributes=columns.attributes,
             validation=LabelledRows(validation.rows, validation.labels.astype(np.int64)),
             folder=self.folder,

@@ -131,7 +131,7 @@ class TrialConfig(BaseModel):
             "groups": list(self.dataset.groups),
         }
         imbalance = None if self.imbalance is None else _canonical(self.imbalance)
-        learner = _canonical(self.learner, leave_out={"name", "performance"})
+        learner = _canonical(self.learner, leave_out={"name", "performance", "shard_resources"})
         return {
             "version": IDENTITY_VERSION,
             "dataset": dataset,

@@ -124,6 +124,9 @@ def training_columns(dataset: PreparedDataset, config: TrialConfig, plan: Traini
         labels=dataset.codes(config.dataset.label)[rows].astype(np.int64),
         attributes={attribute.name: dataset.codes(attribute.name)[rows] for attribute in dataset.info.attributes},
         users=None if dataset.users is None else dataset.users[rows],
+        ids=dataset.ids[rows],
+        value_names={attribute.name: attribute.values for attribute in dataset.info.attributes},
+        groups=tuple(dict.fromkeys((*config.dataset.groups, config.dataset.label))),
     )
 
 

@@ -103,3 +103,21 @@ def test_a_plan_says_what_a_run_would_do(mapping, tmp_path):
     assert lines["matched"].epsilon == float("inf")
     assert "tuned" not in lines
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"shards": 200}, "lower shards to at most 120"),
+        ({"shards": 11, "slices": 11}, "are empty"),
+        ({"requests": {"ids": [0, 1, 2]}}, "are not: .*1, 2"),
+        ({"requests": {"count": 121}}, "that can ask, 120"),
+        ({"strategy": "by-group", "placed_by": ["tones"]}, "'tones' is not one"),
+        ({"requests": {"count": 1, "model": "survey"}}, "'gender' is not one"),
+    ],
+)
+def test_impossible_forgetting_is_refused_before_anything_starts(mapping, fields, message):
+    mapping["imbalance"]["share"] = 0.5
+    mapping["learners"] = [{"name": "forgetful", "kind": "sisa", "epochs": 1, **fields}]
+    with pytest.raises(SweepError, match=message):
+        check_sweep(Sweep.from_mapping(mapping))
