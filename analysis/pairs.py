@@ -74,7 +74,8 @@ def _learner(folder: TrialFolder) -> dict[str, Any]:
 def _surroundings(folder: TrialFolder) -> str:
     """What a trial and its baseline share whatever their learners are."""
     config = folder.config or {}
-    return json.dumps([config.get(name) for name in ("imbalance", "model", "evaluation", "seeds")], sort_keys=True)
+    shared = ("imbalance", "model", "split", "evaluation", "test_content", "seeds")
+    return json.dumps([config.get(name) for name in shared], sort_keys=True)
 
 
 def _common(first: TrialFolder, second: TrialFolder) -> bool:

@@ -108,7 +108,7 @@ def _findings(results: SweepResults, focus: Focus) -> Findings:
     sections = answer(results, focus)
     return Findings(
         answer=sections,
-        caveats=caveats(results, sections),
+        caveats=(*caveats(results, sections), *_divisions(results)),
         trends=report_figures.trends(results, focus),
         disparities=report_figures.disparities(results, focus),
         comparisons=report_figures.comparisons(results, focus),
@@ -131,6 +131,27 @@ def _notes(results: SweepResults) -> tuple[str, ...]:
     if failed:
         notes.append(f"{failed} of {len(results.trials)} trials failed and are missing from the numbers.")
     return tuple(notes)
+
+
+def _divisions(results: SweepResults) -> tuple[str, ...]:
+    """What the way in which examples were divided means for the numbers."""
+    configs = [folder.config for folder in results.folders if folder.config]
+    kinds = {(config.get("split") or {}).get("kind") for config in configs}
+    listed = []
+    if "folds" in kinds:
+        listed.append(
+            "The trials of different folds are tested on different images, and what one fold holds out trains the "
+            "others: folds are not independent, and a guarantee for one trial's training set covers that trial alone."
+        )
+    if "hold_out" in kinds:
+        listed.append(
+            "Each data seed holds out images of its own: replicates differ in their test images too, and what one "
+            "holds out trains others."
+        )
+    other = (results.sweep.get("dataset", {}).get("evaluation") or {}).get("name")
+    if other:
+        listed.append(f"Trained on {_dataset_name(results)}, tested on {other}: another data set.")
+    return tuple(listed)
 
 
 def _dataset_name(results: SweepResults) -> str:

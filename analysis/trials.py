@@ -162,10 +162,11 @@ def _series(configs: Sequence[Mapping[str, Any] | None]) -> list[str]:
 
 
 def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
-    """The fields of learner, model and imbalance that may be swept, as texts by dotted name."""
+    """The fields of learner, model, imbalance and split that may be swept, as texts by dotted name."""
     learner = {key: value for key, value in config.get("learner", {}).items() if key not in _NAMING_FIELDS}
     imbalance = {key: value for key, value in (config.get("imbalance") or {}).items() if key not in _LEVEL_FIELDS}
-    parts = {"learner": learner, "model": config.get("model") or {}, "imbalance": imbalance}
+    split = {key: value for key, value in (config.get("split") or {}).items() if key != "kind"}
+    parts = {"learner": learner, "model": config.get("model") or {}, "imbalance": imbalance, "split": split}
     return {key: value for name, part in parts.items() for key, value in _flatten(part, name).items()}
 
 

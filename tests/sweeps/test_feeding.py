@@ -1,0 +1,124 @@
+"""A sweep whose images stream: the same records as from a resident copy, beside a CPU that reads."""
+
+import json
+
+import pytest
+
+from fairsweep.analysis.records import read_json
+from fairsweep.datasets import feed_choice
+from fairsweep.sweeps import run
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.feeding import settle_feed
+from fairsweep.sweeps.machines import Machine
+from fairsweep.sweeps.plan import plan_sweep
+from fairsweep.sweeps.preflight import check_sweep
+from fairsweep.sweeps.spec import Sweep
+
+COMPARED = ("cells.parquet", "predictions.parquet", "data.json")
+
+
+@pytest.fixture
+def small(mapping):
+    """A private and an ordinary learner at one level."""
+    mapping["imbalance"]["share"] = 0.9
+    mapping["learners"] = [mapping["learners"][0], mapping["learners"][2]]
+    mapping["learners"][1]["augmentation"] = {"flip": True, "crop": 1}
+    mapping["seeds"] = 1
+    return mapping
+
+
+def records(folder):
+    """The bytes of what trials recorded, by the trial's name."""
+    return {
+        trial.name: [(trial / name).read_bytes() for name in COMPARED]
+        for trial in sorted((folder / "trials").iterdir())
+    }
+
+
+def test_a_streamed_sweep_leaves_the_bytes_of_a_resident_one(small, tmp_path, ray_session):
+    # So little memory that training sets go through windows, and evaluation sets are read again.
+    stream = {"kind": "stream", "memory_bytes": 64 * 40, "scratch_bytes": 64 * 200, "scratch_dir": str(tmp_path)}
+    found = []
+    for name, feed in (("resident", "resident"), ("stream", stream)):
+        results = Sweep.from_mapping(small | {"feed": feed, "output": str(tmp_path / name)}).run(quiet=True)
+        assert set(results.trials["state"]) == {"done"}, [
+            read_json(path)["error"] for path in (tmp_path / name).glob("trials/*/state.json")
+        ]
+        found.append(records(tmp_path / name))
+        # Queued and started: no trial found the CPU taken and was started again.
+        assert set(results.trials["attempt"]) == {2}
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+    # Neither the identity nor the config of a trial knows about the feed.
+    config = next((tmp_path / "stream").glob("trials/*/config.json"))
+    assert "stream" not in config.read_text()
+    assert read_json(tmp_path / "stream" / "sweep.json")["sweep"]["feed"]["kind"] == "stream"
+
+
+def settled(mapping, available, **fields):
+    sweep = Sweep.from_mapping(mapping | fields)
+    plan = check_sweep(sweep)
+    return settle_feed(sweep, plan.datasets, plan.trials, available)
+
+
+def test_a_whole_cpu_of_each_machine_stays_outside_trials_that_stream(mapping):
+    two, four = Machine(2, 0), Machine(4, 0)
+    found = settled(mapping, [two, four], feed="stream")
+    assert (found.choice.kind, found.max_concurrent) == ("stream", 4)
+    assert found.note == "4 instead of 6 trials at once: 1 CPU of each machine reads for the streams"
+    # Whoever asks for less gets it, without a word.
+    found = settled(mapping, [two, four], feed="stream", resources={"max_concurrent": 3})
+    assert (found.max_concurrent, found.note) == (3, "")
+    assert settled(mapping, [two], feed="stream", resources={"cpu": 0.25}).max_concurrent == 4
+    # The largest trials decide: any mixture of them leaves the CPU free.
+    mapping["learners"][2]["resources"] = {"cpu": 2}
+    assert settled(mapping, [Machine(8, 0)], feed="stream").max_concurrent == 3
+    found = settled(mapping, [two, four], feed="resident")
+    assert (found.max_concurrent, found.note) == (None, "")
+
+
+def test_a_stream_without_room_beside_the_trials_is_refused_with_the_numbers(mapping):
+    with pytest.raises(SweepError) as caught:
+        settled(mapping, [Machine(2, 0)], feed="stream", resources={"cpu": 2})
+    assert str(caught.value).startswith("feed: with a stream feed 1 whole CPU of each machine stays outside trials")
+    assert "(cpu=2, gpu=0) needs a machine with 3 CPUs, but there is cpu=2" in str(caught.value)
+    assert "feed: resident" in str(caught.value)
+
+
+def test_auto_goes_by_the_smallest_machine(mapping):
+    decoded = 960 * 64
+    choice = settled(mapping, [Machine(4, 0, 10 * decoded), Machine(4, 0, 2 * decoded)]).choice
+    assert choice.kind == "resident"
+    choice = settled(mapping, [Machine(4, 0, 10 * decoded), Machine(4, 0, 2 * decoded - 1)]).choice
+    assert choice.kind == "stream"
+    assert "do not fit into half of it" in choice.reason
+
+
+def test_the_feed_is_settled_before_anything_starts(mapping, tmp_path, monkeypatch):
+    monkeypatch.setattr(feed_choice, "_CGROUP_LIMITS", ())
+    monkeypatch.setattr(run, "machines", lambda: [Machine(1, 0)])
+    with pytest.raises(SweepError, match="needs a machine with 2 CPUs"):
+        Sweep.from_mapping(mapping | {"feed": "stream"}).run(quiet=True)
+    assert not (tmp_path / "out").exists()
+    report = plan_sweep(Sweep.from_mapping(mapping))
+    assert report.feeding.choice.kind == "resident"
+
+
+@pytest.mark.parametrize(
+    ("feed", "words"),
+    [
+        ("steam", "feed: input should be 'auto', 'resident' or 'stream', but got 'steam'"),
+        ({"kind": "stream", "memory": 1}, "did you mean 'memory_bytes'?"),
+        ({"memory_bytes": 0}, "feed.memory_bytes"),
+    ],
+)
+def test_a_wrong_feed_is_refused(mapping, feed, words):
+    with pytest.raises(SweepError) as caught:
+        Sweep.from_mapping(mapping | {"feed": feed})
+    assert words in str(caught.value)
+
+
+def test_a_feed_survives_a_round_trip(mapping):
+    sweep = Sweep.from_mapping(mapping | {"feed": {"kind": "stream", "memory_bytes": 1e8}})
+    assert Sweep.from_mapping(json.loads(sweep.model_dump_json())) == sweep
+    assert sweep.feed.limits().memory_bytes == 10**8
