@@ -7,6 +7,7 @@ replicates and the error of the test images, which a trend also shows by itself 
 from fairsweep.analysis.bar_plots import change_by_group, rate_by_group, training_counts
 from fairsweep.analysis.diagnostic_plots import diagnostics
 from fairsweep.analysis.trend_plots import change_by_level, disparity_by_epsilon, disparity_by_level, rate_by_level
+from fairsweep.analysis.unlearning_plots import placement_by_group, request_timeline
 
 __all__ = [
     "change_by_group",
@@ -14,7 +15,9 @@ __all__ = [
     "diagnostics",
     "disparity_by_epsilon",
     "disparity_by_level",
+    "placement_by_group",
     "rate_by_group",
     "rate_by_level",
+    "request_timeline",
     "training_counts",
 ]

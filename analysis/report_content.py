@@ -32,6 +32,7 @@ class Findings:
         disparities: gaps over the levels.
         comparisons: changes against baselines.
         reasons: diagnostics of the private learners.
+        unlearning: what learners that forget did, request by request.
         data: training counts.
         tables: summary tables.
         test_counts: test images by group and label.
@@ -44,6 +45,7 @@ class Findings:
     disparities: tuple[Figure, ...]
     comparisons: tuple[Figure, ...]
     reasons: tuple[Figure, ...]
+    unlearning: tuple[Figure, ...]
     data: tuple[Figure, ...]
     tables: tuple[SummaryTable, ...]
     test_counts: pd.DataFrame
@@ -113,6 +115,7 @@ def _findings(results: SweepResults, focus: Focus) -> Findings:
         disparities=report_figures.disparities(results, focus),
         comparisons=report_figures.comparisons(results, focus),
         reasons=report_figures.reasons(results, focus),
+        unlearning=report_figures.unlearning(results, focus),
         data=report_figures.data(results, focus),
         tables=summary_tables(results),
         test_counts=_test_counts(results),

@@ -103,6 +103,29 @@ def reasons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
+def unlearning(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Who sits where, and cost and groups along the requests, for learners that forget."""
+    figures = []
+    forgetful = results.trials[results.trials["kind"] == "sisa"]
+    for learner in dict.fromkeys(forgetful["learner"]):
+        drawn = plots.request_timeline(results, learner, focus.attribute)
+        if drawn is not None:
+            text = (
+                f"{learner}: examples seen again for each request as a share of training every shard from the start, "
+                f"and what the model without them does to the groups of {focus.attribute}. Means over trials; 0 is the "
+                "model before the first request."
+            )
+            figures.append(Figure(f"requests-{learner}", drawn, text))
+        try:
+            drawn = plots.placement_by_group(results, learner, focus.attribute)
+        except ValueError:
+            drawn = None  # without examples.parquet nobody knows who belongs to which group
+        if drawn is not None:
+            text = f"{learner}: training images by {focus.attribute} in each slice of each shard, mean over trials."
+            figures.append(Figure(f"placement-{learner}", drawn, text))
+    return tuple(figures)
+
+
 def data(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
     """Training images by group."""
     drawn = plots.training_counts(results, focus.attribute)

@@ -376,4 +376,11 @@ def unfinished(tmp_path):
 @pytest.fixture
 def simulate():
     """The functions that write simulated sweeps."""
-    return {"faces": face_sweep, "face_trial": add_face_trial, "digits": digit_sweep, "truth": TRUTH}
+    return {
+        "faces": face_sweep,
+        "face_trial": add_face_trial,
+        "digits": digit_sweep,
+        "truth": TRUTH,
+        "simulation": Simulation,
+        "face_words": [TONE, SHAPE, SMILING],
+    }
