@@ -49,15 +49,19 @@ class GroupDiagnostics:
         task: The training set with its groups.
         network: The model under training.
         probe_norms: True where training itself computes no per-example norms: they are then measured on the probe.
+        loss_weights: float32 [n], the weight of each training example's loss, if they are weighted: norms are those of
+            weighted losses. Directions do not depend on weights that are equal inside a cell.
     """
 
-    def __init__(self, task: LearningTask, network: Network, probe_norms: bool) -> None:
+    def __init__(
+        self, task: LearningTask, network: Network, probe_norms: bool, loss_weights: torch.Tensor | None = None
+    ) -> None:
         self._classes = task.classes
         self._device = task.device
         self._network = network
         self._attributes = _attributes(task)
         self._cells = sum(len(attribute.values) for attribute in self._attributes) * task.classes
-        self._probe = _Probe(task, self._attributes, network)
+        self._probe = _Probe(task, self._attributes, network, loss_weights)
         self._probe_norms = probe_norms
         self.restart()
 
@@ -127,7 +131,13 @@ class GroupDiagnostics:
 class _Probe:
     """A fixed sample of training images, equally many for each cell, whose gradients show where groups pull."""
 
-    def __init__(self, task: LearningTask, attributes: Sequence[_Attribute], network: Network) -> None:
+    def __init__(
+        self,
+        task: LearningTask,
+        attributes: Sequence[_Attribute],
+        network: Network,
+        loss_weights: torch.Tensor | None,
+    ) -> None:
         self._network = network
         self._device = task.device
         populated = sum(len(set(attribute.cells_n.tolist())) for attribute in attributes)
@@ -136,6 +146,7 @@ class _Probe:
         order = np.argsort(priorities(derive(task.keys.train, "probe"), "position", np.arange(task.size)))
         labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64))
         self._members: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._weights: dict[int, torch.Tensor | None] = {}
         for attribute in attributes:
             cells = attribute.cells_n.cpu().numpy()
             for cell in np.unique(cells):
@@ -143,6 +154,8 @@ class _Probe:
                 images = to_device(task.feed.images(task.rows[members]), task.device)
                 chosen_labels = labels[torch.from_numpy(members)].to(task.device)
                 self._members[int(cell) + attribute.offset] = (images, chosen_labels)
+                chosen = None if loss_weights is None else loss_weights[torch.from_numpy(members).to(task.device)]
+                self._weights[int(cell) + attribute.offset] = chosen
 
     def cosines(self, update: Sequence[torch.Tensor], cells: int) -> np.ndarray:
         """Returns each cell's cosine between the mean gradient of its members and the update; float64 [cells]."""
@@ -161,7 +174,7 @@ class _Probe:
         mode, unclipped = Bookkeeping(self._network.model), Clipping("none", None)
         discarded = [torch.zeros_like(parameter) for parameter in self._network.parameters]
         return [
-            (cell, mode.add_clipped(normalise(images), labels, unclipped, discarded))
+            (cell, mode.add_clipped(normalise(images), labels, unclipped, discarded, self._weights[cell]))
             for cell, (images, labels) in self._members.items()
         ]
 

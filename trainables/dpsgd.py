@@ -21,16 +21,21 @@ from fairsweep.trainables.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.clipping import Clipping
 from fairsweep.trainables.diagnostics import GroupDiagnostics
 from fairsweep.trainables.gradient_modes import GRADIENT_MODES, PerformanceConfig, choose_mode, physical_batch_size
-from fairsweep.trainables.gradients import ExampleGradients, GradientMode, Plain, add_finite
+from fairsweep.trainables.gradients import ExampleGradients, GradientMode, Plain, add_finite, pad
 from fairsweep.trainables.inputs import normalise, to_device
 from fairsweep.trainables.learner import IterationReport, LearningTask
 from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.network import Network
 from fairsweep.trainables.optimizers import OptimizerConfig
-from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.privacy import PrivacyPlan, SamplerName
 from fairsweep.trainables.privacy_statement import PrivacyStatement
+from fairsweep.trainables.remedies.class_weights import GivenClassWeights, refuse_learnt_remedy
+from fairsweep.trainables.roles import Roles
+from fairsweep.trainables.sampling_weights import SamplingWeights
 
-AddClipped = Callable[[torch.Tensor, torch.Tensor, Clipping, Sequence[torch.Tensor]], ExampleGradients]
+AddClipped = Callable[
+    [torch.Tensor, torch.Tensor, Clipping, Sequence[torch.Tensor], torch.Tensor | None], ExampleGradients
+]
 
 
 class DpsgdConfig(BaseModel):
@@ -56,7 +61,15 @@ class DpsgdConfig(BaseModel):
         l2_clip_norm: The clipping norm S. None: no clipping, and then no noise either, which is measured in S.
         clipping: ``flat`` (one norm over all layers), ``per_layer`` (S/sqrt(L) for each of L layers) or ``none`` (S
             then only scales the noise). Left out, it is ``flat``, or ``none`` without ``l2_clip_norm``.
-        sampler: ``poisson``, or ``shuffled`` (every example once an epoch), for which no epsilon is claimed.
+        sampler: ``poisson``; ``truncated_poisson``: cut at ``max_batch_size``, every batch padded to that size;
+            ``weighted_poisson``: rates by group, see ``sampling_weights``; or ``shuffled`` (every example once an
+            epoch), for which no epsilon is claimed.
+        max_batch_size: Of ``truncated_poisson``: of more examples drawn, a random subset stays. Left out, it is qN +
+            6 sqrt(qN), for which the cut is next to free; a smaller one is allowed, and its price accounted.
+        sampling_weights: Of ``weighted_poisson``: an example joins a step with probability weight * batch_size / n, at
+            most 1. The largest weight gives epsilon; each group's own is stated beside it.
+        remedy: ``class_weights`` with numbers: each example's loss is multiplied by its class's weight before its
+            gradient is clipped. Other remedies look at the training labels, and are for ``sgd``.
         optimizer: How the noised mean gradient changes the weights.
         augmentation: Random changes of the images, one for each example and step.
         performance: What changes speed, and results by rounding only.
@@ -73,7 +86,10 @@ class DpsgdConfig(BaseModel):
     delta: float | None = Field(default=None, gt=0, lt=1)
     l2_clip_norm: float | None = Field(default=1.0, gt=0)
     clipping: Literal["flat", "per_layer", "none"] = "flat"
-    sampler: Literal["poisson", "shuffled"] = "poisson"
+    sampler: SamplerName = "poisson"
+    max_batch_size: int | None = Field(default=None, ge=1)
+    sampling_weights: SamplingWeights | None = None
+    remedy: GivenClassWeights | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     performance: PerformanceConfig = PerformanceConfig()
@@ -84,6 +100,27 @@ class DpsgdConfig(BaseModel):
         if isinstance(given, Mapping) and "clipping" not in given and given.get("l2_clip_norm", 1.0) is None:
             return {**given, "clipping": "none"}
         return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_constants_only(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
+        if isinstance(given, Mapping):
+            refuse_learnt_remedy(given.get("remedy"))
+        return given
+
+    @model_validator(mode="after")
+    def _check_sampler(self) -> Self:
+        for field, sampler in (("max_batch_size", "truncated_poisson"), ("sampling_weights", "weighted_poisson")):
+            if getattr(self, field) is not None and self.sampler != sampler:
+                raise ValueError(
+                    f"{field} belongs to sampler: {sampler}, but got sampler={self.sampler!r}: set that sampler, or "
+                    f"leave {field} out"
+                )
+        if self.sampler == "weighted_poisson" and self.sampling_weights is None:
+            raise ValueError(
+                "sampler weighted_poisson needs sampling_weights, for example {attribute: tone, weights: {dark: 2.0}}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -126,10 +163,23 @@ def matched_twin(config: DpsgdConfig, name: str) -> DpsgdConfig:
         name: The twin's own name.
 
     Returns:
-        The twin's config. Under the same keys it starts from the same weights and sees the same augmented images.
+        The twin's config. Under the same keys it starts from the same weights and sees the same augmented images; it
+        keeps sampling weights and class weights.
     """
     public = config.model_dump(exclude={"name", "epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping"})
     return DpsgdConfig(**public, name=name, noise_multiplier=0.0, l2_clip_norm=None, clipping="none")
+
+
+def check_values(config: DpsgdConfig, roles: Roles) -> None:
+    """Refuses attributes and values that do not exist; callable before anything starts.
+
+    Raises:
+        ValueError: With the nearest name.
+    """
+    if config.sampling_weights is not None:
+        config.sampling_weights.check(roles)
+    if config.remedy is not None:
+        config.remedy.check(roles)
 
 
 def check_model(model: ModelConfig) -> None:
@@ -173,11 +223,15 @@ class Dpsgd:
         self._physical = physical_batch_size(config.performance, task.model, task.device)
         self._clipping = self.plan.bound()
         self._noise = self.plan.noise(task.keys.secret, task.keys.run)
-        self._sampler = self.plan.inclusion(task.keys.secret, task.keys.run)
+        self._rates = None if config.sampling_weights is None else config.sampling_weights.of(task)
+        self._sampler = self.plan.inclusion(task.keys.secret, task.keys.run, self._rates)
         self._network = Network(
             task.model, task.image_shape, task.classes, config.optimizer, self.plan.steps, task.keys.train, task.device
         )
         self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
+        self._loss_weights: torch.Tensor | None = None
+        if config.remedy is not None:
+            self._loss_weights = torch.from_numpy(config.remedy.of(task)).float().to(task.device)
         # All sums lie in one vector, so that noise is one draw and one addition; the parts are views of it.
         self._total = torch.zeros(sum(p.numel() for p in self._network.parameters), device=task.device)
         pieces = torch.split(self._total, [p.numel() for p in self._network.parameters])
@@ -197,7 +251,7 @@ class Dpsgd:
         began = time.perf_counter()
         if self._task.diagnostics:
             self._diagnostics = self._diagnostics or GroupDiagnostics(
-                self._task, self._network, probe_norms=self._gradients().name == Plain.name
+                self._task, self._network, self._gradients().name == Plain.name, self._loss_weights
             )
             self._diagnostics.restart()
         start, stop = self.steps_after(self.iteration), self.steps_after(self.iteration + 1)
@@ -236,7 +290,8 @@ class Dpsgd:
         return torch.stack(losses).sum() if losses else torch.zeros((), device=self._task.device)
 
     def _starts(self, batch: Batch) -> range:
-        return range(0, len(batch.positions), self._physical)
+        """Returns where physical batches begin; padded ones are as many in every step."""
+        return range(0, self.plan.max_batch_size or len(batch.positions), self._physical)
 
     def _add_part(self, batch: Batch, start: int, add: AddClipped) -> tuple[torch.Tensor, ExampleGradients]:
         """Adds the clipped gradients of one physical batch to the total; returns its positions and what is known."""
@@ -244,7 +299,13 @@ class Dpsgd:
         inputs = normalise(to_device(batch.images[part], self._task.device))
         inputs = augment(inputs, self._config.augmentation, self._task.keys.train, batch.step, batch.ids[part])
         positions = torch.from_numpy(batch.positions[part]).to(self._task.device)
-        return positions, add(inputs, self._labels[positions], self._clipping, self._sums)
+        labels = self._labels[positions]
+        weights = None if self._loss_weights is None else self._loss_weights[positions]
+        if self.plan.max_batch_size is None:
+            return positions, add(inputs, labels, self._clipping, self._sums, weights)
+        size = min(self._physical, self.plan.max_batch_size - start)
+        padded = pad(inputs, labels, weights, size)
+        return positions, add(*padded[:2], self._clipping, self._sums, padded[2]).first(len(positions))
 
     def _gradients(self) -> GradientMode:
         """Returns the gradient mode, chosen at the first call."""
@@ -266,7 +327,7 @@ class Dpsgd:
     def _report(self, loss_sum: torch.Tensor, examples: int, steps: int, seconds: float) -> IterationReport:
         """Makes the report; in release mode of public numbers only."""
         if not self._task.diagnostics:
-            expected = round(steps * self.plan.expected_batch_size)
+            expected = round(steps * self.plan.expected_examples(self._rates))
             return IterationReport(self.iteration, math.nan, expected, steps, seconds)
         loss = float(loss_sum) / examples if examples else math.nan
         diagnostics = self._diagnostics.report() if self._diagnostics is not None else ()
@@ -290,7 +351,7 @@ class Dpsgd:
         """Continues from a state, with the gradient mode that it was made with."""
         if state.get("kind") != self.kind:
             raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
-        if state["plan"] != self.plan.model_dump(mode="json"):
+        if PrivacyPlan.model_validate(state["plan"]) != self.plan:
             raise ValueError(
                 "state was made under another privacy plan: what it has spent is not what this config would account; "
                 "restore it with the config that made it"

@@ -33,6 +33,10 @@ class ExampleGradients:
     norms: torch.Tensor
     clipped: torch.Tensor
 
+    def first(self, count: int) -> ExampleGradients:
+        """Returns what is known of the first so many examples."""
+        return ExampleGradients(self.losses[:count], self.norms[:count], self.clipped[:count])
+
 
 class GradientMode(Protocol):
     """One way to clip and sum. All give equal results up to rounding, and leave the model as bare as they found it.
@@ -94,6 +98,26 @@ def layers_of(model: nn.Module) -> list[Layer]:
 def weighted(losses_B: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
     """Returns each example's loss times its weight, [B]; the losses themselves without weights."""
     return losses_B if weights_B is None else losses_B * weights_B
+
+
+def pad(
+    inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, weights_B: torch.Tensor | None, size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Fills a batch up to a size with blank examples of weight 0, which add nothing to any sum.
+
+    Args:
+        inputs_BCHW: float32 [B, C, H, W], B at most ``size``.
+        labels_B: int64 [B].
+        weights_B: float32 [B]; None weighs all alike.
+        size: Number of examples wanted.
+
+    Returns:
+        Inputs, labels and weights, each of length ``size``.
+    """
+    blank = size - len(labels_B)
+    weights = torch.ones_like(labels_B, dtype=inputs_BCHW.dtype) if weights_B is None else weights_B
+    inputs = torch.cat([inputs_BCHW, inputs_BCHW.new_zeros(blank, *inputs_BCHW.shape[1:])])
+    return inputs, torch.cat([labels_B, labels_B.new_zeros(blank)]), torch.cat([weights, weights.new_zeros(blank)])
 
 
 class Plain:

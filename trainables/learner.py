@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from fairsweep.datasets.feeds import Feed
+from fairsweep.datasets.layout import Attribute
 from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.privacy_statement import PrivacyStatement
+from fairsweep.trainables.roles import Roles
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,33 @@ class LearningTask:
         """Number of training examples, n."""
         return len(self.rows)
 
+    @property
+    def roles(self) -> Roles:
+        """The label and the groups with the names of their values.
+
+        Raises:
+            ValueError: If their names are unknown.
+        """
+        unknown = {self.label, *self.groups} - set(self.value_names)
+        if unknown:
+            raise ValueError(
+                f"this learner's config names attributes or values, but the task does not know the values' names of "
+                f"{', '.join(sorted(unknown))}: give LearningTask(label=…, value_names=…)"
+            )
+        label, *groups = (
+            Attribute(name=name, values=tuple(self.value_names[name])) for name in (self.label, *self.groups)
+        )
+        return Roles(label, tuple(groups))
+
+    def codes(self, attribute: str) -> np.ndarray:
+        """Returns the codes of the label or of a group attribute, int64 [n].
+
+        Raises:
+            ValueError: If the attribute has no role; the message names the nearest one.
+        """
+        name = self.roles.attribute(attribute).name
+        return np.asarray(self.labels if name == self.label else self.groups[name], dtype=np.int64)
+
     def subset(self, positions: np.ndarray) -> LearningTask:
         """Returns the task with only some of its examples, in the order of their positions (int64 [k])."""
         return replace(
@@ -188,7 +217,8 @@ class IterationReport:
 
     Attributes:
         iteration: Number of iterations done, this one included.
-        loss: Mean training loss over the examples seen, before their update; NaN in release mode or if none was seen.
+        loss: Mean training loss over the examples seen, before their update and without their weights; NaN in release
+            mode or if none was seen.
         examples: Examples seen (with repetition); in release mode the expected number, which is public.
         steps: Optimiser steps taken.
         seconds: Wall-clock time.

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fairsweep.datasets.partitions import TrainingColumns
-from fairsweep.trainables import dpfedavg, fedavg_config
+from fairsweep.trainables import dpfedavg, dpsgd, fedavg_config, sgd
 from fairsweep.trainables.client_privacy import ClientPlan
 from fairsweep.trainables.dpfedavg import Dpfedavg
 from fairsweep.trainables.dpsgd import Dpsgd, DpsgdConfig, check_model, matched_twin
@@ -19,6 +19,7 @@ from fairsweep.trainables.learner import Learner, LearningTask
 from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.privacy import PrivacyPlan
+from fairsweep.trainables.roles import Roles
 from fairsweep.trainables.sgd import Sgd, SgdConfig
 from fairsweep.trainables.sisa import Sisa
 from fairsweep.trainables.sisa_config import SisaConfig, count_examples, whole_twin
@@ -40,6 +41,8 @@ class LearnerKind:
         twin: Makes the matched twin's config from (config, name); None for a kind that has none.
         units: Counts the privacy units of a training set from (config, its columns, data key) and refuses one that the
             learner cannot be trained on; None where every example is a unit.
+        check_values: Refuses attributes and values that do not exist from (config, roles), before anything starts; None
+            for a kind whose configs name none.
         facts: Says in JSON values what ``data.json`` shows of how (learner,) uses the training set; None for nothing.
         files: Gives the records of its own that (learner,) keeps: for each name what writes it; None for none.
         close: Lets go of workers that (learner,) holds; None where it holds none.
@@ -52,13 +55,16 @@ class LearnerKind:
     twin: Callable[[Any, str], Any] | None = None
     units: Callable[[Any, TrainingColumns, bytes], int] | None = None
     facts: Callable[[Any], Mapping[str, Any]] | None = None
+    check_values: Callable[[Any, Roles], None] | None = None
     files: Callable[[Any], Mapping[str, Callable[[Path], None]]] | None = None
     close: Callable[[Any], None] | None = None
 
 
 LEARNERS: dict[str, LearnerKind] = {
-    "sgd": LearnerKind(SgdConfig, lambda config, task, plan: Sgd(config, task)),
-    "dpsgd": LearnerKind(DpsgdConfig, Dpsgd, PrivacyPlan.build, check_model, matched_twin),
+    "sgd": LearnerKind(SgdConfig, lambda config, task, plan: Sgd(config, task), check_values=sgd.check_values),
+    "dpsgd": LearnerKind(
+        DpsgdConfig, Dpsgd, PrivacyPlan.build, check_model, matched_twin, check_values=dpsgd.check_values
+    ),
     "dpfedavg": LearnerKind(
         DpfedavgConfig,
         Dpfedavg,
@@ -165,6 +171,17 @@ def check(model: ModelConfig, config: LearnerConfig) -> None:
     refuse = LEARNERS[config.kind].check
     if refuse is not None:
         refuse(model)
+
+
+def check_values(config: LearnerConfig, roles: Roles) -> None:
+    """Refuses a config that names attributes or values which do not exist, before anything starts.
+
+    Raises:
+        ValueError: With the nearest name.
+    """
+    refuse = LEARNERS[config.kind].check_values
+    if refuse is not None:
+        refuse(config, roles)
 
 
 def twin_of(config: LearnerConfig, name: str) -> LearnerConfig:

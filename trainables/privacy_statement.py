@@ -28,6 +28,28 @@ class PartSpending(BaseModel):
     epsilon: Epsilon
 
 
+class GroupEpsilon(BaseModel):
+    """What members of one group pay, where groups join steps with different probabilities.
+
+    Attributes:
+        attribute: The attribute.
+        value: Its value; None stands for all values that the config does not name.
+        sampling_rate: Probability with which a member joins a step.
+        epsilon: By both accountants.
+
+    References:
+        Jorgensen et al. 2015, "Conservative or liberal? Personalized differential privacy"; with DP-SGD: Boenisch et
+        al. 2023, arXiv 2303.17046, section 3 (Sample).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attribute: str
+    value: str | None
+    sampling_rate: float
+    epsilon: Epsilon
+
+
 class PrivacyStatement(BaseModel):
     """What ``privacy.json`` holds; plain JSON by ``model_dump(mode="json")``.
 
@@ -42,7 +64,7 @@ class PrivacyStatement(BaseModel):
         noise_multiplier: Standard deviation of the noise over the clipping norm.
         clipping: How contributions are clipped.
         l2_clip_norm: The clipping norm, if any.
-        sampling_rate: Probability of joining a step.
+        sampling_rate: Probability of joining a step; the largest one that the config allows where groups differ.
         population: Number of units.
         steps: Steps taken.
         planned_steps: Steps of the whole training.
@@ -73,6 +95,8 @@ class PrivacyStatement(BaseModel):
     summary: str
     assumptions: tuple[str, ...]
     reveals: dict[str, str]
+    max_batch_size: int | None = None
+    epsilon_by_group: tuple[GroupEpsilon, ...] = ()
     parts: tuple[PartSpending, ...] = ()
 
 
@@ -93,12 +117,41 @@ def summarise_guarantee(unit: str, lacking: Sequence[str], mode: Mode) -> str:
     )
 
 
-def list_assumptions(unit: str, population: int, sampling_rate: float, mode: Mode) -> tuple[str, ...]:
-    """Returns what a guarantee rests on, in sentences."""
+def describe_cut(unit: str, sampling_rate: float, max_batch_size: int) -> tuple[str, ...]:
+    """Says how units join a step of truncated Poisson sampling."""
+    return (
+        f"Truncated Poisson sampling: each {unit} is drawn in each step with probability {sampling_rate:.6g}, "
+        f"independently; of more than {max_batch_size} a uniformly random {max_batch_size} stay.",
+    )
+
+
+def describe_weights(unit: str, largest_rate: float, attribute: str) -> tuple[str, ...]:
+    """Says how units join a step where groups do with different probabilities."""
+    return (
+        f"Poisson sampling: each {unit} joins each step independently, with a probability that follows from its "
+        f"{attribute} by constants of the config and is at most {largest_rate:.6g}.",
+        f"Who has which {attribute} is public. epsilon_by_group then holds for each group's members (personalised "
+        f"differential privacy), epsilon for every {unit}.",
+    )
+
+
+def list_assumptions(
+    unit: str, population: int, sampling_rate: float, mode: Mode, sampling: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Returns what a guarantee rests on, in sentences.
+
+    Args:
+        unit: Whose contribution is hidden.
+        population: Number of units.
+        sampling_rate: Probability of joining a step.
+        mode: Research or release.
+        sampling: How units join a step, if it is not plain Poisson sampling.
+    """
+    poisson = f"Poisson sampling: each {unit} joins each step with probability {sampling_rate:.6g}, independently."
     listed = [
         f"Public and fixed: the ids, their number ({population}), the sampling rate, the number of steps, the config.",
-        f"Poisson sampling: each {unit} joins each step with probability {sampling_rate:.6g}, independently.",
-        "The sum of clipped contributions is divided by the constant expected batch size, never by the realised one.",
+        *(sampling or (poisson,)),
+        "The sum of clipped contributions is divided by a constant of the plan, never by the realised batch size.",
         "No other trial shares this trial's secret; an example that several trials use composes over them.",
         "Pretrained weights, if any, are public; normalisation uses constants.",
         "Noise is drawn as 32-bit floats: attacks on the gaps between floating-point numbers are not covered.",

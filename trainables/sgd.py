@@ -1,4 +1,4 @@
-"""SGD on shuffled batches: ordinary training, without any guarantee."""
+"""SGD on shuffled batches: ordinary training, without any guarantee, plain or with a remedy for groups that lose."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fairsweep.datasets.sampling import Shuffled
 from fairsweep.trainables.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.inputs import normalise, to_device
 from fairsweep.trainables.learner import IterationReport, LearningTask
 from fairsweep.trainables.network import Network
 from fairsweep.trainables.optimizers import OptimizerConfig
+from fairsweep.trainables.remedies import RemedyConfig
+from fairsweep.trainables.remedies.remedy import Remedy
+from fairsweep.trainables.roles import Roles
 
 
 class SgdConfig(BaseModel):
@@ -30,6 +32,8 @@ class SgdConfig(BaseModel):
         optimizer: How gradients change the weights.
         augmentation: Random changes of the images.
         label_smoothing: Weight in [0, 1) of the uniform distribution in the targets.
+        remedy: What is done for groups that lose: ``class_weights``, ``group_sampling``, ``group_reweighting`` or
+            ``group_dro``; null does nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -41,6 +45,7 @@ class SgdConfig(BaseModel):
     optimizer: OptimizerConfig = OptimizerConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    remedy: RemedyConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -52,6 +57,16 @@ class SgdConfig(BaseModel):
                 "for private training set kind: dpsgd"
             )
         return given
+
+
+def check_values(config: SgdConfig, roles: Roles) -> None:
+    """Refuses attributes and values that do not exist; callable before anything starts.
+
+    Raises:
+        ValueError: With the nearest name.
+    """
+    if config.remedy is not None:
+        config.remedy.check(roles)
 
 
 class Sgd:
@@ -70,7 +85,8 @@ class Sgd:
         self.iteration = 0
         self._config = config
         self._task = task
-        self._sampler = Shuffled(task.size, config.batch_size, config.epochs, task.keys.train)
+        self._remedy = Remedy(task) if config.remedy is None else config.remedy.build(task)
+        self._sampler = self._remedy.order(config.batch_size, config.epochs)
         self._network = Network(
             task.model,
             task.image_shape,
@@ -103,11 +119,13 @@ class Sgd:
         device = self._task.device
         inputs = normalise(to_device(images_BHWC, device))
         inputs = augment(inputs, self._config.augmentation, self._task.keys.train, step, ids)
-        labels = self._labels[torch.from_numpy(positions).to(device)]
-        loss = F.cross_entropy(self._network.model(inputs), labels, label_smoothing=self._config.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
+        chosen = torch.from_numpy(positions).to(device)
+        logits = self._network.model(inputs)
+        smoothing = self._config.label_smoothing
+        losses = F.cross_entropy(logits, self._labels[chosen], reduction="none", label_smoothing=smoothing)
+        self._remedy.objective(losses, chosen).backward()  # type: ignore[no-untyped-call]
         self._network.update(step)
-        return loss.detach()
+        return losses.detach().mean()
 
     def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
         """Maps uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
@@ -115,12 +133,19 @@ class Sgd:
 
     def state(self) -> dict[str, Any]:
         """Returns all that a resume needs: tensors and JSON values."""
-        return {"kind": self.kind, "iteration": self.iteration, "network": self._network.state()}
+        return {
+            "kind": self.kind,
+            "iteration": self.iteration,
+            "network": self._network.state(),
+            "remedy": self._remedy.state(),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continues from a state."""
         if state.get("kind") != self.kind:
             raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+        if state.get("remedy"):
+            self._remedy.load(state["remedy"])
         self._network.load(state["network"])
         self.iteration = int(state["iteration"])
 

@@ -138,16 +138,19 @@ class LeavingOut:
     def __init__(self, mode, example):
         self.name, self._mode, self._example = mode.name, mode, example
 
-    def add_clipped(self, inputs, labels, clipping, sums):
+    def add_clipped(self, inputs, labels, clipping, sums, weights=None):
         keep = torch.arange(len(labels)) != self._example
-        return self._mode.add_clipped(inputs[keep], labels[keep], clipping, sums)
+        kept = None if weights is None else weights[keep]
+        return self._mode.add_clipped(inputs[keep], labels[keep], clipping, sums, kept)
 
 
+@pytest.mark.parametrize("remedy", [None, {"weights": {"no": 30.0, "yes": 0.7}}], ids=["plain", "class weights"])
 @pytest.mark.parametrize("clipping", ["flat", "per_layer"])
-def test_zeroing_out_any_one_example_moves_the_released_sum_by_at_most_the_clipping_norm(make_task, clipping):
-    task = make_task("cnn", n=16, diagnostics=False)
+def test_zeroing_out_any_one_example_moves_the_released_sum_by_at_most_the_clipping_norm(make_task, clipping, remedy):
+    names = {"label": ("no", "yes"), "tone": ("light", "dark")}
+    task = make_task("cnn", n=16, diagnostics=False, value_names=names)
     sgd = {"name": "sgd", "lr": 1.0}  # one step moves the weights by the sum over 16
-    given = config(epochs=1, batch_size=16, noise_multiplier=0.0, clipping=clipping, optimizer=sgd)
+    given = config(epochs=1, batch_size=16, noise_multiplier=0.0, clipping=clipping, optimizer=sgd, remedy=remedy)
     full = vector(train(Dpsgd(given, task)).weights())
     for example in range(16):
         learner = Dpsgd(given, task)
