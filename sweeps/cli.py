@@ -89,11 +89,11 @@ def prepare(
 
     Examples: `fairsweep prepare faces --to data/faces`, `fairsweep prepare mnist --from FOLDER --to data/mnist`
     """
-    from fairsweep.sweeps.preparation import describe_options, prepare_dataset, words_of
+    from fairsweep.sweeps.preparation import describe_options, describe_skipped, prepare_dataset, words_of
 
     if options:
         for option, default in describe_options(source):
-            typer.echo(f"{option:24}{default}")
+            typer.echo(f"{option:30}{default}")
         return
     if to is None:
         raise SweepError("--to FOLDER must be given: the prepared dataset goes there")
@@ -108,8 +108,7 @@ def prepare(
             address=address,
         )
     counts = ", ".join(f"{count:,} {split}" for split, count in info.counts.items())
-    skipped = f"; {len(info.skipped):,} damaged images skipped, listed in dataset.json" if info.skipped else ""
-    typer.echo(f"{info.name}: {counts}{skipped}; in {to}")
+    typer.echo(f"{info.name}: {counts}{describe_skipped(info)}; in {to}")
 
 
 @app.command()

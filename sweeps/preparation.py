@@ -21,6 +21,7 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.launch import connected
 
 _RAW = "raw"
+_REASONS, _REASON_CHARACTERS = 3, 120
 _RAW_DATA_FOLDER = "raw"
 
 
@@ -62,6 +63,7 @@ def prepare_dataset(
         words[_RAW] = str(raw)
     elif _RAW in _required(kind):
         raise SweepError(f"the source {name} reads raw files: give their folder or zip with --from RAW")
+    _check_known(name, kind, words)
     source = from_options(kind, words)
     with connected(address), _bar(name) as on_progress:
         return prepare(source, to, max_damaged=max_damaged, on_progress=on_progress)
@@ -74,13 +76,18 @@ def describe_options(name: str) -> list[tuple[str, str]]:
         SweepError: if the source is unknown.
     """
     kind = _source(name)
-    defaults = {field.name: field for field in dataclasses.fields(kind)}
-    listed = []
-    for option in option_names(kind):
-        field = defaults.get(option)
-        known = field is not None and field.default is not dataclasses.MISSING
-        listed.append((f"--{option.replace('_', '-')}", str(field.default) if field is not None and known else ""))
-    return [(option, default) for option, default in listed if option != f"--{_RAW}"]
+    return [
+        (f"--{option.replace('_', '-')}", _default(kind, option)) for option in option_names(kind) if option != _RAW
+    ]
+
+
+def describe_skipped(info: DatasetInfo) -> str:
+    """What was left out of a dataset and why, the first reasons in words; empty where nothing was."""
+    if not info.skipped:
+        return ""
+    reasons = "; ".join(" ".join(entry.reason.split())[:_REASON_CHARACTERS] for entry in info.skipped[:_REASONS])
+    more = " …" if len(info.skipped) > _REASONS else ""
+    return f"; {len(info.skipped):,} unusable images skipped ({reasons}{more}), all listed in dataset.json"
 
 
 def words_of(arguments: Sequence[str]) -> dict[str, str]:
@@ -110,6 +117,35 @@ def _source(name: str) -> type[Any]:
     if name not in SOURCES:
         raise SweepError(f"there is no source {name!r}: {nearest(name, list(SOURCES))}")
     return SOURCES[name]
+
+
+def _check_known(name: str, kind: type[Any], words: Mapping[str, str]) -> None:
+    """Refuse an unknown option in the words of the command line, where the raw files are given with --from."""
+    known = [f"--{option.replace('_', '-')}" for option in option_names(kind) if option != _RAW]
+    for word in words:
+        option = f"--{word.replace('_', '-')}"
+        if option not in known and (word != _RAW or _RAW not in option_names(kind)):
+            shown = ["--from", *known] if _RAW in option_names(kind) else known
+            raise SweepError(f"{name} has no option {option}: {nearest(option, shown)}")
+
+
+def _default(kind: type[Any], option: str) -> str:
+    """The default of an option as it would be typed; one behind a dot has that of the dataclass before it."""
+    name, _, rest = option.partition(".")
+    field = next(field for field in dataclasses.fields(kind) if field.name == name)
+    if field.default_factory is not dataclasses.MISSING:
+        value: Any = field.default_factory()
+    elif field.default is not dataclasses.MISSING:
+        value = field.default
+    else:
+        return ""
+    for part in rest.split(".") if rest else ():
+        if value is None:
+            break  # the whole of it is left out
+        value = getattr(value, part)
+    if value is None:
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _required(kind: type[Any]) -> set[str]:

@@ -98,17 +98,16 @@ def draw_dataset(dataset: Path, attributes: Sequence[str], to: Path | None) -> l
 
     Args:
         dataset: a prepared dataset.
-        attributes: to group by; empty takes the first two.
+        attributes: to group by; empty takes the first two that have few values.
         to: folder of the pictures; None takes the dataset's own.
 
     Returns:
         The files written.
     """
     prepared = PreparedDataset.open(dataset)
-    names = list(attributes) or [attribute.name for attribute in prepared.info.attributes][:2]
     folder = to or dataset
     folder.mkdir(parents=True, exist_ok=True)
-    return [contact_sheet(prepared, names, folder), counts_chart(prepared, names, folder)]
+    return [contact_sheet(prepared, attributes, folder), counts_chart(prepared, attributes, folder)]
 
 
 def _print_table(table: SummaryTable, console: Console) -> None:

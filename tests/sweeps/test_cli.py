@@ -72,6 +72,8 @@ BAD = {
     "unknown attribute": ((("dataset", "groups"), ["tome"]), "did you mean 'tone'?"),
     "missing dataset": ((("dataset", "path"), "nowhere"), "fairsweep prepare"),
     "batch norm": ((("model",), {"name": "cnn", "norm": "batch"}), "BatchNorm"),
+    "one label": ((("imbalance",), {"attribute": "smiling", "keep": {"yes": 0}}), "all 254 have smiling = no"),
+    "too few to test": ((("evaluation",), {"balance": ["tone"], "per_cell": 900}), "the largest per_cell possible"),
     "two budgets": ((("learners", 0, "epsilon"), 3.0), "exactly one of epsilon"),
     "wandb key": ((("wandb",), {"api_key": "0123456789"}), "environment"),
     "no machine": ((("resources",), {"cpu": 4096}), "cpu=4096"),
@@ -145,6 +147,22 @@ def test_a_wrong_call_is_one_line_too(fairsweep, arguments, words):
     assert out == ""
     assert words in err
     assert err.count("\n") == 1, err
+
+
+def test_options_are_listed_with_their_defaults_and_named_as_they_are_typed(fairsweep):
+    code, out, _ = fairsweep("prepare", "utkface", "--options")
+    listed = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert code == 0
+    assert "--raw" not in listed
+    assert listed["--hold-out.test"] == "0.2"
+    assert listed["--age-edges"] == "2,9,20,27,45,65,120"
+    assert listed["--balanced-test.per-cell"] == "none"
+    code, _, err = fairsweep("prepare", "utkface", "--from", "x", "--to", "y", "--image-sise", "3")
+    assert code == 2
+    assert "utkface has no option --image-sise: did you mean '--image-size'?" in err
+    code, _, err = fairsweep("prepare", "utkface", "--from", "x", "--to", "y", "--zzz", "3")
+    assert "known: --from, --image-size" in err
+    assert "--raw" not in err
 
 
 def test_run_report_and_resume(fairsweep, sweep_file, tmp_path, ray_session):
