@@ -8,7 +8,7 @@ from fairsweep.analysis.axes import (
     Look,
     style,
 )
-from fairsweep.analysis.focus import focus_of
+from fairsweep.analysis.focus import Focus, focus_of
 from fairsweep.analysis.looks import (
     OTHERS,
     PANEL_HEIGHT,
@@ -32,19 +32,45 @@ def diagnostics(results: SweepResults, series: str, attribute: str | None = None
         The figure; None where no diagnostics are recorded. Solid lines are the most imbalanced level, dotted ones the
         least; each is the mean over labels (by count) and replicates.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
-    rows = results.diagnostics()
-    rows = rows[(rows["attribute"] == attribute) & (rows["count"] > 0)]
-    rows = rows.merge(results.trials[["trial", "series", "level"]], on="trial")
-    rows = rows[rows["series"] == series]
-    if rows.empty:
-        return None
     panels = {
         "mean_gradient_norm": "gradient norm before clipping",
         "clipped_share": "share of clipped examples",
         "cosine": "cosine with the update",
     }
+    focus = focus_of(results)
+    return _course(results, results.diagnostics(), focus, series, attribute or focus.attribute, panels)
+
+
+def client_diagnostics(results: SweepResults, series: str, attribute: str | None = None) -> go.Figure | None:
+    """Whose updates shape a federated model: as `diagnostics`, for clients by the group of most of their examples.
+
+    Args:
+        results: the sweep.
+        series: a federated learner, as in the column ``series``.
+        attribute: whose groups are drawn; None takes the one that is made imbalanced.
+
+    Returns:
+        The figure; None where no updates are recorded.
+    """
+    panels = {
+        "mean_update_norm": "norm of a client's update",
+        "clipped_share": "share of clipped updates",
+        "cosine": "cosine with the mean update",
+    }
+    focus = focus_of(results)
+    rows = results.clients().rename(columns={"updates": "count"})
+    return _course(results, rows, focus, series, attribute or focus.attribute, panels)
+
+
+def _course(
+    results: SweepResults, rows: pd.DataFrame, focus: Focus, series: str, attribute: str, panels: dict[str, str]
+) -> go.Figure | None:
+    """Lines over the iterations, one panel a quantity, one line a group and extreme level."""
+    rows = rows[(rows["attribute"] == attribute) & (rows["count"] > 0)]
+    rows = rows.merge(results.trials[["trial", "series", "level"]], on="trial")
+    rows = rows[rows["series"] == series]
+    if rows.empty:
+        return None
     if is_many(results, attribute):
         rows["value"] = [name if is_rare(focus, attribute, name) else OTHERS for name in rows["value"]]
     figure = make_subplots(1, 3, subplot_titles=list(panels.values()), horizontal_spacing=0.06)

@@ -1,12 +1,17 @@
 """What the private trials of a sweep promise, one by one and together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.sweep_records import SweepRecords
 from fairsweep.analysis.table import epsilon_text
+
+_RESEARCH = "simulated (research mode)"
+_DEPLOYMENT = "simulation of a larger deployment"
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def privacy_ledger(results: SweepRecords) -> PrivacyLedger | None:
                 "clipping norm": statement.get("l2_clip_norm"),
                 "sampling rate": float(statement.get("sampling_rate") or np.nan),
                 "steps": statement.get("steps"),
-                "guarantee": "simulated (research mode)" if statement.get("mode") == "research" else "release mode",
+                "guarantee": _guarantee(statement),
             }
         )
         assumptions += [
@@ -63,6 +68,12 @@ def privacy_ledger(results: SweepRecords) -> PrivacyLedger | None:
     has_none = table["ε (PLD)"] == epsilon_text(float("inf"))
     table.loc[has_none, "guarantee"] = "none: no clipping or no noise"
     return PrivacyLedger(table.reset_index(), headline, tuple(dict.fromkeys(assumptions)))
+
+
+def _guarantee(statement: Mapping[str, Any]) -> str:
+    if statement.get("simulation"):
+        return _DEPLOYMENT
+    return _RESEARCH if statement.get("mode") == "research" else "release mode"
 
 
 def _headline(results: SweepRecords, statements: pd.DataFrame) -> tuple[str, ...]:
@@ -84,7 +95,13 @@ def _headline(results: SweepRecords, statements: pd.DataFrame) -> tuple[str, ...
             f"{without} trials on the same data were trained without a guarantee, and their results are shown too: for "
             "the sweep as a whole ε is infinite."
         )
-    if (statements["guarantee"] == "simulated (research mode)").any():
+    if (statements["guarantee"] == _DEPLOYMENT).any():
+        listed.append(
+            "Simulation of a larger deployment: ε and δ are those of the deployment that privacy.json names, with its "
+            "number of clients. The trials here add less noise and protect their own clients far less "
+            "(epsilon_of_this_training)."
+        )
+    if statements["guarantee"].isin([_RESEARCH, _DEPLOYMENT]).any():
         listed.append(
             "Research mode: the noise follows from a recorded key, so that results repeat. The guarantee is simulated; "
             "it shows what the same training would promise with secret noise."

@@ -45,6 +45,15 @@ def trends(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
             drawn = plots.rate_by_group(results, attribute)
             text = f"Test accuracy by {attribute} and learner. {caption}"
         figures.append(Figure(f"accuracy-{attribute}", drawn, text))
+    served = plots.client_accuracy(results, focus.attribute)
+    if served is not None:
+        text = (
+            "Accuracy of federated clients on held-out images of their own, after the last iteration; a client counts "
+            f"with the value of {focus.attribute} that most of its images have. Dotted: the tenth of the clients that "
+            "is served worst. Means over clients and replicates, without intervals; exact functions of the training "
+            "images, recorded in research mode only and not covered by ε."
+        )
+        figures.append(Figure("clients", served, text))
     return tuple(figures)
 
 
@@ -100,6 +109,20 @@ def reasons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
                 "functions of the training images, recorded in research mode only and not covered by ε."
             )
             figures.append(Figure(f"diagnostics-{series}", drawn, text))
+    return (*figures, *_client_reasons(results, focus))
+
+
+def _client_reasons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Whose updates shape the models of federated learners."""
+    figures = []
+    for series in plots.series_of(results):
+        drawn = plots.client_diagnostics(results, series, focus.attribute)
+        if drawn is not None:
+            text = (
+                f"{series}: updates of clients, by the value of {focus.attribute} that most of their images have. "
+                "Exact functions of the training images, recorded in research mode only and not covered by ε."
+            )
+            figures.append(Figure(f"updates-{series}", drawn, text))
     return tuple(figures)
 
 
@@ -130,4 +153,12 @@ def data(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
     """Training images by group."""
     drawn = plots.training_counts(results, focus.attribute)
     text = f"Training images by {focus.attribute} as drawn, mean over replicates."
-    return () if drawn is None else (Figure("training-counts", drawn, text),)
+    figures = [] if drawn is None else [Figure("training-counts", drawn, text)]
+    clients = plots.client_composition(results, focus.attribute)
+    if clients is not None:
+        text = (
+            f"What each federated client holds, by {focus.attribute}: one bar a client, at {focus.levels[-1].text} in "
+            "the first replicate, the first 500 clients."
+        )
+        figures.append(Figure("clients-hold", clients, text))
+    return tuple(figures)

@@ -114,8 +114,8 @@ class SweepRecords:
             return None
 
     def training(self) -> pd.DataFrame:
-        """The course of training: ``trial``, ``iteration``, ``loss``, ``seconds``, ``examples``."""
-        return self._training.drop(columns="diagnostics")
+        """The course of training: ``trial``, ``iteration``, ``loss``, ``seconds``, ``examples``, ``l2_clip_norm``."""
+        return self._training.drop(columns=["diagnostics", "clients"])
 
     def diagnostics(self) -> pd.DataFrame:
         """Group diagnostics of private learners in long form, one row an iteration, group and label.
@@ -123,17 +123,32 @@ class SweepRecords:
         Columns: ``trial``, ``iteration``, ``attribute``, ``value`` and ``label`` (as a sweep file names them),
         ``count``, ``mean_gradient_norm``, ``clipped_share``, ``cosine``.
         """
-        rows = self._training[["trial", "iteration", "diagnostics"]]
-        rows = rows[rows["diagnostics"].map(len) > 0].explode("diagnostics", ignore_index=True)
-        names = [field.name for field in records.DIAGNOSTIC_TYPE]
-        parts = pd.DataFrame(rows["diagnostics"].tolist(), columns=names)
+        parts = self._listed("diagnostics", records.DIAGNOSTIC_TYPE)
+        parts["label"] = [self.classes[code] for code in parts["label"]]
+        return parts
+
+    def clients(self) -> pd.DataFrame:
+        """How groups of federated clients fared, in long form: one row an iteration and group of clients.
+
+        A client belongs to the group that most of its examples have. Columns: ``trial``, ``iteration``, ``attribute``
+        and ``value`` (as a sweep file names them; both empty for all clients), ``clients``, ``accuracy_mean``,
+        ``accuracy_variance``, ``accuracy_worst_decile``, ``updates``, ``mean_update_norm``, ``clipped_share``,
+        ``cosine``.
+        """
+        return self._listed("clients", records.CLIENT_TYPE)
+
+    def _listed(self, column: str, kind: pa.StructType) -> pd.DataFrame:
+        """The entries of a column of lists, one row each, codes of groups as names."""
+        rows = self._training[["trial", "iteration", column]]
+        rows = rows[rows[column].map(lambda entries: isinstance(entries, np.ndarray) and len(entries) > 0).astype(bool)]
+        rows = rows.explode(column, ignore_index=True)
+        parts = pd.DataFrame(rows[column].tolist(), columns=[field.name for field in kind])
         if len(parts):
             known = self.all_cells.vocabularies
             parts["value"] = [
-                known[name].values[code] if name in known else str(code)
+                (known[name].values[code] if name in known else str(code)) if name else ""
                 for name, code in zip(parts["attribute"], parts["value"], strict=True)
             ]
-            parts["label"] = [self.classes[code] for code in parts["label"]]
         return pd.concat([rows[["trial", "iteration"]], parts], axis=1)
 
     def training_counts(self) -> pd.DataFrame:
@@ -199,4 +214,8 @@ class SweepRecords:
         found = self._read_each(self.folders, records.TRAINING, records.read_training)
         parts = [table.to_pandas().assign(trial=name) for name, table in found.items()]
         columns = ["trial", *records.TRAINING_SCHEMA.names]
-        return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+        if not parts:
+            return pd.DataFrame(columns=columns)
+        # Records of an earlier version lack the newest columns.
+        table: pd.DataFrame = pd.concat(parts, ignore_index=True).reindex(columns=columns)
+        return table

@@ -10,7 +10,7 @@ import pandas as pd
 from fairsweep.analysis.loading import TrialFolder
 
 # Fields of a learner by which a trial and its twin differ, and those that name or speed up only.
-PRIVACY_FIELDS = frozenset({"epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping"})
+PRIVACY_FIELDS = frozenset({"epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping", "deployment_cohort"})
 _NAMING_FIELDS = frozenset({"name", "kind", "twin_of", "performance"})
 # The field of each form of imbalance that is its level, on the x axis.
 _LEVEL_FIELDS = ("share", "minority_size", "keep")

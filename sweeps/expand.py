@@ -182,6 +182,7 @@ def _is_dropped(learner: LearnerSection, place: tuple[Any, ...]) -> bool:
         "l2_clip_norm",
         "delta",
         "clipping",
+        "deployment_cohort",
     )
 
 

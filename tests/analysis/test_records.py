@@ -136,18 +136,32 @@ def test_training_round_trip_with_and_without_diagnostics(tmp_path):
         "clipped_share": 0.75,
         "cosine": -0.1,
     }
+    clients = {
+        "attribute": "",
+        "value": -1,
+        "clients": 20,
+        "accuracy_mean": 0.8,
+        "accuracy_variance": 0.01,
+        "accuracy_worst_decile": 0.55,
+        "updates": 9,
+        "mean_update_norm": 1.5,
+        "clipped_share": 0.5,
+        "cosine": 0.25,
+    }
     rows = [
-        {"iteration": 1, "loss": 0.7, "seconds": 1.5, "examples": 400, "diagnostics": [diagnostic]},
-        {"iteration": 2, "loss": 0.6, "seconds": 1.4, "examples": 391},
+        {"iteration": 1, "loss": 0.7, "seconds": 1.5, "examples": 400, "diagnostics": [diagnostic], "clients": []},
+        {"iteration": 2, "loss": 0.6, "seconds": 1.4, "examples": 391, "clients": [clients], "l2_clip_norm": 0.5},
     ]
     records.write_training(tmp_path / records.TRAINING, records.training_table(rows))
     read = records.read_training(tmp_path / records.TRAINING).to_pylist()
-    assert read[0] == rows[0]
-    assert read[1]["diagnostics"] == []
+    assert read[0] == rows[0] | {"l2_clip_norm": None}
+    assert read[1] == rows[1] | {"diagnostics": []}
     with pytest.raises(ValueError, match="accuracy"):
         records.training_table([{"iteration": 1, "accuracy": 0.5}])
     with pytest.raises(ValueError, match="norm"):
         records.training_table([{"iteration": 1, "diagnostics": [{"norm": 0.5}]}])
+    with pytest.raises(ValueError, match="median"):
+        records.training_table([{"iteration": 1, "clients": [{"median": 0.5}]}])
 
 
 def test_json_is_standard_and_round_trips(tmp_path):
