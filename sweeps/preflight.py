@@ -15,8 +15,10 @@ from fairsweep.sweeps.errors import Location, SweepError
 from fairsweep.sweeps.expand import PlannedTrial, expand
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables import learners
+from fairsweep.trainables.augmentation import AugmentationConfig
 from fairsweep.trainables.models import build_model
 from fairsweep.trainables.plan import Plan
+from fairsweep.trainables.roles import Roles
 from fairsweep.trainables.trial_data import evaluation_sets, training_columns, training_plan
 
 # What Parquet and JSON records of one trial take beside weights and predictions.
@@ -86,6 +88,7 @@ def check_sweep(sweep: Sweep) -> SweepPlan:
     trials = expand(sweep, dataset, other)
     sizes = _training_sizes(dataset, trials)
     parameters = _check_models(sweep, dataset, trials)
+    _check_values(sweep, dataset, trials)
     units = _privacy_units(sweep, dataset, trials, sizes)
     return SweepPlan(sweep, dataset, other, trials, sizes, units, _evaluated(dataset, other, trials), parameters)
 
@@ -224,6 +227,8 @@ def _check_models(sweep: Sweep, dataset: PreparedDataset, trials: Iterable[Plann
         key = model.model_dump_json()
         try:
             learners.check(model, trial.config.learner)
+            if isinstance(changes := getattr(trial.config.learner, "augmentation", None), AugmentationConfig):
+                changes.check_shape(dataset.info.image_shape)
             if key not in counted:
                 built = build_model(model, dataset.info.image_shape, classes, seed_key(0, "preflight"))
                 counted[key] = sum(parameter.numel() for parameter in built.parameters())
@@ -231,6 +236,16 @@ def _check_models(sweep: Sweep, dataset: PreparedDataset, trials: Iterable[Plann
             raise SweepError(f"learner {trial.config.learner.name!r}: {error}", ("model",)) from error
         parameters[trial.setting] = counted[key]
     return parameters
+
+
+def _check_values(sweep: Sweep, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> None:
+    """Ask each learner whether the attributes and values that its config names exist."""
+    roles = Roles.of(dataset, sweep.dataset.label, sweep.dataset.groups)
+    for trial in {trial.setting: trial for trial in trials}.values():
+        try:
+            learners.check_values(trial.config.learner, roles)
+        except ValueError as error:
+            raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
 
 
 def _learner_place(sweep: Sweep, trial: PlannedTrial) -> tuple[Any, ...]:

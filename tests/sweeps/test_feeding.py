@@ -22,7 +22,7 @@ def small(mapping):
     """A private and an ordinary learner at one level."""
     mapping["imbalance"]["share"] = 0.9
     mapping["learners"] = [mapping["learners"][0], mapping["learners"][2]]
-    mapping["learners"][1]["augmentation"] = {"flip": True, "crop": 1}
+    mapping["learners"][1]["augmentation"] = {"flip": True, "crop": 1, "rotation": 5, "noise": 0.1}
     mapping["seeds"] = 1
     return mapping
 

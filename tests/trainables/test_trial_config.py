@@ -84,7 +84,8 @@ def test_defaults_mean_what_they_meant(make_config):
         "milestones": (),
         "milestone_factor": 0.1,
     }
-    augmentation = {"flip": False, "crop": 0, "brightness": 0.0, "contrast": 0.0}
+    augmentation = {"flip": False, "crop": 0, "rotation": 0.0, "scale": (1.0, 1.0), "shear": 0.0}
+    augmentation |= dict.fromkeys(("brightness", "contrast", "saturation", "hue", "blur", "noise"), 0.0)
     shared = {"epochs": 10, "optimizer": optimizer, "augmentation": augmentation}
     known = {
         "sgd": shared | {"batch_size": 128, "label_smoothing": 0.0},
