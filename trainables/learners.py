@@ -89,6 +89,7 @@ LEARNERS: dict[str, LearnerKind] = {
         units=count_examples,
         files=Sisa.files,
         close=Sisa.close,
+        check_values=lambda config, roles: check_values(config.inner, roles),
     ),
 }
 

@@ -42,6 +42,16 @@ def test_a_sound_sweep_passes(mapping):
         (("model",), {"name": "cnn", "norm": "batch"}, ["model", "'private'", "BatchNorm", "norm: group"]),
         (("model",), {"name": "resnet18", "pretrained": "nowhere.pt"}, ["nowhere.pt"]),
         (("learners", 0, "batch_size"), 500, ["learners[0]", "batch_size=500", "120"]),
+        (
+            ("learners", 0, "remedy"),
+            {"kind": "class_weights", "weights": {"yess": 2}},
+            ["learners[0]", "private", "did you mean 'yes'?"],
+        ),
+        (
+            ("learners", 2, "remedy"),
+            {"kind": "group_dro", "attributes": ["tones"]},
+            ["learners[2]", "did you mean 'tone'?", "dataset.groups"],
+        ),
         (("resources",), {"cpu": 4096}, ["resources", "cpu=4096", "but there is cpu="]),
         (("resources",), {"gpu": 64}, ["resources", "gpu=64", "but there is cpu="]),
     ],

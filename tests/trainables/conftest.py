@@ -93,6 +93,7 @@ def make_task():
                 secret=derive(seed_key(0, "secret"), "trial", trial),
             ),
             "device": torch.device("cpu"),
+            "value_names": {"label": tuple(map(str, range(classes))), "tone": ("light", "dark")},
             **fields,
         }
         return LearningTask(**given)

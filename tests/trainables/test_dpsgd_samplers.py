@@ -285,4 +285,4 @@ def test_unknown_attributes_and_values_are_refused_with_the_nearest_name(task, f
 
 def test_values_cannot_be_named_where_their_names_are_unknown(make_task):
     with pytest.raises(ValueError, match="does not know the values' names of label, tone"):
-        Dpsgd(config(**WEIGHTED), make_task("linear", n=48))
+        Dpsgd(config(**WEIGHTED), make_task("linear", n=48, value_names={}))

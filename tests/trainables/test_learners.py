@@ -19,6 +19,20 @@ AUGMENTED = {"flip": True, "crop": 1, "brightness": 0.1}
 CONFIGS = {
     "sgd momentum": {"kind": "sgd", "optimizer": {"lr": 0.1, "momentum": 0.9, "milestones": [0.5]}},
     "sgd adam": {"kind": "sgd", "optimizer": {"name": "adam", "lr": 0.01}, "augmentation": AUGMENTED},
+    "sgd group_dro": {"kind": "sgd", "remedy": {"kind": "group_dro", "attributes": ["tone", "label"], "step_size": 1}},
+    "dpsgd truncated": {
+        "kind": "dpsgd",
+        "noise_multiplier": 4.0,
+        "sampler": "truncated_poisson",
+        "max_batch_size": 20,
+        "remedy": {"kind": "class_weights", "weights": {"1": 2.0}},
+    },
+    "dpsgd weighted": {
+        "kind": "dpsgd",
+        "noise_multiplier": 4.0,
+        "sampler": "weighted_poisson",
+        "sampling_weights": {"attribute": "tone", "weights": {"dark": 2.0}},
+    },
     "dpsgd momentum": {
         "kind": "dpsgd",
         "noise_multiplier": 0.8,
