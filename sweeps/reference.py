@@ -63,8 +63,9 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str
         meaning = field.description or meanings.get(name, _KIND if name == "kind" else "")
         inner = [m for m in models_of(field.annotation) if m is not model] if prefix or model is not Sweep else []
         required = field.is_required()
-        default = "required" if required else _shown(field.get_default(call_default_factory=True))
-        if len(inner) == 1 and not required:
+        value = None if required else field.get_default(call_default_factory=True)
+        default = "required" if required else _shown(value)
+        if len(inner) == 1 and value is not None:
             default = "see below"
         yield prefix + name, default, _one_line(meaning)
         for nested in inner:

@@ -144,7 +144,9 @@ class LeavingOut:
         return self._mode.add_clipped(inputs[keep], labels[keep], clipping, sums, kept)
 
 
-@pytest.mark.parametrize("remedy", [None, {"weights": {"no": 30.0, "yes": 0.7}}], ids=["plain", "class weights"])
+@pytest.mark.parametrize(
+    "remedy", [None, {"kind": "class_weights", "weights": {"no": 30.0, "yes": 0.7}}], ids=["plain", "class weights"]
+)
 @pytest.mark.parametrize("clipping", ["flat", "per_layer"])
 def test_zeroing_out_any_one_example_moves_the_released_sum_by_at_most_the_clipping_norm(make_task, clipping, remedy):
     names = {"label": ("no", "yes"), "tone": ("light", "dark")}

@@ -1,6 +1,7 @@
 """Private training with cut batches, rates by group and class weights: what is run is what is accounted."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -17,6 +18,7 @@ from fairsweep.trainables.gradient_modes import GRADIENT_MODES
 from fairsweep.trainables.models import build_model
 from fairsweep.trainables.privacy import PlanError, PrivacyPlan, default_cut
 from fairsweep.trainables.privacy_statement import PrivacyStatement
+from fairsweep.trainables.trial import Trial
 
 NAMES = {"label": ("no", "yes"), "tone": ("light", "dark")}
 DARK = {"attribute": "tone", "weights": {"dark": 2.0}}
@@ -272,8 +274,8 @@ def test_orders_and_remedies_that_cannot_be_are_refused(fields, told):
             {**WEIGHTED, "sampling_weights": {"attribute": "tone", "weights": {"dark": 0.5, "light": 0.9}}},
             "must be at least 1",
         ),
-        ({"remedy": {"weights": {"yess": 2}}}, "did you mean 'yes'"),
-        ({"remedy": {"weights": {"yes": 2, "{code: 1}": 3}}}, "given once"),
+        ({"remedy": {"kind": "class_weights", "weights": {"yess": 2}}}, "did you mean 'yes'"),
+        ({"remedy": {"kind": "class_weights", "weights": {"yes": 2, "{code: 1}": 3}}}, "given once"),
     ],
 )
 def test_unknown_attributes_and_values_are_refused_with_the_nearest_name(task, fields, told):
@@ -286,3 +288,13 @@ def test_unknown_attributes_and_values_are_refused_with_the_nearest_name(task, f
 def test_values_cannot_be_named_where_their_names_are_unknown(make_task):
     with pytest.raises(ValueError, match="does not know the values' names of label, tone"):
         Dpsgd(config(**WEIGHTED), make_task("linear", n=48, value_names={}))
+
+
+def test_a_trial_records_what_each_group_pays(make_config, dpsgd, tmp_path):
+    learner = {**dpsgd, **WEIGHTED, "remedy": {"kind": "class_weights", "weights": {"yes": 2}}, "epochs": 1}
+    Trial(make_config(learner), tmp_path / "trial").run()
+    written = json.loads((tmp_path / "trial" / "privacy.json").read_text())
+    assert written["sampler"] == "weighted_poisson"
+    dark, others = written["epsilon_by_group"]
+    assert (dark["value"], dark["epsilon"]["pld"]) == ("dark", written["epsilon"]["pld"])
+    assert 0 < others["epsilon"]["pld"] < dark["epsilon"]["pld"]

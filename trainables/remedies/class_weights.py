@@ -30,7 +30,7 @@ class GivenClassWeights(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["class_weights"] = "class_weights"
+    kind: Literal["class_weights"]
     weights: WeightByValue
 
     def check(self, roles: Roles) -> None:
@@ -57,7 +57,7 @@ class ClassWeights(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["class_weights"] = "class_weights"
+    kind: Literal["class_weights"]
     weights: WeightByValue | Literal["balanced"]
 
     def check(self, roles: Roles) -> None:
@@ -70,7 +70,7 @@ class ClassWeights(BaseModel):
         if self.weights == "balanced":
             weights = balancing_weights(np.asarray(task.labels, dtype=np.int64))
         else:
-            weights = GivenClassWeights(weights=self.weights).of(task)
+            weights = GivenClassWeights(kind=self.kind, weights=self.weights).of(task)
         return LossWeights(task, torch.from_numpy(weights))
 
 

@@ -24,7 +24,7 @@ class GroupDro(GroupRemedy):
         Sagawa et al. 2020, "Distributionally robust neural networks for group shifts", arXiv 1911.08731, algorithm 1.
     """
 
-    kind: Literal["group_dro"] = "group_dro"
+    kind: Literal["group_dro"]
     step_size: float = Field(default=0.01, gt=0)
 
     def build(self, task: LearningTask) -> WorstGroup:

@@ -21,7 +21,7 @@ class GroupReweighting(GroupRemedy):
         Idrissi et al. 2022, arXiv 2110.14503, section 2 (RW).
     """
 
-    kind: Literal["group_reweighting"] = "group_reweighting"
+    kind: Literal["group_reweighting"]
 
     def build(self, task: LearningTask) -> LossWeights:
         """Makes the remedy for a training set."""

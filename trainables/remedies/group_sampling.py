@@ -20,7 +20,7 @@ class GroupSampling(GroupRemedy):
         Idrissi et al. 2022, arXiv 2110.14503, section 2 (RWG).
     """
 
-    kind: Literal["group_sampling"] = "group_sampling"
+    kind: Literal["group_sampling"]
 
     def build(self, task: LearningTask) -> Remedy:
         """Makes the remedy for a training set."""

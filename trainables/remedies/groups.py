@@ -16,11 +16,13 @@ class GroupRemedy(BaseModel):
     """What remedies by group have in common.
 
     Attributes:
+        kind: Which remedy. It has no default: fields at their default are no part of a trial's identity.
         attributes: Groups of the sweep, or the label; several make intersections.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    kind: str
     attributes: tuple[str, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

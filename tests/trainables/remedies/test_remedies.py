@@ -189,3 +189,20 @@ def test_values_are_given_by_name_or_number_and_survive_json():
     for remedy in ALL.values():
         made = ADAPTER.validate_python(remedy)
         assert ADAPTER.validate_json(made.model_dump_json()) == made
+
+
+def test_every_remedy_order_and_weight_is_part_of_a_trial_s_identity_and_none_changes_none(make_config, sgd, dpsgd):
+    remedies = [None, *ALL.values(), {"kind": "group_dro", "attributes": ["tone", "label"]}]
+    remedies += [{"kind": kind, "attributes": ["tone"]} for kind in ("group_sampling", "group_dro")]
+    found = [make_config({**sgd, "remedy": remedy}).trial for remedy in remedies]
+    assert found[0] == make_config(sgd).trial
+    orders = [
+        {"sampler": "truncated_poisson"},
+        {"sampler": "truncated_poisson", "max_batch_size": 40},
+        {"sampler": "weighted_poisson", "sampling_weights": {"attribute": "tone", "weights": {"dark": 2}}},
+        {"sampler": "weighted_poisson", "sampling_weights": {"attribute": "tone", "weights": {"dark": 3}}},
+        {"remedy": GIVEN},
+    ]
+    found += [make_config({**dpsgd, **order}).trial for order in orders]
+    assert make_config({**dpsgd, "max_batch_size": None, "remedy": None}).trial == make_config(dpsgd).trial
+    assert len({*found, make_config(dpsgd).trial}) == len(found) + 1
