@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,6 +73,8 @@ class LearningTask:
             without a dataset.
         validation: What a learner may measure itself on; None where there is nothing.
         folder: Where a learner may keep files of its own while the trial runs and afterwards; None keeps none.
+        open_feed: Opens the images once more, in another process, which is given this and no feed; None where there is
+            no way.
     """
 
     model: ModelConfig
@@ -92,6 +94,7 @@ class LearningTask:
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     validation: LabelledRows | None = None
     folder: Path | None = None
+    open_feed: Callable[[], Feed] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.rows)

@@ -72,8 +72,8 @@ class ShardWork:
 class ShardPool(Protocol):
     """Does the work of several shards."""
 
-    def train(self, work: Sequence[ShardWork]) -> Iterator[TrainedSlice]:
-        """Gives each trained slice as it is done and kept; slices of one shard in order, shards in any."""
+    def train(self, work: Sequence[ShardWork]) -> None:
+        """Trains, and keeps each slice in the store as soon as it is done."""
         ...
 
     def close(self) -> None:
@@ -101,16 +101,13 @@ class SequentialPool:
         self._store = store
         self._threads = threads
 
-    def train(self, work: Sequence[ShardWork]) -> Iterator[TrainedSlice]:
+    def train(self, work: Sequence[ShardWork]) -> None:
         """Trains in order."""
         for line in work:
             weights = line.start
             for job in line.jobs:
-                trained = self._store.put(
-                    train_slice(self._task, self._inner, self._build, job, weights, self._threads)
-                )
-                weights = trained.weights
-                yield trained
+                trained = train_slice(self._task, self._inner, self._build, job, weights, self._threads)
+                weights = self._store.put(trained).weights
 
     def close(self) -> None:
         """Holds nothing."""

@@ -29,7 +29,8 @@ from fairsweep.trainables.placement import Placement
 from fairsweep.trainables.population import Population
 from fairsweep.trainables.privacy_statement import Mode, PrivacyStatement
 from fairsweep.trainables.request_stream import Stream, error_norms, settle_by_scores, settle_stream
-from fairsweep.trainables.shards import BuildInner, SequentialPool, ShardPool, ShardWork, SliceJob, initial_weights
+from fairsweep.trainables.shard_actors import make_pool
+from fairsweep.trainables.shards import BuildInner, ShardPool, ShardWork, SliceJob, initial_weights
 from fairsweep.trainables.sisa_config import SisaConfig, examine, inner_of
 from fairsweep.trainables.sisa_privacy import state_privacy
 from fairsweep.trainables.slice_history import SliceHistory
@@ -39,7 +40,7 @@ from fairsweep.trainables.unlearning_costs import ServedRequest, Work, full_retr
 SLICES = "slices"
 _ROWS_AT_ONCE = 2048
 
-MakePool = Callable[[SisaConfig, LearningTask, SliceStore], ShardPool]
+MakePool = Callable[[SisaConfig, LearningTask, SliceStore, BuildInner], ShardPool]
 
 
 class Sisa:
@@ -51,7 +52,7 @@ class Sisa:
         config: How.
         task: On what.
         build: Makes an inner learner.
-        make_pool: Makes what trains the shards; None trains them one after the other in this process.
+        make_pool: Makes what trains the shards: workers where the trial has bundles for them.
         placement: The frozen map; None makes it from the config.
 
     Attributes:
@@ -66,7 +67,7 @@ class Sisa:
         config: SisaConfig,
         task: LearningTask,
         build: BuildInner,
-        make_pool: MakePool | None = None,
+        make_pool: MakePool = make_pool,
         placement: Placement | None = None,
     ) -> None:
         self.name = config.name
@@ -81,11 +82,7 @@ class Sisa:
             self.placement, self.population.ids, _recipe(config, task), nominal=config.is_private
         )
         self._store: SliceStore = MemoryStore() if task.folder is None else FolderStore(task.folder / SLICES)
-        threads = None if config.shard_resources is None else config.shard_resources.threads
-        if make_pool is None:
-            self._pool: ShardPool = SequentialPool(task, self._inner, build, self._store, threads)
-        else:
-            self._pool = make_pool(config, task, self._store)
+        self._pool = make_pool(config, task, self._store, build)
         self._requests: Stream | None = None
         if not config.requests.looks_at_models:
             self._requests = settle_stream(config.requests, self.population, task.keys.data)
@@ -226,8 +223,7 @@ class Sisa:
         chains = [self._chain(shard) for shard in range(self._config.shards)]
         work = [line for chain in chains if (line := self._missing(chain)) is not None]
         # The longest first: with fewer places than shards, waves then end together.
-        for _ in self._pool.train(sorted(work, key=lambda line: -line.examples)):
-            pass
+        self._pool.train(sorted(work, key=lambda line: -line.examples))
         names = [job.name for chain in chains for job in chain]
         self._accuracies = {name: value for name, value in self._accuracies.items() if name in names}
         return [self._store.cost(name) or SliceCost() for name in names if name not in before]
@@ -281,8 +277,12 @@ class Sisa:
         trained = self._store.get(name) if chain else None
         if chain and trained is None:
             work = self._missing(chain)
-            for made in self._pool.train([work] if work is not None else []):
-                trained = made
+            self._pool.train([work] if work is not None else [])
+            trained = self._store.get(name)
+            if trained is None:
+                raise OSError(
+                    f"the checkpoint {name} was trained and cannot be read back: is the disk full or damaged?"
+                )
         weights = initial_weights(self._task, shard) if trained is None else trained.weights
         network = self._network() if held is None else held[1]
         network.model.load_state_dict(weights)
