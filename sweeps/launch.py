@@ -98,10 +98,13 @@ def run_trials(
     """
     folder = output / TUNE_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    shapes = {trial: {"cpu": task.cpu, "gpu": task.gpu} for trial, task in tasks.items()}
+    shapes = {
+        trial: [_bundle(task.cpu, task.gpu), *[_bundle(task.worker_cpu, task.worker_gpu)] * task.workers]
+        for trial, task in tasks.items()
+    }
     trainable = tune.with_resources(
         tune.with_parameters(SweepTrainable, tasks=dict(tasks)),
-        lambda config: tune.PlacementGroupFactory([_bundle(shapes[config["trial"]])]),
+        lambda config: tune.PlacementGroupFactory(shapes[config["trial"]]),
     )
     with _environment(_SWITCHES), _quiet_ray():
         tune.Tuner(
@@ -124,8 +127,8 @@ def run_trials(
         ).fit()
 
 
-def _bundle(shape: Mapping[str, float]) -> dict[str, float]:
-    return {name: amount for name, amount in (("CPU", shape["cpu"]), ("GPU", shape["gpu"])) if amount > 0}
+def _bundle(cpu: float, gpu: float) -> dict[str, float]:
+    return {name: amount for name, amount in (("CPU", cpu), ("GPU", gpu)) if amount > 0}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from fairsweep.datasets.feed_choice import machine_memory
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
+from fairsweep.trainables.learners import LEARNERS
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -70,6 +71,7 @@ def check_resources(trials: Iterable[PlannedTrial], available: list[Machine]) ->
     Raises:
         SweepError: with what is needed and what there is.
     """
+    trials = tuple(trials)
     for trial in trials:
         cpu, gpu = trial.resources.cpu, trial.resources.gpu
         if any(machine.slots(cpu, gpu) >= 1 for machine in available):
@@ -80,11 +82,36 @@ def check_resources(trials: Iterable[PlannedTrial], available: list[Machine]) ->
             f"but there is {there}; lower its resources, or connect to a larger cluster",
             ("resources",),
         )
+    for trial in trials:
+        _check_workers(trial, available)
+
+
+def _check_workers(trial: PlannedTrial, available: list[Machine]) -> None:
+    """Refuse workers of a learner that has no use for them, or for which all machines together have no room."""
+    asked, learner = trial.resources, trial.config.learner
+    if not asked.workers:
+        return
+    if LEARNERS[learner.kind].units is None:
+        raise SweepError(
+            f"workers train the clients of federated learners, but {learner.name!r} is of kind {learner.kind!r}: give "
+            "workers in the resources of a federated learner only",
+            ("resources",),
+        )
+    need = Machine(asked.cpu + asked.workers * asked.worker_cpu, asked.gpu + asked.workers * asked.worker_gpu)
+    have = Machine(sum(machine.cpu for machine in available), sum(machine.gpu for machine in available))
+    if need.cpu > have.cpu or need.gpu > have.gpu:
+        raise SweepError(
+            f"a trial of learner {learner.name!r} and its {asked.workers} workers need cpu={need.cpu:g}, "
+            f"gpu={need.gpu:g} together, but there is cpu={have.cpu:g}, gpu={have.gpu:g}; lower resources.workers",
+            ("resources",),
+        )
 
 
 def slots(trials: Iterable[PlannedTrial], available: list[Machine], max_concurrent: int | None) -> int:
     """How many trials run at once, for estimates; by the shape that most trials have."""
-    shapes = [(trial.resources.cpu, trial.resources.gpu) for trial in trials]
+    shapes = [
+        (r.cpu + r.workers * r.worker_cpu, r.gpu + r.workers * r.worker_gpu) for r in (t.resources for t in trials)
+    ]
     cpu, gpu = max(set(shapes), key=shapes.count)
     fitting = sum(machine.slots(cpu, gpu) for machine in available)
     return max(1, min(fitting, max_concurrent or fitting, len(shapes)))

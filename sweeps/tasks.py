@@ -50,6 +50,9 @@ def trial_tasks(
             plan=privacy.get(trial.trial),
             cpu=trial.resources.cpu,
             gpu=trial.resources.gpu,
+            workers=trial.resources.workers,
+            worker_cpu=trial.resources.worker_cpu,
+            worker_gpu=trial.resources.worker_gpu,
             checkpoints=plan.sweep.checkpoints.policy(),
             feed=feed,
         )

@@ -14,7 +14,13 @@ MAY_IMPORT = {
     "sweeps": {"sweeps", "trainables", "datasets", "analysis"},
 }
 # The adapter, and what hands work to other processes, may import ray; learners and feeds run without it.
-MAY_IMPORT_RAY = {"trainables/adapter.py", "datasets/prepare.py", "datasets/reading.py"} | {"trainables/shard_actors.py"}
+MAY_IMPORT_RAY = {
+    "trainables/adapter.py",
+    "trainables/cohort_workers.py",
+    "trainables/shard_actors.py",
+    "datasets/prepare.py",
+    "datasets/reading.py",
+}
 
 
 def modules(package):

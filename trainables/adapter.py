@@ -18,6 +18,7 @@ from ray import tune
 from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.datasets.layout import DatasetError
 from fairsweep.trainables.checkpoint import decode, encode
+from fairsweep.trainables.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.evaluation import DivergedError
 from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.state import StaleAttemptError
@@ -41,6 +42,9 @@ class TrialTask:
         gpu: GPUs that are reserved for it.
         checkpoints: which checkpoints it writes and keeps.
         feed: where its images come from.
+        workers: how many further processes it may use, in bundles 1 to n of its placement group.
+        worker_cpu: CPUs of each of them.
+        worker_gpu: GPUs of each of them.
         report_seconds: least time between two reports to Tune: very short iterations are reported together, by the last
             of them. 0 reports each (schedulers that decide by iteration need that).
     """
@@ -53,6 +57,9 @@ class TrialTask:
     gpu: float = 0.0
     checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)
     feed: FeedChoice = field(default_factory=FeedChoice)
+    workers: int = 0
+    worker_cpu: float = 1.0
+    worker_gpu: float = 0.0
     report_seconds: float = 0.25
 
     def open(self) -> Trial:
@@ -66,7 +73,13 @@ class TrialTask:
             checkpoints=self.checkpoints,
             run=self.run,
             feed=self.feed,
+            workers=self._workers(),
         )
+
+    def _workers(self) -> RayCohortWorkers | None:
+        if not self.workers:
+            return None
+        return RayCohortWorkers(self.config, self.feed, self.workers, self.worker_cpu, self.worker_gpu)
 
 
 class SweepTrainable(tune.Trainable):

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from fairsweep.datasets.feeds import Batch
 from fairsweep.datasets.partitions import Partition, TrainingColumns, partition_clients, split_held_out
 from fairsweep.trainables.adaptive_clipping import AdaptiveNorm
 from fairsweep.trainables.client_fairness import ClientFairness, ClientGroups
@@ -26,7 +25,7 @@ from fairsweep.trainables.cohorts import CohortExamples
 from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
 from fairsweep.trainables.learner import IterationReport, LearningTask
 from fairsweep.trainables.local_training import CohortSums
-from fairsweep.trainables.models import ModelConfig
+from fairsweep.trainables.models import ModelConfig, build_model
 from fairsweep.trainables.network import Network
 from fairsweep.trainables.optimizers import OptimizerConfig
 from fairsweep.trainables.partition_report import describe_partition
@@ -65,7 +64,21 @@ def count_clients(config: DpfedavgConfig | FedavgConfig, columns: TrainingColumn
 
 def describe_clients(learner: Dpfedavg) -> dict[str, Any]:
     """Returns what ``data.json`` shows of a learner's clients: how they are divided and what they hold."""
-    return {"clients": describe_partition(learner.partition, learner.task) | {"execution": learner.execution}}
+    return {"clients": describe_partition(learner.partition, learner.task) | learner.how}
+
+
+def make_trainer(config: DpfedavgConfig | FedavgConfig, task: LearningTask, execution: str) -> ClientTrainer:
+    """Makes what trains a task's clients, with a model of its own, for a process beside the learner's."""
+    partition = partition_clients(training_columns(task), config.clients, task.keys.data)
+    model = build_model(task.model, task.image_shape, task.classes, task.keys.train).to(task.device)
+    groups = _group_members(ClientGroups.of(partition, task), task)
+    return ClientTrainer(config, task, split_held_out(partition, config.clients)[0], model, execution, groups)
+
+
+def _group_members(groups: ClientGroups, task: LearningTask) -> torch.Tensor:
+    """The groups whose updates are summed: none in release mode."""
+    members = groups.as_floats()
+    return members if task.diagnostics else members[:0]
 
 
 class Dpfedavg:
@@ -106,12 +119,15 @@ class Dpfedavg:
         self._norm = self._adaptive_norm()
         self._groups = ClientGroups.of(self.partition, task)
         self._fairness = ClientFairness(task, self._groups, held_out) if task.diagnostics else None
+        self._parts = 1 if task.workers is None else task.workers.count
         self._start(choose_execution(config, task.model, task.device))
 
     def _start(self, execution: str) -> None:
-        """Makes what trains the clients."""
+        """Makes what trains the clients: in this process, or in its workers."""
         self.execution = execution
-        groups = self._groups.as_floats() if self._fairness else torch.zeros((0, len(self.partition)))
+        if self.task.workers is not None:
+            self.task.workers.start(execution)
+        groups = _group_members(self._groups, self.task)
         self._trainer = ClientTrainer(self._config, self.task, self._trained, self._network.model, execution, groups)
 
     def _adaptive_norm(self) -> AdaptiveNorm | None:
@@ -120,6 +136,12 @@ class Dpfedavg:
             return None
         rate = self._config.clipping.learning_rate
         return AdaptiveNorm(plan.l2_clip_norm, plan.quantile, rate, plan.expected_cohort)
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How clients are trained: ``execution``, and ``workers`` besides this process."""
+        workers = self.task.workers
+        return {"execution": self.execution, "workers": 0 if workers is None else workers.count}
 
     @property
     def l2_clip_norm(self) -> float | None:
@@ -135,9 +157,8 @@ class Dpfedavg:
             self._fairness.restart()
         start, stop = self.rounds_after(self.iteration), self.rounds_after(self.iteration + 1)
         loss, examples, norm = 0.0, 0, self.l2_clip_norm
-        drawn = CohortExamples(self._cohorts, self._trained)
-        for batch in self.task.feed.batches(self.task.rows, drawn, start=start, stop=stop):
-            sums = self._round(batch)
+        for number, images in self._rounds(start, stop):
+            sums = self._round(number, images)
             loss += sums.loss
             examples += sums.examples
         self.iteration += 1
@@ -147,22 +168,44 @@ class Dpfedavg:
         """Returns how many rounds are done after so many iterations."""
         return min(self.plan.steps, iteration * self._config.rounds_per_iteration)
 
-    def _round(self, batch: Batch) -> CohortSums:
+    def _rounds(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Gives each round with the images of its cohort, or None where workers read them."""
+        if self.task.workers is not None:
+            yield from ((number, None) for number in range(start, stop))
+            return
+        drawn = CohortExamples(self._cohorts, self._trained)
+        for batch in self.task.feed.batches(self.task.rows, drawn, start=start, stop=stop):
+            yield batch.step, batch.images
+
+    def _round(self, number: int, images: np.ndarray | None) -> CohortSums:
         """Trains a cohort, noises the sum of its updates, and lets the server step."""
         norm = self.l2_clip_norm
-        clients = self._cohorts.positions(batch.step)
-        clipping = Clipping(self.plan.clipping, norm)
-        sums = self._trainer.sums(self._weights, batch.step, clients, clipping, batch.images)
+        sums = self._train(number, Clipping(self.plan.clipping, norm), images)
         secret, run = self.task.keys.secret, self.task.keys.run
         update = sums.total
-        self.plan.noise(norm, secret, run).add_to(update, batch.step)
+        self.plan.noise(norm, secret, run).add_to(update, number)
         update.div_(self.plan.expected_cohort)
         if self._fairness is not None:
             self._fairness.count(sums, update)
         if self._norm is not None:
-            self._norm.learn(self._norm.count(sums.norms) + self.plan.count_error(secret, run, batch.step))
+            self._norm.learn(self._norm.count(sums.norms) + self.plan.count_error(secret, run, number))
         self._server.apply(update, self._weights)
         self._show_weights()
+        return sums
+
+    def _train(self, number: int, clipping: Clipping, images: np.ndarray | None) -> CohortSums:
+        """Trains the cohort of a round, by the workers in as many parts as the training began with."""
+        clients = self._cohorts.positions(number)
+        if self.task.workers is None and self._parts == 1:
+            return self._trainer.sums(self._weights, number, clients, clipping, images)
+        parts = np.array_split(clients, self._parts)
+        if self.task.workers is None:
+            found = [self._trainer.sums(self._weights, number, part, clipping) for part in parts]
+        else:
+            found = self.task.workers.sums(self._weights, number, parts, clipping)
+        sums = CohortSums.empty(len(self._weights), found[0].by_group.shape[0], self.task.device)
+        for part in found:
+            sums.add(part)
         return sums
 
     def _show_weights(self) -> None:
@@ -198,11 +241,12 @@ class Dpfedavg:
             "server": self._server.state(),
             "l2_clip_norm": self.l2_clip_norm,
             "execution": self.execution,
+            "parts": self._parts,
             "plan": self.plan.model_dump(mode="json"),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state, with the execution that it was made with."""
+        """Continues from a state, with the execution that it was made with and as many parts."""
         if state.get("kind") != self.kind:
             raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
         if state["plan"] != self.plan.model_dump(mode="json"):
@@ -216,7 +260,9 @@ class Dpfedavg:
             self._norm.l2_clip_norm = float(state["l2_clip_norm"])
         self.iteration = int(state["iteration"])
         self._show_weights()
-        self._start(state["execution"])
+        self._parts = int(state["parts"])
+        if state["execution"] != self.execution:
+            self._start(state["execution"])
 
     def privacy(self) -> ClientPrivacyStatement:
         """Returns what has been spent so far."""

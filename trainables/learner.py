@@ -6,16 +6,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from fairsweep.datasets.feeds import Feed
 from fairsweep.datasets.layout import Attribute
+from fairsweep.trainables.clipping import Clipping
 from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.privacy_statement import PrivacyStatement
 from fairsweep.trainables.roles import Roles
+
+if TYPE_CHECKING:
+    from fairsweep.trainables.local_training import CohortSums
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,30 @@ class LabelledRows:
     labels: np.ndarray
 
 
+class CohortWorkers(Protocol):
+    """Further processes over which a federated learner spreads the clients of a round.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    count: int
+
+    def start(self, execution: str) -> None:
+        """Makes the processes, which then train clients ``batched`` or ``sequential``."""
+        ...
+
+    def sums(
+        self, weights_P: torch.Tensor, round_number: int, parts: Sequence[np.ndarray], clipping: Clipping
+    ) -> list[CohortSums]:
+        """Trains parts of a cohort from the same weights and returns their sums in the order of the parts."""
+        ...
+
+    def close(self) -> None:
+        """Ends the processes; may be called twice."""
+        ...
+
+
 @dataclass(frozen=True)
 class LearningTask:
     """What a learner learns from.
@@ -73,6 +101,7 @@ class LearningTask:
             without a dataset.
         validation: What a learner may measure itself on; None where there is nothing.
         folder: Where a learner may keep files of its own while the trial runs and afterwards; None keeps none.
+        workers: Over which a federated learner spreads its clients; None trains them in this process.
         open_feed: Opens the images once more, in another process, which is given this and no feed; None where there is
             no way.
     """
@@ -94,6 +123,7 @@ class LearningTask:
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
     validation: LabelledRows | None = None
     folder: Path | None = None
+    workers: CohortWorkers | None = None
     open_feed: Callable[[], Feed] | None = None
 
     def __post_init__(self) -> None:

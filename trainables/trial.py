@@ -9,7 +9,8 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,18 @@ from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.trainables.checkpoint import CheckpointFolder, save_weights
 from fairsweep.trainables.evaluation import DivergedError
-from fairsweep.trainables.learner import IterationReport, LabelledRows, Learner, LearningTask, TrialKeys
+from fairsweep.trainables.learner import CohortWorkers, IterationReport, Learner, TrialKeys
 from fairsweep.trainables.learners import build_learner, close_learner, learner_facts, learner_files
 from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.state import StaleAttemptError, TrialStateFile
 from fairsweep.trainables.trial_config import TrialConfig
-from fairsweep.trainables.trial_data import TrialData, describe_data, training_columns, vocabularies
+from fairsweep.trainables.trial_data import (
+    TrialData,
+    describe_data,
+    learning_task,
+    open_training_feed,
+    vocabularies,
+)
 from fairsweep.trainables.trial_records import TrialRecords
 from fairsweep.trainables.trial_secret import erase_secret, trial_secret
 
@@ -75,6 +82,7 @@ class Trial:
         checkpoints: which checkpoints to write and keep.
         run: number of the driver that started this worker; None without a driver.
         feed: where images come from: the machine's decoded copy, or a stream, which needs a running Ray.
+        workers: further processes over which a federated learner spreads its clients; closed with the trial.
 
     Raises:
         StreamError: if the feed is a stream and Ray is not running.
@@ -92,13 +100,16 @@ class Trial:
         checkpoints: CheckpointPolicy | None = None,
         run: int | None = None,
         feed: FeedChoice | None = None,
+        workers: CohortWorkers | None = None,
     ) -> None:
         self.config = config
         self.folder = Path(folder)
         self._policy = checkpoints or CheckpointPolicy()
+        self._workers = workers
         self._attempt = TrialStateFile(self.folder).begin(config.trial, run)
         with self._failing():
-            self._data = TrialData.open(config, feed or FeedChoice())
+            self._choice = feed or FeedChoice()
+            self._data = TrialData.open(config, self._choice)
             self._evaluations, self._subset = self._data.evaluations, self._data.subset
             self._learner = self._build_learner(plan, torch.device(device))
             words = vocabularies(self._data.dataset, config)
@@ -203,34 +214,14 @@ class Trial:
     # --- inside ---
 
     def _build_learner(self, plan: Plan | None, device: torch.device) -> Learner:
-        config, dataset, rows = self.config, self._data.dataset, self._data.training.rows
+        config = self.config
         keys = TrialKeys(
             data=seed_key(config.seeds.data, "data"),
             train=seed_key(config.seeds.train, "train"),
             secret=trial_secret(config, self.folder),
         )
-        label = config.dataset.label
-        columns = training_columns(dataset, config, self._data.training)
-        validation = self._evaluations["validation"]
-        task = LearningTask(
-            model=config.model,
-            classes=len(dataset.attribute(label).values),
-            image_shape=dataset.info.image_shape,
-            rows=rows,
-            labels=columns.labels,
-            groups={name: dataset.codes(name)[rows] for name in config.dataset.groups},
-            feed=self._data.feeds["train"],
-            keys=keys,
-            device=device,
-            diagnostics=config.mode == "research",
-            ids=dataset.ids[rows],
-            users=columns.users,
-            label=label,
-            value_names={attribute.name: attribute.values for attribute in dataset.info.attributes},
-            attributes=columns.attributes,
-            validation=LabelledRows(validation.rows, validation.labels.astype(np.int64)),
-            folder=self.folder,
-        )
+        reopen = partial(open_training_feed, config.dataset.path, config.dataset.content_hash, self._choice)
+        task = replace(learning_task(config, self._data, keys, device, self.folder, self._workers), open_feed=reopen)
         return build_learner(config.learner, task, plan)
 
     def _resume(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fairsweep.analysis.records import FORMAT_VERSION, Vocabulary
@@ -22,6 +23,7 @@ from fairsweep.datasets.partitions import TrainingColumns
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import first_by_priority, seed_key
 from fairsweep.trainables.evaluation import EvaluationSet
+from fairsweep.trainables.learner import CohortWorkers, LabelledRows, LearningTask, TrialKeys
 from fairsweep.trainables.other_dataset import check_other
 from fairsweep.trainables.trial_config import TrialConfig
 
@@ -99,6 +101,11 @@ def open_dataset(path: Path, content_hash: str) -> PreparedDataset:
     return dataset
 
 
+def open_training_feed(path: Path, content_hash: str, choice: FeedChoice) -> Feed:
+    """Open the images that a trial trains on once more, in another process; raises as `TrialData.open`."""
+    return open_feed(open_dataset(path, content_hash), choice)
+
+
 def open_test_dataset(config: TrialConfig) -> PreparedDataset | None:
     """Open the other dataset that a trial is tested on, if it names one; raises as `open_dataset`."""
     path, content = config.evaluation.dataset, config.test_content
@@ -127,6 +134,49 @@ def training_columns(dataset: PreparedDataset, config: TrialConfig, plan: Traini
         ids=dataset.ids[rows],
         value_names={attribute.name: attribute.values for attribute in dataset.info.attributes},
         groups=tuple(dict.fromkeys((*config.dataset.groups, config.dataset.label))),
+    )
+
+
+def learning_task(
+    config: TrialConfig,
+    data: TrialData,
+    keys: TrialKeys,
+    device: torch.device,
+    folder: Path | None = None,
+    workers: CohortWorkers | None = None,
+) -> LearningTask:
+    """What the learner of a trial learns from.
+
+    Args:
+        config: the trial's config.
+        data: its data, open.
+        keys: all randomness follows from them.
+        device: where training happens.
+        folder: where a learner may keep files of its own; None keeps none.
+        workers: further processes for federated clients; None trains them in this one.
+    """
+    dataset, rows, label = data.dataset, data.training.rows, config.dataset.label
+    columns = training_columns(dataset, config, data.training)
+    validation = data.evaluations["validation"]
+    return LearningTask(
+        model=config.model,
+        classes=len(dataset.attribute(label).values),
+        image_shape=dataset.info.image_shape,
+        rows=rows,
+        labels=columns.labels,
+        groups={name: columns.attributes[name] for name in config.dataset.groups},
+        feed=data.feeds["train"],
+        keys=keys,
+        device=device,
+        diagnostics=config.mode == "research",
+        ids=dataset.ids[rows],
+        users=columns.users,
+        label=label,
+        value_names={attribute.name: attribute.values for attribute in dataset.info.attributes},
+        attributes=columns.attributes,
+        validation=LabelledRows(validation.rows, validation.labels.astype(np.int64)),
+        folder=folder,
+        workers=workers,
     )
 
 
