@@ -27,6 +27,7 @@ __all__ = [
     "PREDICTIONS",
     "PRIVACY",
     "REPORT",
+    "RESERVED_COLUMNS",
     "STATE",
     "SWEEP_JSON",
     "SWEEP_YAML",
@@ -69,7 +70,7 @@ TRAINING = "training.parquet"
 
 _VOCABULARIES_KEY = b"fairsweep.vocabularies"
 _LABEL_KEY = b"fairsweep.label"
-_RESERVED_COLUMNS = frozenset({"iteration", "split", "label", "prediction", "count"})
+RESERVED_COLUMNS = frozenset({"iteration", "split", "label", "prediction", "count"})
 
 DIAGNOSTIC_TYPE = pa.struct(
     [
@@ -196,7 +197,7 @@ def count_cells(
     >>> cells.select(["tone", "label", "prediction", "count"]).to_pylist()[0]
     {'tone': 0, 'label': 1, 'prediction': 1, 'count': 2}
     """
-    taken = _RESERVED_COLUMNS.intersection(groups)
+    taken = RESERVED_COLUMNS.intersection(groups)
     if taken:
         raise ValueError(f"a group must not be named {sorted(taken)[0]!r}: cells have a column of that name; rename it")
     columns = {name: _codes(name, codes) for name, codes in groups.items()}
@@ -226,10 +227,10 @@ def write_cells(path: str | Path, table: pa.Table, vocabularies: Sequence[Vocabu
     Raises:
         ValueError: if a column is missing or has no vocabulary.
     """
-    missing = _RESERVED_COLUMNS.difference(table.column_names)
+    missing = RESERVED_COLUMNS.difference(table.column_names)
     if missing:
-        raise ValueError(f"cells must have the columns {sorted(_RESERVED_COLUMNS)}, but {sorted(missing)} are missing")
-    needed = {name for name in table.column_names if name not in _RESERVED_COLUMNS} | {label}
+        raise ValueError(f"cells must have the columns {sorted(RESERVED_COLUMNS)}, but {sorted(missing)} are missing")
+    needed = {name for name in table.column_names if name not in RESERVED_COLUMNS} | {label}
     unknown = needed - {vocabulary.name for vocabulary in vocabularies}
     if unknown:
         raise ValueError(f"each group and the label must have a vocabulary, but {sorted(unknown)} have none; pass them")
@@ -251,7 +252,7 @@ def read_cells(path: str | Path, filesystem: pafs.FileSystem | None = None) -> C
         raise RecordError(f"{path} must carry its vocabularies in the schema metadata; write it with write_cells")
     rows = json.loads(metadata[_VOCABULARIES_KEY])
     vocabularies = {row["name"]: Vocabulary(row["name"], tuple(row["values"]), tuple(row["display"])) for row in rows}
-    groups = tuple(name for name in table.column_names if name not in _RESERVED_COLUMNS)
+    groups = tuple(name for name in table.column_names if name not in RESERVED_COLUMNS)
     return CellsFile(table.replace_schema_metadata(None), groups, vocabularies, metadata[_LABEL_KEY].decode())
 
 

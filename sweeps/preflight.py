@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsweep.analysis.records import RESERVED_COLUMNS
 from fairsweep.datasets.division import HoldOutSplit
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import seed_key
@@ -130,6 +131,12 @@ def _check_attributes(sweep: Sweep, dataset: PreparedDataset) -> None:
             attribute = dataset.attribute(name)
         except ValueError as error:
             raise SweepError(str(error), place) from error
+        if place[-1] == "groups" and name in RESERVED_COLUMNS:
+            raise SweepError(
+                f"a group must not be named {name!r}, for records have a column of that name "
+                f"({', '.join(sorted(RESERVED_COLUMNS))}): prepare the dataset with another name",
+                place,
+            )
         if place[-1] == "label" and len(attribute.values) < 2:
             raise SweepError(f"a label needs at least two values, but {name!r} has {attribute.values}", place)
 
