@@ -155,7 +155,8 @@ def calibrate(epsilon: float, delta: float, sampling_rate: float, steps: int) ->
 
     # RDP is fast and never below PLD: the noise that satisfies it brackets the answer from above.
     def loose_cost(noise_multiplier: float) -> float:
-        return _by_rdp(sampled_gaussian(noise_multiplier, sampling_rate, steps), delta) or math.inf
+        found = _by_rdp(sampled_gaussian(noise_multiplier, sampling_rate, steps), delta)
+        return math.inf if found is None else found
 
     def cost(noise_multiplier: float) -> float:
         return epsilon_of(sampled_gaussian(noise_multiplier, sampling_rate, steps), delta).pld

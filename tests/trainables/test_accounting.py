@@ -111,7 +111,9 @@ def test_contradicting_accountants_are_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("budget", "delta", "q", "steps"), [(3.0, 1e-4, 0.064, 125), (0.5, 1e-5, 0.01, 1000), (8.0, 1e-5, 0.5, 20)]
+    ("budget", "delta", "q", "steps"),
+    # The last: so much noise that RDP gives exactly 0 is within the search.
+    [(3.0, 1e-4, 0.064, 125), (0.5, 1e-5, 0.01, 1000), (8.0, 1e-5, 0.5, 20), (3.0, 1e-3, 0.2, 2)],
 )
 def test_calibrated_noise_is_the_least_that_affords_the_budget(budget, delta, q, steps):
     z = calibrate(budget, delta, q, steps)

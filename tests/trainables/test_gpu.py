@@ -58,6 +58,7 @@ def make_task(device, model, n=96, size=32):
         keys=keys,
         device=torch.device(device),
         diagnostics=True,
+        value_names={"label": ("0", "1"), "half": ("even", "odd")},
     )
 
 
@@ -104,6 +105,31 @@ def test_clipped_training_on_cuda_agrees_with_the_cpu(model, mode):
     on = {d: trained(Dpsgd(private(mode, epochs=1), make_task(d, model))) for d in ("cpu", CUDA)}
     assert on[CUDA].gradient_mode == mode
     assert distance(on["cpu"].weights(), on[CUDA].weights()) < 5e-3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sampler": "truncated_poisson", "max_batch_size": 34},
+        {"sampler": "weighted_poisson", "sampling_weights": {"attribute": "half", "weights": {"odd": 1.5}}},
+        {"remedy": {"kind": "class_weights", "weights": {"1": 3.0}}},
+    ],
+    ids=["truncated", "weighted", "class weights"],
+)
+def test_other_orders_and_class_weights_on_cuda_agree_with_the_cpu(fields):
+    given = DpsgdConfig(**{**private("bookkeeping", epochs=1).model_dump(), **fields})
+    on = {d: trained(Dpsgd(given, make_task(d, "cnn"))) for d in ("cpu", CUDA)}
+    assert distance(on["cpu"].weights(), on[CUDA].weights()) < 5e-3
+
+
+@pytest.mark.parametrize("kind", ["group_sampling", "group_reweighting", "group_dro"])
+def test_remedies_on_cuda_agree_with_the_cpu(kind):
+    remedy = {"kind": kind, "attributes": ["half", "label"]}
+    config = SgdConfig(epochs=1, batch_size=32, optimizer={"name": "sgd", "lr": 0.01}, remedy=remedy)
+    on = {d: trained(Sgd(config, make_task(d, "cnn"))) for d in ("cpu", CUDA)}
+    assert distance(on["cpu"].weights(), on[CUDA].weights()) < 1e-3
+    states = [on[d].state()["remedy"].get("weights", torch.zeros(1)) for d in ("cpu", CUDA)]
+    torch.testing.assert_close(*states, rtol=1e-3, atol=1e-5)
 
 
 def test_noise_on_cuda_has_the_stated_deviation_and_differs_between_secrets_and_steps():
