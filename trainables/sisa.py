@@ -31,7 +31,7 @@ from fairsweep.trainables.privacy_statement import Mode, PrivacyStatement
 from fairsweep.trainables.request_stream import Stream, error_norms, settle_by_scores, settle_stream
 from fairsweep.trainables.shard_actors import make_pool
 from fairsweep.trainables.shards import BuildInner, ShardPool, ShardWork, SliceJob, initial_weights
-from fairsweep.trainables.sisa_config import SisaConfig, examine, inner_of
+from fairsweep.trainables.sisa_config import SisaConfig, exactness, examine, inner_of
 from fairsweep.trainables.sisa_privacy import state_privacy
 from fairsweep.trainables.slice_history import SliceHistory
 from fairsweep.trainables.slice_store import FolderStore, MemoryStore, SliceCost, SliceStore, Weights
@@ -83,6 +83,8 @@ class Sisa:
         )
         self._store: SliceStore = MemoryStore() if task.folder is None else FolderStore(task.folder / SLICES)
         self._pool = make_pool(config, task, self._store, build)
+        shape = config.shard_resources
+        self._threads = torch.get_num_threads() if shape is None else shape.threads
         self._requests: Stream | None = None
         if not config.requests.looks_at_models:
             self._requests = settle_stream(config.requests, self.population, task.keys.data)
@@ -113,11 +115,13 @@ class Sisa:
             costs = self._forget(batch, before, self.iteration)
         return self._report(costs, time.perf_counter() - began)
 
-    def forget(self, ids: NDArray[np.int64]) -> ServedRequest:
+    def forget(self, ids: NDArray[np.int64], *, iteration: int = 0, purge: bool = True) -> ServedRequest:
         """Serves a request outside the stream: rolls back and retrains every shard that saw the examples.
 
         Args:
             ids: int64 [k]; those that were deleted before make no difference.
+            iteration: Number under which the model without them is evaluated; 0 if it is not.
+            purge: Whether checkpoints that saw the examples go at once; else whoever asks calls `purge`.
 
         Returns:
             What was done and what it cost.
@@ -128,8 +132,12 @@ class Sisa:
         """
         if self.iteration < self._config.slices:
             raise RuntimeError(f"forgetting begins when all {self._config.slices} slices are trained: train on first")
-        self._forget(ids, self._names(), 0)
+        self._forget(ids, self._names(), iteration, purge=purge)
         return self._served[-1]
+
+    def purge(self) -> None:
+        """Deletes every checkpoint that is not of the current models: those that saw deleted examples."""
+        self._store.keep(self._names())
 
     def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
         """Maps uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU, whose softmax is the aggregate."""
@@ -210,7 +218,8 @@ class Sisa:
             "slices": self._config.slices,
             "epochs": self._config.slice_epochs,
             "strategy": self._config.strategy,
-            "exactness": _exactness(self._config),
+            "exactness": exactness(self._config),
+            "threads": self._threads,
             "training": asdict(first),
             "retrainings": self._history.runs.tolist(),
             "requests": [request.record() for request in self._served],
@@ -228,14 +237,16 @@ class Sisa:
         self._accuracies = {name: value for name, value in self._accuracies.items() if name in names}
         return [self._store.cost(name) or SliceCost() for name in names if name not in before]
 
-    def _forget(self, ids: NDArray[np.int64], before: frozenset[str], iteration: int) -> list[SliceCost]:
+    def _forget(
+        self, ids: NDArray[np.int64], before: frozenset[str], iteration: int, *, purge: bool = True
+    ) -> list[SliceCost]:
         positions = self.population.positions(ids)
         first = self._first_training()
         left = int(self._history.alive.sum())
         affected = self._history.delete(positions)
         costs = self._train(before)
-        # What saw the deleted examples goes for good.
-        self._store.keep(self._names())
+        if purge:
+            self.purge()
         full = full_retraining(self._history.sizes(), self._config.slice_epochs, self._inner.batch_size, first)
         request = ServedRequest(
             number=len(self._served) + 1,
@@ -374,21 +385,3 @@ def _recipe(config: SisaConfig, task: LearningTask) -> str:
     key = hashlib.blake2b(task.keys.train, digest_size=16).hexdigest()
     content = [config.inner.model_dump(mode="json"), task.model.model_dump(mode="json"), task.classes]
     return json.dumps([*content, list(task.image_shape), key], sort_keys=True)
-
-
-def _exactness(config: SisaConfig) -> str:
-    """What a deletion is equal to, in one sentence."""
-    if config.is_private:
-        return (
-            "In distribution: retraining takes fresh noise; sampling rates and steps stay those of the sizes at the "
-            "start; each retraining is charged to the examples that stay."
-        )
-    if config.strategy == "hash":
-        return (
-            "Bit for bit, without conditions: the weights are those of training without the deleted examples, the map "
-            "included, on the same type of device with as many threads."
-        )
-    return (
-        "Bit for bit, given the map: the weights are those of training with the map as frozen at the start and without "
-        "the deleted examples, on the same type of device with as many threads. The map itself was made with them."
-    )

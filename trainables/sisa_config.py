@@ -228,3 +228,21 @@ def inner_of(config: SisaConfig, population: int) -> Any:  # noqa: ANN401 - a me
     if isinstance(inner, DpsgdConfig) and inner.delta is None:
         return inner.model_copy(update={"delta": default_delta(population)})
     return inner
+
+
+def exactness(config: SisaConfig) -> str:
+    """Returns what a deletion is equal to, in one sentence."""
+    if config.is_private:
+        return (
+            "In distribution: retraining takes fresh noise; sampling rates and steps stay those of the sizes at the "
+            "start; each retraining is charged to the examples that stay."
+        )
+    if config.strategy == "hash":
+        return (
+            "Bit for bit, without conditions: the weights are those of training without the deleted examples, the map "
+            "included, on the same type of device with as many threads."
+        )
+    return (
+        "Bit for bit, given the map: the weights are those of training with the map as frozen at the start and without "
+        "the deleted examples, on the same type of device with as many threads. The map itself was made with them."
+    )

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -123,6 +124,21 @@ class TrialConfig(BaseModel):
             "mode": self.mode,
             "key": self.key,
         }
+
+    @classmethod
+    def from_record(cls, content: Mapping[str, Any]) -> Self:
+        """The inverse of `record`.
+
+        Raises:
+            ValueError: if the record is not one, or its hash is not that of its content.
+        """
+        learner = dict(content["learner"])
+        twin_of = learner.pop("twin_of", None)
+        fields = {name: content[name] for name in (*_RECORDED, "mode", "key") if name in content}
+        config = cls(learner=learner, twin_of=twin_of, **fields)
+        if config.trial != content.get("trial"):
+            raise ValueError(f"it must be of trial {content.get('trial')}, but is of {config.trial}")
+        return config
 
     def _identity(self) -> dict[str, Any]:
         dataset = {

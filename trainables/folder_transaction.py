@@ -1,0 +1,93 @@
+"""Changes to several files of one folder, all of them or none, whenever the process ends.
+
+New files are written into a hidden folder inside. One file, written last, commits: from then on whoever opens the
+folder finishes moving them into place; without it they are thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fairsweep.analysis.files import read_json, write_json
+
+_INSIDE = ".transaction"
+_COMMIT = "commit.json"
+
+
+class FolderTransaction:
+    """A set of changes that is being prepared.
+
+    Args:
+        folder: The folder. `recover` must have been called on it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._inside = folder / _INSIDE
+        shutil.rmtree(self._inside, ignore_errors=True)
+        self._inside.mkdir()
+        self._names: list[str] = []
+        self._removed: list[str] = []
+
+    def stage(self, name: str) -> Path:
+        """Returns where to write a file that will be called ``name``."""
+        self._names.append(name)
+        return self._inside / name
+
+    def remove(self, name: str) -> None:
+        """Says that a file goes."""
+        self._removed.append(name)
+
+    def commit(self, note: Mapping[str, Any]) -> None:
+        """Makes all changes; after a crash within, `recover` makes the rest.
+
+        Args:
+            note: JSON values for whoever recovers.
+        """
+        content = {"names": self._names, "removed": self._removed, "note": dict(note)}
+        _flush(self._inside)
+        write_json(self._inside / _COMMIT, content)
+        _flush(self._inside)
+        _apply(self._folder)
+
+
+def recover(folder: Path) -> dict[str, Any] | None:
+    """Finishes changes that were committed, and forgets those that were not.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The note of what was finished; None where nothing was.
+    """
+    if (folder / _INSIDE / _COMMIT).is_file():
+        return _apply(folder)
+    shutil.rmtree(folder / _INSIDE, ignore_errors=True)
+    return None
+
+
+def _apply(folder: Path) -> dict[str, Any]:
+    inside = folder / _INSIDE
+    content = read_json(inside / _COMMIT)
+    for name in content["names"]:
+        # What is not there any more was moved before a crash.
+        if (inside / name).exists():
+            (inside / name).replace(folder / name)
+    for name in content["removed"]:
+        (folder / name).unlink(missing_ok=True)
+    _flush(folder)
+    note: dict[str, Any] = content["note"]
+    shutil.rmtree(inside)
+    return note
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
