@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from fairsweep.datasets.division import SPLIT_KINDS
 from fairsweep.datasets.imbalance import KeepImbalance, MinoritySizeImbalance, ShareImbalance
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.validation import models_of
@@ -16,8 +17,8 @@ _KIND = "Which training method."
 _INTRODUCTION = """\
 # The sweep file
 
-YAML 1.2: `no` is a word, `1e-3` a number. Unknown keys are errors. Any field of a learner, the model or the imbalance
-can be a search dimension instead of a value:
+YAML 1.2: `no` is a word, `1e-3` a number. Unknown keys are errors. Any field of a learner, the model, the imbalance or
+the split can be a search dimension instead of a value:
 
 | written as | meaning | needs |
 |---|---|---|
@@ -29,6 +30,10 @@ can be a search dimension instead of a value:
 
 An entry of `learners` has a `name` and either a `kind` with that kind's fields, or `twin_of: NAME`; it may have
 `resources` of its own.
+
+A fold is a dimension like any other: each is a setting of its own, tested on examples that train the other folds.
+`split: {kind: folds, folds: 5}` trains on every fold; `fold: 0` or `fold: {grid: [0, 1]}` on some. Replicates of one
+fold share its test examples; those of a `hold_out` do not.
 
 This page is made from the code by `python -m fairsweep.sweeps.reference`.
 """
@@ -45,14 +50,21 @@ def reference() -> str:
         "keep": KeepImbalance,
     }
     parts += [_section(f"`imbalance`, form `{name}`", model) for name, model in forms.items()]
+    parts += [
+        _section(f"`split`, kind `{kind}`", row, leave_out="kind")
+        for kind, row in SPLIT_KINDS.items()
+        if len(row.model_fields) > 1
+    ]
     parts.append(_section("`model`", ModelConfig))
     parts += [_section(f"`learners`, kind `{kind}`", row.config) for kind, row in LEARNERS.items()]
     return "\n".join(parts)
 
 
-def _section(title: str, model: type[BaseModel]) -> str:
+def _section(title: str, model: type[BaseModel], leave_out: str = "") -> str:
     lines = [f"## {title}\n", "| field | default | meaning |", "|---|---|---|"]
-    lines += [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in _fields(model, "")]
+    lines += [
+        f"| `{name}` | {default} | {meaning} |" for name, default, meaning in _fields(model, "") if name != leave_out
+    ]
     return "\n".join(lines) + "\n"
 
 

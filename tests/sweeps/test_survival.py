@@ -191,6 +191,16 @@ def test_a_killed_sweep_ends_as_if_it_had_run_through(work, toy):
     assert survive(work, toy, ["any", "checkpoint"], seed=1) == 2
 
 
+@pytest.mark.timeout(1800)
+def test_a_killed_sweep_that_streams_ends_as_if_it_had_run_through(work, toy):
+    """The trials that run alone afterwards, to compare with, take the resident feed."""
+    mapping = json.loads((work / "sweep.json").read_text())
+    mapping["feed"] = {"kind": "stream", "memory_bytes": 64 * 40, "scratch_dir": str(work / "scratch")}
+    mapping["imbalance"]["share"] = 0.9
+    (work / "sweep.json").write_text(json.dumps(mapping | {"seeds": 1}))
+    assert survive(work, toy, ["any"], seed=1) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_sweep_survives_twenty_kills(work, toy):
