@@ -232,6 +232,11 @@ class Dpfedavg:
         """Maps uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
         return self._network.predict(images_BHWC)
 
+    def close(self) -> None:
+        """Ends the workers; may be called twice."""
+        if self.task.workers is not None:
+            self.task.workers.close()
+
     def state(self) -> dict[str, Any]:
         """Returns all that a resume needs: tensors and JSON values; no key and no generator state."""
         return {

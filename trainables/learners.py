@@ -73,6 +73,7 @@ LEARNERS: dict[str, LearnerKind] = {
         fedavg_config.matched_twin,
         dpfedavg.count_clients,
         dpfedavg.describe_clients,
+        close=Dpfedavg.close,
     ),
     "fedavg": LearnerKind(
         FedavgConfig,
@@ -81,6 +82,7 @@ LEARNERS: dict[str, LearnerKind] = {
         dpfedavg.check_model,
         units=dpfedavg.count_clients,
         facts=dpfedavg.describe_clients,
+        close=Dpfedavg.close,
     ),
     "sisa": LearnerKind(
         SisaConfig,

@@ -82,7 +82,7 @@ class Trial:
         checkpoints: which checkpoints to write and keep.
         run: number of the driver that started this worker; None without a driver.
         feed: where images come from: the machine's decoded copy, or a stream, which needs a running Ray.
-        workers: further processes over which a federated learner spreads its clients; closed with the trial.
+        workers: further processes over which a federated learner spreads its clients; it ends them with the trial.
 
     Raises:
         StreamError: if the feed is a stream and Ray is not running.
