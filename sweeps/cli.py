@@ -1,4 +1,4 @@
-"""The command line: ``fairsweep prepare | plan | run | resume | report | show``.
+"""The command line: ``fairsweep prepare | plan | run | resume | report | forget | show``.
 
 What the user can mend is said in one line on stderr, and the exit code is 2. Results go to stdout, progress to stderr.
 """
@@ -169,6 +169,37 @@ def report(
     if OutputFolder.at(folder).description() is None:
         raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
     print_results(folder, Console())
+
+
+@app.command()
+def forget(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A trial's folder, or a sweep's output folder.", show_default=False)
+    ],
+    ids: Annotated[Path, typer.Option("--ids", metavar="FILE", help="Ids, one a line, or a CSV with a column id.")],
+    erase: Annotated[
+        bool, typer.Option("--erase", help="Also purge what depends on the examples, and write the dataset anew.")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another request.")
+    ] = 0.0,
+) -> None:
+    """Make finished trials of kind sisa forget examples: retrain the shards that saw them.
+
+    Examples: `fairsweep forget runs/NAME/trials/TRIAL --ids ids.csv`, `fairsweep forget runs/NAME --ids FILE --erase`
+    """
+    from fairsweep.sweeps.forget import erase_ids, forget_ids
+
+    forget_ids(run, ids, wait_seconds=wait, say=typer.echo)
+    if not erase:
+        return
+    with _clear():
+        erased = erase_ids(run, ids, say=typer.echo)
+    for path in erased.copies:
+        typer.echo(f"deleted the decoded copy {path}")
+    for other in erased.others:
+        typer.echo(f"still trained on some of them: {other}")
+    typer.echo(f"the former version still holds the images: delete {erased.former} where nobody else needs it")
 
 
 @app.command()

@@ -98,9 +98,9 @@ def forget(folder: Path, ids: NDArray[np.int64], *, device: str = "cpu", wait_se
         DatasetError: If the dataset is missing or has changed.
     """
     config = _checked_config(folder)
-    with _alone(folder, wait_seconds):
+    with alone(folder, wait_seconds):
         log = RequestLog(folder)
-        _finish_former(folder, log)
+        finish_former(folder, log)
         opened = _Opened.of(folder, config, torch.device(device), run=1 + len(log.entries()))
         try:
             return opened.serve(ids, log)
@@ -128,7 +128,8 @@ class _Opened:
         try:
             present = ~_column(placed, "deleted")
             known = data.training.ids
-            task = learning_task(config, data, _keys(config, run), device, folder)
+            # Erased examples have an id of their own and the row of another: nothing reads it.
+            task = replace(learning_task(config, data, _keys(config, run), device, folder), ids=known)
             order = np.argsort(known, kind="stable")
             places = order[np.searchsorted(known[order], _column(placed, "id"))]
             shard, part = np.empty(len(known), np.int32), np.empty(len(known), np.int32)
@@ -225,8 +226,12 @@ def _checked_config(folder: Path) -> TrialConfig:
 
 
 @contextmanager
-def _alone(folder: Path, wait_seconds: float) -> Iterator[None]:
-    """One request at a time."""
+def alone(folder: Path, wait_seconds: float) -> Iterator[None]:
+    """Lets one request at a time into a trial's folder.
+
+    Raises:
+        ForgettingError: If another one runs for longer than the time to wait.
+    """
     lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=wait_seconds)
@@ -240,7 +245,7 @@ def _alone(folder: Path, wait_seconds: float) -> Iterator[None]:
         lock.release()
 
 
-def _finish_former(folder: Path, log: RequestLog) -> None:
+def finish_former(folder: Path, log: RequestLog) -> None:
     """Finishes a request that had committed when it was cut short; forgets one that had not."""
     note = recover(folder)
     if note is not None and not any(e["event"] == "done" and e["number"] == note["number"] for e in log.entries()):
@@ -255,17 +260,29 @@ def _keys(config: TrialConfig, run: int) -> TrialKeys:
     return TrialKeys(seed_key(config.seeds.data, "data"), seed_key(config.seeds.train, "train"), secret, run)
 
 
+def current_dataset(folder: Path) -> tuple[Path, str]:
+    """Returns path and content hash of the dataset that a trial reads: its own, or after an erasure the new version.
+
+    Raises:
+        ForgettingError: If the folder is not of a trial that can forget.
+    """
+    if (folder / DATASET_NOW).exists():
+        now = read_json(folder / DATASET_NOW)["dataset"]
+        return Path(now["path"]), str(now["content_hash"])
+    reference = _checked_config(folder).dataset
+    return reference.path, reference.content_hash
+
+
 def _data_now(folder: Path, config: TrialConfig, placed: pa.Table) -> TrialData:
     """Opens the data; after an erasure that is the new version of the dataset.
 
     Examples that were erased from it have ids below 0 in the placement: they keep their places and are never read.
     """
-    reference = config.dataset
-    now = read_json(folder / DATASET_NOW)["dataset"] if (folder / DATASET_NOW).exists() else None
-    if now is not None:
-        reference = reference.model_copy(update={"path": Path(now["path"]), "content_hash": now["content_hash"]})
+    path, content_hash = current_dataset(folder)
+    reference = config.dataset.model_copy(update={"path": path, "content_hash": content_hash})
     # The training set is that of the placement; the config's own draw may ask for more than an erasure has left.
-    there = config.model_copy(update={"dataset": reference, "imbalance": None if now else config.imbalance})
+    imbalance = config.imbalance if content_hash == config.dataset.content_hash else None
+    there = config.model_copy(update={"dataset": reference, "imbalance": imbalance})
     data = TrialData.open(there, FeedChoice())
     ids = np.sort(_column(placed, "id"))
     rows = np.zeros(len(ids), dtype=np.int64)
