@@ -3,13 +3,14 @@
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fairsweep.datasets.feed_choice import machine_memory
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
-from fairsweep.trainables.learners import LEARNERS
+from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
+from fairsweep.trainables.sisa_config import SisaConfig
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -86,18 +87,68 @@ def check_resources(trials: Iterable[PlannedTrial], available: list[Machine]) ->
         _check_workers(trial, available)
 
 
+@dataclass(frozen=True)
+class InnerWorkers:
+    """The further processes of one trial, in bundles 1 to n of its placement group.
+
+    Attributes:
+        count: how many.
+        cpu: CPUs of each.
+        gpu: GPUs of each.
+    """
+
+    count: int = 0
+    cpu: float = 1.0
+    gpu: float = 0.0
+
+
+def inner_workers(trial: PlannedTrial, available: list[Machine]) -> InnerWorkers:
+    """The workers that a trial gets: those asked for, or of shards as many as there is room for beside the trial.
+
+    Shards beyond the number of workers wait their turn, and results do not depend on it.
+
+    Raises:
+        SweepError: if there is no room for a trial with the workers asked for, or with a single one.
+    """
+    asked, learner = trial.resources, trial.config.learner
+    if isinstance(learner, SisaConfig) and learner.shard_resources is not None:
+        shape = learner.shard_resources
+        most = min(learner.shards, shape.workers or learner.shards)
+        room = _room(asked.cpu, asked.gpu, shape.cpu, shape.gpu, available)
+        least = most if shape.workers is not None else 1
+        if room < least:
+            raise SweepError(
+                f"a trial of learner {learner.name!r} (cpu={asked.cpu:g}, gpu={asked.gpu:g}) needs {least} workers "
+                f"beside it (cpu={shape.cpu:g}, gpu={shape.gpu:g} each), but there is room for {room}; lower its "
+                "resources, shard_resources, or shard_resources.workers",
+                ("learners",),
+            )
+        return InnerWorkers(min(most, room), shape.cpu, shape.gpu)
+    return InnerWorkers(asked.workers, asked.worker_cpu, asked.worker_gpu)
+
+
+def _room(cpu: float, gpu: float, worker_cpu: float, worker_gpu: float, available: list[Machine]) -> int:
+    """How many workers fit beside a trial, wherever it goes."""
+    best = 0
+    for number, host in enumerate(available):
+        if host.slots(cpu, gpu) < 1:
+            continue
+        rest = [replace(host, cpu=host.cpu - cpu, gpu=host.gpu - gpu), *available[:number], *available[number + 1 :]]
+        best = max(best, sum(machine.slots(worker_cpu, worker_gpu) for machine in rest))
+    return best
+
+
 def _check_workers(trial: PlannedTrial, available: list[Machine]) -> None:
     """Refuse workers of a learner that has no use for them, or for which all machines together have no room."""
     asked, learner = trial.resources, trial.config.learner
-    if not asked.workers:
-        return
-    if LEARNERS[learner.kind].units is None:
+    if asked.workers and not isinstance(learner, DpfedavgConfig | FedavgConfig):
         raise SweepError(
             f"workers train the clients of federated learners, but {learner.name!r} is of kind {learner.kind!r}: give "
             "workers in the resources of a federated learner only",
             ("resources",),
         )
-    need = Machine(asked.cpu + asked.workers * asked.worker_cpu, asked.gpu + asked.workers * asked.worker_gpu)
+    inner = inner_workers(trial, available)
+    need = Machine(asked.cpu + inner.count * inner.cpu, asked.gpu + inner.count * inner.gpu)
     have = Machine(sum(machine.cpu for machine in available), sum(machine.gpu for machine in available))
     if need.cpu > have.cpu or need.gpu > have.gpu:
         raise SweepError(
@@ -109,9 +160,8 @@ def _check_workers(trial: PlannedTrial, available: list[Machine]) -> None:
 
 def slots(trials: Iterable[PlannedTrial], available: list[Machine], max_concurrent: int | None) -> int:
     """How many trials run at once, for estimates; by the shape that most trials have."""
-    shapes = [
-        (r.cpu + r.workers * r.worker_cpu, r.gpu + r.workers * r.worker_gpu) for r in (t.resources for t in trials)
-    ]
+    listed = [(trial.resources, inner_workers(trial, available)) for trial in trials]
+    shapes = [(own.cpu + inner.count * inner.cpu, own.gpu + inner.count * inner.gpu) for own, inner in listed]
     cpu, gpu = max(set(shapes), key=shapes.count)
     fitting = sum(machine.slots(cpu, gpu) for machine in available)
     return max(1, min(fitting, max_concurrent or fitting, len(shapes)))

@@ -9,6 +9,7 @@ from fairsweep.analysis.records import read_json, write_json
 from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry
+from fairsweep.sweeps.machines import inner_workers, machines
 from fairsweep.sweeps.preflight import SweepPlan
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.clipping import Clipping
@@ -39,10 +40,12 @@ def trial_tasks(
         feed: where images come from.
     """
     modes = GradientModes(output / GRADIENT_MODES_FILE)
+    available = machines()
     tasks = {}
     for trial in trials:
         entry = queued[trial.trial]
         config = modes.fixed(trial, plan) if trial.trial in privacy else trial.config
+        workers = inner_workers(trial, available)
         tasks[trial.trial] = TrialTask(
             config=config,
             folder=entry.folder,
@@ -50,9 +53,9 @@ def trial_tasks(
             plan=privacy.get(trial.trial),
             cpu=trial.resources.cpu,
             gpu=trial.resources.gpu,
-            workers=trial.resources.workers,
-            worker_cpu=trial.resources.worker_cpu,
-            worker_gpu=trial.resources.worker_gpu,
+            workers=workers.count,
+            worker_cpu=workers.cpu,
+            worker_gpu=workers.gpu,
             checkpoints=plan.sweep.checkpoints.policy(),
             feed=feed,
         )

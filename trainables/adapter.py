@@ -21,6 +21,7 @@ from fairsweep.trainables.checkpoint import decode, encode
 from fairsweep.trainables.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.evaluation import DivergedError
 from fairsweep.trainables.plan import Plan
+from fairsweep.trainables.sisa_config import SisaConfig
 from fairsweep.trainables.state import StaleAttemptError
 from fairsweep.trainables.trial import CheckpointPolicy, Trial, TrialConfig
 
@@ -77,7 +78,8 @@ class TrialTask:
         )
 
     def _workers(self) -> RayCohortWorkers | None:
-        if not self.workers:
+        # Shards make their own workers, in the same bundles.
+        if not self.workers or isinstance(self.config.learner, SisaConfig):
             return None
         return RayCohortWorkers(self.config, self.feed, self.workers, self.worker_cpu, self.worker_gpu)
 

@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.machines import Machine, check_resources, slots, this_machine
+from fairsweep.sweeps.machines import Machine, check_resources, inner_workers, slots, this_machine
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.preflight import check_sweep, privacy_plans
 from fairsweep.sweeps.spec import Sweep
@@ -131,3 +131,27 @@ def test_impossible_forgetting_is_refused_before_anything_starts(mapping, fields
     mapping["learners"] = [{"name": "forgetful", "kind": "sisa", "epochs": 1, **fields}]
     with pytest.raises(SweepError, match=message):
         check_sweep(Sweep.from_mapping(mapping))
+
+
+@pytest.mark.parametrize(
+    ("shape", "machine", "expected"),
+    [
+        ({"cpu": 0.5}, Machine(2, 0), 2),  # a trial of one CPU leaves room for two workers; five shards take turns
+        ({"cpu": 0.25, "gpu": 0.25}, Machine(8, 1), 4),
+        ({"cpu": 1, "workers": 3}, Machine(8, 0), 3),
+        ({"cpu": 1, "workers": 9}, Machine(16, 0), 5),  # never more than shards
+        ({"cpu": 2}, Machine(2, 0), "there is room for 0"),
+        ({"cpu": 1, "workers": 2}, Machine(2, 0), "needs 2 workers beside it"),
+        ({"cpu": 1, "gpu": 1}, Machine(8, 0), "there is room for 0"),
+    ],
+)
+def test_shards_get_the_workers_that_fit_and_what_never_fits_is_refused(mapping, shape, machine, expected):
+    mapping["imbalance"]["share"] = 0.5
+    mapping["learners"] = [{"name": "forgetful", "kind": "sisa", "epochs": 1, "shard_resources": shape}]
+    trials = check_sweep(Sweep.from_mapping(mapping)).trials
+    if isinstance(expected, str):
+        with pytest.raises(SweepError, match=expected):
+            check_resources(trials, [machine])
+    else:
+        check_resources(trials, [machine])
+        assert inner_workers(trials[0], [machine]).count == expected
