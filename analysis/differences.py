@@ -109,8 +109,11 @@ def _correlations(results: "SweepResults", both: pd.DataFrame, positive: str | N
     """Correlation of the outcomes of each row's two trials; NaN where it cannot be known."""
     correlation = np.full(len(both), np.nan)
     split, attribute, metric = (both[name].to_numpy(str) for name in ("split", "attribute", "metric"))
-    for one_split in np.unique(split):
-        part = split == one_split
+    # Trials of different folds are evaluated on different images: those of one set are read together.
+    hashes = {folder.name: (folder.data or {}).get("hashes") or {} for folder in results.folders}
+    seen = np.array([hashes.get(trial, {}).get(one, "") for trial, one in zip(both["trial"], split, strict=True)], str)
+    for one_split, one_set in sorted(set(zip(split.tolist(), seen.tolist(), strict=True))):
+        part = (split == one_split) & (seen == one_set)
         outcomes = _read_outcomes(results, str(one_split), both[part])
         if outcomes is None:
             continue

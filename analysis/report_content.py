@@ -36,6 +36,7 @@ class Findings:
         data: training counts.
         tables: summary tables.
         test_counts: test images by group and label.
+        test_images: whose they are, in a sentence.
         metrics: how each metric shown is defined.
     """
 
@@ -49,6 +50,7 @@ class Findings:
     data: tuple[Figure, ...]
     tables: tuple[SummaryTable, ...]
     test_counts: pd.DataFrame
+    test_images: str
     metrics: pd.DataFrame
 
 
@@ -119,6 +121,9 @@ def _findings(results: SweepResults, focus: Focus) -> Findings:
         data=report_figures.data(results, focus),
         tables=summary_tables(results),
         test_counts=_test_counts(results),
+        test_images="The same test images for every trial."
+        if _split_kinds(results).isdisjoint({"folds", "hold_out"})
+        else "Those of one trial; others are tested on as many of other images, give or take a few.",
         metrics=_metrics(results),
     )
 
@@ -138,8 +143,7 @@ def _notes(results: SweepResults) -> tuple[str, ...]:
 
 def _divisions(results: SweepResults) -> tuple[str, ...]:
     """What the way in which examples were divided means for the numbers."""
-    configs = [folder.config for folder in results.folders if folder.config]
-    kinds = {(config.get("split") or {}).get("kind") for config in configs}
+    kinds = _split_kinds(results)
     listed = []
     if "folds" in kinds:
         listed.append(
@@ -157,6 +161,10 @@ def _divisions(results: SweepResults) -> tuple[str, ...]:
     return tuple(listed)
 
 
+def _split_kinds(results: SweepResults) -> set[str]:
+    return {str(((folder.config or {}).get("split") or {}).get("kind")) for folder in results.folders}
+
+
 def _dataset_name(results: SweepResults) -> str:
     name = results.sweep.get("dataset", {}).get("name")
     configs = (folder.config for folder in results.folders if folder.config)
@@ -164,7 +172,7 @@ def _dataset_name(results: SweepResults) -> str:
 
 
 def _test_counts(results: SweepResults) -> pd.DataFrame:
-    """Test images by group and label: the same for every trial."""
+    """Test images of one trial by group and label."""
     rows = []
     for attribute in results.groups:
         counts = results.counts(attribute).values[0].sum(-1)

@@ -184,6 +184,7 @@ def test_run_report_and_resume(fairsweep, sweep_file, tmp_path, ray_session):
     assert code == 0
     assert "2 trials of 2 settings, 0 of them to run" in out
     assert "Nothing was started." in out
+    assert "Feed: resident (0.1 MB of decoded images" in out
 
 
 def test_a_sweep_with_failures_says_so_and_exits_with_1(fairsweep, sweep_file, ray_session):

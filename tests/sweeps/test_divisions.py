@@ -32,18 +32,24 @@ def other_path(toy, tmp_path_factory):
     )
 
 
-def test_folds_are_a_dimension_and_the_report_says_what_they_share(small, tmp_path, toy, ray_session):
+def test_folds_are_a_dimension_and_the_report_says_what_they_share(small, mapping, tmp_path, toy, ray_session):
     small["split"] = {"kind": "folds", "folds": 2}
+    small["learners"] = [mapping["learners"][0] | {"epochs": 1}, mapping["learners"][1]]
     results = Sweep.from_mapping(small).run(quiet=True)
-    assert sorted(results.trials["series"]) == ["plain, fold=0", "plain, fold=1"]
+    assert sorted(results.trials["series"]) == [f"{name}, fold={k}" for name in ("matched", "private") for k in (0, 1)]
     ids = results.predictions().to_pandas().query("split == 'test'").groupby("trial")["id"].agg(set)
-    assert not ids.iloc[0] & ids.iloc[1]
-    assert ids.iloc[0] | ids.iloc[1] == set(toy.ids.tolist())
-    said = " ".join(collect(results).findings.caveats)
-    assert "what one fold holds out trains the others" in said
+    tested = [set(part) for name, part in sorted(ids.items()) if name.startswith("private")]
+    assert not tested[0] & tested[1]
+    assert tested[0] | tested[1] == set(toy.ids.tolist())
+    # Each is compared with the twin of its own fold, image by image: the interval knows that both saw the same ones.
+    difference = results.frame(["accuracy"], by="tone", against="twin")
+    assert set(difference["trial"]) == {name for name in ids.index if name.startswith("private")}
+    assert set(difference["interval"]) == {"paired"}
+    content = collect(results)
+    assert "what one fold holds out trains the others" in " ".join(content.findings.caveats)
+    assert content.findings.test_images.startswith("Those of one trial")
     assert {path.name.rsplit("-", 1)[0] for path in (tmp_path / "out" / "trials").iterdir()} == {
-        "plain_fold0_s0",
-        "plain_fold1_s0",
+        f"{name}_fold{k}_s0" for name in ("matched", "private") for k in (0, 1)
     }
 
 
