@@ -94,16 +94,19 @@ def level_text(results: SweepResults, focus: Focus) -> str:
 
 
 def comparisons(results: SweepResults) -> tuple[Comparison, ...]:
-    """Each private learner against its matched twin, and against every separately tuned learner without privacy."""
+    """Each private learner against its matched twin, and against every separately tuned learner without privacy.
+
+    The twin of another private learner is neither of them.
+    """
     trials = results.trials
     named = list(dict.fromkeys(name for name in trials["learner"] if name))
     private = [name for name in named if np.isfinite(trials.loc[trials["learner"] == name, "epsilon"]).any()]
-    others = [name for name in named if np.isinf(trials.loc[trials["learner"] == name, "epsilon"]).any()]
+    public = trials[np.isinf(trials["epsilon"]) & ~trials["twin_of"].isin(named)]
+    tuned = [name for name in named if name in set(public["learner"]) and name not in private]
     found = []
     for name in private:
         twins = sorted({str(twin) for twin in trials.loc[trials["twin_of"] == name, "learner"]})
         found += [Comparison(name, TWIN, f"its matched twin ({twin})") for twin in twins[:1]]
-        tuned = [other for other in others if other not in twins and other not in private]
         found += [Comparison(name, other, f"{other} (separately tuned)") for other in tuned]
     return tuple(found)
 

@@ -103,7 +103,7 @@ def average(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     result["replicates"] = mean.replicates
     result["undefined"] = np.bincount(number, minlength=shape[0]) - mean.replicates
     for name in ("n", "n_min"):
-        result[name] = np.nanmin(spread(name), axis=1).astype(np.int64)
+        result[name] = np.nanmin(spread(name), axis=1, initial=np.inf).astype(np.int64)
     result["interval"] = np.where(mean.replicates >= 2, "t over replicates, and test images", "test images only")
     return result[[*AVERAGE_COLUMNS, *(["iteration"] if "iteration" in keys else [])]]
 

@@ -69,6 +69,20 @@ def test_twins_and_separately_tuned_learners_are_called_so(faces):
     assert any("mixes the effect of privacy" in text for text in caveats(results, answer(results, focus_of(results))))
 
 
+def test_a_private_learner_without_a_twin_is_not_compared_with_anothers(tmp_path, simulate):
+    """Nor does a baseline with several settings, with which no trial can be paired, stop the answer."""
+    sweep = simulate["faces"](tmp_path / "sweep", replicates=1, shares=(0.9,))
+    names = {config["name"]: config for config in sweep.learners.values()}
+    simulate["face_trial"](sweep, names["private"] | {"name": "private-loose", "epsilon": 9.0}, 0.9, 0)
+    simulate["face_trial"](sweep, names["tuned"] | {"batch_size": 7}, 0.9, 0)
+    sweep.write_sweep_json()
+    results = analysis.load(sweep.folder)
+    found = [(c.learner, c.against) for c in comparisons(results)]
+    assert found == [("private", "twin"), ("private", "tuned"), ("private-loose", "tuned")]
+    titles = [section.title for section in answer(results, focus_of(results))]
+    assert "Whether the rare pay more" in titles
+
+
 def test_numbers_in_sentences_are_those_of_the_tables(digits):
     results = analysis.load(digits.folder)
     sections = {section.title: section for section in answer(results, focus_of(results))}
