@@ -79,7 +79,7 @@ def plan_windows(rows: NDArray[np.int64], sampler: Sampler, steps: Iterable[int]
 
     for step in steps:
         drawn = sampler.positions(step)
-        # Positions of a step are distinct, so this counts each row of the training set once.
+        # Where small groups are dealt more than once in a step, this counts too many of them, which is safe.
         new = int((~joined[drawn]).sum())
         full = count + new > capacity or listed + len(drawn) + 1 > capacity * _POSITIONS_PER_IMAGE
         if positions and full:

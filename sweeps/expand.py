@@ -8,7 +8,7 @@ from typing import Any
 from fairsweep.datasets.evaluation import EvaluationConfig
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.dimensions import Point
-from fairsweep.sweeps.errors import SweepError, dotted
+from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.sections import (
     LearnerSection,
     draw_purpose,
@@ -191,15 +191,23 @@ def _shown(name: object, value: object) -> str:
 
     >>> _shown("share", 0.95), _shown("epsilon", 3.0), _shown("lr", 0.001)
     ('share.95', 'eps3', 'lr.001')
+    >>> _shown("remedy", {"kind": "group_sampling", "attributes": ["tone"]})
+    'remedy-group_sampling-tone'
     """
-    word = _ABBREVIATIONS.get(str(name), str(name))
+    word, text = _ABBREVIATIONS.get(str(name), str(name)), _text(value)
+    return word + text if isinstance(value, int | float) else f"{word}-{text}"
+
+
+def _text(value: object) -> str:
+    """A value in a few characters; of a mapping its values, for their names say less."""
     if isinstance(value, float):
         text = f"{value:.4g}"
-        return word + (text[1:] if text.startswith("0.") else text)
-    if isinstance(value, dict | list | tuple):
-        text = "-".join(dotted((part,)) if isinstance(part, str) else str(part) for part in value)
-        return f"{word}-{text}"
-    return f"{word}{value}" if isinstance(value, int) else f"{word}-{value}"
+        return text[1:] if text.startswith("0.") else text
+    if isinstance(value, dict):
+        return "-".join(_text(part) for part in value.values())
+    if isinstance(value, list | tuple):
+        return "-".join(_text(part) for part in value)
+    return str(value)
 
 
 def _safe(text: str) -> str:

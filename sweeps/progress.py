@@ -157,7 +157,7 @@ class SpentPrivacy:
 
     def __init__(self, plans: Mapping[str, Plan]) -> None:
         self._plans = plans
-        self._known: dict[tuple[float, float, float, int], float] = {}
+        self._known: dict[tuple[str, int], float] = {}
 
     def after(self, trial: str, steps: float | None) -> float | None:
         """Epsilon after ``steps`` steps, rounded up to the next of a few points; None for a trial without a plan."""
@@ -168,7 +168,7 @@ class SpentPrivacy:
             return math.inf if steps > 0 else 0.0
         point = math.ceil(steps / plan.steps * _EPSILON_POINTS)
         taken = min(plan.steps, math.ceil(plan.steps * point / _EPSILON_POINTS))
-        key = (plan.noise_multiplier, plan.sampling_rate, plan.delta, taken)
+        key = (plan.model_dump_json(), taken)
         if key not in self._known:
             self._known[key] = _upper_bound(plan, taken)
         return self._known[key]

@@ -187,6 +187,11 @@ class ClientPlan(BaseModel):
             )
 
     @property
+    def largest_rate(self) -> float:
+        """The probability with which every client joins a round."""
+        return self.sampling_rate
+
+    @property
     def expected_cohort(self) -> float:
         """The constant q N by which every sum of updates is divided, whatever the realised cohort."""
         return self.sampling_rate * self.population

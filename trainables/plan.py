@@ -14,8 +14,8 @@ class Plan(Protocol):
     """What a training does and therefore what it costs: made before the start, public, JSON by ``model_dump_json``."""
 
     @property
-    def sampling_rate(self) -> float:
-        """Probability of joining a step."""
+    def largest_rate(self) -> float:
+        """The largest probability with which any unit joins a step: the one that is accounted."""
         ...
 
     @property
