@@ -20,6 +20,7 @@ from fairsweep.trainables.augmentation import AugmentationConfig
 from fairsweep.trainables.models import build_model
 from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.roles import Roles
+from fairsweep.trainables.sisa_config import SisaConfig
 from fairsweep.trainables.trial_data import evaluation_sets, training_columns, training_plan
 
 # What Parquet and JSON records of one trial take beside weights and predictions.
@@ -62,7 +63,11 @@ class SweepPlan:
 
     def trial_bytes(self, trial: PlannedTrial) -> int:
         """Estimate of what a finished trial leaves on disk."""
-        weights = 4 * self.parameters[trial.setting] if self.sweep.checkpoints.keep_final_weights else 0
+        learner, one = trial.config.learner, 4 * self.parameters[trial.setting]
+        weights = one if self.sweep.checkpoints.keep_final_weights else 0
+        if isinstance(learner, SisaConfig):
+            # A model a shard, and the checkpoint of every slice: without them nothing could be forgotten.
+            weights = learner.shards * (weights + learner.slices * one)
         classes = len(self.dataset.attribute(self.sweep.dataset.label).values)
         return weights + _RECORD_BYTES + 2 * self.evaluated * (16 + 4 * classes)
 

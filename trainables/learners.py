@@ -174,6 +174,8 @@ def check(model: ModelConfig, config: LearnerConfig) -> None:
     refuse = LEARNERS[config.kind].check
     if refuse is not None:
         refuse(model)
+    if isinstance(config, SisaConfig):
+        check(model, config.inner)
 
 
 def check_values(config: LearnerConfig, roles: Roles) -> None:
@@ -185,6 +187,8 @@ def check_values(config: LearnerConfig, roles: Roles) -> None:
     refuse = LEARNERS[config.kind].check_values
     if refuse is not None:
         refuse(config, roles)
+    if isinstance(config, SisaConfig):
+        check_values(config.inner, roles)
 
 
 def twin_of(config: LearnerConfig, name: str) -> LearnerConfig:

@@ -252,6 +252,8 @@ def test_batchnorm_is_refused_for_private_learners_before_anything_starts(make_t
     with pytest.raises(ValueError, match="norm: group"):
         check(batch, config("dpsgd adam"))
     with pytest.raises(ValueError, match="norm: group"):
+        check(batch, config("sisa private"))
+    with pytest.raises(ValueError, match="norm: group"):
         build_learner(config("dpsgd adam"), make_task(batch))
 
 
