@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fairsweep.datasets.randomness import seed_key
+from fairsweep.trainables.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.dpsgd import Dpsgd, DpsgdConfig
 from fairsweep.trainables.learner import LearningTask, TrialKeys
 from fairsweep.trainables.models import ModelConfig
@@ -171,3 +172,15 @@ def test_auto_chooses_a_mode_on_cuda_and_changes_the_weights():
     trained(learner)
     assert learner.gradient_mode in [*MODES, "ew"]
     assert distance(before, learner.weights()) > 1e-4
+
+
+def test_augmentation_draws_the_same_on_both_devices():
+    """Up to rounding, which a map to between two pixels carries into values."""
+    config = AugmentationConfig(
+        flip=True, crop=2, rotation=15, scale=(0.85, 1.2), shear=10, saturation=0.2, blur=1.0, noise=0.15
+    )
+    images = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    here, there = (
+        augment(images.to(device), config, seed_key(1, "train"), 3, np.arange(64)).cpu() for device in ("cpu", CUDA)
+    )
+    torch.testing.assert_close(there, here, atol=1e-3, rtol=0)
