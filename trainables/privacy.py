@@ -229,7 +229,7 @@ class PrivacyPlan(BaseModel):
     @property
     def guarantees(self) -> bool:
         """True if there is Poisson sampling, clipping and noise; else epsilon is infinite."""
-        return not self._lacking()
+        return not self.lacking()
 
     def inclusion(self, secret: bytes, run: int, weights: NDArray[np.float64] | None = None) -> Sampler:
         """Returns the sampler, keyed by the trial's secret and the run.
@@ -274,7 +274,7 @@ class PrivacyPlan(BaseModel):
         """Returns the noise that the sum of clipped gradients gets, keyed by the trial's secret and the run."""
         return GaussianNoise(self.noise_multiplier * (self.l2_clip_norm or 0.0), secret, run)
 
-    def _lacking(self) -> list[str]:
+    def lacking(self) -> list[str]:
         """Names what a guarantee would need and this plan does not have."""
         present = {
             "clipping": self.clipping != "none",
@@ -317,7 +317,7 @@ class PrivacyPlan(BaseModel):
             for value, weight in by_value
         )
 
-    def _sampling_sentences(self) -> tuple[str, ...]:
+    def sampling_sentences(self) -> tuple[str, ...]:
         """Says how units join a step, where it is not plain Poisson sampling."""
         if self.max_batch_size is not None:
             return describe_cut(self.unit, self.largest_rate, self.max_batch_size)
@@ -353,9 +353,9 @@ class PrivacyPlan(BaseModel):
             steps=steps_done,
             planned_steps=self.steps,
             events=(describe(event),),
-            summary=summarise_guarantee(self.unit, self._lacking(), mode),
+            summary=summarise_guarantee(self.unit, self.lacking(), mode),
             assumptions=(
-                list_assumptions(self.unit, self.population, self.largest_rate, mode, self._sampling_sentences())
+                list_assumptions(self.unit, self.population, self.largest_rate, mode, self.sampling_sentences())
                 if self.guarantees
                 else ()
             ),

@@ -170,17 +170,18 @@ def _inner_task(task: LearningTask, job: SliceJob) -> LearningTask:
     )
     feed: Feed = task.feed
     if len(job.absent):
-        feed = _WithoutAbsent(task.feed, task.rows[job.positions], job.absent)
-    inner = replace(task.subset(job.positions), keys=keys, feed=feed, folder=None)
-    # Where nobody is left there is nothing to measure: only noise is added.
-    return replace(inner, groups={}) if len(job.absent) == len(job.positions) else inner
+        feed = _WithoutAbsent(task.feed, task.rows[job.positions], job.absent, task.image_shape)
+    return replace(task.subset(job.positions), keys=keys, feed=feed, folder=None)
 
 
 class _WithoutAbsent:
     """A feed that never reads some positions: a private learner's deleted examples contribute nothing to any step."""
 
-    def __init__(self, feed: Feed, rows: NDArray[np.int64], absent: NDArray[np.int64]) -> None:
+    def __init__(
+        self, feed: Feed, rows: NDArray[np.int64], absent: NDArray[np.int64], image_shape: tuple[int, int, int]
+    ) -> None:
         self._feed = feed
+        self._image_shape = image_shape
         self._absent = absent
         self._absent_rows = rows[absent]
         self._others = np.setdiff1d(rows, self._absent_rows)
@@ -192,9 +193,13 @@ class _WithoutAbsent:
         return self._feed.batches(rows, _Present(sampler, self._absent), start=start, stop=stop)
 
     def images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Returns images for measurements, which nobody here keeps: those of another example for each absent one."""
-        gone = np.isin(rows, self._absent_rows)
-        return self._feed.images(np.where(gone, self._others[0] if len(self._others) else 0, rows))
+        """Returns images for measurements, which nobody here keeps: those of another example for each absent one.
+
+        Where nobody is left, and nothing but noise is added, they are black.
+        """
+        if not len(self._others):
+            return np.zeros((len(rows), *self._image_shape), np.uint8)
+        return self._feed.images(np.where(np.isin(rows, self._absent_rows), self._others[0], rows))
 
     def close(self) -> None:
         """The feed belongs to the trial: it stays open."""

@@ -60,18 +60,10 @@ def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mo
         )
         if largest[0].pld > worst[0].pld:
             worst = (_largest(costs), largest[1])
-    lacking = [
-        name
-        for name, there in (
-            ("clipping", typical.clipping != "none"),
-            ("noise", typical.noise_multiplier > 0),
-            ("Poisson sampling", typical.sampler == "poisson"),
-        )
-        if not there
-    ]
+    lacking = typical.lacking()
     trainings = (1 + history.runs) * (np.arange(config.slices) < done)
     steps = np.array([[plans[size].steps for size in row] for row in sizes.tolist()])
-    rate = max(plan.sampling_rate for plan in plans.values())
+    rate = max(plan.largest_rate for plan in plans.values())
     return PrivacyStatement(
         mode=mode,
         unit=typical.unit,
@@ -89,7 +81,14 @@ def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mo
         planned_steps=int(steps.sum(axis=1).max()),
         events=(describe_composed(worst[1]),),
         summary=summarise_guarantee(typical.unit, lacking, mode),
-        assumptions=() if lacking else (*_ASSUMPTIONS, *list_assumptions(typical.unit, population, rate, mode)),
+        assumptions=(
+            ()
+            if lacking
+            else (
+                *_ASSUMPTIONS,
+                *list_assumptions(typical.unit, population, rate, mode, typical.sampling_sentences()),
+            )
+        ),
         reveals=list_revelations(mode),
         parts=tuple(parts),
     )

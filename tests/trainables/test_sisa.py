@@ -311,6 +311,23 @@ class TestAPrivateInnerLearner:
         assert [part.examples for part in after.parts] == [30, 30]
         json.dumps(after.model_dump(mode="json"), allow_nan=False)
 
+    @pytest.mark.parametrize(
+        "sampling",
+        [
+            {"sampler": "weighted_poisson", "sampling_weights": {"attribute": "tone", "weights": {"dark": 2.0}}},
+            {"sampler": "truncated_poisson", "max_batch_size": 5},
+        ],
+    )
+    def test_other_samplers_are_accounted_as_they_run_also_where_nobody_is_left(self, make_sisa, sampling):
+        learner = train(make_sisa(config(2, 2, inner=PRIVATE | sampling)))
+        learner.forget(learner.population.ids[learner.placement.shard == 0])
+        weighted, statement = "sampling_weights" in sampling, learner.privacy()
+        assert 0 < statement.epsilon.pld < np.inf
+        assert statement.sampling_rate == pytest.approx((2 if weighted else 1) * 4 / 15)
+        word = "tone" if weighted else "of more than 5"
+        assert any(word in sentence.lower() for sentence in statement.assumptions)
+        assert "differentially private" in statement.summary
+
     def test_retraining_draws_fresh_noise_and_leaves_other_shards_alone(self, served):
         learner, _, before = served
         after = learner.weights()
