@@ -82,8 +82,12 @@ def comparisons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
         learners = [comparison.learner for comparison in found if comparison.against == against]
         drawn = draw(results, focus.attribute, against=against, learners=learners)
         if drawn is not None:
+            kinds = set(results.trials.loc[results.trials["learner"].isin(learners), "kind"])
+            without = (
+                "clipping and noise" if "sisa" not in kinds else "clipping and noise, or shards, slices and requests"
+            )
             kind = (
-                "Matched twins: the same training without clipping and noise, same seeds."
+                f"Matched twins: the same training without {without}, same seeds."
                 if against == TWIN
                 else f"Against {against}, separately tuned: privacy and tuning differ, seeds and images are the same."
             )
@@ -135,8 +139,9 @@ def unlearning(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
         if drawn is not None:
             text = (
                 f"{learner}: examples seen again for each request as a share of training every shard from the start, "
-                f"and what the model without them does to the groups of {focus.attribute}. Means over trials; 0 is the "
-                "model before the first request."
+                f"and what the model without them does to the groups of {focus.attribute}. Means over trials; "
+                "bands are 95% intervals of one trial's test images, which all requests share; 0 is the model before "
+                "the first request."
             )
             figures.append(Figure(f"requests-{learner}", drawn, text))
         try:

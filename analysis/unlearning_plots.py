@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 from fairsweep.analysis.axes import style
 from fairsweep.analysis.focus import focus_of
 from fairsweep.analysis.looks import PANEL_HEIGHT, group_look
-from fairsweep.analysis.palette import NEUTRAL
+from fairsweep.analysis.palette import NEUTRAL, translucent
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.unlearning import along_requests, placements, requests
 
@@ -68,7 +68,8 @@ def request_timeline(
         disparity: what is drawn in the last panel.
 
     Returns:
-        The figure, means over the learner's trials; None where no request was served.
+        The figure, means over the learner's trials with bands of the error of one trial's test images; None where no
+        request was served.
     """
     served = requests(results)
     served = served[(served["learner"] == learner) & (served["iteration"] > 0)]
@@ -118,13 +119,34 @@ def _add_costs(figure: go.Figure, served: pd.DataFrame) -> None:
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.groupby("request").agg(value=("value", "mean"), n=("n", "sum"), trials=("trial", "nunique"))
+    """Means over trials by request; low and high are those of one trial's test images, averaged."""
+    return rows.groupby("request").agg(
+        value=("value", "mean"),
+        low=("low", "mean"),
+        high=("high", "mean"),
+        n=("n", "sum"),
+        trials=("trial", "nunique"),
+    )
 
 
 def _add_line(figure: go.Figure, line: pd.DataFrame, name: str, colour: str, row: int) -> None:
+    x = line.index.to_numpy()
     figure.add_trace(
         go.Scatter(
-            x=line.index.to_numpy(),
+            x=np.concatenate([x, x[::-1]]),
+            y=np.concatenate([line["high"].to_numpy(), line["low"].to_numpy()[::-1]]),
+            fill="toself",
+            fillcolor=translucent(colour, 0.12),
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+        ),
+        row=row,
+        col=1,
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=x,
             y=line["value"].to_numpy(),
             customdata=line[["n", "trials"]].to_numpy(),
             mode="lines+markers",

@@ -89,7 +89,7 @@ def test_figures_show_each_group_and_every_request(results):
     assert placement_by_group(results, "whole", "tone") is None
     timeline = request_timeline(results, "forgetful", "tone")
     np.testing.assert_allclose(timeline.data[0].y, [0.5, 0.25])
-    assert [len(trace.x) for trace in timeline.data] == [2, 3, 3, 3]
+    assert [len(trace.x) for trace in timeline.data] == [2, 6, 3, 6, 3, 6, 3]  # bands before their lines
     assert request_timeline(results, "whole", "tone") is None
 
 
