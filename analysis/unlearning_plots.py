@@ -135,6 +135,7 @@ def _add_line(figure: go.Figure, line: pd.DataFrame, name: str, colour: str, row
         go.Scatter(
             x=np.concatenate([x, x[::-1]]),
             y=np.concatenate([line["high"].to_numpy(), line["low"].to_numpy()[::-1]]),
+            mode="lines",
             fill="toself",
             fillcolor=translucent(colour, 0.12),
             line={"width": 0},

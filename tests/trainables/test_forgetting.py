@@ -172,6 +172,40 @@ def test_a_kill_leaves_the_old_or_the_new_model_and_the_log_says_which(trial, tm
     assert any(not torch.equal(value, old[name]) for name, value in weights(trial).items())
 
 
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_a_trial_killed_in_the_middle_of_a_request_ends_as_if_it_had_run_through(make_config, tmp_path, seconds):
+    """With a checkpoint after every iteration, and with none at all: slices that are there are not trained again."""
+    config = make_config(learner(requests={"count": 4, "batch": 2}))
+    Trial(config, tmp_path / "whole").run()
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    program = f"""
+        import os, signal
+        from pathlib import Path
+        from fairsweep.trainables import shards
+        from fairsweep.trainables.trial import CheckpointPolicy, Trial, TrialConfig
+        calls, real = [0], shards.train_slice
+        def deadly(*given):
+            calls[0] += 1
+            if calls[0] == 6:  # four for the first training; the first slice of the first request is done
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*given)
+        shards.train_slice = deadly
+        config = TrialConfig.model_validate_json(Path({str(tmp_path / "config.json")!r}).read_text())
+        Trial(config, {str(tmp_path / "killed")!r}, checkpoints=CheckpointPolicy(seconds={seconds})).run()
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=os.environ, timeout=300, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    left = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / SLICES).glob("*.pt")}
+    assert left
+    Trial(config, tmp_path / "killed").run()
+    assert_equal(weights(tmp_path / "killed"), weights(tmp_path / "whole"))
+    ours, theirs = (read_json(tmp_path / name / COST) for name in ("killed", "whole"))
+    assert [r["examples"] for r in ours["requests"]] == [r["examples"] for r in theirs["requests"]]
+    assert ours["training"]["examples"] == theirs["training"]["examples"]
+    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed" / SLICES).glob("*.pt")}
+    assert all(now[name] == moment for name, moment in left.items() if name in now)
+
+
 def test_lost_checkpoints_are_trained_again(trial, tmp_path):
     other = shutil.copytree(trial, tmp_path / "other")
     for path in (trial / SLICES).glob("*.pt"):
