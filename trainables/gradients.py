@@ -201,43 +201,27 @@ class Hooks:
         weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
-        from opacus.grad_sample import GradSampleModule
-
-        with _wrapped(self._model, lambda: GradSampleModule(self._model, loss_reduction="sum")) as wrapped:
+        with _wrapped(self._model, self._wrapper) as wrapped:
             losses = F.cross_entropy(wrapped(inputs_BCHW), labels_B, reduction="none")
             weighted(losses, weights_B).sum().backward()  # type: ignore[no-untyped-call]
             gradients = [p.grad_sample for p in self._parameters]  # type: ignore[attr-defined]
         return _clip_and_add(gradients, losses.detach(), self._layers, clipping, sums)
 
+    def _wrapper(self) -> Any:  # noqa: ANN401 - Opacus's modules have no types
+        from opacus.grad_sample import GradSampleModule
 
-class ExpandedWeights:
+        return GradSampleModule(self._model, loss_reduction="sum")
+
+
+class ExpandedWeights(Hooks):
     """PyTorch's expanded weights, as Opacus's mode ``ew`` uses them."""
 
     name = "ew"
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._layers = layers_of(model)
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-
-    def add_clipped(
-        self,
-        inputs_BCHW: torch.Tensor,
-        labels_B: torch.Tensor,
-        clipping: Clipping,
-        sums: Sequence[torch.Tensor],
-        weights_B: torch.Tensor | None = None,
-    ) -> ExampleGradients:
-        """See `GradientMode`."""
+    def _wrapper(self) -> Any:  # noqa: ANN401 - Opacus's modules have no types
         from opacus.grad_sample import GradSampleModuleExpandedWeights
 
-        with _wrapped(
-            self._model, lambda: GradSampleModuleExpandedWeights(self._model, loss_reduction="sum")
-        ) as wrapped:
-            losses = F.cross_entropy(wrapped(inputs_BCHW), labels_B, reduction="none")
-            weighted(losses, weights_B).sum().backward()  # type: ignore[no-untyped-call]
-            gradients = [p.grad_sample for p in self._parameters]  # type: ignore[attr-defined]
-        return _clip_and_add(gradients, losses.detach(), self._layers, clipping, sums)
+        return GradSampleModuleExpandedWeights(self._model, loss_reduction="sum")
 
 
 class Ghost:
