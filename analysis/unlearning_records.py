@@ -1,5 +1,6 @@
 """What a trial that can forget leaves on disk beside the other records: what forgetting cost, and who sat where."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from fairsweep.analysis.files import RecordError, read_parquet, write_parquet
+from fairsweep.analysis.records import PREDICTIONS_SCHEMA
 
 COST = "cost.json"
 PLACEMENT = "placement.parquet"
+SHARD_PREDICTIONS = "shard_predictions.parquet"
 
 PLACEMENT_SCHEMA = pa.schema(
     [
@@ -54,3 +57,22 @@ def read_placement(path: str | Path, filesystem: pafs.FileSystem | None = None) 
     if not set(PLACEMENT_SCHEMA.names) <= set(table.column_names):
         raise RecordError(f"{path} must have the columns {PLACEMENT_SCHEMA.names}, but has {table.column_names}")
     return table.select(PLACEMENT_SCHEMA.names)
+
+
+def write_shard_predictions(path: str | Path, by_shard: Sequence[pa.Table]) -> None:
+    """Write ``shard_predictions.parquet``: the columns of ``predictions.parquet`` and ``shard``, int32, from 1.
+
+    Args:
+        path: the file.
+        by_shard: for each shard its predictions, as `fairsweep.analysis.records.predictions_table` makes them.
+    """
+    tables = [
+        table.select(PREDICTIONS_SCHEMA.names).append_column("shard", pa.array(np.full(len(table), shard, np.int32)))
+        for shard, table in enumerate(by_shard, start=1)
+    ]
+    write_parquet(path, pa.concat_tables(tables), {})
+
+
+def read_shard_predictions(path: str | Path, filesystem: pafs.FileSystem | None = None) -> pa.Table:
+    """Read ``shard_predictions.parquet``; raises as `read_placement`."""
+    return read_parquet(path, filesystem)

@@ -36,7 +36,13 @@ from fairsweep.analysis.records import (
     write_cells,
     write_predictions,
 )
-from fairsweep.analysis.unlearning_records import COST, PLACEMENT, read_placement
+from fairsweep.analysis.unlearning_records import (
+    COST,
+    PLACEMENT,
+    SHARD_PREDICTIONS,
+    read_placement,
+    write_shard_predictions,
+)
 from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.datasets.imbalance import TrainingPlan
 from fairsweep.datasets.randomness import KEY_BYTES, derive, seed_key
@@ -189,6 +195,9 @@ class _Opened:
         write_predictions(transaction.stage(PREDICTIONS), pa.concat_tables(predictions))
         for name, write in self.learner.files().items():
             write(transaction.stage(name))
+        test, feed = self.data.evaluations["test"], self.data.feeds["test"]
+        by_shard = [test.predictions(iteration, test.log_probabilities(p, feed)) for p in self.learner.parts()]
+        write_shard_predictions(transaction.stage(SHARD_PREDICTIONS), by_shard)
         privacy = self.learner.privacy()
         if privacy is not None:
             write_json(transaction.stage(PRIVACY), privacy.model_dump(mode="json"))

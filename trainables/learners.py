@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from fairsweep.trainables import dpfedavg, dpsgd, fedavg_config, sgd
 from fairsweep.trainables.client_privacy import ClientPlan
 from fairsweep.trainables.dpfedavg import Dpfedavg
 from fairsweep.trainables.dpsgd import Dpsgd, DpsgdConfig, check_model, matched_twin
+from fairsweep.trainables.evaluation import Predictor
 from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
 from fairsweep.trainables.learner import Learner, LearningTask
 from fairsweep.trainables.models import ModelConfig
@@ -46,6 +47,7 @@ class LearnerKind:
         facts: Says in JSON values what ``data.json`` shows of how (learner,) uses the training set; None for nothing.
         files: Gives the records of its own that (learner,) keeps: for each name what writes it; None for none.
         close: Lets go of workers that (learner,) holds; None where it holds none.
+        parts: Gives the models that (learner,) aggregates, each of which predicts by itself; None for a single one.
     """
 
     config: type[Any]
@@ -58,6 +60,7 @@ class LearnerKind:
     check_values: Callable[[Any, Roles], None] | None = None
     files: Callable[[Any], Mapping[str, Callable[[Path], None]]] | None = None
     close: Callable[[Any], None] | None = None
+    parts: Callable[[Any], Sequence[Predictor]] | None = None
 
 
 LEARNERS: dict[str, LearnerKind] = {
@@ -91,6 +94,7 @@ LEARNERS: dict[str, LearnerKind] = {
         units=count_examples,
         files=Sisa.files,
         close=Sisa.close,
+        parts=Sisa.parts,
         check_values=lambda config, roles: check_values(config.inner, roles),
     ),
 }
@@ -150,6 +154,12 @@ def learner_files(learner: Learner) -> Mapping[str, Callable[[Path], None]]:
     """Returns the records of its own that a learner keeps: for each name what writes it; mostly none."""
     row = LEARNERS.get(learner.kind)
     return {} if row is None or row.files is None else row.files(learner)
+
+
+def learner_parts(learner: Learner) -> Sequence[Predictor]:
+    """Returns the models that a learner aggregates; none where it is a single one."""
+    row = LEARNERS.get(learner.kind)
+    return () if row is None or row.parts is None else row.parts(learner)
 
 
 def close_learner(learner: Learner) -> None:

@@ -146,7 +146,11 @@ class Sisa:
 
     def predict_shards(self, images_BHWC: np.ndarray) -> torch.Tensor:
         """Maps uint8 [B, H, W, C] to each shard's logits, float32 [S, B, K] on the CPU."""
-        return torch.stack([self._model(shard).predict(images_BHWC) for shard in range(self._config.shards)])
+        return torch.stack([part.predict(images_BHWC) for part in self.parts()])
+
+    def parts(self) -> list[Network]:
+        """Returns the shards' models, each of which predicts by itself."""
+        return [self._model(shard) for shard in range(self._config.shards)]
 
     def state(self) -> dict[str, Any]:
         """Returns all that a resume needs; checkpoints of slices are part of it only where there is no folder."""

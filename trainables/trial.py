@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fairsweep.analysis.unlearning_records import SHARD_PREDICTIONS, write_shard_predictions
 from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.trainables.checkpoint import CheckpointFolder, save_weights
 from fairsweep.trainables.evaluation import DivergedError
 from fairsweep.trainables.learner import CohortWorkers, IterationReport, Learner, TrialKeys
-from fairsweep.trainables.learners import build_learner, close_learner, learner_facts, learner_files
+from fairsweep.trainables.learners import build_learner, close_learner, learner_facts, learner_files, learner_parts
 from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.state import StaleAttemptError, TrialStateFile
 from fairsweep.trainables.trial_config import TrialConfig
@@ -305,8 +306,12 @@ class Trial:
             for evaluated in shown
             for name, s in sets.items()
         ]
-        privacy = self._learner.privacy()
+        privacy, parts = self._learner.privacy(), learner_parts(self._learner)
+        test, feed = self._evaluations["test"], self._data.feeds["test"]
+        by_part = [test.predictions(last.iteration, test.log_probabilities(part, feed)) for part in parts]
         with self._attempt.owned():
+            if by_part:
+                write_shard_predictions(self.folder / SHARD_PREDICTIONS, by_part)
             self._records.finish(tables, None if privacy is None else privacy.model_dump(mode="json"))
             if self._policy.keep_final_weights:
                 save_weights(self.folder / WEIGHTS, self._learner.weights())

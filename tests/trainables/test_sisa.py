@@ -9,8 +9,14 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from fairsweep.analysis.records import read_cells, read_json
-from fairsweep.analysis.unlearning_records import COST, PLACEMENT, read_placement
+from fairsweep.analysis.records import PREDICTIONS, read_cells, read_json, read_predictions
+from fairsweep.analysis.unlearning_records import (
+    COST,
+    PLACEMENT,
+    SHARD_PREDICTIONS,
+    read_placement,
+    read_shard_predictions,
+)
 from fairsweep.datasets.resident import ResidentFeed
 from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.placement import STRATEGIES, Placement, place
@@ -464,6 +470,15 @@ class TestATrial:
         assert set(placed.column("shard").to_pylist()) == {1, 2}
         cells = read_cells(finished / "cells.parquet").table
         assert set(cells.column("iteration").to_pylist()) == {1, 2, 3, 4}
+
+    def test_each_shard_predicts_by_itself_and_together_they_are_the_prediction(self, finished):
+        shards = read_shard_predictions(finished / SHARD_PREDICTIONS).to_pandas()
+        whole = read_predictions(finished / PREDICTIONS).to_pandas()
+        whole = whole[(whole["split"] == "test") & (whole["iteration"] == whole["iteration"].max())]
+        assert sorted(shards["shard"].unique()) == [1, 2]
+        by_shard = [np.stack(shards[shards["shard"] == shard]["log_probabilities"]) for shard in (1, 2)]
+        mean = np.exp(np.stack(by_shard).astype(np.float64)).mean(axis=0)
+        np.testing.assert_allclose(np.exp(np.stack(whole["log_probabilities"])), mean, atol=1e-6)
 
     def test_checkpoints_of_slices_stay_and_everything_else_of_the_run_goes(self, finished):
         assert len(list((finished / SLICES).glob("*.pt"))) == 4
