@@ -138,3 +138,15 @@ class TestSchedule:
     def test_nobody_has_an_empty_schedule(self):
         plan = schedule(self.partition(), np.empty(0, np.int64), LocalConfig(), KEY, 0)
         assert (len(plan.clients), plan.table.shape[:2]) == (0, (0, 0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("execution", ["batched", "sequential"])
+def test_a_cuda_device_gives_the_sums_of_the_cpu(make_task, execution):
+    everyone, clipping = np.arange(11), Clipping("flat", 0.2)
+    on_cpu = learner(make_task, "sequential")
+    on_cuda = learner(make_task, execution, device=torch.device("cuda"))
+    expected = on_cpu._trainer.sums(on_cpu._weights, 0, everyone, clipping)
+    found = on_cuda._trainer.sums(on_cuda._weights, 0, everyone, clipping)
+    torch.testing.assert_close(found.total.cpu(), expected.total, rtol=1e-3, atol=1e-4)
