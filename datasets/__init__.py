@@ -11,6 +11,7 @@ from fairsweep.datasets.imbalance import (
     plan_training,
 )
 from fairsweep.datasets.layout import Attribute, DatasetError, DatasetInfo
+from fairsweep.datasets.partitions import ClientsConfig, Partition, TrainingColumns, partition_clients
 from fairsweep.datasets.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.prepare import PreparationProgress, prepare
 from fairsweep.datasets.prepared import PreparedDataset
@@ -21,6 +22,7 @@ from fairsweep.datasets.writing import write_prepared
 __all__ = [
     "Attribute",
     "Batch",
+    "ClientsConfig",
     "DatasetError",
     "DatasetInfo",
     "EvaluationConfig",
@@ -28,6 +30,7 @@ __all__ = [
     "ImbalanceConfig",
     "KeepImbalance",
     "MinoritySizeImbalance",
+    "Partition",
     "Poisson",
     "PreparationProgress",
     "PreparedDataset",
@@ -36,10 +39,12 @@ __all__ = [
     "ShareImbalance",
     "Shuffled",
     "SplitEvaluation",
+    "TrainingColumns",
     "TrainingPlan",
     "contact_sheet",
     "counts_chart",
     "evaluation_rows",
+    "partition_clients",
     "plan_training",
     "prepare",
     "write_prepared",
