@@ -241,17 +241,19 @@ def _least(cost: Callable[[float], float], budget: float, high: float) -> float:
         high: A noise multiplier that is within the budget.
     """
     cost_high = cost(high)
-    low = 0.97 * high * (cost_high / budget)
+    # With enough noise a large delta pays for everything, and the cost is exactly 0.
+    low = high * max(0.5, 0.97 * cost_high / budget)
     while (cost_low := cost(low)) <= budget:
         high, cost_high, low = low, cost_low, 0.9 * low
     hair = 1 + 0.4 * _CALIBRATION_TOLERANCE
     for aim in itertools.cycle((hair, 1 / hair, None)):
         if high / low <= 1 + _CALIBRATION_TOLERANCE:
             break
-        share = math.log(cost_low / budget) / math.log(cost_low / cost_high)
-        guess = math.sqrt(low * high) if aim is None else low * (high / low) ** share * aim
-        if not low < guess < high:
-            guess = math.sqrt(low * high)
+        guess = math.sqrt(low * high)
+        if aim is not None and cost_high > 0:
+            share = math.log(cost_low / budget) / math.log(cost_low / cost_high)
+            aimed = low * (high / low) ** share * aim
+            guess = aimed if low < aimed < high else guess
         if (found := cost(guess)) > budget:
             low, cost_low = guess, found
         else:

@@ -88,6 +88,13 @@ def test_noise_is_calibrated_to_a_budget():
     assert adapted.update_noise_multiplier > made.noise_multiplier
 
 
+def test_a_tiny_budget_is_calibrated_where_delta_pays_for_everything():
+    made = plan(10, epsilon=1e-9)
+    assert made.delta == 0.01
+    assert made.epsilon().pld <= 1e-9
+    assert plan(10, noise_multiplier=0.99 * made.noise_multiplier).epsilon().pld > 1e-9
+
+
 def test_delta_lies_below_one_over_the_number_of_clients():
     assert [plan(n, noise_multiplier=1.0).delta for n in (5, 99, 1000)] == [0.1, 0.01, 1e-4]
 
