@@ -131,7 +131,8 @@ def _privacy(folder: TrialFolder) -> dict[str, Any]:
     """What was spent; infinite where nothing was promised, NaN where it is not known (yet)."""
     spent = folder.privacy
     if spent is None:
-        is_private = "noise_multiplier" in (folder.config or {}).get("learner", {"noise_multiplier": None})
+        learner = (folder.config or {}).get("learner", {"noise_multiplier": None})
+        is_private = "noise_multiplier" in learner.get("inner", learner)
         return {} if is_private else {"epsilon": float("inf"), "epsilon_rdp": float("inf")}
     epsilon = spent.get("epsilon") or {}
     return {

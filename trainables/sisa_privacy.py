@@ -30,6 +30,11 @@ _ASSUMPTIONS = (
     "Nominal sizes: sampling rates and numbers of steps are those of the slices at the start, whatever is deleted.",
     "A checkpoint that was lost and is trained again repeats its own steps and noise, and is not charged twice.",
 )
+_REVELATIONS = {
+    "slices": "what the guarantee covers: the weights after each slice",
+    "placement.parquet": "the public map, and who has been deleted",
+    "cost.json": "numbers of examples, steps and deletions, which are public, and times",
+}
 
 
 def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mode) -> PrivacyStatement:
@@ -89,7 +94,7 @@ def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mo
                 *list_assumptions(typical.unit, population, rate, mode, typical.sampling_sentences()),
             )
         ),
-        reveals=list_revelations(mode),
+        reveals=list_revelations(mode) | _REVELATIONS,
         parts=tuple(parts),
     )
 

@@ -129,6 +129,24 @@ class TestExactness:
         assert len(deleted) == 6
         assert_equal_shards(learner, from_scratch(make_sisa, learner, given, deleted))
 
+    @pytest.mark.parametrize(
+        "remedy",
+        [
+            {"kind": "class_weights", "weights": "balanced"},
+            {"kind": "group_sampling", "attributes": ["tone"]},
+            {"kind": "group_reweighting", "attributes": ["tone"]},
+            {"kind": "group_dro", "attributes": ["tone"]},
+        ],
+        ids=lambda remedy: remedy["kind"],
+    )
+    def test_what_a_remedy_counts_is_forgotten_too(self, make_sisa, remedy):
+        names = {"tone": ("light", "dark"), "label": ("no", "yes")}
+        given = config(2, 2, inner=INNER | {"remedy": remedy})
+        learner = train(make_sisa(given, value_names=names))
+        asked = learner.population.ids[[2, 3, 11, 50]]
+        learner.forget(asked)
+        assert_equal_shards(learner, from_scratch(make_sisa, learner, given, asked))
+
     def test_one_changed_example_changes_one_shard_and_no_two_shards_share_an_id(self, make_sisa, make_task):
         given = config(4, 2)
         learner = train(make_sisa(given))
