@@ -85,8 +85,9 @@ def test_auto_is_a_function_of_model_and_device():
     config = DpfedavgConfig(noise_multiplier=1.0, clients={"partition": "iid", "count": 3})
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert choose_execution(config, ModelConfig(name="linear"), cpu) == "batched"
-    assert choose_execution(config, ModelConfig(name="cnn"), cpu) == "sequential"
-    assert choose_execution(config, ModelConfig(name="cnn"), cuda) == "batched"
+    assert choose_execution(config, ModelConfig(name="cnn"), cpu) == "batched"
+    assert choose_execution(config, ModelConfig(name="resnet18"), cpu) == "sequential"
+    assert choose_execution(config, ModelConfig(name="resnet18"), cuda) == "batched"
 
 
 class TestSchedule:
