@@ -44,7 +44,7 @@ class Watcher(tune.Callback):
 
 
 class Meeting:
-    """A trial that ends once it has seen so many trials beside it, or after a while."""
+    """A trial that ends once so many trials have been seen side by side, or after a while."""
 
     def __init__(self, folder, size):
         self.folder, self.size, self.steps = folder, size, 0
@@ -54,9 +54,9 @@ class Meeting:
         time.sleep(0.3)
         self.steps += 1
         here = len(list(self.folder.parent.glob("*.here")))
-        done = here >= self.size or self.steps > 200
-        if done:
+        if here >= self.size:
             (self.folder.parent / f"{here}.met").touch()
+        done = any(self.folder.parent.glob("*.met")) or self.steps > 200
         return {"iteration": self.steps, "done": float(done)}
 
     def close(self):
@@ -141,7 +141,9 @@ def test_fractions_of_a_gpu_are_shared(launch, tmp_path, gpu, cpu, at_once):
 
 
 def test_no_more_trials_run_than_resources_and_the_limit_allow(launch):
-    watcher, _, _ = launch([plain()], kinds={"plain": (MeetingTask, {})}, seeds=6, resources={"cpu": 0.2, "gpu": 0.9})
+    watcher, _, _ = launch(
+        [plain()], kinds={"plain": (MeetingTask, {"size": 2})}, seeds=6, resources={"cpu": 0.2, "gpu": 0.9}
+    )
     assert watcher.running == 2
     watcher, _, _ = launch(
         [plain(epochs=3)], kinds={"plain": (MeetingTask, {})}, seeds=4, resources={"cpu": 0.2}, max_concurrent=1
