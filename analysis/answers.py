@@ -67,7 +67,11 @@ class Comparison:
 def question(results: SweepResults, focus: Focus) -> str:
     """What the sweep asks, in one sentence."""
     private = bool(np.isfinite(results.trials["epsilon"]).any())
-    how = f"{results.label} is learnt with differential privacy" if private else f"{results.label} is learnt"
+    forgetful = "sisa" in set(results.trials["kind"])
+    ways = [
+        way for way, there in (("with differential privacy", private), ("so that it can forget", forgetful)) if there
+    ]
+    how = " ".join([f"{results.label} is learnt", " or ".join(ways)]).strip()
     who = f"each class of {results.label}" if focus.of_label else f"each group of {focus.attribute}"
     if not focus.rare:
         return f"What happens to {who} when {how}?"

@@ -57,6 +57,16 @@ def test_the_question_names_what_is_rare(faces, digits):
     assert shown(results, "digit", "8") == "digit 8"
 
 
+def test_the_question_names_forgetting(tmp_path, simulate):
+    sweep = simulate["faces"](tmp_path / "sweep", replicates=1, shares=(0.9,))
+    simulate["face_trial"](sweep, sweep.learners["tuned"] | {"kind": "sisa"}, 0.9, 0)
+    sweep.write_sweep_json()
+    results = analysis.load(sweep.folder)
+    assert "when smiling is learnt with differential privacy or so that it can forget and" in question(
+        results, focus_of(results)
+    )
+
+
 def test_twins_and_separately_tuned_learners_are_called_so(faces):
     results = analysis.load(faces.folder)
     found = comparisons(results)
