@@ -9,6 +9,7 @@ from fairsweep.datasets.evaluation import EvaluationConfig
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.dimensions import Point
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.resources import ResourcesSection
 from fairsweep.sweeps.sections import (
     LearnerSection,
     draw_purpose,
@@ -19,7 +20,7 @@ from fairsweep.sweeps.sections import (
     samples,
     split_at,
 )
-from fairsweep.sweeps.spec import ResourcesSection, Sweep
+from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.trial_config import DatasetReference, Seeds, TrialConfig
 

@@ -17,7 +17,8 @@ from fairsweep.trainables.learners import LEARNERS
 from fairsweep.trainables.models import ModelConfig
 
 if TYPE_CHECKING:
-    from fairsweep.sweeps.spec import ResourcesSection, Sweep
+    from fairsweep.sweeps.resources import ResourcesSection
+    from fairsweep.sweeps.spec import Sweep
 
 _IMBALANCE: TypeAdapter[Any] = TypeAdapter(ImbalanceConfig)
 _SPLIT_KIND: Location = ("split", "kind")

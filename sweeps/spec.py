@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from fairsweep.datasets.evaluation import EvaluationConfig
 from fairsweep.datasets.feed_choice import FeedWish
 from fairsweep.datasets.stream import StreamLimits
 from fairsweep.sweeps.dimensions import Space, SpaceField
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.resources import ResourcesSection
+from fairsweep.sweeps.search.section import SearchSection
+from fairsweep.sweeps.section import Section
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.validation import clear_error
 from fairsweep.trainables.trial import CheckpointPolicy
@@ -24,11 +27,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis import SweepResults
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DatasetSection(_Section):
+class DatasetSection(Section):
     """Which prepared dataset, and which of its attributes plays which part."""
 
     path: Path = Field(description="Folder made by `fairsweep prepare`, from the folder where fairsweep is started.")
@@ -44,59 +43,11 @@ class DatasetSection(_Section):
         return self
 
 
-class SeedsSection(_Section):
+class SeedsSection(Section):
     """How many seeds: those of the data and those of the training are crossed."""
 
     data: int = Field(default=1, ge=1, description="Number of draws of the training set.")
     train: int = Field(default=1, ge=1, description="Number of trainings for each of them.")
-
-
-class SearchSection(_Section):
-    """How the search dimensions get their values."""
-
-    algorithm: Literal["grid", "random"] = Field(
-        default="grid",
-        description="`grid` enumerates every `{grid: …}`; `random` also draws `choice`, `uniform`, `loguniform` and "
-        "`randint`.",
-    )
-    samples: int | None = Field(default=None, ge=1, description="Number of draws of a random search.")
-    key: int = Field(default=0, ge=0, description="Keys the draws; another key gives other ones.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.algorithm == "random") != (self.samples is not None):
-            raise ValueError(
-                "samples belongs to algorithm: random, and random needs it, "
-                f"but got algorithm={self.algorithm!r}, samples={self.samples}"
-            )
-        return self
-
-
-class ResourcesSection(_Section):
-    """What one trial reserves. A learner may have a `resources` block of its own."""
-
-    cpu: float = Field(default=1, ge=0, description="CPUs; fractions let trials share one.")
-    gpu: float = Field(default=0, ge=0, description="GPUs; 0.25 lets four trials share one.")
-    workers: int = Field(
-        default=0, ge=0, description="Further processes of a federated trial, over which it spreads its clients."
-    )
-    worker_cpu: float = Field(default=1, ge=0, description="CPUs of each worker.")
-    worker_gpu: float = Field(default=0, ge=0, description="GPUs of each worker.")
-    max_concurrent: int | None = Field(default=None, ge=1, description="Most trials at once; null: as many as fit.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.cpu == 0 and self.gpu == 0:
-            raise ValueError("a trial must reserve something, but got cpu=0 and gpu=0; write cpu: 1")
-        if self.workers and self.worker_cpu == 0 and self.worker_gpu == 0:
-            raise ValueError(
-                "a worker must reserve something, but got worker_cpu=0 and worker_gpu=0; write worker_cpu: 1"
-            )
-        for name in ("cpu", "gpu", "worker_cpu", "worker_gpu"):
-            amount = getattr(self, name)
-            if amount > 1 and amount != int(amount):
-                raise ValueError(f"{name} must be a fraction below 1 or a whole number, but got {name}={amount}")
-        return self
 
 
 class FeedSection(StreamLimits):
@@ -121,13 +72,13 @@ class FeedSection(StreamLimits):
         return StreamLimits.model_validate(self.model_dump(exclude={"kind"}))
 
 
-class FailuresSection(_Section):
+class FailuresSection(Section):
     """What happens when a worker dies."""
 
     retries: int = Field(default=2, ge=0, description="How often a trial is started again, from its checkpoint.")
 
 
-class CheckpointsSection(_Section):
+class CheckpointsSection(Section):
     """Which checkpoints a trial writes."""
 
     every: int = Field(default=1, ge=1, description="Iterations between two checkpoints, at least.")
@@ -142,7 +93,7 @@ class CheckpointsSection(_Section):
         return CheckpointPolicy(self.every, self.seconds, self.keep, self.keep_final_weights)
 
 
-class PrivacySection(_Section):
+class PrivacySection(Section):
     """Whether the guarantee is meant for use."""
 
     mode: Literal["research", "release"] = Field(
@@ -184,7 +135,7 @@ FeedField = Annotated[FeedSection, BeforeValidator(_feed_word)]
 SplitField = Annotated[SpaceField, BeforeValidator(_every_fold)]
 
 
-class Sweep(_Section):
+class Sweep(Section):
     """A sweep: everything that is trained, on what, and where the results go.
 
     >>> sweep = Sweep(

@@ -1,0 +1,34 @@
+"""What a trial and its workers reserve."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from fairsweep.sweeps.section import Section
+
+
+class ResourcesSection(Section):
+    """What one trial reserves. A learner may have a `resources` block of its own."""
+
+    cpu: float = Field(default=1, ge=0, description="CPUs; fractions let trials share one.")
+    gpu: float = Field(default=0, ge=0, description="GPUs; 0.25 lets four trials share one.")
+    workers: int = Field(
+        default=0, ge=0, description="Further processes of a federated trial, over which it spreads its clients."
+    )
+    worker_cpu: float = Field(default=1, ge=0, description="CPUs of each worker.")
+    worker_gpu: float = Field(default=0, ge=0, description="GPUs of each worker.")
+    max_concurrent: int | None = Field(default=None, ge=1, description="Most trials at once; null: as many as fit.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.cpu == 0 and self.gpu == 0:
+            raise ValueError("a trial must reserve something, but got cpu=0 and gpu=0; write cpu: 1")
+        if self.workers and self.worker_cpu == 0 and self.worker_gpu == 0:
+            raise ValueError(
+                "a worker must reserve something, but got worker_cpu=0 and worker_gpu=0; write worker_cpu: 1"
+            )
+        for name in ("cpu", "gpu", "worker_cpu", "worker_gpu"):
+            amount = getattr(self, name)
+            if amount > 1 and amount != int(amount):
+                raise ValueError(f"{name} must be a fraction below 1 or a whole number, but got {name}={amount}")
+        return self

@@ -1,0 +1,1 @@
+"""How search dimensions get their values."""
