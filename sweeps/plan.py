@@ -8,7 +8,8 @@ from fairsweep.sweeps.machines import check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.spec import Sweep
-from fairsweep.trainables.plan import Plan
+from fairsweep.trainables.learners import privacy_outlook
+from fairsweep.trainables.plan import Outlook
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,17 @@ class LearnerLine:
 
 @dataclass(frozen=True)
 class PrivacyLine:
-    """One distinct privacy plan.
+    """What some trials cost alike, as far as it is known beforehand.
 
     Attributes:
         learner: name of the learner.
-        plan: the plan.
+        plan: their privacy plan, or what is known instead.
         epsilon: what it costs, by PLD.
         trials: how many trials follow it.
     """
 
     learner: str
-    plan: Plan
+    plan: Outlook
     epsilon: float
     trials: int
 
@@ -135,8 +136,13 @@ def _learner_lines(plan: SweepPlan) -> tuple[LearnerLine, ...]:
 
 def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:
     plans = privacy_plans(plan, plan.trials)
-    distinct = {made.model_dump_json(): made for made in plans.values()}
-    used = Counter((t.config.learner.name, plans[t.trial].model_dump_json()) for t in plan.trials if t.trial in plans)
-    return tuple(
-        PrivacyLine(name, distinct[text], distinct[text].epsilon().pld, trials) for (name, text), trials in used.items()
-    )
+    distinct: dict[tuple[str, str], Outlook] = {}
+    used: Counter[tuple[str, str]] = Counter()
+    for trial in plan.trials:
+        learner = trial.config.learner
+        outlook = plans.get(trial.trial) or privacy_outlook(learner, plan.units[trial.trial])
+        if outlook is not None:
+            key = learner.name, repr(outlook)
+            distinct.setdefault(key, outlook)
+            used[key] += 1
+    return tuple(PrivacyLine(key[0], outlook, outlook.epsilon().pld, used[key]) for key, outlook in distinct.items())

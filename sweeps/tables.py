@@ -47,7 +47,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
         )
     console.print(learners)
     if report.privacy:
-        columns = ("learner", "ε", "δ", "noise multiplier", "sampling rate", "steps", "trials")
+        columns = ("learner", "ε", "δ", "noise multiplier", "sampling rate", "steps", "trials", "")
         privacy = Table(*columns, box=None, header_style="bold")
         for cost in report.privacy:
             plan = cost.plan
@@ -59,6 +59,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
                 f"{plan.largest_rate:.4g}",
                 f"{plan.steps:,}",
                 str(cost.trials),
+                plan.remark,
             )
         console.print(privacy)
     for label in report.labels[:_MOST_TRIALS]:

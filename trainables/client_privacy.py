@@ -197,6 +197,13 @@ class ClientPlan(BaseModel):
         return self.sampling_rate * self.population
 
     @property
+    def remark(self) -> str:
+        """What a table says beside these numbers."""
+        if not self.guarantees:
+            return "no guarantee without Poisson sampling, clipping and noise"
+        return "" if self.deployment_cohort is None else f"of a simulated deployment, cohort {self.deployment_cohort:,}"
+
+    @property
     def guarantees(self) -> bool:
         """True if there is Poisson sampling, clipping and noise; else epsilon is infinite."""
         return self.sampler == "poisson" and self.clipping != "none" and self.noise_multiplier > 0

@@ -18,12 +18,13 @@ from fairsweep.trainables.evaluation import Predictor
 from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
 from fairsweep.trainables.learner import Learner, LearningTask
 from fairsweep.trainables.models import ModelConfig
-from fairsweep.trainables.plan import Plan
+from fairsweep.trainables.plan import Outlook, Plan
 from fairsweep.trainables.privacy import PrivacyPlan
 from fairsweep.trainables.roles import Roles
 from fairsweep.trainables.sgd import Sgd, SgdConfig
 from fairsweep.trainables.sisa import Sisa
 from fairsweep.trainables.sisa_config import SisaConfig, count_examples, whole_twin
+from fairsweep.trainables.sisa_privacy import FirstTraining
 
 LearnerConfig = Annotated[
     SgdConfig | DpsgdConfig | DpfedavgConfig | FedavgConfig | SisaConfig, Field(discriminator="kind")
@@ -48,6 +49,8 @@ class LearnerKind:
         files: Gives the records of its own that (learner,) keeps: for each name what writes it; None for none.
         close: Lets go of workers that (learner,) holds; None where it holds none.
         parts: Gives the models that (learner,) aggregates, each of which predicts by itself; None for a single one.
+        outlook: Says, where there is no plan, what is known of the cost before the start from (config, number of
+            privacy units); gives None for a config that claims nothing.
     """
 
     config: type[Any]
@@ -61,6 +64,7 @@ class LearnerKind:
     files: Callable[[Any], Mapping[str, Callable[[Path], None]]] | None = None
     close: Callable[[Any], None] | None = None
     parts: Callable[[Any], Sequence[Predictor]] | None = None
+    outlook: Callable[[Any, int], Outlook | None] | None = None
 
 
 LEARNERS: dict[str, LearnerKind] = {
@@ -90,6 +94,7 @@ LEARNERS: dict[str, LearnerKind] = {
     "sisa": LearnerKind(
         SisaConfig,
         lambda config, task, plan: Sisa(config, task, build_learner),
+        outlook=FirstTraining.of,
         twin=whole_twin,
         units=count_examples,
         files=Sisa.files,
@@ -148,6 +153,12 @@ def plan_privacy(config: LearnerConfig, units: int) -> Plan | None:
     """
     plan = LEARNERS[config.kind].plan
     return None if plan is None else plan(config, units)
+
+
+def privacy_outlook(config: LearnerConfig, units: int) -> Outlook | None:
+    """Returns what can be known beforehand of the cost of a learner without a plan; None where nothing is claimed."""
+    outlook = LEARNERS[config.kind].outlook
+    return None if outlook is None else outlook(config, units)
 
 
 def learner_files(learner: Learner) -> Mapping[str, Callable[[Path], None]]:

@@ -10,8 +10,8 @@ from fairsweep.trainables.accounting import Epsilon
 from fairsweep.trainables.privacy_statement import Mode, PrivacyStatement
 
 
-class Plan(Protocol):
-    """What a training does and therefore what it costs: made before the start, public, JSON by ``model_dump_json``."""
+class Outlook(Protocol):
+    """What is known of a training's cost before it starts."""
 
     @property
     def largest_rate(self) -> float:
@@ -32,6 +32,19 @@ class Plan(Protocol):
     def delta(self) -> float:
         """In (0, 1)."""
         ...
+
+    @property
+    def remark(self) -> str:
+        """What a table says beside these numbers; empty where they say all."""
+        ...
+
+    def epsilon(self) -> Epsilon:
+        """Returns what the whole training costs."""
+        ...
+
+
+class Plan(Outlook, Protocol):
+    """What a training does and therefore what it costs: made before the start, public, JSON by ``model_dump_json``."""
 
     @property
     def guarantees(self) -> bool:

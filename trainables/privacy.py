@@ -227,6 +227,12 @@ class PrivacyPlan(BaseModel):
         return self.sampling_rate * (1.0 if self.sampling_weights is None else self.sampling_weights.largest)
 
     @property
+    def remark(self) -> str:
+        """What a table says beside these numbers."""
+        lacking = self.lacking()
+        return f"no guarantee without {' and '.join(lacking)}" if lacking else ""
+
+    @property
     def guarantees(self) -> bool:
         """True if there is Poisson sampling, clipping and noise; else epsilon is infinite."""
         return not self.lacking()

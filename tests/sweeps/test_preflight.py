@@ -7,6 +7,7 @@ from fairsweep.sweeps.machines import Machine, check_resources, inner_workers, s
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.preflight import check_sweep, privacy_plans
 from fairsweep.sweeps.spec import Sweep
+from fairsweep.trainables.privacy import PrivacyPlan
 
 
 def refusal(mapping, *changes):
@@ -112,7 +113,24 @@ def test_a_plan_says_what_a_run_would_do(mapping, tmp_path):
     assert lines["private"].epsilon == lines["private"].plan.epsilon().pld > 0
     assert lines["matched"].epsilon == float("inf")
     assert "tuned" not in lines
+    assert "no guarantee without" in lines["matched"].plan.remark
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_says_what_a_private_forgetful_learner_costs_before_anybody_asks(mapping):
+    inner = {"kind": "dpsgd", "batch_size": 4, "noise_multiplier": 0.8}
+    mapping["learners"] = [
+        {"kind": "sisa", "shards": 2, "slices": 2, "epochs": epochs, "inner": inner, "name": name}
+        for epochs, name in ((1, "one"), (2, "two"))
+    ]
+    mapping["learners"].append({"kind": "sisa", "shards": 2, "slices": 2, "name": "plain"})
+    one, two = plan_sweep(Sweep.from_mapping(mapping)).privacy
+    trial = next(t for t in check_sweep(Sweep.from_mapping(mapping)).trials if t.config.learner.name == "one")
+    # 120 examples: slices of 30, so that a shard's trainings see 30 and 60.
+    stated = PrivacyPlan.build(trial.config.learner.inner.model_copy(update={"delta": one.plan.delta}), 30)
+    assert (one.plan.steps, one.plan.largest_rate) == (round(30 / 4) + 15, 4 / 30)
+    assert stated.epsilon().pld < one.epsilon < two.epsilon < float("inf")
+    assert "before any request" in one.plan.remark
 
 
 @pytest.mark.parametrize(
