@@ -5,6 +5,8 @@ import pyarrow as pa
 import pytest
 
 from fairsweep.datasets.prepared import Attribute, PreparedDataset, write_prepared
+from fairsweep.trainables.learners import build_learner
+from fairsweep.trainables.sisa import Sisa
 from fairsweep.trainables.trial_config import DatasetReference, TrialConfig
 
 
@@ -97,5 +99,17 @@ def make_task():
             **fields,
         }
         return LearningTask(**given)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_sisa(make_task):
+    """Makes a learner: ``make_sisa(config, n=…, folder=…, placement=…)``."""
+
+    def make(given, n=60, placement=None, **fields):
+        ids = np.arange(n)[::-1] * 5 + 2
+        task = make_task("linear", n=n, ids=fields.pop("ids", ids), **fields)
+        return Sisa(given, task, build_learner, placement=placement)
 
     return make
