@@ -69,7 +69,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that could not be read, or is missing though the trial says it is done.
+    """Something that could not be read, or is missing though the trial says it has ended.
 
     Attributes:
         trial: name of the trial's folder; empty for the sweep's own files.
@@ -106,8 +106,23 @@ class TrialFolder:
 
     @property
     def stage(self) -> str:
-        """``queued``, ``running``, ``done``, ``failed``, ``stopped``, or ``unknown`` without a state."""
-        return str((self.state or {}).get("state", "unknown"))
+        """``queued``, ``running``, ``done``, ``failed``, ``stopped``, or ``unknown`` without a state.
+
+        A trial that a stopper of the sweep file ended is done: that was its training. One that a scheduler ended, since
+        others did better, stays stopped.
+        """
+        stage = str((self.state or {}).get("state", "unknown"))
+        return "done" if stage == "stopped" and self.stopped_by == "stopper" else stage
+
+    @property
+    def stopped_by(self) -> str:
+        """``scheduler``, ``stopper`` or ``user``; empty unless the trial was stopped."""
+        return str((self.state or {}).get("by") or "")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the trial has ended with all of its records: done, or stopped by a scheduler."""
+        return self.stage == "done" or (self.stage == "stopped" and self.stopped_by == "scheduler")
 
 
 def read_trial_folders(root: Location) -> list[TrialFolder]:
@@ -122,7 +137,7 @@ def _read_trial(name: str, folder: Location) -> TrialFolder:
     trial.config = _json(trial, records.CONFIG)
     trial.data = _json(trial, records.DATA)
     trial.privacy = _json(trial, records.PRIVACY)
-    if trial.stage == "done":
+    if trial.is_whole:
         for file, content in ((records.CONFIG, trial.config), (records.DATA, trial.data)):
             if content is None and not any(problem.file == file for problem in trial.problems):
                 trial.problems.append(missing(name, file))
@@ -138,9 +153,9 @@ def _json(trial: TrialFolder, file: str) -> dict[str, Any] | None:
 
 
 def missing(trial: str, file: str) -> Problem:
-    """The problem of a trial that says it is done and lacks a file."""
+    """The problem of a trial that says it has ended and lacks a file."""
     return Problem(
-        trial, file, f"{file} must be there, for the trial is done, but is not; delete its folder and resume"
+        trial, file, f"{file} must be there, for the trial has ended, but is not; delete its folder and resume"
     )
 
 
@@ -155,14 +170,14 @@ def read_each(
         read: a reader of `fairsweep.analysis.records`.
 
     Returns:
-        What was read by name of the trial, and the problems: damaged files, and files missing of trials that are done.
+        What was read by name of the trial, and the problems: damaged files, and files missing of ended trials.
     """
 
     def one(trial: TrialFolder) -> R | Problem | None:
         try:
             return read((trial.location / file).path, trial.location.filesystem)
         except FileNotFoundError:
-            return missing(trial.name, file) if trial.stage == "done" else None
+            return missing(trial.name, file) if trial.is_whole else None
         except (RecordError, OSError) as error:
             return Problem(trial.name, file, str(error))
 

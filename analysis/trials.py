@@ -24,6 +24,7 @@ COLUMNS = (
     "kind",
     "twin_of",
     "state",
+    "stopped_by",
     "setting",
     "replicate",
     "data_seed",
@@ -49,7 +50,7 @@ COLUMNS = (
     "error",
 )
 _TEXTS = frozenset(
-    {"trial", "learner", "series", "kind", "twin_of", "state", "setting", "attribute", "majority", "keep"}
+    {"trial", "learner", "series", "kind", "twin_of", "state", "stopped_by", "setting", "attribute", "majority", "keep"}
     | {"level", "level_name", "error"}
 )
 
@@ -58,7 +59,8 @@ def trials_table(folders: Iterable[TrialFolder]) -> pd.DataFrame:
     """One row a trial, in the order of the folders.
 
     Columns: ``trial`` (name of the folder), ``learner``, ``series`` (the learner, with the values of the fields that
-    vary under its name), ``kind``, ``twin_of``, ``state``, ``setting``, ``replicate``, ``data_seed``, ``train_seed``;
+    vary under its name), ``kind``, ``twin_of``, ``state`` (done also where a stopper ended it), ``stopped_by``
+    (scheduler, stopper, user, or empty), ``setting``, ``replicate``, ``data_seed``, ``train_seed``;
     of the imbalance ``attribute``, ``majority``, ``share``, ``minority_size``, ``keep`` and, whatever its form, the
     ``level`` in words with ``level_name`` and ``level_value``; ``train_size`` and ``minority_count`` as realised;
     ``epsilon`` (PLD), ``epsilon_rdp``, ``delta``, ``noise_multiplier`` as spent (epsilon is infinite for a learner
@@ -93,6 +95,7 @@ def _row(folder: TrialFolder) -> dict[str, Any]:
         "kind": learner.get("kind"),
         "twin_of": learner.get("twin_of"),
         "state": folder.stage,
+        "stopped_by": folder.stopped_by,
         "setting": config.get("setting"),
         "replicate": config.get("replicate"),
         "data_seed": seeds.get("data"),

@@ -59,9 +59,9 @@ class Ledger:
         return entries
 
     def missing(self, trials: Iterable[PlannedTrial]) -> list[PlannedTrial]:
-        """Those trials that are not done yet, in their order."""
+        """Those trials that have not ended (`TrialState.ended`), in their order."""
         entries = self.entries()
-        return [t for t in trials if t.trial not in entries or entries[t.trial].state.state != "done"]
+        return [t for t in trials if t.trial not in entries or not entries[t.trial].state.ended]
 
     def queue(self, trials: Iterable[PlannedTrial]) -> dict[str, Entry]:
         """Take trials over for this driver: from here on no worker of an earlier one can write.
@@ -78,14 +78,14 @@ class Ledger:
         return queued
 
     def tidy(self, trials: Iterable[PlannedTrial]) -> None:
-        """Bring trials that are done up to the sweep file, and delete what a kill left behind in them.
+        """Bring trials that have ended up to the sweep file, and delete what a kill left behind in them.
 
         Names and numbers of replicates are no part of a trial's identity: they follow the sweep file.
         """
         entries = self.entries()
         for trial in trials:
             entry = entries.get(trial.trial)
-            if entry is None or entry.state.state != "done":
+            if entry is None or not entry.state.ended:
                 continue
             clean_up(entry.folder)
             before = read_json(entry.folder / CONFIG)
@@ -99,9 +99,10 @@ class Ledger:
 
         Args:
             queued: what `queue` returned.
-            unfinished: the state it gets: ``stopped`` or ``failed``.
-            cause: one line for those that failed.
+            unfinished: the state it gets: ``stopped`` (by the user) or ``failed``.
+            cause: one line on why.
         """
         for entry in queued.values():
             changes = {"state": unfinished, "error": cause if unfinished == "failed" else None}
+            changes |= {"by": "user", "reason": cause} if unfinished == "stopped" else {}
             entry.file.mark(changes, when=lambda state: state.state in ("queued", "running"))

@@ -1,9 +1,11 @@
 """The state of one trial on disk, and who may write into its folder.
 
-``state.json`` says whether a trial is queued, running, done, failed or stopped, and carries two numbers. ``run`` counts
-the drivers that have queued the trial; ``attempt`` counts its starts. A worker takes the next attempt when it starts
-and may write only while that attempt is still the last one: a worker that outlives its driver finds a higher number and
-stops, whatever it was about to write. Check and write happen under one file lock.
+``state.json`` says whether a trial is queued, running, done, failed or stopped (and then by whom), and carries two
+numbers. ``run`` counts the drivers that have queued the trial; ``attempt`` counts its starts. A worker takes the next
+attempt when it starts and may write only while that attempt is still the last one: a worker that outlives its driver
+finds a higher number and stops, whatever it was about to write. Check and write happen under one file lock.
+
+A trial that a scheduler or a stopper ended is recorded whole and not run again; one that the user stopped goes on.
 """
 
 import os
@@ -19,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from fairsweep.analysis.records import FORMAT_VERSION, STATE, RecordError, read_json, write_json
 
 Stage = Literal["queued", "running", "done", "failed", "stopped"]
+StoppedBy = Literal["scheduler", "stopper", "user"]
 _LOCK = ".lock"
 
 
@@ -31,7 +34,11 @@ class TrialState(BaseModel):
 
     Attributes:
         trial: the trial's hash.
-        state: queued (waits for a worker), running, done, failed (with its cause), stopped (by the user; resumable).
+        state: queued (waits for a worker), running, done, failed (with its cause), stopped.
+        by: who stopped it: a scheduler or a stopper (then it has ended) or the user (then it goes on when resumed).
+        reason: one line on why it was stopped.
+        stop_at: iteration after which the driver's scheduler wants it to end; None to go on. A worker that is started
+            again obeys it too.
         run: number of drivers that have queued the trial.
         attempt: number of starts so far.
         iteration: iterations done and recorded.
@@ -48,6 +55,9 @@ class TrialState(BaseModel):
     format_version: int = FORMAT_VERSION
     trial: str
     state: Stage = "queued"
+    by: StoppedBy | None = None
+    reason: str | None = None
+    stop_at: int | None = None
     run: int = 0
     attempt: int = 0
     iteration: int = 0
@@ -57,6 +67,11 @@ class TrialState(BaseModel):
     error: str | None = None
     traceback: str | None = None
     updated: float = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the trial is over and recorded whole: done, or stopped by a scheduler or a stopper."""
+        return self.state == "done" or (self.state == "stopped" and self.by in ("scheduler", "stopper"))
 
 
 class TrialStateFile:
@@ -90,7 +105,7 @@ class TrialStateFile:
         with self._lock:
             before = self.read() or TrialState(trial=trial)
             changes = {"state": "queued", "run": before.run + 1, "attempt": before.attempt + 1}
-            return self._write(before, changes | {"error": None, "traceback": None})
+            return self._write(before, changes | {"by": None, "reason": None, "error": None, "traceback": None})
 
     def begin(self, trial: str, run: int | None = None) -> "Attempt":
         """Start a trial as a worker.
@@ -101,16 +116,17 @@ class TrialStateFile:
 
         Raises:
             StaleAttemptError: if another driver has queued the trial since.
-            ValueError: if the folder belongs to another trial, or the trial is done.
+            ValueError: if the folder belongs to another trial, or the trial has ended.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock:
             before = self.read() or TrialState(trial=trial)
             if before.trial != trial:
                 raise ValueError(f"{self.folder} must be the folder of trial {trial}, but holds trial {before.trial}")
-            if before.state == "done":
+            if before.ended:
                 raise ValueError(
-                    f"trial {trial} is done and its records are in {self.folder}; delete the folder to redo it"
+                    f"trial {trial} is {before.state} and its records are in {self.folder}; "
+                    "delete the folder to redo it"
                 )
             if run is not None and before.run != run:
                 raise StaleAttemptError(f"trial {trial} was queued anew (run {before.run}, this worker's run is {run})")

@@ -29,6 +29,26 @@ def test_only_done_trials_count(trials, tmp_path):
     assert ledger.missing(trials) == list(trials[1:])
 
 
+@pytest.mark.parametrize(("by", "ended"), [("scheduler", True), ("stopper", True), ("user", False)])
+def test_only_a_trial_that_the_user_stopped_goes_on(trials, tmp_path, by, ended):
+    ledger = Ledger(tmp_path)
+    entry = ledger.queue(trials[:1])[trials[0].trial]
+    entry.file.mark({"state": "stopped", "by": by})
+    assert ledger.missing(trials[:1]) == ([] if ended else [trials[0]])
+    if ended:
+        with pytest.raises(ValueError, match="is stopped and its records are in"):
+            entry.file.begin(trials[0].trial, run=entry.state.run)
+
+
+def test_whoever_is_queued_again_was_stopped_by_nobody(trials, tmp_path):
+    ledger = Ledger(tmp_path)
+    queued = ledger.queue(trials[:1])
+    ledger.close(queued, unfinished="stopped", cause="stopped by the user")
+    closed = ledger.entries()[trials[0].trial].state
+    assert (closed.state, closed.by, closed.reason) == ("stopped", "user", "stopped by the user")
+    assert ledger.queue(trials[:1])[trials[0].trial].state.by is None
+
+
 def test_a_trial_keeps_its_folder_whatever_the_file_calls_it(trials, mapping, toy, tmp_path):
     ledger = Ledger(tmp_path)
     folder = ledger.queue(trials[:1])[trials[0].trial].folder
