@@ -200,8 +200,8 @@ class ClientPlan(BaseModel):
     def remark(self) -> str:
         """What a table says beside these numbers."""
         if not self.guarantees:
-            return "no guarantee without Poisson sampling, clipping and noise"
-        return "" if self.deployment_cohort is None else f"of a simulated deployment, cohort {self.deployment_cohort:,}"
+            return "no guarantee"
+        return "" if self.deployment_cohort is None else f"simulates cohorts of {self.deployment_cohort:,}"
 
     @property
     def guarantees(self) -> bool:

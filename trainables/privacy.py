@@ -229,8 +229,7 @@ class PrivacyPlan(BaseModel):
     @property
     def remark(self) -> str:
         """What a table says beside these numbers."""
-        lacking = self.lacking()
-        return f"no guarantee without {' and '.join(lacking)}" if lacking else ""
+        return ", ".join(f"no {part}" for part in self.lacking())
 
     @property
     def guarantees(self) -> bool:

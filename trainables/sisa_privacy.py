@@ -147,7 +147,7 @@ class FirstTraining:
     @property
     def remark(self) -> str:
         """What a table says beside these numbers."""
-        return "first slice, before any request; each retraining adds"
+        return "before any request"
 
     def epsilon(self) -> Epsilon:
         """Returns what all slices of a shard cost together."""
