@@ -1,6 +1,10 @@
 """The report of a sweep: one HTML page that opens from a file and asks the network for nothing."""
 
+import base64
+import functools
+import gzip
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.offline
 
+from fairsweep.analysis.example_images import refused
 from fairsweep.analysis.files import write_whole
 from fairsweep.analysis.records import REPORT
 from fairsweep.analysis.report_content import Content, collect
@@ -58,47 +63,75 @@ class Table:
         return [(name, any(row[i].is_number for row in self.rows)) for i, name in enumerate(self.header)]
 
 
-def write_report(sweep: str | Path | SweepResults, to: str | Path | None = None) -> Path:
+def write_report(sweep: str | Path | SweepResults, to: str | Path | None = None, *, pictures: bool = False) -> Path:
     """Write the report of a sweep, finished or running.
 
     Args:
         sweep: the output folder, or what `load` returned.
         to: the file; None writes ``report.html`` into the output folder.
+        pictures: show example images also of a dataset that is not public.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: if the sweep lies on a remote file system and no file is given.
+        ValueError: if the sweep lies on a remote file system and no file is given, or if pictures are asked for of a
+            dataset whose models were trained in release mode.
     """
     results = sweep if isinstance(sweep, SweepResults) else load(sweep)
     folder = results.location.local
     if to is None and folder is None:
         raise ValueError(f"the sweep {results.location.path} is remote: say where the report goes with to=FILE")
+    refusal = refused(results, pictures=pictures)
+    if pictures and refusal:
+        raise ValueError(f"{refusal} Write the report without pictures")
     path = Path(to) if to is not None else Path(folder or "") / REPORT
-    text = render(collect(results))
+    text = render(collect(results, pictures=pictures))
     write_whole(path, lambda file: file.write(text.encode()))
     return path
 
 
 def render(content: Content) -> str:
     """Lay a report out as HTML."""
-    environment = jinja2.Environment(
+    page = environment()
+    page.filters |= {"summary_table": summary_table}
+    return page.get_template("report.html.j2").render(
+        content=content,
+        verdicts=_VERDICTS,
+        style=verbatim("report.css"),
+        theme=verbatim("theme.js"),
+        script=verbatim("report.js"),
+        plotly=packed_plotly() if content.findings else "",
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Templates that escape whatever they are given."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure_json": figure_json, "data_table": data_table, "summary_table": summary_table}
-    template = environment.get_template("report.html.j2")
-    return template.render(
-        content=content,
-        verdicts=_VERDICTS,
-        style=_verbatim("report.css"),
-        script=_verbatim("report.js"),
-        plotly=markupsafe.Markup(plotly.offline.get_plotlyjs()),
-    )
+    made.filters |= {"figure_json": figure_json, "data_table": data_table, "anchor": anchor}
+    return made
+
+
+@functools.cache
+def packed_plotly() -> markupsafe.Markup:
+    """Plotly's script, gzipped, in base64: two fifths of its size. The page unpacks it with ``DecompressionStream``."""
+    packed = gzip.compress(plotly.offline.get_plotlyjs().encode(), 9, mtime=0)
+    return markupsafe.Markup(base64.b64encode(packed).decode())
+
+
+def anchor(name: str) -> str:
+    """A name as an id of the page.
+
+    >>> anchor("against-matched, clip=0.5")
+    'against-matched--clip-0-5'
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
 
 
 def figure_json(figure: go.Figure) -> markupsafe.Markup:
@@ -138,5 +171,6 @@ def _cell(value: Any) -> Cell:  # noqa: ANN401 - anything a data frame holds
     return Cell(f"{int(number):,}" if whole else f"{number:.4g}", "", f"{number:.17g}", True)
 
 
-def _verbatim(name: str) -> markupsafe.Markup:
+def verbatim(name: str) -> markupsafe.Markup:
+    """A file of the templates as it is."""
     return markupsafe.Markup((_TEMPLATES / name).read_text(encoding="utf-8"))

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from fairsweep.analysis import records, report_figures
+from fairsweep.analysis import report_figures
 from fairsweep.analysis.answers import Section, answer, caveats, question
+from fairsweep.analysis.example_images import ImageSheet, image_sheet
+from fairsweep.analysis.failed_trials import FailureGroup, failure_groups
 from fairsweep.analysis.focus import Focus, focus_of, shown
 from fairsweep.analysis.metrics import METRICS
 from fairsweep.analysis.privacy_ledger import PrivacyLedger, privacy_ledger
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.report_figures import Figure
+from fairsweep.analysis.reproduction import Reproduction, dataset_name, reproduction
 from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.study import data_sentences, learners
 from fairsweep.analysis.table import DISPARITIES_SHOWN, SummaryTable, epsilon_text, is_defined, summary_tables
 
 DRAWINGS = (
@@ -26,6 +30,9 @@ class Findings:
     """What finished trials show.
 
     Attributes:
+        study: what was studied, in sentences.
+        pictures: example images by group and label.
+        learners: one row a series.
         answer: in sentences.
         caveats: what a reader of the answer must know.
         trends: accuracy over the levels.
@@ -40,6 +47,9 @@ class Findings:
         metrics: how each metric shown is defined.
     """
 
+    study: tuple[str, ...]
+    pictures: ImageSheet
+    learners: pd.DataFrame
     answer: tuple[Section, ...]
     caveats: tuple[str, ...]
     trends: tuple[Figure, ...]
@@ -66,9 +76,10 @@ class Content:
         findings: what finished trials show; None if there are none.
         privacy: the statements of the private trials, and what they add up to.
         trials: one row a trial.
-        problems: failures and unreadable files.
-        facts: what the sweep ran on and with, to repeat it.
-        sweep_file: the sweep file as given.
+        failures: failed trials by cause.
+        problems: files that could not be read.
+        reproduction: what is needed to run the sweep again.
+        folder: of the sweep, as its file names it.
     """
 
     name: str
@@ -78,13 +89,19 @@ class Content:
     findings: Findings | None
     privacy: PrivacyLedger | None
     trials: pd.DataFrame
+    failures: tuple[FailureGroup, ...]
     problems: pd.DataFrame
-    facts: Mapping[str, str]
-    sweep_file: str
+    reproduction: Reproduction
+    folder: str
 
 
-def collect(results: SweepResults) -> Content:
-    """Collect a report; a sweep without finished trials gives one without findings."""
+def collect(results: SweepResults, *, pictures: bool = False) -> Content:
+    """Collect a report; a sweep without finished trials gives one without findings.
+
+    Args:
+        results: the sweep.
+        pictures: see `fairsweep.analysis.report.write_report`.
+    """
     try:
         results.evaluations()
     except RecordError:
@@ -92,7 +109,8 @@ def collect(results: SweepResults) -> Content:
         notes = (*_notes(results), "No trial has finished yet: this page has no findings.")
     else:
         focus = focus_of(results)
-        findings, asked, notes = _findings(results, focus), question(results, focus), _notes(results)
+        findings, asked = _findings(results, focus, pictures), question(results, focus)
+        notes = _notes(results)
     return Content(
         name=results.name,
         question=asked,
@@ -101,16 +119,20 @@ def collect(results: SweepResults) -> Content:
         findings=findings,
         privacy=privacy_ledger(results),
         trials=_trials(results),
+        failures=failure_groups(results.folders),
         # After the findings, which may have met more files that cannot be read.
-        problems=_problems(results),
-        facts=_facts(results),
-        sweep_file=_sweep_file(results),
+        problems=results.problems,
+        reproduction=reproduction(results),
+        folder=str(results.sweep.get("sweep", {}).get("output") or results.name),
     )
 
 
-def _findings(results: SweepResults, focus: Focus) -> Findings:
+def _findings(results: SweepResults, focus: Focus, pictures: bool) -> Findings:
     sections = answer(results, focus)
     return Findings(
+        study=data_sentences(results, focus),
+        pictures=image_sheet(results, focus, pictures=pictures),
+        learners=learners(results),
         answer=sections,
         caveats=(*caveats(results, sections), *_divisions(results)),
         trends=report_figures.trends(results, focus),
@@ -129,7 +151,7 @@ def _findings(results: SweepResults, focus: Focus) -> Findings:
 
 
 def _notes(results: SweepResults) -> tuple[str, ...]:
-    notes = [DRAWINGS] if _dataset_name(results) == "faces" else []
+    notes = [DRAWINGS] if dataset_name(results) == "faces" else []
     waiting = results.trials["state"].isin(["queued", "running", "stopped", "unknown"]).sum()
     failed = (results.trials["state"] == "failed").sum()
     if waiting:
@@ -157,18 +179,12 @@ def _divisions(results: SweepResults) -> tuple[str, ...]:
         )
     other = (results.sweep.get("dataset", {}).get("evaluation") or {}).get("name")
     if other:
-        listed.append(f"Trained on {_dataset_name(results)}, tested on {other}: another data set.")
+        listed.append(f"Trained on {dataset_name(results)}, tested on {other}: another data set.")
     return tuple(listed)
 
 
 def _split_kinds(results: SweepResults) -> set[str]:
     return {str(((folder.config or {}).get("split") or {}).get("kind")) for folder in results.folders}
-
-
-def _dataset_name(results: SweepResults) -> str:
-    name = results.sweep.get("dataset", {}).get("name")
-    configs = (folder.config for folder in results.folders if folder.config)
-    return str(name or next((config.get("dataset", {}).get("name") for config in configs), ""))
 
 
 def _test_counts(results: SweepResults) -> pd.DataFrame:
@@ -200,39 +216,5 @@ def _trials(results: SweepResults) -> pd.DataFrame:
     table = trials[["trial", "series", "level", "replicate", "state", "iteration", "seconds"]].copy()
     table["ε"] = [epsilon_text(value) for value in trials["epsilon"]]
     table["train images"] = trials["train_size"]
+    table["hash"] = [str((folder.config or {}).get("trial", ""))[:12] for folder in results.folders]
     return table.rename(columns={"series": "learner", "iteration": "iterations"})
-
-
-def _problems(results: SweepResults) -> pd.DataFrame:
-    """Failed trials with their cause, then files that could not be read."""
-    failed = results.trials[results.trials["state"] == "failed"]
-    rows = [
-        {"trial": row.trial, "what": "failed", "message": row.error or "no cause recorded"}
-        for row in failed.itertuples()
-    ]
-    rows += [{"trial": row.trial, "what": row.file, "message": row.message} for row in results.problems.itertuples()]
-    return pd.DataFrame(rows, columns=["trial", "what", "message"])
-
-
-def _facts(results: SweepResults) -> dict[str, str]:
-    sweep = results.sweep
-    dataset = sweep.get("dataset", {})
-    facts = {
-        "data set": _dataset_name(results),
-        "content hash": str(dataset.get("content_hash", "")),
-        "started": str(sweep.get("created", "")),
-        "last run": str(sweep.get("updated", "")),
-    }
-    git = sweep.get("git") or {}
-    if git.get("commit"):
-        facts["git commit"] = git["commit"] + (" (with changes that are not committed)" if git.get("changed") else "")
-    facts |= {str(name): str(version) for name, version in (sweep.get("versions") or {}).items()}
-    return {name: value for name, value in facts.items() if value}
-
-
-def _sweep_file(results: SweepResults) -> str:
-    place = results.location / records.SWEEP_YAML
-    if not place.exists():
-        return ""
-    with place.filesystem.open_input_stream(place.path) as stream:
-        return str(stream.read().decode("utf-8", "replace"))
