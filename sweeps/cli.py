@@ -1,4 +1,4 @@
-"""The command line: ``fairsweep prepare | plan | run | resume | report | forget | show``.
+"""The command line: ``fairsweep prepare | plan | run | resume | report | forget | show | ls | stop …``.
 
 What the user can mend is said in one line on stderr, and the exit code is 2. Results go to stdout, progress to stderr.
 """
@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fairsweep.sweeps.commands import COMMANDS
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.sweep_file import SweepSource
 
@@ -222,6 +223,10 @@ def show(
         paths = draw_dataset(dataset, attribute or [], to)
     for path in paths:
         Console().print(f"wrote {escape(str(path))}")
+
+
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def _read(file: Path, output: Path | None) -> tuple[SweepSource, Any]:

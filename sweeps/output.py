@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,12 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.ledger import Ledger
 
 _LOCK = ".lock"
+_DRIVER = ".driver.json"
+STOP_REQUESTS = ".stop-*.json"
+# What a driver writes before anything else; a folder with nothing but these is empty.
+_OWN_FIRST = (_LOCK, _DRIVER)
+# Whoever looks whether a folder is held has its lock for a moment.
+_LOCK_SECONDS = 2.0
 _PROBE = ".probe"
 _PROBE_BYTES = 1 << 20
 _DISTRIBUTIONS = (
@@ -38,6 +45,21 @@ _DISTRIBUTIONS = (
     "scipy",
     "pydantic",
 )
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A driver that runs a sweep.
+
+    Attributes:
+        host: name of its machine.
+        process: its process there.
+        began: seconds since 1970.
+    """
+
+    host: str
+    process: int
+    began: float
 
 
 @dataclass(frozen=True)
@@ -84,7 +106,7 @@ class OutputFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise SweepError(f"output must be a folder, but {self.path} is a file; choose another one", ("output",))
-        if self.path.is_dir() and any(p.name != _LOCK for p in self.path.iterdir()):
+        if self.path.is_dir() and any(p.name not in _OWN_FIRST for p in self.path.iterdir()):
             self._check_content(name, content, trials)
         _check_room(self.path, needed_bytes)
 
@@ -119,7 +141,7 @@ class OutputFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / _LOCK)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout as error:
             raise SweepError(
                 f"the output folder {self.path} is in use by another sweep that is running; wait for it, stop it, or "
@@ -127,9 +149,36 @@ class OutputFolder:
                 ("output",),
             ) from error
         try:
+            write_json(
+                self.path / _DRIVER, {"host": socket.gethostname(), "process": os.getpid(), "began": time.time()}
+            )
+            for request in self.path.glob(STOP_REQUESTS):
+                request.unlink(missing_ok=True)  # meant for an earlier driver
             yield
         finally:
+            (self.path / _DRIVER).unlink(missing_ok=True)
             lock.release()
+
+    def holder(self) -> Holder | None:
+        """The driver that holds the folder now; None if there is none. Nothing is made where there is nothing."""
+        if not (self.path / _LOCK).exists():
+            return None
+        held = False
+        lock = FileLock(self.path / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+            lock.release()
+        except Timeout:
+            held = True
+        except PermissionError:  # somebody else's folder: what its driver wrote has to do
+            held = (self.path / _DRIVER).exists()
+        if not held:
+            return None
+        try:
+            said = read_json(self.path / _DRIVER)
+        except (FileNotFoundError, ValueError):
+            said = {}  # it has only just begun
+        return Holder(str(said.get("host", "?")), int(said.get("process", 0)), float(said.get("began", time.time())))
 
     def describe(self, text: str | None, resolved: dict[str, Any], dataset: dict[str, Any], trials: int) -> None:
         """Write ``sweep.yaml`` as given and ``sweep.json``: the sweep with all defaults, versions, and the commit.

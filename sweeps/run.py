@@ -1,6 +1,6 @@
 """Running a sweep: check, hold the output folder, run what is missing, and read the results."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from fairsweep import analysis
 from fairsweep.analysis.records import EXAMPLES, SWEEP_YAML, write_examples
 from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.sweeps.difference import folder_difference
 from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
@@ -19,6 +20,7 @@ from fairsweep.sweeps.machines import check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.progress import Progress
+from fairsweep.sweeps.requests import StopRequests
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tasks import trial_tasks
@@ -31,7 +33,12 @@ class InterruptedSweepError(Exception):
 
 
 def run_sweep(
-    sweep: Sweep, *, text: str | None = None, address: str | None = None, quiet: bool = False
+    sweep: Sweep,
+    *,
+    text: str | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+    only: Collection[str] | None = None,
 ) -> "analysis.SweepResults":
     """Run those trials of a sweep that its output folder lacks.
 
@@ -40,6 +47,7 @@ def run_sweep(
         text: the sweep file, to be kept as it is.
         address: of a Ray cluster.
         quiet: whether to show nothing.
+        only: hashes of trials; the others wait, whatever their state. None for all.
 
     Returns:
         The results.
@@ -51,7 +59,7 @@ def run_sweep(
     console = Console(stderr=True, quiet=quiet)
     plan = check_sweep(sweep)
     output = OutputFolder.at(sweep.folder)
-    missing = output.ledger.missing(plan.trials)
+    missing = _chosen(output.ledger.missing(plan.trials), only)
     if address is None:
         check_resources(missing, machines())
         settle_feed(sweep, plan.datasets, missing, machines())
@@ -64,13 +72,19 @@ def run_sweep(
     privacy = privacy_plans(plan, missing)
     with output.held():
         # Another driver may have finished some while this one was checking.
-        missing = output.ledger.missing(plan.trials)
+        missing = _chosen(output.ledger.missing(plan.trials), only)
         console.print(announce(plan, output, missing))
+        for line in folder_difference(plan, output).lines():
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         _describe(plan, output, text)
         if missing:
             _run_missing(plan, output, missing, privacy, address=address, console=console, quiet=quiet)
         output.ledger.tidy(plan.trials)
     return analysis.load(output.path)
+
+
+def _chosen(missing: Sequence[PlannedTrial], only: Collection[str] | None) -> list[PlannedTrial]:
+    return [trial for trial in missing if only is None or trial.trial in only]
 
 
 def resume_sweep(folder: str | Path) -> tuple[Sweep, str]:
@@ -97,15 +111,26 @@ def resume_sweep(folder: str | Path) -> tuple[Sweep, str]:
 def announce(plan: SweepPlan, output: OutputFolder, missing: Sequence[PlannedTrial]) -> str:
     """One sentence on what a run will do in its output folder."""
     total, todo = len(plan.trials), len(missing)
-    others = len(output.ledger.entries().keys() - {trial.trial for trial in plan.trials})
+    entries = output.ledger.entries()
+    done = total - len(output.ledger.missing(plan.trials))
+    others = len(entries.keys() - {trial.trial for trial in plan.trials})
     kept = f" {others} trials of an earlier version of this sweep stay there." if others else ""
-    if todo == total:
+    if done == 0 and todo == total and not entries:
         return f"{plan.sweep.name}: {total} trials, into {_shown(output.path)}.{kept}"
-    if todo == 0:
+    if done == total:
         return f"{plan.sweep.name}: all {total} trials are done in {_shown(output.path)}; nothing to run.{kept}"
     return (
-        f"{plan.sweep.name}: {total - todo} of {total} trials are done in {_shown(output.path)}; {todo} run now.{kept}"
+        f"{plan.sweep.name}: {done} of {total} trials are done in {_shown(output.path)}; "
+        f"{todo} run now{_standing(missing, entries)}.{kept}"
     )
+
+
+def _standing(missing: Sequence[PlannedTrial], entries: Mapping[str, Entry]) -> str:
+    """In brackets, how trials stand that will run: never started, or what became of their last attempt."""
+    words = {"queued": "never started", "running": "cut short"}
+    states = [entries[trial.trial].state.state if trial.trial in entries else "queued" for trial in missing]
+    counts = [f"{states.count(state)} {words.get(state, state)}" for state in dict.fromkeys(states)]
+    return f" ({', '.join(counts)})" if counts else ""
 
 
 def _shown(path: Path) -> str:
@@ -159,7 +184,7 @@ def _run_missing(
                     number=max(entry.state.run for entry in queued.values()),
                     retries=plan.sweep.failures.retries,
                     max_concurrent=feeding.max_concurrent,
-                    callbacks=[callback],
+                    callbacks=[callback, StopRequests(output.path, queued)],
                 )
         except KeyboardInterrupt as error:
             ledger.close(queued, unfinished="stopped", cause="stopped by the user")

@@ -13,11 +13,10 @@ from fairsweep.analysis.report import write_report
 from fairsweep.analysis.table import SummaryTable, epsilon_text, summary_tables
 from fairsweep.datasets.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.commands import print_failures
 from fairsweep.sweeps.plan import PlanReport
 
 _MOST_TRIALS = 40
-_MOST_NAMES = 3
 _WIDEST = 400
 
 
@@ -80,7 +79,7 @@ def print_results(folder: Path, console: Console) -> bool:
         Whether any trial failed.
     """
     results = analysis.load(folder)
-    failed = _print_failures(folder, console)
+    failed = print_failures(folder, console)
     try:
         tables = summary_tables(results)
     except RecordError as error:
@@ -134,17 +133,3 @@ def _laid_out(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         laid_out.add_row(*(escape(cell) for cell in row))
     return laid_out
-
-
-def _print_failures(folder: Path, console: Console) -> bool:
-    """Print failed trials grouped by cause; returns whether there are any."""
-    causes: dict[str, list[str]] = {}
-    for entry in OutputFolder.at(folder).ledger.entries().values():
-        if entry.state.state == "failed":
-            causes.setdefault(entry.state.error or "no cause known", []).append(entry.folder.name)
-    for cause, names in causes.items():
-        shown = ", ".join(names[:_MOST_NAMES]) + (" …" if len(names) > _MOST_NAMES else "")
-        console.print(f"[red]{len(names)} failed[/red]: {escape(cause)} ({escape(shown)})", soft_wrap=True)
-    if causes:
-        console.print(f"Run them again with: fairsweep resume {escape(str(folder))}", highlight=False)
-    return bool(causes)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fairsweep.sweeps import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("prepare", "plan", "run", "resume", "report", "show")
+COMMANDS = ("prepare", "plan", "run", "resume", "report", "show", "ls", "stop", "retry-failed", "extend")
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_a_sweep_with_failures_says_so_and_exits_with_1(fairsweep, sweep_file, r
     assert code == 1
     assert "2 failed" in out
     assert "DivergedError" in out
-    assert "Run them again with: fairsweep resume" in out
+    assert "run again with: fairsweep retry-failed" in out
     assert "bad_share.5_s0 failed" in err
 
 

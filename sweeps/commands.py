@@ -1,0 +1,211 @@
+"""The commands on sweeps that exist: ``fairsweep ls | stop | retry-failed | extend``."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fairsweep.sweeps.errors import SweepError
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.growing import Extension
+    from fairsweep.sweeps.listing import SweepLine, TrialLine
+    from fairsweep.sweeps.spec import Sweep
+
+_EXIT_FAILED_TRIALS = 1
+_RUNS = Path("runs")
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of a sweep.", show_default=False)]
+Address = Annotated[
+    str | None, typer.Option("--address", help="A Ray cluster: `auto` or `ray://…`; default: this machine.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+def ls(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FOLDER]", help="Where sweeps lie (default: runs), or one sweep.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List sweeps and how far they are; of one sweep, its trials.
+
+    Examples: `fairsweep ls`, `fairsweep ls runs/quickstart --json`
+    """
+    from fairsweep.sweeps.failures import failure_groups
+    from fairsweep.sweeps.listing import list_sweeps, list_trials
+    from fairsweep.sweeps.output import OutputFolder
+
+    folder = folder or (_RUNS if _RUNS.is_dir() else Path())
+    console = Console()
+    if OutputFolder.at(folder).description() is None:
+        sweeps = list_sweeps(folder)
+        if as_json:
+            _print_json([asdict(line) for line in sweeps])
+        elif not sweeps:
+            typer.echo(f"no sweep in {folder}")
+        else:
+            _print(_sweep_table(sweeps), console)
+        return
+    (sweep,) = list_sweeps(folder)
+    trials, groups = list_trials(folder), failure_groups(folder)
+    if as_json:
+        failed = [{"cause": g.cause, "count": g.count, "trials": g.trials, "retry": g.retry} for g in groups]
+        _print_json(asdict(sweep) | {"listed": [asdict(line) for line in trials], "failures": failed})
+        return
+    _print(_sweep_table((sweep,)), console)
+    console.print()
+    _print(_trial_table(trials), console)
+    print_failures(folder, console)
+
+
+def stop(
+    folder: Folder,
+    trial: Annotated[str | None, typer.Option("--trial", metavar="NAME", help="Stop this trial alone.")] = None,
+    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for it.")] = 60.0,
+) -> None:
+    """Ask the driver that runs a sweep to end as on Ctrl-C; works from another machine that sees the folder.
+
+    What is done stays, and the sweep can be resumed. Examples: `fairsweep stop runs/quickstart`,
+    `fairsweep stop runs/quickstart --trial private_s0`
+    """
+    from fairsweep.sweeps.requests import stop_sweep
+
+    became = stop_sweep(folder, trial=trial, wait_seconds=wait)
+    if not became.running:
+        typer.echo(f"nothing runs in {folder}")
+    elif not became.ended:
+        typer.echo(f"asked, but after {wait:g} s it has not ended yet; look with: fairsweep ls {folder}")
+    else:
+        typer.echo(f"stopped; resume with: fairsweep resume {folder}")
+
+
+def retry_failed(
+    folder: Folder,
+    cause: Annotated[
+        str | None, typer.Option("--cause", metavar="WORDS", help="Only those whose cause has these words.")
+    ] = None,
+    address: Address = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run the failed trials of a sweep again, from their last checkpoint, and nothing else.
+
+    Example: `fairsweep retry-failed runs/quickstart --cause "out of memory"`
+    """
+    from fairsweep.sweeps.failures import failed_trials
+    from fairsweep.sweeps.run import resume_sweep
+
+    sweep, text = resume_sweep(folder)
+    found = failed_trials(folder, cause)
+    if not found:
+        typer.echo(f"no trial has failed in {folder}")
+        return
+    _run(sweep, text, address, quiet, only=found)
+
+
+def extend(
+    folder: Folder,
+    trials: Annotated[
+        int | None, typer.Option("--trials", metavar="N", help="So many more samples of the search.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", help="So many seeds in all.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    address: Address = None,
+    quiet: Quiet = False,
+) -> None:
+    """Give a sweep more samples or more seeds, and run what that adds; its sweep.yaml keeps its comments.
+
+    Shows the difference first. Examples: `fairsweep extend runs/search --trials 20`,
+    `fairsweep extend runs/faces --seeds 6`
+    """
+    from fairsweep.sweeps.growing import extend_sweep
+
+    extension = extend_sweep(folder, trials=trials, seeds=seeds)
+    _show(extension, Console(stderr=True))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SweepError("nothing was changed: add --yes where nobody can be asked")
+        typer.confirm("Go on?", abort=True)
+    _run(extension.sweep, extension.text, address, quiet)
+
+
+def print_failures(folder: Path, console: Console) -> bool:
+    """Print what trials failed of, each cause once; returns whether any failed."""
+    from fairsweep.sweeps.failures import failure_groups
+
+    groups = failure_groups(folder)
+    for group in groups:
+        shown = ", ".join(group.trials[:3]) + (" …" if group.count > 3 else "")
+        console.print(
+            f"[red]{group.count} failed[/red]: {escape(group.cause)} ({escape(shown)})", soft_wrap=True, highlight=False
+        )
+        console.print(f"  run again with: {escape(group.retry)}", soft_wrap=True, highlight=False)
+        if group.traceback:
+            console.print(
+                f"  traceback: {escape(str(folder))}/trials/{escape(group.trials[0])}/state.json", soft_wrap=True
+            )
+    return bool(groups)
+
+
+def _show(extension: "Extension", console: Console) -> None:
+    from fairsweep.sweeps.difference import difference_of
+
+    for line in difference_of(extension.sweep).lines():
+        console.print(escape(line), highlight=False, soft_wrap=True)
+
+
+def _run(sweep: "Sweep", text: str, address: str | None, quiet: bool, only: frozenset[str] | None = None) -> None:
+    from fairsweep.sweeps.run import run_sweep
+    from fairsweep.sweeps.tables import print_results
+
+    run_sweep(sweep, text=text, address=address, quiet=quiet, only=only)
+    if print_results(sweep.folder, Console()):
+        raise typer.Exit(_EXIT_FAILED_TRIALS)
+
+
+def _sweep_table(lines: "tuple[SweepLine, ...]") -> Table:
+    table = Table("sweep", "folder", box=None, header_style="bold", pad_edge=False)
+    for name in ("trials", "queued", "running", "done", "failed", "stopped"):
+        table.add_column(name, justify="right")
+    table.add_column("driver")
+    for line in lines:
+        counts = [str(line.counts[stage] or "-") for stage in ("queued", "running", "done", "failed", "stopped")]
+        holder = "" if line.holder is None else f"{line.holder.host}, process {line.holder.process}"
+        table.add_row(escape(line.name), escape(str(line.path)), str(line.trials), *counts, escape(holder))
+    return table
+
+
+def _trial_table(lines: "tuple[TrialLine, ...]") -> Table:
+    table = Table("trial", "learner", "state", box=None, header_style="bold", pad_edge=False)
+    table.add_column("attempts", justify="right")
+    table.add_column("iteration", justify="right")
+    table.add_column("cause")
+    for line in lines:
+        done = f"{line.iteration}/{line.iterations}" if line.iterations else "-"
+        state = f"{line.state} by {line.by}" if line.by else line.state
+        cause = escape(line.cause or "")
+        table.add_row(escape(line.name), escape(line.learner), state, str(line.attempts), done, cause)
+    return table
+
+
+def _print(table: Table, console: Console) -> None:
+    if not console.is_terminal:  # a file or a pipe takes lines of any length
+        console.width = max(
+            console.width, console.measure(table, options=console.options.update(max_width=400)).maximum
+        )
+    console.print(table)
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"ls": ls, "stop": stop, "retry-failed": retry_failed, "extend": extend}

@@ -1,0 +1,94 @@
+"""Extending a sweep: more samples of its search, or more seeds; what is done stays, and the file keeps its comments."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.run import resume_sweep
+from fairsweep.sweeps.spec import Sweep
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A sweep that was extended, not run yet.
+
+    Attributes:
+        sweep: the sweep.
+        text: its file, with the comments that it had.
+    """
+
+    sweep: Sweep
+    text: str
+
+
+def extend_sweep(folder: str | Path, *, trials: int | None = None, seeds: int | None = None) -> Extension:
+    """Give the sweep of an output folder more samples or more seeds; nothing is written or started.
+
+    Args:
+        folder: the output folder.
+        trials: so many more samples of the search, at least 1.
+        seeds: so many seeds in all, more than now; where the seeds of data and training are crossed, those of training.
+
+    Raises:
+        SweepError: if not exactly one of the two is given, or the sweep cannot grow that way.
+    """
+    if (trials is None) == (seeds is None):
+        raise SweepError("exactly one of --trials and --seeds must be given: --trials 20 adds samples of the search")
+    sweep, text = resume_sweep(folder)
+    place, value = _more_samples(sweep, trials) if trials is not None else _more_seeds(sweep, int(seeds or 0))
+    content = _with(sweep.model_dump(mode="json"), place, value)
+    grown = Sweep.from_mapping(content | {"output": str(sweep.folder)})
+    return Extension(grown, _edited(text, place, value))
+
+
+def _more_samples(sweep: Sweep, more: int) -> tuple[tuple[str, ...], int]:
+    now = sweep.search.samples
+    if now is None:
+        raise SweepError(
+            f"--trials adds samples of a search, but this sweep enumerates a grid (search.algorithm="
+            f"{sweep.search.algorithm}): give --seeds, or add values to its file and run that",
+            ("search", "samples"),
+        )
+    if more < 1:
+        raise SweepError(f"--trials must be at least 1, but got {more}")
+    return ("search", "samples"), now + more
+
+
+def _more_seeds(sweep: Sweep, seeds: int) -> tuple[tuple[str, ...], int]:
+    place = ("seeds",) if isinstance(sweep.seeds, int) else ("seeds", "train")
+    now = sweep.seeds if isinstance(sweep.seeds, int) else sweep.seeds.train
+    if seeds <= now:
+        raise SweepError(f"--seeds is the number in all and must be more than now, but got {seeds}; now it is {now}")
+    return place, seeds
+
+
+def _with(content: Mapping[str, Any], place: tuple[str, ...], value: int) -> dict[str, Any]:
+    first, *rest = place
+    return dict(content) | {first: _with(content[first], tuple(rest), value) if rest else value}
+
+
+def _edited(text: str, place: tuple[str, ...], value: int) -> str:
+    """The text of a sweep file with one number changed; comments, order and quotes stay."""
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(**_indentation(text))
+    tree = yaml.load(text)
+    node = tree
+    for part in place[:-1]:
+        node = node.setdefault(part, {})
+    node[place[-1]] = value
+    buffer = io.StringIO()
+    yaml.dump(tree, buffer)
+    return buffer.getvalue()
+
+
+def _indentation(text: str) -> dict[str, int]:
+    """How far the lists of a file are indented, so that they stay where they are."""
+    indented = any(line.startswith("  - ") for line in text.splitlines())
+    return {"mapping": 2, "sequence": 4, "offset": 2} if indented else {"mapping": 2, "sequence": 2, "offset": 0}

@@ -1,0 +1,136 @@
+"""Requests to a running driver, by files in the sweep's folder: they work from another terminal or machine."""
+
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from fairsweep.analysis.files import RecordError, read_json, write_json
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.ledger import Entry
+from fairsweep.sweeps.output import STOP_REQUESTS, OutputFolder
+from fairsweep.sweeps.sweep_file import nearest
+
+_EVERY_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """What became of a request to stop.
+
+    Attributes:
+        running: whether a driver held the folder when it was asked.
+        ended: whether what was asked for had happened when the wait ended.
+    """
+
+    running: bool
+    ended: bool
+
+
+def stop_sweep(folder: str | Path, *, trial: str | None = None, wait_seconds: float = 60.0) -> Stopping:
+    """Ask the driver that holds a folder to end as on Ctrl-C, or to stop one trial, and wait for it.
+
+    Args:
+        folder: the output folder of the sweep.
+        trial: name of a trial's folder, or the start of its name or hash; None stops the whole sweep.
+        wait_seconds: how long to wait for the driver.
+
+    Raises:
+        SweepError: if the folder holds no sweep, or no such trial.
+    """
+    output = OutputFolder.at(folder)
+    if output.description() is None:
+        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
+    entry = None if trial is None else find_trial(output, trial)
+    if output.holder() is None:
+        return Stopping(running=False, ended=True)
+    request = output.path / STOP_REQUESTS.replace("*", uuid.uuid4().hex)
+    asked = {"trial": None if entry is None else entry.state.trial, "host": socket.gethostname(), "asked": time.time()}
+    write_json(request, asked)
+    deadline = time.monotonic() + wait_seconds
+    while time.monotonic() < deadline:
+        if _has_stopped(output, entry):
+            request.unlink(missing_ok=True)
+            return Stopping(running=True, ended=True)
+        time.sleep(0.2)
+    return Stopping(running=True, ended=False)
+
+
+def _has_stopped(output: OutputFolder, entry: Entry | None) -> bool:
+    if output.holder() is None:
+        return True
+    state = None if entry is None else entry.file.read()
+    return state is not None and state.state not in ("queued", "running")
+
+
+def find_trial(output: OutputFolder, name: str) -> Entry:
+    """The trial of a name.
+
+    Args:
+        output: the sweep's folder.
+        name: of the trial's folder or a path to it, or the start of its name or hash.
+
+    Raises:
+        SweepError: if there is none, or more than one.
+    """
+    entries = list(output.ledger.entries().values())
+    name = Path(name).name
+    exact = [entry for entry in entries if name in (entry.folder.name, entry.state.trial)]
+    found = exact or [e for e in entries if e.folder.name.startswith(name) or e.state.trial.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(sorted(entry.folder.name for entry in found)[:4])
+        raise SweepError(f"{len(found)} trials are named {name}…: {names}; write more of the name")
+    raise SweepError(f"there is no trial {name!r}: {nearest(name, [e.folder.name for e in entries])}")
+
+
+class StopRequests(tune.Callback):
+    """Looks for requests while trials run, in the driver's own loop; a request for the whole sweep acts as Ctrl-C.
+
+    Args:
+        output: the sweep's folder.
+        queued: the trials of this run; more may be queued while it lasts.
+    """
+
+    def __init__(self, output: Path, queued: Mapping[str, Entry]) -> None:
+        self._output = output
+        self._queued = queued
+        self._due = 0.0
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ANN401 - Tune's
+        """Tune calls this several times a second, whether or not anything happens.
+
+        Raises:
+            KeyboardInterrupt: if the whole sweep shall end.
+        """
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + _EVERY_SECONDS
+        for path in sorted(self._output.glob(STOP_REQUESTS)):
+            try:
+                asked = read_json(path)
+            except (OSError, RecordError):
+                continue
+            path.unlink(missing_ok=True)
+            if asked.get("trial") is None:
+                raise KeyboardInterrupt
+            entry = self._queued.get(str(asked["trial"]))
+            if entry is not None:
+                _stop(entry)
+
+
+def _stop(entry: Entry) -> None:
+    """Take a trial away from its worker, which finds that out with its next write; from its checkpoint it can go on."""
+    before = entry.file.read()
+    if before is None:
+        return
+    # A worker may take the next attempt in this very moment: two numbers further shut out that one too.
+    changes: dict[str, Any] = {"state": "stopped", "by": "user", "reason": "stopped on request"}
+    changes |= {"run": before.run + 2, "attempt": before.attempt + 2}
+    entry.file.mark(changes, when=lambda state: state.state in ("queued", "running"))
