@@ -5,16 +5,15 @@ cancels most of it. How much is read off the predictions, id by id, as the corre
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fairsweep.analysis.counts import JOINT
 from fairsweep.analysis.intervals import subtract
 from fairsweep.analysis.metrics import Metric, resolve
+from fairsweep.analysis.outcomes import Outcomes, group_masks, read_outcomes
 from fairsweep.analysis.rates import Bools, Floats, Rate, divide
 
 if TYPE_CHECKING:
@@ -88,23 +87,6 @@ def phi(both: Floats, first: Floats, second: Floats, neither: Floats) -> Floats:
     return np.nan_to_num(divide(corrected, np.sqrt(margins)), nan=0.0)
 
 
-@dataclass(frozen=True)
-class _Outcomes:
-    """Predictions of several evaluations on the same ids.
-
-    Attributes:
-        row: position of each (trial, iteration).
-        ids: int64 [N], ascending.
-        label: int64 [N].
-        prediction: int64 [T, N].
-    """
-
-    row: dict[tuple[str, int], int]
-    ids: npt.NDArray[np.int64]
-    label: npt.NDArray[np.int64]
-    prediction: npt.NDArray[np.int64]
-
-
 def _correlations(results: "SweepResults", both: pd.DataFrame, positive: str | None) -> Floats:
     """Correlation of the outcomes of each row's two trials; NaN where it cannot be known."""
     correlation = np.full(len(both), np.nan)
@@ -114,14 +96,14 @@ def _correlations(results: "SweepResults", both: pd.DataFrame, positive: str | N
     seen = np.array([hashes.get(trial, {}).get(one, "") for trial, one in zip(both["trial"], split, strict=True)], str)
     for one_split, one_set in sorted(set(zip(split.tolist(), seen.tolist(), strict=True))):
         part = (split == one_split) & (seen == one_set)
-        outcomes = _read_outcomes(results, str(one_split), both[part])
+        outcomes = _outcomes_of(results, str(one_split), both[part])
         if outcomes is None:
             continue
         first = _positions(outcomes, both["trial"], both["iteration"])
         second = _positions(outcomes, both["baseline"], both["iteration_baseline"])
         usable = part & (first >= 0) & (second >= 0)
         for one_attribute in np.unique(attribute[usable]):
-            groups = _group_masks(results, outcomes, str(one_attribute))
+            groups = group_masks(results, outcomes, str(one_attribute))
             for name in np.unique(metric[usable]):
                 chosen = np.flatnonzero(usable & (attribute == one_attribute) & (metric == name))
                 row = resolve(str(name), results.classes, positive)
@@ -132,7 +114,7 @@ def _correlations(results: "SweepResults", both: pd.DataFrame, positive: str | N
 
 
 def _phi_of(
-    outcomes: _Outcomes,
+    outcomes: Outcomes,
     metric: Metric,
     groups: dict[str, Bools],
     first: npt.NDArray[np.int64],
@@ -158,52 +140,13 @@ def _phi_of(
     return values[back.reshape(-1)]
 
 
-def _read_outcomes(results: "SweepResults", split: str, part: pd.DataFrame) -> _Outcomes | None:
+def _outcomes_of(results: "SweepResults", split: str, part: pd.DataFrame) -> Outcomes | None:
     """Predictions on a split of all trials of some rows; None unless all saw the same ids."""
-    asked = pd.concat(
-        [
-            part[["trial", "iteration"]],
-            part[["baseline", "iteration_baseline"]].set_axis(["trial", "iteration"], axis=1),
-        ]
-    ).drop_duplicates()
-    table = results.predictions(list(asked["trial"]), ["iteration", "id", "split", "label", "prediction"]).to_pandas()
-    table = table[table["split"] == split].merge(asked, on=["trial", "iteration"])
-    if table.empty:
-        return None
-    table = table.sort_values(["trial", "iteration", "id"])
-    keys = table[["trial", "iteration"]].drop_duplicates()
-    size, remainder = divmod(len(table), len(keys))
-    ids = table["id"].to_numpy(np.int64).reshape(len(keys), -1) if not remainder else np.empty((0, 0), np.int64)
-    if remainder or (ids != ids[0]).any():
-        return None
-    row = {(str(trial), int(iteration)): i for i, (trial, iteration) in enumerate(keys.itertuples(index=False))}
-    label = table["label"].to_numpy(np.int64)[:size]
-    return _Outcomes(row, ids[0], label, table["prediction"].to_numpy(np.int64).reshape(len(keys), size))
+    mine, other = part[["trial", "iteration"]], part[["baseline", "iteration_baseline"]]
+    asked = pd.concat([mine, other.set_axis(["trial", "iteration"], axis=1)]).drop_duplicates()
+    return read_outcomes(results, split, asked)
 
 
-def _positions(outcomes: _Outcomes, trial: pd.Series, iteration: pd.Series) -> npt.NDArray[np.int64]:
+def _positions(outcomes: Outcomes, trial: pd.Series, iteration: pd.Series) -> npt.NDArray[np.int64]:
     pairs = zip(trial, iteration, strict=True)
     return np.array([outcomes.row.get((name, int(number)), -1) for name, number in pairs], np.int64)
-
-
-def _group_masks(results: "SweepResults", outcomes: _Outcomes, attribute: str) -> dict[str, Bools] | None:
-    """For each group of a grouping which ids belong to it; None if the attributes are not recorded."""
-    names = attribute.split(JOINT) if attribute else []
-    codes = []
-    for name in names:
-        if name == results.label:
-            codes.append(outcomes.label)
-            continue
-        examples = results.examples
-        if examples is None or name not in examples.column_names:
-            return None
-        known = examples.column("id").to_numpy()
-        order = np.argsort(known)
-        place = np.minimum(np.searchsorted(known, outcomes.ids, sorter=order), len(known) - 1)
-        if (known[order[place]] != outcomes.ids).any():
-            return None
-        codes.append(examples.column(name).to_numpy()[order[place]].astype(np.int64))
-    number = np.zeros(len(outcomes.ids), np.int64)
-    for name, code in zip(names, codes, strict=True):
-        number = number * len(results.vocabulary(name).values) + code
-    return {group: number == i for i, group in enumerate(results.all_cells.group_names(names))}

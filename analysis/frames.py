@@ -1,6 +1,7 @@
 """Long (tidy) tables of rates and disparities: one row an evaluation, group and metric, with its interval."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from fairsweep.analysis import gaps
-from fairsweep.analysis.counts import CountArray
+from fairsweep.analysis.counts import JOINT, CountArray
 from fairsweep.analysis.disparities import Disparity, disparity_of, present, stacked_quotients
 from fairsweep.analysis.intervals import normal_quantile, wilson
+from fairsweep.analysis.means import INTERVAL, groups_without_stratum, mean_over_columns
 from fairsweep.analysis.metrics import Metric
 from fairsweep.analysis.rates import Rate, divide, quotients
+from fairsweep.analysis.score_frames import METHOD, score_columns, score_disparity_columns
+from fairsweep.analysis.scores import Score
 
 TIDY_COLUMNS = (
     "learner",
@@ -48,10 +52,16 @@ _OF_TRIAL = ("learner", "series", "setting", "replicate", "share", "level", "lev
 
 
 def rate_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float) -> pd.DataFrame:
-    """Rates of each group with Wilson intervals; ``n`` and ``n_min`` are the rate's denominator."""
+    """Rates of each group with Wilson intervals, and scores with bootstrap intervals.
+
+    ``n`` and ``n_min`` are a rate's denominator; of a score ``n_min`` is the smallest count that it rests on.
+    """
     quantile = normal_quantile(confidence)
     parts = []
     for metric in metrics:
+        if isinstance(metric.row, Score):
+            parts.append(_long(counts, counts.groups, metric.name, score_columns(counts, metric, confidence), METHOD))
+            continue
         if not isinstance(metric.row, Rate):
             raise TypeError(f"{metric.name} must be a rate, but is a disparity")
         above, below = quotients(counts.values, metric.row, metric.positive)
@@ -61,16 +71,47 @@ def rate_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float) 
     return _joined(parts)
 
 
+def mean_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float, over: str, strata: int) -> pd.DataFrame:
+    """Means of rates over the last attribute of a grouping; the column ``attribute`` says so.
+
+    Args:
+        counts: count arrays by (groups..., stratum).
+        metrics: rates.
+        confidence: of the intervals.
+        over: name of the last attribute.
+        strata: how many values it has.
+    """
+    groups = groups_without_stratum(counts, strata)
+    rest = counts.attribute.removesuffix(over).removesuffix(JOINT)
+    named = replace(counts, attribute=f"{rest}, mean over {over}".removeprefix(", "))
+    parts = [
+        _long(named, groups, metric.name, mean_over_columns(counts, metric, strata, confidence), INTERVAL)
+        for metric in metrics
+    ]
+    return _joined(parts)
+
+
 def disparity_rows(
-    counts: CountArray, metrics: Sequence[Metric], confidence: float, *, null: bool, seed: int
+    counts: CountArray, metrics: Sequence[Metric], confidence: float, *, null: bool, seed: int, least_n: int = 1
 ) -> pd.DataFrame:
-    """Disparities with simultaneous intervals; ``n`` sums the denominators, ``n_min`` is the smallest group's."""
+    """Disparities with simultaneous intervals.
+
+    ``n`` sums the denominators, ``n_min`` is the smallest group's; groups of fewer than ``least_n`` take no part.
+    """
+    if least_n > 1:
+        enough = counts.values.sum((-2, -1), keepdims=True) >= least_n
+        counts = replace(counts, values=np.where(enough, counts.values, 0))
     exists = present(counts.values)
     parts = []
     for metric in metrics:
         row = metric.row
         if not isinstance(row, Disparity):
             raise TypeError(f"{metric.name} must be a disparity, but is a rate")
+        if not row.of_rates:
+            found = score_disparity_columns(counts, metric, confidence, null=null)
+            found = {name: values[:, None] for name, values in found.items()}
+            parts.append(_long(counts, (counts.attribute,), metric.name, found, METHOD))
+            continue
         above, below = stacked_quotients(counts.values, row, metric.positive)
         low, high = gaps.simultaneous(above, below, exists, row, confidence)
         by_luck = gaps.null_disparity(above, below, exists, row, seed=seed) if null else np.full(len(low), np.nan)

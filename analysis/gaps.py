@@ -9,11 +9,12 @@ pair of groups gets an interval at the Bonferroni level of all pairs; the gap is
 import numpy as np
 from scipy import special
 
-from fairsweep.analysis.disparities import Disparity, disparity_of
+from fairsweep.analysis.disparities import Disparity, Statistic, disparity_of
 from fairsweep.analysis.intervals import exact, subtract
 from fairsweep.analysis.rates import Bools, Counts, Floats, divide
 
 _GRID = 1000
+_CENTRES = 401
 _ROWS_AT_ONCE = 1_000_000
 
 
@@ -23,7 +24,9 @@ def simultaneous(
     """An interval for a disparity that holds for all groups and pairs at once.
 
     Differences use the intervals of all pairs; the gap to overall compares each group with the rest and scales by the
-    rest's part; ratios and the lowest rate use intervals of all groups. Several rates in one disparity share the level.
+    rest's part; ratios, the lowest and the highest rate and the variance use intervals of all groups: the variance is
+    at least that of the box's most even point and at most that of its most uneven one. Several rates in one disparity
+    share the level.
     All rest on exact bounds of single rates: with Wilson's, three equal groups of 9 images were covered in 92% only.
     The coverage at 95% was found to be at least 94% for 2 to 10 groups of 9, 63 and 2,000 images.
 
@@ -56,12 +59,14 @@ def _bounds(above: Counts, below: Counts, exists: Bools, row: Disparity, confide
     tail = (1 - confidence) / 2 / np.maximum(comparisons, 1)[:, None, None]
     if row.statistic == "difference":
         lows, highs = _pairs(above, below, exists, tail)
-    elif row.statistic == "below_overall":
-        lows, highs = _rest(above, below, exists, tail)
+    elif row.statistic in ("below_overall", "above_overall", "from_overall"):
+        lows, highs = _rest(above, below, exists, tail, row.statistic)
     else:
-        lows, highs = _box(above, below, exists, tail, ratio=row.statistic == "ratio")
+        lows, highs = _box(above, below, exists, tail, row.statistic)
     if row.combination == "mean":
         return np.asarray(lows.mean(-1)), np.asarray(highs.mean(-1))
+    if row.statistic == "ratio":
+        return np.asarray(lows.min(-1)), np.asarray(highs.min(-1))
     return np.asarray(lows.max(-1)), np.asarray(highs.max(-1))
 
 
@@ -77,21 +82,29 @@ def _pairs(above: Counts, below: Counts, exists: Bools, tail: Floats) -> tuple[F
     return np.maximum(at_least, 0), at_most
 
 
-def _rest(above: Counts, below: Counts, exists: Bools, tail: Floats) -> tuple[Floats, Floats]:
+def _rest(above: Counts, below: Counts, exists: Bools, tail: Floats, statistic: Statistic) -> tuple[Floats, Floats]:
     others = above.sum(-1, keepdims=True) - above, below.sum(-1, keepdims=True) - below
     least, most = subtract((divide(*others), *exact(*others, tail)), (divide(above, below), *exact(above, below, tail)))
     part = divide(others[1], below.sum(-1, keepdims=True))
     valid = exists[:, None]
+    if statistic == "above_overall":
+        least, most = -most, -least
+    if statistic == "from_overall":
+        least, most = np.maximum(least, -most), np.maximum(most, -least)
     at_least = np.where(valid, least * part, 0).max(-1, initial=0)
     at_most = np.where(valid, most * part, 0).max(-1, initial=0)
     return np.maximum(at_least, 0), at_most
 
 
-def _box(above: Counts, below: Counts, exists: Bools, tail: Floats, *, ratio: bool) -> tuple[Floats, Floats]:
+def _box(above: Counts, below: Counts, exists: Bools, tail: Floats, statistic: Statistic) -> tuple[Floats, Floats]:
     low, high = exact(above, below, tail)
     valid = exists[:, None]
-    if not ratio:
+    if statistic == "lowest":
         return np.where(valid, low, np.inf).min(-1), np.where(valid, high, np.inf).min(-1)
+    if statistic == "highest":
+        return np.where(valid, low, -np.inf).max(-1), np.where(valid, high, -np.inf).max(-1)
+    if statistic == "variance":
+        return _variance_box(np.where(valid, low, np.nan), np.where(valid, high, np.nan))
     pair = valid[..., :, None] & valid[..., None, :] & ~np.eye(above.shape[-1], dtype=np.bool_)
     with np.errstate(divide="ignore", invalid="ignore"):
         lowest = np.where(pair, low[..., :, None] / high[..., None, :], np.inf)
@@ -99,14 +112,30 @@ def _box(above: Counts, below: Counts, exists: Bools, tail: Floats, *, ratio: bo
     return np.minimum(lowest.min((-2, -1)), 1), np.minimum(highest.min((-2, -1)), 1)
 
 
+def _variance_box(low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """Smallest variance between groups in a box of rates, and a bound on its largest; groups of NaN take no part.
+
+    The sum of squares around the mean is the least one around any centre c, so a grid of centres gives both.
+    """
+    least, most = np.full(low.shape[:-1], np.inf), np.full(low.shape[:-1], np.inf)
+    for centre in np.linspace(0, 1, _CENTRES):
+        inside = np.square(np.maximum(np.maximum(low - centre, centre - high), 0))
+        outside = np.square(np.maximum(high - centre, centre - low))
+        least = np.minimum(least, np.nansum(inside, -1))
+        most = np.minimum(most, np.nansum(outside, -1))
+    groups = np.isfinite(low).sum(-1)
+    return divide(least, groups - 1), divide(most, groups - 1)
+
+
 def null_disparity(
     above: Counts, below: Counts, exists: Bools, row: Disparity, *, seed: int = 0, draws: int = 2000
 ) -> Floats:
     """What a disparity would be on average if all groups had the pooled rate: its size by luck alone.
 
-    Differences, lowest rates and their means follow exactly from the binomial distribution of the extremes; a ratio
-    and the larger of two differences are simulated with a generator that depends on ``seed`` alone, so that the number
-    of one trial does not depend on which other trials are looked at.
+    Differences, lowest and highest rates and their means follow exactly from the binomial distribution of the extremes;
+    the variance has none by construction; a ratio, the distance to overall and the larger of two differences are
+    simulated with a generator that depends on ``seed`` alone, so that the
+    number of one trial does not depend on which other trials are looked at.
 
     Args:
         above: numerators, int64 [E, R, G].
@@ -129,7 +158,9 @@ def null_disparity(
     size = np.where(groups & ~undefined[:, None, None], below, 0)
     keys = np.concatenate([pooled, size.reshape(len(size), -1).astype(np.float64)], axis=1)
     _, first, back = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    if row.statistic == "ratio" or row.combination == "largest":
+    if row.statistic == "variance" and row.combination != "largest":
+        return np.where(undefined, np.nan, 0.0)
+    if row.statistic in ("ratio", "from_overall") or row.combination == "largest":
         values = np.array([_simulated(pooled[i], size[i], row, seed, draws) for i in first], np.float64)
     else:
         parts = [first[i : i + _ROWS_AT_ONCE // _GRID] for i in range(0, len(first), _ROWS_AT_ONCE // _GRID)]
@@ -138,7 +169,9 @@ def null_disparity(
         each = {
             "difference": highest - lowest,
             "lowest": lowest,
+            "highest": highest,
             "below_overall": pooled[first] - lowest,
+            "above_overall": highest - pooled[first],
         }[row.statistic]
         values = each.mean(-1)
     return np.where(undefined, np.nan, values[back.reshape(-1)])

@@ -4,16 +4,37 @@ A metric is one row of a table that states its formula, its positive class, its 
 "overall" contains the group, which direction is good, and where it is defined. `describe` prints the tables.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import pandas as pd
 
-from fairsweep.analysis.disparities import DISPARITIES, Disparity
-from fairsweep.analysis.rates import RATES, Rate
+from fairsweep.analysis.disparities import BASES, DISPARITIES, Base, Disparity
+from fairsweep.analysis.probabilities import ProbabilityScore
+from fairsweep.analysis.rates import RATES
+from fairsweep.analysis.scores import Score
 
-METRICS: Mapping[str, Rate | Disparity] = MappingProxyType({**RATES, **DISPARITIES})
+METRICS: Mapping[str, Base | Disparity] = MappingProxyType({**BASES, **DISPARITIES})
+
+DEFAULT_RATES = tuple(name for name in RATES if name != "false_negative_share")
+"""What a table of rates holds where none are named."""
+
+DEFAULT_DISPARITIES = (
+    "accuracy_difference",
+    "worst_group_accuracy",
+    "accuracy_below_overall",
+    "base_rate_difference",
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equal_opportunity_difference",
+    "false_positive_rate_difference",
+    "equalized_odds_difference",
+    "equalized_odds_difference_mean",
+    "predictive_parity_difference",
+)
+"""What a table of disparities holds where none are named; all others have to be."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +47,7 @@ class Metric:
         name: as in the column ``metric``; the class in brackets where there are more than two.
     """
 
-    row: Rate | Disparity
+    row: Base | Disparity
     positive: int | None
     name: str
 
@@ -34,6 +55,27 @@ class Metric:
     def title(self) -> str:
         """As shown in tables and plots."""
         return self.row.title + self.name.removeprefix(self.row.name)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest possible value."""
+        row = self.row
+        if isinstance(row, Score):
+            return 0.0, float("inf") if row.name == "class_accuracy_differences" else 1.0
+        if isinstance(row, ProbabilityScore):
+            return 0.0, row.highest
+        if not isinstance(row, Disparity) or row.of_rates:
+            return (-1.0, 1.0) if "_variance" in row.name else (0.0, 1.0)
+        if row.statistic == "ratio":
+            return 0.0, 1.0
+        highest = max(Metric(BASES[name], None, name).range[1] for name in row.rates)
+        # Overall is no mean of the groups' scores, so all of them may lie on one side of it.
+        return (-highest if row.statistic in ("below_overall", "above_overall") else 0.0), highest
+
+    @property
+    def of_cells(self) -> bool:
+        """Whether cells suffice for it; else predictions are read."""
+        return self.row.of_cells if isinstance(self.row, Disparity) else not isinstance(self.row, ProbabilityScore)
 
 
 def resolve(name: str, classes: tuple[str, ...], positive: str | None = None) -> Metric:
@@ -56,7 +98,8 @@ def resolve(name: str, classes: tuple[str, ...], positive: str | None = None) ->
     base, _, rest = name.partition("[")
     row = METRICS.get(base)
     if row is None:
-        raise ValueError(f"metric must be one of {list(METRICS)}, but got {name!r}")
+        near = difflib.get_close_matches(base, METRICS, 3, 0.3)
+        raise ValueError(f"metric must be one of those that describe() lists, such as {near}, but got {name!r}")
     if not row.needs_positive:
         return Metric(row, None, base)
     chosen = rest.removesuffix("]") if rest else positive
@@ -72,11 +115,12 @@ def resolve(name: str, classes: tuple[str, ...], positive: str | None = None) ->
 
 
 def describe() -> pd.DataFrame:
-    """The tables of rates and disparities, one row a metric."""
+    """The tables of rates, scores and disparities, one row a metric."""
     return pd.DataFrame(
         {
             "metric": name,
             "title": row.title,
+            "from": "cells" if Metric(row, None, name).of_cells else "predictions",
             "formula": row.formula,
             "positive class": "needed" if row.needs_positive else "none",
             "more than two classes": row.multiclass,

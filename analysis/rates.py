@@ -19,6 +19,9 @@ Mask = Callable[[int, int], Bools]
 """(classes K, code of the positive class) -> bool [K, K], rows the true label, columns the prediction."""
 
 
+Given = Literal["label", "prediction", "nothing"]
+Better = Literal["higher", "lower", "none"]
+
 ONE_CLASS = "one class against the rest: the class is named in brackets"
 
 
@@ -43,7 +46,7 @@ class Rate:
     formula: str
     numerator: Mask
     denominator: Mask
-    better: Literal["higher", "lower", "none"]
+    better: Better
     needs_positive: bool = True
     multiclass: str = ONE_CLASS
     reference: str = "Fawcett 2006, doi 10.1016/j.patrec.2005.10.010"
@@ -53,6 +56,16 @@ class Rate:
         """Whether the denominator depends on the true label alone, so that it is fixed by the evaluation set."""
         mask = self.denominator(3, 1)
         return bool((mask == mask[:, :1]).all())
+
+    @property
+    def given(self) -> Given:
+        """Within what the examples of equal groups are alike: what a permutation of the groups must hold fixed."""
+        mask = self.denominator(3, 1)
+        if mask.all():
+            return "nothing"
+        if (mask == mask[:, :1]).all():
+            return "label"
+        return "prediction" if (mask == mask[:1]).all() else "nothing"
 
 
 def _everything(classes: int, positive: int) -> Bools:
@@ -77,6 +90,10 @@ def _predicted(is_positive: bool) -> Mask:
 
 def _both(label: bool, prediction: bool) -> Mask:
     return lambda classes, positive: _label(label)(classes, positive) & _predicted(prediction)(classes, positive)
+
+
+def _wrong(classes: int, positive: int) -> Bools:
+    return _both(True, False)(classes, positive) | _both(False, True)(classes, positive)
 
 
 RATES: Mapping[str, Rate] = {
@@ -113,6 +130,15 @@ RATES: Mapping[str, Rate] = {
             _both(False, False),
             _predicted(False),
             "higher",
+        ),
+        Rate(
+            "false_negative_share",
+            "Share of false negatives among errors",
+            "FN / (FN + FP)",
+            _both(True, False),
+            _wrong,
+            "none",
+            reference="Berk et al. 2018, doi 10.1177/0049124118782533: equal where their FN / FP is, and bounded",
         ),
     )
 }

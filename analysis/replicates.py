@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.intervals import replicate_mean, widen
+from fairsweep.analysis.metrics import METRICS, Metric
 from fairsweep.analysis.rates import Bools, Floats, divide
 
 AVERAGE_COLUMNS = (
@@ -46,6 +47,7 @@ replicates alone, ``images_low`` and ``images_high`` that of the test images alo
 deviation between replicates; ``undefined`` counts the replicates whose value is NaN and which are left out.
 """
 
+_EXCESS = "excess_loss("
 _WITHIN = ("setting", "split", "attribute", "group", "metric", "against")
 _FIRST = (
     "learner",
@@ -114,8 +116,15 @@ def _mean_where(matrix: Floats, known: Bools) -> Floats:
 
 
 def _bounds_of(result: pd.DataFrame) -> tuple[Floats, Floats]:
-    """What a value can be at most: rates and disparities lie in [0, 1], differences in [-1, 1], excesses in [-2, 2]."""
+    """What a value can be: the metric's range; of a difference and of an excess loss that of its parts' difference."""
+    ranges = {name: _range_of(str(name)) for name in result["metric"].unique()}
+    bounds = np.array([ranges[name] for name in result["metric"]], np.float64).reshape(-1, 2)
     is_difference = result["against"].to_numpy(str) != ""
-    is_excess = result["metric"].str.startswith("excess_").to_numpy(np.bool_)
-    most = np.where(is_excess, 2.0, 1.0)
-    return np.where(is_difference, -most, 0.0), most
+    is_excess = np.array([str(name).startswith(_EXCESS) for name in result["metric"]], np.bool_)
+    width = (bounds[:, 1] - bounds[:, 0]) * np.where(is_excess, 2, 1)
+    return np.where(is_difference, -width, bounds[:, 0]), np.where(is_difference, width, bounds[:, 1])
+
+
+def _range_of(name: str) -> tuple[float, float]:
+    base = name.removeprefix(_EXCESS).split("[")[0].removesuffix(")")
+    return Metric(METRICS[base], None, base).range if base in METRICS else (-np.inf, np.inf)

@@ -5,7 +5,6 @@ a balanced evaluation set fixes the counts of groups and labels, and takes any m
 those do; `average` adds what differs between replicates.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
@@ -13,10 +12,12 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.counts import JOINT
-from fairsweep.analysis.disparities import disparity, present, stacked_quotients
+from fairsweep.analysis.disparities import Disparity, present, stacked_scores, value_of
+from fairsweep.analysis.draws import disparity_bounds, keyed_generator, value_bounds
 from fairsweep.analysis.intervals import Strata, bootstrap_draws
 from fairsweep.analysis.metrics import Metric, resolve
-from fairsweep.analysis.rates import Counts, Floats, Rate, divide, quotients
+from fairsweep.analysis.probabilities import ProbabilityScore
+from fairsweep.analysis.rates import Counts, Floats
 from fairsweep.analysis.results import DONE, Choice, SweepResults
 
 _METHOD = "bootstrap of cells"
@@ -32,10 +33,9 @@ def bootstrap_frame(
 ) -> pd.DataFrame:
     """`SweepResults.frame` with bootstrap intervals in the place of Wilson's and the simultaneous ones.
 
-    Rates get percentile intervals. The percentile interval of a largest difference misses 0 when the groups are equal,
-    so differences take the intervals of all pairs of groups at the Bonferroni level, as `gaps.simultaneous` does; a
-    ratio, a lowest rate and a gap to overall get percentile intervals, which lean away from equality where groups are
-    small.
+    Rates and scores get percentile intervals. That of a largest difference would miss 0 when the groups are equal, so
+    disparities are bounded through their parts, each at the Bonferroni level: see `fairsweep.analysis.draws`. A
+    variance between groups and what needs predictions keep the intervals that they have.
 
     Args:
         results: the sweep.
@@ -46,51 +46,44 @@ def bootstrap_frame(
     """
     frame = results.frame(metrics, **choice).reset_index(drop=True)
     confidence, positive = choice.get("confidence", 0.95), choice.get("positive")
-    low, high = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    low, high = frame["low"].to_numpy(np.float64, copy=True), frame["high"].to_numpy(np.float64, copy=True)
+    interval = frame["interval"].to_numpy(object, copy=True)
     split, at, states = choice.get("split", "test"), choice.get("at", "last"), choice.get("states", DONE)
     finest = results.counts(results.groups, split=split, at=at, states=states)
     strata = {folder.name: _strata(results, folder.config or {}) for folder in results.folders}
-    attributes, names = frame["attribute"].unique().tolist(), frame["metric"].unique().tolist()
+    chosen = [resolve(name, results.classes, positive) for name in frame["metric"].unique().tolist()]
+    chosen = [metric for metric in chosen if metric.of_cells and not _is_variance(metric)]
+    attributes = frame["attribute"].unique().tolist()
     blocks = frame.groupby(["trial", "iteration", "attribute", "metric"], sort=False).indices
     for i, (trial, iteration) in enumerate(zip(finest.evaluations.trial, finest.evaluations.iteration, strict=True)):
-        generator = _generator(seed, str(trial), int(iteration))
+        generator = keyed_generator("bootstrap", seed, trial, iteration)
         resampled = bootstrap_draws(finest.values[i], strata=strata[str(trial)], generator=generator, draws=draws)
         for attribute in attributes:
             cells = _grouped(results, resampled, attribute)
-            for name in names:
-                rows = blocks.get((trial, iteration, attribute, name))
+            for metric in chosen:
+                rows = blocks.get((trial, iteration, attribute, metric.name))
                 if rows is not None:
-                    low[rows], high[rows] = _bounds(cells, resolve(name, results.classes, positive), confidence)
+                    low[rows], high[rows] = _bounds(cells, metric, confidence)
+                    interval[rows] = _METHOD
     undefined = ~np.isfinite(frame["value"].to_numpy(np.float64))
     frame["low"], frame["high"] = np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
-    return frame.assign(interval=_METHOD)
+    return frame.assign(interval=interval)
+
+
+def _is_variance(metric: Metric) -> bool:
+    return isinstance(metric.row, Disparity) and metric.row.statistic == "variance"
 
 
 def _bounds(cells: Counts, metric: Metric, confidence: float) -> tuple[Floats, Floats]:
-    """Bounds of a rate for each group, float64 [G], or of a disparity, float64 [1]; from cells [draws, G, K, K]."""
+    """Bounds of a rate or score for each group, float64 [G], or of a disparity, float64 [1]; from [draws, G, K, K]."""
     row = metric.row
-    if isinstance(row, Rate):
-        return _percentiles(divide(*quotients(cells, row, metric.positive)), confidence)
-    if row.statistic != "difference":
-        return _percentiles(disparity(cells, row, metric.positive)[:, None], confidence)
-    rates = divide(*stacked_quotients(cells, row, metric.positive))
-    groups = np.flatnonzero(present(cells).any(0))
-    first, second = np.triu_indices(len(groups), 1)
-    pairs = rates[..., groups[first]] - rates[..., groups[second]]
-    least, most = _percentiles(pairs, 1 - (1 - confidence) / max(1, rates.shape[1] * len(first)))
-    at_least = np.maximum(least, -most).max(-1, initial=0)
-    at_most = np.maximum(most, -least).max(-1, initial=0)
-    if row.combination == "mean":
-        return at_least.mean(keepdims=True), at_most.mean(keepdims=True)
-    return at_least.max(keepdims=True), at_most.max(keepdims=True)
-
-
-def _percentiles(values: Floats, confidence: float) -> tuple[Floats, Floats]:
-    """Percentiles over the first axis; draws in which a value is undefined are left out."""
-    known = np.isfinite(values)
-    filled = np.where(known.any(0), values, 0)
-    low, high = np.nanquantile(filled, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    return low, high
+    if not isinstance(row, Disparity):
+        if isinstance(row, ProbabilityScore):
+            raise TypeError(f"{metric.name} must be of cells, but is of predictions")
+        return value_bounds(value_of(cells, row, metric.positive), confidence)
+    values, overall = stacked_scores(cells, row, metric.positive)
+    low, high = disparity_bounds(values, overall, np.asarray(present(cells).any(0)), row, confidence)
+    return np.array([low]), np.array([high])
 
 
 def _grouped(results: SweepResults, resampled: Counts, attribute: str) -> Counts:
@@ -116,8 +109,3 @@ def _strata(results: SweepResults, config: Mapping[str, Any]) -> Strata:
     if not set(results.groups) <= balance:
         return "none"
     return "group and label" if results.label in balance else "group"
-
-
-def _generator(seed: int, trial: str, iteration: int) -> np.random.Generator:
-    digest = hashlib.blake2b(f"bootstrap/{seed}/{trial}/{iteration}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))

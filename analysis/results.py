@@ -9,13 +9,14 @@ import pandas as pd
 
 from fairsweep.analysis.counts import CountArray, Evaluations
 from fairsweep.analysis.differences import difference_rows
-from fairsweep.analysis.disparities import DISPARITIES, Disparity
-from fairsweep.analysis.frames import disparity_rows, rate_rows, with_trials
+from fairsweep.analysis.disparities import Disparity
+from fairsweep.analysis.frames import disparity_rows, mean_rows, rate_rows, with_trials
 from fairsweep.analysis.loading import Location
-from fairsweep.analysis.metrics import METRICS, Metric, resolve
+from fairsweep.analysis.metrics import DEFAULT_DISPARITIES, DEFAULT_RATES, METRICS, Metric, resolve
 from fairsweep.analysis.pairs import Pairing, pair_trials
-from fairsweep.analysis.rates import RATES, Floats, divide
+from fairsweep.analysis.rates import Floats, divide
 from fairsweep.analysis.records import RecordError
+from fairsweep.analysis.score_frames import prediction_rows
 from fairsweep.analysis.sweep_records import SweepRecords
 
 At = Literal["last", "selected", "all"]
@@ -93,27 +94,41 @@ class SweepResults(SweepRecords):
         states: Sequence[str] | None = DONE,
         positive: str | None = None,
         confidence: float = 0.95,
+        mean_over: str | None = None,
     ) -> pd.DataFrame:
         """Rates of all examples and of each group, one row a trial, iteration, group and metric.
 
         Args:
-            metrics: names in `RATES`, a class in brackets where one is needed; None takes all, and only the accuracy
-                where there are more than two classes and no positive one.
+            metrics: rates and scores in `METRICS`, a class in brackets where one is needed; None takes `DEFAULT_RATES`,
+                and only the accuracy where there are more than two classes and no positive one.
             by: an attribute, or several for their intersections; None takes all examples together and each of the
                 sweep's groups.
             split: see `evaluations`.
             at: see `evaluations`.
             states: see `evaluations`.
             positive: the positive class; default the second of two.
-            confidence: of the Wilson intervals.
+            confidence: of the intervals.
+            mean_over: average each rate over the values of this attribute, within the groups; see
+                `fairsweep.analysis.means`.
 
         Returns:
             The columns `fairsweep.analysis.frames.TIDY_COLUMNS`.
         """
         evaluations = self.evaluations(split=split, at=at, states=states)
-        chosen = self._metrics(metrics, list(RATES), positive)
+        chosen = self._metrics(metrics, DEFAULT_RATES, positive)
         groupings = [(), *((name,) for name in self.groups)] if by is None else [_listed(by)]
-        parts = [rate_rows(self.all_cells.stack(evaluations, g), chosen, confidence) for g in groupings]
+        counted = [metric for metric in chosen if metric.of_cells]
+        predicted = [metric for metric in chosen if not metric.of_cells]
+        parts = []
+        if mean_over is not None:
+            counted, strata = chosen, len(self.vocabulary(mean_over).values)
+            for g in groupings:
+                counts = self.all_cells.stack(evaluations, (*(name for name in g if name != mean_over), mean_over))
+                parts.append(mean_rows(counts, counted, confidence, mean_over, strata))
+        elif counted:
+            parts = [rate_rows(self.all_cells.stack(evaluations, g), counted, confidence) for g in groupings]
+        if predicted and mean_over is None:
+            parts += prediction_rows(self, predicted, groupings, evaluations, confidence)
         return with_trials(pd.concat(parts, ignore_index=True), self.trials)
 
     def disparities(
@@ -128,12 +143,13 @@ class SweepResults(SweepRecords):
         confidence: float = 0.95,
         null: bool = True,
         seed: int = 0,
+        least_n: int = 1,
     ) -> pd.DataFrame:
         """Disparities between groups, one row a trial, iteration, attribute and metric; ``group`` is the attribute.
 
         Args:
-            metrics: names in `DISPARITIES`; None takes all, and only those of the accuracy where there are more than
-                two classes and no positive one.
+            metrics: names in `DISPARITIES`; None takes `DEFAULT_DISPARITIES`, and only those of the accuracy where
+                there are more than two classes and no positive one.
             by: as in `rates`; None takes each of the sweep's groups (the label where there is none).
             split: see `evaluations`.
             at: see `evaluations`.
@@ -142,17 +158,22 @@ class SweepResults(SweepRecords):
             confidence: of the simultaneous intervals.
             null: whether to compute what equal groups would show by luck.
             seed: of the part of that which is simulated.
+            least_n: groups of fewer examples take no part; intersections have small ones.
 
         Returns:
             The columns `fairsweep.analysis.frames.TIDY_COLUMNS`.
         """
         evaluations = self.evaluations(split=split, at=at, states=states)
-        chosen = self._metrics(metrics, list(DISPARITIES), positive)
+        chosen = self._metrics(metrics, DEFAULT_DISPARITIES, positive)
         groupings = [(name,) for name in self.groups or (self.label,)] if by is None else [_listed(by)]
-        parts = [
-            disparity_rows(self.all_cells.stack(evaluations, g), chosen, confidence, null=null, seed=seed)
-            for g in groupings
-        ]
+        counted = [metric for metric in chosen if metric.of_cells]
+        predicted = [metric for metric in chosen if not metric.of_cells]
+        parts = []
+        if counted:
+            stacked = (self.all_cells.stack(evaluations, g) for g in groupings)
+            parts = [disparity_rows(s, counted, confidence, null=null, seed=seed, least_n=least_n) for s in stacked]
+        if predicted:
+            parts += prediction_rows(self, predicted, groupings, evaluations, confidence, null=null, least_n=least_n)
         return with_trials(pd.concat(parts, ignore_index=True), self.trials)
 
     def frame(
@@ -169,7 +190,7 @@ class SweepResults(SweepRecords):
         Returns:
             The columns `fairsweep.analysis.frames.TIDY_COLUMNS`.
         """
-        known = self._metrics(metrics, list(METRICS), choice.get("positive"))
+        known = self._metrics(metrics, (*DEFAULT_RATES, *DEFAULT_DISPARITIES), choice.get("positive"))
         rates = [metric.name for metric in known if not isinstance(metric.row, Disparity)]
         disparities = [metric.name for metric in known if isinstance(metric.row, Disparity)]
         parts = [self.rates(rates, **choice)] if rates else []
@@ -186,7 +207,7 @@ class SweepResults(SweepRecords):
 
     # --- inside ---
 
-    def _metrics(self, names: Sequence[str] | None, default: list[str], positive: str | None) -> list[Metric]:
+    def _metrics(self, names: Sequence[str] | None, default: Sequence[str], positive: str | None) -> list[Metric]:
         if names is not None:
             return [resolve(name, self.classes, positive) for name in names]
         named = len(self.classes) == 2 or positive is not None
@@ -201,16 +222,18 @@ class SweepResults(SweepRecords):
         return np.nan_to_num(accuracy, nan=-1.0)
 
 
-def load(path: str | Path) -> SweepResults:
+def load(path: str | Path, *, cache: bool = True) -> SweepResults:
     """Open the output folder of a sweep, finished or running.
 
     Args:
         path: a local folder, or the URI of one on a file system that pyarrow knows (``s3://bucket/runs/quickstart``).
+        cache: whether a large local sweep may keep a file beside its records from which it opens faster; see
+            `fairsweep.analysis.record_cache`.
 
     Raises:
         FileNotFoundError: if there is no such folder.
     """
-    return SweepResults(Location.of(path))
+    return SweepResults(Location.of(path), cache=cache)
 
 
 def _listed(by: By) -> tuple[str, ...]:

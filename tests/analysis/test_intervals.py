@@ -137,6 +137,29 @@ def test_simultaneous_intervals_hold_the_truth(n, groups, name):
             assert coverage >= 0.94 - 0.007
 
 
+@pytest.mark.parametrize("n", [9, 63])
+@pytest.mark.parametrize(
+    "name", ["worst_group_false_positive_rate", "false_positive_rate_above_overall", "accuracy_from_overall"]
+)
+def test_the_other_forms_hold_the_truth_too(n, name):
+    for shape in RATES_OF_GROUPS.values():
+        coverage, _, _ = gap_coverage(name, shape(0.8, 4), [n] * 4, draws=3000, seed=5)
+        assert coverage >= 0.94 - 0.009
+
+
+@pytest.mark.parametrize("n", [9, 63])
+def test_the_variance_between_groups_is_unbiased_and_its_interval_holds(n):
+    row, rng = DISPARITIES["accuracy_variance"], np.random.default_rng(6)
+    for rates in ([0.8] * 4, [0.9, 0.8, 0.7, 0.6]):
+        truth = np.var(rates, ddof=1)
+        above = rng.binomial(n, rates, (20_000, 1, 4))
+        below, exists = np.full_like(above, n), np.ones((20_000, 4), bool)
+        values = disparity_of(above, below, exists, row)
+        assert values.mean() == pytest.approx(truth, abs=4 * values.std() / np.sqrt(len(values)))
+        low, high = simultaneous(above[:3000], below[:3000], exists[:3000], row)
+        assert ((low <= truth + 1e-9) & (truth <= high)).mean() >= 0.94
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("groups", [2, 3, 5, 10])
@@ -179,7 +202,15 @@ def test_a_percentile_bootstrap_would_never_hold_a_gap_of_zero():
     np.testing.assert_allclose(null, mean_gap, atol=0.01)
 
 
-@pytest.mark.parametrize("name", list(DISPARITIES))
+# One of each form, and of each way to join two rates.
+ONE_OF_EACH = [
+    name
+    for name, row in DISPARITIES.items()
+    if row.rates[0] == "accuracy" or name.startswith("worst_group_false_pos") or "equalized_odds" in name
+] + ["false_positive_rate_above_overall"]
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
 @pytest.mark.parametrize("sizes", [[9, 9], [63, 63, 63, 9], [2000, 40]])
 def test_the_null_gap_is_the_mean_over_equal_groups(name, sizes):
     row = DISPARITIES[name]
@@ -188,8 +219,9 @@ def test_the_null_gap_is_the_mean_over_equal_groups(name, sizes):
     above = np.random.default_rng(4).binomial(below, seen.sum(-1, keepdims=True) / sum(sizes))
     exists = np.ones((30_000, len(sizes)), bool)
     expected = disparity_of(above, below, exists, row).mean()
-    # A ratio and the larger of two gaps are simulated with 2,000 draws, the others exact.
-    tolerance = 0.01 if row.statistic == "ratio" or row.combination == "largest" else 0.003
+    # A ratio, a distance and the larger of two gaps are simulated with 2,000 draws, the others exact.
+    simulated = row.statistic in ("ratio", "from_overall") or row.combination == "largest"
+    tolerance = 0.01 if simulated else 0.003
     assert null_disparity(seen, below[:1], exists[:1], row)[0] == pytest.approx(expected, abs=tolerance)
 
 

@@ -1,9 +1,13 @@
 """Metrics agree with fairlearn and scikit-learn where those define them, and are NaN with a count where not."""
 
 import doctest
+import itertools
+import warnings
+from functools import partial
 
 import fairlearn.metrics as fl
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.metrics as sk
 from hypothesis import given, settings
@@ -13,7 +17,9 @@ import fairsweep.analysis.disparities as disparities
 import fairsweep.analysis.metrics as metrics
 from fairsweep.analysis.disparities import DISPARITIES, disparity
 from fairsweep.analysis.metrics import METRICS, resolve
+from fairsweep.analysis.probabilities import BINS, PROBABILITY_SCORES
 from fairsweep.analysis.rates import RATES, divide, quotients
+from fairsweep.analysis.scores import SCORES
 
 
 def table(seed, groups=3, classes=2, n=200):
@@ -38,25 +44,45 @@ SKLEARN = {
     "true_negative_rate": lambda y, p: sk.recall_score(y, p, pos_label=0),
     "positive_predictive_value": lambda y, p: sk.precision_score(y, p),
     "negative_predictive_value": lambda y, p: sk.precision_score(y, p, pos_label=0),
+    "false_negative_share": lambda y, p: ((y == 1) & (p == 0)).sum() / (y != p).sum(),
+}
+OF_CELLS = {name: row for name, row in DISPARITIES.items() if row.of_cells}
+
+SKLEARN_SCORES = {
+    "balanced_accuracy": sk.balanced_accuracy_score,
+    "worst_class_accuracy": lambda y, p: sk.recall_score(y, p, average=None, zero_division=np.nan).min(),
+    "class_accuracy_differences": lambda y, p: pairs_apart(sk.recall_score(y, p, average=None)),
+    "f1": lambda y, p: sk.f1_score(y, p, labels=[1], average=None)[0],
+    "macro_f1": lambda y, p: sk.f1_score(y, p, average="macro"),
+    "macro_precision": lambda y, p: sk.precision_score(y, p, average="macro"),
+}
+
+# How fairlearn's MetricFrame gives each form.
+FORMS = {
+    "difference": lambda f: f.difference(method="between_groups"),
+    "ratio": lambda f: f.ratio(method="between_groups"),
+    "lowest": lambda f: f.group_min(),
+    "highest": lambda f: f.group_max(),
+    "below_overall": lambda f: f.overall - f.group_min(),
+    "above_overall": lambda f: f.group_max() - f.overall,
+    "from_overall": lambda f: f.difference(method="to_overall"),
 }
 
 FAIRLEARN = {
-    "demographic_parity_difference": lambda y, p, g: fl.demographic_parity_difference(y, p, sensitive_features=g),
-    "demographic_parity_ratio": lambda y, p, g: fl.demographic_parity_ratio(y, p, sensitive_features=g),
-    "equal_opportunity_difference": lambda y, p, g: fl.equal_opportunity_difference(y, p, sensitive_features=g),
-    "false_positive_rate_difference": lambda y, p, g: fl.false_positive_rate_difference(y, p, sensitive_features=g),
-    "equalized_odds_difference": lambda y, p, g: fl.equalized_odds_difference(y, p, sensitive_features=g),
-    "equalized_odds_difference_mean": lambda y, p, g: fl.equalized_odds_difference(
-        y, p, sensitive_features=g, agg="mean"
-    ),
-    "accuracy_difference": lambda y, p, g: frame(sk.accuracy_score, y, p, g).difference(method="between_groups"),
-    "worst_group_accuracy": lambda y, p, g: frame(sk.accuracy_score, y, p, g).group_min(),
-    "predictive_parity_difference": lambda y, p, g: frame(sk.precision_score, y, p, g).difference(),
-    "base_rate_difference": lambda y, p, g: frame(lambda t, _: t.mean(), y, p, g).difference(),
-    "accuracy_below_overall": lambda y, p, g: (
-        frame(sk.accuracy_score, y, p, g).overall - frame(sk.accuracy_score, y, p, g).group_min()
-    ),
+    "demographic_parity_difference": fl.demographic_parity_difference,
+    "demographic_parity_ratio": fl.demographic_parity_ratio,
+    "equal_opportunity_difference": fl.equal_opportunity_difference,
+    "equal_opportunity_ratio": fl.equal_opportunity_ratio,
+    "false_positive_rate_difference": fl.false_positive_rate_difference,
+    "equalized_odds_difference": fl.equalized_odds_difference,
+    "equalized_odds_difference_mean": partial(fl.equalized_odds_difference, agg="mean"),
+    "equalized_odds_ratio": fl.equalized_odds_ratio,
+    "equalized_odds_ratio_mean": partial(fl.equalized_odds_ratio, agg="mean"),
 }
+
+
+def pairs_apart(values):
+    return sum(abs(one - other) for one, other in itertools.combinations(values, 2))
 
 
 def frame(function, y, p, g):
@@ -77,14 +103,103 @@ def test_rates_agree_with_scikit_learn_and_fairlearn(seed):
         np.testing.assert_allclose(ours, theirs, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("classes", [2, 4])
+def test_scores_agree_with_scikit_learn(seed, classes):
+    group, label, prediction, cells = table(seed, classes=classes, n=300)
+    assert set(SKLEARN_SCORES) == set(SCORES)
+    for name, reference in SKLEARN_SCORES.items():
+        ours = SCORES[name].compute(cells, 1)
+        theirs = [reference(label[group == g], prediction[group == g]) for g in range(3)]
+        np.testing.assert_allclose(ours, theirs, atol=1e-12, err_msg=name)
+
+
 @pytest.mark.parametrize("groups", [2, 5])
-def test_disparities_agree_with_fairlearn(seed, groups):
-    group, label, prediction, cells = table(seed, groups=groups, n=400)
-    assert set(FAIRLEARN) == set(DISPARITIES)
+def test_every_combination_of_a_notion_and_a_form_agrees_with_fairlearn(groups):
+    """Fairlearn's MetricFrame of each rate and score, in each form."""
+    group, label, prediction, cells = table(groups, groups=groups, n=400)
+    frames = {name: frame(function, label, prediction, group) for name, function in (SKLEARN | SKLEARN_SCORES).items()}
+    seen = set()
+    for name, row in DISPARITIES.items():
+        if not row.of_cells or row.statistic == "variance" or "false_negative_share" in row.rates:
+            continue
+        parts = [FORMS[row.statistic](frames[rate]) for rate in row.rates]
+        worse = min if row.statistic == "ratio" else max
+        expected = np.mean(parts) if row.combination == "mean" else worse(parts)
+        assert disparity(cells, row, 1) == pytest.approx(expected, abs=1e-12), name
+        seen.add(row.statistic)
+    assert seen == set(FORMS)
     for name, reference in FAIRLEARN.items():
         ours = disparity(cells, DISPARITIES[name], 1)
-        np.testing.assert_allclose(ours, reference(label, prediction, group), atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(ours, reference(label, prediction, sensitive_features=group), err_msg=name)
+
+
+def test_differences_agree_with_aif360():
+    """AIF360's are signed and of two groups: unprivileged minus privileged."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("aif360.sklearn.metrics")
+        from aif360.sklearn import metrics as aif
+    for seed in range(3):
+        group, label, prediction, cells = table(seed, groups=2, n=400)
+        index = pd.Index(group, name="g")
+        y, p = pd.Series(label, index), pd.Series(prediction, index)
+        kwargs = {"prot_attr": "g", "priv_group": 1}
+        theirs = {
+            "demographic_parity_difference": aif.statistical_parity_difference(y, p, **kwargs),
+            "equal_opportunity_difference": aif.equal_opportunity_difference(y, p, **kwargs),
+            "equalized_odds_difference_mean": aif.average_odds_error(y, p, **kwargs),
+            "predictive_parity_difference": aif.difference(sk.precision_score, y, p, **kwargs),
+        }
+        ratio = aif.disparate_impact_ratio(y, p, **kwargs)
+        for name, value in theirs.items():
+            assert disparity(cells, DISPARITIES[name], 1) == pytest.approx(abs(value)), name
+        assert disparity(cells, DISPARITIES["demographic_parity_ratio"], 1) == pytest.approx(min(ratio, 1 / ratio))
+
+
+def test_treatment_equality_is_bergs_ratio_on_a_bounded_scale():
+    """Shares of false negatives among errors are equal where FN / FP is, and s / (1 - s) is that ratio."""
+    _, _, _, cells = table(3, groups=2, n=500)
+    share = divide(*quotients(cells, RATES["false_negative_share"], 1))
+    np.testing.assert_allclose(share / (1 - share), cells[:, 1, 0] / cells[:, 0, 1])
+    assert disparity(cells, DISPARITIES["treatment_equality_difference"], 1) == pytest.approx(abs(share[0] - share[1]))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_scores_of_predictions_agree_with_scikit_learn(classes):
+    rng = np.random.default_rng(classes)
+    label = rng.integers(0, classes, 300)
+    logits = rng.normal(0, 1, (300, classes)) + 1.2 * np.eye(classes)[label]
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    p = np.exp(log_p)
+    weights = np.stack([np.ones(300), rng.integers(0, 3, 300)]).astype(float)
+    ours = {name: score.compute(log_p, label, weights) for name, score in PROBABILITY_SCORES.items()}
+    for i, weight in enumerate(weights):
+        repeated = np.repeat(np.arange(300), weight.astype(int))
+        y, q = label[repeated], p[repeated]
+        assert ours["log_loss"][i] == pytest.approx(sk.log_loss(y, q))
+        assert ours["brier_score"][i] == pytest.approx(np.square(q - np.eye(classes)[y]).sum(1).mean())
+        positive = q[:, 1] if classes == 2 else q
+        assert ours["auc"][i] == pytest.approx(sk.roc_auc_score(y, positive, multi_class="ovr", average="macro"))
+        if classes > 2:
+            assert ours["top_2_accuracy"][i] == pytest.approx(sk.top_k_accuracy_score(y, q, k=2))
+        by_hand = 0.0
+        edges = np.linspace(0, 1, BINS + 1)
+        for low, high in itertools.pairwise(edges):
+            inside = (q.max(1) > low) & (q.max(1) <= high)
+            if inside.any():
+                right = (q.argmax(1) == y)[inside].mean()
+                by_hand += inside.mean() * abs(right - q.max(1)[inside].mean())
+        assert ours["expected_calibration_error"][i] == pytest.approx(by_hand)
+
+
+def test_scores_of_predictions_without_examples_are_nan():
+    empty = np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros((2, 0))
+    one_class = np.log(np.full((4, 2), 0.5)), np.ones(4, np.int64), np.ones((1, 4))
+    for score in PROBABILITY_SCORES.values():
+        assert np.isnan(score.compute(*empty)).all(), score.name
+    assert np.isnan(PROBABILITY_SCORES["auc"].compute(*one_class)).all()
+    assert PROBABILITY_SCORES["log_loss"].compute(*one_class)[0] == pytest.approx(np.log(2))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -125,8 +240,9 @@ def test_every_rate_is_a_share_and_complements_add_up(counts):
 @given(st.lists(st.integers(0, 4), min_size=12, max_size=12), st.permutations(range(3)))
 def test_disparities_do_not_depend_on_the_order_of_the_groups(counts, order):
     cells = np.array(counts, np.int64).reshape(3, 2, 2)
-    for row in DISPARITIES.values():
-        np.testing.assert_array_equal(disparity(cells, row, 1), disparity(cells[list(order)], row, 1))
+    for row in OF_CELLS.values():
+        # Variances are sums over groups, whose last bit depends on the order.
+        np.testing.assert_allclose(disparity(cells, row, 1), disparity(cells[list(order)], row, 1), atol=1e-15)
 
 
 @settings(max_examples=100, deadline=None)
@@ -135,10 +251,10 @@ def test_a_perfect_classifier_has_no_error_based_disparity(counts):
     """Also where a group lacks one label, and there a library may say 1.0."""
     cells = np.zeros((3, 2, 2), np.int64)
     cells[:, [0, 1], [0, 1]] = np.array(counts).reshape(3, 2)
-    for name, row in DISPARITIES.items():
+    for name, row in OF_CELLS.items():
         value = disparity(cells, row, 1)
-        if row.zero_if_perfect:
-            assert np.isnan(value) or value == 0, name
+        if row.none_if_perfect:
+            assert np.isnan(value) or value == row.fair, name
     parity = disparity(cells, DISPARITIES["demographic_parity_difference"], 1)
     np.testing.assert_array_equal(parity, disparity(cells, DISPARITIES["base_rate_difference"], 1))
 
@@ -159,18 +275,18 @@ def test_a_group_without_examples_is_no_group_and_one_group_has_no_gap():
     _, _, _, cells = table(0, groups=2)
     padded = np.concatenate([cells, np.zeros((1, 2, 2), np.int64)])
     alone = np.concatenate([cells[:1], np.zeros((2, 2, 2), np.int64)])
-    for name, row in DISPARITIES.items():
-        assert disparity(padded, row, 1) == disparity(cells, row, 1), name
+    for name, row in OF_CELLS.items():
+        assert disparity(padded, row, 1) == pytest.approx(float(disparity(cells, row, 1))), name
         assert np.isnan(disparity(alone, row, 1)), name
         assert np.isnan(disparity(np.zeros_like(cells), row, 1)), name
 
 
 def test_leading_axes_are_independent():
     cells = np.stack([table(seed)[3] for seed in range(6)]).reshape(2, 3, 3, 2, 2)
-    for row in DISPARITIES.values():
+    for row in OF_CELLS.values():
         stacked = disparity(cells, row, 1)
         assert stacked.shape == (2, 3)
-        assert stacked[1, 2] == disparity(cells[1, 2], row, 1)
+        assert stacked[1, 2] == pytest.approx(float(disparity(cells[1, 2], row, 1)))
 
 
 def test_names_resolve_and_mistakes_are_named():
@@ -182,8 +298,8 @@ def test_names_resolve_and_mistakes_are_named():
     assert resolve("equalized_odds_difference[3]", digits).title == "Equalised odds difference[3]"
     with pytest.raises(ValueError, match=r"selection_rate\[9\]"):
         resolve("selection_rate", digits)
-    with pytest.raises(ValueError, match="must be one of"):
-        resolve("fairness", binary)
+    with pytest.raises(ValueError, match=r"describe\(\) lists, such as .*'equal_opportunity_ratio'"):
+        resolve("equal_opportunity_ration", binary)
     with pytest.raises(ValueError, match="'maybe'"):
         resolve("selection_rate", binary, positive="maybe")
 
@@ -193,5 +309,15 @@ def test_the_table_says_what_a_metric_is():
     assert list(described["metric"]) == list(METRICS)
     assert (described[["formula", "more than two classes", "reference"]] != "").all().all()
     fixed = {name for name, rate in RATES.items() if not rate.given_label}
-    assert fixed == {"positive_predictive_value", "negative_predictive_value"}
+    assert fixed == {"positive_predictive_value", "negative_predictive_value", "false_negative_share"}
+    assert {name: rate.given for name, rate in RATES.items() if rate.given != "nothing"} == {
+        "true_positive_rate": "label",
+        "false_negative_rate": "label",
+        "false_positive_rate": "label",
+        "true_negative_rate": "label",
+        "positive_predictive_value": "prediction",
+        "negative_predictive_value": "prediction",
+    }
+    assert {"equalized_odds_difference", "equalized_odds_difference_mean", "calibration_difference"} <= set(METRICS)
+    assert not [name for name, row in DISPARITIES.items() if row.fair == 0 and row.better == "higher"]
     assert disparities.DISPARITIES["accuracy_below_overall"].overall == "contains the group"

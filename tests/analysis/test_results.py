@@ -11,8 +11,7 @@ import pytest
 import fairsweep.analysis as analysis
 import fairsweep.analysis.records as records
 from fairsweep.analysis.frames import TIDY_COLUMNS
-from fairsweep.analysis.metrics import METRICS
-from fairsweep.analysis.rates import RATES
+from fairsweep.analysis.metrics import DEFAULT_DISPARITIES, DEFAULT_RATES
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def test_rates_equal_those_computed_by_hand_from_the_cells(results):
     cells = cells[(cells["split"] == "test") & (cells["iteration"] == 3)]
     frame = results.rates()
     assert list(frame.columns) == list(TIDY_COLUMNS)
-    assert set(frame["metric"]) == set(RATES)
+    assert set(frame["metric"]) == set(DEFAULT_RATES)
     for trial in results.trials["trial"][:3]:
         for group, code in (("light", 0), ("dark", 1)):
             mine = cells[(cells["trial"] == trial) & (cells["tone"] == code)]
@@ -101,7 +100,7 @@ def test_disparities_are_those_of_the_rates(results):
 
 def test_frame_holds_everything_once(results):
     frame = results.frame()
-    assert set(frame["metric"]) == set(METRICS)
+    assert set(frame["metric"]) == {*DEFAULT_RATES, *DEFAULT_DISPARITIES}
     assert not frame.duplicated(["trial", "iteration", "split", "attribute", "group", "metric"]).any()
     assert (frame["against"] == "").all()
     only = results.frame(["accuracy", "accuracy_difference"], by="shape")
@@ -221,15 +220,18 @@ def test_without_groups_the_classes_are_compared(tmp_path, simulate):
     assert analysis.write_report(results).stat().st_size > 0
 
 
-def test_codes_outside_the_vocabulary_are_refused(tmp_path, simulate):
+def test_a_trial_with_codes_outside_the_vocabulary_is_left_out_and_named(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
     path = next((simulation.folder / "trials").iterdir()) / records.CELLS
     file = records.read_cells(path)
     column = pa.array(np.full(file.table.num_rows, 7, np.int16))
     table = file.table.set_column(file.table.column_names.index("tone"), "tone", column)
     records.write_cells(path, table, list(file.vocabularies.values()), file.label)
-    with pytest.raises(analysis.RecordError, match="codes of tone"):
-        analysis.load(simulation.folder).rates()
+    results = analysis.load(simulation.folder)
+    assert path.parent.name not in set(results.rates()["trial"])
+    (problem,) = results.problems.itertuples()
+    assert problem.trial == path.parent.name
+    assert "codes of tone must lie in 0 … 1" in problem.message
 
 
 def test_a_uri_reads_the_same(faces, results):
