@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from fairsweep.analysis.records import CellsFile, RecordError, Vocabulary
+from fairsweep.analysis.records import RecordError, Vocabulary
+from fairsweep.analysis.trial_cells import SPLITS, Integers, Meaning, TrialCells, combined, evaluation_key, separated
 
 ALL = "all"
 """Name of the group of all examples."""
@@ -18,9 +16,7 @@ ALL = "all"
 JOINT = " & "
 """Stands between attributes, and between values, of an intersection."""
 
-SPLITS = ("train", "validation", "test")
-
-Integers = npt.NDArray[np.int64]
+_TRIAL_BITS = 34
 
 
 @dataclass(frozen=True)
@@ -31,14 +27,24 @@ class Evaluations:
         trial: name of each trial, [E].
         iteration: iterations done, int64 [E].
         split: ``validation`` or ``test``.
+        number: position of each trial in `Cells.trials`, int64 [E].
     """
 
     trial: npt.NDArray[np.object_]
     iteration: Integers
     split: str
+    number: Integers
 
     def __len__(self) -> int:
         return len(self.iteration)
+
+    def at(self, places: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "Evaluations":
+        """Some of them, in the order of the places."""
+        return Evaluations(self.trial[places], self.iteration[places], self.split, self.number[places])
+
+    def on(self, split: str) -> "Evaluations":
+        """The same trials and iterations on another split."""
+        return Evaluations(self.trial, self.iteration, split, self.number)
 
 
 @dataclass(frozen=True)
@@ -64,34 +70,28 @@ class Cells:
     """The cells of all trials in columns.
 
     Args:
-        files: the cells of each trial, by name of the trial.
+        meaning: of the codes, the same for all.
+        trials: the cells of each trial, by name of the trial.
 
     Raises:
-        RecordError: if there are none, or if two differ in their label, groups or vocabularies.
+        RecordError: if there are none.
     """
 
-    def __init__(self, files: Mapping[str, CellsFile]) -> None:
-        if not files:
+    def __init__(self, meaning: Meaning, trials: Mapping[str, TrialCells]) -> None:
+        if not trials:
             raise RecordError("no trial has recorded an evaluation yet; wait for the first iteration, or see .problems")
-        self.trials = list(files)
-        first = next(iter(files.values()))
-        for name, file in files.items():
-            if meaning_of(file) != meaning_of(first):
-                raise RecordError(
-                    f"cells that are counted together must have the same label, groups and vocabularies, but {name} "
-                    f"differs from {self.trials[0]}; keep different sweeps in different folders"
-                )
-        self.label: str = first.label
-        self.groups: tuple[str, ...] = first.groups
-        self.vocabularies: Mapping[str, Vocabulary] = first.vocabularies
-        lengths = [file.table.num_rows for file in files.values()]
-        self._trial = np.repeat(np.arange(len(files), dtype=np.int32), lengths)
-        self._split = np.concatenate([_split_codes(name, file) for name, file in files.items()])
-        names = ("iteration", *self.groups, "label", "prediction", "count")
-        self._columns = {name: np.concatenate([_column(file, name) for file in files.values()]) for name in names}
-        # Every evaluation has one number; each cell knows its evaluation's.
-        key = (self._trial.astype(np.int64) << 34) | (self._split << 32) | self._columns["iteration"]
-        self._evaluations, self._evaluation = np.unique(key, return_inverse=True)
+        self.trials = list(trials)
+        self.label = meaning.label
+        self.groups = meaning.groups
+        self.vocabularies: Mapping[str, Vocabulary] = {v.name: v for v in meaning.vocabularies}
+        self._columns, self._sizes = meaning.columns, meaning.sizes
+        cells = list(trials.values())
+        # Every evaluation has one number, ascending; its cells stand together, in the same order.
+        trial = np.repeat(np.arange(len(cells), dtype=np.int64), [len(one.evaluations) for one in cells])
+        self._evaluations = (trial << _TRIAL_BITS) | np.concatenate([one.evaluations for one in cells])
+        self._length = np.concatenate([one.length for one in cells]).astype(np.int64)
+        self._cell = np.concatenate([one.cell for one in cells])
+        self._count = np.concatenate([one.count for one in cells])
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -100,9 +100,14 @@ class Cells:
 
     def frame(self) -> pd.DataFrame:
         """All cells in long form: ``trial`` and the columns of the file, codes as they are."""
-        names = np.array(self.trials, object)
-        head = {"trial": names[self._trial], "split": np.array(SPLITS, object)[self._split]}
-        return pd.DataFrame(head | self._columns)
+        key = np.repeat(self._evaluations, self._length)
+        columns: dict[str, npt.NDArray[np.object_] | Integers] = {
+            "trial": np.array(self.trials, object)[key >> _TRIAL_BITS],
+            "split": np.array(SPLITS, object)[key >> 32 & 3],
+            "iteration": key & (2**32 - 1),
+        }
+        columns |= dict(zip(self._columns, separated(self._cell, self._sizes), strict=True))
+        return pd.DataFrame(columns | {"count": self._count.astype(np.int64)})
 
     def evaluations(self, split: str) -> Evaluations:
         """Every evaluation on a split, by trial and iteration.
@@ -113,7 +118,8 @@ class Cells:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {list(SPLITS)}, but got {split!r}")
         keys = self._evaluations[(self._evaluations >> 32 & 3) == SPLITS.index(split)]
-        return Evaluations(np.array(self.trials, object)[keys >> 34], keys & (2**32 - 1), split)
+        number = keys >> _TRIAL_BITS
+        return Evaluations(np.array(self.trials, object)[number], keys & (2**32 - 1), split, number)
 
     def stack(self, evaluations: Evaluations, by: Sequence[str]) -> CountArray:
         """Count arrays of some evaluations.
@@ -125,7 +131,6 @@ class Cells:
 
         Raises:
             ValueError: if an attribute is no group of the sweep.
-            RecordError: if a code has no place in its vocabulary.
         """
         unknown = [name for name in by if name not in (*self.groups, self.label)]
         if unknown:
@@ -133,20 +138,14 @@ class Cells:
                 f"by must be among the sweep's groups {list(self.groups)} or its label {self.label!r}, but got "
                 f"{unknown[0]!r}; add it to dataset.groups, or join predictions with examples by id"
             )
-        row = self._rows_of(evaluations)
-        inside = np.flatnonzero(row >= 0)
-        sizes = [len(self.vocabularies[name].values) for name in by]
-        classes = len(self.classes)
-        key = row[inside].astype(np.int64)
-        for name, size in zip((*by, "label", "prediction"), (*sizes, classes, classes), strict=True):
-            source = self._columns["label" if name == self.label and name not in self.groups else name][inside]
-            if len(source) and not 0 <= source.min() <= source.max() < size:
-                raise RecordError(
-                    f"codes of {name} must lie in 0 … {size - 1}, but reach {source.min()} … {source.max()}"
-                )
-            key = key * size + source
-        shape = (len(evaluations), int(np.prod(sizes, dtype=np.int64)), classes, classes)
-        counts = np.bincount(key, weights=self._columns["count"][inside], minlength=int(np.prod(shape)))
+        columns = [name if name in self.groups else "label" for name in by] + ["label", "prediction"]
+        sizes = [self._sizes[self._columns.index(name)] for name in columns]
+        shape = (len(evaluations), int(np.prod(sizes[:-2], dtype=np.int64)), *sizes[-2:])
+        asked, place = self._found(evaluations)
+        inside = self._cells_of(place)
+        place_of_cell = self._places(self._cell[inside], columns, sizes)
+        place_of_cell += np.repeat(asked * int(np.prod(sizes, dtype=np.int64)), self._length[place])
+        counts = np.bincount(place_of_cell, weights=self._count[inside], minlength=int(np.prod(shape)))
         values = np.rint(counts).astype(np.int64).reshape(shape)
         return CountArray(evaluations, JOINT.join(by), self.group_names(by), self.classes, values)
 
@@ -158,30 +157,29 @@ class Cells:
             names = [f"{left}{JOINT}{right}" if left else right for left in names for right in values]
         return tuple(names) if by else (ALL,)
 
-    def _rows_of(self, evaluations: Evaluations) -> Integers:
-        """For each cell the position of its evaluation, -1 where it is not among those asked for."""
-        number = {name: i for i, name in enumerate(self.trials)}
-        trial = np.array([number[name] for name in evaluations.trial], np.int64)
-        asked = (trial << 34) | (SPLITS.index(evaluations.split) << 32) | evaluations.iteration
-        place = np.minimum(np.searchsorted(self._evaluations, asked), len(self._evaluations) - 1)
-        found = self._evaluations[place] == asked
-        row = np.full(len(self._evaluations), -1, np.int64)
-        row[place[found]] = np.flatnonzero(found)
-        return row[self._evaluation]
+    def _places(self, cell: npt.NDArray[np.integer], columns: Sequence[str], sizes: Sequence[int]) -> Integers:
+        """For each cell its place among the groups, labels and predictions asked for."""
+        every = int(np.prod(self._sizes, dtype=object))
+        # Few combinations: each is computed once and looked up.
+        numbers = np.arange(every) if every <= len(cell) else cell
+        codes = dict(zip(self._columns, separated(numbers, self._sizes), strict=True))
+        found = combined([codes[name] for name in columns], sizes, len(numbers))
+        return found[cell] if every <= len(cell) else found
 
+    def _found(self, evaluations: Evaluations) -> tuple[Integers, Integers]:
+        """Which of some evaluations exist: their positions among those asked for, and among all, ascending."""
+        keys = (evaluations.number << _TRIAL_BITS) | evaluation_key(
+            SPLITS.index(evaluations.split), evaluations.iteration
+        )
+        place = np.minimum(np.searchsorted(self._evaluations, keys), len(self._evaluations) - 1)
+        asked = np.flatnonzero(self._evaluations[place] == keys)
+        asked = asked[np.argsort(place[asked], kind="stable")]
+        return asked, place[asked]
 
-def _column(file: CellsFile, name: str) -> npt.NDArray[Any]:
-    return np.asarray(file.table.column(name).to_numpy())
-
-
-def _split_codes(trial: str, file: CellsFile) -> Integers:
-    codes = pc.index_in(file.table.column("split"), value_set=pa.array(SPLITS))
-    if codes.null_count:
-        unknown = set(file.table.column("split").unique().to_pylist()) - set(SPLITS)
-        raise RecordError(f"split must be one of {list(SPLITS)}, but the cells of {trial} have {sorted(unknown)}")
-    return np.asarray(codes.to_numpy(), np.int64)
-
-
-def meaning_of(file: CellsFile) -> tuple[object, ...]:
-    """What the codes of a cells file mean; hashable."""
-    return file.label, file.groups, tuple(sorted(file.vocabularies.items()))
+    def _cells_of(self, place: Integers) -> Integers | slice:
+        """Where the cells of some evaluations stand, evaluation by evaluation."""
+        if len(place) == len(self._evaluations):
+            return slice(None)
+        length = self._length[place]
+        shift = np.cumsum(self._length)[place] - np.cumsum(length)
+        return np.repeat(shift, length) + np.arange(length.sum())

@@ -74,9 +74,13 @@ def read_parquet(
         RecordError: if the file is damaged or comes from a newer fairsweep.
         FileNotFoundError: if there is no such file.
     """
+    source = filesystem or pafs.LocalFileSystem()
+    # Reading ahead pays on a network only; and many small files are read in threads already.
+    is_local = isinstance(source, pafs.LocalFileSystem)
     try:
-        with (filesystem or pafs.LocalFileSystem()).open_input_file(str(path)) as file:
-            table = pq.ParquetFile(file).read(None if columns is None else list(columns))
+        with source.open_input_file(str(path)) as file:
+            parquet = pq.ParquetFile(file, pre_buffer=not is_local)
+            table = parquet.read(None if columns is None else list(columns), use_threads=False)
     except pa.ArrowInvalid as error:
         raise RecordError(f"{path} must be a Parquet file, but it is damaged ({error}); run the trial again") from error
     version = int((table.schema.metadata or {}).get(_VERSION_KEY, b"0"))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.extensions import ExtensionArray
 
 from fairsweep.analysis import gaps
 from fairsweep.analysis.counts import JOINT, CountArray
@@ -131,11 +132,17 @@ def disparity_rows(
 
 def with_trials(rows: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Add the columns of the trials and put all columns in their order."""
-    known = trials.set_index("trial")
-    position = known.index.get_indexer(pd.Index(rows["trial"]))
-    for name in _OF_TRIAL:
-        rows[name] = known[name].to_numpy()[position]
-    return rows.assign(against="")[list(TIDY_COLUMNS)]
+    place = pd.Index(trials["trial"]).get_indexer
+    trial = rows["trial"]
+    if isinstance(trial.dtype, pd.CategoricalDtype):
+        position = place(trial.cat.categories)[trial.cat.codes.to_numpy()]
+    else:
+        position = place(pd.Index(trial))
+    # Texts are taken from one short column each: written out one by one they would take longer than all numbers.
+    columns = {name: trials[name].array.take(position) for name in ("trial", *_OF_TRIAL)}
+    columns |= {name: rows[name].array for name in rows.columns if name not in columns}
+    columns["against"] = _repeated([""], np.zeros(len(rows), np.int64))
+    return pd.DataFrame({name: columns[name] for name in TIDY_COLUMNS}, copy=False)
 
 
 def _long(
@@ -147,16 +154,23 @@ def _long(
 ) -> pd.DataFrame:
     """One row for each evaluation and group from columns of the shape [E, G]."""
     size, width = len(counts.evaluations), len(groups)
+    number, names = pd.factorize(counts.evaluations.trial)
+    once = np.zeros(size * width, np.int64)
     head = {
-        "trial": np.repeat(counts.evaluations.trial, width),
+        "trial": pd.Categorical.from_codes(np.repeat(number, width), pd.Index(names)),
         "iteration": np.repeat(counts.evaluations.iteration, width),
-        "split": counts.evaluations.split,
-        "attribute": counts.attribute,
-        "group": np.tile(np.array(groups, object), size),
-        "metric": metric,
+        "split": _repeated([counts.evaluations.split], once),
+        "attribute": _repeated([counts.attribute], once),
+        "group": _repeated(groups, np.tile(np.arange(width), size)),
+        "metric": _repeated([metric], once),
     }
     body = {name: values.reshape(-1) for name, values in columns.items()}
-    return pd.DataFrame({**head, **body, "interval": interval})
+    return pd.DataFrame({**head, **body, "interval": _repeated([interval], once)}, copy=False)
+
+
+def _repeated(texts: Sequence[str], places: npt.NDArray[np.int64]) -> ExtensionArray:
+    """A column of texts from a few distinct ones."""
+    return pd.array(list(texts), dtype="str").take(places)
 
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

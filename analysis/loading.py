@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 import pyarrow.fs as pafs
 
 from fairsweep.analysis import records
+from fairsweep.analysis.record_cache import LEAST_TRIALS, RecordCache, signature_of
 from fairsweep.analysis.records import RecordError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _THREADS = 8
+_MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Location:
             RecordError: if it is damaged.
         """
         try:
-            return records.read_json(self.path, self.filesystem)
+            return records.read_json(self.path, None if self.local else self.filesystem)
         except FileNotFoundError:
             return None
 
@@ -94,6 +96,8 @@ class TrialFolder:
         state: ``state.json``, or None.
         privacy: ``privacy.json``, or None (also for learners without privacy).
         problems: what is damaged or missing.
+        signature: of its files as they were before they were read, see `record_cache`; empty where there is no cache.
+        is_cached: whether the records came from the cache.
     """
 
     name: str
@@ -103,6 +107,8 @@ class TrialFolder:
     state: dict[str, Any] | None = None
     privacy: dict[str, Any] | None = None
     problems: list[Problem] = field(default_factory=list)
+    signature: str = ""
+    is_cached: bool = False
 
     @property
     def stage(self) -> str:
@@ -125,22 +131,40 @@ class TrialFolder:
         return self.stage == "done" or (self.stage == "stopped" and self.stopped_by == "scheduler")
 
 
-def read_trial_folders(root: Location) -> list[TrialFolder]:
-    """The small records of every trial of a sweep, in the order of the folders' names."""
+def read_trial_folders(root: Location, cache: RecordCache | None = None) -> list[TrialFolder]:
+    """The small records of every trial of a sweep, in the order of the folders' names.
+
+    Args:
+        root: the output folder.
+        cache: of a local sweep; None reads every file.
+    """
     trials = root / records.TRIALS
-    return in_threads(lambda name: _read_trial(name, trials / name), trials.folders())
+    names = trials.folders()
+    if cache is None or len(names) < LEAST_TRIALS:
+        return in_threads(lambda name: _read_trial(TrialFolder(name, trials / name)), names)
+    return in_threads(lambda name: _cached_trial(TrialFolder(name, trials / name), cache), names)
 
 
-def _read_trial(name: str, folder: Location) -> TrialFolder:
-    trial = TrialFolder(name, folder)
+def _cached_trial(trial: TrialFolder, cache: RecordCache) -> TrialFolder:
+    trial.signature = signature_of(trial.location.path)
+    small = cache.small(trial.name, trial.signature)
+    if small is None:
+        return _read_trial(trial)
+    trial.state, trial.config = small[records.STATE], small[records.CONFIG]
+    trial.data, trial.privacy = small[records.DATA], small[records.PRIVACY]
+    trial.is_cached = True
+    return trial
+
+
+def _read_trial(trial: TrialFolder) -> TrialFolder:
     trial.state = _json(trial, records.STATE)
     trial.config = _json(trial, records.CONFIG)
     trial.data = _json(trial, records.DATA)
     trial.privacy = _json(trial, records.PRIVACY)
-    if trial.is_whole:
+    if trial.stage == "done":
         for file, content in ((records.CONFIG, trial.config), (records.DATA, trial.data)):
             if content is None and not any(problem.file == file for problem in trial.problems):
-                trial.problems.append(missing(name, file))
+                trial.problems.append(missing(trial.name, file))
     return trial
 
 
@@ -194,5 +218,9 @@ def read_each(
 
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Apply a function that waits for files to each item, in threads; results in the order of the items."""
+    listed = list(items)
+    # Many small files: handing each to a thread by itself would cost as much as reading it.
+    size = max(1, min(_MOST_AT_ONCE, len(listed) // (4 * _THREADS)))
+    parts = [listed[i : i + size] for i in range(0, len(listed), size)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(function, items))
+        return [result for part in pool.map(lambda part: [function(item) for item in part], parts) for result in part]

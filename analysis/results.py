@@ -55,21 +55,21 @@ class SweepResults(SweepRecords):
         """
         every = self.all_cells.evaluations(split)
         wanted = self.trials if states is None else self.trials[self.trials["state"].isin(states)]
-        chosen = np.isin(every.trial.astype(str), wanted["trial"].to_numpy(str))
+        names = set(wanted["trial"])
+        chosen = np.array([name in names for name in self.all_cells.trials], np.bool_)[every.number]
         if not chosen.any():
             counts = dict(self.trials["state"].value_counts())
             raise RecordError(
                 f"no trial in the states {states} has an evaluation on {split}; the states are {counts}. "
                 "Wait, resume the sweep, or take all with states=None"
             )
-        every = Evaluations(every.trial[chosen], every.iteration[chosen], split)
+        every = every.at(chosen)
         if at == "all":
             return every
         scores = every.iteration.astype(np.float64) if at == "last" else self._validation_accuracy(every)
-        order = np.lexsort((every.iteration, -scores, every.trial.astype(str)))
-        first = np.unique(every.trial[order].astype(str), return_index=True)[1]
-        best = np.sort(order[first])
-        return Evaluations(every.trial[best], every.iteration[best], split)
+        order = np.lexsort((every.iteration, -scores, every.number))
+        first = np.unique(every.number[order], return_index=True)[1]
+        return every.at(np.sort(order[first]))
 
     def counts(
         self, by: By = (), *, split: str = "test", at: At = "last", states: Sequence[str] | None = DONE
@@ -215,9 +215,7 @@ class SweepResults(SweepRecords):
 
     def _validation_accuracy(self, evaluations: Evaluations) -> Floats:
         """Accuracy on the validation split at the same trial and iteration; -1 where there is none."""
-        counts = self.all_cells.stack(Evaluations(evaluations.trial, evaluations.iteration, "validation"), ()).values[
-            :, 0
-        ]
+        counts = self.all_cells.stack(evaluations.on("validation"), ()).values[:, 0]
         accuracy = divide(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
         return np.nan_to_num(accuracy, nan=-1.0)
 

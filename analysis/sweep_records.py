@@ -1,7 +1,7 @@
 """The records of a sweep as tables, read when they are asked for."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from fairsweep.analysis import records
-from fairsweep.analysis.counts import Cells, meaning_of
+from fairsweep.analysis.counts import Cells
 from fairsweep.analysis.loading import Location, Problem, TrialFolder, read_each, read_trial_folders
+from fairsweep.analysis.record_cache import LEAST_TRIALS, CachedTrial, RecordCache
 from fairsweep.analysis.records import RecordError, Vocabulary
+from fairsweep.analysis.trial_cells import Meaning, TrialCells
 from fairsweep.analysis.trials import trials_table
 
 R = TypeVar("R")
@@ -33,14 +35,16 @@ class SweepRecords:
             of `fairsweep.analysis.trials.trials_table`.
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, *, cache: bool = True) -> None:
         self.location = location
         self._problems: list[Problem] = []
         self.sweep: dict[str, Any] = self._sweep_json()
-        found = read_trial_folders(location)
+        self._cache = RecordCache(location.local) if cache and location.local else None
+        found = read_trial_folders(location, self._cache)
         self._problems += [problem for folder in found for problem in folder.problems]
-        self.folders: list[TrialFolder] = self._in_order(found)
-        self.trials: pd.DataFrame = trials_table(self.folders)
+        self.folders: list[TrialFolder]
+        self.trials: pd.DataFrame
+        self.folders, self.trials = self._in_order(found)
 
     def __repr__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in self.trials["state"].value_counts().items())
@@ -167,13 +171,13 @@ class SweepRecords:
 
     # --- inside ---
 
-    def _in_order(self, folders: list[TrialFolder]) -> list[TrialFolder]:
+    def _in_order(self, folders: list[TrialFolder]) -> tuple[list[TrialFolder], pd.DataFrame]:
         named = [learner.get("name") for learner in self.sweep.get("sweep", {}).get("learners", [])]
         table = trials_table(folders)
         place = [named.index(name) if name in named else len(named) for name in table["learner"]]
         keys = ["place", "learner", "series", "level_value", "replicate", "trial"]
         order = table.assign(place=place).sort_values(keys, kind="stable").index
-        return [folders[i] for i in order]
+        return [folders[i] for i in order], table.loc[order].reset_index(drop=True)
 
     def _sweep_json(self) -> dict[str, Any]:
         if not self.location.exists():
@@ -198,16 +202,47 @@ class SweepRecords:
         Trials of another label, groups or vocabularies than most belong to another sweep: they are left out, and
         `problems` names them.
         """
-        found = self._read_each(self.folders, records.CELLS, records.read_cells)
-        meanings = {name: meaning_of(file) for name, file in found.items()}
-        usual = Counter(meanings.values()).most_common(1)
-        strange = [name for name, meaning in meanings.items() if meaning != usual[0][0]]
+        found = self._cells_by_trial()
+        usual = Counter(meaning for meaning, _ in found.values()).most_common(1)
+        strange = {name for name, (meaning, _) in found.items() if meaning != usual[0][0]}
         message = (
             "its label, groups or vocabularies differ from those of most trials, so it is left out; keep different "
             "sweeps in different folders"
         )
-        self._problems += [Problem(name, records.CELLS, message) for name in strange]
-        return Cells({name: file for name, file in found.items() if name not in strange})
+        self._problems += [Problem(name, records.CELLS, message) for name in found if name in strange]
+        meaning = usual[0][0] if usual else Meaning("", (), ())
+        return Cells(meaning, {name: cells for name, (_, cells) in found.items() if name not in strange})
+
+    def _cells_by_trial(self) -> dict[str, tuple[Meaning, TrialCells]]:
+        """The cells of every trial that has some, from the cache where they stand there."""
+        cached = [] if self._cache is None else [folder for folder in self.folders if folder.is_cached]
+        known = {} if self._cache is None else self._cache.cells(folder.name for folder in cached)
+        others = [folder for folder in self.folders if folder.name not in known]
+        known |= self._read_each(others, records.CELLS, _read_cells)
+        self._write_cache(known)
+        return {folder.name: known[folder.name] for folder in self.folders if folder.name in known}
+
+    def _write_cache(self, cells: Mapping[str, tuple[Meaning, TrialCells]]) -> None:
+        """Write the cache anew once a twentieth of the finished trials is missing from it, or one in it has changed."""
+        if self._cache is None or len(self.folders) < LEAST_TRIALS:
+            return
+        done = [f for f in self.folders if f.stage == "done" and f.name in cells and not f.problems]
+        fresh = sum(not folder.is_cached for folder in done)
+        outdated = self._cache.names - {folder.name for folder in done if folder.is_cached}
+        if not outdated and fresh <= len(done) / 20:
+            return
+        small = (records.STATE, records.CONFIG, records.DATA, records.PRIVACY)
+        self._cache.write(
+            [
+                CachedTrial(
+                    folder.name,
+                    folder.signature,
+                    dict(zip(small, (folder.state, folder.config, folder.data, folder.privacy), strict=True)),
+                    *cells[folder.name],
+                )
+                for folder in done
+            ]
+        )
 
     @cached_property
     def _training(self) -> pd.DataFrame:
@@ -219,3 +254,8 @@ class SweepRecords:
         # Records of an earlier version lack the newest columns.
         table: pd.DataFrame = pd.concat(parts, ignore_index=True).reindex(columns=columns)
         return table
+
+
+def _read_cells(path: str, filesystem: pafs.FileSystem) -> tuple[Meaning, TrialCells]:
+    file = records.read_cells(path, filesystem)
+    return Meaning.of(file), TrialCells.of(file)

@@ -152,7 +152,7 @@ def _number(value: Any) -> float:  # noqa: ANN401 - a number, the text "inf", or
 
 def _series(configs: Sequence[Mapping[str, Any] | None]) -> list[str]:
     """A learner's name, followed by the fields that take several values under that name (the level left out)."""
-    flat = [None if config is None else varying_fields(config) for config in configs]
+    flat = _varying_by_setting(configs)
     names = [(config or {}).get("learner", {}).get("name", "") for config in configs]
     seen: dict[tuple[str, str], set[str]] = {}
     for name, fields in zip(names, flat, strict=True):
@@ -163,6 +163,21 @@ def _series(configs: Sequence[Mapping[str, Any] | None]) -> list[str]:
         varied = [(key.split(".")[-1], value) for key, value in (fields or {}).items() if len(seen[name, key]) > 1]
         result.append(", ".join([name, *(f"{_SYMBOLS.get(key, key)}={value}" for key, value in varied)]))
     return result
+
+
+def _varying_by_setting(configs: Sequence[Mapping[str, Any] | None]) -> list[dict[str, str] | None]:
+    """The varying fields of each config, worked out once a setting: replicates differ in their seeds only."""
+    known: dict[str, dict[str, str]] = {}
+    found: list[dict[str, str] | None] = []
+    for config in configs:
+        setting = (config or {}).get("setting")
+        if config is None or setting is None:
+            found.append(None if config is None else varying_fields(config))
+            continue
+        if setting not in known:
+            known[setting] = varying_fields(config)
+        found.append(known[setting])
+    return found
 
 
 def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
