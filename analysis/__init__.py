@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fairsweep.analysis.comparison import SweepComparison, compare
     from fairsweep.analysis.excess import excess_loss, excess_loss_by_trial
     from fairsweep.analysis.metrics import METRICS, describe
     from fairsweep.analysis.records import RecordError
@@ -21,9 +22,11 @@ __all__ = [
     "METRICS",
     "RecordError",
     "SummaryTable",
+    "SweepComparison",
     "SweepResults",
     "average",
     "bootstrap_frame",
+    "compare",
     "describe",
     "excess_loss",
     "excess_loss_by_trial",
@@ -36,9 +39,11 @@ _HOMES = {
     "METRICS": "metrics",
     "RecordError": "records",
     "SummaryTable": "table",
+    "SweepComparison": "comparison",
     "SweepResults": "results",
     "average": "replicates",
     "bootstrap_frame": "resampling",
+    "compare": "comparison",
     "describe": "metrics",
     "excess_loss": "excess",
     "excess_loss_by_trial": "excess",

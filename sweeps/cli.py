@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from fairsweep.sweeps.commands import COMMANDS
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.reporting import REPORTING
 from fairsweep.sweeps.sweep_file import SweepSource
 
 app = typer.Typer(
@@ -157,22 +158,6 @@ def resume(
 
 
 @app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The output folder of a sweep.", show_default=False)],
-) -> None:
-    """Print the results of a sweep and write its report; works while the sweep runs.
-
-    Example: `fairsweep report runs/quickstart`
-    """
-    from fairsweep.sweeps.output import OutputFolder
-    from fairsweep.sweeps.tables import print_results
-
-    if OutputFolder.at(folder).description() is None:
-        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
-    print_results(folder, Console())
-
-
-@app.command()
 def forget(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="A trial's folder, or a sweep's output folder.", show_default=False)
@@ -225,7 +210,7 @@ def show(
         Console().print(f"wrote {escape(str(path))}")
 
 
-for _name, _command in COMMANDS.items():
+for _name, _command in (REPORTING | COMMANDS).items():
     app.command(_name)(_command)
 
 

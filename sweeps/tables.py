@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,6 +18,7 @@ from fairsweep.sweeps.commands import print_failures
 from fairsweep.sweeps.plan import PlanReport
 
 _MOST_TRIALS = 40
+_MOST_CHANGES = 12
 _WIDEST = 400
 
 
@@ -68,18 +70,21 @@ def print_plan(report: PlanReport, console: Console) -> None:
     console.print("Nothing was started.")
 
 
-def print_results(folder: Path, console: Console) -> bool:
+def print_results(folder: str | Path, console: Console, *, to: Path | None = None, pictures: bool = False) -> bool:
     """Print the results of a sweep and write its report.
 
     Args:
-        folder: the output folder of the sweep.
+        folder: the output folder of the sweep, or its URI.
         console: where to.
+        to: file of the report; None writes it into the folder.
+        pictures: see `fairsweep.analysis.report.write_report`.
 
     Returns:
         Whether any trial failed.
     """
     results = analysis.load(folder)
-    failed = print_failures(folder, console)
+    local = results.location.local
+    failed = print_failures(local, console) if local else bool((results.trials["state"] == "failed").any())
     try:
         tables = summary_tables(results)
     except RecordError as error:
@@ -87,8 +92,8 @@ def print_results(folder: Path, console: Console) -> bool:
         return failed
     for table in tables:
         console.print()
-        _print_table(table, console)
-    path = write_report(folder)
+        print_table(table, console)
+    path = write_report(results, to, pictures=pictures)
     console.print(f"\nReport: {escape(str(path))}", soft_wrap=True, highlight=False)
     return failed
 
@@ -110,7 +115,18 @@ def draw_dataset(dataset: Path, attributes: Sequence[str], to: Path | None) -> l
     return [contact_sheet(prepared, attributes, folder), counts_chart(prepared, attributes, folder)]
 
 
-def _print_table(table: SummaryTable, console: Console) -> None:
+def print_changes(changes: pd.DataFrame, console: Console) -> None:
+    """Print what differs between the configs of two sweeps, a few lines of each kind."""
+    for what in dict.fromkeys(changes["what"].astype(str)):
+        rows = changes[changes["what"] == what]
+        for key, where, old, new in rows[["key", "where", "a", "b"]].to_numpy(str)[:_MOST_CHANGES].tolist():
+            line = f"{what}{f' of {where}' if where else ''}: {key}: {old} → {new}"
+            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+        if len(rows) > _MOST_CHANGES:
+            console.print(f"  {what}: … and {len(rows) - _MOST_CHANGES} more", highlight=False)
+
+
+def print_table(table: SummaryTable, console: Console) -> None:
     """Print a table with its intervals; without them where the terminal is too narrow for whole cells."""
     console.print(f"[bold]{escape(table.title)}[/bold]")
     whole = _laid_out(table.header, table.rows)

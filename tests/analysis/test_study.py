@@ -141,7 +141,7 @@ def test_the_study_is_described(faces, digits):
 def test_failures_are_grouped_by_cause(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
     for replicate, (error, traceback) in enumerate(
-        [("no memory", None), ("no memory", "Traceback <one>"), ("lost", None)]
+        [("no memory: 3 GB", None), ("no memory: 4.5 GB", "Traceback <one>"), ("lost", None)]
     ):
         learner = {"name": "tuned", "kind": "sgd"}
         simulate["face_trial"](simulation, learner, 0.9, replicate, state="failed", error=error, traceback=traceback)
@@ -149,11 +149,11 @@ def test_failures_are_grouped_by_cause(tmp_path, simulate):
     results = analysis.load(simulation.folder)
     groups = failure_groups(results.folders)
     assert [(group.cause, len(group.trials), group.traceback) for group in groups] == [
-        ("no memory", 2, "Traceback <one>"),
+        ("no memory: 3 GB", 2, "Traceback <one>"),
         ("lost", 1, ""),
     ]
     text = analysis.write_report(results).read_text()
-    assert "<strong>2 failed:</strong> no memory" in text
+    assert "<strong>2 failed:</strong> no memory: 3 GB" in text
     assert "Traceback &lt;one&gt;" in text
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fairsweep.sweeps import cli
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("prepare", "plan", "run", "resume", "report", "show", "ls", "stop", "retry-failed", "extend")
+COMMANDS = ("prepare", "plan", "run", "resume", "report", "compare", "show", "ls", "stop", "retry-failed", "extend")
 
 
 @pytest.fixture

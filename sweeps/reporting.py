@@ -1,0 +1,105 @@
+"""The commands on results: ``fairsweep report | compare``."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from fairsweep.sweeps.errors import SweepError
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.loading import Location
+
+Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's output folder, or its URI.", show_default=False)]
+
+
+def report(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A sweep's output folder, or its URI.", show_default=False)
+    ],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="The report goes here; default: DIR/report.html.")
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Show example images of a data set that is not public, too.")
+    ] = False,
+) -> None:
+    """Print the results of a sweep and write its report, one HTML page; works while the sweep runs.
+
+    Examples: `fairsweep report runs/quickstart`, `fairsweep report s3://bucket/runs/faces --to faces.html`
+    """
+    from fairsweep.sweeps.tables import print_results
+
+    if _check(folder).local is None and to is None:
+        raise SweepError(f"{folder} is no folder of this machine: say where the report goes with --to FILE")
+    with _readable():
+        print_results(folder, Console(), to=to, pictures=pictures)
+
+
+def compare(
+    a: Sweep,
+    b: Sweep,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as one HTML page.")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", "-a", help="Compare the groups of this attribute; repeat for more."),
+    ] = None,
+) -> None:
+    """Compare two sweeps, B minus A: what both have, what differs in their configs, and what that does to each group.
+
+    Examples: `fairsweep compare runs/quickstart runs/again`, `fairsweep compare runs/a s3://bucket/b --html c.html`
+    """
+    from fairsweep import analysis
+    from fairsweep.analysis.comparison_page import write_comparison
+    from fairsweep.analysis.comparison_table import comparison_tables
+    from fairsweep.sweeps.tables import print_changes, print_table
+
+    for place in (a, b):
+        _check(place)
+    console = Console()
+    with _readable():
+        found = analysis.compare(a, b, by=attribute)
+        console.print(
+            f"A: {escape(found.a.name)} ({escape(a)}); B: {escape(found.b.name)} ({escape(b)})", soft_wrap=True
+        )
+        for text in found.sentences():
+            console.print(escape(text), highlight=False, soft_wrap=True)
+        print_changes(found.changes, console)
+        for table in comparison_tables(found):
+            console.print()
+            print_table(table, console)
+        if html is not None:
+            path = write_comparison(found, html)
+            console.print(f"\nComparison: {escape(str(path))}", soft_wrap=True, highlight=False)
+
+
+def _check(place: str) -> "Location":
+    """Refuse what holds no sweep; returns where it is."""
+    from fairsweep.analysis.loading import Location
+    from fairsweep.analysis.records import SWEEP_JSON
+
+    with _readable():
+        location = Location.of(place)
+        if not (location / SWEEP_JSON).exists():
+            raise SweepError(f"{place} holds no sweep: there is no {SWEEP_JSON} in it")
+        return location
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Errors of reading are lines for users already."""
+    try:
+        yield
+    except SweepError:
+        raise
+    except (ValueError, OSError) as error:
+        raise SweepError(str(error)) from error
+
+
+REPORTING: dict[str, Callable[..., None]] = {"report": report, "compare": compare}
