@@ -143,17 +143,23 @@ def run(
 
 @app.command()
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The output folder of a sweep.", show_default=False)],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The output folder of a sweep.", show_default=False)],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="LOCAL", help="FOLDER is a mirror: go on in this folder.")
+    ] = None,
     address: AddressOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a sweep that was stopped or killed; nothing that is done is done again.
 
-    Example: `fairsweep resume runs/quickstart`
+    Examples: `fairsweep resume runs/quickstart`, `fairsweep resume /mnt/drive/quickstart --to runs/quickstart`
     """
+    from fairsweep.sweeps.fetching import is_mirror, resume_mirror
     from fairsweep.sweeps.run import resume_sweep
 
-    sweep, text = resume_sweep(folder)
+    if to is None and is_mirror(Path(folder)):
+        raise SweepError(f"{folder} is the mirror of a sweep: give the folder to work in with --to LOCAL")
+    sweep, text = resume_sweep(folder) if to is None else resume_mirror(folder, to)
     _run(sweep, text, address, quiet)
 
 

@@ -17,6 +17,7 @@ from fairsweep.sweeps.feeding import settle_feed
 from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_resources, machines, slots
+from fairsweep.sweeps.mirror import mirrored
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.progress import Progress
@@ -57,6 +58,13 @@ def run_sweep(
         InterruptedSweepError: on Ctrl-C.
     """
     console = Console(stderr=True, quiet=quiet)
+    with mirrored(sweep, console):
+        return _run(sweep, text, address, console, quiet, only)
+
+
+def _run(
+    sweep: Sweep, text: str | None, address: str | None, console: Console, quiet: bool, only: Collection[str] | None
+) -> "analysis.SweepResults":
     plan = check_sweep(sweep)
     output = OutputFolder.at(sweep.folder)
     missing = _chosen(output.ledger.missing(plan.trials), only)

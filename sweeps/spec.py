@@ -16,6 +16,7 @@ from fairsweep.datasets.feed_choice import FeedWish
 from fairsweep.datasets.stream import StreamLimits
 from fairsweep.sweeps.dimensions import Space, SpaceField
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.places import MirrorSection
 from fairsweep.sweeps.resources import ResourcesSection
 from fairsweep.sweeps.search.section import SearchSection
 from fairsweep.sweeps.section import Section
@@ -178,6 +179,9 @@ class Sweep(Section):
     failures: FailuresSection = Field(default=FailuresSection(), description="What happens when a worker dies.")
     checkpoints: CheckpointsSection = Field(default=CheckpointsSection(), description="Which checkpoints are written.")
     privacy: PrivacySection = Field(default=PrivacySection(), description="`research` or `release`.")
+    mirror: MirrorSection | None = Field(
+        default=None, description="Where the sweep is copied while it runs, to go on from there; null: nowhere."
+    )
     output: Path | None = Field(default=None, description="Folder of the results; by default `runs/NAME`.")
 
     @model_validator(mode="after")

@@ -142,6 +142,12 @@ class TrialStateFile:
             return self._write(before, changes) if when(before) else before
 
     @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every writer away from the trial's records for a moment."""
+        with self._lock:
+            yield
+
+    @contextmanager
     def owned(self, attempt: int) -> Iterator[TrialState]:
         """Hold the trial's lock while an attempt writes.
 

@@ -1,0 +1,106 @@
+"""Going on with a sweep from a copy of it: what the copy holds is brought into a local folder that lacks it."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fairsweep.analysis.records import SWEEP_JSON, TRIALS
+from fairsweep.datasets.layout import DatasetError
+from fairsweep.datasets.location import Location
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.folder_copy import INSIDE, FolderCopy, Listing, child, list_files
+from fairsweep.sweeps.places import MirrorSection, absolute
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.spec import Sweep
+
+_FETCHING = ".fetching"
+_BESIDE = ".fetched"
+_THREADS = 8
+
+
+def fetch_sweep(to: str, folder: Path) -> int:
+    """Bring what a mirror holds into a local folder that lacks it, for instance an empty one.
+
+    Whoever is killed meanwhile starts again where it stopped. A folder that holds its sweep whole is left as it is, for
+    it is at least as new as its mirror.
+
+    Args:
+        to: the mirror.
+        folder: the local output folder.
+
+    Returns:
+        How many trials came; copies that were cut short are left where they are, and their trials run again.
+
+    Raises:
+        SweepError: if the mirror cannot be read.
+    """
+    begun = (folder / _FETCHING).exists()
+    if not begun and folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        return 0
+    try:
+        place = Location.of(absolute(to))
+        own = FolderCopy(place, apart=(TRIALS,))
+        if own.newest() is None:
+            return 0
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FETCHING).touch()
+        count = _fetch_trials(child(place, TRIALS), folder)
+        own.fetch(folder)
+    except (OSError, DatasetError) as error:
+        raise SweepError(f"the mirror {to} cannot be read ({error}); check that it is mounted, or reachable") from error
+    shutil.rmtree(folder / _BESIDE, ignore_errors=True)
+    (folder / _FETCHING).unlink()
+    return count
+
+
+def resume_mirror(mirror: str, folder: Path) -> tuple["Sweep", str]:
+    """The sweep of a mirror, after what the mirror holds was fetched into a folder that lacks it.
+
+    Args:
+        mirror: the mirror; the sweep goes on being copied there.
+        folder: the local output folder.
+
+    Raises:
+        SweepError: if the mirror holds no sweep, or cannot be read.
+    """
+    from fairsweep.sweeps.run import resume_sweep
+
+    fetch_sweep(mirror, folder)
+    if not (folder / SWEEP_JSON).exists():
+        raise SweepError(f"{mirror} holds no whole copy of a sweep, so nothing came to {folder}; run its file there")
+    sweep, text = resume_sweep(folder)
+    minutes = {} if sweep.mirror is None else {"minutes": sweep.mirror.minutes}
+    return sweep.model_copy(update={"mirror": MirrorSection.model_validate({"to": mirror, **minutes})}), text
+
+
+def is_mirror(folder: Path) -> bool:
+    """Whether a folder is the mirror of a sweep, not one to work in."""
+    return (folder / INSIDE).is_dir()
+
+
+def by_folder(listing: Listing) -> dict[str, dict[str, int]]:
+    """A listing of folders, taken apart: for each folder that of its files."""
+    found: dict[str, dict[str, int]] = {}
+    for name, size in listing.items():
+        folder, _, inside = name.partition("/")
+        if inside:
+            found.setdefault(folder, {})[inside] = size
+    return found
+
+
+def _fetch_trials(place: Location, folder: Path) -> int:
+    def fetch(trial: str, listing: Listing) -> bool:
+        target, beside = folder / TRIALS / trial, folder / _BESIDE / trial
+        if target.exists():
+            return False
+        shutil.rmtree(beside, ignore_errors=True)
+        if not FolderCopy(child(place, trial)).fetch(beside, listing=listing):
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.rename(target)
+        return True
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return sum(pool.map(lambda item: fetch(*item), by_folder(list_files(place)).items()))
