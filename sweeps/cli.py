@@ -114,18 +114,27 @@ def prepare(
 
 
 @app.command()
-def plan(file: SweepFile, output: OutputOption = None) -> None:
+def plan(
+    file: SweepFile,
+    output: OutputOption = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a few steps of each learner here, and estimate hours and bytes.")
+    ] = False,
+) -> None:
     """Print what a sweep would do; start nothing.
 
-    Example: `fairsweep plan examples/quickstart.yaml`
+    Examples: `fairsweep plan examples/quickstart.yaml`, `fairsweep plan examples/quickstart.yaml --measure`
     """
+    from fairsweep.sweeps.measuring import measure_sweep, print_measured
     from fairsweep.sweeps.plan import plan_sweep
     from fairsweep.sweeps.tables import print_plan
 
     source, sweep = _read(file, output)
     with _located(source):
         report = plan_sweep(sweep)
-    print_plan(report, Console())
+        print_plan(report, Console())
+        if measure:
+            print_measured(measure_sweep(sweep), Console())
 
 
 @app.command()

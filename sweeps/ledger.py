@@ -10,8 +10,9 @@ from pathlib import Path
 from fairsweep.analysis.records import CONFIG, TRIALS, read_json, write_json
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
+from fairsweep.trainables.checkpoint import folder_bytes
 from fairsweep.trainables.state import Stage, TrialState, TrialStateFile
-from fairsweep.trainables.trial import clean_up
+from fairsweep.trainables.trial import CHECKPOINTS, clean_up
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,22 @@ class Ledger:
         entries = self.entries()
         return [t for t in trials if t.trial not in entries or not entries[t.trial].state.ended]
 
-    def queue(self, trials: Iterable[PlannedTrial]) -> dict[str, Entry]:
+    def waiting_bytes(self, at_once: int) -> int:
+        """What checkpoints of trials take that wait while so many others run: all but the largest so many."""
+        sizes = sorted(folder_bytes(entry.folder / CHECKPOINTS) for entry in self.entries().values())
+        return sum(sizes[: max(0, len(sizes) - at_once)])
+
+    def queue(self, trials: Iterable[PlannedTrial], known: Mapping[str, Entry] | None = None) -> dict[str, Entry]:
         """Take trials over for this driver: from here on no worker of an earlier one can write.
+
+        Args:
+            trials: those that will run.
+            known: what `entries` returned when this driver began; None looks again.
 
         Returns:
             The entries by hash; each state has the number of this driver's run.
         """
-        known = self.entries()
+        known = self.entries() if known is None else known
         queued = {}
         for trial in trials:
             entry = known.get(trial.trial)

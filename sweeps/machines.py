@@ -2,15 +2,19 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairsweep.datasets.feed_choice import machine_memory
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
 from fairsweep.trainables.sisa_config import SisaConfig
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.preflight import SweepPlan
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -156,6 +160,20 @@ def _check_workers(trial: PlannedTrial, available: list[Machine]) -> None:
             f"gpu={need.gpu:g} together, but there is cpu={have.cpu:g}, gpu={have.gpu:g}; lower resources.workers",
             ("resources",),
         )
+
+
+def check_budget(plan: "SweepPlan", trials: Sequence[PlannedTrial], available: list[Machine]) -> None:
+    """Refuse a budget for checkpoints that cannot hold those of the trials that run at once.
+
+    Raises:
+        SweepError: with what is needed.
+    """
+    if plan.sweep.checkpoints.budget is None or not trials:
+        return
+    at_once = slots(trials, available, plan.sweep.resources.max_concurrent)
+    # A model and, at most, two moments of an optimiser; shards keep what they hold elsewhere.
+    sizes = (12 * plan.parameters[t.setting] for t in trials if not isinstance(t.config.learner, SisaConfig))
+    plan.sweep.checkpoints.check_budget(sizes, at_once)
 
 
 def slots(trials: Iterable[PlannedTrial], available: list[Machine], max_concurrent: int | None) -> int:

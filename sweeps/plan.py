@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fairsweep.sweeps.feeding import Feeding, settle_feed
-from fairsweep.sweeps.machines import check_resources, machines, slots
+from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.spec import Sweep
@@ -94,6 +94,7 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
     missing = output.ledger.missing(plan.trials)
     available = machines()
     check_resources(plan.trials, available)
+    check_budget(plan, plan.trials, available)
     feeding = settle_feed(sweep, plan.datasets, plan.trials, available)
     needed = plan.needed_bytes(missing)
     output.check(

@@ -16,7 +16,7 @@ from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import settle_feed
 from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
-from fairsweep.sweeps.machines import check_resources, machines, slots
+from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
 from fairsweep.sweeps.mirror import mirrored
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
@@ -70,6 +70,7 @@ def _run(
     missing = _chosen(output.ledger.missing(plan.trials), only)
     if address is None:
         check_resources(missing, machines())
+        check_budget(plan, missing, machines())
         settle_feed(sweep, plan.datasets, missing, machines())
     output.check(
         name=sweep.name,
@@ -181,8 +182,8 @@ def _run_missing(
         if feeding.note:
             console.print(f"{plan.sweep.name}: {feeding.note}", highlight=False)
         queued = ledger.queue(missing)
-        tasks = trial_tasks(plan, missing, queued, privacy, output.path, feeding.choice)
         at_once = slots(missing, available, feeding.max_concurrent)
+        tasks = trial_tasks(plan, missing, queued, privacy, output.path, feeding.choice, at_once)
         progress = Progress(missing, queued, tasks, done_before=len(plan.trials) - len(missing), slots=at_once)
         try:
             with terminable(), show_progress(progress, console, quiet=quiet) as callback:

@@ -20,9 +20,9 @@ from fairsweep.sweeps.places import MirrorSection
 from fairsweep.sweeps.resources import ResourcesSection
 from fairsweep.sweeps.search.section import SearchSection
 from fairsweep.sweeps.section import Section
+from fairsweep.sweeps.survival import CheckpointsSection, FailuresSection
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.validation import clear_error
-from fairsweep.trainables.trial import CheckpointPolicy
 
 if TYPE_CHECKING:
     from fairsweep.analysis import SweepResults
@@ -71,27 +71,6 @@ class FeedSection(StreamLimits):
     def limits(self) -> StreamLimits:
         """The limits alone."""
         return StreamLimits.model_validate(self.model_dump(exclude={"kind"}))
-
-
-class FailuresSection(Section):
-    """What happens when a worker dies."""
-
-    retries: int = Field(default=2, ge=0, description="How often a trial is started again, from its checkpoint.")
-
-
-class CheckpointsSection(Section):
-    """Which checkpoints a trial writes."""
-
-    every: int = Field(default=1, ge=1, description="Iterations between two checkpoints, at least.")
-    seconds: float = Field(
-        default=2.0, ge=0, description="Seconds between two checkpoints, at least: a kill costs no more than that."
-    )
-    keep: int = Field(default=1, ge=1, description="How many of the newest stay while a trial runs.")
-    keep_final_weights: bool = Field(default=True, description="Whether a finished trial keeps its model.")
-
-    def policy(self) -> CheckpointPolicy:
-        """The same as a trial takes it."""
-        return CheckpointPolicy(self.every, self.seconds, self.keep, self.keep_final_weights)
 
 
 class PrivacySection(Section):

@@ -8,7 +8,7 @@ import torch
 from fairsweep.analysis.records import read_json, write_json
 from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.sweeps.expand import PlannedTrial
-from fairsweep.sweeps.ledger import Entry
+from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import inner_workers, machines
 from fairsweep.sweeps.preflight import SweepPlan
 from fairsweep.trainables.adapter import TrialTask
@@ -28,6 +28,7 @@ def trial_tasks(
     privacy: Mapping[str, Plan],
     output: Path,
     feed: FeedChoice,
+    at_once: int = 1,
 ) -> dict[str, TrialTask]:
     """The tasks of trials, by hash.
 
@@ -38,7 +39,9 @@ def trial_tasks(
         privacy: the privacy plan of each private trial.
         output: the output folder; the gradient modes that were measured are kept there.
         feed: where images come from.
+        at_once: how many trials run at once; they share the budget for checkpoints.
     """
+    policy = plan.sweep.checkpoints.policy(at_once, Ledger(output).waiting_bytes(at_once))
     modes = GradientModes(output / GRADIENT_MODES_FILE)
     available = machines()
     tasks = {}
@@ -56,7 +59,7 @@ def trial_tasks(
             workers=workers.count,
             worker_cpu=workers.cpu,
             worker_gpu=workers.gpu,
-            checkpoints=plan.sweep.checkpoints.policy(),
+            checkpoints=policy,
             feed=feed,
         )
     return tasks

@@ -2,7 +2,8 @@
 
 A checkpoint is two files, ``<iteration>.pt`` (the state) and ``<iteration>.json`` (its size and SHA-256). The second is
 written last, so a checkpoint that lacks it, or whose bytes differ, was cut short and counts as absent. Which one is the
-newest is read off the folder and from nowhere else; an older one is deleted only after the newer is on the disk.
+newest is read off the folder and from nowhere else; an older one is deleted only after the newer is on the disk. Where
+several stay, the one with the best validation score is among them; a budget in bytes lets fewer stay, never none.
 
 There is no generator state in a checkpoint: all randomness is a function of keys and of the step.
 """
@@ -36,42 +37,52 @@ class CheckpointFolder:
 
     Args:
         folder: where they are; made with the first save.
-        keep: how many of the newest stay, at least 1.
+        keep: how many stay, at least 1: the newest; from 2 on also the one with the best score, where scores are
+            given; then the next newest.
+        budget_bytes: how much they may take together; None for no limit. The newest stays even where it alone is more.
         owned: makes the context in which files are written or deleted; it may raise to refuse (a stale worker must not
             touch the files of its successor).
     """
 
     def __init__(
-        self, folder: Path, *, keep: int = 1, owned: Callable[[], AbstractContextManager[object]] = nullcontext
+        self,
+        folder: Path,
+        *,
+        keep: int = 1,
+        budget_bytes: int | None = None,
+        owned: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         if keep < 1:
             raise ValueError(f"at least one checkpoint must be kept, but got {keep=}")
         self.folder = folder
         self._keep = keep
+        self._budget = budget_bytes
         self._owned = owned
 
-    def save(self, iteration: int, state: State) -> None:
-        """Write a checkpoint durably, then delete those beyond ``keep``.
+    def save(self, iteration: int, state: State, score: float | None = None) -> None:
+        """Write a checkpoint durably, then delete those that need not stay.
 
         Args:
             iteration: iterations done.
             state: nested dicts, lists and tuples of tensors, strings, numbers, booleans and None.
+            score: on the validation split, higher is better; None where there is none.
 
         Raises:
             TypeError: if the state holds anything else (it could not be loaded without running code).
+            OSError: if it cannot be written, for example because the disk is full; what was there is untouched.
         """
         content = encode(state)
         with self._owned():
             self.folder.mkdir(exist_ok=True)
             write_whole(self._state_path(iteration), lambda file: file.write(content))
             checksum = {"iteration": iteration, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            write_json(self._checksum_path(iteration), checksum)
+            write_json(self._checksum_path(iteration), checksum | {"score": score})
             _flush_folder(self.folder)
             self.delete_superseded()
 
     def delete_superseded(self) -> None:
-        """Delete all but the newest ``keep`` valid-looking checkpoints, and what a kill left half written."""
-        kept = set(self.iterations()[: self._keep])
+        """Delete what need not stay, and what a kill left half written."""
+        kept = set(self._staying())
         for path in self.folder.iterdir():
             # The checksum goes first: what is left of a deletion that is cut short is no checkpoint.
             if path.suffix == ".json" and int(path.stem) not in kept:
@@ -79,6 +90,23 @@ class CheckpointFolder:
         for path in self.folder.iterdir():
             if path.suffix == ".tmp" or int(path.stem) not in kept:
                 path.unlink(missing_ok=True)
+
+    def _staying(self) -> list[int]:
+        """Iterations whose checkpoints stay, the most important first."""
+        newest_first = self.iterations()
+        if len(newest_first) <= 1:
+            return newest_first
+        order = newest_first
+        scores = {iteration: self._score(iteration) for iteration in newest_first} if self._keep > 1 else {}
+        scored = [iteration for iteration, score in scores.items() if score is not None]
+        if scored:
+            # Of equal ones the earliest, as in the selection of predictions.
+            best = max(scored, key=lambda iteration: (scores[iteration] or 0.0, -iteration))
+            order = list(dict.fromkeys([newest_first[0], best, *newest_first]))
+        order = order[: self._keep]
+        while self._budget is not None and len(order) > 1 and sum(map(self._bytes, order)) > self._budget:
+            order.pop()
+        return order
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint whose checksum holds; None if there is none."""
@@ -103,6 +131,16 @@ class CheckpointFolder:
             for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
                 path.unlink(missing_ok=True)
             self.folder.rmdir()
+
+    def _score(self, iteration: int) -> float | None:
+        try:
+            score = read_json(self._checksum_path(iteration)).get("score")
+        except (OSError, ValueError):
+            return None
+        return float(score) if isinstance(score, int | float) else None
+
+    def _bytes(self, iteration: int) -> int:
+        return self._state_path(iteration).stat().st_size + self._checksum_path(iteration).stat().st_size
 
     def _valid_content(self, iteration: int) -> bytes | None:
         try:
@@ -139,6 +177,11 @@ def decode(content: bytes) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"a checkpoint must hold a dict, but holds a {type(state).__name__}; delete it")
     return state
+
+
+def folder_bytes(folder: Path) -> int:
+    """What a folder of checkpoints takes on disk; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
 
 
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:

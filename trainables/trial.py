@@ -54,14 +54,16 @@ class CheckpointPolicy:
         every: iterations between two checkpoints, at least.
         seconds: seconds between two checkpoints, at least: a kill costs no more than that, and iterations of a few
             milliseconds do not spend most of their time on writing.
-        keep: how many of the newest stay on disk while the trial runs.
+        keep: how many stay on disk while the trial runs: the newest and, from 2 on, the best on the validation split.
         keep_final_weights: whether the trained model's weights stay when the trial is done.
+        budget_bytes: how much checkpoints may take together; None for no limit. The newest always stays.
     """
 
     every: int = 1
     seconds: float = 2.0
     keep: int = 1
     keep_final_weights: bool = True
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,10 @@ class Trial:
                 self.folder, words, config.dataset.label, self._attempt.owned, lambda: learner_files(self._learner)
             )
             self._checkpoints = CheckpointFolder(
-                self.folder / CHECKPOINTS, keep=self._policy.keep, owned=self._attempt.owned
+                self.folder / CHECKPOINTS,
+                keep=self._policy.keep,
+                budget_bytes=self._policy.budget_bytes,
+                owned=self._attempt.owned,
             )
             self._selected: _Evaluated | None = None
             self._seconds = 0.0
@@ -243,7 +248,7 @@ class Trial:
         self._saved = (self.iteration, now)
         # Records first: a checkpoint is of use only with the records up to it.
         self._records.write()
-        self._checkpoints.save(self.iteration, self.state())
+        self._checkpoints.save(self.iteration, self.state(), score=metrics["accuracy"])
         self._attempt.update(
             iteration=self.iteration, iterations=self.iterations, metrics=metrics, seconds=self._seconds
         )

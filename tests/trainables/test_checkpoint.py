@@ -141,3 +141,37 @@ def test_files_are_written_and_deleted_only_while_they_are_owned(tmp_path):
 def test_keep_must_be_positive(tmp_path):
     with pytest.raises(ValueError, match="keep=0"):
         CheckpointFolder(tmp_path, keep=0)
+
+
+@pytest.mark.parametrize(
+    ("keep", "scores", "kept"),
+    [
+        (1, [0.9, 0.1, 0.2, 0.3], [4]),
+        (2, [0.5, 0.9, 0.9, 0.3], [4, 2]),  # of equal ones the earliest
+        (2, [0.5, 0.6, 0.7, 0.8], [4, 3]),  # the newest is the best
+        (3, [0.9, 0.1, 0.2, 0.3], [4, 3, 1]),
+        (2, [None, None, None, None], [4, 3]),
+        (2, [None, 0.2, None, None], [4, 2]),
+    ],
+)
+def test_the_best_stays_beside_the_newest(tmp_path, keep, scores, kept):
+    folder = CheckpointFolder(tmp_path / "c", keep=keep)
+    for number, score in enumerate(scores, start=1):
+        folder.save(number, state(number), score=score)
+    assert folder.iterations() == kept
+    # A trial that goes on elsewhere knows the scores from the files alone.
+    CheckpointFolder(tmp_path / "c", keep=keep).save(5, state(5), score=0.0)
+    assert folder.iterations()[0] == 5
+
+
+def test_a_budget_lets_fewer_stay_and_never_none(tmp_path):
+    one = len(encode(state(1))) + 300
+    folder = CheckpointFolder(tmp_path / "c", keep=5, budget_bytes=3 * one)
+    for number in range(1, 6):
+        folder.save(number, state(number), score=1 / number)
+        assert sum(path.stat().st_size for path in folder.folder.iterdir()) <= 3 * one
+    assert folder.iterations() == [5, 4, 1]
+    tight = CheckpointFolder(tmp_path / "c", keep=5, budget_bytes=10)
+    tight.save(6, state(6))
+    assert tight.iterations() == [6]
+    assert tight.newest().iteration == 6
