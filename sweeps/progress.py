@@ -1,69 +1,37 @@
-"""What is known of a sweep while it runs: one row a trial, the time left, and what private trials have spent."""
+"""The driver's board: Tune's callbacks fill it in, and what private trials have spent is computed for it."""
 
 import math
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dp_accounting.pld import PLDAccountant
 from ray import tune
 
+from fairsweep.sweeps.board import DEFAULT_AIMS, Aim, Board, Row
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.trainables.accounting import RELATION
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.plan import Plan
 
-Stage = Literal["waiting", "running", "done", "failed"]
 # Epsilon is computed at so many points of a training, and shown rounded up to the next one.
 _EPSILON_POINTS = 16
 _COARSE_INTERVAL = 1e-3
 
 
-@dataclass
-class Row:
-    """One trial.
-
-    Attributes:
-        label: its readable name.
-        learner: the learner's name.
-        stage: where it stands.
-        metrics: of its last report.
-        began: when it started, on the monotonic clock.
-        seconds: how long it took; None until it has ended.
-        cause: of a failure, one line.
-        starts: how often it has been started in this run.
-    """
-
-    label: str
-    learner: str
-    stage: Stage = "waiting"
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    began: float | None = None
-    seconds: float | None = None
-    cause: str | None = None
-    starts: int = 0
-
-    @property
-    def share_done(self) -> float:
-        """Share of the iterations that are done, in [0, 1]."""
-        if self.stage in ("done", "failed"):
-            return 1.0
-        total = self.metrics.get("iterations") or 0
-        return float(self.metrics.get("iteration", 0)) / total if total else 0.0
-
-
-class Progress(tune.Callback):
+class Progress(Board, tune.Callback):
     """Follows the trials of one run; Tune calls it.
 
     Args:
-        trials: those that run, in their order.
-        queued: their entries in the ledger.
+        trials: those that run, in their order; `add` takes more.
+        queued: their entries in the ledger; may grow.
         tasks: what the workers were told.
         done_before: how many trials of the sweep were done before this run.
         slots: how many run at once, for estimates.
+        expected: how many trials the sweep will have in all, where a search adds them while it runs.
+        name: of the sweep.
+        aims: of what the best trial is shown.
     """
 
     def __init__(
@@ -74,41 +42,33 @@ class Progress(tune.Callback):
         *,
         done_before: int,
         slots: int,
+        expected: int = 0,
+        name: str = "",
+        aims: Sequence[Aim] = DEFAULT_AIMS,
     ) -> None:
-        self.rows = {t.trial: Row(t.label, t.config.learner.name) for t in trials}
-        self.done_before = done_before
-        self.slots = slots
-        self.began = time.monotonic()
-        self.epsilon = SpentPrivacy({trial: task.plan for trial, task in tasks.items() if task.plan is not None})
+        self.spent = SpentPrivacy({})
+        super().__init__(self.spent, name=name, done_before=done_before, slots=slots, expected=expected, aims=aims)
         # Trials whose workers died or failed more often than they may: their cause.
         self.lost: dict[str, str] = {}
         self._queued = queued
+        self.add(trials, tasks)
 
-    def count(self, *stages: Stage) -> int:
-        """How many trials of this run are in one of these stages."""
-        return sum(row.stage in stages for row in self.rows.values())
+    def add(self, trials: Sequence[PlannedTrial], tasks: Mapping[str, TrialTask]) -> None:
+        """Take up more trials, also while the sweep runs.
 
-    def seconds_left(self) -> float | None:
-        """Estimate from the trials so far, by learner; None before the first progress."""
-        rates: dict[str, list[float]] = {}
-        now = time.monotonic()
-        for row in self.rows.values():
-            spent = row.seconds if row.seconds is not None else (now - row.began if row.began is not None else 0.0)
-            if row.stage != "failed" and row.share_done > 0 and row.began is not None:
-                rates.setdefault(row.learner, []).append(spent / row.share_done)
-        if not rates:
-            return None
-        means = {learner: sum(values) / len(values) for learner, values in rates.items()}
-        typical = sum(means.values()) / len(means)
-        work = [(1 - row.share_done) * means.get(row.learner, typical) for row in self.rows.values()]
-        # No sooner than the slowest trial alone.
-        return max(sum(work) / self.slots, max(work, default=0.0))
+        Args:
+            trials: those that are new, in their order; they stand in ``queued`` already.
+            tasks: what the workers were told of them.
+        """
+        self.spent.add({trial: task.plan for trial, task in tasks.items() if task.plan is not None})
+        # A new mapping: views iterate over it in other threads.
+        self.rows = self.rows | {t.trial: Row(t.label, t.config.learner.name) for t in trials}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """A worker has started a trial, perhaps once more."""
         row = self.rows[trial.config["trial"]]
         row.stage = "running"
-        row.began = time.monotonic()
+        row.began = self.now()
         row.starts += 1
 
     def on_trial_result(
@@ -144,7 +104,7 @@ class Progress(tune.Callback):
 
     def _end(self, identity: str) -> Row:
         row = self.rows[identity]
-        row.seconds = 0.0 if row.began is None else time.monotonic() - row.began
+        row.seconds = 0.0 if row.began is None else self.now() - row.began
         return row
 
 
@@ -156,8 +116,14 @@ class SpentPrivacy:
     """
 
     def __init__(self, plans: Mapping[str, Plan]) -> None:
-        self._plans = plans
+        self._plans = dict(plans)
+        # Trials of one setting share the object.
+        self._texts: dict[int, str] = {}
         self._known: dict[tuple[str, int], float] = {}
+
+    def add(self, plans: Mapping[str, Plan]) -> None:
+        """Take up the plans of more trials."""
+        self._plans.update(plans)
 
     def after(self, trial: str, steps: float | None) -> float | None:
         """Epsilon after ``steps`` steps, rounded up to the next of a few points; None for a trial without a plan."""
@@ -168,10 +134,15 @@ class SpentPrivacy:
             return math.inf if steps > 0 else 0.0
         point = math.ceil(steps / plan.steps * _EPSILON_POINTS)
         taken = min(plan.steps, math.ceil(plan.steps * point / _EPSILON_POINTS))
-        key = (plan.model_dump_json(), taken)
+        key = (self._text(plan), taken)
         if key not in self._known:
             self._known[key] = _upper_bound(plan, taken)
         return self._known[key]
+
+    def _text(self, plan: Plan) -> str:
+        if id(plan) not in self._texts:
+            self._texts[id(plan)] = plan.model_dump_json()
+        return self._texts[id(plan)]
 
 
 def _upper_bound(plan: Plan, steps: int) -> float:
@@ -181,15 +152,6 @@ def _upper_bound(plan: Plan, steps: int) -> float:
     accountant = PLDAccountant(neighboring_relation=RELATION, value_discretization_interval=interval)
     accountant.compose(plan.event(steps))
     return float(accountant.get_epsilon(plan.delta))
-
-
-def failures(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Failed trials' labels by cause, the most frequent first."""
-    grouped: dict[str, list[str]] = {}
-    for row in rows:
-        if row.stage == "failed":
-            grouped.setdefault(row.cause or "unknown cause", []).append(row.label)
-    return dict(sorted(grouped.items(), key=lambda item: -len(item[1])))
 
 
 def last_line(path: str | None) -> str | None:

@@ -4,10 +4,12 @@ import re
 import pytest
 from rich.console import Console
 
+from fairsweep.sweeps.board import Board, Row, failures
 from fairsweep.sweeps.display import render, show_progress
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Entry, Ledger
-from fairsweep.sweeps.progress import Progress, SpentPrivacy, failures
+from fairsweep.sweeps.notebook import in_notebook, panel
+from fairsweep.sweeps.progress import Progress, SpentPrivacy
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.privacy import PrivacyPlan
@@ -84,9 +86,9 @@ def test_running_trials_come_first_and_the_rest_is_counted(follow):
     for number in range(8):
         follow.end(number)
     text = shown(follow, height=10)
-    rows = [line for line in text.splitlines() if "_share" in line]
-    assert [line[0] for line in rows] == ["▸", "▸", "✓"]
-    assert "7 more done" in text
+    rows = [line for line in text.splitlines() if line[0:1] in ("▸", "✓")]
+    assert [line[0] for line in rows] == ["▸", "▸", "✓", "✓"]
+    assert "6 more done" in text
     assert "11/15 trials" in text
     assert len(text.splitlines()) <= 10
 
@@ -104,9 +106,54 @@ def test_failures_are_shown_with_their_cause_and_grouped(follow):
     assert list(follow.lost.values()) == ["the worker died"]
 
 
+def test_five_hundred_trials_stay_readable():
+    board = Board(SpentPrivacy({}), done_before=20, slots=64)
+    for number in range(480):
+        stage = "running" if number < 64 else ("done", "failed", "waiting")[number % 3]
+        metrics = {"iteration": 2, "iterations": 9, "accuracy": number / 500, "worst_group": 1 - number / 500}
+        cause = f"cause {number % 9}" if stage == "failed" else None
+        board.rows[str(number)] = Row(f"trial {number}", "sgd", stage, metrics, 1.0, 5.0, cause, 1)
+    for height in (6, 12, 24, 50, 200):
+        lines = shown(board, height, 100).splitlines()
+        assert len(lines) <= min(height, 32)
+        assert "500 trials" in lines[-1]
+        assert all(len(line) <= 100 for line in lines)
+    text = shown(board, 40)
+    assert re.search(r"best accuracy 95\.4%\s+trial 477", text)
+    assert re.search(r"best worst group 100\.0%\s+trial 0", text)
+    assert "48 more running" in text
+    assert re.search(r"✗ \d+ failed: cause", text)
+    assert len(panel(board).split("<tr")) <= 18
+
+
+def test_a_search_adds_trials_while_it_runs(mapping, toy, tmp_path):
+    first = expand(Sweep.from_mapping(mapping), toy)[0]
+    queued = Ledger(tmp_path / "out").queue([first])
+    progress = Progress((), queued, {}, done_before=0, slots=2, expected=12)
+    assert "0/12 trials" in shown(progress)
+    task = TrialTask(first.config, queued[first.trial].folder, run=1, plan=PrivacyPlan.build(first.config.learner, 120))
+    progress.add([first], {first.trial: task})
+    progress.on_trial_start(0, [], TuneTrial(first.trial))
+    assert progress.count("running") == 1
+    assert progress.epsilon.after(first.trial, 5) > 0
+    assert "11 to be proposed" in shown(progress)
+
+
+def test_the_panel_of_a_notebook_escapes_what_it_shows(follow):
+    follow.start(0)
+    follow.fail(0, "ValueError: <b>no</b>")
+    follow.start(1)
+    follow.report(1, 1)
+    html = panel(follow)
+    assert "<b>no" not in html
+    assert "ValueError: &lt;b&gt;" in html
+    assert "91.0%" in html
+    assert not in_notebook()
+
+
 def test_time_left_follows_what_trials_have_taken(follow, monkeypatch):
     now = {"seconds": 0.0}
-    monkeypatch.setattr("fairsweep.sweeps.progress.time.monotonic", lambda: now["seconds"])
+    monkeypatch.setattr("fairsweep.sweeps.board.time.monotonic", lambda: now["seconds"])
     assert follow.seconds_left() is None
     for number in range(3):  # one of each learner
         follow.start(number)
