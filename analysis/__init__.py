@@ -8,47 +8,66 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fairsweep.analysis.calibration import reliability_frame
     from fairsweep.analysis.comparison import SweepComparison, compare
+    from fairsweep.analysis.crossed import crossed_frame
     from fairsweep.analysis.excess import excess_loss, excess_loss_by_trial
+    from fairsweep.analysis.metric_frames import to_metric_frame
     from fairsweep.analysis.metrics import METRICS, describe
+    from fairsweep.analysis.permutation_frames import permutation_frame
     from fairsweep.analysis.records import RecordError
     from fairsweep.analysis.replicates import average
     from fairsweep.analysis.report import write_report
     from fairsweep.analysis.resampling import bootstrap_frame
+    from fairsweep.analysis.result_table import ResultTable
     from fairsweep.analysis.results import SweepResults, load
     from fairsweep.analysis.table import SummaryTable, summary_tables
+    from fairsweep.analysis.thresholds import choose_thresholds, thresholded_counts
 
 __all__ = [
     "METRICS",
     "RecordError",
+    "ResultTable",
     "SummaryTable",
     "SweepComparison",
     "SweepResults",
     "average",
     "bootstrap_frame",
+    "choose_thresholds",
     "compare",
+    "crossed_frame",
     "describe",
     "excess_loss",
     "excess_loss_by_trial",
     "load",
+    "permutation_frame",
+    "reliability_frame",
     "summary_tables",
+    "thresholded_counts",
     "write_report",
 ]
 
 _HOMES = {
     "METRICS": "metrics",
     "RecordError": "records",
+    "ResultTable": "result_table",
     "SummaryTable": "table",
     "SweepComparison": "comparison",
     "SweepResults": "results",
     "average": "replicates",
     "bootstrap_frame": "resampling",
+    "choose_thresholds": "thresholds",
     "compare": "comparison",
+    "crossed_frame": "crossed",
     "describe": "metrics",
     "excess_loss": "excess",
     "excess_loss_by_trial": "excess",
     "load": "results",
+    "permutation_frame": "permutation_frames",
+    "reliability_frame": "calibration",
     "summary_tables": "table",
+    "thresholded_counts": "thresholds",
+    "to_metric_frame": "metric_frames",
     "write_report": "report",
 }
 

@@ -156,11 +156,11 @@ class _Table:
             weights[:, self.codes == code] = generator.multinomial(size, np.full(size, 1 / size), size=draws)
         return weights
 
-    def by_group(self, base: ProbabilityScore, weights: Floats, codes: Counts | None = None) -> Floats:
+    def by_group(self, base: ProbabilityScore, weights: Floats) -> Floats:
         """Values of each group, float64 [B, G], NaN for groups without examples."""
         values = np.full((len(weights), self.count), np.nan)
         for code in np.flatnonzero(self.sizes):
-            inside = (self.codes if codes is None else codes) == code
+            inside = self.codes == code
             values[:, code] = base.compute(self.log_p[inside], self.label[inside], weights[:, inside])
         return values
 
@@ -231,7 +231,10 @@ def permuted_disparity(
     ones = np.ones((1, len(table.codes)))
     overall = np.array([table.whole(base, ones)[0] for base in bases])
     codes = permuted_groups(table.codes, given, draws, generator)
-    values = np.stack([[table.by_group(base, ones, one)[0] for base in bases] for one in codes])
+    values = np.full((draws, len(bases), table.count), np.nan)
+    for code in np.flatnonzero(table.sizes):
+        weights = (codes == code).astype(np.float64)
+        values[..., code] = np.stack([table.whole(base, weights) for base in bases], -1)
     return combine(values, np.broadcast_to(overall, values.shape[:2]), np.broadcast_to(exists, values[:, 0].shape), row)
 
 

@@ -1,0 +1,278 @@
+"""Means over replicates by crossed resampling: of replicates and of test images at once.
+
+Every trial of a sweep sees the same test images, so each resample draws images (whole users, where there are any) once
+for all trials, and replicates anew for each setting. With fewer than ten replicates a resample of replicates
+is too narrow, and the replicates' part is a t interval that joins the images' part in squares.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from fairsweep.analysis.counts import JOINT
+from fairsweep.analysis.disparities import BASES, Disparity, combine, disparity, stacked_scores, value_of
+from fairsweep.analysis.draws import disparity_bounds, keyed_generator, value_bounds
+from fairsweep.analysis.intervals import replicate_mean, widen
+from fairsweep.analysis.metrics import Metric, resolve
+from fairsweep.analysis.outcomes import Codes, Outcomes, group_codes, read_outcomes, users
+from fairsweep.analysis.probabilities import ProbabilityScore
+from fairsweep.analysis.rates import Bools, Counts, Floats, divide
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.results import At, SweepResults
+
+FEW = 10
+"""Below so many replicates they get a t interval."""
+
+CROSSED_COLUMNS = (
+    "learner",
+    "series",
+    "setting",
+    "level",
+    "level_value",
+    "split",
+    "attribute",
+    "group",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n",
+    "replicates",
+    "deviation",
+    "images_deviation",
+    "interval",
+    "against",
+)
+
+
+def id_weights(
+    strata: Codes, draws: int, generator: np.random.Generator, clusters: Codes | None = None
+) -> npt.NDArray[np.float64]:
+    """How often each image is drawn in each resample, the same for all trials.
+
+    Args:
+        strata: codes within which the evaluation set fixes the counts, int64 [N].
+        draws: number of resamples.
+        generator: source of the draws.
+        clusters: the user of each image, int64 [N]: users are then drawn whole, over all strata.
+
+    Returns:
+        float64 [draws, N].
+    """
+    weights = np.zeros((draws, len(strata)))
+    if clusters is not None:
+        _, place = np.unique(clusters, return_inverse=True)
+        size = int(place.max(initial=-1)) + 1
+        return np.asarray(generator.multinomial(size, np.full(size, 1 / size), draws)[:, place], np.float64)
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        weights[:, rows] = generator.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), draws)
+    return weights
+
+
+def resampled_cells(outcomes: Outcomes, at: int, weights: Floats, groups: Codes, count: int, classes: int) -> Counts:
+    """Cells of one evaluation in every resample: int64 [draws, count, classes, classes]."""
+    place = outcomes.cells(at, groups, count, classes)
+    shape = (len(place), count * classes * classes)
+    chosen = sparse.csr_array((np.ones(len(place)), (np.arange(len(place)), place)), shape=shape)
+    counts = np.asarray(weights @ chosen, np.float64)
+    return np.rint(counts).astype(np.int64).reshape(len(weights), count, classes, classes)
+
+
+def crossed_frame(
+    results: "SweepResults",
+    metrics: Sequence[str],
+    *,
+    by: str | Sequence[str] = (),
+    against: str | None = None,
+    split: str = "test",
+    at: "At" = "last",
+    states: Sequence[str] | None = ("done",),
+    positive: str | None = None,
+    confidence: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Means over the replicates of each setting, with intervals that know the shared test images.
+
+    Args:
+        results: the sweep, with predictions.
+        metrics: names in `METRICS`: rates, scores and disparities, of cells and of predictions.
+        by: the groups; empty for all examples together.
+        against: ``"twin"`` or a learner: differences from the paired trial, under the same images.
+        split: ``test`` or ``validation``.
+        at: see `SweepResults.evaluations`.
+        states: see `SweepResults.evaluations`.
+        positive: the positive class; default the second of two.
+        confidence: of the intervals.
+        draws: number of resamples.
+        seed: of the draws.
+
+    Returns:
+        The columns `CROSSED_COLUMNS`; ``deviation`` is that between replicates, ``images_deviation`` that of the mean
+        between resamples of the images alone.
+
+    Raises:
+        ValueError: if the trials saw different images, or groups are not recorded by id.
+
+    References:
+        Owen 2007, doi 10.1214/07-AOAS122: resampling both factors is mildly conservative.
+    """
+    names = (by,) if isinstance(by, str) else tuple(by)
+    chosen = [resolve(name, results.classes, positive) for name in metrics]
+    evaluations = results.evaluations(split=split, at=at, states=states)
+    asked = pd.DataFrame({"trial": list(evaluations.trial), "iteration": evaluations.iteration})
+    predicted = any(not metric.of_cells for metric in chosen)
+    outcomes = read_outcomes(results, split, asked, probabilities=predicted)
+    groups = None if outcomes is None else group_codes(results, outcomes, names)
+    if outcomes is None or groups is None:
+        raise ValueError(
+            "crossed resampling needs predictions of all trials on the same images, with their groups in "
+            "examples.parquet; take SweepResults.frame and average instead"
+        )
+    labels = results.all_cells.group_names(names)
+    strata = groups * len(results.classes) + outcomes.label
+    weights = id_weights(strata, draws, keyed_generator("crossed", seed, split), users(results, outcomes))
+    rows = {trial: place for (trial, _), place in outcomes.row.items()}
+    table = _Resampled(outcomes, weights, groups, len(labels), len(results.classes))
+    values = {(trial, m.name): table.values(place, m, confidence) for trial, place in rows.items() for m in chosen}
+    if against is not None:
+        pairs = results.pairs(against).pairs.set_index("trial")["baseline"].to_dict()
+        paired = {trial: pairs[trial] for trial in rows if pairs.get(trial) in rows}
+        values = {
+            (t, m.name): values[t, m.name].minus(values[other, m.name]) for t, other in paired.items() for m in chosen
+        }
+        rows = {trial: rows[trial] for trial in paired}
+    sizes = np.bincount(groups, minlength=len(labels))
+    trials = results.trials[results.trials["trial"].isin(list(rows))]
+    attribute = JOINT.join(names)
+    parts = []
+    for name, setting in trials.groupby("setting", sort=False):
+        for metric in chosen:
+            drawn = [values[trial, metric.name] for trial in setting["trial"]]
+            generator = keyed_generator("replicates", seed, name, metric.name)
+            part = _setting_columns(drawn, confidence, generator)
+            of_groups = not isinstance(metric.row, Disparity)
+            part["group"] = list(labels) if of_groups else [attribute]
+            part["n"] = sizes.tolist() if of_groups else [int(sizes.sum())]
+            head = {name: setting[name].iloc[0] for name in ("learner", "series", "setting", "level", "level_value")}
+            parts.append(pd.DataFrame(head | part).assign(metric=metric.name))
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CROSSED_COLUMNS))
+    return frame.assign(split=split, attribute=attribute, against=against or "")[list(CROSSED_COLUMNS)]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One metric of one trial: its values, their resamples, and for a disparity its own bounds.
+
+    Attributes:
+        value: float64 [P], of the groups or of one disparity.
+        draws: float64 [B, P].
+        bounds: lower and upper bound, float64 [2, P]; None where percentiles of the draws do.
+    """
+
+    value: Floats
+    draws: Floats
+    bounds: Floats | None = None
+
+    def minus(self, other: "_Drawn") -> "_Drawn":
+        """The difference from another trial under the same images; what two maxima share in bias cancels."""
+        return _Drawn(self.value - other.value, self.draws - other.draws)
+
+
+@dataclass(frozen=True)
+class _Resampled:
+    """All evaluations under the same resamples of the images."""
+
+    outcomes: Outcomes
+    weights: Floats
+    groups: Codes
+    count: int
+    classes: int
+
+    def values(self, at: int, metric: Metric, confidence: float) -> _Drawn:
+        """A metric of one evaluation."""
+        row = metric.row
+        rates = row.rates if isinstance(row, Disparity) else (row.name,)
+        if metric.of_cells:
+            weights = np.concatenate([np.ones((1, len(self.groups))), self.weights])
+            cells = resampled_cells(self.outcomes, at, weights, self.groups, self.count, self.classes)
+            if isinstance(row, Disparity):
+                bounds = disparity_bounds(
+                    *stacked_scores(cells[1:], row, metric.positive), self._exists, row, confidence
+                )
+                found = disparity(cells, row, metric.positive)[:, None]
+                return _Drawn(found[0], found[1:], np.array(bounds)[:, None])
+            if isinstance(row, ProbabilityScore):
+                raise TypeError(f"{metric.name} is no metric of cells")
+            by_group = value_of(cells, row, metric.positive)
+            return _Drawn(by_group[0], by_group[1:])
+        value = np.stack([self._predicted(at, name, np.ones((1, len(self.groups)))) for name in rates], -2)
+        drawn = np.stack([self._predicted(at, name, self.weights) for name in rates], -2)
+        if not isinstance(row, Disparity):
+            return _Drawn(value[0, 0, :-1], drawn[:, 0, :-1])
+        both = (combine(v[..., :-1], v[..., -1], self._exists_of(v), row) for v in (value, drawn))
+        bounds = disparity_bounds(drawn[..., :-1], drawn[..., -1], self._exists, row, confidence)
+        one, many = both
+        return _Drawn(one, many[:, None], np.array(bounds)[:, None])
+
+    @property
+    def _exists(self) -> Bools:
+        return np.bincount(self.groups, minlength=self.count) > 0
+
+    def _exists_of(self, values: Floats) -> Bools:
+        return np.broadcast_to(self._exists, (len(values), self.count))
+
+    def _predicted(self, at: int, name: str, weights: Floats) -> Floats:
+        """A score of predictions for each group and, last, for all: float64 [B, G + 1]."""
+        base = BASES[name]
+        if not isinstance(base, ProbabilityScore) or self.outcomes.log_probabilities is None:
+            raise TypeError(f"{name} is no score of predictions")
+        log_p, label = self.outcomes.log_probabilities[at].astype(np.float64), self.outcomes.label
+        masks = [*(self.groups == code for code in range(self.count)), np.ones(len(label), np.bool_)]
+        return np.stack([base.compute(log_p[mask], label[mask], weights[:, mask]) for mask in masks], -1)
+
+
+def _setting_columns(drawn: Sequence[_Drawn], confidence: float, generator: np.random.Generator) -> dict[str, Any]:
+    """Columns of one setting and metric, one entry a group: means over its replicates."""
+    values = np.stack([one.value for one in drawn], -1)
+    mean = replicate_mean(values, confidence)
+    draws = np.stack([one.draws for one in drawn], -1)
+    images = _known_mean(draws, np.ones((len(draws), len(drawn))))
+    bounds = [one.bounds for one in drawn if one.bounds is not None]
+    if len(bounds) == len(drawn):
+        low, high = np.mean(bounds, axis=0)
+        low, high = widen(mean.mean, low, high, mean.half_width)
+        method = "simultaneous over images, joined with t over replicates"
+    elif len(drawn) >= FEW:
+        chosen = generator.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), len(draws))
+        low, high = value_bounds(_known_mean(draws, chosen), confidence)
+        method = "crossed resampling"
+    else:
+        low, high = value_bounds(images, confidence)
+        low, high = widen(mean.mean, np.minimum(low, mean.mean), np.maximum(high, mean.mean), mean.half_width)
+        method = "images resampled, joined with t over replicates"
+    undefined = ~np.isfinite(mean.mean)
+    known = np.isfinite(images).any(0)
+    return {
+        "value": mean.mean,
+        "low": np.where(undefined, np.nan, low),
+        "high": np.where(undefined, np.nan, high),
+        "replicates": mean.replicates,
+        "deviation": mean.standard_deviation,
+        "images_deviation": np.where(known, np.nanstd(np.where(known, images, 0), axis=0), np.nan),
+        "interval": method if len(drawn) > 1 else "images resampled; one replicate",
+    }
+
+
+def _known_mean(draws: Floats, weights: npt.NDArray[Any]) -> Floats:
+    """Weighted mean over replicates of the values that are defined: float64 [B, P, R], [B, R] -> float64 [B, P]."""
+    known = np.isfinite(draws)
+    chosen = np.where(known, weights[:, None, :], 0)
+    return divide((np.where(known, draws, 0) * chosen).sum(-1), chosen.sum(-1))
