@@ -40,6 +40,28 @@ class Dimension:
         """Whether values are drawn by a random search instead of enumerated."""
         return self.kind != "grid"
 
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        """Every value of a grid or choice, both ends of a range."""
+        if self.kind == "randint":
+            return tuple(dict.fromkeys((self.values[0], self.values[1] - 1)))
+        return self.values
+
+    def at(self, share: float) -> Value:
+        """The value at a share in [0, 1) of what it can be, so that equal shares are equally likely.
+
+        >>> Dimension("loguniform", (1e-4, 1e-2)).at(0.5)
+        0.001
+        """
+        low, high = self.values[0], self.values[-1]
+        if self.kind in ("choice", "grid"):
+            return self.values[int(share * len(self.values))]
+        if self.kind == "randint":
+            return low + int(share * (high - low))
+        if self.kind == "loguniform":
+            return float(low * (high / low) ** share)
+        return float(low + share * (high - low))
+
     def draw(self, stream: np.random.Generator) -> Value:
         """Draw one value; ``grid`` cannot be drawn from."""
         low, high = self.values[0], self.values[-1]
@@ -141,13 +163,18 @@ class Space:
             key: of the search.
             purpose: what keeps this space's draws apart from other spaces', e.g. ``learner private``.
         """
-        drawn = {
-            place: dimension.draw(generator(key, f"search {purpose} {dotted(place)}", sample))
-            for place, dimension in self.drawn
-        }
+        yield from self.crossed(
+            {
+                place: dimension.draw(generator(key, f"search {purpose} {dotted(place)}", sample))
+                for place, dimension in self.drawn
+            }
+        )
+
+    def crossed(self, drawn: Mapping[Location, Value]) -> Iterator[Point]:
+        """Every combination of the grids, each with the same values of the drawn dimensions."""
         grids = [(place, dimension.values) for place, dimension in self.dimensions if not dimension.is_drawn]
         for combination in itertools.product(*(values for _, values in grids)):
-            chosen = drawn | dict(zip((place for place, _ in grids), combination, strict=True))
+            chosen = {**drawn, **dict(zip((place for place, _ in grids), combination, strict=True))}
             yield Point(tuple((place, chosen[place]) for place, _ in self.dimensions))
 
     def at(self, point: Point) -> dict[str, Value]:

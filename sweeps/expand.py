@@ -1,7 +1,7 @@
 """From a sweep to the list of its trials: every combination of settings, learners and seeds, each once."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.dimensions import Point
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.resources import ResourcesSection
+from fairsweep.sweeps.search.space import Chosen
 from fairsweep.sweeps.sections import (
     LearnerSection,
     draw_purpose,
@@ -61,10 +62,37 @@ def expand(sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None
     Raises:
         SweepError: if two learners would do the very same.
     """
+    return _trials(sweep, dataset, other, list(_settings(sweep)))
+
+
+def trials_at(
+    sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, chosen: Iterable[Chosen]
+) -> tuple[PlannedTrial, ...]:
+    """The trials of settings that a search has chosen, each with its twins and in every replicate.
+
+    Args:
+        sweep: the sweep.
+        dataset: its prepared dataset, opened.
+        other: the dataset that it is tested on, opened, if that is another one.
+        chosen: the settings.
+
+    Raises:
+        SweepError: if a setting's values are not valid together, or two learners would do the very same.
+    """
+    settings = [
+        _setting(sweep, learner, point, learner.config(point), setting.shared)
+        for setting in chosen
+        for learner, point in setting.learners
+    ]
+    return _trials(sweep, dataset, other, settings)
+
+
+def _trials(
+    sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, settings: list["_Setting"]
+) -> tuple[PlannedTrial, ...]:
     data = _SweepData(
         _reference(sweep, dataset), _absolute(sweep.evaluation), None if other is None else other.info.content_hash
     )
-    settings = list(_settings(sweep))
     trials: dict[str, PlannedTrial] = {}
     for replicate, seeds in seed_pairs(sweep):
         for setting in settings:
@@ -120,11 +148,21 @@ def _settings(sweep: Sweep) -> Iterator[_Setting]:
         splits = list(points(sweep, sweep.split, sample, "split"))
         models = list(points(sweep, sweep.model, sample, "model"))
         for shared in itertools.product(imbalances, splits, models):
-            imbalance = imbalance_at(sweep.imbalance, shared[0])
-            split = split_at(sweep.split, shared[1])
-            model = model_at(sweep.model, shared[2])
             for section, own_point, learner in methods:
-                yield _Setting(section, learner, imbalance, split, model, _label(section, own_point, shared))
+                yield _setting(sweep, section, own_point, learner, shared)
+
+
+def _setting(
+    sweep: Sweep,
+    section: LearnerSection,
+    own: Point,
+    learner: Any,  # noqa: ANN401 - a member of the union LearnerConfig
+    shared: tuple[Point, Point, Point],
+) -> _Setting:
+    imbalance = imbalance_at(sweep.imbalance, shared[0])
+    split = split_at(sweep.split, shared[1])
+    model = model_at(sweep.model, shared[2])
+    return _Setting(section, learner, imbalance, split, model, _label(section, own, shared))
 
 
 def _trial(sweep: Sweep, data: _SweepData, setting: _Setting, seeds: Seeds, replicate: int) -> PlannedTrial:

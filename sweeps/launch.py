@@ -19,6 +19,8 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
 from fairsweep.sweeps.machines import this_machine
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
@@ -82,6 +84,8 @@ def run_trials(
     retries: int,
     max_concurrent: int | None,
     callbacks: Sequence[tune.Callback] = (),
+    source: Searcher | None = None,
+    scheduler: TrialScheduler | None = None,
 ) -> None:
     """Run trials to their end, each in a Tune trial of its own.
 
@@ -92,25 +96,31 @@ def run_trials(
         retries: how often Tune starts a trial again whose worker failed or died.
         max_concurrent: most trials at once; None for as many as fit.
         callbacks: see every start, result, end and error.
+        source: gives further trials, each with its task, while the sweep runs; ``tasks`` is empty then.
+        scheduler: sees every result.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C; the trials that run have their checkpoints.
     """
     folder = output / TUNE_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    shapes = {
-        trial: [_bundle(task.cpu, task.gpu), *[_bundle(task.worker_cpu, task.worker_gpu)] * task.workers]
-        for trial, task in tasks.items()
-    }
+    trainable, shapes = SweepTrainable, {trial: _shape(task) for trial, task in tasks.items()}
+    if source is None:
+        trainable = tune.with_parameters(SweepTrainable, tasks=dict(tasks))
     trainable = tune.with_resources(
-        tune.with_parameters(SweepTrainable, tasks=dict(tasks)),
-        lambda config: tune.PlacementGroupFactory(shapes[config["trial"]]),
+        trainable,
+        lambda config: tune.PlacementGroupFactory(
+            _shape(config["task"]) if "task" in config else shapes[config["trial"]]
+        ),
     )
     with _environment(_SWITCHES), _quiet_ray():
         tune.Tuner(
             trainable,
-            param_space={"trial": tune.grid_search(list(tasks))},
+            param_space={"trial": tune.grid_search(list(tasks))} if source is None else {},
             tune_config=tune.TuneConfig(
+                search_alg=source,
+                num_samples=1 if source is None else -1,
+                scheduler=scheduler,
                 reuse_actors=True,
                 max_concurrent_trials=max_concurrent,
                 trial_dirname_creator=lambda trial: str(trial.config["trial"]),
@@ -125,6 +135,11 @@ def run_trials(
                 verbose=0,
             ),
         ).fit()
+
+
+def _shape(task: TrialTask) -> list[dict[str, float]]:
+    """The bundles of a trial: its own, then one for each of its workers."""
+    return [_bundle(task.cpu, task.gpu), *[_bundle(task.worker_cpu, task.worker_gpu)] * task.workers]
 
 
 def _bundle(cpu: float, gpu: float) -> dict[str, float]:

@@ -12,8 +12,10 @@ from fairsweep.analysis.records import RESERVED_COLUMNS
 from fairsweep.datasets.division import HoldOutSplit
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import seed_key
+from fairsweep.sweeps.aims import check_aims
 from fairsweep.sweeps.errors import Location, SweepError
-from fairsweep.sweeps.expand import PlannedTrial, expand
+from fairsweep.sweeps.expand import PlannedTrial, expand, trials_at
+from fairsweep.sweeps.search.space import SearchSpace
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables import learners
 from fairsweep.trainables.augmentation import AugmentationConfig
@@ -84,6 +86,8 @@ class SweepPlan:
 def check_sweep(sweep: Sweep) -> SweepPlan:
     """Open the dataset, enumerate the trials, and check each distinct part of them once.
 
+    The settings of a guided search become known while it runs: what is checked are the ends of its dimensions.
+
     Raises:
         SweepError: on the first thing that cannot work, in one line.
     """
@@ -91,7 +95,28 @@ def check_sweep(sweep: Sweep) -> SweepPlan:
     place: Location = ("evaluation", "dataset")
     other = None if sweep.evaluation.dataset is None else _open(sweep.evaluation.dataset, place)
     _check_attributes(sweep, dataset)
-    trials = expand(sweep, dataset, other)
+    check_aims(sweep, dataset)
+    if sweep.search.is_guided:
+        trials = trials_at(sweep, dataset, other, SearchSpace(sweep).probes())
+    else:
+        trials = expand(sweep, dataset, other)
+    return plan_trials(sweep, dataset, other, trials)
+
+
+def plan_trials(
+    sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, trials: tuple[PlannedTrial, ...]
+) -> SweepPlan:
+    """Check each distinct part of some trials once.
+
+    Args:
+        sweep: the sweep.
+        dataset: its dataset, opened.
+        other: the dataset that it is tested on, opened, if that is another one.
+        trials: its trials, or some of them.
+
+    Raises:
+        SweepError: on the first thing that cannot work, in one line.
+    """
     sizes = _training_sizes(dataset, trials)
     parameters = _check_models(sweep, dataset, trials)
     _check_values(sweep, dataset, trials)

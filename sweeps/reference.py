@@ -23,10 +23,12 @@ the split can be a search dimension instead of a value:
 | written as | meaning | needs |
 |---|---|---|
 | `{grid: [a, b, …]}` | each value, crossed with all other grids | |
-| `{choice: [a, b, …]}` | one of the values, drawn | `search: {algorithm: random, samples: N}` |
-| `{uniform: [a, b]}` | a real number in [a, b), drawn | the same |
+| `{choice: [a, b, …]}` | one of the values | `search: {algorithm: …, samples: N}` |
+| `{uniform: [a, b]}` | a real number from a to b | the same |
 | `{loguniform: [a, b]}` | the same, uniform in its logarithm | the same |
-| `{randint: [a, b]}` | a whole number in [a, b), drawn | the same |
+| `{randint: [a, b]}` | a whole number in [a, b) | the same |
+
+How `random`, `sobol` and searches guided by results choose them is told in [search.md](search.md).
 
 An entry of `learners` has a `name` and either a `kind` with that kind's fields, or `twin_of: NAME`; it may have
 `resources` of its own.

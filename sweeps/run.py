@@ -65,6 +65,12 @@ def run_sweep(
 def _run(
     sweep: Sweep, text: str | None, address: str | None, console: Console, quiet: bool, only: Collection[str] | None
 ) -> "analysis.SweepResults":
+    if sweep.search.is_guided:
+        from fairsweep.sweeps.search.running import run_search
+
+        _refuse_choice(only)
+        run_search(sweep, text=text, address=address, console=console, quiet=quiet)
+        return analysis.load(sweep.folder)
     plan = check_sweep(sweep)
     output = OutputFolder.at(sweep.folder)
     missing = _chosen(output.ledger.missing(plan.trials), only)
@@ -85,11 +91,19 @@ def _run(
         console.print(announce(plan, output, missing))
         for line in folder_difference(plan, output).lines():
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-        _describe(plan, output, text)
+        describe(plan, output, text, len(plan.trials))
         if missing:
             _run_missing(plan, output, missing, privacy, address=address, console=console, quiet=quiet)
         output.ledger.tidy(plan.trials)
     return analysis.load(output.path)
+
+
+def _refuse_choice(only: Collection[str] | None) -> None:
+    if only is not None:
+        raise SweepError(
+            "a guided search has counted its failed trials as failures already, so none can run again alone: "
+            "change search.key to search anew; what is done is not run again"
+        )
 
 
 def _chosen(missing: Sequence[PlannedTrial], only: Collection[str] | None) -> list[PlannedTrial]:
@@ -125,11 +139,11 @@ def announce(plan: SweepPlan, output: OutputFolder, missing: Sequence[PlannedTri
     others = len(entries.keys() - {trial.trial for trial in plan.trials})
     kept = f" {others} trials of an earlier version of this sweep stay there." if others else ""
     if done == 0 and todo == total and not entries:
-        return f"{plan.sweep.name}: {total} trials, into {_shown(output.path)}.{kept}"
+        return f"{plan.sweep.name}: {total} trials, into {shown(output.path)}.{kept}"
     if done == total:
-        return f"{plan.sweep.name}: all {total} trials are done in {_shown(output.path)}; nothing to run.{kept}"
+        return f"{plan.sweep.name}: all {total} trials are done in {shown(output.path)}; nothing to run.{kept}"
     return (
-        f"{plan.sweep.name}: {done} of {total} trials are done in {_shown(output.path)}; "
+        f"{plan.sweep.name}: {done} of {total} trials are done in {shown(output.path)}; "
         f"{todo} run now{_standing(missing, entries)}.{kept}"
     )
 
@@ -142,12 +156,20 @@ def _standing(missing: Sequence[PlannedTrial], entries: Mapping[str, Entry]) -> 
     return f" ({', '.join(counts)})" if counts else ""
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """A path relative to the working folder where that is shorter."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _describe(plan: SweepPlan, output: OutputFolder, text: str | None) -> None:
+def describe(plan: SweepPlan, output: OutputFolder, text: str | None, trials: int) -> None:
+    """Write into the output folder what it holds: the sweep, its file, its examples.
+
+    Args:
+        plan: the checked sweep.
+        output: the folder, held.
+        text: the sweep file; None writes the resolved sweep instead.
+        trials: how many trials the sweep has.
+    """
     sweep = plan.sweep
     dataset = _reference(plan.dataset, sweep.dataset.path) | {
         "label": sweep.dataset.label,
@@ -155,7 +177,7 @@ def _describe(plan: SweepPlan, output: OutputFolder, text: str | None) -> None:
     }
     if plan.other is not None and sweep.evaluation.dataset is not None:
         dataset["evaluation"] = _reference(plan.other, sweep.evaluation.dataset)
-    output.describe(text, sweep.model_dump(mode="json"), dataset, len(plan.trials))
+    output.describe(text, sweep.model_dump(mode="json"), dataset, trials)
     if not output.has_examples:
         write_examples(output.path / EXAMPLES, recorded_examples(plan.dataset, plan.other))
 
@@ -197,7 +219,7 @@ def _run_missing(
                 )
         except KeyboardInterrupt as error:
             ledger.close(queued, unfinished="stopped", cause="stopped by the user")
-            raise InterruptedSweepError(f"stopped; resume with: fairsweep resume {_shown(output.path)}") from error
+            raise InterruptedSweepError(f"stopped; resume with: fairsweep resume {shown(output.path)}") from error
         _close(ledger, queued, progress)
 
 

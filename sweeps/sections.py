@@ -11,6 +11,7 @@ from fairsweep.datasets.imbalance import ImbalanceConfig
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.sweeps.dimensions import Point, Space
 from fairsweep.sweeps.errors import Location, SweepError
+from fairsweep.sweeps.search.sobol import SobolDraws
 from fairsweep.sweeps.sweep_file import nearest
 from fairsweep.sweeps.validation import clear_error
 from fairsweep.trainables.learners import LEARNERS
@@ -24,6 +25,8 @@ _IMBALANCE: TypeAdapter[Any] = TypeAdapter(ImbalanceConfig)
 _SPLIT_KIND: Location = ("split", "kind")
 _SECTION_FIELDS = ("resources",)
 _TWIN_FIELDS = ("name", "twin_of", "resources")
+SHARED = ("imbalance", "split", "model")
+"""The sections with search dimensions that all learners share."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def model_at(space: Space, point: Point) -> ModelConfig:
 
 
 def samples(sweep: "Sweep") -> range:
-    """Numbers of the samples of a random search; a single one for a grid."""
+    """Numbers of the samples of a search that draws them beforehand; a single one for a grid."""
     return range(sweep.search.samples or 1)
 
 
@@ -148,8 +151,20 @@ def points(sweep: "Sweep", space: Space | None, sample: int, purpose: str) -> It
     """The points of one space in one sample; a section that is left out has one, empty, point."""
     if space is None:
         yield Point()
+    elif sweep.search.algorithm == "sobol":
+        draws = _sobol(sweep)
+        yield from space.crossed(
+            {place: dimension.at(draws.share(purpose, place, sample)) for place, dimension in space.drawn}
+        )
     else:
         yield from space.points(sample, seed_key(sweep.search.key, "search"), purpose)
+
+
+def _sobol(sweep: "Sweep") -> SobolDraws:
+    spaces: dict[str, Space | None] = {name: getattr(sweep, name) for name in SHARED}
+    spaces |= {draw_purpose(learner): learner.space for learner in learner_sections(sweep) if not learner.original}
+    coordinates = [(name, place) for name, space in spaces.items() if space for place, _ in space.drawn]
+    return SobolDraws(coordinates, seed_key(sweep.search.key, "search"), sweep.search.samples or 1)
 
 
 def check_sections(sweep: "Sweep") -> None:
@@ -173,6 +188,9 @@ def check_sections(sweep: "Sweep") -> None:
                 "for a grid write {grid: [...]}",
                 (*place, *where),
             )
+    if sweep.search.is_guided:
+        _check_probes(sweep)
+        return
     for sample in samples(sweep):
         for point in points(sweep, sweep.imbalance, sample, "imbalance"):
             imbalance_at(sweep.imbalance, point)
@@ -183,6 +201,19 @@ def check_sections(sweep: "Sweep") -> None:
         for learner in learners:
             for point in points(sweep, learner.space, sample, draw_purpose(learner)):
                 learner.config(point)
+
+
+def _check_probes(sweep: "Sweep") -> None:
+    """Check the ends of every dimension of a guided search."""
+    from fairsweep.sweeps.search.space import SearchSpace
+
+    for probe in SearchSpace(sweep).probes():
+        imbalance, split, model = probe.shared
+        imbalance_at(sweep.imbalance, imbalance)
+        split_at(sweep.split, split)
+        model_at(sweep.model, model)
+        for learner, point in probe.learners:
+            learner.config(point)
 
 
 def draw_purpose(learner: LearnerSection) -> str:

@@ -87,6 +87,8 @@ class TrialTask:
 class SweepTrainable(tune.Trainable):
     """A Tune trial. Its config is ``{"trial": hash}``; what the hash stands for comes beside it, not through Tune.
 
+    Where trials become known while the sweep runs, the config carries the task too: ``{"trial": hash, "task": task}``.
+
     Every result has the fields of `Trial.iterate`. A trial that fails for good reports ``done`` and ``failed``; any
     other error goes on to Tune, which starts the trial again as often as its failure config says.
     """
@@ -98,11 +100,11 @@ class SweepTrainable(tune.Trainable):
         trial takes it over.
 
         Args:
-            config: ``{"trial": hash}``.
+            config: ``{"trial": hash}``, or that and its task.
             tasks: the trials of the sweep by hash; handed over once for each actor.
         """
         self._tasks = tasks or {}
-        self._current = self._tasks[config["trial"]]
+        self._current = self._task_of(config)
         self._trial: Trial | None = None
 
     def step(self) -> dict[str, Any]:
@@ -129,12 +131,16 @@ class SweepTrainable(tune.Trainable):
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
         """Go on with another trial in the same process."""
         self._close()
-        self._current = self._tasks[new_config["trial"]]
+        self._current = self._task_of(new_config)
         return True
 
     def cleanup(self) -> None:
         """Let go of everything when the actor ends."""
         self._close()
+
+    def _task_of(self, config: Mapping[str, Any]) -> TrialTask:
+        task: TrialTask = config["task"] if "task" in config else self._tasks[config["trial"]]
+        return task
 
     def _opened(self) -> Trial:
         if self._trial is None:

@@ -1,0 +1,161 @@
+"""Aims in a sweep file: what is to be maximised or minimised, and conditions that must hold."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+
+from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.sweeps.errors import Location, SweepError
+from fairsweep.sweeps.measures import Meaning, Measure, Standing
+from fairsweep.sweeps.section import Section
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.spec import Sweep
+
+_CONDITION = re.compile(r"(?P<measure>.+?)\s*(?P<sign><=|>=|≤|≥)\s*(?P<bound>[^<>=≤≥]+)")
+
+
+def _parsed(raw: object) -> Measure:
+    if isinstance(raw, Measure):
+        return raw
+    if not isinstance(raw, str):
+        raise ValueError(f"a measure is a word such as accuracy, but got {raw!r}")
+    return Measure.parse(raw)
+
+
+MeasureField = Annotated[Measure, PlainValidator(_parsed), PlainSerializer(str)]
+
+
+class Objective(Section):
+    """What is to be as large or as small as possible: ``{max: accuracy}`` or ``{min: accuracy_difference by tone}``."""
+
+    max: MeasureField | None = Field(default=None, description="A measure to be maximised.")
+    min: MeasureField | None = Field(default=None, description="A measure to be minimised.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.max is None) == (self.min is None):
+            raise ValueError(
+                f"an objective has exactly one of max and min, but got max={self.max}, min={self.min}; "
+                "write {max: accuracy} or {min: accuracy_difference by tone}"
+            )
+        return self
+
+    @property
+    def measure(self) -> Measure:
+        """What is measured."""
+        measure = self.max if self.max is not None else self.min
+        if measure is None:
+            raise ValueError("an objective must have a measure")
+        return measure
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """As Optuna calls it."""
+        return "maximize" if self.max is not None else "minimize"
+
+    @property
+    def sign(self) -> float:
+        """What a value is multiplied by, so that more is better."""
+        return 1.0 if self.max is not None else -1.0
+
+    def settled(self, meaning: Meaning) -> "Objective":
+        """The same, checked against a sweep. Raises: ValueError as `Measure.settled`."""
+        measure = self.measure.settled(meaning)
+        return Objective(max=measure) if self.max is not None else Objective(min=measure)
+
+    def __str__(self) -> str:
+        """For people and for Optuna: ``max accuracy``."""
+        return f"{'max' if self.max is not None else 'min'} {self.measure}"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A bound on a measure: ``epsilon <= 3``.
+
+    Attributes:
+        measure: what is bounded.
+        at_most: whether it must not exceed the bound; else it must reach it.
+        bound: the bound.
+    """
+
+    measure: Measure
+    at_most: bool
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Condition":
+        """Read a condition.
+
+        Raises:
+            ValueError: if it is not written as one.
+
+        >>> Condition.parse("epsilon <= 3").bound
+        3.0
+        """
+        found = _CONDITION.fullmatch(text.strip())
+        try:
+            bound = float(found["bound"]) if found else math.nan
+        except ValueError:
+            bound = math.nan
+        if found is None or not math.isfinite(bound):
+            raise ValueError(f"a condition is written 'MEASURE <= NUMBER' or 'MEASURE >= NUMBER', but got {text!r}")
+        return cls(Measure.parse(found["measure"]), found["sign"] in ("<=", "≤"), bound)
+
+    def __str__(self) -> str:
+        """As it is written."""
+        return f"{self.measure} {'<=' if self.at_most else '>='} {self.bound:g}"
+
+    def settled(self, meaning: Meaning) -> "Condition":
+        """The same, checked against a sweep. Raises: ValueError as `Measure.settled`."""
+        return Condition(self.measure.settled(meaning), self.at_most, self.bound)
+
+    def excess(self, value: float) -> float:
+        """By how much a value misses the bound: at most 0 where the condition holds, NaN where it is undefined."""
+        return value - self.bound if self.at_most else self.bound - value
+
+    def holds(self, standing: Standing, meaning: Meaning) -> bool:
+        """Whether it holds; an undefined value never does."""
+        return self.excess(self.measure.of(standing, meaning)) <= 0
+
+
+def _condition(raw: object) -> Condition:
+    if isinstance(raw, Condition):
+        return raw
+    if not isinstance(raw, str):
+        raise ValueError(f"a condition is written 'MEASURE <= NUMBER', for example 'epsilon <= 3', but got {raw!r}")
+    return Condition.parse(raw)
+
+
+ConditionField = Annotated[Condition, PlainValidator(_condition), PlainSerializer(str)]
+
+
+def meaning_of(sweep: "Sweep", dataset: PreparedDataset) -> Meaning:
+    """What the cells of a sweep's trials will mean."""
+    label, groups = sweep.dataset.label, sweep.dataset.groups
+    return Meaning(label, groups, {name: tuple(dataset.attribute(name).values) for name in {label, *groups}})
+
+
+def check_aims(sweep: "Sweep", dataset: PreparedDataset) -> None:
+    """Check that every aim of a sweep names attributes, values and classes that exist.
+
+    Raises:
+        SweepError: on the first that does not, with its place.
+    """
+    meaning = meaning_of(sweep, dataset)
+    for place, aim in _aims(sweep):
+        try:
+            aim.settled(meaning)
+        except ValueError as error:
+            raise SweepError(str(error), place) from error
+
+
+def _aims(sweep: "Sweep") -> Iterator[tuple[Location, Objective | Condition]]:
+    for number, objective in enumerate(sweep.search.objectives):
+        yield ("search", "objectives", number), objective
+    for number, constraint in enumerate(sweep.search.constraints):
+        yield ("search", "constraints", number), constraint

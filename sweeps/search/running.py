@@ -1,0 +1,209 @@
+"""Running a guided search: as any sweep is run, except that its trials become known while it runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from fairsweep.analysis.records import RecordError
+from fairsweep.sweeps.aims import meaning_of
+from fairsweep.sweeps.display import show_progress
+from fairsweep.sweeps.expand import PlannedTrial, trials_at
+from fairsweep.sweeps.feeding import settle_feed
+from fairsweep.sweeps.launch import connected, run_trials, terminable
+from fairsweep.sweeps.ledger import Entry, Ledger
+from fairsweep.sweeps.machines import check_resources, machines, slots
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.preflight import SweepPlan, check_sweep, plan_trials, privacy_plans
+from fairsweep.sweeps.progress import Progress
+from fairsweep.sweeps.requests import StopRequests
+from fairsweep.sweeps.run import InterruptedSweepError, describe, shown
+from fairsweep.sweeps.search.conductor import Conductor, Values
+from fairsweep.sweeps.search.extent import Extent, open_studies
+from fairsweep.sweeps.search.outcomes import recorded_values
+from fairsweep.sweeps.search.searcher import SearchSource
+from fairsweep.sweeps.search.space import Chosen, SearchSpace
+from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.tasks import trial_tasks
+from fairsweep.trainables.adapter import TrialTask
+
+
+def run_search(sweep: Sweep, *, text: str | None, address: str | None, console: Console, quiet: bool) -> None:
+    """Run a guided search into its output folder, from wherever it stands there.
+
+    Args:
+        sweep: the sweep; its search is a guided one.
+        text: the sweep file, to be kept as it is.
+        address: of a Ray cluster.
+        console: for lines on what happens.
+        quiet: whether to show no progress.
+
+    Raises:
+        SweepError: if the sweep cannot run as asked; nothing has been started or overwritten then.
+        InterruptedSweepError: on Ctrl-C.
+    """
+    plan = check_sweep(sweep)
+    extent = Extent.of(sweep)
+    output = OutputFolder.at(sweep.folder)
+    if address is None:
+        check_resources(plan.trials, machines())
+        settle_feed(sweep, plan.datasets, plan.trials, machines())
+    output.check(name=sweep.name, content=plan.content, trials=(), needed_bytes=extent.needed_bytes(plan))
+    privacy_plans(plan, plan.trials)
+    with output.held():
+        describe(plan, output, text, extent.trials)
+        with connected(address):
+            _Run(plan, extent, output, console).go(quiet=quiet)
+
+
+class _Run:
+    """One run of a guided search; answers its conductor's questions on trials.
+
+    Args:
+        plan: the checked sweep; its trials are those by which the ends of the dimensions were checked.
+        extent: how large the search is.
+        output: the output folder, held.
+        console: for lines on what happens.
+    """
+
+    def __init__(self, plan: SweepPlan, extent: Extent, output: OutputFolder, console: Console) -> None:
+        self._plan, self._extent, self._output, self._console = plan, extent, output, console
+        sweep, self._available = plan.sweep, machines()
+        check_resources(plan.trials, self._available)
+        self._feeding = settle_feed(sweep, plan.datasets, plan.trials, self._available)
+        if self._feeding.note:
+            self._say(f"{sweep.name}: {self._feeding.note}")
+        self._at_once = slots(plan.trials * extent.trials, self._available, self._feeding.max_concurrent)
+        self._ledger: Ledger = output.ledger
+        self._known: Mapping[str, Entry] = self._ledger.entries()
+        self._queued: dict[str, Entry] = {}
+        self._tasks: dict[str, TrialTask] = {}
+        self._planned: dict[str, PlannedTrial] = {}
+        meaning = meaning_of(sweep, plan.dataset)
+        aims = [*(o.measure for o in sweep.search.objectives), *(c.measure for c in sweep.search.constraints)]
+        self._meaning, self._measures = meaning, [measure.settled(meaning) for measure in aims]
+        self._constraints = sweep.search.constraints
+        self._space = SearchSpace(sweep)
+        self._studies = open_studies(sweep, plan, self._space, output.path, extent.batch(self._at_once))
+        self._progress = Progress(
+            (),
+            self._queued,
+            {},
+            done_before=sum(entry.state.ended for entry in self._known.values()),
+            slots=self._at_once,
+            expected=extent.trials,
+        )
+
+    def go(self, *, quiet: bool) -> None:
+        """Run until every setting is told.
+
+        Raises:
+            InterruptedSweepError: on Ctrl-C.
+        """
+        objectives = len(self._plan.sweep.search.objectives)
+        told_before = sum(study.asked - len(study.waiting) for study in self._studies)
+        self._say(self._announcement(told_before))
+        conductor = Conductor(self._space, self._studies, self, objectives, self._say)
+        source = SearchSource(conductor, self._prepare, self._closed)
+        if told_before < self._extent.settings:
+            self._run(source, quiet=quiet)
+        self._ledger.tidy(self._all_trials())
+
+    def plan(self, chosen: Chosen) -> Sequence[PlannedTrial]:
+        """See `Trials.plan`."""
+        plan = self._plan
+        trials = trials_at(plan.sweep, plan.dataset, plan.other, [chosen])
+        checked = plan_trials(plan.sweep, plan.dataset, plan.other, trials)
+        privacy_plans(checked, trials)
+        self._planned |= {trial.trial: trial for trial in trials}
+        return trials
+
+    def has_ended(self, trial: PlannedTrial) -> bool:
+        """See `Trials.has_ended`."""
+        entry = self._known.get(trial.trial)
+        return entry is not None and entry.state.ended
+
+    def values(self, trial: PlannedTrial) -> Values | None:
+        """See `Trials.values`."""
+        entry = self._queued.get(trial.trial) or self._known[trial.trial]
+        state = entry.file.read()
+        if state is None or not state.ended:
+            return None
+        try:
+            values = recorded_values(entry.folder, self._measures, self._meaning)
+        except (RecordError, OSError) as error:
+            self._say(f"{entry.folder.name}: its records cannot be read ({error})")
+            return None
+        first = len(values) - len(self._constraints)
+        return [*values[:first], *(c.excess(v) for c, v in zip(self._constraints, values[first:], strict=True))]
+
+    # --- inside ---
+
+    def _run(self, source: SearchSource, *, quiet: bool) -> None:
+        sweep, output = self._plan.sweep, self._output.path
+        try:
+            with terminable(), show_progress(self._progress, self._console, quiet=quiet) as callback:
+                run_trials(
+                    {},
+                    output=output,
+                    number=1 + max((entry.state.run for entry in self._known.values()), default=0),
+                    retries=sweep.failures.retries,
+                    max_concurrent=self._at_once,
+                    callbacks=[callback, StopRequests(output, self._queued)],
+                    source=source,
+                )
+        except KeyboardInterrupt as error:
+            self._ledger.close(self._queued, unfinished="stopped", cause="stopped by the user")
+            raise InterruptedSweepError(f"stopped; resume with: fairsweep resume {shown(output)}") from error
+        self._ledger.close(
+            self._queued, unfinished="failed", cause="the worker ended without a word; run the sweep again"
+        )
+
+    def _prepare(self, new: list[PlannedTrial]) -> Mapping[str, TrialTask]:
+        """Queue trials and make their tasks."""
+        plan = self._plan
+        checked = plan_trials(plan.sweep, plan.dataset, plan.other, tuple(new))
+        queued = self._ledger.queue(new, self._known)
+        self._queued |= queued
+        tasks = trial_tasks(
+            replace(checked, trials=tuple(new)),
+            new,
+            queued,
+            privacy_plans(checked, new),
+            self._output.path,
+            self._feeding.choice,
+            self._at_once,
+        )
+        self._progress.add(new, tasks)
+        return tasks
+
+    def _closed(self, trial: str, given_up: bool) -> bool:
+        """Whether a trial is over, unlike one that the user stopped; one whose worker died too often has failed."""
+        file = self._queued[trial].file
+        if given_up:
+            cause = self._progress.lost.get(trial, "the worker died")
+            file.mark({"state": "failed", "error": cause}, when=lambda state: state.state in ("queued", "running"))
+        state = file.read()
+        return state is not None and (state.ended or state.state != "stopped")
+
+    def _all_trials(self) -> list[PlannedTrial]:
+        """The trials of every setting that has been asked for."""
+        plan = self._plan
+        chosen = [
+            self._space.chosen(study.condition, study.suggested(number))
+            for study in self._studies
+            for number in range(study.asked)
+        ]
+        return list(trials_at(plan.sweep, plan.dataset, plan.other, chosen))
+
+    def _announcement(self, told: int) -> str:
+        name, settings = self._plan.sweep.name, self._extent.settings
+        into = f"into {shown(self._output.path)}"
+        if told == 0:
+            return f"{name}: a search over {settings} settings, about {self._extent.trials} trials, {into}."
+        if told >= settings:
+            return f"{name}: all {settings} settings are done in {shown(self._output.path)}; nothing to run."
+        return f"{name}: {told} of {settings} settings are done; the search goes on, {into}."
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

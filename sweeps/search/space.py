@@ -1,0 +1,206 @@
+"""The space that a guided search moves in: conditions, which it takes as given, and parameters, which it chooses.
+
+What ``{grid: …}`` crosses are *conditions*: each combination of grid values has a search of its own, for what is best
+at one level of imbalance says little about another. Within it a *setting* is a learner and a value for each drawn
+dimension of the imbalance, the split, the model and that learner. Learners compete: which one is a parameter, and each
+brings its own. The twin of a learner is no competitor; it runs beside its original, at the same values.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from fairsweep.sweeps.dimensions import Dimension, Point, Space, Value
+from fairsweep.sweeps.errors import Location, SweepError, dotted
+from fairsweep.sweeps.sections import SHARED, LearnerSection, learner_sections
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.spec import Sweep
+
+LEARNER = "learner"
+"""Name of the parameter that says which learner a setting takes."""
+
+Values = Mapping[Location, Value]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One drawn dimension, as Optuna sees it.
+
+    Attributes:
+        name: section or learner and place: ``model.width``, ``private.optimizer.lr``.
+        owner: ``imbalance``, ``split`` or ``model``, or ``learner NAME``.
+        place: in the section.
+        dimension: what it can be.
+    """
+
+    name: str
+    owner: str
+    place: Location
+    dimension: Dimension
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        """As Optuna knows it; bounds of real numbers belong to the range, that of whole ones does not."""
+        low, high = self.dimension.values[0], self.dimension.values[-1]
+        if self.dimension.kind == "choice":
+            return CategoricalDistribution([_word(value) for value in self.dimension.values])
+        if self.dimension.kind == "randint":
+            return IntDistribution(int(low), int(high) - 1)
+        return FloatDistribution(float(low), float(high), log=self.dimension.kind == "loguniform")
+
+    def value(self, suggested: Any) -> Value:  # noqa: ANN401 - what Optuna suggests: a number or a word
+        """The value of the field for what Optuna suggests."""
+        if self.dimension.kind == "choice":
+            return next(value for value in self.dimension.values if _word(value) == suggested)
+        return suggested
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One combination of grid values.
+
+    Attributes:
+        grids: by owner, the values of its grids.
+        label: readable and distinct: ``share 0.9``; empty where there is no grid.
+    """
+
+    grids: Mapping[str, Values]
+    label: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A setting that a search has chosen.
+
+    Attributes:
+        shared: the points of imbalance, split and model.
+        learners: the learner and its twins, each with its point.
+    """
+
+    shared: tuple[Point, Point, Point]
+    learners: tuple[tuple[LearnerSection, Point], ...]
+
+
+class SearchSpace:
+    """The space of a sweep's guided search.
+
+    Args:
+        sweep: the sweep.
+    """
+
+    def __init__(self, sweep: "Sweep") -> None:
+        self._shared: dict[str, Space | None] = {name: getattr(sweep, name) for name in SHARED}
+        sections = learner_sections(sweep)
+        self.competitors = tuple(section for section in sections if section.original is None)
+        self._twins = {c.name: [s for s in sections if s.original == c.name] for c in self.competitors}
+        self._spaces = {name: space for name, space in self._shared.items() if space is not None}
+        self._spaces |= {_owner(learner): learner.space for learner in self.competitors}
+        self.parameters = tuple(_parameters(self._spaces))
+        if not self.parameters and len(self.competitors) == 1:
+            raise SweepError(
+                f"{sweep.search.algorithm} needs something to choose, but no field is written as choice, uniform, "
+                "loguniform or randint, and there is one learner; use algorithm: grid",
+                ("search", "algorithm"),
+            )
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Every combination of grid values, in the order of the file."""
+        grids = [
+            (owner, place, dimension.values)
+            for owner, space in self._spaces.items()
+            for place, dimension in space.dimensions
+            if not dimension.is_drawn
+        ]
+        found = []
+        for combination in itertools.product(*(values for _, _, values in grids)):
+            by_owner: dict[str, dict[Location, Value]] = {}
+            words = []
+            for (owner, place, _), value in zip(grids, combination, strict=True):
+                by_owner.setdefault(owner, {})[place] = value
+                words.append(f"{_named(owner, place)} {_word(value)}")
+            found.append(Condition(by_owner, ", ".join(words)))
+        return tuple(found)
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Every parameter's distribution, the learner's first where there are several."""
+        found: dict[str, BaseDistribution] = {}
+        if len(self.competitors) > 1:
+            found[LEARNER] = CategoricalDistribution([learner.name for learner in self.competitors])
+        return found | {parameter.name: parameter.distribution for parameter in self.parameters}
+
+    def needed(self, learner: str | None) -> tuple[Parameter, ...]:
+        """The parameters that a setting with this learner has."""
+        name = self.competitors[0].name if learner is None else learner
+        return tuple(p for p in self.parameters if not p.owner.startswith("learner ") or p.owner == f"learner {name}")
+
+    def chosen(self, condition: Condition, suggested: Mapping[str, Any]) -> Chosen:
+        """The setting for what Optuna suggests under a condition; parameters of other learners are ignored."""
+        name = suggested.get(LEARNER, self.competitors[0].name)
+        learner = next(section for section in self.competitors if section.name == name)
+        drawn: dict[str, dict[Location, Value]] = {}
+        for parameter in self.needed(name):
+            drawn.setdefault(parameter.owner, {})[parameter.place] = parameter.value(suggested[parameter.name])
+        return self._at(condition, learner, drawn)
+
+    def probes(self) -> Iterator[Chosen]:
+        """Settings by which every value and both ends of every range are checked beforehand, one at a time."""
+        for condition in self.conditions:
+            for learner in self.competitors:
+                owned = self.needed(learner.name)
+                base = {parameter.name: parameter.dimension.ends[0] for parameter in owned}
+                yield self._probe(condition, learner, base)
+                for parameter in owned:
+                    for value in parameter.dimension.ends[1:]:
+                        yield self._probe(condition, learner, base | {parameter.name: value})
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two searches one: the sections with their dimensions, as JSON values."""
+        return {owner: dict(space.raw) for owner, space in self._spaces.items()}
+
+    def _probe(self, condition: Condition, learner: LearnerSection, values: Mapping[str, Value]) -> Chosen:
+        drawn: dict[str, dict[Location, Value]] = {}
+        for parameter in self.needed(learner.name):
+            drawn.setdefault(parameter.owner, {})[parameter.place] = values[parameter.name]
+        return self._at(condition, learner, drawn)
+
+    def _at(self, condition: Condition, learner: LearnerSection, drawn: Mapping[str, Values]) -> Chosen:
+        def point(owner: str, space: Space | None) -> Point:
+            if space is None:
+                return Point()
+            values = {**condition.grids.get(owner, {}), **drawn.get(owner, {})}
+            return Point(tuple((place, values[place]) for place, _ in space.dimensions))
+
+        imbalance, split, model = (point(name, self._shared[name]) for name in SHARED)
+        own = point(_owner(learner), learner.space)
+        with_twins = (learner, *self._twins[learner.name])
+        return Chosen((imbalance, split, model), tuple((section, own) for section in with_twins))
+
+
+def _parameters(spaces: Mapping[str, Space]) -> Iterator[Parameter]:
+    for owner, space in spaces.items():
+        for place, dimension in space.drawn:
+            yield Parameter(_named(owner, place), owner, place, dimension)
+
+
+def _owner(learner: LearnerSection) -> str:
+    return f"learner {learner.name}"
+
+
+def _named(owner: str, place: Location) -> str:
+    return f"{owner.removeprefix('learner ')}.{dotted(place)}"
+
+
+def _word(value: Value) -> Any:  # noqa: ANN401 - what Optuna's categories can be
+    """A value as a category of Optuna's: numbers and words as they are, everything else as JSON."""
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)

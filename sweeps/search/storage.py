@@ -1,0 +1,62 @@
+"""Where Optuna keeps searches: a journal or SQLite file, or a database, such that Optuna's own tools open it."""
+
+import os
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from fairsweep.sweeps.errors import SweepError
+
+JOURNAL = "search.journal"
+_SQLITE = (".db", ".sqlite", ".sqlite3")
+
+
+def open_storage(where: str | None, folder: Path) -> BaseStorage:
+    """Open or make the storage of a sweep's searches.
+
+    Args:
+        where: a file, or the URL of a database; None takes a journal in the output folder.
+        folder: the output folder, held by this driver.
+
+    Raises:
+        SweepError: if it cannot be opened.
+    """
+    # What Optuna says of new studies at this level is no news to anyone.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        if where is not None and "://" in where:
+            return RDBStorage(where)
+        path = folder / JOURNAL if where is None else Path(where)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix in _SQLITE:
+            return RDBStorage(f"sqlite:///{path.resolve()}")
+        _drop_torn_line(path)
+        return JournalStorage(JournalFileBackend(str(path)))
+    except Exception as error:  # of any database's driver
+        cause = " ".join(str(error).split())
+        raise SweepError(
+            f"the storage of the search cannot be opened ({type(error).__name__}: {cause}); "
+            "give a file that can be written, or the URL of a database that answers",
+            ("search", "storage"),
+        ) from error
+
+
+def shown_storage(where: str | None, folder: Path) -> str:
+    """What ``optuna-dashboard`` is given to open the storage."""
+    if where is None:
+        return str(folder / JOURNAL)
+    return f"sqlite:///{Path(where).resolve()}" if "://" not in where and Path(where).suffix in _SQLITE else where
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off the end of a line that a kill has left half written: the next one would be glued to it."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+            os.fsync(file.fileno())

@@ -1,0 +1,196 @@
+"""One search: Optuna's study, in a file or database that Optuna's own tools open, and the order of its questions.
+
+Settings are asked for and told in an order that nothing but the results can change: with ``batch`` settings under way,
+number n is asked for right after number n - batch was told, and before the next one is. Each question is answered by a
+sampler of its own, made anew with a seed that follows from (key, n). What a sampler proposes is therefore a function of
+the results alone, and a sweep that is killed and resumed proposes what the undisturbed one proposes.
+
+Sampling happens in memory, and each finished step is written to the storage at once: a setting enters it with all of
+its values or not at all, so a kill leaves no half-asked setting behind.
+"""
+
+import copy
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import RandomSampler
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from fairsweep.datasets.randomness import derive, seed_key
+from fairsweep.sweeps.search.samplers import SAMPLERS, make_sampler, population
+from fairsweep.sweeps.search.section import SearchSection
+from fairsweep.sweeps.search.space import LEARNER, Condition, SearchSpace
+
+_CONSTRAINT = "constraints:"
+_BATCH = "fairsweep:batch"
+_POPULATION = "fairsweep:population"
+_LARGEST = 1e12
+"""Stands for an infinite value, such as the epsilon of a learner that promises nothing: models take none."""
+
+
+class SearchStudy:
+    """The search under one condition.
+
+    Args:
+        name: of Optuna's study; one that exists in the storage is gone on with.
+        section: the section ``search``.
+        space: what it searches.
+        condition: what it takes as given.
+        storage: where Optuna keeps it.
+        batch: settings under way at once; a study that exists keeps its own unless the section names one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        section: SearchSection,
+        space: SearchSpace,
+        condition: Condition,
+        storage: BaseStorage,
+        batch: int,
+    ) -> None:
+        self.name = name
+        self.condition = condition
+        self._section = section
+        self._space = space
+        self._storage = storage
+        self._key = derive(seed_key(section.key, "search"), f"search condition {condition.label}")
+        directions = [objective.direction for objective in section.objectives]
+        kept = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            kept.set_metric_names([str(objective) for objective in section.objectives])
+        if _BATCH not in kept.user_attrs:
+            kept.set_user_attr(_POPULATION, population(section))
+            kept.set_user_attr(_BATCH, batch)
+            kept.set_user_attr("fairsweep:condition", condition.label)
+            kept.set_user_attr("fairsweep:constraints", [str(constraint) for constraint in section.constraints])
+        self.batch: int = section.batch or int(kept.user_attrs[_BATCH])
+        if section.algorithm in ("nsga2", "nsga3"):
+            self._section = section.model_copy(update={"population": int(kept.user_attrs[_POPULATION])})
+        self._kept_id = kept._study_id
+        self._memory = InMemoryStorage()
+        self._study = optuna.create_study(storage=self._memory, study_name=name, directions=directions)
+        self._kept_trials: list[int] = []
+        self._load()
+
+    @property
+    def asked(self) -> int:
+        """How many settings have been asked for."""
+        return len(self._kept_trials)
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Numbers of the settings that have been asked for and not told, in order."""
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return tuple(sorted(trial.number for trial in trials))
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the next setting is to be asked for now."""
+        return self.asked < (self._section.samples or 0) and len(self.waiting) < self.batch
+
+    def suggested(self, number: int) -> dict[str, Any]:
+        """What was suggested for a setting: values by the parameters' names."""
+        return dict(self._study.get_trials(deepcopy=False)[number].params)
+
+    def ask(self) -> int:
+        """Ask for the next setting; it is in the storage when this returns.
+
+        Returns:
+            Its number.
+        """
+        number = self.asked
+        seed = int.from_bytes(derive(self._key, "search ask", number)[:4], "little")
+        self._study.sampler = make_sampler(self._section, seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of samplers on what they draw at random, which the documents say
+            trial = self._study.ask()
+            self._suggest(trial)
+        self._keep_study()
+        self._kept_trials.append(self._storage.create_new_trial(self._kept_id, self._frozen(number)))
+        return number
+
+    def note(self, number: int, facts: Mapping[str, Any]) -> None:
+        """Note facts with a setting, as Optuna's user attributes."""
+        for name, value in facts.items():
+            self._storage.set_trial_user_attr(self._kept_trials[number], name, value)
+
+    def tell(self, number: int, values: Sequence[float] | None, excesses: Sequence[float] = ()) -> None:
+        """Tell what became of a setting.
+
+        Args:
+            number: of the setting; the first one that waits.
+            values: of the objectives; None if it failed.
+            excesses: by how much each constraint is missed; at most 0 where it holds.
+
+        Raises:
+            ValueError: if another one comes first.
+        """
+        if number != self.waiting[0]:
+            raise ValueError(f"setting {self.waiting[0]} must be told before {number=}")
+        # Whoever opens a trial samples for it: this sampler leaves no traces.
+        self._study.sampler = RandomSampler(seed=0)
+        trial = optuna.trial.Trial(self._study, number)
+        if values is None or any(map(math.isnan, (*values, *excesses))):
+            self._study.tell(trial, state=TrialState.FAIL)
+        else:
+            for constraint, excess in zip(self._section.constraints, excesses, strict=True):
+                trial.set_constraint(str(constraint), _finite(excess))
+            self._study.tell(trial, [_finite(value) for value in values])
+        frozen, kept = self._frozen(number), self._kept_trials[number]
+        for name, value in frozen.system_attrs.items():
+            if name.startswith(_CONSTRAINT):
+                self._storage.set_trial_system_attr(kept, name, value)
+        # The state comes last: until then the setting counts as waiting, and is told again.
+        self._storage.set_trial_state_values(kept, frozen.state, frozen.values)
+
+    def _suggest(self, trial: optuna.Trial) -> None:
+        distributions = self._space.distributions()
+        learner = str(_suggest(trial, LEARNER, distributions[LEARNER])) if LEARNER in distributions else None
+        needed = self._space.needed(learner)
+        for parameter in needed if SAMPLERS[self._section.algorithm].conditional else self._space.parameters:
+            _suggest(trial, parameter.name, distributions[parameter.name])
+
+    def _load(self) -> None:
+        """Take over what the storage holds."""
+        attributes = self._storage.get_study_system_attrs(self._kept_id)
+        for name, value in attributes.items():
+            self._memory.set_study_system_attr(self._study._study_id, name, value)
+        for kept in sorted(self._storage.get_all_trials(self._kept_id), key=lambda trial: trial.number):
+            trial = copy.deepcopy(kept)
+            if trial.state == TrialState.RUNNING:
+                names = [name for name in trial.system_attrs if not name.startswith(_CONSTRAINT)]
+                trial.system_attrs = {name: trial.system_attrs[name] for name in names}
+            self._memory.create_new_trial(self._study._study_id, trial)
+            self._kept_trials.append(kept._trial_id)
+
+    def _keep_study(self) -> None:
+        """Write what samplers keep with the study, such as the parents of a generation."""
+        known = self._storage.get_study_system_attrs(self._kept_id)
+        for name, value in self._memory.get_study_system_attrs(self._study._study_id).items():
+            if known.get(name) != value:
+                self._storage.set_study_system_attr(self._kept_id, name, value)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self._memory.get_trial(number)
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> object:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(name, distribution.low, distribution.high)
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+    raise TypeError(f"a parameter is a category or a number, but {name} is {distribution}")
+
+
+def _finite(value: float) -> float:
+    return max(-_LARGEST, min(_LARGEST, float(value)))
