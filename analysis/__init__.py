@@ -44,6 +44,7 @@ __all__ = [
     "reliability_frame",
     "summary_tables",
     "thresholded_counts",
+    "to_metric_frame",
     "write_report",
 ]
 

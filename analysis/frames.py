@@ -42,14 +42,16 @@ TIDY_COLUMNS = (
     "interval",
     "null",
     "against",
+    "sweep",
 )
 """Columns of every tidy table.
 
 ``n`` is the denominator and ``n_min`` the smallest group's. ``interval`` names the method. ``null`` is what a disparity
 would be by luck alone, NaN for rates. ``against`` names the learner that was subtracted, empty for plain values.
+``sweep`` is the name of the sweep in which the trial stands.
 """
 
-_OF_TRIAL = ("learner", "series", "setting", "replicate", "share", "level", "level_value", "epsilon")
+_OF_TRIAL = ("learner", "series", "setting", "replicate", "share", "level", "level_value", "epsilon", "sweep")
 
 
 def rate_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float) -> pd.DataFrame:

@@ -89,7 +89,7 @@ class TrialFolder:
     """The small records of one trial.
 
     Attributes:
-        name: of the folder.
+        name: of the trial: that of its folder, after that of its sweep where two sweeps have a trial of one name.
         location: of the folder.
         config: ``config.json``, or None.
         data: ``data.json``, or None.
@@ -98,6 +98,7 @@ class TrialFolder:
         problems: what is damaged or missing.
         signature: of its files as they were before they were read, see `record_cache`; empty where there is no cache.
         is_cached: whether the records came from the cache.
+        sweep: name of the sweep.
     """
 
     name: str
@@ -109,6 +110,12 @@ class TrialFolder:
     problems: list[Problem] = field(default_factory=list)
     signature: str = ""
     is_cached: bool = False
+    sweep: str = ""
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the folder."""
+        return self.location.path.rsplit("/", 1)[-1]
 
     @property
     def stage(self) -> str:

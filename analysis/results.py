@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ from fairsweep.analysis.rates import Floats, divide
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.score_frames import prediction_rows
 from fairsweep.analysis.sweep_records import SweepRecords
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.result_table import ResultTable, TableOptions
 
 At = Literal["last", "selected", "all"]
 By = str | Sequence[str]
@@ -205,6 +208,40 @@ class SweepResults(SweepRecords):
         """Which trial is compared with which; see `fairsweep.analysis.pairs.pair_trials`."""
         return pair_trials(self.folders, against)
 
+    def table(self, rows: str = "series", columns: str = "level", **options: "Unpack[TableOptions]") -> "ResultTable":
+        """Means with half-widths of their intervals as a table of two dimensions, for a notebook or a paper.
+
+        Args:
+            rows: what the rows are: ``series``, ``learner``, ``level``, ``group`` or ``metric``.
+            columns: what the columns are.
+            options: see `fairsweep.analysis.result_table.result_table`.
+        """
+        from fairsweep.analysis.result_table import result_table
+
+        return result_table(self, rows, columns, **options)
+
+    def to_parquet(
+        self,
+        path: str | Path,
+        metrics: Sequence[str] | None = None,
+        *,
+        against: str | None = None,
+        **choice: Unpack[Choice],
+    ) -> None:
+        """Write `frame` as a Parquet file; arguments as there."""
+        self.frame(metrics, against=against, **choice).to_parquet(path, index=False)
+
+    def to_csv(
+        self,
+        path: str | Path,
+        metrics: Sequence[str] | None = None,
+        *,
+        against: str | None = None,
+        **choice: Unpack[Choice],
+    ) -> None:
+        """Write `frame` as a CSV file; arguments as there."""
+        self.frame(metrics, against=against, **choice).to_csv(path, index=False)
+
     # --- inside ---
 
     def _metrics(self, names: Sequence[str] | None, default: Sequence[str], positive: str | None) -> list[Metric]:
@@ -220,18 +257,22 @@ class SweepResults(SweepRecords):
         return np.nan_to_num(accuracy, nan=-1.0)
 
 
-def load(path: str | Path, *, cache: bool = True) -> SweepResults:
-    """Open the output folder of a sweep, finished or running.
+def load(path: str | Path | Sequence[str | Path], *more: str | Path, cache: bool = True) -> SweepResults:
+    """Open the output folder of a sweep, finished or running, or several together.
 
     Args:
-        path: a local folder, or the URI of one on a file system that pyarrow knows (``s3://bucket/runs/quickstart``).
+        path: a local folder, or the URI of one on a file system that pyarrow knows (``s3://bucket/runs/quickstart``);
+            or a list of such.
+        more: further sweeps on the same dataset. A trial that stands in two is taken once; the column ``sweep`` says
+            from where.
         cache: whether a large local sweep may keep a file beside its records from which it opens faster; see
             `fairsweep.analysis.record_cache`.
 
     Raises:
         FileNotFoundError: if there is no such folder.
     """
-    return SweepResults(Location.of(path), cache=cache)
+    listed = [path] if isinstance(path, str | Path) else list(path)
+    return SweepResults(*(Location.of(one) for one in (*listed, *more)), cache=cache)
 
 
 def _listed(by: By) -> tuple[str, ...]:

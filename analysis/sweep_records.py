@@ -1,9 +1,9 @@
 """The records of a sweep as tables, read when they are asked for."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,11 @@ import pyarrow.fs as pafs
 
 from fairsweep.analysis import records
 from fairsweep.analysis.counts import Cells
-from fairsweep.analysis.loading import Location, Problem, TrialFolder, read_each, read_trial_folders
-from fairsweep.analysis.record_cache import LEAST_TRIALS, CachedTrial, RecordCache
+from fairsweep.analysis.loading import Location, Problem, TrialFolder, read_each
+from fairsweep.analysis.overview import overview, settings_table
 from fairsweep.analysis.records import RecordError, Vocabulary
-from fairsweep.analysis.trial_cells import Meaning, TrialCells
+from fairsweep.analysis.sources import joined_sweep, open_sources
+from fairsweep.analysis.trial_cells import Meaning
 from fairsweep.analysis.trials import trials_table
 
 R = TypeVar("R")
@@ -28,29 +29,35 @@ class SweepRecords:
     missing or damaged though its trial says it is done.
 
     Attributes:
-        location: the output folder.
-        sweep: ``sweep.json``, or an empty mapping.
+        location: the output folder; of several sweeps that of the first.
+        sweep: ``sweep.json``, or an empty mapping; see `fairsweep.analysis.sources.joined_sweep`.
         folders: the small records of every trial.
         trials: one row a trial, by learner (in the order of the sweep file), level and replicate; its columns are those
             of `fairsweep.analysis.trials.trials_table`.
     """
 
-    def __init__(self, location: Location, *, cache: bool = True) -> None:
-        self.location = location
+    def __init__(self, *locations: Location, cache: bool = True) -> None:
+        self._sources = open_sources(locations, cache=cache)
         self._problems: list[Problem] = []
-        self.sweep: dict[str, Any] = self._sweep_json()
-        self._cache = RecordCache(location.local) if cache and location.local else None
-        found = read_trial_folders(location, self._cache)
-        self._problems += [problem for folder in found for problem in folder.problems]
+        self.location = self._sources[0].location
+        self.sweep = joined_sweep(self._sources)
         self.folders: list[TrialFolder]
         self.trials: pd.DataFrame
-        self.folders, self.trials = self._in_order(found)
+        self.folders, self.trials = self._in_order([folder for source in self._sources for folder in source.folders])
 
     def __repr__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in self.trials["state"].value_counts().items())
-        return f"{type(self).__name__}({self.name!r}, trials: {states or 'none'}, problems: {len(self._problems)})"
+        return f"{type(self).__name__}({self.name!r}, trials: {states or 'none'}, problems: {len(self.problems)})"
+
+    def _repr_html_(self) -> str:
+        return overview(self)
 
     # --- what there is ---
+
+    @property
+    def settings(self) -> pd.DataFrame:
+        """One row a setting; columns as `fairsweep.analysis.overview.settings_table` says."""
+        return settings_table(self.trials)
 
     @property
     def name(self) -> str:
@@ -60,7 +67,8 @@ class SweepRecords:
     @property
     def problems(self) -> pd.DataFrame:
         """What could not be read: columns ``trial``, ``file``, ``message``. Grows as files are read."""
-        rows = [(problem.trial, problem.file, problem.message) for problem in dict.fromkeys(self._problems)]
+        listed = [*(problem for source in self._sources for problem in source.problems), *self._problems]
+        rows = [(problem.trial, problem.file, problem.message) for problem in dict.fromkeys(listed)]
         return pd.DataFrame(rows, columns=["trial", "file", "message"])
 
     @property
@@ -107,15 +115,23 @@ class SweepRecords:
 
     @cached_property
     def examples(self) -> pa.Table | None:
-        """``examples.parquet``: ``id``, ``split``, codes of every attribute; None if there is none."""
-        place = self.location / records.EXAMPLES
-        try:
-            return records.read_examples(place.path, place.filesystem)
-        except FileNotFoundError:
-            return None
-        except RecordError as error:
-            self._problems.append(Problem("", records.EXAMPLES, str(error)))
-            return None
+        """``examples.parquet``: ``id``, ``split``, codes of every attribute; None if there is none.
+
+        Of several sweeps each example once: their trials are counted together only if they are of one dataset.
+        """
+        found: list[pa.Table] = []
+        for source in self._sources:
+            place = source.location / records.EXAMPLES
+            try:
+                found.append(records.read_examples(place.path, place.filesystem))
+            except FileNotFoundError:
+                continue
+            except RecordError as error:
+                self._problems.append(Problem("", records.EXAMPLES, str(error)))
+        if len(found) < 2:
+            return found[0] if found else None
+        table = pa.concat_tables([table.replace_schema_metadata(None) for table in found], promote_options="default")
+        return table.take(np.sort(np.unique(table.column("id").to_numpy(), return_index=True)[1]))
 
     def training(self) -> pd.DataFrame:
         """The course of training: ``trial``, ``iteration``, ``loss``, ``seconds``, ``examples``, ``l2_clip_norm``."""
@@ -179,15 +195,6 @@ class SweepRecords:
         order = table.assign(place=place).sort_values(keys, kind="stable").index
         return [folders[i] for i in order], table.loc[order].reset_index(drop=True)
 
-    def _sweep_json(self) -> dict[str, Any]:
-        if not self.location.exists():
-            raise FileNotFoundError(f"{self.location.path} must be the output folder of a sweep, but does not exist")
-        try:
-            return (self.location / records.SWEEP_JSON).json() or {}
-        except RecordError as error:
-            self._problems.append(Problem("", records.SWEEP_JSON, str(error)))
-            return {}
-
     def _read_each(
         self, folders: Sequence[TrialFolder], file: str, read: Callable[[str, pafs.FileSystem], R]
     ) -> dict[str, R]:
@@ -202,7 +209,8 @@ class SweepRecords:
         Trials of another label, groups or vocabularies than most belong to another sweep: they are left out, and
         `problems` names them.
         """
-        found = self._cells_by_trial()
+        found = {name: cells for source in self._sources for name, cells in source.cells().items()}
+        found = {folder.name: found[folder.name] for folder in self.folders if folder.name in found}
         usual = Counter(meaning for meaning, _ in found.values()).most_common(1)
         strange = {name for name, (meaning, _) in found.items() if meaning != usual[0][0]}
         message = (
@@ -212,37 +220,6 @@ class SweepRecords:
         self._problems += [Problem(name, records.CELLS, message) for name in found if name in strange]
         meaning = usual[0][0] if usual else Meaning("", (), ())
         return Cells(meaning, {name: cells for name, (_, cells) in found.items() if name not in strange})
-
-    def _cells_by_trial(self) -> dict[str, tuple[Meaning, TrialCells]]:
-        """The cells of every trial that has some, from the cache where they stand there."""
-        cached = [] if self._cache is None else [folder for folder in self.folders if folder.is_cached]
-        known = {} if self._cache is None else self._cache.cells(folder.name for folder in cached)
-        others = [folder for folder in self.folders if folder.name not in known]
-        known |= self._read_each(others, records.CELLS, _read_cells)
-        self._write_cache(known)
-        return {folder.name: known[folder.name] for folder in self.folders if folder.name in known}
-
-    def _write_cache(self, cells: Mapping[str, tuple[Meaning, TrialCells]]) -> None:
-        """Write the cache anew once a twentieth of the finished trials is missing from it, or one in it has changed."""
-        if self._cache is None or len(self.folders) < LEAST_TRIALS:
-            return
-        done = [f for f in self.folders if f.stage == "done" and f.name in cells and not f.problems]
-        fresh = sum(not folder.is_cached for folder in done)
-        outdated = self._cache.names - {folder.name for folder in done if folder.is_cached}
-        if not outdated and fresh <= len(done) / 20:
-            return
-        small = (records.STATE, records.CONFIG, records.DATA, records.PRIVACY)
-        self._cache.write(
-            [
-                CachedTrial(
-                    folder.name,
-                    folder.signature,
-                    dict(zip(small, (folder.state, folder.config, folder.data, folder.privacy), strict=True)),
-                    *cells[folder.name],
-                )
-                for folder in done
-            ]
-        )
 
     @cached_property
     def _training(self) -> pd.DataFrame:
@@ -254,8 +231,3 @@ class SweepRecords:
         # Records of an earlier version lack the newest columns.
         table: pd.DataFrame = pd.concat(parts, ignore_index=True).reindex(columns=columns)
         return table
-
-
-def _read_cells(path: str, filesystem: pafs.FileSystem) -> tuple[Meaning, TrialCells]:
-    file = records.read_cells(path, filesystem)
-    return Meaning.of(file), TrialCells.of(file)

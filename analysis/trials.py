@@ -48,10 +48,11 @@ COLUMNS = (
     "seconds",
     "attempt",
     "error",
+    "sweep",
 )
 _TEXTS = frozenset(
     {"trial", "learner", "series", "kind", "twin_of", "state", "stopped_by", "setting", "attribute", "majority", "keep"}
-    | {"level", "level_name", "error"}
+    | {"level", "level_name", "error", "sweep"}
 )
 
 
@@ -64,8 +65,8 @@ def trials_table(folders: Iterable[TrialFolder]) -> pd.DataFrame:
     of the imbalance ``attribute``, ``majority``, ``share``, ``minority_size``, ``keep`` and, whatever its form, the
     ``level`` in words with ``level_name`` and ``level_value``; ``train_size`` and ``minority_count`` as realised;
     ``epsilon`` (PLD), ``epsilon_rdp``, ``delta``, ``noise_multiplier`` as spent (epsilon is infinite for a learner
-    without privacy); ``iteration`` of ``iterations``, ``seconds``, ``attempt``, ``error``. What is not known yet is NaN
-    or an empty text.
+    without privacy); ``iteration`` of ``iterations``, ``seconds``, ``attempt``, ``error``; the ``sweep`` it stands in.
+    What is not known yet is NaN or an empty text.
     """
     listed = list(folders)
     series = _series([folder.config for folder in listed])
@@ -95,6 +96,7 @@ def _row(folder: TrialFolder) -> dict[str, Any]:
         "kind": learner.get("kind"),
         "twin_of": learner.get("twin_of"),
         "state": folder.stage,
+        "sweep": folder.sweep,
         "stopped_by": folder.stopped_by,
         "setting": config.get("setting"),
         "replicate": config.get("replicate"),

@@ -8,7 +8,7 @@ import fairsweep.analysis as analysis
 import fairsweep.analysis.loading as loading
 import fairsweep.analysis.record_cache as record_cache
 import fairsweep.analysis.records as records
-import fairsweep.analysis.sweep_records as sweep_records
+import fairsweep.analysis.sources as sources
 from fairsweep.analysis.record_cache import CACHE
 from fairsweep.analysis.trial_cells import TrialCells, combined, separated
 
@@ -16,7 +16,7 @@ from fairsweep.analysis.trial_cells import TrialCells, combined, separated
 @pytest.fixture
 def sweep(tmp_path, simulate, monkeypatch):
     """A small sweep that is taken for a large one: six trials done, one running."""
-    for module in (loading, sweep_records):
+    for module in (loading, sources):
         monkeypatch.setattr(module, "LEAST_TRIALS", 2)
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5, 0.9), per_cell=5)
     simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.99, 0, state="running")
