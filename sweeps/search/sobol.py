@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import qmc
 
-from fairsweep.datasets.randomness import generator
+from fairsweep.datasets.randomness import derive
 from fairsweep.sweeps.errors import Location
 
 Coordinate = tuple[str, Location]
@@ -47,5 +47,7 @@ class SobolDraws:
 @functools.lru_cache(maxsize=8)
 def _points(dimensions: int, key: bytes, exponent: int) -> npt.NDArray[np.float64]:
     """The first 2**exponent points: only so many together are balanced."""
-    engine = qmc.Sobol(dimensions, scramble=True, rng=generator(key, "search sobol", dimensions))
+    # SciPy spawns generators of its own, which one made from a key alone cannot do: it gets a number.
+    seed = int.from_bytes(derive(key, "search sobol", dimensions)[:8], "little")
+    engine = qmc.Sobol(dimensions, scramble=True, rng=seed)
     return np.asarray(engine.random_base2(exponent), np.float64)
