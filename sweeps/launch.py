@@ -60,7 +60,9 @@ def connected(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"address": where}
     if where is None:
         machine = this_machine()
-        options = {"num_cpus": int(machine.cpu), "num_gpus": int(machine.gpu), "include_dashboard": False}
+        # "local": without it Ray joins any cluster that somebody has started on this machine, and takes no counts then.
+        options = {"address": "local", "num_cpus": int(machine.cpu), "num_gpus": int(machine.gpu)}
+        options["include_dashboard"] = False
     environment = _WORKER_ENVIRONMENT | {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
     with tempfile.TemporaryDirectory(prefix="fairsweep-") as empty, _environment(_RAY_SWITCHES), _quiet_ray():
         ray.init(

@@ -10,7 +10,7 @@ from ray import tune
 
 from fairsweep.analysis.records import read_cells
 from fairsweep.sweeps.expand import expand
-from fairsweep.sweeps.launch import run_trials
+from fairsweep.sweeps.launch import connected, run_trials
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables.adapter import TrialTask
@@ -203,3 +203,15 @@ def test_a_mixed_sweep_with_failures_goes_its_way(mixed, tmp_path, toy, mapping)
     for path in files:
         assert path.stat().st_size < 500_000, path
         assert b"TrialKeys" not in path.read_bytes()
+
+
+def test_without_an_address_no_cluster_of_somebody_else_is_joined(monkeypatch):
+    asked = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with connected(None):
+        assert asked["address"] == "local"
+    with connected("ray://there:10001"):
+        assert asked["address"] == "ray://there:10001"
