@@ -7,6 +7,8 @@ from fairsweep.sweeps.feeding import Feeding, settle_feed
 from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
+from fairsweep.sweeps.search.extent import Extent
+from fairsweep.sweeps.search.outlook import SearchOutlook
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables.learners import privacy_outlook
 from fairsweep.trainables.plan import Outlook
@@ -67,6 +69,8 @@ class PlanReport:
         at_once: how many trials run at once on what there is.
         feeding: where their images come from.
         megabytes: estimate of what the missing trials write.
+        search: what is known of a guided search, whose trials become known while it runs: all else is then said of the
+            trials by which the ends of its dimensions were checked.
     """
 
     name: str
@@ -81,6 +85,7 @@ class PlanReport:
     at_once: int
     feeding: Feeding
     megabytes: float
+    search: SearchOutlook | None = None
 
 
 def plan_sweep(sweep: Sweep) -> PlanReport:
@@ -96,13 +101,15 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
     check_resources(plan.trials, available)
     check_budget(plan, plan.trials, available)
     feeding = settle_feed(sweep, plan.datasets, plan.trials, available)
-    needed = plan.needed_bytes(missing)
-    output.check(
-        name=sweep.name,
-        content=plan.content,
-        trials=[trial.trial for trial in plan.trials],
-        needed_bytes=needed,
-    )
+    search = None
+    needed, trials = plan.needed_bytes(missing), [trial.trial for trial in plan.trials]
+    at_once = slots(plan.trials, available, feeding.max_concurrent)
+    if sweep.search.is_guided:
+        extent = Extent.of(sweep)
+        at_once = slots(plan.trials * extent.trials, available, feeding.max_concurrent)
+        search = SearchOutlook.of(sweep, output, at_once)
+        needed, trials = extent.needed_bytes(plan), []
+    output.check(name=sweep.name, content=plan.content, trials=trials, needed_bytes=needed)
     return PlanReport(
         name=sweep.name,
         output=output,
@@ -113,9 +120,10 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
         evaluated=plan.evaluated,
         learners=_learner_lines(plan),
         privacy=_privacy_lines(plan),
-        at_once=slots(plan.trials, available, feeding.max_concurrent),
+        at_once=at_once,
         feeding=feeding,
         megabytes=needed / 1e6,
+        search=search,
     )
 
 

@@ -16,6 +16,7 @@ from fairsweep.datasets.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.commands import print_failures
 from fairsweep.sweeps.plan import PlanReport
+from fairsweep.sweeps.search.front import search_fronts
 
 _MOST_TRIALS = 40
 _MOST_CHANGES = 12
@@ -30,9 +31,11 @@ def print_plan(report: PlanReport, console: Console) -> None:
         console: where to.
     """
     sizes = " or ".join(f"{size:,}" for size in report.training_sizes)
+    trials = f"{len(report.labels)} trials of {report.settings} settings, {report.missing} of them to run"
+    if report.search is not None:
+        trials = f"at most {report.search.extent.trials} trials of {report.search.extent.settings} settings"
     console.print(
-        f"[bold]{escape(report.name)}[/bold]: {len(report.labels)} trials of {report.settings} settings, "
-        f"{report.missing} of them to run, {report.at_once} at once; {sizes} training examples, "
+        f"[bold]{escape(report.name)}[/bold]: {trials}, {report.at_once} at once; {sizes} training examples, "
         f"{report.evaluated:,} evaluated after each iteration; writes about {report.megabytes:,.0f} MB to "
         f"{escape(str(report.output.path))}",
         soft_wrap=True,
@@ -63,6 +66,13 @@ def print_plan(report: PlanReport, console: Console) -> None:
                 plan.remark,
             )
         console.print(privacy)
+    if report.search is not None:
+        console.print(
+            "Above stand the ends of the dimensions; settings between them become known as the search goes on."
+        )
+        report.search.show(console)
+        console.print("Nothing was started.")
+        return
     for label in report.labels[:_MOST_TRIALS]:
         console.print(f"  {escape(label)}", highlight=False)
     if len(report.labels) > _MOST_TRIALS:
@@ -93,6 +103,9 @@ def print_results(folder: str | Path, console: Console, *, to: Path | None = Non
     for table in tables:
         console.print()
         print_table(table, console)
+    for front in search_fronts(local) if local else ():
+        console.print()
+        front.show(console)
     path = write_report(results, to, pictures=pictures)
     console.print(f"\nReport: {escape(str(path))}", soft_wrap=True, highlight=False)
     return failed

@@ -65,16 +65,13 @@ class Extent:
 
 
 def open_studies(
-    sweep: Sweep, plan: SweepPlan, space: SearchSpace, folder: Path, batch: int
+    sweep: Sweep, content: Sequence[str], space: SearchSpace, folder: Path, batch: int
 ) -> tuple[SearchStudy, ...]:
     """Open or make a study for each condition.
 
-    A study belongs to what is searched and how: where any of it changes, a new one begins, and trials that it proposes
-    again are not run again. More samples go on with the one there is.
-
     Args:
         sweep: the sweep.
-        plan: the same, checked.
+        content: content hashes of its datasets.
         space: what it searches.
         folder: the output folder.
         batch: settings under way at once in each, unless the sweep or an earlier run has said so.
@@ -82,29 +79,41 @@ def open_studies(
     Raises:
         SweepError: if the storage cannot be opened.
     """
+    storage = open_storage(sweep.search.storage, folder)
+    return tuple(
+        SearchStudy(name, sweep.search, space, condition, storage, batch)
+        for name, condition in zip(study_names(sweep, content, space), space.conditions, strict=True)
+    )
+
+
+def study_names(sweep: Sweep, content: Sequence[str], space: SearchSpace) -> tuple[str, ...]:
+    """The name of each condition's study.
+
+    A study belongs to what is searched and how: where any of it changes, a new one begins, and trials that it proposes
+    again are not run again. More samples go on with the one there is.
+
+    Args:
+        sweep: the sweep.
+        content: content hashes of its datasets.
+        space: what it searches.
+
+    Raises:
+        SweepError: if two conditions are written alike.
+    """
     identity = {
         "space": space.identity(),
         "search": sweep.search.model_dump(mode="json", exclude=_FREE),
         "seeds": sweep.model_dump(mode="json")["seeds"],
-        "evaluation": sweep.evaluation.model_dump(mode="json"),
+        "evaluation": sweep.evaluation.model_dump(mode="json", exclude={"dataset"}),
         "label": sweep.dataset.label,
         "groups": list(sweep.dataset.groups),
-        "content": list(plan.content),
+        "content": list(content),
         "mode": sweep.privacy.mode,
         "key": sweep.privacy.key,
     }
     text = json.dumps(identity, sort_keys=True, default=str)
     mark = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()[:_SHORT]
-    storage = open_storage(sweep.search.storage, folder)
-    names = _names(sweep.name, [condition.label for condition in space.conditions], mark)
-    return tuple(
-        SearchStudy(name, sweep.search, space, condition, storage, batch)
-        for name, condition in zip(names, space.conditions, strict=True)
-    )
-
-
-def _names(sweep: str, conditions: Sequence[str], mark: str) -> list[str]:
-    names = [f"{sweep}, {label} ({mark})" if label else f"{sweep} ({mark})" for label in conditions]
-    if len(set(names)) < len(names):
+    labels = [condition.label for condition in space.conditions]
+    if len(set(labels)) < len(labels):
         raise SweepError("grid values must be told apart by how they are written; change one", ("search",))
-    return names
+    return tuple(f"{sweep.name}, {label} ({mark})" if label else f"{sweep.name} ({mark})" for label in labels)

@@ -84,7 +84,7 @@ class _Run:
         self._meaning, self._measures = meaning, [measure.settled(meaning) for measure in aims]
         self._constraints = sweep.search.constraints
         self._space = SearchSpace(sweep)
-        self._studies = open_studies(sweep, plan, self._space, output.path, extent.batch(self._at_once))
+        self._studies = open_studies(sweep, plan.content, self._space, output.path, extent.batch(self._at_once))
         self._progress = Progress(
             (),
             self._queued,

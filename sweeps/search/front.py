@@ -1,0 +1,109 @@
+"""What a guided search has found: the settings that no other one beats in every objective."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.search.extent import study_names
+from fairsweep.sweeps.search.space import LEARNER, Condition, SearchSpace
+from fairsweep.sweeps.search.storage import open_storage
+from fairsweep.sweeps.spec import Sweep
+
+_MOST_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Front:
+    """The best settings under one condition.
+
+    Attributes:
+        title: what it is.
+        header: names of the columns.
+        rows: texts, one tuple a setting.
+        caption: how to read it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+
+    def show(self, console: Console) -> None:
+        """Print it."""
+        console.print(f"[bold]{escape(self.title)}[/bold]")
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for position, name in enumerate(self.header):
+            table.add_column(escape(name), justify="left" if position == 1 else "right")
+        for row in self.rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+        console.print(self.caption, style="dim", highlight=False)
+
+
+def search_fronts(folder: Path) -> Iterator[Front]:
+    """A table for each condition of the search that an output folder holds; none for other sweeps.
+
+    Args:
+        folder: the output folder.
+
+    Raises:
+        SweepError: if the storage cannot be opened.
+    """
+    description = OutputFolder.at(folder).description()
+    if description is None:
+        return
+    sweep = Sweep.from_mapping(description["sweep"])
+    if not sweep.search.is_guided:
+        return
+    dataset = description["dataset"]
+    other = (dataset.get("evaluation") or {}).get("content_hash")
+    content = [dataset["content_hash"], *([other] if other else [])]
+    space = SearchSpace(sweep)
+    storage = open_storage(sweep.search.storage, folder)
+    known = set(optuna.get_all_study_names(storage))
+    for name, condition in zip(study_names(sweep, content, space), space.conditions, strict=True):
+        if name in known:
+            yield _table(sweep, space, condition, optuna.load_study(study_name=name, storage=storage))
+
+
+def _table(sweep: Sweep, space: SearchSpace, condition: Condition, study: optuna.Study) -> Front:
+    objectives = sweep.search.objectives
+    trials = study.get_trials(deepcopy=False)
+    complete = [trial for trial in trials if trial.values is not None]
+    feasible = [trial for trial in complete if all(excess <= 0 for excess in trial.constraints.values())]
+    best = study.best_trials if feasible else []
+    best.sort(key=lambda trial: [-o.sign * v for o, v in zip(objectives, trial.values, strict=True)])
+    rows = [
+        (f"{trial.number}", _described(space, trial.params), *(f"{value:.4g}" for value in trial.values))
+        for trial in best[:_MOST_ROWS]
+    ]
+    what = "Pareto front" if len(objectives) > 1 else "Best setting"
+    constraints = f", {len(feasible)} of them within {', '.join(map(str, sweep.search.constraints))}"
+    more = f" The first {_MOST_ROWS} of {len(best)} are shown." if len(best) > _MOST_ROWS else ""
+    return Front(
+        title=f"{what}{f', {condition.label}' if condition.label else ''}",
+        header=("setting", "learner and values", *map(str, objectives)),
+        rows=tuple(rows),
+        caption=f"On the validation split, means over replicates; of {len(complete)} settings"
+        f"{constraints if sweep.search.constraints else ''}. What was chosen by looking at it looks better than it is: "
+        f"compare settings on the test split above.{more}",
+    )
+
+
+def _described(space: SearchSpace, params: dict[str, Any]) -> str:
+    learner = params.get(LEARNER, space.competitors[0].name)
+    values = [
+        f"{parameter.name.split('.')[-1]} {_shown(params[parameter.name])}" for parameter in space.needed(learner)
+    ]
+    return ", ".join([learner, *values])
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - a number or a word
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,73 @@
+"""What is known of a guided search before it starts."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from fairsweep.sweeps.dimensions import Dimension
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.search.extent import Extent
+from fairsweep.sweeps.search.space import LEARNER, SearchSpace
+from fairsweep.sweeps.search.storage import shown_storage
+from fairsweep.sweeps.spec import Sweep
+
+
+@dataclass(frozen=True)
+class SearchOutlook:
+    """What `fairsweep plan` shows of a guided search.
+
+    Attributes:
+        algorithm: its word.
+        extent: how large it is.
+        batch: settings under way at once in each study; an earlier run may have fixed another number.
+        dimensions: name and range of each parameter.
+        aims: objectives and constraints, in words.
+        storage: where Optuna's tools find it.
+    """
+
+    algorithm: str
+    extent: Extent
+    batch: int
+    dimensions: tuple[tuple[str, str], ...]
+    aims: tuple[str, ...]
+    storage: str
+
+    @classmethod
+    def of(cls, sweep: Sweep, output: OutputFolder, at_once: int) -> "SearchOutlook":
+        """Of a checked sweep."""
+        space, extent = SearchSpace(sweep), Extent.of(sweep)
+        competitors = [(LEARNER, " | ".join(c.name for c in space.competitors))] if len(space.competitors) > 1 else []
+        return cls(
+            sweep.search.algorithm,
+            extent,
+            sweep.search.batch or extent.batch(at_once),
+            (*competitors, *((p.name, _range(p.dimension)) for p in space.parameters)),
+            (*map(str, sweep.search.objectives), *map(str, sweep.search.constraints)),
+            shown_storage(sweep.search.storage, output.path),
+        )
+
+    def show(self, console: Console) -> None:
+        """Print it."""
+        size = self.extent
+        studies = f"{len(size.conditions)} conditions x " if len(size.conditions) > 1 else ""
+        twins = f", with up to {size.twins} twins" if size.twins else ""
+        console.print(
+            f"Search: {self.algorithm}, {studies}{size.samples} settings x {size.replicates} replicates{twins}: "
+            f"at most {size.trials} trials; {self.batch} settings under way at once in each study",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(f"Aims, on the validation split: {'; '.join(self.aims)}", highlight=False, soft_wrap=True)
+        table = Table("dimension", "values", box=None, header_style="bold")
+        for name, values in self.dimensions:
+            table.add_row(name, values)
+        console.print(table)
+        console.print(f"Kept for Optuna in {self.storage}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _range(dimension: Dimension) -> str:
+    if dimension.kind == "choice":
+        return " | ".join(map(str, dimension.values))
+    low, high = dimension.ends
+    return f"{low} to {high}" + (", by its logarithm" if dimension.kind == "loguniform" else "")
