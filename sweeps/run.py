@@ -1,6 +1,7 @@
 """Running a sweep: check, hold the output folder, run what is missing, and read the results."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from fairsweep.sweeps.requests import StopRequests
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tasks import trial_tasks
+from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.trainables.other_dataset import recorded_examples
 from fairsweep.trainables.plan import Plan
 
@@ -93,7 +95,9 @@ def _run(
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         describe(plan, output, text, len(plan.trials))
         if missing:
-            _run_missing(plan, output, missing, privacy, address=address, console=console, quiet=quiet)
+            lines = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+            with tracked(sweep.tracking, output.path, lines):
+                _run_missing(plan, output, missing, privacy, address=address, console=console, quiet=quiet)
         output.ledger.tidy(plan.trials)
     return analysis.load(output.path)
 

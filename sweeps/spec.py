@@ -22,6 +22,7 @@ from fairsweep.sweeps.search.section import SearchSection
 from fairsweep.sweeps.section import Section
 from fairsweep.sweeps.survival import CheckpointsSection, FailuresSection
 from fairsweep.sweeps.sweep_file import SweepSource
+from fairsweep.sweeps.tracking.section import TrackingField
 from fairsweep.sweeps.validation import clear_error
 
 if TYPE_CHECKING:
@@ -160,6 +161,9 @@ class Sweep(Section):
     privacy: PrivacySection = Field(default=PrivacySection(), description="`research` or `release`.")
     mirror: MirrorSection | None = Field(
         default=None, description="Where the sweep is copied while it runs, to go on from there; null: nowhere."
+    )
+    tracking: TrackingField | None = Field(
+        default=None, description="Where trials are shown besides: `[tensorboard, wandb]`, or a section; null: nowhere."
     )
     output: Path | None = Field(default=None, description="Folder of the results; by default `runs/NAME`.")
 

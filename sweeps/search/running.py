@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from rich.console import Console
 
@@ -25,6 +26,7 @@ from fairsweep.sweeps.search.searcher import SearchSource
 from fairsweep.sweeps.search.space import Chosen, SearchSpace
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.tasks import trial_tasks
+from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.trainables.adapter import TrialTask
 
 
@@ -52,7 +54,8 @@ def run_search(sweep: Sweep, *, text: str | None, address: str | None, console: 
     privacy_plans(plan, plan.trials)
     with output.held():
         describe(plan, output, text, extent.trials)
-        with connected(address):
+        lines = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+        with tracked(sweep.tracking, output.path, lines), connected(address):
             _Run(plan, extent, output, console).go(quiet=quiet)
 
 

@@ -9,8 +9,9 @@ from fairsweep.sweeps.display import render, show_progress
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.notebook import in_notebook, panel
-from fairsweep.sweeps.progress import Progress, SpentPrivacy
+from fairsweep.sweeps.progress import Progress
 from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spent_privacy import SpentPrivacy
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.privacy import PrivacyPlan
 

@@ -1,0 +1,26 @@
+"""The cells of one evaluation as a table for people: codes replaced by names."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fairsweep.analysis.records import CellsFile
+
+
+def named_cells(file: CellsFile, iteration: int | None = None) -> pa.Table:
+    """The cells of one iteration, on every split.
+
+    Args:
+        file: the cells of a trial.
+        iteration: which one; None takes the last.
+
+    Returns:
+        Columns ``iteration``, ``split``, each group, ``label``, ``prediction`` (names), ``count``.
+    """
+    table = file.table
+    last = pc.max(table.column("iteration")).as_py() if iteration is None else iteration
+    table = table.filter(pc.equal(table.column("iteration"), last))
+    columns = {name: table.column(name) for name in table.column_names}
+    for name in (*file.groups, "label", "prediction"):
+        values = file.vocabularies[name if name in file.groups else file.label].values
+        columns[name] = pa.array([values[code] for code in table.column(name).to_pylist()], pa.string())
+    return pa.table(columns)

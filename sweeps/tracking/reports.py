@@ -1,0 +1,198 @@
+"""What trackers are given: a trial, or the whole sweep, as its records stand on disk.
+
+Records are the only source. What a release leaves out of them (losses, diagnostics, realised batch sizes) therefore
+cannot reach a tracker.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from fairsweep.analysis.records import CELLS, CONFIG, DATA, PRIVACY, STATE, CellsFile, read_cells, read_json
+from fairsweep.sweeps.tracking.epsilon import EpsilonCurves
+from fairsweep.sweeps.tracking.scalars import Series, series_of
+
+ENDED = ("done", "failed", "stopped")
+_ID_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class SweepIdentity:
+    """A sweep as trackers name it.
+
+    Attributes:
+        folder: its output folder.
+        name: its name.
+        created: when it was begun, as ``sweep.json`` says: it stays when the sweep is resumed.
+        config: the resolved sweep.
+        metrics: what is computed from cells; None takes the default.
+        pictures: whether to draw.
+    """
+
+    folder: Path
+    name: str
+    created: str
+    config: Mapping[str, Any]
+    metrics: tuple[str, ...] | None
+    pictures: bool
+
+    def run_id(self, trial: str) -> str:
+        """A trial's name for trackers: the same whenever and wherever the sweep is resumed, unlike another sweep's."""
+        text = f"{self.name} {self.created} {trial}"
+        return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:_ID_LENGTH]
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """One trial.
+
+    Attributes:
+        sweep: its sweep.
+        folder: its folder.
+        state: its ``state.json``.
+        curves: what private trials have spent.
+    """
+
+    sweep: SweepIdentity
+    folder: Path
+    state: Mapping[str, Any]
+    curves: EpsilonCurves
+
+    @property
+    def name(self) -> str:
+        """As its folder is called."""
+        return self.folder.name
+
+    @property
+    def trial(self) -> str:
+        """Its hash."""
+        return str(self.state["trial"])
+
+    @property
+    def run_id(self) -> str:
+        """Its name for trackers."""
+        return self.sweep.run_id(self.trial)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come, unless the sweep is resumed."""
+        return self.state.get("state") in ENDED
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """``config.json``."""
+        return read_json(self.folder / CONFIG)
+
+    @property
+    def learner(self) -> str:
+        """Name of the learner."""
+        return str(self.config["learner"]["name"])
+
+    @property
+    def setting(self) -> str:
+        """The setting, readable: the folder's name without seeds and hash."""
+        label = self.name.rpartition("-")[0] or self.name
+        return label.rpartition("_s")[0] or label
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The config, and what is known of data and privacy: what a table of runs can be filtered by."""
+        config = self.config
+        facts = {"sweep": self.sweep.name, "run": self.name, **config}
+        for name, file in (("data", DATA), ("privacy", PRIVACY)):
+            if (self.folder / file).exists():
+                content = read_json(self.folder / file)
+                facts[name] = {k: v for k, v in content.items() if isinstance(v, int | float | str)}
+        plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+        return plain
+
+    @cached_property
+    def cells(self) -> CellsFile | None:
+        """``cells.parquet``; None before the first evaluation is on disk."""
+        try:
+            return read_cells(self.folder / CELLS)
+        except FileNotFoundError:
+            return None
+
+    @cached_property
+    def series(self) -> Series:
+        """Scalars by iteration, as far as they are on disk."""
+        spent = self.curves.of(self.trial, int(self.state.get("iterations") or 0))
+        return series_of(self.folder, self.cells, self.sweep.metrics, spent)
+
+    @property
+    def last_iteration(self) -> int:
+        """The last iteration on disk; 0 without any."""
+        return max(self.series, default=0)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What is said of the trial as a whole: state, cause, seconds, and the last scalars."""
+        state = self.state
+        said = {name: state.get(name) for name in ("state", "by", "reason", "error", "seconds", "attempt", "iteration")}
+        last = self.series.get(self.last_iteration, {})
+        return {name: value for name, value in said.items() if value is not None} | last
+
+    @cached_property
+    def last_cells(self) -> pa.Table | None:
+        """The cells of the last evaluation, codes as names; None without any."""
+        if self.cells is None:
+            return None
+        from fairsweep.sweeps.tracking.cell_table import named_cells
+
+        return named_cells(self.cells)
+
+    @cached_property
+    def pictures(self) -> dict[str, bytes]:
+        """PNG by name: confusion matrices by group, of the last evaluation on the test split."""
+        if self.cells is None or not self.sweep.pictures:
+            return {}
+        from fairsweep.sweeps.tracking.pictures import confusion_pictures
+
+        return confusion_pictures(self.cells)
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """A sweep as a whole.
+
+    Attributes:
+        sweep: which one.
+    """
+
+    sweep: SweepIdentity
+
+    @property
+    def run_id(self) -> str:
+        """Its name for trackers."""
+        return self.sweep.run_id("sweep")
+
+    @cached_property
+    def trials(self) -> pa.Table:
+        """One row a trial; see `fairsweep.analysis.trials`, with accuracy and worst group on the test split."""
+        from fairsweep.sweeps.tracking.trends import trial_table
+
+        return trial_table(self.sweep.folder)
+
+    @cached_property
+    def pictures(self) -> dict[str, bytes]:
+        """PNG by name: trends over the levels of the sweep."""
+        if not self.sweep.pictures:
+            return {}
+        from fairsweep.sweeps.tracking.trends import trend_pictures
+
+        return trend_pictures(self.sweep.folder)
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """``state.json`` of a trial; None where there is none (yet)."""
+    try:
+        return read_json(folder / STATE)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,88 @@
+"""What every tracker offers, and the table of all trackers.
+
+A tracker is a class with the methods of `Tracker`, in a module of its own, and one row in `TRACKERS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fairsweep.sweeps.tracking.reports import SweepReport, TrialReport
+from fairsweep.sweeps.tracking.section import TrackingSection
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a tracker works.
+
+    Attributes:
+        folder: ``tracking`` in the output folder; each tracker has a name of its own in it.
+        section: of the sweep file.
+        sweep: name of the sweep.
+        say: takes a line for people.
+    """
+
+    folder: Path
+    section: TrackingSection
+    sweep: str
+    say: Callable[[str], None]
+
+
+class Tracker(Protocol):
+    """Shows trials somewhere. Any exception means: try again later, what was not sent is not lost.
+
+    Attributes:
+        is_live: whether it takes trials while they run; else it takes them once they have ended.
+    """
+
+    is_live: bool
+
+    def send(self, report: TrialReport, after: int) -> None:
+        """Show what a trial has recorded.
+
+        Args:
+            report: the trial; of one that has ended also its tables and pictures.
+            after: iterations that were sent before, perhaps by an earlier process; later ones are new.
+        """
+        ...
+
+    def send_sweep(self, report: SweepReport) -> None:
+        """Show the sweep as a whole: trends and the table of trials, when it ends."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is open."""
+        ...
+
+
+def _tensorboard(place: Place) -> Tracker:
+    from fairsweep.sweeps.tracking.tensorboard_events import TensorBoardTracker
+
+    return TensorBoardTracker(place)
+
+
+def _wandb(place: Place) -> Tracker:
+    from fairsweep.sweeps.tracking.wandb_runs import WandbTracker
+
+    return WandbTracker(place)
+
+
+def _mlflow(place: Place) -> Tracker:
+    from fairsweep.sweeps.tracking.mlflow_runs import MlflowTracker
+
+    return MlflowTracker(place)
+
+
+def _files(place: Place) -> Tracker:
+    from fairsweep.sweeps.tracking.plain_files import FilesTracker
+
+    return FilesTracker(place)
+
+
+TRACKERS: dict[str, Callable[[Place], Tracker]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+    "files": _files,
+}
