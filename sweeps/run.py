@@ -22,10 +22,11 @@ from fairsweep.sweeps.mirror import mirrored
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.progress import Progress
-from fairsweep.sweeps.requests import StopRequests
+from fairsweep.sweeps.second_pass import with_more_gpu
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tasks import trial_tasks
+from fairsweep.sweeps.watching import watching
 from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.trainables.other_dataset import recorded_examples
 from fairsweep.trainables.plan import Plan
@@ -201,26 +202,36 @@ def _run_missing(
     quiet: bool,
 ) -> None:
     ledger = output.ledger
+
+    def say(line: str) -> None:
+        console.print(f"{plan.sweep.name}: {line}", highlight=False, markup=False, soft_wrap=True)
+
     with connected(address):
         available = machines()
         check_resources(missing, available)
         feeding = settle_feed(plan.sweep, plan.datasets, missing, available)
         if feeding.note:
-            console.print(f"{plan.sweep.name}: {feeding.note}", highlight=False)
+            say(feeding.note)
         queued = ledger.queue(missing)
         at_once = slots(missing, available, feeding.max_concurrent)
         tasks = trial_tasks(plan, missing, queued, privacy, output.path, feeding.choice, at_once)
         progress = Progress(missing, queued, tasks, done_before=len(plan.trials) - len(missing), slots=at_once)
         try:
-            with terminable(), show_progress(progress, console, quiet=quiet) as callback:
-                run_trials(
-                    tasks,
-                    output=output.path,
-                    number=max(entry.state.run for entry in queued.values()),
-                    retries=plan.sweep.failures.retries,
-                    max_concurrent=feeding.max_concurrent,
-                    callbacks=[callback, StopRequests(output.path, queued)],
-                )
+            with (
+                terminable(),
+                show_progress(progress, console, quiet=quiet) as callback,
+                watching(plan.sweep, output.path, queued, say) as watchers,
+            ):
+                while tasks:
+                    run_trials(
+                        tasks,
+                        output=output.path,
+                        number=max(entry.state.run for entry in queued.values()),
+                        retries=plan.sweep.failures.retries,
+                        max_concurrent=feeding.max_concurrent,
+                        callbacks=[callback, *watchers],
+                    )
+                    tasks = with_more_gpu(tasks, queued, say)
         except KeyboardInterrupt as error:
             ledger.close(queued, unfinished="stopped", cause="stopped by the user")
             raise InterruptedSweepError(f"stopped; resume with: fairsweep resume {shown(output.path)}") from error

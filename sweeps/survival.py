@@ -13,6 +13,12 @@ class FailuresSection(Section):
     """What happens when a worker dies."""
 
     retries: int = Field(default=2, ge=0, description="How often a trial is started again, from its checkpoint.")
+    node_failures: int | None = Field(
+        default=3,
+        ge=1,
+        description="A machine of a cluster on which so many trials in a row fail or lose their worker gets no more of "
+        "this run; the last machine always goes on. null: never.",
+    )
 
 
 class CheckpointsSection(Section):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import ray
 import torch
 from ray import tune
 
@@ -20,6 +21,7 @@ from fairsweep.datasets.layout import DatasetError
 from fairsweep.trainables.checkpoint import decode, encode
 from fairsweep.trainables.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.evaluation import DivergedError
+from fairsweep.trainables.gpu_memory import assigned_gpus, cap_gpu_memory
 from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.sisa_config import SisaConfig
 from fairsweep.trainables.state import StaleAttemptError
@@ -27,7 +29,7 @@ from fairsweep.trainables.trial import CheckpointPolicy, Trial, TrialConfig
 
 _STATE = "state.pt"
 # Errors that a second attempt would meet again: the trial ends as failed, and its actor goes on with the next one.
-_PERMANENT = (DivergedError, DatasetError, ValueError, StaleAttemptError)
+_PERMANENT = (DivergedError, DatasetError, ValueError, StaleAttemptError, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class TrialTask:
             run=self.run,
             feed=self.feed,
             workers=self._workers(),
+            node=ray.get_runtime_context().get_node_id() if ray.is_initialized() else None,
         )
 
     def _workers(self) -> RayCohortWorkers | None:
@@ -145,6 +148,8 @@ class SweepTrainable(tune.Trainable):
     def _opened(self) -> Trial:
         if self._trial is None:
             use_threads(self._current.cpu)
+            assigned = assigned_gpus()
+            cap_gpu_memory(self._current.gpu if assigned is None else assigned)
             self._trial = self._current.open()
         return self._trial
 

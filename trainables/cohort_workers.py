@@ -22,6 +22,7 @@ from fairsweep.datasets.randomness import KEY_BYTES, seed_key
 from fairsweep.trainables.clipping import Clipping
 from fairsweep.trainables.dpfedavg import make_trainer
 from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
+from fairsweep.trainables.gpu_memory import assigned_gpus, cap_gpu_memory
 from fairsweep.trainables.learner import TrialKeys
 from fairsweep.trainables.local_training import CohortSums
 from fairsweep.trainables.trial_config import TrialConfig
@@ -35,6 +36,7 @@ class _CohortWorker:
         if not isinstance(config.learner, DpfedavgConfig | FedavgConfig):
             raise TypeError(f"workers train clients of federated learners, but got kind {config.learner.kind!r}")
         torch.set_num_threads(threads)
+        cap_gpu_memory(assigned_gpus() or 0.0)
         # Whoever trains clients needs no secret: noise is added where their sums meet.
         keys = TrialKeys(
             data=seed_key(config.seeds.data, "data"),

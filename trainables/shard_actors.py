@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 
 from fairsweep.datasets.feeds import Feed
+from fairsweep.trainables.gpu_memory import assigned_gpus, cap_gpu_memory
 from fairsweep.trainables.learner import LearningTask
 from fairsweep.trainables.shards import BuildInner, InnerConfig, SequentialPool, ShardPool, ShardWork
 from fairsweep.trainables.sisa_config import ShardResources, SisaConfig, inner_of
@@ -164,6 +165,7 @@ class ShardWorker:
 
         if task.open_feed is None:
             raise ValueError("a worker needs task.open_feed, to open the images by itself")
+        cap_gpu_memory(assigned_gpus() or 0.0)
         device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
         opened = replace(task, feed=task.open_feed(), device=device)
         self._pool = SequentialPool(opened, inner, build_learner, FolderStore(Path(folder)), threads)

@@ -44,6 +44,7 @@ class TrialState(BaseModel):
         iteration: iterations done and recorded.
         iterations: iterations in all; 0 until the trial has started once.
         metrics: of the last iteration: loss, accuracy and worst group on the validation split, epsilon spent.
+        node: id of the machine in a Ray cluster on which the last attempt ran; None outside of Ray.
         seconds: seconds in training and evaluation, over all attempts that count.
         error: one line on the cause of a failure.
         traceback: the whole of it.
@@ -63,6 +64,7 @@ class TrialState(BaseModel):
     iteration: int = 0
     iterations: int = 0
     metrics: dict[str, float | None] = {}
+    node: str | None = None
     seconds: float = 0.0
     error: str | None = None
     traceback: str | None = None
@@ -107,12 +109,13 @@ class TrialStateFile:
             changes = {"state": "queued", "run": before.run + 1, "attempt": before.attempt + 1}
             return self._write(before, changes | {"by": None, "reason": None, "error": None, "traceback": None})
 
-    def begin(self, trial: str, run: int | None = None) -> "Attempt":
+    def begin(self, trial: str, run: int | None = None, node: str | None = None) -> "Attempt":
         """Start a trial as a worker.
 
         Args:
             trial: the trial's hash.
             run: the driver's number as `queue` gave it; None without a driver.
+            node: id of this machine in a Ray cluster; None outside of one.
 
         Raises:
             StaleAttemptError: if another driver has queued the trial since.
@@ -130,7 +133,8 @@ class TrialStateFile:
                 )
             if run is not None and before.run != run:
                 raise StaleAttemptError(f"trial {trial} was queued anew (run {before.run}, this worker's run is {run})")
-            now = self._write(before, {"state": "running", "attempt": before.attempt + 1, "error": None})
+            changes = {"state": "running", "attempt": before.attempt + 1, "error": None, "node": node}
+            now = self._write(before, changes)
         return Attempt(self, now.attempt)
 
     def mark(self, changes: dict[str, Any], *, when: Callable[[TrialState], bool] = lambda _: True) -> TrialState:

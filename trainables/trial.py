@@ -86,6 +86,7 @@ class Trial:
         run: number of the driver that started this worker; None without a driver.
         feed: where images come from: the machine's decoded copy, or a stream, which needs a running Ray.
         workers: further processes over which a federated learner spreads its clients; it ends them with the trial.
+        node: id of this machine in a Ray cluster; None outside of one.
 
     Raises:
         StreamError: if the feed is a stream and Ray is not running.
@@ -104,12 +105,13 @@ class Trial:
         run: int | None = None,
         feed: FeedChoice | None = None,
         workers: CohortWorkers | None = None,
+        node: str | None = None,
     ) -> None:
         self.config = config
         self.folder = Path(folder)
         self._policy = checkpoints or CheckpointPolicy()
         self._workers = workers
-        self._attempt = TrialStateFile(self.folder).begin(config.trial, run)
+        self._attempt = TrialStateFile(self.folder).begin(config.trial, run, node)
         with self._failing():
             self._choice = feed or FeedChoice()
             self._data = TrialData.open(config, self._choice)

@@ -17,7 +17,6 @@ from fairsweep.sweeps.machines import check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, plan_trials, privacy_plans
 from fairsweep.sweeps.progress import Progress
-from fairsweep.sweeps.requests import StopRequests
 from fairsweep.sweeps.run import InterruptedSweepError, describe, shown
 from fairsweep.sweeps.search.conductor import Conductor, Values
 from fairsweep.sweeps.search.extent import Extent, open_studies
@@ -26,6 +25,7 @@ from fairsweep.sweeps.search.searcher import SearchSource
 from fairsweep.sweeps.search.space import Chosen, SearchSpace
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.tasks import trial_tasks
+from fairsweep.sweeps.watching import watching
 from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.trainables.adapter import TrialTask
 
@@ -145,14 +145,18 @@ class _Run:
     def _run(self, source: SearchSource, *, quiet: bool) -> None:
         sweep, output = self._plan.sweep, self._output.path
         try:
-            with terminable(), show_progress(self._progress, self._console, quiet=quiet) as callback:
+            with (
+                terminable(),
+                show_progress(self._progress, self._console, quiet=quiet) as callback,
+                watching(sweep, output, self._queued, self._say) as watchers,
+            ):
                 run_trials(
                     {},
                     output=output,
                     number=1 + max((entry.state.run for entry in self._known.values()), default=0),
                     retries=sweep.failures.retries,
                     max_concurrent=self._at_once,
-                    callbacks=[callback, StopRequests(output, self._queued)],
+                    callbacks=[callback, *watchers],
                     source=source,
                 )
         except KeyboardInterrupt as error:

@@ -43,7 +43,7 @@ def test_a_sweep_returns_its_results_and_leaves_the_documented_folder(small, fol
     description = read_json(folder / "sweep.json")
     assert description["name"] == "toy"
     assert description["dataset"]["label"] == "smiling"
-    assert description["sweep"]["failures"] == {"retries": 2}  # defaults are filled in
+    assert description["sweep"]["failures"] == {"retries": 2, "node_failures": 3}  # defaults are filled in
     assert read_examples(folder / "examples.parquet").num_rows == 960
     names = sorted(path.name.rsplit("-", 1)[0] for path in (folder / "trials").iterdir())
     assert names == ["matched_s0", "private_s0"]

@@ -1,0 +1,31 @@
+"""What the driver does while trials run, beside showing them: it hears requests and leaves out machines that fail."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ray import tune
+
+from fairsweep.sweeps.ledger import Entry
+from fairsweep.sweeps.nodes import NodeWatch
+from fairsweep.sweeps.requests import StopRequests
+from fairsweep.sweeps.spec import Sweep
+
+
+@contextmanager
+def watching(
+    sweep: Sweep, output: Path, queued: Mapping[str, Entry], say: Callable[[str], None]
+) -> Iterator[list[tune.Callback]]:
+    """The callbacks for Tune that a sweep needs to survive, for the time of a context.
+
+    Args:
+        sweep: the sweep.
+        output: its output folder.
+        queued: the trials of this run; more may be queued while it lasts.
+        say: shows a line to the user.
+    """
+    nodes = NodeWatch(sweep.failures.node_failures, queued, say)
+    try:
+        yield [StopRequests(output, queued), nodes]
+    finally:
+        nodes.release()

@@ -1,0 +1,127 @@
+"""Caps on GPU memory, with a fake CUDA: what is asked of torch, in the trial, in reused actors and in inner workers."""
+
+import pytest
+import ray
+import torch
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from fairsweep.trainables import adapter
+from fairsweep.trainables.adapter import SweepTrainable, TrialTask
+from fairsweep.trainables.gpu_memory import assigned_gpus, cap_gpu_memory
+from fairsweep.trainables.state import TrialStateFile
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A CUDA with two devices that does nothing but remember its caps."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, device: asked.append((device, share))
+    )
+    return asked
+
+
+@pytest.mark.parametrize(("gpus", "share"), [(0.25, 0.25), (0.9, 0.9), (1, 1.0), (2, 1.0), (0, 1.0)])
+def test_a_part_of_a_gpu_is_a_cap_on_its_memory(cuda, gpus, share):
+    cap_gpu_memory(gpus)
+    assert cuda == [(0, share), (1, share)]
+
+
+def test_without_cuda_nothing_is_asked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *_: pytest.fail("there is no CUDA"))
+    cap_gpu_memory(0.5)
+
+
+class Ending:
+    """A trial that ends at once."""
+
+    def iterate(self):
+        return {"done": 1.0}
+
+    def close(self):
+        return
+
+
+@pytest.fixture
+def tasks(make_config, sgd, tmp_path):
+    parts = {"quarter": 0.25, "whole": 1.0, "half": 0.5}
+    return {name: TrialTask(make_config(sgd), tmp_path / name, run=1, gpu=gpu) for name, gpu in parts.items()}
+
+
+def test_an_actor_caps_anew_for_each_trial_that_it_runs(cuda, tasks, monkeypatch):
+    monkeypatch.setattr(TrialTask, "open", lambda _: Ending())
+    monkeypatch.setattr(adapter, "assigned_gpus", lambda: None)
+
+    class Given(SweepTrainable):
+        def setup(self, config):
+            super().setup(config, tasks=tasks)
+
+    actor = Given({"trial": "quarter"})
+    actor.train()
+    for name in ("whole", "half"):
+        actor.reset({"trial": name})
+        actor.train()
+    assert [share for device, share in cuda if device == 0] == [0.25, 1.0, 0.5]
+
+
+def test_what_ray_has_assigned_counts(cuda, tasks, monkeypatch):
+    monkeypatch.setattr(TrialTask, "open", lambda _: Ending())
+    monkeypatch.setattr(adapter, "assigned_gpus", lambda: 0.75)
+
+    class Given(SweepTrainable):
+        def setup(self, config):
+            super().setup(config, tasks=tasks)
+
+    Given({"trial": "quarter"}).train()
+    assert cuda[0] == (0, 0.75)
+
+
+def test_out_of_memory_ends_the_trial_and_the_actor_goes_on(tasks, monkeypatch):
+    """Tune would start it again with the same part of the GPU."""
+
+    def out_of_memory(_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(TrialTask, "open", out_of_memory)
+
+    class Given(SweepTrainable):
+        def setup(self, config):
+            super().setup(config, tasks=tasks)
+
+    actor = Given({"trial": "quarter"})
+    result = actor.train()
+    assert (result["done"], result["failed"]) == (True, 1.0)
+    monkeypatch.setattr(TrialTask, "open", lambda _: Ending())
+    actor.reset({"trial": "half"})
+    assert actor.train()["failed"] == 0.0
+
+
+@ray.remote
+class Asked:
+    def gpus(self):
+        return assigned_gpus()
+
+
+def test_ray_says_how_much_of_a_gpu_a_worker_has(ray_session):
+    assert assigned_gpus() is None  # the driver is no worker
+    group = placement_group([{"CPU": 0.1, "GPU": 0.25}, {"CPU": 0.1, "GPU": 0.5}])
+    found = []
+    for index, gpu in ((0, 0.25), (1, 0.5)):
+        place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
+        actor = Asked.options(num_cpus=0.1, num_gpus=gpu, scheduling_strategy=place).remote()
+        found.append(ray.get(actor.gpus.remote()))
+    assert found == [0.25, 0.5]
+    assert ray.get(Asked.options(num_cpus=0.1).remote().gpus.remote()) == 0.0
+    remove_placement_group(group)
+
+
+def test_the_state_says_on_which_machine_an_attempt_ran(tmp_path):
+    file = TrialStateFile(tmp_path)
+    file.queue("a")
+    file.begin("a", node="0123")
+    assert file.read().node == "0123"
