@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from fairsweep.sweeps.commands import COMMANDS
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.following import FOLLOWING
 from fairsweep.sweeps.reporting import REPORTING
 from fairsweep.sweeps.sweep_file import SweepSource
 
@@ -225,7 +226,7 @@ def show(
         Console().print(f"wrote {escape(str(path))}")
 
 
-for _name, _command in (REPORTING | COMMANDS).items():
+for _name, _command in (REPORTING | COMMANDS | FOLLOWING).items():
     app.command(_name)(_command)
 
 

@@ -26,8 +26,8 @@ from fairsweep.sweeps.second_pass import with_more_gpu
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tasks import trial_tasks
-from fairsweep.sweeps.watching import watching
 from fairsweep.sweeps.tracking.beside import tracked
+from fairsweep.sweeps.watching import watching
 from fairsweep.trainables.other_dataset import recorded_examples
 from fairsweep.trainables.plan import Plan
 

@@ -25,8 +25,8 @@ from fairsweep.sweeps.search.searcher import SearchSource
 from fairsweep.sweeps.search.space import Chosen, SearchSpace
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.tasks import trial_tasks
-from fairsweep.sweeps.watching import watching
 from fairsweep.sweeps.tracking.beside import tracked
+from fairsweep.sweeps.watching import watching
 from fairsweep.trainables.adapter import TrialTask
 
 

@@ -1,0 +1,56 @@
+"""The commands that follow a sweep: ``fairsweep watch | track``."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fairsweep.sweeps.errors import SweepError
+
+_NOT_ALL_SENT = 1
+
+
+def watch(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="The output folder of a sweep, or its URI.", show_default=False)
+    ],
+    once: Annotated[bool, typer.Option("--once", help="Show how it stands now, and be done.")] = False,
+    seconds: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Between two looks.")] = 2.0,
+) -> None:
+    """Show a sweep that runs elsewhere; reads its folder only.
+
+    Examples: `fairsweep watch runs/faces`, `fairsweep watch s3://bucket/runs/faces --once`
+    """
+    from fairsweep.sweeps.watch import watch as show
+
+    show(folder, Console(), once=once, seconds=seconds)
+
+
+def track(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of a sweep.", show_default=False)],
+    seconds: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=1, help="How long it may take.")] = 3600.0,
+) -> None:
+    """Send to the trackers of a sweep what they have not got; works when the sweep has ended long ago.
+
+    Example: `fairsweep track runs/faces`
+    """
+    from fairsweep.sweeps.tracking.following import Records
+    from fairsweep.sweeps.tracking.process import track as send
+
+    try:
+        names = Records.of(folder.resolve()).section.names
+    except FileNotFoundError as error:
+        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it") from error
+    if not names:
+        raise SweepError(f"the sweep in {folder} has no trackers: give it `tracking: [tensorboard]` and run it")
+    finishing = threading.Event()
+    finishing.set()
+    if not send(folder.resolve(), typer.echo, finishing, lambda: seconds):
+        raise typer.Exit(_NOT_ALL_SENT)
+    typer.echo(f"{', '.join(names)}: all sent")
+
+
+FOLLOWING: dict[str, Callable[..., None]] = {"watch": watch, "track": track}

@@ -1,0 +1,167 @@
+"""Watching a sweep from another terminal or machine: its folder is all that is read.
+
+Works on a local folder and on any that pyarrow knows (``s3://bucket/runs/faces``), such as the mirror of a sweep. What
+a trial reports between two checkpoints is not seen here.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+from rich.console import Console
+
+from fairsweep.analysis.loading import Location
+from fairsweep.analysis.records import SWEEP_JSON, TRIALS, RecordError
+from fairsweep.sweeps.board import ENDED, Board, Row, Spent, Stage
+from fairsweep.sweeps.display import render, showing
+from fairsweep.sweeps.errors import SweepError
+
+_STAGES: Mapping[str, Stage] = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed"}
+_THREADS = 8
+_HASH_LENGTH = 9
+
+
+class RecordedEpsilon:
+    """Epsilon as the records say it: known of trials that have ended, and in a local folder of those that run."""
+
+    def __init__(self, output: Location) -> None:
+        self.last: dict[str, Mapping[str, Any]] = {}
+        self._output = output
+        self._spent: Spent | None = None
+
+    def after(self, trial: str, steps: float | None) -> float | None:
+        """See `Spent.after`."""
+        said = self.last.get(trial, {}).get("epsilon")
+        if said is not None:
+            return float(said)
+        if self._spent is None and self._output.local is not None:
+            from fairsweep.sweeps.spent_privacy import SpentPrivacy
+            from fairsweep.sweeps.tracking.epsilon import read_plans
+
+            self._spent = SpentPrivacy(read_plans(self._output.local))
+        return None if self._spent is None else self._spent.after(trial, steps)
+
+
+class WatchedSweep(Board):
+    """The board of a sweep that another process runs.
+
+    Args:
+        folder: its output folder, local or a URI.
+
+    Raises:
+        SweepError: if there is no sweep.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._output = Location.of(folder)
+        description = self._output / SWEEP_JSON
+        said = description.json() if self._output.exists() else None
+        if said is None:
+            raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
+        self._epsilon = RecordedEpsilon(self._output)
+        super().__init__(self._epsilon, name=str(said.get("name", "")), expected=int(said.get("trials", 0)))
+        self._states: dict[str, tuple[object, Mapping[str, Any]]] = {}
+        self.refresh()
+        started = [row.began for row in self.rows.values() if row.began is not None]
+        self.began = min(started, default=self.now())
+
+    def now(self) -> float:
+        """Seconds since 1970: what the records are dated by."""
+        return time.time()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial that is known has ended."""
+        return self.count(*ENDED) >= self.total
+
+    def refresh(self) -> None:
+        """Read every state file that has changed."""
+        trials = self._output / TRIALS
+        found = self._output.filesystem.get_file_info([f"{trials.path}/{name}/state.json" for name in trials.folders()])
+        listed = [info for info in found if info.type == pafs.FileType.File]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            states = list(pool.map(self._state, listed))
+        rows = {}
+        for info, state in zip(listed, states, strict=True):
+            if state is None:
+                continue
+            name = info.path.rsplit("/", 2)[-2]
+            rows[str(state["trial"])] = _row(name, state, self.rows.get(str(state["trial"])), self.now())
+            self._epsilon.last[str(state["trial"])] = state.get("metrics") or {}
+        self.rows = rows
+        self.slots = max(1, self.slots, self.count("running"))
+
+    def _state(self, info: pafs.FileInfo) -> Mapping[str, Any] | None:
+        stamp = (info.mtime_ns, info.size)
+        known = self._states.get(info.path)
+        if known is None or known[0] != stamp:
+            try:
+                state = Location(self._output.filesystem, info.path).json()
+            except (RecordError, OSError):
+                return known[1] if known else None  # being replaced on a file system that cannot do so at once
+            if state is None:
+                return None
+            self._states[info.path] = known = (stamp, state)
+        return known[1]
+
+
+def watch(
+    folder: str | Path,
+    console: Console,
+    *,
+    once: bool,
+    seconds: float = 2.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Show a sweep until it has ended or somebody stops watching.
+
+    Args:
+        folder: its output folder, local or a URI.
+        console: where to.
+        once: whether to show how it stands now, and be done.
+        seconds: between two looks.
+        sleep: waits.
+
+    Raises:
+        SweepError: if there is no sweep.
+    """
+    board = WatchedSweep(folder)
+    if once:
+        height = console.size.height if console.is_terminal else 40
+        console.print(render(board, height, console.size.width))
+        return
+    with showing(board, console):
+        while not board.is_over:
+            sleep(seconds)
+            board.refresh()
+
+
+def _row(name: str, state: Mapping[str, Any], before: Row | None, now: float) -> Row:
+    """What a state file says of a trial.
+
+    The clock of a trial is that of its records: its seconds of training and evaluation, dated back from the last one.
+    """
+    word = str(state.get("state"))
+    stage: Stage = _STAGES.get(word, "stopped")
+    if stage == "stopped" and state.get("by") == "user":
+        stage = "waiting"
+    seconds, updated = float(state.get("seconds") or 0.0), float(state.get("updated") or now)
+    metrics = dict(state.get("metrics") or {})
+    metrics |= {key: state[key] for key in ("iteration", "iterations") if state.get(key)}
+    ended = stage in ENDED
+    began = None if stage == "waiting" else updated - seconds
+    if before is not None and stage == "running" and before.began is not None:
+        began = before.began
+    return Row(
+        label=name[:-_HASH_LENGTH] if name[-_HASH_LENGTH : -_HASH_LENGTH + 1] == "-" else name,
+        learner=name.partition("_")[0].partition("-")[0],
+        stage=stage,
+        metrics=metrics,
+        began=began,
+        seconds=seconds if ended else None,
+        cause=state.get("error"),
+        starts=max(0, int(state.get("attempt") or 0) - int(state.get("run") or 0)),
+    )
