@@ -113,3 +113,12 @@ class Location:
         with self.open(file) as opened:
             content: bytes = opened.read()
         return content
+
+
+def settled(path: Path) -> Path:
+    """Returns a path that does not depend on the working folder; a URI, which never does, stays as it is.
+
+    >>> settled(Path("s3://bucket/faces"))
+    PosixPath('s3:/bucket/faces')
+    """
+    return path if _URI.match(str(path)) else path.resolve()

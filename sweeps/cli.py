@@ -240,11 +240,11 @@ def _read(file: Path, output: Path | None) -> tuple[SweepSource, Any]:
 
 
 def _run(sweep: Any, text: str, address: str | None, quiet: bool) -> None:  # noqa: ANN401 - Sweep, imported where used
+    from fairsweep.sweeps.remote_output import show_results
     from fairsweep.sweeps.run import run_sweep
-    from fairsweep.sweeps.tables import print_results
 
     run_sweep(sweep, text=text, address=address, quiet=quiet)
-    failed = print_results(sweep.folder, Console())
+    failed = show_results(sweep, Console())
     if failed:
         raise typer.Exit(EXIT_FAILED_TRIALS)
 

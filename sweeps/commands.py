@@ -163,11 +163,11 @@ def _show(extension: "Extension", console: Console) -> None:
 
 
 def _run(sweep: "Sweep", text: str, address: str | None, quiet: bool, only: frozenset[str] | None = None) -> None:
+    from fairsweep.sweeps.remote_output import show_results
     from fairsweep.sweeps.run import run_sweep
-    from fairsweep.sweeps.tables import print_results
 
     run_sweep(sweep, text=text, address=address, quiet=quiet, only=only)
-    if print_results(sweep.folder, Console()):
+    if show_results(sweep, Console()):
         raise typer.Exit(_EXIT_FAILED_TRIALS)
 
 

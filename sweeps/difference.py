@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fairsweep.datasets.location import settled
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep
@@ -102,7 +103,7 @@ def folder_difference(plan: SweepPlan, output: OutputFolder) -> SweepDifference:
 def _described(plan: SweepPlan) -> dict[str, Any]:
     return {
         "sweep": plan.sweep.model_dump(mode="json"),
-        "dataset": {"path": str(plan.sweep.dataset.path.resolve())},
+        "dataset": {"path": str(settled(plan.sweep.dataset.path))},
     }
 
 

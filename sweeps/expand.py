@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairsweep.datasets.evaluation import EvaluationConfig
+from fairsweep.datasets.location import settled
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.dimensions import Point
 from fairsweep.sweeps.errors import SweepError
@@ -191,7 +192,7 @@ def _trial(sweep: Sweep, data: _SweepData, setting: _Setting, seeds: Seeds, repl
 
 def _reference(sweep: Sweep, dataset: PreparedDataset) -> DatasetReference:
     return DatasetReference(
-        path=sweep.dataset.path.resolve(),
+        path=settled(sweep.dataset.path),
         name=dataset.info.name,
         content_hash=dataset.info.content_hash,
         label=sweep.dataset.label,
@@ -203,7 +204,7 @@ def _absolute(evaluation: EvaluationConfig) -> EvaluationConfig:
     """Workers are started elsewhere: the path of another dataset must not depend on the working folder."""
     if evaluation.dataset is None:
         return evaluation
-    return evaluation.model_copy(update={"dataset": evaluation.dataset.resolve()})
+    return evaluation.model_copy(update={"dataset": settled(evaluation.dataset)})
 
 
 def _label(learner: LearnerSection, own: Point, shared: tuple[Point, ...]) -> str:

@@ -1,10 +1,18 @@
 """Where a sweep's things go: a local folder, or a folder on any pyarrow file system, named by a URI."""
 
+import hashlib
+import re
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from fairsweep.datasets.resident import cache_root
 from fairsweep.sweeps.section import Section
+
+# A URI that went through pathlib has lost one of its slashes: s3:/bucket/faces.
+_URI = re.compile(r"^([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])")
+_OUTPUTS = "outputs"
 
 
 class MirrorSection(Section):
@@ -41,3 +49,31 @@ def without_credentials(uri: str) -> str:
 def absolute(place: str) -> str:
     """A place that does not depend on the working folder."""
     return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
+def uri_of(place: str | Path | None) -> str | None:
+    """The URI that a place is; None for a local folder.
+
+    >>> uri_of(Path("s3://bucket/runs/x")), uri_of("runs/x")
+    ('s3://bucket/runs/x', None)
+    """
+    found = None if place is None else _URI.match(str(place))
+    if found is None:
+        return None
+    return f"{found[1]}:{'///' if found[1] == 'file' else '//'}{str(place)[found.end() :]}"
+
+
+def working_folder(uri: str) -> Path:
+    """Where this machine works on a sweep whose output is on another file system."""
+    name = uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return cache_root() / _OUTPUTS / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+
+
+def _place(raw: object) -> object:
+    if not isinstance(raw, str | Path):
+        return raw
+    uri = uri_of(raw)
+    return Path(raw) if uri is None else without_credentials(uri)
+
+
+PlaceField = Annotated[Path | str, BeforeValidator(_place)]

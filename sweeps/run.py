@@ -9,6 +9,7 @@ from rich.console import Console
 
 from fairsweep import analysis
 from fairsweep.analysis.records import EXAMPLES, SWEEP_YAML, write_examples
+from fairsweep.datasets.location import settled
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.difference import folder_difference
 from fairsweep.sweeps.display import show_progress
@@ -20,8 +21,10 @@ from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
 from fairsweep.sweeps.mirror import mirrored
 from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.places import uri_of
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.progress import Progress
+from fairsweep.sweeps.remote_output import fetch_remote, published, state_callbacks
 from fairsweep.sweeps.second_pass import with_more_gpu
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
@@ -61,8 +64,9 @@ def run_sweep(
         InterruptedSweepError: on Ctrl-C.
     """
     console = Console(stderr=True, quiet=quiet)
-    with mirrored(sweep, console):
-        return _run(sweep, text, address, console, quiet, only)
+    with published(sweep, console), mirrored(sweep, console):
+        results = _run(sweep, text, address, console, quiet, only)
+    return results if sweep.remote is None else analysis.load(sweep.remote)
 
 
 def _run(
@@ -121,16 +125,17 @@ def resume_sweep(folder: str | Path) -> tuple[Sweep, str]:
     Raises:
         SweepError: if the folder holds no sweep.
     """
-    output = OutputFolder.at(folder)
+    uri = uri_of(folder)
+    output = OutputFolder.at(folder if uri is None else fetch_remote(uri))
     description = output.description()
     if description is None:
         raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it; run one with `fairsweep run FILE`")
-    sweep = Sweep.from_mapping(description["sweep"] | {"output": str(output.path)})
+    sweep = Sweep.from_mapping(description["sweep"] | {"output": uri or str(output.path)})
     stored = description["dataset"]
     dataset, evaluation = sweep.dataset, sweep.evaluation
-    if not dataset.path.is_absolute():
+    if uri_of(dataset.path) is None and not dataset.path.is_absolute():
         dataset = dataset.model_copy(update={"path": Path(stored["path"])})
-    if evaluation.dataset is not None and not evaluation.dataset.is_absolute():
+    if evaluation.dataset is not None and uri_of(evaluation.dataset) is None and not evaluation.dataset.is_absolute():
         evaluation = evaluation.model_copy(update={"dataset": Path(stored["evaluation"]["path"])})
     sweep = sweep.model_copy(update={"dataset": dataset, "evaluation": evaluation})
     return sweep, SweepSource.read(output.path / SWEEP_YAML).text
@@ -188,7 +193,7 @@ def describe(plan: SweepPlan, output: OutputFolder, text: str | None, trials: in
 
 
 def _reference(dataset: PreparedDataset, path: Path) -> dict[str, Any]:
-    return {"name": dataset.info.name, "path": str(path.resolve()), "content_hash": dataset.info.content_hash}
+    return {"name": dataset.info.name, "path": str(settled(path)), "content_hash": dataset.info.content_hash}
 
 
 def _run_missing(
@@ -229,7 +234,7 @@ def _run_missing(
                         number=max(entry.state.run for entry in queued.values()),
                         retries=plan.sweep.failures.retries,
                         max_concurrent=feeding.max_concurrent,
-                        callbacks=[callback, *watchers],
+                        callbacks=[callback, *watchers, *state_callbacks(plan.sweep, queued)],
                     )
                     tasks = with_more_gpu(tasks, queued, say)
         except KeyboardInterrupt as error:

@@ -16,7 +16,7 @@ from fairsweep.datasets.feed_choice import FeedWish
 from fairsweep.datasets.stream import StreamLimits
 from fairsweep.sweeps.dimensions import Space, SpaceField
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.places import MirrorSection
+from fairsweep.sweeps.places import MirrorSection, PlaceField, uri_of, working_folder
 from fairsweep.sweeps.resources import ResourcesSection
 from fairsweep.sweeps.search.section import SearchSection
 from fairsweep.sweeps.section import Section
@@ -165,7 +165,10 @@ class Sweep(Section):
     tracking: TrackingField | None = Field(
         default=None, description="Where trials are shown besides: `[tensorboard, wandb]`, or a section; null: nowhere."
     )
-    output: Path | None = Field(default=None, description="Folder of the results; by default `runs/NAME`.")
+    output: PlaceField | None = Field(
+        default=None,
+        description="Folder of the results: local, or a URI (`s3://bucket/x`); by default `runs/NAME`.",
+    )
 
     @model_validator(mode="after")
     def _check_sections(self) -> Self:
@@ -176,8 +179,15 @@ class Sweep(Section):
 
     @property
     def folder(self) -> Path:
-        """The output folder."""
-        return self.output if self.output is not None else Path("runs") / self.name
+        """The output folder; where it is on another file system, the folder of this machine that stands for it."""
+        if self.remote is not None:
+            return working_folder(self.remote)
+        return Path(self.output) if self.output is not None else Path("runs") / self.name
+
+    @property
+    def remote(self) -> str | None:
+        """URI of the output folder; None for a local one."""
+        return uri_of(self.output)
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> "Sweep":

@@ -11,6 +11,7 @@ from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import inner_workers, machines
 from fairsweep.sweeps.preflight import SweepPlan
+from fairsweep.sweeps.publishing import publisher_of
 from fairsweep.sweeps.tracking.epsilon import write_plans
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.clipping import Clipping
@@ -62,6 +63,7 @@ def trial_tasks(
             worker_gpu=workers.gpu,
             checkpoints=policy,
             feed=feed,
+            publisher=publisher_of(plan.sweep.remote, plan.sweep.privacy.mode),
         )
     write_plans(output, {trial: privacy[trial] for trial in tasks if trial in privacy})
     return tasks

@@ -23,6 +23,7 @@ from fairsweep.trainables.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.evaluation import DivergedError
 from fairsweep.trainables.gpu_memory import assigned_gpus, cap_gpu_memory
 from fairsweep.trainables.plan import Plan
+from fairsweep.trainables.published_trial import PublishedTrial, Publisher
 from fairsweep.trainables.sisa_config import SisaConfig
 from fairsweep.trainables.state import StaleAttemptError
 from fairsweep.trainables.trial import CheckpointPolicy, Trial, TrialConfig
@@ -50,6 +51,7 @@ class TrialTask:
         worker_gpu: GPUs of each of them.
         report_seconds: least time between two reports to Tune: very short iterations are reported together, by the last
             of them. 0 reports each (schedulers that decide by iteration need that).
+        publisher: publishes its records where nodes share no folder; None where ``folder`` is the output's own.
     """
 
     config: TrialConfig
@@ -64,13 +66,19 @@ class TrialTask:
     worker_cpu: float = 1.0
     worker_gpu: float = 0.0
     report_seconds: float = 0.25
+    publisher: Publisher | None = None
 
-    def open(self) -> Trial:
+    def open(self) -> Trial | PublishedTrial:
         """Build the trial, or continue it from its newest checkpoint."""
+        if self.publisher is None:
+            return self._open_in(self.folder)
+        return PublishedTrial(self.publisher.open(self.folder.name, self.config.trial, self.run), self._open_in)
+
+    def _open_in(self, folder: Path) -> Trial:
         device = "cuda" if self.gpu > 0 and torch.cuda.is_available() else "cpu"
         return Trial(
             self.config,
-            self.folder,
+            folder,
             plan=self.plan,
             device=device,
             checkpoints=self.checkpoints,
@@ -108,7 +116,7 @@ class SweepTrainable(tune.Trainable):
         """
         self._tasks = tasks or {}
         self._current = self._task_of(config)
-        self._trial: Trial | None = None
+        self._trial: Trial | PublishedTrial | None = None
 
     def step(self) -> dict[str, Any]:
         """One iteration of the trial, or as many as fit into `TrialTask.report_seconds`."""
@@ -145,7 +153,7 @@ class SweepTrainable(tune.Trainable):
         task: TrialTask = config["task"] if "task" in config else self._tasks[config["trial"]]
         return task
 
-    def _opened(self) -> Trial:
+    def _opened(self) -> Trial | PublishedTrial:
         if self._trial is None:
             use_threads(self._current.cpu)
             assigned = assigned_gpus()

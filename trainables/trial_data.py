@@ -19,6 +19,7 @@ from fairsweep.datasets.feed_choice import FeedChoice, open_feed
 from fairsweep.datasets.feeds import Feed
 from fairsweep.datasets.imbalance import KeepImbalance, TrainingPlan, plan_training
 from fairsweep.datasets.layout import INFO_FILE, DatasetError
+from fairsweep.datasets.location import Location
 from fairsweep.datasets.partitions import TrainingColumns
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import first_by_priority, seed_key
@@ -89,7 +90,7 @@ def open_dataset(path: Path, content_hash: str) -> PreparedDataset:
         DatasetError: if it is missing, damaged, or has another content hash.
     """
     try:
-        changed = (path / INFO_FILE).stat().st_mtime_ns
+        changed = Location.of(path).describe(INFO_FILE).mtime_ns or 0
     except OSError:
         changed = 0
     dataset = _open_once(path, changed)
