@@ -84,11 +84,13 @@ class SweepComparison:
         where = self.settings["where"].value_counts()
         counts = [int(where.get(name, 0)) for name in ("both", "A", "B")]
         listed.append(f"{counts[0]} settings are in both, {counts[1]} only in A and {counts[2]} only in B.")
-        known = self.differences[self.differences["difference"].notna()]
+        # Where all pairs are identical there is nothing to tell from noise.
+        known = self.differences[self.differences["low"] < self.differences["high"]]
         if len(known):
             told = int((known["verdict"] == "told").sum())
             listed.append(
-                f"Of {len(known)} differences {told} can be told from noise; about one in 20 would look so by luck."
+                f"Of {len(known)} differences between them {told} can be told from noise; where nothing differs about "
+                "one in 20 would look so by luck."
             )
         if self.changes.empty:
             listed.append("Configs, data set, versions and commit are the same.")
@@ -143,7 +145,9 @@ def compare(
     frames = [_frame(results, side, names, attributes, at) for results, side in ((one, A), (other, B))]
     trials = matching.pairs.assign(identical=_identical(one, other, matching.pairs, attributes, at))
     parts = [_exact(_paired(one, other, matching, frames), trials), _unpaired(matching, frames)]
-    differences = _in_order(pd.concat(parts, ignore_index=True), matching)
+    # An empty part has columns of no type, and would make the others' numbers objects.
+    known = [part for part in parts if len(part)]
+    differences = _in_order(pd.concat(known, ignore_index=True) if known else parts[0], matching)
     changes = config_changes(one, other, matching)
     return SweepComparison(one, other, matching.settings, trials, differences, changes)
 
@@ -186,7 +190,7 @@ def _paired(a: SweepResults, b: SweepResults, matching: Matching, frames: Sequen
     means["images"] = np.where(means["images"], "paired", "as if independent")
     trials = dict(iter(rows.groupby(_KEYS, sort=False)))
     found = [verdict(row, trials[tuple(row[_KEYS])]) for _, row in means.iterrows()]
-    pairing = matching.settings.set_index("setting_b")["pairing"]
+    pairing = dict(zip(matching.settings["setting_b"], matching.settings["pairing"], strict=True))
     means = means.rename(columns={"value": "difference"}).assign(verdict=found, pairing=means["setting"].map(pairing))
     return means.assign(learner=means["series"])[list(DIFFERENCE_COLUMNS)]
 

@@ -11,7 +11,8 @@ from fairsweep.analysis.sweep_records import SweepRecords
 
 COLUMNS = ("what", "where", "key", "a", "b")
 _ABSENT = "(not set)"
-# Of one trial, or of one machine.
+# Of one trial or machine, or without effect on a number.
+_SPEED = ".performance."
 _IGNORED = frozenset({"format_version", "setting", "trial", "seeds", "replicate", "dataset"})
 
 
@@ -36,6 +37,8 @@ def _configs(a: SweepRecords, b: SweepRecords, matching: Matching) -> list[tuple
     concerned: dict[tuple[str, str, str], list[str]] = {}
     for row in both.itertuples():
         for change in _differing(first[str(row.setting_a)], second[str(row.setting_b)]):
+            if _SPEED in change[0]:
+                continue
             concerned.setdefault(change, []).append(str(row.learner))
     everyone = set(both["learner"])
     return [

@@ -81,6 +81,10 @@ def test_differences_are_those_of_the_twins(faces, tmp_path):
         assert row.b - row.a == pytest.approx(row.difference)
         assert (row.pairing, row.images, row.replicates) == ("same seeds", "paired", 2)
     assert set(found.settings.loc[found.settings["where"] == "B", "learner"]) == {"matched", "tuned"}
+    turned = analysis.compare(faces.folder, twins, ["accuracy"], by=["tone"])
+    assert set(turned.settings.loc[turned.settings["where"] == "A", "learner"]) == {"matched", "tuned"}
+    turned_round = turned.differences[turned.differences["attribute"] == "tone"]
+    np.testing.assert_allclose(turned_round["difference"], -mine["difference"])
 
 
 def test_a_changed_field_is_named_and_pairs_by_seed(faces, tmp_path):
