@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from fairsweep.analysis.axes import style
 from fairsweep.analysis.comparison import SweepComparison
 from fairsweep.analysis.comparison_table import comparison_tables
+from fairsweep.analysis.figures.drawing import PANEL_HEIGHT
+from fairsweep.analysis.figures.plotly_backend import panels, style
 from fairsweep.analysis.files import write_whole
 from fairsweep.analysis.focus import focus_of, shown
-from fairsweep.analysis.looks import PANEL_HEIGHT, group_look, panels
+from fairsweep.analysis.looks import group_look
 from fairsweep.analysis.palette import NEUTRAL
 from fairsweep.analysis.report import environment, packed_plotly, summary_table, verbatim
 from fairsweep.analysis.report_figures import Figure

@@ -1,20 +1,39 @@
-"""How groups and learners look in every figure: colours, names, panels."""
+"""How groups and learners look in every figure: colours, names, symbols."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from fairsweep.analysis.axes import Look
 from fairsweep.analysis.focus import Focus, shown
 from fairsweep.analysis.palette import NEUTRAL, RARE_COLOUR, group_colour
 from fairsweep.analysis.results import SweepResults
 
-PANEL_HEIGHT = 360
 MOST_COLOURS = 8
 OTHERS = "the others"
-_PANELS_IN_A_ROW = 3
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one line looks.
+
+    Attributes:
+        name: in legend and hover.
+        colour: of line and band.
+        key: lines with one key are switched on and off together.
+        in_legend: whether this one stands in the legend.
+        place: chooses symbol and dash, for readers who see no colour.
+        is_faint: whether it is one of many that stand behind.
+        is_solid: whether it has no dashes whatever its place.
+    """
+
+    name: str
+    colour: str
+    key: str
+    in_legend: bool
+    place: int = 0
+    is_faint: bool = False
+    is_solid: bool = False
 
 
 def series_of(results: SweepResults) -> list[str]:
@@ -22,19 +41,10 @@ def series_of(results: SweepResults) -> list[str]:
     return [name for name in dict.fromkeys(results.trials["series"]) if name]
 
 
-def panels(titles: Sequence[str]) -> tuple[go.Figure, list[tuple[int, int]]]:
-    """A figure with one panel a title, at most three in a row, and the place of each."""
-    columns = 2 if len(titles) == 4 else min(_PANELS_IN_A_ROW, len(titles))
-    rows = -(-len(titles) // columns)
-    figure = make_subplots(
-        rows,
-        columns,
-        shared_yaxes="all",
-        subplot_titles=list(titles),
-        horizontal_spacing=0.03,
-        vertical_spacing=0.3 / rows,
-    )
-    return figure, [(number // columns + 1, number % columns + 1) for number in range(len(titles))]
+def series_in(results: SweepResults, rows: pd.DataFrame) -> list[str]:
+    """Those of the series that some rows have."""
+    there = set(rows["series"])
+    return [name for name in series_of(results) if name in there]
 
 
 def is_many(results: SweepResults, attribute: str) -> bool:
@@ -52,14 +62,14 @@ def group_look(results: SweepResults, focus: Focus, attribute: str, group: str, 
     names = results.vocabulary(attribute).values
     text = shown(results, attribute, group)
     if not is_many(results, attribute):
-        return Look(text, group_colour(names, group), group, in_legend)
+        return Look(text, group_colour(names, group), group, in_legend, names.index(group), is_solid=True)
     if is_rare(focus, attribute, group):
         return Look(text, RARE_COLOUR, group, in_legend)
     first = next(name for name in names if not is_rare(focus, attribute, name))
     return Look(text, NEUTRAL, OTHERS, in_legend and group == first, is_faint=True)
 
 
-def group_texts(results: SweepResults, attribute: str, rows: pd.DataFrame) -> list[str]:
+def group_texts(results: SweepResults, attribute: str, groups: Sequence[str]) -> list[str]:
     """Groups as shown below a bar: the attribute stands in the axis' title."""
     vocabulary = results.vocabulary(attribute)
-    return [vocabulary.display[vocabulary.values.index(name)] for name in rows["group"]]
+    return [vocabulary.display[vocabulary.values.index(name)] for name in groups]

@@ -11,6 +11,9 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 NEUTRAL = "#8a8f98"
 # Where groups are too many for a colour each.
 RARE_COLOUR, COMMON_COLOUR = "#D55E00", "#0072B2"
+# Heat maps: a part of matplotlib's viridis that black or white letters can be read on, and Tol's "sunset" in short.
+SEQUENTIAL = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+DIVERGING = ("#364B9A", "#6EA6CD", "#EAECCC", "#F67E4B", "#A50026")
 
 
 def group_colour(names: Sequence[str], name: str) -> str:

@@ -7,10 +7,10 @@ import pytest
 import fairsweep.analysis.records as records
 from fairsweep.analysis import load
 from fairsweep.analysis.files import write_parquet
+from fairsweep.analysis.plots import placement_by_group, request_timeline
 from fairsweep.analysis.report import write_report
 from fairsweep.analysis.report_content import collect
 from fairsweep.analysis.unlearning import REQUEST_COLUMNS, along_requests, placements, requests
-from fairsweep.analysis.unlearning_plots import placement_by_group, request_timeline
 from fairsweep.analysis.unlearning_records import COST, PLACEMENT, placement_table, read_placement, write_placement
 
 SISA = {"name": "forgetful", "kind": "sisa", "shards": 2, "slices": 1}

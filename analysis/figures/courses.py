@@ -1,26 +1,18 @@
-"""Why a group loses: gradient norms, clipping and direction, by group."""
+"""Why a group loses: gradient norms, clipping and direction, by group, in the course of training."""
 
+from collections.abc import Mapping
+
+import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from fairsweep.analysis.axes import (
-    Look,
-    style,
-)
+from fairsweep.analysis.figures.drawing import PANEL_HEIGHT, Axis, Drawing, Hover, Line, Panel
 from fairsweep.analysis.focus import Focus, focus_of
-from fairsweep.analysis.looks import (
-    OTHERS,
-    PANEL_HEIGHT,
-    group_look,
-    is_many,
-    is_rare,
-)
+from fairsweep.analysis.looks import OTHERS, Look, group_look, is_many, is_rare
 from fairsweep.analysis.palette import COMMON_COLOUR
 from fairsweep.analysis.results import SweepResults
 
 
-def diagnostics(results: SweepResults, series: str, attribute: str | None = None) -> go.Figure | None:
+def diagnostics(results: SweepResults, series: str, attribute: str | None = None) -> Drawing | None:
     """Why a group loses: gradient norm, clipped share and cosine by group over training, at the extreme levels.
 
     Args:
@@ -32,16 +24,16 @@ def diagnostics(results: SweepResults, series: str, attribute: str | None = None
         The figure; None where no diagnostics are recorded. Solid lines are the most imbalanced level, dotted ones the
         least; each is the mean over labels (by count) and replicates.
     """
-    panels = {
+    quantities = {
         "mean_gradient_norm": "gradient norm before clipping",
         "clipped_share": "share of clipped examples",
         "cosine": "cosine with the update",
     }
     focus = focus_of(results)
-    return _course(results, results.diagnostics(), focus, series, attribute or focus.attribute, panels)
+    return _course(results, results.diagnostics(), focus, series, attribute or focus.attribute, quantities)
 
 
-def client_diagnostics(results: SweepResults, series: str, attribute: str | None = None) -> go.Figure | None:
+def client_diagnostics(results: SweepResults, series: str, attribute: str | None = None) -> Drawing | None:
     """Whose updates shape a federated model: as `diagnostics`, for clients by the group of most of their examples.
 
     Args:
@@ -52,19 +44,24 @@ def client_diagnostics(results: SweepResults, series: str, attribute: str | None
     Returns:
         The figure; None where no updates are recorded.
     """
-    panels = {
+    quantities = {
         "mean_update_norm": "norm of a client's update",
         "clipped_share": "share of clipped updates",
         "cosine": "cosine with the mean update",
     }
     focus = focus_of(results)
     rows = results.clients().rename(columns={"updates": "count"})
-    return _course(results, rows, focus, series, attribute or focus.attribute, panels)
+    return _course(results, rows, focus, series, attribute or focus.attribute, quantities)
 
 
 def _course(
-    results: SweepResults, rows: pd.DataFrame, focus: Focus, series: str, attribute: str, panels: dict[str, str]
-) -> go.Figure | None:
+    results: SweepResults,
+    rows: pd.DataFrame,
+    focus: Focus,
+    series: str,
+    attribute: str,
+    quantities: Mapping[str, str],
+) -> Drawing | None:
     """Lines over the iterations, one panel a quantity, one line a group and extreme level."""
     rows = rows[(rows["attribute"] == attribute) & (rows["count"] > 0)]
     rows = rows.merge(results.trials[["trial", "series", "level"]], on="trial")
@@ -73,35 +70,36 @@ def _course(
         return None
     if is_many(results, attribute):
         rows["value"] = [name if is_rare(focus, attribute, name) else OTHERS for name in rows["value"]]
-    figure = make_subplots(1, 3, subplot_titles=list(panels.values()), horizontal_spacing=0.06)
     extremes = list(dict.fromkeys([focus.levels[-1].text, focus.levels[0].text]))
-    for column, quantity in enumerate(panels, start=1):
+    x = Axis("iteration", step=max(1, -(-int(rows["iteration"].max()) // 6)))
+    panels: list[Panel] = []
+    for quantity, title in quantities.items():
+        lines = []
         for dash, level in zip(("solid", "dot"), extremes, strict=False):
             for name in dict.fromkeys(rows["value"]):
-                line = _weighted(rows[(rows["level"] == level) & (rows["value"] == name)], quantity)
-                look = Look(OTHERS, COMMON_COLOUR, OTHERS, True)
+                look = Look(OTHERS, COMMON_COLOUR, OTHERS, in_legend=True)
                 if name != OTHERS:
                     look = group_look(results, focus, attribute, name, in_legend=True)
                 text = f"{look.name}, {level}" if len(extremes) > 1 else look.name
-                figure.add_trace(
-                    go.Scatter(
-                        x=line.index.to_numpy(),
-                        y=line["mean"].to_numpy(),
-                        customdata=line["count"].to_numpy(),
-                        mode="lines",
-                        line={"color": look.colour, "dash": dash, "width": 2.5},
-                        name=text,
-                        legendgroup=text,
-                        showlegend=column == 1,
-                        hovertemplate="%{y:.3g} at iteration %{x}, n %{customdata:,}<extra>" + text + "</extra>",
-                    ),
-                    row=1,
-                    col=column,
-                )
-    last = int(rows["iteration"].max())
-    figure.update_xaxes(title_text="iteration", dtick=max(1, -(-last // 6)))
-    figure.update_yaxes(tickformat=".3~p", row=1, col=2)
-    return style(figure, PANEL_HEIGHT - 20)
+                mine = _weighted(rows[(rows["level"] == level) & (rows["value"] == name)], quantity)
+                lines.append(_line(mine, text, look.colour, dash, in_legend=not panels))
+        y = Axis(style="percent" if quantity == "clipped_share" else "number")
+        panels.append(Panel(title, tuple(lines), x, y))
+    return Drawing(tuple(panels), columns=len(panels), height=PANEL_HEIGHT - 20)
+
+
+def _line(rows: pd.DataFrame, name: str, colour: str, dash: str, *, in_legend: bool) -> Line:
+    hover = Hover(f"%{{y:.3g}} at iteration %{{x}}, n %{{customdata:,}}<extra>{name}</extra>", rows["count"].to_numpy())
+    return Line(
+        rows.index.to_numpy(np.float64),
+        rows["mean"].to_numpy(np.float64),
+        name,
+        colour,
+        in_legend=in_legend,
+        dash=dash,
+        symbol=None,
+        hover=hover,
+    )
 
 
 def _weighted(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:

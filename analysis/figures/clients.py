@@ -5,20 +5,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
-from fairsweep.analysis.axes import Look, level_axis, style
+from fairsweep.analysis.figures.drawing import Axis, Bars, Drawing, Hover, Line, Panel, columns_for
+from fairsweep.analysis.figures.levels import LevelAxis, level_axis
 from fairsweep.analysis.focus import Focus, focus_of
-from fairsweep.analysis.looks import PANEL_HEIGHT, group_look, is_many, is_rare, panels, series_of
+from fairsweep.analysis.looks import Look, group_look, is_many, is_rare, series_in
 from fairsweep.analysis.palette import NEUTRAL, RARE_COLOUR, group_colour
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.trials import varying_fields
 
 _MOST_PANELS = 6
-_ALL = Look("all clients", NEUTRAL, "", False)
+_ALL = Look("all clients", NEUTRAL, "", in_legend=False)
 
 
-def client_accuracy(results: SweepResults, attribute: str | None = None) -> go.Figure | None:
+def client_accuracy(results: SweepResults, attribute: str | None = None) -> Drawing | None:
     """Accuracy of clients on their own held-out examples after the last iteration, over the levels.
 
     Args:
@@ -36,46 +36,41 @@ def client_accuracy(results: SweepResults, attribute: str | None = None) -> go.F
     rows = rows[(rows["attribute"].isin([attribute, ""])) & (rows["clients"] > 0)]
     if is_many(results, attribute):
         rows = rows[rows["value"].isin(["", *focus.rare])]
-    series = [name for name in series_of(results) if name in set(rows["series"])]
+    series = series_in(results, rows)
     if not series:
         return None
     axis = level_axis(focus)
-    figure, places = panels(series)
-    for name, (row, column) in zip(series, places, strict=True):
+    panels: list[Panel] = []
+    for name in series:
+        lines = []
         for value in dict.fromkeys(rows["value"]):
             look = _look(results, focus, attribute, value)
             mine = rows[(rows["series"] == name) & (rows["value"] == value)]
-            for quantity, dash, text in (
-                ("accuracy_mean", "solid", look.name),
-                ("accuracy_worst_decile", "dot", f"{look.name}, worst tenth"),
-            ):
-                means = mine.groupby("level", sort=False)[[quantity, "clients"]].agg(["mean", "size"])
-                x = axis.positions(means.index)
-                order = np.argsort(x)
-                figure.add_trace(
-                    go.Scatter(
-                        x=x[order],
-                        y=means[quantity, "mean"].to_numpy()[order],
-                        customdata=np.stack([means["clients", "mean"], means["clients", "size"]], axis=1)[order],
-                        mode="lines+markers",
-                        line={"color": look.colour, "dash": dash, "width": 2.5},
-                        name=text,
-                        legendgroup=text,
-                        showlegend=(row, column) == places[0],
-                        hovertemplate="%{y:.1%}, clients %{customdata[0]:.4~g}, replicates %{customdata[1]}<extra>"
-                        + text
-                        + "</extra>",
-                    ),
-                    row=row,
-                    col=column,
-                )
-    axis.apply(figure)
-    figure.update_yaxes(tickformat=".3~p")
-    figure.update_yaxes(title_text="accuracy of clients", col=1)
-    return style(figure, PANEL_HEIGHT * (1 + (len(series) - 1) // 3))
+            worst = Look(f"{look.name}, worst tenth", look.colour, "", in_legend=True)
+            lines.append(_served(axis, mine, "accuracy_mean", look, "solid", in_legend=not panels))
+            lines.append(_served(axis, mine, "accuracy_worst_decile", worst, "dot", in_legend=not panels))
+        panels.append(Panel(name, tuple(lines), axis.axis, Axis("accuracy of clients", style="percent")))
+    return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, x_title=axis.title)
 
 
-def client_composition(results: SweepResults, attribute: str | None = None) -> go.Figure | None:
+def _served(axis: LevelAxis, rows: pd.DataFrame, quantity: str, look: Look, dash: str, *, in_legend: bool) -> Line:
+    means = rows.groupby("level", sort=False)[[quantity, "clients"]].agg(["mean", "size"])
+    x = axis.positions(means.index)
+    order = np.argsort(x)
+    data = np.stack([means["clients", "mean"], means["clients", "size"]], axis=1)[order]
+    template = "%{y:.1%}, clients %{customdata[0]:.4~g}, replicates %{customdata[1]}"
+    return Line(
+        x[order],
+        means[quantity, "mean"].to_numpy(np.float64)[order],
+        look.name,
+        look.colour,
+        in_legend=in_legend,
+        dash=dash,
+        hover=Hover(f"{template}<extra>{look.name}</extra>", data),
+    )
+
+
+def client_composition(results: SweepResults, attribute: str | None = None) -> Drawing | None:
     """What each client holds: one stacked bar a client, one panel a distinct division of the training set.
 
     Args:
@@ -92,32 +87,30 @@ def client_composition(results: SweepResults, attribute: str | None = None) -> g
     if not divisions:
         return None
     vocabulary = results.vocabulary(attribute)
-    figure, places = panels(list(divisions))
-    for (title, composition), (row, column) in zip(divisions.items(), places, strict=True):
+    panels: list[Panel] = []
+    for title, composition in divisions.items():
         counts = np.array(composition["counts"])
         order = np.lexsort((*counts.T[::-1], -counts.argmax(axis=1)))[::-1]
+        marks = []
         for index, code in enumerate(composition["values"]):
             name = vocabulary.values[code]
-            look = _look(results, focus, attribute, name)
-            colour = look.colour if not is_many(results, attribute) else group_colour(vocabulary.values, name)
-            colour = RARE_COLOUR if is_rare(focus, attribute, name) else colour
-            figure.add_trace(
-                go.Bar(
-                    x=np.arange(len(counts)),
-                    y=counts[order, index],
-                    marker={"color": colour, "line": {"width": 0}},
-                    name=vocabulary.shown(code),
-                    legendgroup=name,
-                    showlegend=(row, column) == places[0],
-                    hovertemplate="%{y:,} examples<extra>" + f"{vocabulary.shown(code)}, {title}" + "</extra>",
-                ),
-                row=row,
-                col=column,
+            colour = RARE_COLOUR if is_rare(focus, attribute, name) else group_colour(vocabulary.values, name)
+            if not is_many(results, attribute):
+                colour = _look(results, focus, attribute, name).colour
+            marks.append(
+                Bars(
+                    np.arange(len(counts), dtype=np.float64),
+                    counts[order, index].astype(np.float64),
+                    vocabulary.shown(code),
+                    colour,
+                    key=name,
+                    in_legend=not panels,
+                    hover=Hover(f"%{{y:,}} examples<extra>{vocabulary.shown(code)}, {title}</extra>"),
+                )
             )
-    figure.update_layout(barmode="stack", bargap=0)
-    figure.update_xaxes(title_text="clients", showticklabels=False)
-    figure.update_yaxes(title_text="training images", col=1)
-    return style(figure, PANEL_HEIGHT * (1 + (len(divisions) - 1) // 3))
+        x, y = Axis("clients", has_labels=False), Axis("training images")
+        panels.append(Panel(title, tuple(marks), x, y))
+    return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, is_stacked=True, gap=0)
 
 
 def _look(results: SweepResults, focus: Focus, attribute: str, value: str) -> Look:

@@ -1,0 +1,1 @@
+"""Figures: what each one shows is described once, in `drawing`, and drawn by plotly or by matplotlib."""

@@ -1,0 +1,187 @@
+"""Bars with intervals for one level: rates and changes by group or class; training counts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.counts import JOINT
+from fairsweep.analysis.figures.drawing import PANEL_HEIGHT, Axis, Bars, Drawing, Hover, Panel, Rule, columns_for
+from fairsweep.analysis.focus import focus_of, shown
+from fairsweep.analysis.looks import group_look, group_texts, is_many, is_rare, series_in
+from fairsweep.analysis.metrics import resolve
+from fairsweep.analysis.palette import COMMON_COLOUR, RARE_COLOUR, group_colour, learner_colour
+from fairsweep.analysis.replicates import average
+from fairsweep.analysis.results import At, SweepResults
+
+
+def rate_by_group(
+    results: SweepResults,
+    attribute: str,
+    metric: str = "accuracy",
+    *,
+    mean_over: str | None = None,
+    level: str | None = None,
+    at: At = "last",
+) -> Drawing:
+    """Bars with intervals: a rate of each group (or class), one colour a learner; for one level.
+
+    Args:
+        results: the sweep.
+        attribute: a group attribute, or the label for accuracy by class.
+        metric: a rate.
+        mean_over: average over the values of this attribute within each group, as unlearning-fairness does over age
+            bins within races.
+        level: as in the column ``level``; None takes the most imbalanced.
+        at: see `SweepResults.evaluations`.
+    """
+    focus = focus_of(results)
+    level = level or focus.levels[-1].text
+    frame = results.rates([metric], by=attribute, at=at, mean_over=mean_over)
+    means = average(frame[frame["level"] == level])
+    series = series_in(results, means)
+    marks = []
+    for name in series:
+        rows = means[means["series"] == name]
+        texts = group_texts(results, attribute, rows["group"].tolist())
+        marks.append(_bars(texts, rows, name, learner_colour(series, name)))
+    title = f"test {resolve(metric, results.classes).title.lower()}"
+    over = f", mean over {mean_over}" if mean_over else ""
+    panel = Panel("", tuple(marks), Axis(attribute, style="category"), Axis(f"{title}{over}", style="percent"))
+    return Drawing((panel,))
+
+
+def rate_by_two_groups(
+    results: SweepResults,
+    attribute: str,
+    colour: str,
+    metric: str = "accuracy",
+    *,
+    level: str | None = None,
+    at: At = "last",
+) -> Drawing:
+    """Bars with intervals for intersections: a rate in each group of one attribute, one colour a group of another.
+
+    Args:
+        results: the sweep.
+        attribute: whose groups stand along the axis, such as age bins.
+        colour: whose groups are told apart by colour, such as races.
+        metric: a rate.
+        level: as in the column ``level``; None takes the most imbalanced.
+        at: see `SweepResults.evaluations`.
+
+    Returns:
+        The figure, one panel a learner.
+    """
+    focus = focus_of(results)
+    level = level or focus.levels[-1].text
+    frame = results.rates([metric], by=(attribute, colour), at=at)
+    means = average(frame[frame["level"] == level])
+    series = series_in(results, means)
+    title = f"test {resolve(metric, results.classes).title.lower()}"
+    panels: list[Panel] = []
+    for name in series:
+        rows = means[means["series"] == name].set_index("group")
+        marks = []
+        for group in results.vocabulary(colour).values:
+            places = results.vocabulary(attribute).values
+            look = group_look(results, focus, colour, group, in_legend=not panels)
+            mine = rows.loc[[f"{place}{JOINT}{group}" for place in places]]
+            marks.append(_bars(group_texts(results, attribute, places), mine, look.name, look.colour, not panels))
+        panels.append(Panel(name, tuple(marks), Axis(attribute, style="category"), Axis(title, style="percent")))
+    return Drawing(tuple(panels), columns=1, height=PANEL_HEIGHT - 40)
+
+
+def change_by_group(
+    results: SweepResults,
+    attribute: str,
+    metric: str = "accuracy",
+    *,
+    against: str = "twin",
+    learners: Sequence[str] | None = None,
+    level: str | None = None,
+    at: At = "last",
+) -> Drawing | None:
+    """Bars with intervals: the change of each group (or class) against a baseline; rare ones stand out.
+
+    Args:
+        results: the sweep.
+        attribute: a group attribute, or the label for the change by class.
+        metric: a rate.
+        against: ``"twin"``, or the name of a separately tuned learner.
+        learners: names of learners; None takes all that have a baseline.
+        level: as in the column ``level``; None takes the most imbalanced.
+        at: see `SweepResults.evaluations`.
+
+    Returns:
+        The figure; None if no trial has such a baseline.
+    """
+    focus = focus_of(results)
+    level = level or focus.levels[-1].text
+    frame = results.frame([metric], by=attribute, against=against, at=at)
+    frame = frame[(frame["level"] == level) & frame["learner"].isin(frame["learner"] if learners is None else learners)]
+    if frame.empty:
+        return None
+    means = average(frame)
+    title = f"change of test {resolve(metric, results.classes).title.lower()}"
+    panels: list[Panel] = []
+    for name in series_in(results, means):
+        rows = means[means["series"] == name]
+        colours = [RARE_COLOUR if is_rare(focus, attribute, g) else COMMON_COLOUR for g in rows["group"]]
+        texts = group_texts(results, attribute, rows["group"].tolist())
+        bars = _bars(texts, rows, name, colours, in_legend=False)
+        against_what = f"{name} minus {rows['against'].iloc[0]}"
+        x, y = Axis(attribute, style="category"), Axis(title, style="percent")
+        panels.append(Panel(against_what, (bars, Rule(0.0)), x, y))
+    return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, gap=0.3)
+
+
+def training_counts(results: SweepResults, attribute: str | None = None) -> Drawing | None:
+    """Training images of each group by level, as realised; None if nothing is recorded yet.
+
+    Args:
+        results: the sweep.
+        attribute: whose groups are counted; None takes the one that is made imbalanced.
+    """
+    focus = focus_of(results)
+    attribute = attribute or focus.attribute
+    column = attribute if attribute in results.groups else "label"
+    counts = results.training_counts().merge(results.trials[["trial", "level"]], on="trial")
+    if counts.empty:
+        return None
+    totals = counts.groupby(["trial", "level", column], sort=False)["count"].sum().reset_index()
+    means = totals.groupby(["level", column], sort=False)["count"].mean()
+    names = list(results.vocabulary(attribute).values)
+    levels = [level.text for level in focus.levels]
+    by_group = len(levels) == 1
+    marks = []
+    for name in names:
+        values = np.array([float(means.get((level, name), 0.0)) for level in levels])
+        text = shown(results, attribute, name)
+        rare = RARE_COLOUR if is_rare(focus, attribute, name) else COMMON_COLOUR
+        marks.append(
+            Bars(
+                [text] if by_group else levels,
+                values,
+                text,
+                rare if is_many(results, attribute) else group_colour(names, name),
+                in_legend=not by_group,
+                texts=[f"{value:,.0f}" for value in values],
+                hover=Hover(f"%{{y:,.0f}} training images<extra>{text}</extra>"),
+            )
+        )
+    panel = Panel("", tuple(marks), Axis(style="category"), Axis("training images", from_zero=True))
+    return Drawing((panel,), height=PANEL_HEIGHT - 40)
+
+
+def _bars(
+    texts: Sequence[str], rows: pd.DataFrame, name: str, colour: str | Sequence[str], in_legend: bool = True
+) -> Bars:
+    """Bars with the intervals of `average`."""
+    template = (
+        "%{x}: %{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>n %{customdata[2]:,}, replicates "
+        "%{customdata[3]}"
+    )
+    value, low, high = (rows[column].to_numpy(np.float64) for column in ("value", "low", "high"))
+    hover = Hover(f"{template}<extra>{name}</extra>", rows[["low", "high", "n_min", "replicates"]].to_numpy())
+    return Bars(list(texts), value, name, colour, in_legend=in_legend, low=low, high=high, hover=hover)

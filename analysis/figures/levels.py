@@ -1,0 +1,151 @@
+"""The axis of imbalance levels, and lines with bands along it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.figures.drawing import Axis, Band, Floats, Hover, Line
+from fairsweep.analysis.focus import Focus
+from fairsweep.analysis.looks import OTHERS, Look
+from fairsweep.analysis.palette import DASHES, SYMBOLS
+
+OF_MEANS = ["low", "high", "n_min", "replicates", "level"]
+HOVER_OF_MEANS = (
+    "%{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>%{customdata[4]}<br>n %{customdata[2]:,}, "
+    "replicates %{customdata[3]}"
+)
+
+
+@dataclass(frozen=True)
+class LevelAxis:
+    """The x axis of a trend: imbalance grows to the right.
+
+    Attributes:
+        x: position of each level by its text: minus log10 of the rare images where all are known and positive, so that
+            a step to the right is the same loss in proportion; otherwise one step a level.
+        texts: of the ticks, in the same order.
+        title: of the axis.
+    """
+
+    x: dict[str, float]
+    texts: tuple[str, ...]
+    title: str
+
+    def positions(self, levels: Iterable[str]) -> Floats:
+        """Positions of some levels."""
+        return np.array([self.x[level] for level in levels], np.float64)
+
+    @property
+    def axis(self) -> Axis:
+        """With ticks at the levels, and no title of its own."""
+        places = tuple(self.x.values())
+        margin = 0.08 * (max(places) - min(places)) or 0.5
+        return Axis(ticks=(places, self.texts), range=(min(places) - margin, max(places) + margin))
+
+    def shift(self, place: int, count: int) -> float:
+        """How far one of several lines is moved aside, so that their bars can be told apart."""
+        apart = min(0.022, 0.11 / count)
+        return apart * (max(self.x.values()) - min(self.x.values()) or 1.0) * (place - (count - 1) / 2)
+
+
+def level_axis(focus: Focus) -> LevelAxis:
+    """The axis for the levels of a sweep."""
+    counts = [level.rare_count for level in focus.levels]
+    spread = len(set(counts)) == len(counts) and all(np.isfinite(count) and count > 0 for count in counts)
+    x = {
+        level.text: -float(np.log10(level.rare_count)) if spread else float(place)
+        for place, level in enumerate(focus.levels)
+    }
+    texts = tuple(
+        (f"{level.value:g}" if np.isfinite(level.value) else level.text)
+        + (f"<br>{level.rare_count:,.0f}" if np.isfinite(level.rare_count) else "")
+        for level in focus.levels
+    )
+    below = "; below: rare training images" if any(np.isfinite(count) for count in counts) else ""
+    return LevelAxis(x, texts, f"{focus.level_name}{below}")
+
+
+def mean_line(x: Floats, means: pd.DataFrame, look: Look) -> Line:
+    """A line through means with two bands: the interval, and within it, darker, the part of the test images alone.
+
+    Args:
+        x: positions.
+        means: rows of `average`, in the order of x.
+        look: of the line.
+    """
+    order = np.argsort(x, kind="stable")
+    rows = means.iloc[order]
+    column = {name: rows[name].to_numpy(np.float64) for name in ("low", "high", "images_low", "images_high", "value")}
+    return Line(
+        x[order],
+        column["value"],
+        look.name,
+        look.colour,
+        key=look.key,
+        in_legend=look.in_legend,
+        dash="solid" if look.is_solid else DASHES[look.place % len(DASHES)],
+        symbol=SYMBOLS[look.place % len(SYMBOLS)],
+        bands=(
+            Band(column["low"], column["high"], 0.1),
+            Band(column["images_low"], column["images_high"], 0.16),
+        ),
+        hover=Hover(f"{HOVER_OF_MEANS}<extra>{look.name}</extra>", rows[OF_MEANS].to_numpy()),
+    )
+
+
+def level_lines(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, look: Look) -> tuple[Line, ...]:
+    """A line over the levels with its bands and a small dot for each trial; one of many groups is a thin line alone."""
+    line = mean_line(axis.positions(means["level"]), means, look)
+    if look.is_faint:
+        thin = {"width": 1.0, "size": 4.0, "bands": (), "name": OTHERS}
+        return (Line(**{**vars(line), **thin}),)
+    dots = Line(
+        axis.positions(trials["level"]),
+        trials["value"].to_numpy(np.float64),
+        "one trial",
+        look.colour,
+        key=look.key,
+        in_legend=False,
+        width=0,
+        size=4,
+        opacity=0.7,
+        hover=Hover(
+            "%{y:.1%}<br>%{customdata[0]}<br>n %{customdata[1]:,}<extra>one trial</extra>",
+            trials[["trial", "n_min"]].to_numpy(),
+        ),
+    )
+    return line, dots
+
+
+def level_bars(axis: LevelAxis, means: pd.DataFrame, look: Look, count: int) -> Line:
+    """A line over the levels with a bar for each interval, moved aside a little: for several lines that overlap.
+
+    Args:
+        axis: the levels.
+        means: rows of `average`.
+        look: of the line; its place says how far it is moved.
+        count: number of lines.
+    """
+    line = mean_line(axis.positions(means["level"]), means, look)
+    band = line.bands[0]
+    moved = {"x": line.x + axis.shift(look.place, count), "low": band.low, "high": band.high, "bands": ()}
+    return Line(**{**vars(line), **moved})
+
+
+def value_range(means: pd.DataFrame, *, least: float | None = None) -> tuple[float, float] | None:
+    """A range for the values and the error of the test images; wider bands run out of the picture.
+
+    With few replicates a t interval may be as wide as the whole axis, and would press every trend flat.
+
+    Args:
+        means: rows of `average` that are shown.
+        least: what the range must contain.
+    """
+    bounds = means[["images_low", "images_high"]].to_numpy(np.float64)
+    values = np.append(bounds[np.isfinite(bounds)], [] if least is None else [least])
+    if not len(values):
+        return None
+    margin = 0.06 * max(float(np.ptp(values)), 0.02)
+    return float(values.min()) - margin, float(values.max()) + margin

@@ -1,0 +1,80 @@
+"""Reliability diagrams: how often a model is right where it says that it is."""
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.calibration import reliability_frame
+from fairsweep.analysis.figures.drawing import Axis, Drawing, Hover, Line, Panel, Rule, columns_for
+from fairsweep.analysis.focus import focus_of
+from fairsweep.analysis.intervals import NORMAL_95, wilson
+from fairsweep.analysis.looks import group_look, series_in
+from fairsweep.analysis.palette import SYMBOLS
+from fairsweep.analysis.rates import divide
+from fairsweep.analysis.results import At, SweepResults
+
+BINS = 10
+
+
+def reliability(
+    results: SweepResults, attribute: str | None = None, *, level: str | None = None, bins: int = BINS, at: At = "last"
+) -> Drawing | None:
+    """Accuracy against confidence by group, one panel a learner; on the diagonal a model is as sure as it is right.
+
+    Args:
+        results: the sweep.
+        attribute: whose groups are drawn; None takes the one that is made imbalanced.
+        level: as in the column ``level``; None takes the most imbalanced.
+        bins: of confidence; empty ones are left out.
+        at: ``last`` or ``selected``: predictions are recorded at these only.
+
+    Returns:
+        The figure, replicates pooled, with Wilson's 95% intervals; None where no predictions are recorded.
+    """
+    focus = focus_of(results)
+    attribute = attribute or focus.attribute
+    level = level or focus.levels[-1].text
+    frame = reliability_frame(results, attribute, bins=bins, at=at)
+    if frame.empty:
+        return None
+    frame = frame.merge(results.trials[["trial", "series", "level"]], on="trial")
+    frame = frame[(frame["level"] == level) & (frame["n"] > 0)]
+    panels: list[Panel] = []
+    for name in series_in(results, frame):
+        lines = []
+        for group in results.vocabulary(attribute).values:
+            rows = frame[(frame["series"] == name) & (frame["group"] == group)]
+            look = group_look(results, focus, attribute, group, in_legend=not panels)
+            if len(rows) and not look.is_faint:
+                lines.append(_line(_pooled(rows), look.name, look.colour, look.place, in_legend=look.in_legend))
+        x = Axis("confidence", style="percent", range=(0.0, 1.02))
+        y = Axis("accuracy", style="percent", range=(0.0, 1.02))
+        panels.append(Panel(f"{name}, {level}", (Rule(is_diagonal=True), *lines), x, y))
+    return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True) if panels else None
+
+
+def _pooled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Bins of all replicates together."""
+    sums = rows.assign(right=rows["accuracy"] * rows["n"], sure=rows["confidence"] * rows["n"])
+    table = sums.groupby("bin_low")[["n", "right", "sure"]].sum()
+    table["confidence"], table["accuracy"] = divide(table["sure"], table["n"]), divide(table["right"], table["n"])
+    table["low"], table["high"] = wilson(table["right"], table["n"], NORMAL_95)
+    return table
+
+
+def _line(table: pd.DataFrame, name: str, colour: str, place: int, *, in_legend: bool) -> Line:
+    template = (
+        "%{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}] right where %{x:.1%} sure<br>n %{customdata[2]:,.0f}"
+    )
+    column = {key: table[key].to_numpy(np.float64) for key in ("confidence", "accuracy", "low", "high")}
+    return Line(
+        column["confidence"],
+        column["accuracy"],
+        name,
+        colour,
+        in_legend=in_legend,
+        symbol=SYMBOLS[place % len(SYMBOLS)],
+        size=7,
+        low=column["low"],
+        high=column["high"],
+        hover=Hover(f"{template}<extra>{name}</extra>", table[["low", "high", "n"]].to_numpy()),
+    )
