@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fairsweep.analysis.calibration import reliability_frame
     from fairsweep.analysis.comparison import SweepComparison, compare
+    from fairsweep.analysis.comparisons import compare_learners, compare_over_datasets
     from fairsweep.analysis.crossed import crossed_frame
     from fairsweep.analysis.excess import excess_loss, excess_loss_by_trial
+    from fairsweep.analysis.fluctuations import Fluctuations, explain_fluctuations
     from fairsweep.analysis.metric_frames import to_metric_frame
     from fairsweep.analysis.metrics import METRICS, describe
     from fairsweep.analysis.permutation_frames import permutation_frame
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METRICS",
+    "Fluctuations",
     "RecordError",
     "ResultTable",
     "SummaryTable",
@@ -35,10 +38,13 @@ __all__ = [
     "bootstrap_frame",
     "choose_thresholds",
     "compare",
+    "compare_learners",
+    "compare_over_datasets",
     "crossed_frame",
     "describe",
     "excess_loss",
     "excess_loss_by_trial",
+    "explain_fluctuations",
     "load",
     "permutation_frame",
     "reliability_frame",
@@ -50,6 +56,7 @@ __all__ = [
 
 _HOMES = {
     "METRICS": "metrics",
+    "Fluctuations": "fluctuations",
     "RecordError": "records",
     "ResultTable": "result_table",
     "SummaryTable": "table",
@@ -59,10 +66,13 @@ _HOMES = {
     "bootstrap_frame": "resampling",
     "choose_thresholds": "thresholds",
     "compare": "comparison",
+    "compare_learners": "comparisons",
+    "compare_over_datasets": "comparisons",
     "crossed_frame": "crossed",
     "describe": "metrics",
     "excess_loss": "excess",
     "excess_loss_by_trial": "excess",
+    "explain_fluctuations": "fluctuations",
     "load": "results",
     "permutation_frame": "permutation_frames",
     "reliability_frame": "calibration",

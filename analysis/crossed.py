@@ -167,6 +167,51 @@ def crossed_frame(
     return frame.assign(split=split, attribute=attribute, against=against or "")[list(CROSSED_COLUMNS)]
 
 
+def resample(
+    results: "SweepResults",
+    metric: str,
+    trials: Sequence[str],
+    *,
+    by: str | Sequence[str] = (),
+    split: str = "test",
+    at: "At" = "last",
+    positive: str | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Floats] | None:
+    """One metric of some trials under the same resamples of the images.
+
+    Args:
+        results: the sweep.
+        metric: a name in `METRICS`.
+        trials: names of trials.
+        by: the groups.
+        split: see `SweepResults.evaluations`.
+        at: see `SweepResults.evaluations`.
+        positive: the positive class.
+        draws: number of resamples.
+        seed: of the draws.
+
+    Returns:
+        For each trial float64 [draws, P]: one column a group, or one for a disparity. None where predictions of all
+        these trials on the same images, or their groups by id, are not recorded.
+    """
+    names = (by,) if isinstance(by, str) else tuple(by)
+    found = resolve(metric, results.classes, positive)
+    evaluations = results.evaluations(split=split, at=at)
+    asked = pd.DataFrame({"trial": list(evaluations.trial), "iteration": evaluations.iteration})
+    asked = asked[asked["trial"].isin(list(trials))]
+    outcomes = read_outcomes(results, split, asked, probabilities=not found.of_cells)
+    groups = None if outcomes is None else group_codes(results, outcomes, names)
+    if outcomes is None or groups is None or len(outcomes.row) < len(asked):
+        return None
+    strata = groups * len(results.classes) + outcomes.label
+    weights = id_weights(strata, draws, keyed_generator("crossed", seed, split), users(results, outcomes))
+    count = len(results.all_cells.group_names(names))
+    table = _Resampled(outcomes, weights, groups, count, len(results.classes))
+    return {trial: table.values(place, found, 0.95).draws for (trial, _), place in outcomes.row.items()}
+
+
 @dataclass(frozen=True)
 class _Drawn:
     """One metric of one trial: its values, their resamples, and for a disparity its own bounds.
