@@ -21,6 +21,7 @@ from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables.adapter import use_threads
+from fairsweep.trainables.gpu_memory import PeakMemory, peak_memory
 from fairsweep.trainables.measuring import TrialCost, measure_trial
 from fairsweep.trainables.plan import Plan
 
@@ -37,6 +38,7 @@ class MeasuredLearner:
         trials: how many of its trials are still to run.
         trial_seconds: estimated time of one, the mean over its training set sizes.
         cost: what was measured, on the trial with the largest training set.
+        memory: how much of a GPU it took; nothing where it ran on the CPU.
     """
 
     learner: str
@@ -44,6 +46,7 @@ class MeasuredLearner:
     trials: int
     trial_seconds: float
     cost: TrialCost
+    memory: PeakMemory
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,14 @@ def print_measured(measured: MeasuredSweep, console: Console) -> None:
             f"{cost.checkpoint_bytes / 1e6:,.2f} MB, {cost.checkpoint_seconds:.2g} s",
         )
     console.print(table)
+    for line in measured.learners:
+        if line.memory.part is not None:
+            console.print(
+                f"{escape(line.learner)}, {escape(line.model)}: at most {line.memory.peak_bytes / 1e9:,.2f} of "
+                f"{line.memory.total_bytes / 1e9:,.1f} GB of the GPU: gpu: {line.memory.part:g} is enough",
+                soft_wrap=True,
+                highlight=False,
+            )
     sizes = (
         ("checkpoints", measured.checkpoint_bytes),
         ("models", measured.weights_bytes),
@@ -160,20 +171,21 @@ def _measure(
         for number, limit in enumerate((0.0, limit_seconds)):
             place = Path(folder, str(number))
             place.mkdir()
-            cost = measure_trial(
-                trial.config,
-                place,
-                feed=feeding.choice,
-                plan=privacy.get(trial.trial),
-                device=device,
-                limit_seconds=limit,
-            )
+            with peak_memory(device) as memory:
+                cost = measure_trial(
+                    trial.config,
+                    place,
+                    feed=feeding.choice,
+                    plan=privacy.get(trial.trial),
+                    device=device,
+                    limit_seconds=limit,
+                )
     checkpoints = plan.sweep.checkpoints
     whole = cost.seconds(checkpoints.every, checkpoints.seconds)
     learning = cost.iterations * cost.iteration_seconds
     mean = sum(plan.sizes[one.trial] for one in trials) / len(trials) / plan.sizes[trial.trial]
     workers = max(1, inner_workers(trial, machines()).count)
-    return MeasuredLearner(*names, len(trials), whole - learning + learning * mean / workers, cost)
+    return MeasuredLearner(*names, len(trials), whole - learning + learning * mean / workers, cost, memory)
 
 
 def _wall_seconds(lines: tuple[MeasuredLearner, ...], at_once: int) -> float:

@@ -74,14 +74,15 @@ class NodeWatch(tune.Callback):
         self._in_a_row[state.node] += 1
         if self._most is None or self._in_a_row[state.node] < self._most or state.node in self._reserved:
             return
-        nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")}
+        listed = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes = {node["NodeID"]: node for node in listed if node["Alive"] and node["Resources"].get("CPU")}
         if not nodes.keys() - self._reserved.keys() - {state.node}:
             return  # where would the trials go?
         self._reserved[state.node] = reserve(state.node, nodes.get(state.node, {}).get("Resources", {}))
         address = nodes.get(state.node, {}).get("NodeManagerAddress", "?")
         self._say(
-            f"{self._in_a_row[state.node]} trials in a row failed on the machine {address} (node {state.node[:8]}): it "
-            f"is left out of this run; last cause: {state.error or 'the worker died'}"
+            f"failures in a row on the machine {address} (node {state.node[:8]}): {self._in_a_row[state.node]}; it is "
+            f"left out of this run; last cause: {state.error or 'the worker died'}"
         )
 
     def _node(self, trial: Any) -> str | None:  # noqa: ANN401 - a Tune trial

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fairsweep.sweeps.section import Section
 
@@ -11,13 +11,28 @@ class ResourcesSection(Section):
     """What one trial reserves. A learner may have a `resources` block of its own."""
 
     cpu: float = Field(default=1, ge=0, description="CPUs; fractions let trials share one.")
-    gpu: float = Field(default=0, ge=0, description="GPUs; 0.25 lets four trials share one.")
+    gpu: float = Field(
+        default=0,
+        ge=0,
+        description="GPUs; 0.25 lets four trials share one, each capped at a quarter of its memory. `fairsweep plan "
+        "FILE --measure` says what is enough.",
+    )
     workers: int = Field(
         default=0, ge=0, description="Further processes of a federated trial, over which it spreads its clients."
     )
     worker_cpu: float = Field(default=1, ge=0, description="CPUs of each worker.")
     worker_gpu: float = Field(default=0, ge=0, description="GPUs of each worker.")
     max_concurrent: int | None = Field(default=None, ge=1, description="Most trials at once; null: as many as fit.")
+
+    @field_validator("gpu", "worker_gpu", mode="before")
+    @classmethod
+    def _no_words(cls, raw: object) -> object:
+        if raw == "auto":
+            raise ValueError(
+                "gpu must be a number, but got 'auto': on a machine with a GPU, `fairsweep plan FILE --measure` takes "
+                "gpu: 1, measures the peak memory of a few steps, and proposes a part"
+            )
+        return raw
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,4 +1,4 @@
-"""Trials that ran out of GPU memory run once more, in a second pass of the same run, with twice their part of the GPU.
+"""Trials that ran out of GPU memory run again, in a further pass of the same run, with twice their part of the GPU.
 
 Tune keeps a trial's resources for as long as it is started again, so a larger part needs a trial of its own.
 """

@@ -1,8 +1,56 @@
 """How much of a GPU's memory a process may take: as much as its trial has of the GPU."""
 
+import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
+
+# A longer training fragments memory more than a few steps do, and CUDA takes some for itself in each process.
+_RESERVE = 1.25
+_MOST_PARTS = 16
+
+
+@dataclass
+class PeakMemory:
+    """The most memory that torch held on a GPU for some time.
+
+    Attributes:
+        peak_bytes: what it held; 0 until the end, and without a GPU.
+        total_bytes: what the GPU has; 0 without one.
+    """
+
+    peak_bytes: int = 0
+    total_bytes: int = 0
+
+    @property
+    def part(self) -> float | None:
+        """The smallest part 1/n of the GPU that is enough, a quarter more than the peak; None without a GPU.
+
+        >>> PeakMemory(3 * 10**9, 80 * 10**9).part, PeakMemory(50 * 10**9, 80 * 10**9).part
+        (0.0625, 1.0)
+        """
+        if not self.total_bytes:
+            return None
+        parts = self.total_bytes / (_RESERVE * max(1, self.peak_bytes))
+        # Ray counts in steps of 1/10,000.
+        return math.floor(10_000 / max(1, min(_MOST_PARTS, int(parts)))) / 10_000
+
+
+@contextmanager
+def peak_memory(device: str) -> Iterator[PeakMemory]:
+    """Measure what torch holds at most on a device for the time of a context; nothing on a CPU."""
+    found = PeakMemory()
+    if not device.startswith("cuda"):
+        yield found
+        return
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    yield found
+    found.peak_bytes = int(torch.cuda.max_memory_reserved())
+    found.total_bytes = int(torch.cuda.mem_get_info()[1])
 
 
 def assigned_gpus() -> float | None:

@@ -8,7 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -344,7 +344,8 @@ class Trial:
                 self._records.write()
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             text = "".join(traceback.format_exception(error))
-            self._attempt.update(state="failed", error=cause, traceback=text)
+            with suppress(OSError):  # a disk that is full takes no cause either, and must not hide it
+                self._attempt.update(state="failed", error=cause, traceback=text)
             raise
 
 

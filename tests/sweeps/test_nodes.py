@@ -47,7 +47,7 @@ def test_failures_in_a_row_leave_a_machine_out(watch):
     assert watch.left_out == ("a" * 8,)
     assert watch.reserved == [("a" * 8, {"CPU": 2.0})]
     assert watch.said == [
-        "3 trials in a row failed on the machine 10.0.0.0 (node aaaaaaaa): it is left out of this run; "
+        "failures in a row on the machine 10.0.0.0 (node aaaaaaaa): 3; it is left out of this run; "
         "last cause: OSError: no such device"
     ]
     watch.tell("a")  # one that still ran there
@@ -106,7 +106,7 @@ class FragileTask(TrialTask):
             os._exit(9)
         step = trial._learner.step
         def slow_step():
-            time.sleep(0.3)
+            time.sleep(2)
             return step()
         trial._learner.step = slow_step
         return trial
@@ -138,7 +138,7 @@ def test_a_machine_on_which_workers_die_is_left_out(mapping, tmp_path):
         [sys.executable, "cluster.py", str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
-    assert "2 trials in a row failed on the machine" in ended.stderr
+    assert "failures in a row on the machine" in ended.stderr
     bad = (tmp_path / "bad").read_text()
     starts = [json.loads(line) for line in (tmp_path / "starts.log").read_text().splitlines()]
     there = sum(start["node"] == bad for start in starts)

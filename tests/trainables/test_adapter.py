@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -168,3 +171,32 @@ def test_threads_follow_the_cpus():
             assert torch.get_num_threads() == threads
     finally:
         use_threads(before)
+
+
+def test_every_pool_of_threads_in_a_worker_follows_the_cpus():
+    """In a process with the environment of a worker: torch and its OpenMP, MKL, numpy's BLAS, Arrow."""
+    program = """
+import json, sys
+import numpy, pyarrow, torch
+from threadpoolctl import threadpool_info
+from fairsweep.trainables.adapter import use_threads
+found = []
+for cpus in (0.5, 1, 2):
+    use_threads(cpus)
+    pools = [(pool["user_api"], pool["num_threads"]) for pool in threadpool_info()]
+    mkl = [line for line in torch.__config__.parallel_info().splitlines() if "mkl_get_max_threads" in line]
+    found.append({"torch": torch.get_num_threads(), "arrow": pyarrow.cpu_count(), "pools": pools, "mkl": mkl})
+print(json.dumps(found))
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment, timeout=300
+    )
+    half, one, two = json.loads(answer.stdout)
+    assert half == one
+    assert (one["torch"], one["arrow"]) == (1, 1)
+    assert {threads for _, threads in one["pools"]} == {1}
+    assert all(line.endswith(" 1") for line in one["mkl"])
+    assert (two["torch"], two["arrow"]) == (2, 2)
+    assert ["openmp", 2] in two["pools"]
+    assert all(threads <= 2 for _, threads in two["pools"])

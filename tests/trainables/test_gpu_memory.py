@@ -8,7 +8,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from fairsweep.trainables import adapter
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
-from fairsweep.trainables.gpu_memory import assigned_gpus, cap_gpu_memory
+from fairsweep.trainables.gpu_memory import PeakMemory, assigned_gpus, cap_gpu_memory, peak_memory
 from fairsweep.trainables.state import TrialStateFile
 
 
@@ -125,3 +125,24 @@ def test_the_state_says_on_which_machine_an_attempt_ran(tmp_path):
     file.queue("a")
     file.begin("a", node="0123")
     assert file.read().node == "0123"
+
+
+@pytest.mark.parametrize(
+    ("peak", "part"),
+    [(1, 0.0625), (5, 0.0769), (10, 0.1666), (21, 0.3333), (33, 0.5), (34, 1.0), (79, 1.0)],
+)
+def test_the_smallest_part_that_is_enough(peak, part):
+    assert PeakMemory(peak, 84).part == part
+
+
+def test_the_peak_is_measured_anew_each_time(cuda, monkeypatch):
+    held = [100]
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: held.clear())
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: max(held))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 84))
+    with peak_memory("cuda") as found:
+        held += [3, 10, 2]
+    assert (found.peak_bytes, found.total_bytes, found.part) == (10, 84, 0.1666)
+    with peak_memory("cpu") as found:
+        held += [50]
+    assert found.part is None
