@@ -44,7 +44,7 @@ _HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, *, show_workers: bool = False) -> Iterator[None]:
     """A connection to Ray: the one that exists, a cluster's, or a Ray on this machine that ends with the context.
 
     Workers get an empty folder as their working folder: without one, Ray puts the folder that the driver was started in
@@ -52,6 +52,7 @@ def connected(address: str | None) -> Iterator[None]:
 
     Args:
         address: of a cluster; None takes ``RAY_ADDRESS`` or starts Ray here.
+        show_workers: whether what workers print appears here.
     """
     if ray.is_initialized():
         yield
@@ -63,12 +64,14 @@ def connected(address: str | None) -> Iterator[None]:
         # "local": without it Ray joins any cluster that somebody has started on this machine, and takes no counts then.
         options = {"address": "local", "num_cpus": int(machine.cpu), "num_gpus": int(machine.gpu)}
         options["include_dashboard"] = False
-    environment = _WORKER_ENVIRONMENT | {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+    # On a cluster each node's own environment says where its caches are.
+    own = {name: os.environ[name] for name in _HANDED_ON if where is None and name in os.environ}
+    environment = _WORKER_ENVIRONMENT | own
     with tempfile.TemporaryDirectory(prefix="fairsweep-") as empty, _environment(_RAY_SWITCHES), _quiet_ray():
         ray.init(
             **options,
             runtime_env={"working_dir": empty, "env_vars": environment},
-            log_to_driver=False,
+            log_to_driver=show_workers,
             logging_level=logging.ERROR,
             configure_logging=True,
         )

@@ -11,6 +11,7 @@ from fairsweep import analysis
 from fairsweep.analysis.records import EXAMPLES, SWEEP_YAML, write_examples
 from fairsweep.datasets.location import settled
 from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.sweeps.cluster import check_nodes, is_client, run_from_afar
 from fairsweep.sweeps.difference import folder_difference
 from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.errors import SweepError
@@ -64,6 +65,9 @@ def run_sweep(
         InterruptedSweepError: on Ctrl-C.
     """
     console = Console(stderr=True, quiet=quiet)
+    if is_client(address):
+        run_from_afar(sweep, text, str(address), quiet)
+        return analysis.load(sweep.remote or sweep.folder)
     with published(sweep, console), mirrored(sweep, console):
         results = _run(sweep, text, address, console, quiet, only)
     return results if sweep.remote is None else analysis.load(sweep.remote)
@@ -214,6 +218,7 @@ def _run_missing(
     with connected(address):
         available = machines()
         check_resources(missing, available)
+        check_nodes(plan.sweep, output.path, plan.datasets)
         feeding = settle_feed(plan.sweep, plan.datasets, missing, available)
         if feeding.note:
             say(feeding.note)

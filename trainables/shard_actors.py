@@ -1,13 +1,15 @@
 """Shards as Ray actors inside the trial's placement group: the trial in bundle 0, one worker in each other bundle.
 
 With fewer workers than shards, shards wait their turn. A worker writes each slice's checkpoint as soon as it is
-trained, so one that dies is replaced and its shard goes on from its last slice. Where a slice is trained makes no
+trained, so one that dies is replaced and its shard goes on from its last slice. A worker on a machine that does not
+reach the trial's folder sends its slices back instead, all of a shard's together. Where a slice is trained makes no
 difference to it: see `fairsweep.trainables.shards`.
 """
 
 from __future__ import annotations
 
 import sys
+import uuid
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +22,7 @@ from fairsweep.trainables.gpu_memory import assigned_gpus, cap_gpu_memory
 from fairsweep.trainables.learner import LearningTask
 from fairsweep.trainables.shards import BuildInner, InnerConfig, SequentialPool, ShardPool, ShardWork
 from fairsweep.trainables.sisa_config import ShardResources, SisaConfig, inner_of
-from fairsweep.trainables.slice_store import FolderStore, SliceStore
+from fairsweep.trainables.slice_store import FolderStore, MemoryStore, SliceStore, TrainedSlice
 
 PlacementGroup = Any  # Ray has no types, and this module works without it
 # How often one shard's work is handed to a new worker after its worker died.
@@ -54,7 +56,7 @@ class ActorPool:
     Args:
         task: The whole task.
         inner: Config of the inner learner.
-        store: Where checkpoints go; every worker's machine reaches its folder.
+        store: Where checkpoints go.
         resources: What each worker reserves.
         group: The trial's placement group; its bundles from 1 on are the workers'.
     """
@@ -78,6 +80,10 @@ class ActorPool:
         self._task = ray.put(without_feed)
         self._inner = inner
         self._workers: dict[int, Any] = {}
+        store.folder.parent.mkdir(parents=True, exist_ok=True)
+        # Whoever sees this file can write checkpoints where they belong.
+        self._probe = store.folder.with_name(f".{uuid.uuid4().hex}.tmp")
+        self._probe.touch()
 
     @property
     def size(self) -> int:
@@ -103,7 +109,8 @@ class ActorPool:
             bundle, line, deaths = running.pop(done[0])
             free.append(bundle)
             try:
-                ray.get(done[0])
+                for trained in ray.get(done[0]):
+                    self._store.put(trained)
             except ray.exceptions.RayActorError as error:
                 self._workers.pop(bundle, None)
                 if deaths + 1 >= _MOST_DEATHS:
@@ -120,6 +127,7 @@ class ActorPool:
         for worker in self._workers.values():
             self._ray.kill(worker)
         self._workers.clear()
+        self._probe.unlink(missing_ok=True)
 
     def pids(self) -> list[int]:
         """Returns the processes of the workers that there are."""
@@ -142,7 +150,12 @@ class ActorPool:
                 num_cpus=self._resources.cpu, num_gpus=self._resources.gpu, scheduling_strategy=place
             )
             self._workers[bundle] = actor.remote(
-                self._task, self._inner, str(self._store.folder), self._resources.threads, self._resources.gpu > 0
+                self._task,
+                self._inner,
+                str(self._store.folder),
+                str(self._probe),
+                self._resources.threads,
+                self._resources.gpu > 0,
             )
         return self._workers[bundle]
 
@@ -154,11 +167,14 @@ class ShardWorker:
         task: The whole task, without a feed.
         inner: Config of the inner learner.
         folder: Where checkpoints go.
+        probe: A file that is there where that folder is the trial's own.
         threads: Threads of a training.
         gpu: Whether to train on a GPU, if there is one.
     """
 
-    def __init__(self, task: LearningTask, inner: InnerConfig, folder: str, threads: int, gpu: bool) -> None:
+    def __init__(
+        self, task: LearningTask, inner: InnerConfig, folder: str, probe: str, threads: int, gpu: bool
+    ) -> None:
         from pathlib import Path
 
         from fairsweep.trainables.learners import build_learner
@@ -168,11 +184,21 @@ class ShardWorker:
         cap_gpu_memory(assigned_gpus() or 0.0)
         device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
         opened = replace(task, feed=task.open_feed(), device=device)
-        self._pool = SequentialPool(opened, inner, build_learner, FolderStore(Path(folder)), threads)
+        self._far = None if Path(probe).exists() else MemoryStore()
+        self._pool = SequentialPool(opened, inner, build_learner, self._far or FolderStore(Path(folder)), threads)
 
-    def train(self, line: ShardWork) -> None:
-        """Trains consecutive slices of one shard; each is on the disk before the next begins."""
+    def train(self, line: ShardWork) -> list[TrainedSlice]:
+        """Trains consecutive slices of one shard; each is on the disk before the next begins.
+
+        Returns:
+            The slices if the trial's folder is out of reach; else nothing.
+        """
         self._pool.train([line])
+        if self._far is None:
+            return []
+        trained = [found for job in line.jobs if (found := self._far.get(job.name)) is not None]
+        self._far.keep(())
+        return trained
 
     def pid(self) -> int:
         """Returns the process."""
