@@ -34,7 +34,8 @@ class Journal:
         for line in text.splitlines():
             try:
                 content = json.loads(line)
-                self._sent[content.pop("trial")] = Sent(**content)
+                trial = content.pop("trial")
+                self._sent[trial] = Sent(**content)
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue  # a line that a crash cut short
         # What follows must not be glued to such a line.

@@ -112,4 +112,4 @@ def tracking_of(description: Mapping[str, object]) -> TrackingSection:
     """The section that ``sweep.json`` holds; one without trackers where it holds none."""
     sweep = description.get("sweep")
     raw = sweep.get("tracking") if isinstance(sweep, Mapping) else None
-    return TrackingSection() if raw is None else TrackingSection.model_validate(raw)
+    return TrackingSection() if raw is None else TrackingSection.model_validate(_as_mapping(raw))

@@ -80,6 +80,8 @@ class WandbTracker:
         """Finish every run that is open."""
         for name in list(self._open):
             self._finish(name, exit_code=0)
+        # W&B's own process writes on after a run is finished: wait for it.
+        wandb.teardown()
 
     def _run(self, report: TrialReport) -> Any:  # noqa: ANN401 - wandb's Run
         run = self._open.get(report.run_id)

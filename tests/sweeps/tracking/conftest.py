@@ -1,0 +1,79 @@
+"""The output folder of a sweep, written without training anything."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fairsweep.analysis.records import (
+    Vocabulary,
+    count_cells,
+    training_table,
+    write_cells,
+    write_json,
+    write_training,
+)
+
+TONE, SMILING = Vocabulary("tone", ("light", "dark")), Vocabulary("smiling", ("no", "yes"))
+
+
+class RecordedSweep:
+    """Writes records as trials would."""
+
+    def __init__(self, folder, tracking):
+        self.folder = folder
+        write_json(
+            folder / "sweep.json",
+            {
+                "name": "toy",
+                "created": "2026-01-01T00:00:00",
+                "trials": 2,
+                "sweep": {"name": "toy", "tracking": tracking},
+            },
+        )
+
+    def write(self, name, iterations, state="running", attempt=1, loss=0.5, **more):
+        """A trial after so many of 5 iterations."""
+        folder = self.folder / "trials" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        learner = name.partition("_")[0]
+        config = {"trial": f"hash of {name}", "setting": f"setting of {learner}", "replicate": 0, "mode": "research"}
+        config |= {"learner": {"name": learner, "kind": "sgd", "lr": 0.1}, "seeds": {"data": 0, "train": 0}}
+        write_json(folder / "config.json", config)
+        rng = np.random.default_rng(len(name))
+        tone, label, prediction = rng.integers(0, 2, (3, 40))
+        cells = [
+            count_cells(iteration=i + 1, split=split, groups={"tone": tone}, label=label, prediction=prediction)
+            for i in range(iterations)
+            for split in ("validation", "test")
+        ]
+        diagnostic = {"attribute": "tone", "value": 1, "label": 0, "count": 3, "mean_gradient_norm": 2.0}
+        diagnostic |= {"clipped_share": 0.25, "cosine": float("nan")}
+        rows = [
+            {"iteration": i + 1, "loss": loss / (i + 1), "seconds": 0.1, "examples": 9, "diagnostics": [diagnostic]}
+            for i in range(iterations)
+        ]
+        if iterations:
+            write_cells(folder / "cells.parquet", pa.concat_tables(cells), [TONE, SMILING], "smiling")
+            write_training(folder / "training.parquet", training_table(rows))
+        content = {"trial": config["trial"], "state": state, "attempt": attempt, "run": 1, "iteration": iterations}
+        content |= {"iterations": 5, "seconds": 0.1 * iterations, "metrics": {"accuracy": 0.75}}
+        write_json(folder / "state.json", content | more)
+        self.expected = float((label == prediction).mean())
+        return folder
+
+    def description(self):
+        return json.loads((self.folder / "sweep.json").read_text())
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Makes the output folder of a sweep with such a section ``tracking``."""
+
+    def make(tracking):
+        folder = tmp_path / "out"
+        folder.mkdir()
+        return RecordedSweep(folder, tracking)
+
+    return make
