@@ -170,7 +170,7 @@ def cluster(tmp_path, tmp_path_factory):
     nodes = []
     short = Path("/tmp") / f"fs-{os.getpid()}"  # sockets need short paths
     environment = {name: value for name, value in os.environ.items() if name != "FAIRSWEEP_CACHE"}
-    environment |= {"RAY_TMPDIR": str(short), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "HOME": str(tmp_path)}
+    environment |= {"RAY_TMPDIR": str(short), "HOME": str(tmp_path)}
     environment |= {"RAY_AUTH_MODE": "disabled"}
 
     def start(name, address, head=None, cpus=2):
