@@ -1,5 +1,6 @@
 """The output folder of a sweep: who holds it, what it says about the sweep, and what it refuses."""
 
+import errno
 import importlib.metadata
 import io
 import json
@@ -136,7 +137,7 @@ class OutputFolder:
         """Hold the folder for one driver: no second one can write into it until this one ends, however it ends.
 
         Raises:
-            SweepError: if another driver holds it.
+            SweepError: if another driver holds it, or its disk fills up meanwhile.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / _LOCK)
@@ -155,6 +156,14 @@ class OutputFolder:
             for request in self.path.glob(STOP_REQUESTS):
                 request.unlink(missing_ok=True)  # meant for an earlier driver
             yield
+        except Exception as error:
+            if isinstance(error, SweepError) or not _is_full(self.path):
+                raise
+            # Whatever it broke, in Tune's files or ours, this is the cause.
+            raise SweepError(
+                f"the disk of the output folder is full; free some and go on with: fairsweep resume {self.path}",
+                ("output",),
+            ) from error
         finally:
             (self.path / _DRIVER).unlink(missing_ok=True)
             lock.release()
@@ -239,6 +248,22 @@ def _as_yaml(resolved: dict[str, Any]) -> str:
     stream = io.StringIO()
     YAML(typ="safe", pure=True).dump(json.loads(json.dumps(resolved)), stream)
     return stream.getvalue()
+
+
+def _is_full(path: Path) -> bool:
+    """Whether the disk of a folder takes no more."""
+    probe = path / f"{_PROBE}-{os.getpid()}"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(_PROBE_BYTES // 16))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return False
 
 
 def _check_room(path: Path, needed: int) -> None:

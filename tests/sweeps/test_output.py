@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import subprocess
@@ -6,6 +7,7 @@ import sys
 import pytest
 
 from fairsweep.analysis.records import read_json
+from fairsweep.sweeps import output
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.output import OutputFolder, git_commit, versions
 
@@ -126,3 +128,27 @@ def test_outside_a_repository_there_is_no_commit(tmp_path, monkeypatch):
         subprocess.run(["git", *command], check=True)
     assert git_commit()["changed"] is False
     assert len(git_commit()["commit"]) == 40
+
+
+def test_a_disk_that_fills_up_is_the_cause_whatever_it_broke(tmp_path, monkeypatch):
+    """Tune answers a full disk with an EOFError from one of its files."""
+    folder = OutputFolder.at(tmp_path / "out")
+    monkeypatch.setattr(output, "_is_full", lambda _: True)
+    with pytest.raises(SweepError, match="is full; free some and go on with: fairsweep resume"), folder.held():
+        raise EOFError("Ran out of input")
+    monkeypatch.setattr(output, "_is_full", lambda _: False)
+    with pytest.raises(EOFError), folder.held():
+        raise EOFError("Ran out of input")
+    assert folder.holder() is None
+
+
+def test_full_is_what_takes_no_more(tmp_path, monkeypatch):
+    assert not output._is_full(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(output.os, "fsync", full)
+    assert output._is_full(tmp_path)
+    assert list(tmp_path.iterdir()) == []
