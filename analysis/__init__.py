@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.results import SweepResults, load
     from fairsweep.analysis.table import SummaryTable, summary_tables
     from fairsweep.analysis.thresholds import choose_thresholds, thresholded_counts
+    from fairsweep.analysis.trends import mixed_trend, trend
 
 __all__ = [
     "METRICS",
@@ -46,11 +47,13 @@ __all__ = [
     "excess_loss_by_trial",
     "explain_fluctuations",
     "load",
+    "mixed_trend",
     "permutation_frame",
     "reliability_frame",
     "summary_tables",
     "thresholded_counts",
     "to_metric_frame",
+    "trend",
     "write_report",
 ]
 
@@ -74,11 +77,13 @@ _HOMES = {
     "excess_loss_by_trial": "excess",
     "explain_fluctuations": "fluctuations",
     "load": "results",
+    "mixed_trend": "trends",
     "permutation_frame": "permutation_frames",
     "reliability_frame": "calibration",
     "summary_tables": "table",
     "thresholded_counts": "thresholds",
     "to_metric_frame": "metric_frames",
+    "trend": "trends",
     "write_report": "report",
 }
 
