@@ -9,6 +9,7 @@ from fairsweep.analysis import report_figures
 from fairsweep.analysis.answers import Section, answer, caveats, question
 from fairsweep.analysis.example_images import ImageSheet, image_sheet
 from fairsweep.analysis.failed_trials import FailureGroup, failure_groups
+from fairsweep.analysis.fluctuations import explain_fluctuations
 from fairsweep.analysis.focus import Focus, focus_of, shown
 from fairsweep.analysis.metrics import METRICS
 from fairsweep.analysis.privacy_ledger import PrivacyLedger, privacy_ledger
@@ -24,6 +25,8 @@ DRAWINGS = (
     "software does; the numbers prove nothing about people."
 )
 
+_MOST_PARAGRAPHS = 4
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -35,9 +38,12 @@ class Findings:
         learners: one row a series.
         answer: in sentences.
         caveats: what a reader of the answer must know.
+        fluctuations: (series, paragraph) on what moves the accuracy over the levels.
+        overviews: every learner and level at one glance.
         trends: accuracy over the levels.
         disparities: gaps over the levels.
         comparisons: changes against baselines.
+        predictions: what is taken for what, and how sure the models are.
         reasons: diagnostics of the private learners.
         unlearning: what learners that forget did, request by request.
         data: training counts.
@@ -52,9 +58,12 @@ class Findings:
     learners: pd.DataFrame
     answer: tuple[Section, ...]
     caveats: tuple[str, ...]
+    fluctuations: tuple[tuple[str, str], ...]
+    overviews: tuple[Figure, ...]
     trends: tuple[Figure, ...]
     disparities: tuple[Figure, ...]
     comparisons: tuple[Figure, ...]
+    predictions: tuple[Figure, ...]
     reasons: tuple[Figure, ...]
     unlearning: tuple[Figure, ...]
     data: tuple[Figure, ...]
@@ -135,9 +144,12 @@ def _findings(results: SweepResults, focus: Focus, pictures: bool) -> Findings:
         learners=learners(results),
         answer=sections,
         caveats=(*caveats(results, sections), *_divisions(results)),
+        fluctuations=_fluctuations(results, focus),
+        overviews=report_figures.overviews(results, focus),
         trends=report_figures.trends(results, focus),
         disparities=report_figures.disparities(results, focus),
         comparisons=report_figures.comparisons(results, focus),
+        predictions=report_figures.predictions(results, focus),
         reasons=report_figures.reasons(results, focus),
         unlearning=report_figures.unlearning(results, focus),
         data=report_figures.data(results, focus),
@@ -148,6 +160,21 @@ def _findings(results: SweepResults, focus: Focus, pictures: bool) -> Findings:
         else "Those of one trial; others are tested on as many of other images, give or take a few.",
         metrics=_metrics(results),
     )
+
+
+def _fluctuations(results: SweepResults, focus: Focus) -> tuple[tuple[str, str], ...]:
+    """What moves the rare group's accuracy over the levels, learner by learner."""
+    if not focus.is_trend:
+        return ()
+    over = "share" if results.trials["share"].notna().all() else "level_value"
+    choice = {"by": focus.attribute, "group": focus.rare[0]} if focus.rare else {}
+    found = []
+    for series in [name for name in dict.fromkeys(results.trials["series"]) if name][:_MOST_PARAGRAPHS]:
+        try:
+            found.append((series, explain_fluctuations(results, "accuracy", over, learner=series, **choice).text))
+        except ValueError:
+            continue  # no level of this series has a finished trial, or its levels differ in their seeds
+    return tuple(found)
 
 
 def _notes(results: SweepResults) -> tuple[str, ...]:

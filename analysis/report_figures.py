@@ -7,10 +7,15 @@ import numpy as np
 import plotly.graph_objects as go
 
 from fairsweep.analysis import answers, plots
-from fairsweep.analysis.focus import Focus
+from fairsweep.analysis.focus import Focus, named
 from fairsweep.analysis.pairs import TWIN
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.table import DISPARITIES_SHOWN, is_defined
+
+_MOST_RARE = 2
+_MOST_PANELS = 6
+_MOST_CLASSES = 10
+_MOST_CONFUSIONS = 3
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,45 @@ def trends(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
             "images, recorded in research mode only and not covered by ε."
         )
         figures.append(Figure("clients", served, text))
+    return tuple(figures)
+
+
+def overviews(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Every learner and level at one glance: the rare groups' accuracy, and accuracy against the gap."""
+    figures = []
+    several = len(plots.series_of(results)) > 1
+    if several and focus.is_trend:
+        for group in focus.rare[:_MOST_RARE] or (None,):
+            whose = "all test images" if group is None else named(results, focus.attribute, group)
+            drawn = plots.heat_map(results, attribute=focus.attribute, group=group)
+            text = f"Accuracy of {whose} by learner and level; ± is half of the 95% interval."
+            figures.append(Figure(f"heat-map-{group or 'all'}", drawn, text))
+    if several and len(results.vocabulary(focus.attribute).values) > 1:
+        text = (
+            f"Accuracy against the accuracy gap by {focus.attribute}, one point a setting; a line joins those that no "
+            "other one beats in both. Whoever chooses among settings does so on the validation split: here is the test."
+        )
+        figures.append(Figure("pareto", plots.pareto_front(results, focus.attribute), text))
+    return tuple(figures)
+
+
+def predictions(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """What is taken for what, and how sure the models are, at the most imbalanced level."""
+    figures = []
+    groups = len(results.vocabulary(focus.attribute).values)
+    if not focus.of_label and groups <= _MOST_PANELS and len(results.classes) <= _MOST_CLASSES:
+        for series in plots.series_of(results)[:_MOST_CONFUSIONS]:
+            drawn = plots.confusion(results, series, focus.attribute)
+            if drawn is not None:
+                text = f"{series}, {focus.levels[-1].text}: what the images of each class are taken for, by group."
+                figures.append(Figure(f"confusion-{series}", drawn, text))
+    sure = plots.reliability_by_group(results, focus.attribute)
+    if sure is not None:
+        text = (
+            f"Accuracy against confidence by {focus.attribute}, at {focus.levels[-1].text}, replicates pooled: below "
+            "the diagonal a model is surer than it is right."
+        )
+        figures.append(Figure("reliability", sure, text))
     return tuple(figures)
 
 

@@ -69,7 +69,8 @@ def _values(results: SweepResults, attribute: str) -> str:
 
 def _training(results: SweepResults, focus: Focus) -> tuple[str, ...]:
     """How large training sets are, and how many of the rare they hold at each level."""
-    sizes = np.unique(results.trials["train_size"].dropna())
+    trials = results.trials
+    sizes = np.unique(trials.loc[trials["state"] == "done", "train_size"].dropna())
     if not len(sizes):
         return ()
     text = f"A training set has {sizes[0]:,.0f} images"
@@ -77,7 +78,9 @@ def _training(results: SweepResults, focus: Focus) -> tuple[str, ...]:
         text = f"Training sets have {sizes[0]:,.0f} to {sizes[-1]:,.0f} images"
     if not focus.rare or not all(np.isfinite(level.rare_count) for level in focus.levels):
         return (f"{text}.",)
-    counts = [f"{level.rare_count:,.0f} at {level.text}" for level in focus.levels]
+    if len(focus.levels) == 1:
+        return (f"{text}. Images of {rare_text(results, focus)} among them: {focus.levels[0].rare_count:,.0f}.",)
+    counts = [f"{level.rare_count:,.0f} ({level.text})" for level in focus.levels]
     return (f"{text}. Images of {rare_text(results, focus)} among them: {', '.join(counts)}.",)
 
 

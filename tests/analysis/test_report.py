@@ -110,6 +110,9 @@ def test_the_page_says_what_it_must(face_page, faces):
     assert "for the sweep as a whole ε is infinite" in text
     assert "simulated" in text
     assert "Every trial is tested on the same 600 images" in text
+    assert "Are these fluctuations real?" in text
+    found = analysis.explain_fluctuations(results, "accuracy", "share", by="tone", group="dark", learner="private")
+    assert found.text in text
     assert "fairsweep run sweep.yaml" in text
     assert "pip install fairsweep==0.1.0 torch==2.15.0" in text
     assert "0123456789abcdef0123456789abcdef01234567" in text
@@ -134,7 +137,7 @@ def test_figures_draw_the_numbers_of_the_tables(face_page, faces):
     np.testing.assert_allclose(drawn, np.sort(means["value"]))
     assert len(face_page.figures) >= 6
     kinds = {trace["type"] for figure in face_page.figures for trace in figure["data"]}
-    assert kinds == {"scatter", "bar"}
+    assert kinds == {"scatter", "bar", "heatmap"}
 
 
 def test_group_colours_are_the_same_in_every_figure(faces):
