@@ -146,24 +146,26 @@ def read_trial_folders(root: Location, cache: RecordCache | None = None) -> list
         cache: of a local sweep; None reads every file.
     """
     trials = root / records.TRIALS
-    names = trials.folders()
-    if cache is None or len(names) < LEAST_TRIALS:
-        return in_threads(lambda name: _read_trial(TrialFolder(name, trials / name)), names)
-    return in_threads(lambda name: _cached_trial(TrialFolder(name, trials / name), cache), names)
+    listed = [TrialFolder(name, trials / name) for name in trials.folders()]
+    if cache is not None and len(listed) >= LEAST_TRIALS:
+        # Not in threads: nothing here waits, and threads would wait for one another.
+        for trial in listed:
+            _take_from(cache, trial)
+    in_threads(_read_trial, [trial for trial in listed if not trial.is_cached])
+    return listed
 
 
-def _cached_trial(trial: TrialFolder, cache: RecordCache) -> TrialFolder:
+def _take_from(cache: RecordCache, trial: TrialFolder) -> None:
+    """Take the small records from the cache if it holds them as they are now."""
     trial.signature = signature_of(trial.location.path)
     small = cache.small(trial.name, trial.signature)
-    if small is None:
-        return _read_trial(trial)
-    trial.state, trial.config = small[records.STATE], small[records.CONFIG]
-    trial.data, trial.privacy = small[records.DATA], small[records.PRIVACY]
-    trial.is_cached = True
-    return trial
+    if small is not None:
+        trial.state, trial.config = small[records.STATE], small[records.CONFIG]
+        trial.data, trial.privacy = small[records.DATA], small[records.PRIVACY]
+        trial.is_cached = True
 
 
-def _read_trial(trial: TrialFolder) -> TrialFolder:
+def _read_trial(trial: TrialFolder) -> None:
     trial.state = _json(trial, records.STATE)
     trial.config = _json(trial, records.CONFIG)
     trial.data = _json(trial, records.DATA)
@@ -172,7 +174,6 @@ def _read_trial(trial: TrialFolder) -> TrialFolder:
         for file, content in ((records.CONFIG, trial.config), (records.DATA, trial.data)):
             if content is None and not any(problem.file == file for problem in trial.problems):
                 trial.problems.append(missing(trial.name, file))
-    return trial
 
 
 def _json(trial: TrialFolder, file: str) -> dict[str, Any] | None:

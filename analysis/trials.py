@@ -156,15 +156,17 @@ def _series(configs: Sequence[Mapping[str, Any] | None]) -> list[str]:
     """A learner's name, followed by the fields that take several values under that name (the level left out)."""
     flat = _varying_by_setting(configs)
     names = [(config or {}).get("learner", {}).get("name", "") for config in configs]
+    # Replicates of a setting share one mapping of fields, which is looked at once.
+    each = {(name, id(fields)): fields or {} for name, fields in zip(names, flat, strict=True)}
     seen: dict[tuple[str, str], set[str]] = {}
-    for name, fields in zip(names, flat, strict=True):
-        for key, value in (fields or {}).items():
+    for (name, _), fields in each.items():
+        for key, value in fields.items():
             seen.setdefault((name, key), set()).add(value)
-    result = []
-    for name, fields in zip(names, flat, strict=True):
-        varied = [(key.split(".")[-1], value) for key, value in (fields or {}).items() if len(seen[name, key]) > 1]
-        result.append(", ".join([name, *(f"{_SYMBOLS.get(key, key)}={value}" for key, value in varied)]))
-    return result
+    text = {}
+    for (name, number), fields in each.items():
+        varied = [(key.split(".")[-1], value) for key, value in fields.items() if len(seen[name, key]) > 1]
+        text[name, number] = ", ".join([name, *(f"{_SYMBOLS.get(key, key)}={value}" for key, value in varied)])
+    return [text[name, id(fields)] for name, fields in zip(names, flat, strict=True)]
 
 
 def _varying_by_setting(configs: Sequence[Mapping[str, Any] | None]) -> list[dict[str, str] | None]:
