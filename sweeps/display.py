@@ -23,6 +23,9 @@ _MOST_RUNNING = 16
 _MOST_ENDED = 5
 _MOST_CAUSES = 3
 _MOST_NOTES = 2
+# Narrower terminals show only what matters most.
+_NARROW = 84
+_KEPT_IF_NARROW = ("iteration", "accuracy", "worst group")
 # Lines of the view besides trials, causes, notes and the best: header, an empty line, the counts, the bar.
 _FIXED_LINES = 4
 
@@ -93,10 +96,11 @@ def render(board: Board, height: int, width: int = 120) -> RenderableType:
     shown_ended = ended[: max(0, min(_MOST_ENDED, room - len(shown_running)))]
     table = Table(box=None, pad_edge=False, header_style="bold", expand=width < 100)
     table.add_column("trial", overflow="ellipsis", no_wrap=True, min_width=24)
-    for name in COLUMNS:
+    columns = [name for name in COLUMNS if width >= _NARROW or name in _KEPT_IF_NARROW]
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for trial in (*shown_running, *shown_ended):
-        table.add_row(*_cells(board, trial))
+        table.add_row(*_cells(board, trial, columns))
     hidden = _hidden(board, len(running) - len(shown_running), len(ended) - len(shown_ended))
     for text in (*below, hidden):
         text.no_wrap, text.overflow = True, "ellipsis"
@@ -122,13 +126,14 @@ def _cause_line(cause: str, labels: list[str]) -> Text:
     return Text(f"✗ {len(labels)} failed: {cause} ({shown})", "red")
 
 
-def _cells(board: Board, trial: str) -> list[RenderableType]:
+def _cells(board: Board, trial: str, columns: list[str]) -> list[RenderableType]:
     row = board.rows[trial]
     mark, style = {"running": ("▸", "cyan"), "stopped": ("■", "dim")}.get(row.stage, ("✓", "dim"))
+    values = dict(zip(COLUMNS, shown_values(board, trial, row), strict=True))
     retry = f" ↻{row.starts - 1}" if row.starts > 1 else ""
     return [
         Text(f"{mark} {row.label}{retry}", style=style),
-        *(Text(value, style=style) for value in shown_values(board, trial, row)),
+        *(Text(values[name], style=style) for name in columns),
     ]
 
 
@@ -143,7 +148,7 @@ def _hidden(board: Board, running: int, ended: int) -> Text:
         (ended, "more done"),
         (board.done_before, "done before"),
     ]
-    text = Text(" · ".join(f"{count} {what}" for count, what in parts if count > 0), style="dim")
+    text = Text.assemble((" · ".join(f"{count} {what}" for count, what in parts if count > 0), "dim"))
     if failed:
         text.append(f"{' · ' if text.plain else ''}{failed} failed", style="red")
     return text
@@ -151,12 +156,13 @@ def _hidden(board: Board, running: int, ended: int) -> Text:
 
 def _bar(board: Board, width: int) -> RenderableType:
     ended = board.count("done", "stopped", "failed") + board.done_before
-    line = Table.grid(padding=(0, 2))
-    line.add_row(
-        Text(f"{ended}/{board.total} trials", style="bold"),
-        ProgressBar(total=1.0, completed=board.share_done, width=max(10, min(50, width - 70))),
+    parts: list[RenderableType] = [
+        Text(f"{ended}/{board.total} trials", style="bold", no_wrap=True),
+        ProgressBar(total=1.0, completed=board.share_done, width=max(8, min(50, width - 70)), complete_style="cyan"),
         Text(f"{board.share_done:.0%}"),
-        Text(f"{duration(board.now() - board.began)} so far"),
-        Text(words_left(board), style="bold"),
-    )
+    ]
+    if width >= _NARROW:
+        parts.append(Text(f"{duration(board.now() - board.began)} so far"))
+    line = Table.grid(padding=(0, 2))
+    line.add_row(*parts, Text(words_left(board), style="bold", no_wrap=True, overflow="ellipsis"))
     return line

@@ -23,6 +23,7 @@ _MARKS = {"running": "▸", "done": "✓", "stopped": "■"}
 # Colours that read on a light and on a dark page; text takes the page's own.
 _STYLE = """
 .fairsweep{font:13px/1.45 system-ui,sans-serif;max-width:62rem}
+.fairsweep table,.fairsweep th,.fairsweep td{color:inherit;font:inherit}
 .fairsweep table{border-collapse:collapse;margin:.4rem 0;width:100%;background:none}
 .fairsweep th,.fairsweep td{padding:.12rem .6rem;text-align:right;white-space:nowrap;border:0;background:none}
 .fairsweep th:first-child,.fairsweep td:first-child{text-align:left;padding-left:0}

@@ -1,0 +1,103 @@
+import io
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from fairsweep.analysis.records import write_json
+from fairsweep.sweeps.cli import app
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.watch import WatchedSweep, watch
+
+NOW = 1_000_000.0
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    """Writes state files of a sweep of five trials, of which four exist."""
+    monkeypatch.setattr("fairsweep.sweeps.watch.time.time", lambda: NOW)
+    write_json(tmp_path / "sweep.json", {"name": "faces", "trials": 5})
+
+    def state(name, state, iteration=0, **more):
+        content = {"trial": name, "state": state, "iteration": iteration, "iterations": 10, "run": 1, "attempt": 2}
+        content |= {"updated": NOW - 5, "seconds": 20.0, "metrics": {"accuracy": 0.9, "worst_group": 0.75}} | more
+        (tmp_path / "trials" / name).mkdir(parents=True, exist_ok=True)
+        write_json(tmp_path / "trials" / name / "state.json", content)
+
+    state("dpsgd-eps3_s0-aaaaaaaa", "running", 5, metrics={"accuracy": 0.8, "steps": 10})
+    state("dpsgd-eps3_s1-bbbbbbbb", "done", 10, metrics={"accuracy": 0.9, "epsilon": 2.5})
+    state("plain_s0-cccccccc", "failed", 3, error="OSError: no space left")
+    state("plain_s1-dddddddd", "stopped", 4, by="user")
+    return tmp_path, state
+
+
+def shown(folder, width=110):
+    console = Console(file=io.StringIO(), width=width)
+    watch(folder, console, once=True)
+    return console.file.getvalue()
+
+
+def test_a_sweep_is_shown_from_its_folder_alone(sweep):
+    folder, _ = sweep
+    text = shown(folder)
+    assert "▸ dpsgd-eps3_s0" in text
+    assert "25 s" in text  # 20 s of training until 5 s ago
+    assert "2.50" in text
+    assert "1 failed: OSError: no space left (plain_s0)" in text
+    assert "1 waiting" in text
+    assert "2/5 trials" in text
+    assert shown(folder.as_uri()) == text
+
+
+def test_watching_ends_with_the_sweep(sweep):
+    folder, state = sweep
+    console = Console(file=io.StringIO(), width=110)
+    looks = []
+
+    def go_on(seconds):
+        looks.append(seconds)
+        for name in ("dpsgd-eps3_s0-aaaaaaaa", "plain_s1-dddddddd", "plain_s2-eeeeeeee"):
+            state(name, "done", 10)
+
+    watch(folder, console, once=False, seconds=3.0, sleep=go_on)
+    assert looks == [3.0]
+    text = console.file.getvalue()
+    assert "[5/5] plain_s2: accuracy 90.0%" in text
+    assert "plain_s0 failed: OSError" in text
+
+
+def test_only_changed_states_are_read_again(sweep, monkeypatch):
+    folder, state = sweep
+    board = WatchedSweep(folder)
+    read = []
+    from fairsweep.analysis.loading import Location
+
+    original = Location.json
+    monkeypatch.setattr(Location, "json", lambda self: read.append(self.path.split("/")[-2]) or original(self))
+    board.refresh()
+    assert read == []
+    state("dpsgd-eps3_s0-aaaaaaaa", "running", 6)
+    board.refresh()
+    assert read == ["dpsgd-eps3_s0-aaaaaaaa"]
+    assert board.rows["dpsgd-eps3_s0-aaaaaaaa"].metrics["iteration"] == 6
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path):
+    with pytest.raises(SweepError, match=r"holds no sweep"):
+        WatchedSweep(tmp_path)
+    with pytest.raises(SweepError, match=r"holds no sweep"):
+        WatchedSweep(tmp_path / "nowhere")
+
+
+def test_track_sends_what_is_missing(sweep, tmp_path):
+    folder, _ = sweep
+    write_json(folder / "sweep.json", {"name": "faces", "trials": 5, "sweep": {"tracking": {"files": {}}}})
+    for name in ("dpsgd-eps3_s1-bbbbbbbb", "plain_s0-cccccccc"):
+        write_json(folder / "trials" / name / "config.json", {"learner": {"name": "plain"}, "setting": "x"})
+    done = CliRunner().invoke(app, ["track", str(folder)])
+    assert done.exit_code == 0, done.output
+    assert "files: all sent" in done.output
+    assert (folder / "tracking/files/plain_s0-cccccccc/summary.json").exists()
+    write_json(folder / "sweep.json", {"name": "faces", "sweep": {}})
+    with pytest.raises(SweepError, match="has no trackers"):
+        CliRunner().invoke(app, ["track", str(folder)], catch_exceptions=False, standalone_mode=False)
