@@ -5,13 +5,13 @@ sweep would hang. One whole CPU of each machine therefore stays outside.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fairsweep.datasets.feed_choice import FeedChoice, choose_feed, cpus_outside_trials
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
-from fairsweep.sweeps.machines import Machine, slots
+from fairsweep.sweeps.machines import Machine, beside_readers, needed_cpus, slots
 from fairsweep.sweeps.spec import Sweep
 
 
@@ -48,10 +48,9 @@ def settle_feed(
     choice = choose_feed(datasets, sweep.feed.kind, sweep.feed.limits(), memory)
     wished = sweep.resources.max_concurrent
     outside = cpus_outside_trials(choice.kind)
-    largest = max((trial.resources.cpu for trial in trials), default=0.0)
-    if not outside or not largest:
+    if not outside or not any(trial.resources.cpu for trial in trials):
         return Feeding(choice, wished)
-    left = [replace(machine, cpu=machine.cpu - outside) for machine in available]
+    left = beside_readers(available, choice.kind)
     for trial in trials:
         cpu, gpu = trial.resources.cpu, trial.resources.gpu
         if not any(machine.slots(cpu, gpu) >= 1 for machine in left):
@@ -62,7 +61,9 @@ def settle_feed(
                 "feed: resident",
                 ("feed",),
             )
-    most = sum(max(0, machine.slots(largest, 0)) for machine in left)
+    # Workers of a trial need room beside what reads too.
+    largest = max(_with_workers(trial, left, outside) for trial in trials)
+    most = max(1, sum(max(0, machine.slots(largest, 0)) for machine in left))
     if wished is not None and wished <= most:
         return Feeding(choice, wished)
     before = slots(trials, list(available), wished)
@@ -70,6 +71,25 @@ def settle_feed(
     if before > most:
         note = f"{most} instead of {before} trials at once: {outside} CPU of each machine reads for the streams"
     return Feeding(choice, most, note)
+
+
+def _with_workers(trial: PlannedTrial, left: list[Machine], outside: int) -> float:
+    """CPUs of a trial and its workers; refused if they leave none of any machine to what reads."""
+    try:
+        needed = needed_cpus(trial, left)
+    except SweepError as error:
+        raise SweepError(
+            f"{error.message}, {outside} whole CPU of each machine set apart for what reads the stream", ("feed",)
+        ) from error
+    have = sum(machine.cpu for machine in left)
+    if needed > have:
+        raise SweepError(
+            f"a trial of learner {trial.config.learner.name!r} and its workers need cpu={needed:g} together, but with "
+            f"a stream feed, for which {outside} whole CPU of each machine stays free, there is cpu={have:g}; lower "
+            "resources.workers, or write feed: resident",
+            ("feed",),
+        )
+    return needed
 
 
 def _listed(available: Sequence[Machine]) -> str:

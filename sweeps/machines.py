@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairsweep.datasets.feed_choice import machine_memory
+from fairsweep.datasets.feed_choice import FeedKind, cpus_outside_trials, machine_memory
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
@@ -129,6 +129,18 @@ def inner_workers(trial: PlannedTrial, available: list[Machine]) -> InnerWorkers
             )
         return InnerWorkers(min(most, room), shape.cpu, shape.gpu)
     return InnerWorkers(asked.workers, asked.worker_cpu, asked.worker_gpu)
+
+
+def beside_readers(available: Sequence[Machine], feed: FeedKind) -> list[Machine]:
+    """What machines have for trials and their workers: a whole CPU of each stays free for what reads a stream."""
+    outside = cpus_outside_trials(feed)
+    return [replace(machine, cpu=machine.cpu - outside) for machine in available] if outside else list(available)
+
+
+def needed_cpus(trial: PlannedTrial, available: list[Machine]) -> float:
+    """CPUs of a trial and its workers together."""
+    inner = inner_workers(trial, available)
+    return trial.resources.cpu + inner.count * inner.cpu
 
 
 def _room(cpu: float, gpu: float, worker_cpu: float, worker_gpu: float, available: list[Machine]) -> int:

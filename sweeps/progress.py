@@ -82,7 +82,10 @@ class Progress(Board, tune.Callback):
         row = self._end(identity)
         if (trial.last_result or {}).get("failed"):
             state = self._queued[identity].file.read()
-            row.stage, row.cause = "failed", (state.error if state else None) or "unknown cause"
+            stopped = state is not None and state.state == "stopped"  # on request, while it ran or waited
+            row.stage = "stopped" if stopped else "failed"
+            said = None if state is None else (state.reason if stopped else state.error)
+            row.cause = said or "unknown cause"
         else:
             row.stage = "done"
 

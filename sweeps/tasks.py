@@ -9,7 +9,7 @@ from fairsweep.analysis.records import read_json, write_json
 from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry, Ledger
-from fairsweep.sweeps.machines import inner_workers, machines
+from fairsweep.sweeps.machines import beside_readers, inner_workers, machines
 from fairsweep.sweeps.preflight import SweepPlan
 from fairsweep.sweeps.publishing import publisher_of
 from fairsweep.sweeps.tracking.epsilon import write_plans
@@ -45,7 +45,7 @@ def trial_tasks(
     """
     policy = plan.sweep.checkpoints.policy(at_once, Ledger(output).waiting_bytes(at_once))
     modes = GradientModes(output / GRADIENT_MODES_FILE)
-    available = machines()
+    available = beside_readers(machines(), feed.kind)
     tasks = {}
     for trial in trials:
         entry = queued[trial.trial]

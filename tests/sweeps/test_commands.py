@@ -4,6 +4,7 @@ import json
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from ruamel.yaml import YAML
@@ -18,6 +19,7 @@ from fairsweep.sweeps.growing import extend_sweep
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.listing import list_sweeps, list_trials
 from fairsweep.sweeps.output import STOP_REQUESTS, OutputFolder
+from fairsweep.sweeps.progress import Progress
 from fairsweep.sweeps.requests import StopRequests, find_trial, stop_sweep
 from fairsweep.sweeps.run import resume_sweep
 from fairsweep.sweeps.spec import Sweep
@@ -182,6 +184,22 @@ def test_a_request_for_one_trial_takes_it_from_its_worker(left, trials):
     assert entries[trials[5].trial].file.read().state == "queued"
     # A stopped trial is not lost: the next run takes it up.
     assert trials[4] in Ledger(left).missing(trials)
+
+
+def test_the_view_tells_a_stopped_trial_from_a_failed_one(left, trials):
+    entries = Ledger(left).queue(trials[4:6])
+    progress = Progress(trials[4:6], entries, {}, done_before=0, slots=1)
+    became = [
+        {"state": "stopped", "by": "user", "reason": "stopped on request"},
+        {"state": "failed", "error": "ValueError"},
+    ]
+    for trial, state in zip(trials[4:6], became, strict=True):
+        entries[trial.trial].file.mark(state)
+        tune_trial = SimpleNamespace(config={"trial": trial.trial}, last_result={"failed": 1.0})
+        progress.on_trial_start(0, [], tune_trial)
+        progress.on_trial_complete(1, [], tune_trial)
+    rows = [progress.rows[trial.trial] for trial in trials[4:6]]
+    assert [(row.stage, row.cause) for row in rows] == [("stopped", "stopped on request"), ("failed", "ValueError")]
 
 
 def test_a_trial_is_found_by_the_start_of_its_name(left, trials):

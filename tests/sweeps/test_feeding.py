@@ -9,7 +9,7 @@ from fairsweep.datasets import feed_choice
 from fairsweep.sweeps import run
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.feeding import settle_feed
-from fairsweep.sweeps.machines import Machine
+from fairsweep.sweeps.machines import Machine, beside_readers, inner_workers
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.spec import Sweep
@@ -83,6 +83,31 @@ def test_a_stream_without_room_beside_the_trials_is_refused_with_the_numbers(map
     assert str(caught.value).startswith("feed: with a stream feed 1 whole CPU of each machine stays outside trials")
     assert "(cpu=2, gpu=0) needs a machine with 3 CPUs, but there is cpu=2" in str(caught.value)
     assert "feed: resident" in str(caught.value)
+
+
+def test_workers_leave_a_cpu_to_what_reads_too(mapping):
+    """Without it a trial's workers would hold every CPU, and wait for images that nothing can read."""
+    clients = {"partition": "iid", "count": 10}
+    federated = {"kind": "fedavg", "rounds": 2, "clients": clients, "sampling_rate": 0.5, "name": "federated"}
+    mapping["learners"] = [federated | {"resources": {"cpu": 1, "workers": 2, "worker_cpu": 1}}]
+    assert settled(mapping, [Machine(4, 0)], feed="stream").max_concurrent == 1
+    assert settled(mapping, [Machine(7, 0)], feed="stream").max_concurrent == 2
+    assert settled(mapping, [Machine(2, 0), Machine(3, 0)], feed="stream").max_concurrent == 1
+    with pytest.raises(SweepError, match=r"need cpu=3 together, but .* there is cpu=2; lower resources\.workers"):
+        settled(mapping, [Machine(3, 0)], feed="stream")
+    assert settled(mapping, [Machine(3, 0)], feed="resident").max_concurrent is None
+
+
+def test_shards_take_only_the_workers_that_leave_a_cpu_to_what_reads(mapping):
+    shape = {"kind": "sisa", "name": "forgetful", "shards": 5, "slices": 1, "epochs": 1, "shard_resources": {"cpu": 1}}
+    mapping["learners"] = [shape]
+    assert settled(mapping, [Machine(4, 0)], feed="stream").max_concurrent == 1
+    trial = check_sweep(Sweep.from_mapping(mapping)).trials[0]
+    for machine, workers in ((Machine(4, 0), 2), (Machine(9, 0), 5)):
+        assert inner_workers(trial, beside_readers([machine], "stream")).count == workers
+    assert inner_workers(trial, beside_readers([Machine(4, 0)], "resident")).count == 3
+    with pytest.raises(SweepError, match=r"there is room for 0; lower .* set apart for what reads the stream"):
+        settled(mapping, [Machine(2, 0)], feed="stream")
 
 
 def test_auto_goes_by_the_smallest_machine(mapping):
