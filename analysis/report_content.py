@@ -167,13 +167,14 @@ def _fluctuations(results: SweepResults, focus: Focus) -> tuple[tuple[str, str],
     if not focus.is_trend:
         return ()
     over = "share" if results.trials["share"].notna().all() else "level_value"
-    choice = {"by": focus.attribute, "group": focus.rare[0]} if focus.rare else {}
+    by, group = (focus.attribute, focus.rare[0]) if focus.rare else ((), None)
     found = []
     for series in [name for name in dict.fromkeys(results.trials["series"]) if name][:_MOST_PARAGRAPHS]:
         try:
-            found.append((series, explain_fluctuations(results, "accuracy", over, learner=series, **choice).text))
+            explained = explain_fluctuations(results, "accuracy", over, by=by, group=group, learner=series)
         except ValueError:
             continue  # no level of this series has a finished trial, or its levels differ in their seeds
+        found.append((series, explained.text))
     return tuple(found)
 
 
