@@ -24,7 +24,18 @@ Figures of unlearning-fairness:
     and, which it did not draw, what requests cost         `request_timeline`
 """
 
-from fairsweep.analysis.figures import bars, clients, courses, grids, ranks, reliability, tradeoffs, trends, unlearning
+from fairsweep.analysis.figures import (
+    bars,
+    clients,
+    courses,
+    fluctuation,
+    grids,
+    ranks,
+    reliability,
+    tradeoffs,
+    trends,
+    unlearning,
+)
 from fairsweep.analysis.figures.render import drawn
 from fairsweep.analysis.looks import series_of
 
@@ -39,6 +50,7 @@ __all__ = [
     "diagnostics",
     "disparity_by_epsilon",
     "disparity_by_level",
+    "fluctuations",
     "heat_map",
     "pareto_front",
     "placement_by_group",
@@ -69,6 +81,7 @@ heat_map = drawn(grids.heat_map)
 confusion = drawn(grids.confusion)
 reliability_by_group = drawn(reliability.reliability)
 critical_difference = drawn(ranks.critical_difference)
+fluctuations = drawn(fluctuation.fluctuations)
 
 diagnostics = drawn(courses.diagnostics)
 client_diagnostics = drawn(courses.client_diagnostics)

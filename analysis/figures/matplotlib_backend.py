@@ -183,7 +183,7 @@ def _draw_bars(ax: Axes, bars: list[Bars], drawing: Drawing) -> None:
             ax.bar_label(drawn, list(one.texts), fontsize=6, padding=1)
     if is_numeric:
         return
-    texts = [key[1] for key in keys]
+    texts = [key[1].replace("<br>", "\n") for key in keys]
     for part in dict.fromkeys(name for name in outer if name):
         inside = [i for i, name in enumerate(outer) if name == part]
         texts[inside[(len(inside) - 1) // 2]] += f"\n{part}"

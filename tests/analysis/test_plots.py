@@ -14,7 +14,6 @@ import fairsweep.analysis as analysis
 import fairsweep.analysis.plots as plots
 from fairsweep.analysis.figures import plotly_backend, tradeoffs
 from fairsweep.analysis.figures.drawing import Axis, Drawing, Line, Panel
-from fairsweep.analysis.figures.ranks import nemenyi_distance
 from fairsweep.analysis.figures.render import BACKENDS, render
 
 
@@ -198,22 +197,34 @@ def test_bars_join_learners_that_nemenyi_does_not_tell_apart():
     rng = np.random.default_rng(3)
     scores = pd.DataFrame(rng.normal([0.9, 0.88, 0.7, 0.68], 0.03, (12, 4)), columns=list("abcd"))
     ranks = scores.rank(axis=1, ascending=False).mean()
-    apart = posthocs.posthoc_nemenyi_friedman(scores.to_numpy()) < 0.05
-    distance = nemenyi_distance(4, 12)
-    for i in range(4):
-        for j in range(4):
-            assert (abs(ranks.iloc[i] - ranks.iloc[j]) > distance) == apart.iloc[i, j]
     figure = plots.critical_difference(scores)
     bars = [trace for trace in figure.data if trace.name == "not told apart"]
-    for bar in bars:
-        inside = ranks[(ranks >= bar.x[0]) & (ranks <= bar.x[1])]
-        assert len(inside) >= 2
-        assert inside.max() - inside.min() < distance
+    joined = {
+        (i, j) for bar in bars for i in ranks.index for j in ranks.index if {*ranks[[i, j]].between(*bar.x)} == {True}
+    }
+    alike = posthocs.posthoc_nemenyi_friedman(scores.to_numpy()) >= 0.05
+    alike.index = alike.columns = ranks.index
+    assert {(i, j) for i, j in joined if i != j} == {
+        (i, j) for i in ranks.index for j in ranks.index if i != j and alike.loc[i, j]
+    }
+    for name in ranks.index:
+        (line,) = [trace for trace in figure.data if trace.name == name]
+        assert line.x[0] == ranks[name]
     drawn_by_matplotlib(plots.critical_difference(scores, backend="matplotlib"))
 
 
 def test_ranks_need_datasets():
     with pytest.raises(ValueError, match="at least 3 datasets"):
         plots.critical_difference(pd.DataFrame({"a": [1.0, 2.0], "b": [2.0, 1.0]}))
-    with pytest.raises(ValueError, match="every dataset"):
-        plots.critical_difference(pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": [2.0, 1.0, 3.0]}))
+
+
+def test_fluctuations_are_drawn_as_deviations(results):
+    found = analysis.explain_fluctuations(results, "accuracy", by="tone", group="dark", learner="private", draws=200)
+    figure = plots.fluctuations(found)
+    bars = next(trace for trace in figure.data if trace.type == "bar")
+    known = found.parts[np.isfinite(found.parts["variance"])]
+    assert [name.replace("<br>", " ") for name in bars.x] == known["component"].tolist()
+    np.testing.assert_allclose(bars.y, known["deviation"])
+    seeds = [trace for trace in figure.data if (trace.name or "").startswith("replicate")]
+    assert len(seeds) == len(found.table.values)
+    drawn_by_matplotlib(plots.fluctuations(found, backend="matplotlib"))
