@@ -10,6 +10,7 @@ import urllib.request
 import pytest
 
 import fairsweep.analysis as analysis
+from fairsweep.analysis.comparison_page import write_comparison
 
 pytestmark = [
     pytest.mark.slow,
@@ -114,6 +115,22 @@ def test_the_report_works(faces, tmp_path):
         await prints(browser)
         await browser.open(path, width=400)
         assert await browser.run("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.complaints == []
+
+    in_browser(tmp_path / "browser", visit)
+
+
+def test_the_comparison_works(faces, tmp_path):
+    found = analysis.compare(faces.folder, faces.folder)
+    path = write_comparison(found, tmp_path / "comparison.html")
+
+    async def visit(browser):
+        await browser.open(path, scheme="dark")
+        assert await browser.run("document.querySelectorAll('.plot .main-svg').length") >= 2
+        sort = "document.querySelector('#settings table').tHead.rows[0].cells[1].querySelector('button').click()"
+        await browser.run(sort)
+        levels = await browser.run(COLUMN.format(table="#settings table", column=1))
+        assert levels == sorted(levels)
         assert browser.complaints == []
 
     in_browser(tmp_path / "browser", visit)
