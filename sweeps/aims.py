@@ -146,6 +146,12 @@ def check_aims(sweep: "Sweep", dataset: PreparedDataset) -> None:
     Raises:
         SweepError: on the first that does not, with its place.
     """
+    if sweep.remote is not None and (sweep.search.is_guided or sweep.scheduler.kind != "none"):
+        raise SweepError(
+            "a guided search and a scheduler read what trials record in a folder of this machine, but output is "
+            f"{sweep.remote}: write output: FOLDER, and mirror: {{to: {sweep.remote}}}",
+            ("output",),
+        )
     meaning = meaning_of(sweep, dataset)
     for place, aim in _aims(sweep):
         try:
@@ -159,3 +165,9 @@ def _aims(sweep: "Sweep") -> Iterator[tuple[Location, Objective | Condition]]:
         yield ("search", "objectives", number), objective
     for number, constraint in enumerate(sweep.search.constraints):
         yield ("search", "constraints", number), constraint
+    for number, objective in enumerate(sweep.scheduler.objectives):
+        yield ("scheduler", "objectives", number), objective
+    if sweep.stop.plateau is not None:
+        yield ("stop", "plateau", "objective"), sweep.stop.plateau.objective
+    for number, condition in enumerate(sweep.stop.target):
+        yield ("stop", "target", number), condition

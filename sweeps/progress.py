@@ -87,7 +87,7 @@ class Progress(Board, tune.Callback):
             said = None if state is None else (state.reason if stopped else state.error)
             row.cause = said or "unknown cause"
         else:
-            row.stage = "done"
+            row.stage = "stopped" if (trial.last_result or {}).get("stopped") else "done"
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """A trial has failed more often than it may be started again."""

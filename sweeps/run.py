@@ -26,6 +26,7 @@ from fairsweep.sweeps.places import uri_of
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.progress import Progress
 from fairsweep.sweeps.remote_output import fetch_remote, published, state_callbacks
+from fairsweep.sweeps.scheduling.scheduler import make_scheduler
 from fairsweep.sweeps.second_pass import with_more_gpu
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
@@ -240,6 +241,7 @@ def _run_missing(
                         retries=plan.sweep.failures.retries,
                         max_concurrent=feeding.max_concurrent,
                         callbacks=[callback, *watchers, *state_callbacks(plan.sweep, queued)],
+                        scheduler=make_scheduler(plan.sweep, plan.dataset, ledger, queued.__getitem__),
                     )
                     tasks = with_more_gpu(tasks, queued, say)
         except KeyboardInterrupt as error:

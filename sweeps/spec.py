@@ -18,8 +18,10 @@ from fairsweep.sweeps.dimensions import Space, SpaceField
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.places import MirrorSection, PlaceField, uri_of, working_folder
 from fairsweep.sweeps.resources import ResourcesSection
+from fairsweep.sweeps.scheduling.section import SchedulerSection
 from fairsweep.sweeps.search.section import SearchSection
 from fairsweep.sweeps.section import Section
+from fairsweep.sweeps.stopping.section import StopSection
 from fairsweep.sweeps.survival import CheckpointsSection, FailuresSection
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tracking.section import TrackingField
@@ -152,6 +154,10 @@ class Sweep(Section):
     )
     seeds: SeedsField = Field(default=1, description="Replicates: `5` ties both seeds, `{data: 2, train: 5}` crosses.")
     search: SearchSection = Field(default=SearchSection(), description="How search dimensions get their values.")
+    scheduler: SchedulerSection = Field(
+        default=SchedulerSection(), description="Which trials end early because others do better."
+    )
+    stop: StopSection = Field(default=StopSection(), description="Rules by which a trial ends early.")
     resources: ResourcesSection = Field(default=ResourcesSection(), description="What one trial reserves.")
     feed: FeedField = Field(
         default=FeedSection(), description="Where images come from: `auto`, `resident`, `stream`, or a section."

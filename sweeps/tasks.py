@@ -1,17 +1,21 @@
 """What each worker is told about its trial: plans calibrated once, gradient modes chosen once, for the whole sweep."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from fairsweep.analysis.records import read_json, write_json
 from fairsweep.datasets.feed_choice import FeedChoice
+from fairsweep.sweeps.aims import meaning_of
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import beside_readers, inner_workers, machines
+from fairsweep.sweeps.measures import SPENT
 from fairsweep.sweeps.preflight import SweepPlan
 from fairsweep.sweeps.publishing import publisher_of
+from fairsweep.sweeps.stopping.watch import TrialWatch, steps_within
 from fairsweep.sweeps.tracking.epsilon import write_plans
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.clipping import Clipping
@@ -44,6 +48,7 @@ def trial_tasks(
         at_once: how many trials run at once; they share the budget for checkpoints.
     """
     policy = plan.sweep.checkpoints.policy(at_once, Ledger(output).waiting_bytes(at_once))
+    watches = Watches(plan)
     modes = GradientModes(output / GRADIENT_MODES_FILE)
     available = beside_readers(machines(), feed.kind)
     tasks = {}
@@ -64,9 +69,46 @@ def trial_tasks(
             checkpoints=policy,
             feed=feed,
             publisher=publisher_of(plan.sweep.remote, plan.sweep.privacy.mode),
+            watch=watches.of(privacy.get(trial.trial)),
+            scheduled=plan.sweep.scheduler.kind != "none",
+            report_seconds=0.0 if plan.sweep.scheduler.kind != "none" else TrialTask.report_seconds,
         )
     write_plans(output, {trial: privacy[trial] for trial in tasks if trial in privacy})
     return tasks
+
+
+class Watches:
+    """What is watched of each trial of a sweep.
+
+    Args:
+        plan: the checked sweep.
+    """
+
+    def __init__(self, plan: SweepPlan) -> None:
+        sweep, meaning = plan.sweep, meaning_of(plan.sweep, plan.dataset)
+        aims = [*sweep.search.objectives, *sweep.scheduler.objectives]
+        settled = [aim.measure.settled(meaning) for aim in aims if aim.measure.metric not in SPENT]
+        self._watch = TrialWatch(
+            sweep.dataset.label, sweep.dataset.groups, tuple(dict.fromkeys(settled)), stop=sweep.stop
+        )
+        self._steps: dict[str, int] = {}
+        self._needed = bool(settled) or sweep.stop.rules
+
+    def of(self, plan: Plan | None) -> TrialWatch | None:
+        """The watch over a trial with a privacy plan, or none; None where there is nothing to watch."""
+        if not self._needed:
+            return None
+        epsilon = self._watch.stop.epsilon
+        if epsilon is None or plan is None or not plan.guarantees:
+            return self._watch
+        return replace(self._watch, most_steps=self._steps_within(plan, epsilon))
+
+    def _steps_within(self, plan: Plan, epsilon: float) -> int:
+        """Each distinct plan is looked at once, for the accountant takes its time."""
+        text = plan.model_dump_json()
+        if text not in self._steps:
+            self._steps[text] = steps_within(plan, epsilon)
+        return self._steps[text]
 
 
 class GradientModes:

@@ -26,7 +26,8 @@ from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.published_trial import PublishedTrial, Publisher
 from fairsweep.trainables.sisa_config import SisaConfig
 from fairsweep.trainables.state import StaleAttemptError
-from fairsweep.trainables.trial import CheckpointPolicy, Trial, TrialConfig
+from fairsweep.trainables.trial import CheckpointPolicy, Metrics, Trial, TrialConfig
+from fairsweep.trainables.watch import Watch
 
 _STATE = "state.pt"
 # Errors that a second attempt would meet again: the trial ends as failed, and its actor goes on with the next one.
@@ -52,6 +53,8 @@ class TrialTask:
         report_seconds: least time between two reports to Tune: very short iterations are reported together, by the last
             of them. 0 reports each (schedulers that decide by iteration need that).
         publisher: publishes its records where nodes share no folder; None where ``folder`` is the output's own.
+        watch: what is looked at after each iteration, and may end the trial.
+        scheduled: whether the driver's scheduler may end it, by a word in its state.
     """
 
     config: TrialConfig
@@ -67,6 +70,8 @@ class TrialTask:
     worker_gpu: float = 0.0
     report_seconds: float = 0.25
     publisher: Publisher | None = None
+    watch: Watch | None = None
+    scheduled: bool = False
 
     def open(self) -> Trial | PublishedTrial:
         """Build the trial, or continue it from its newest checkpoint."""
@@ -86,6 +91,7 @@ class TrialTask:
             feed=self.feed,
             workers=self._workers(),
             node=ray.get_runtime_context().get_node_id() if ray.is_initialized() else None,
+            watch=self.watch,
         )
 
     def _workers(self) -> RayCohortWorkers | None:
@@ -123,7 +129,7 @@ class SweepTrainable(tune.Trainable):
         due = time.monotonic() + self._current.report_seconds
         try:
             trial = self._opened()
-            metrics = trial.iterate()
+            metrics = self._iterate(trial)
             while not metrics["done"] and time.monotonic() < due:
                 metrics = trial.iterate()
         except _PERMANENT:
@@ -152,6 +158,12 @@ class SweepTrainable(tune.Trainable):
     def _task_of(self, config: Mapping[str, Any]) -> TrialTask:
         task: TrialTask = config["task"] if "task" in config else self._tasks[config["trial"]]
         return task
+
+    def _iterate(self, trial: Trial | PublishedTrial) -> Metrics:
+        """One iteration, or the end that the driver's scheduler wishes."""
+        if self._current.scheduled and isinstance(trial, Trial) and (reason := trial.wish()) is not None:
+            return trial.end(reason)
+        return trial.iterate()
 
     def _opened(self) -> Trial | PublishedTrial:
         if self._trial is None:

@@ -7,7 +7,7 @@ it records is the same, number for number, as if it had never stopped.
 import math
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -26,17 +27,12 @@ from fairsweep.trainables.evaluation import DivergedError
 from fairsweep.trainables.learner import CohortWorkers, IterationReport, Learner, TrialKeys
 from fairsweep.trainables.learners import build_learner, close_learner, learner_facts, learner_files, learner_parts
 from fairsweep.trainables.plan import Plan
-from fairsweep.trainables.state import StaleAttemptError, TrialStateFile
+from fairsweep.trainables.state import StaleAttemptError, StoppedBy, TrialStateFile
 from fairsweep.trainables.trial_config import TrialConfig
-from fairsweep.trainables.trial_data import (
-    TrialData,
-    describe_data,
-    learning_task,
-    open_training_feed,
-    vocabularies,
-)
+from fairsweep.trainables.trial_data import TrialData, describe_data, learning_task, open_training_feed, vocabularies
 from fairsweep.trainables.trial_records import TrialRecords
 from fairsweep.trainables.trial_secret import erase_secret, trial_secret
+from fairsweep.trainables.watch import Watch
 
 __all__ = ["CheckpointPolicy", "Metrics", "Trial", "TrialConfig"]
 
@@ -87,6 +83,7 @@ class Trial:
         feed: where images come from: the machine's decoded copy, or a stream, which needs a running Ray.
         workers: further processes over which a federated learner spreads its clients; it ends them with the trial.
         node: id of this machine in a Ray cluster; None outside of one.
+        watch: what is looked at after each iteration, and may end the trial before its last one.
 
     Raises:
         StreamError: if the feed is a stream and Ray is not running.
@@ -106,6 +103,7 @@ class Trial:
         feed: FeedChoice | None = None,
         workers: CohortWorkers | None = None,
         node: str | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.config = config
         self.folder = Path(folder)
@@ -128,9 +126,12 @@ class Trial:
                 owned=self._attempt.owned,
             )
             self._selected: _Evaluated | None = None
-            self._seconds = 0.0
-            self._steps = 0
+            self._seconds, self._steps, self._last_steps = 0.0, 0, 0
             self._resume()
+            self._watcher = None if watch is None else watch.begin(words)
+            self._watched: dict[str, float | None] = {}
+            for cells in self._records.recorded("validation"):
+                self._look(cells)
             self._saved = (self.iteration, time.monotonic())
             self._records.start(config, describe_data(self._data, config) | learner_facts(self._learner))
 
@@ -163,7 +164,7 @@ class Trial:
 
         Returns:
             iteration, iterations, loss (None in release mode), accuracy and worst_group (validation split), epsilon
-            (None until done, and where none is claimed), steps, seconds, done (0 or 1).
+            (None until done, and where none is claimed), steps, seconds, done and stopped (0 or 1), what is watched.
 
         Raises:
             DivergedError: if loss or outputs are not finite.
@@ -175,12 +176,30 @@ class Trial:
             if report is not None:
                 self._check_finite(report)
                 self._record(report, evaluated)
-            metrics = self._metrics(report, evaluated)
+            reason = None if self.done else self._verdict()
+            if reason is not None:
+                return self._end_early("stopper", reason, report, evaluated)
+            metrics = self._metrics(report, evaluated, ended=self.done)
             if self.done:
-                self._finish(evaluated, metrics)
+                self._finish(evaluated, metrics, {"state": "done"})
             else:
                 self._save_if_due(metrics)
             return metrics
+
+    def wish(self) -> str | None:
+        """Why the driver's scheduler wants the trial to end now; None to go on."""
+        with self._attempt.owned() as state:
+            wanted = not self.done and 0 < (state.stop_at or 0) <= self.iteration
+            return (state.reason or "others did better") if wanted else None
+
+    def end(self, reason: str) -> Metrics:
+        """End the trial here, for a scheduler: it is recorded whole, and charged for the steps that it took.
+
+        Raises:
+            StaleAttemptError: if another worker has taken the trial over.
+        """
+        with self._failing():
+            return self._end_early("scheduler", reason, None, self._evaluate())
 
     def state(self) -> dict[str, Any]:
         """All that a resume needs beyond the records: tensors and JSON values."""
@@ -282,14 +301,33 @@ class Trial:
     def _record(self, report: IterationReport, evaluated: _Evaluated) -> None:
         self._seconds += report.seconds
         self._steps += report.steps
+        self._last_steps = report.steps
         cells = [s.cells(self.iteration, evaluated.log_probabilities[name]) for name, s in self._evaluations.items()]
         self._records.add(report, cells)
+        self._look(cells[list(self._evaluations).index("validation")])
 
-    def _metrics(self, report: IterationReport | None, evaluated: _Evaluated) -> Metrics:
+    def _look(self, cells: pa.Table) -> None:
+        if self._watcher is not None:
+            values = self._watcher.see(cells)
+            self._watched = {name: None if math.isnan(value) else value for name, value in values.items()}
+
+    def _verdict(self) -> str | None:
+        if self._watcher is None:
+            return None
+        return self._watcher.verdict(seconds=self._seconds, steps=self._steps, next_steps=self._last_steps)
+
+    def _end_early(self, by: StoppedBy, reason: str, report: IterationReport | None, last: _Evaluated) -> Metrics:
+        metrics = self._metrics(report, last, ended=True) | {"stopped": 1.0}
+        if self._subset is not None and "train" not in last.log_probabilities:
+            last.log_probabilities["train"] = self._subset.log_probabilities(self._learner, self._data.feeds["train"])
+        self._finish(last, metrics, {"state": "stopped", "by": by, "reason": reason})
+        return metrics
+
+    def _metrics(self, report: IterationReport | None, evaluated: _Evaluated, *, ended: bool) -> Metrics:
         validation = self._evaluations["validation"]
         values = evaluated.log_probabilities["validation"]
         # What has been spent is a function of the steps; the accountants take a second, so it is settled at the end.
-        privacy = self._learner.privacy() if self.done else None
+        privacy = self._learner.privacy() if ended else None
         loss = None if report is None or math.isnan(report.loss) else report.loss
         return {
             "iteration": self.iteration,
@@ -300,11 +338,13 @@ class Trial:
             "epsilon": None if privacy is None else privacy.epsilon.pld,
             "steps": self._steps,
             "seconds": self._seconds,
-            "done": float(self.done),
+            "done": float(ended),
+            "stopped": 0.0,
+            **self._watched,
         }
 
-    def _finish(self, last: _Evaluated, metrics: Metrics) -> None:
-        """Write the final records, say that the trial is done, then delete what only a resume would need."""
+    def _finish(self, last: _Evaluated, metrics: Metrics, ended: Mapping[str, Any]) -> None:
+        """Write the final records, say how the trial has ended, then delete what only a resume would need."""
         selected = self._selected or last
         shown = [last] if selected.iteration == last.iteration else [selected, last]
         sets = dict(self._evaluations) | ({} if self._subset is None else {"train": self._subset})
@@ -323,7 +363,7 @@ class Trial:
             if self._policy.keep_final_weights:
                 save_weights(self.folder / WEIGHTS, self._learner.weights())
             self._attempt.update(
-                state="done",
+                **ended,
                 iteration=self.iteration,
                 iterations=self.iterations,
                 metrics=metrics,

@@ -87,6 +87,15 @@ class TrialRecords:
         self._training = [training.filter(pc.less_equal(training.column("iteration"), iteration))]
         return True
 
+    def recorded(self, split: str) -> list[pa.Table]:
+        """The cells of one split, a table for each iteration so far, in order."""
+        if not self._cells:
+            return []
+        table = pa.concat_tables(self._cells)
+        table = table.filter(pc.equal(table.column("split"), split))
+        iterations = sorted(set(table.column("iteration").to_pylist()))
+        return [table.filter(pc.equal(table.column("iteration"), number)) for number in iterations]
+
     def add(self, report: IterationReport, cells: list[pa.Table]) -> None:
         """Take up one iteration: its cells and its line of the training record."""
         row = {name: value for name, value in asdict(report).items() if name != "steps"}

@@ -18,6 +18,7 @@ from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, plan_trials, privacy_plans
 from fairsweep.sweeps.progress import Progress
 from fairsweep.sweeps.run import InterruptedSweepError, describe, shown
+from fairsweep.sweeps.scheduling.scheduler import make_scheduler
 from fairsweep.sweeps.search.conductor import Conductor, Values
 from fairsweep.sweeps.search.extent import Extent, open_studies
 from fairsweep.sweeps.search.outcomes import recorded_values
@@ -158,6 +159,7 @@ class _Run:
                     max_concurrent=self._at_once,
                     callbacks=[callback, *watchers],
                     source=source,
+                    scheduler=make_scheduler(sweep, self._plan.dataset, self._ledger, self._queued.__getitem__),
                 )
         except KeyboardInterrupt as error:
             self._ledger.close(self._queued, unfinished="stopped", cause="stopped by the user")

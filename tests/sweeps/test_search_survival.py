@@ -1,4 +1,4 @@
-"""A search with several objectives, killed with SIGKILL and resumed, ends with the Pareto front of one that ran through.
+"""A search with two objectives, killed with SIGKILL and resumed, ends with the Pareto front of one that ran through.
 
 Real processes: the driver, its Ray and its workers. Only processes that a test has started are ever killed, by id.
 """

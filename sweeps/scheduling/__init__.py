@@ -1,0 +1,1 @@
+"""When a trial ends before its last iteration because others do better."""

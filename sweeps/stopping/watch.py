@@ -1,0 +1,118 @@
+"""The watch over one trial: the measures that are reported of it, and the rules by which it ends early."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from fairsweep.analysis.records import Vocabulary
+from fairsweep.sweeps.aims import Objective
+from fairsweep.sweeps.measures import Meaning, Measure, Standing
+from fairsweep.sweeps.stopping.section import PlateauSection, StopSection
+from fairsweep.trainables.plan import Plan
+
+
+@dataclass(frozen=True)
+class TrialWatch:
+    """What is looked at after each iteration of a trial.
+
+    Attributes:
+        label: the attribute that is predicted.
+        groups: the group attributes.
+        measures: reported under the name as they are written; settled.
+        stop: the rules.
+        most_steps: steps that a bound on epsilon allows; None without one.
+    """
+
+    label: str
+    groups: tuple[str, ...]
+    measures: tuple[Measure, ...] = ()
+    stop: StopSection = field(default_factory=StopSection)
+    most_steps: int | None = None
+
+    def begin(self, vocabularies: Sequence[Vocabulary]) -> "TrialWatcher":
+        """See `Watch.begin`."""
+        return TrialWatcher(self, Meaning.of(self.label, self.groups, vocabularies))
+
+
+class TrialWatcher:
+    """Looks at one trial; see `Watcher`.
+
+    Args:
+        watch: what is looked at.
+        meaning: of the cells.
+    """
+
+    def __init__(self, watch: TrialWatch, meaning: Meaning) -> None:
+        self._watch = watch
+        self._meaning = meaning
+        stop = watch.stop
+        self._target = [condition.settled(meaning) for condition in stop.target]
+        self._plateau = None if stop.plateau is None else Plateau(stop.plateau, meaning)
+        self._standing: Standing | None = None
+
+    def see(self, cells: pa.Table) -> Mapping[str, float]:
+        """See `Watcher.see`."""
+        self._standing = Standing(cells)
+        if self._plateau is not None:
+            self._plateau.see(self._standing)
+        return {str(measure): measure.of(self._standing, self._meaning) for measure in self._watch.measures}
+
+    def verdict(self, *, seconds: float, steps: int, next_steps: int) -> str | None:
+        """See `Watcher.verdict`."""
+        stop, standing = self._watch.stop, self._standing
+        if self._plateau is not None and self._plateau.reached:
+            return f"plateau: {self._plateau.objective} has not improved for {self._plateau.patience} iterations"
+        if self._target and standing is not None and all(c.holds(standing, self._meaning) for c in self._target):
+            return f"target reached: {', '.join(map(str, self._target))}"
+        if stop.seconds is not None and seconds >= stop.seconds:
+            return f"time: {stop.seconds:g} s of training are over"
+        most = self._watch.most_steps
+        if most is not None and steps + next_steps > most:
+            return f"epsilon: another iteration would spend more than {stop.epsilon:g}"
+        return None
+
+
+class Plateau:
+    """Whether something has stopped improving.
+
+    Args:
+        section: what and for how long.
+        meaning: of the cells.
+    """
+
+    def __init__(self, section: PlateauSection, meaning: Meaning) -> None:
+        self.objective: Objective = section.objective.settled(meaning)
+        self.patience = section.patience
+        self._least = section.least
+        self._meaning = meaning
+        self._best = -math.inf
+        self._since = 0
+
+    def see(self, standing: Standing) -> None:
+        """Take in the next iteration; an undefined value is no improvement."""
+        value = self.objective.sign * self.objective.measure.of(standing, self._meaning)
+        if value > self._best + self._least:
+            self._best, self._since = value, 0
+        else:
+            self._since += 1
+
+    @property
+    def reached(self) -> bool:
+        """Whether it has gone on for too long."""
+        return self._since >= self.patience
+
+
+def steps_within(plan: Plan, epsilon: float) -> int:
+    """The most steps of a plan that cost no more than an epsilon, by PLD."""
+    if plan.epsilon().pld <= epsilon:
+        return plan.steps
+    low, high = 0, plan.steps  # low is within, high is not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if plan.epsilon(middle).pld <= epsilon:
+            low = middle
+        else:
+            high = middle
+    return low
