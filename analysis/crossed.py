@@ -17,11 +17,11 @@ from scipy import sparse
 from fairsweep.analysis.counts import JOINT
 from fairsweep.analysis.disparities import BASES, Disparity, combine, disparity, stacked_scores, value_of
 from fairsweep.analysis.draws import disparity_bounds, keyed_generator, value_bounds
-from fairsweep.analysis.intervals import replicate_mean, widen
+from fairsweep.analysis.intervals import normal_quantile, replicate_mean, widen, wilson
 from fairsweep.analysis.metrics import Metric, resolve
 from fairsweep.analysis.outcomes import Codes, Outcomes, group_codes, read_outcomes, users
 from fairsweep.analysis.probabilities import ProbabilityScore
-from fairsweep.analysis.rates import Bools, Counts, Floats, divide
+from fairsweep.analysis.rates import Bools, Counts, Floats, Rate, divide
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results import At, SweepResults
@@ -157,7 +157,8 @@ def crossed_frame(
         for metric in chosen:
             drawn = [values[trial, metric.name] for trial in setting["trial"]]
             generator = keyed_generator("replicates", seed, name, metric.name)
-            part = _setting_columns(drawn, confidence, generator)
+            of_rate = isinstance(metric.row, Rate) and against is None
+            part = _setting_columns(drawn, confidence, generator, sizes if of_rate else None)
             of_groups = not isinstance(metric.row, Disparity)
             part["group"] = list(labels) if of_groups else [attribute]
             part["n"] = sizes.tolist() if of_groups else [int(sizes.sum())]
@@ -220,11 +221,13 @@ class _Drawn:
         value: float64 [P], of the groups or of one disparity.
         draws: float64 [B, P].
         bounds: lower and upper bound, float64 [2, P]; None where percentiles of the draws do.
+        parts: of a disparity the resampled values by group [B, R, G] and of all [B, R], and the disparity.
     """
 
     value: Floats
     draws: Floats
     bounds: Floats | None = None
+    parts: tuple[Floats, Floats, Disparity] | None = None
 
     def minus(self, other: "_Drawn") -> "_Drawn":
         """The difference from another trial under the same images; what two maxima share in bias cancels."""
@@ -249,11 +252,10 @@ class _Resampled:
             weights = np.concatenate([np.ones((1, len(self.groups))), self.weights])
             cells = resampled_cells(self.outcomes, at, weights, self.groups, self.count, self.classes)
             if isinstance(row, Disparity):
-                bounds = disparity_bounds(
-                    *stacked_scores(cells[1:], row, metric.positive), self._exists, row, confidence
-                )
+                parted = stacked_scores(cells[1:], row, metric.positive)
+                bounds = disparity_bounds(*parted, self._exists, row, confidence)
                 found = disparity(cells, row, metric.positive)[:, None]
-                return _Drawn(found[0], found[1:], np.array(bounds)[:, None])
+                return _Drawn(found[0], found[1:], np.array(bounds)[:, None], (*parted, row))
             if isinstance(row, ProbabilityScore):
                 raise TypeError(f"{metric.name} is no metric of cells")
             by_group = value_of(cells, row, metric.positive)
@@ -265,7 +267,8 @@ class _Resampled:
         both = (combine(v[..., :-1], v[..., -1], self._exists_of(v), row) for v in (value, drawn))
         bounds = disparity_bounds(drawn[..., :-1], drawn[..., -1], self._exists, row, confidence)
         one, many = both
-        return _Drawn(one, many[:, None], np.array(bounds)[:, None])
+        parts = drawn[..., :-1], drawn[..., -1], row
+        return _Drawn(one, many[:, None], np.array(bounds)[:, None], parts)
 
     @property
     def _exists(self) -> Bools:
@@ -284,23 +287,30 @@ class _Resampled:
         return np.stack([base.compute(log_p[mask], label[mask], weights[:, mask]) for mask in masks], -1)
 
 
-def _setting_columns(drawn: Sequence[_Drawn], confidence: float, generator: np.random.Generator) -> dict[str, Any]:
-    """Columns of one setting and metric, one entry a group: means over its replicates."""
+def _setting_columns(
+    drawn: Sequence[_Drawn], confidence: float, generator: np.random.Generator, sizes: Counts | None = None
+) -> dict[str, Any]:
+    """Columns of one setting and metric, one entry a group: means over its replicates.
+
+    ``sizes`` are the groups' images where the metric is a rate: percentiles of a few images are too narrow, so a rate
+    has Wilson's interval at the effective sample size that the resamples' variance implies.
+    """
     values = np.stack([one.value for one in drawn], -1)
     mean = replicate_mean(values, confidence)
     draws = np.stack([one.draws for one in drawn], -1)
     images = _known_mean(draws, np.ones((len(draws), len(drawn))))
     bounds = [one.bounds for one in drawn if one.bounds is not None]
     if len(bounds) == len(drawn):
-        low, high = np.mean(bounds, axis=0)
+        low, high = _disparity_of_means(drawn, confidence)
         low, high = widen(mean.mean, low, high, mean.half_width)
         method = "simultaneous over images, joined with t over replicates"
     elif len(drawn) >= FEW:
         chosen = generator.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), len(draws))
-        low, high = value_bounds(_known_mean(draws, chosen), confidence)
+        both = _known_mean(draws, chosen)
+        low, high = _bounds_of_draws(mean.mean, both, sizes, confidence)
         method = "crossed resampling"
     else:
-        low, high = value_bounds(images, confidence)
+        low, high = _bounds_of_draws(mean.mean, images, sizes, confidence)
         low, high = widen(mean.mean, np.minimum(low, mean.mean), np.maximum(high, mean.mean), mean.half_width)
         method = "images resampled, joined with t over replicates"
     undefined = ~np.isfinite(mean.mean)
@@ -314,6 +324,37 @@ def _setting_columns(drawn: Sequence[_Drawn], confidence: float, generator: np.r
         "images_deviation": np.where(known, np.nanstd(np.where(known, images, 0), axis=0), np.nan),
         "interval": method if len(drawn) > 1 else "images resampled; one replicate",
     }
+
+
+def _bounds_of_draws(value: Floats, draws: Floats, sizes: Counts | None, confidence: float) -> tuple[Floats, Floats]:
+    """Percentiles of the draws [B, P]; of a rate Wilson's interval with their variance (n - 1 images are free)."""
+    if sizes is None:
+        return value_bounds(draws, confidence)
+    size = sizes.astype(np.float64)
+    variance = np.where(np.isfinite(draws), draws, value).var(0) * divide(size, size - 1)
+    effective = divide(value * (1 - value), variance)
+    known = np.isfinite(effective) & (effective > 0)
+    effective = np.where(known, np.minimum(effective, len(draws) * size), size)
+    return wilson(value * effective, np.where(np.isfinite(value), effective, 0), normal_quantile(confidence))
+
+
+def _disparity_of_means(drawn: Sequence[_Drawn], confidence: float) -> tuple[Floats, Floats]:
+    """Bounds, by the images, of the mean over replicates of a disparity: two float64 arrays [1].
+
+    The mean of largest gaps is at least the largest gap of the means, and at most the mean of the single upper bounds;
+    for a ratio and a lowest value it is the other way round.
+    """
+    parts = [one.parts for one in drawn if one.parts is not None]
+    single = np.mean([one.bounds for one in drawn if one.bounds is not None], axis=0)
+    if not parts:
+        return single[0], single[1]
+    values, overall = np.mean([part[0] for part in parts], axis=0), np.mean([part[1] for part in parts], axis=0)
+    row = parts[0][2]
+    exists = np.isfinite(values).any((0, 1))
+    low, high = disparity_bounds(values, overall, exists, row, confidence)
+    if row.statistic in ("ratio", "lowest"):
+        return single[0], np.array([high])
+    return np.array([low]), single[1]
 
 
 def _known_mean(draws: Floats, weights: npt.NDArray[Any]) -> Floats:
