@@ -180,11 +180,17 @@ def _fluctuations(results: SweepResults, focus: Focus) -> tuple[tuple[str, str],
 
 def _notes(results: SweepResults) -> tuple[str, ...]:
     notes = [DRAWINGS] if dataset_name(results) == "faces" else []
-    waiting = results.trials["state"].isin(["queued", "running", "stopped", "unknown"]).sum()
+    beaten = (results.trials["stopped_by"] == "scheduler").sum()
+    waiting = results.trials["state"].isin(["queued", "running", "stopped", "unknown"]).sum() - beaten
     failed = (results.trials["state"] == "failed").sum()
     if waiting:
         notes.append(
             f"{waiting} of {len(results.trials)} trials are not finished: the numbers below are of those done."
+        )
+    if beaten:
+        notes.append(
+            f"{beaten} of {len(results.trials)} trials were ended early because others did better, and are not in the "
+            "numbers: those that were trained to the end are the ones that looked best on the validation split."
         )
     if failed:
         notes.append(f"{failed} of {len(results.trials)} trials failed and are missing from the numbers.")
