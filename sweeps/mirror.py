@@ -126,6 +126,14 @@ class Mirror:
             return False
         return True
 
+    def copy_own(self) -> None:
+        """Copy the sweep's own files alone, as the report that is written once the sweep has ended."""
+        try:
+            self._own.publish(sweep_files(self._folder))
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            self._say(f"the report did not get to the mirror {self._place} ({reason}); {self._remedy()}")
+
     def _copy_last(self) -> None:
         if not self.copy():
             self._say(f"the mirror {self._place} lacks what is newest; {self._remedy()}")
@@ -166,6 +174,13 @@ def mirrored(sweep: "Sweep", console: Console) -> Iterator[None]:
     if sweep.mirror is None:
         yield
         return
+
+    if sweep.remote is not None:
+        raise SweepError(
+            f"a mirror copies a local output folder, but got output={sweep.remote!r}, which outlives this machine "
+            "already: leave mirror out",
+            ("mirror",),
+        )
 
     def say(line: str) -> None:
         console.print(f"{sweep.name}: {line}", highlight=False, markup=False, soft_wrap=True)

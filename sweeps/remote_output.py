@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from fairsweep.datasets.location import Location
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.fetching import by_folder
 from fairsweep.sweeps.folder_copy import FolderCopy, Listing, child, list_files, write_file
-from fairsweep.sweeps.mirror import sweep_files
+from fairsweep.sweeps.mirror import Mirror, sweep_files
 from fairsweep.sweeps.places import working_folder
 from fairsweep.trainables.state import TrialStateFile
 
@@ -263,14 +264,23 @@ def published(sweep: "Sweep", console: Console) -> Iterator[None]:
 
 def show_results(sweep: "Sweep", console: Console) -> bool:
     """Print the results of a sweep and write its report; returns whether any trial failed."""
+    from fairsweep.sweeps.tables import print_results
+
+    if sweep.remote is not None:
+        return _show_remote(sweep, sweep.remote, console)
+    failed = print_results(sweep.folder, console)
+    if sweep.mirror is not None:
+        Mirror(sweep.folder, sweep.mirror.to, partial(Console(stderr=True).print, highlight=False)).copy_own()
+    return failed
+
+
+def _show_remote(sweep: "Sweep", uri: str, console: Console) -> bool:
     from fairsweep.sweeps.commands import print_failures
     from fairsweep.sweeps.tables import print_results
 
-    if sweep.remote is None:
-        return print_results(sweep.folder, console)
     failed = print_failures(sweep.folder, console)
-    print_results(sweep.remote, console, to=sweep.folder / REPORT)
-    output = RemoteOutput(sweep.remote)
+    print_results(uri, console, to=sweep.folder / REPORT)
+    output = RemoteOutput(uri)
     with _reachable(output):
         output.push_own()
     return failed
