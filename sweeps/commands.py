@@ -17,7 +17,6 @@ from fairsweep.sweeps.errors import SweepError
 if TYPE_CHECKING:
     from fairsweep.sweeps.growing import Extension
     from fairsweep.sweeps.listing import SweepLine, TrialLine
-    from fairsweep.sweeps.spec import Sweep
 
 _EXIT_FAILED_TRIALS = 1
 _RUNS = Path("runs")
@@ -100,15 +99,13 @@ def retry_failed(
 
     Example: `fairsweep retry-failed runs/quickstart --cause "out of memory"`
     """
-    from fairsweep.sweeps.failures import failed_trials
-    from fairsweep.sweeps.run import resume_sweep
+    from fairsweep.sweeps import failures
 
-    sweep, text = resume_sweep(folder)
-    found = failed_trials(folder, cause)
-    if not found:
+    if not failures.failed_trials(folder, cause):
         typer.echo(f"no trial has failed in {folder}")
         return
-    _run(sweep, text, address, quiet, only=found)
+    failures.retry_failed(folder, cause, address=address, quiet=quiet)
+    _finish(folder)
 
 
 def extend(
@@ -134,7 +131,8 @@ def extend(
         if not sys.stdin.isatty():
             raise SweepError("nothing was changed: add --yes where nobody can be asked")
         typer.confirm("Go on?", abort=True)
-    _run(extension.sweep, extension.text, address, quiet)
+    extension.run(address=address, quiet=quiet)
+    _finish(folder)
 
 
 def print_failures(folder: Path, console: Console) -> bool:
@@ -162,12 +160,11 @@ def _show(extension: "Extension", console: Console) -> None:
         console.print(escape(line), highlight=False, soft_wrap=True)
 
 
-def _run(sweep: "Sweep", text: str, address: str | None, quiet: bool, only: frozenset[str] | None = None) -> None:
-    from fairsweep.sweeps.remote_output import show_results
-    from fairsweep.sweeps.run import run_sweep
+def _finish(folder: Path) -> None:
+    """Print the results and write the report; the exit code says whether a trial has failed."""
+    from fairsweep.sweeps.tables import print_results
 
-    run_sweep(sweep, text=text, address=address, quiet=quiet, only=only)
-    if show_results(sweep, Console()):
+    if print_results(folder, Console()):
         raise typer.Exit(_EXIT_FAILED_TRIALS)
 
 

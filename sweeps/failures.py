@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fairsweep.analysis import SweepResults
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.run import resume_sweep, run_sweep
 
 UNKNOWN_CAUSE = "no cause known"
 # Causes that differ in numbers only are one: "the training loss is nan in iteration 3", "… in iteration 4".
@@ -64,6 +66,24 @@ def failed_trials(folder: str | Path, cause: str | None = None) -> frozenset[str
     if found or not groups or cause is None:
         return frozenset(found)
     raise SweepError(f"no trial failed of {cause!r}; causes: {'; '.join(group.cause for group in groups)}")
+
+
+def retry_failed(
+    folder: str | Path, cause: str | None = None, *, address: str | None = None, quiet: bool = False
+) -> SweepResults:
+    """Run the failed trials of a sweep again, from their last checkpoint, and nothing else.
+
+    Args:
+        folder: the output folder of the sweep.
+        cause: words in the cause; None for all failed trials.
+        address: of a Ray cluster.
+        quiet: whether to show nothing.
+
+    Raises:
+        SweepError: if the folder holds no sweep, or none failed of such a cause.
+    """
+    sweep, text = resume_sweep(folder)
+    return run_sweep(sweep, text=text, address=address, quiet=quiet, only=failed_trials(folder, cause))
 
 
 def _group(folder: str | Path, entries: list[Entry], kinds: Iterable[str]) -> FailureGroup:

@@ -8,8 +8,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from fairsweep.analysis import SweepResults
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.run import resume_sweep
+from fairsweep.sweeps.run import resume_sweep, run_sweep
 from fairsweep.sweeps.spec import Sweep
 
 
@@ -24,6 +25,10 @@ class Extension:
 
     sweep: Sweep
     text: str
+
+    def run(self, *, address: str | None = None, quiet: bool = False) -> SweepResults:
+        """Run what the extension adds, and what was missing before; the folder's ``sweep.yaml`` is the new one then."""
+        return run_sweep(self.sweep, text=self.text, address=address, quiet=quiet)
 
 
 def extend_sweep(folder: str | Path, *, trials: int | None = None, seeds: int | None = None) -> Extension:

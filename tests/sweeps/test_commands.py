@@ -15,7 +15,7 @@ from fairsweep.sweeps.difference import changes, difference_of
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.failures import failed_trials, failure_groups
-from fairsweep.sweeps.growing import extend_sweep
+from fairsweep.sweeps.growing import Extension, extend_sweep
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.listing import list_sweeps, list_trials
 from fairsweep.sweeps.output import STOP_REQUESTS, OutputFolder
@@ -309,7 +309,8 @@ def test_failed_trials_run_again_and_nothing_else_does(left, trials, fairsweep, 
 
 def test_extend_shows_the_difference_and_runs_what_it_adds(left, trials, fairsweep, monkeypatch):
     asked = []
-    monkeypatch.setattr(commands, "_run", lambda sweep, text, *_: asked.append((sweep, text)))
+    monkeypatch.setattr(Extension, "run", lambda self, **_: asked.append((self.sweep, self.text)))
+    monkeypatch.setattr(commands, "_finish", lambda _: None)
     code, _, err = fairsweep("extend", left, "--seeds", 3, "--yes")
     assert code == 0
     assert "~ seeds: 2 → 3" in err
