@@ -67,9 +67,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
             )
         console.print(privacy)
     if report.search is not None:
-        console.print(
-            "Above stand the ends of the dimensions; settings between them become known as the search goes on."
-        )
+        console.print("These are the ends of the dimensions; what lies between becomes known later.", soft_wrap=True)
         report.search.show(console)
         console.print("Nothing was started.")
         return
