@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from fairsweep.trainables.learners import build_learner
-from fairsweep.trainables.shard_actors import ActorPool, ShardWorkerError, make_pool
-from fairsweep.trainables.shards import SequentialPool, ShardWork
+from fairsweep.trainables.shard_actors import ActorPool, ShardWorker, ShardWorkerError, make_pool
+from fairsweep.trainables.shards import SequentialPool, ShardWork, SliceJob
 from fairsweep.trainables.sisa import SLICES, Sisa
 from fairsweep.trainables.sisa_config import SisaConfig, inner_of
 from fairsweep.trainables.slice_store import FolderStore
@@ -72,6 +72,22 @@ def assert_equal(one, other):
     theirs = other.weights()
     for name, value in one.weights().items():
         assert torch.equal(value, theirs[name]), name
+
+
+def test_a_worker_that_does_not_reach_the_trials_folder_sends_its_slices_back(task, tmp_path):
+    places = (np.arange(20), np.arange(40))
+    jobs = tuple(SliceJob(f"slice{n}", 0, n, positions, np.empty(0, np.int64), 0) for n, positions in enumerate(places))
+    (tmp_path / "probe").touch()
+    inner = inner_of(config(), task.size)
+    near = ShardWorker(task, inner, str(tmp_path / "near"), str(tmp_path / "probe"), 1, False)
+    far = ShardWorker(task, inner, str(tmp_path / "far"), str(tmp_path / "elsewhere"), 1, False)
+    assert near.train(ShardWork(jobs, None)) == []
+    sent = far.train(ShardWork(jobs, None))
+    assert [trained.name for trained in sent] == ["slice0", "slice1"]
+    assert not (tmp_path / "far").exists()
+    for trained in sent:
+        kept = FolderStore(tmp_path / "near").get(trained.name)
+        assert all(torch.equal(value, trained.weights[name]) for name, value in kept.weights.items())
 
 
 @pytest.mark.slow  # each worker is a process that imports torch
