@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from fairsweep.analysis.resampling import bootstrap_frame
     from fairsweep.analysis.result_table import ResultTable
     from fairsweep.analysis.results import SweepResults, load
-    from fairsweep.analysis.selection import best_setting, corrected_winner, distance_to_ideal, pareto_front, settings_table
+    from fairsweep.analysis.selection import (
+        best_setting,
+        corrected_winner,
+        distance_to_ideal,
+        pareto_front,
+        settings_table,
+    )
     from fairsweep.analysis.table import SummaryTable, summary_tables
     from fairsweep.analysis.thresholds import choose_thresholds, thresholded_counts
     from fairsweep.analysis.trends import mixed_trend, trend

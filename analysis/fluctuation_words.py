@@ -118,5 +118,7 @@ def _needed(table: "LevelTable", seeds: float, images: float, change: float, det
         text = f"{target}, several seeds are needed first: one says nothing about how much trainings differ"
         return f"{text}; the test images alone would have to be {images:,.0f}." if np.isfinite(images) else f"{text}."
     more_seeds = f"{seeds:.0f} replicates" if np.isfinite(seeds) else "no number of replicates"
+    if not table.same_images:
+        return f"{target}, {more_seeds} with as many test images each would be enough."
     more_images = f"{images:,.0f} test images behind a value" if np.isfinite(images) else "no number of test images"
     return f"{target}, {more_seeds} would be enough with these test images, or {more_images} with these replicates."

@@ -166,7 +166,7 @@ def test_more_seeds_or_images_are_told_where_they_would_do():
     found = explain_fluctuations(few, change=0.02)
     assert found.seeds_needed > 3
     assert np.isnan(found.images_needed)
-    assert "no number of test images" in found.text
+    assert "with as many test images each" in found.text
     assert np.isnan(found.seeds_needed) or f"{found.seeds_needed:.0f} replicates" in found.text
 
 
