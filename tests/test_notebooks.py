@@ -11,12 +11,11 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import plotly.offline
-import pyarrow as pa
 import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
-from fairsweep.datasets import Attribute, write_prepared
+from fairsweep.datasets import write_prepared
 from fairsweep.datasets.sources.faces import Faces
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +34,6 @@ def workshop(tmp_path_factory, cache_folder):
     folder = tmp_path_factory.mktemp("notebooks")
     (folder / "empty").mkdir()
     draw_faces(folder / "data" / "faces")
-    draw_figures(folder / "data" / "mine")
     manager = started(folder, cache_folder)
     yield folder, manager
     manager.shutdown_kernel(now=True)
@@ -53,23 +51,6 @@ def draw_faces(folder):
         examples=source.examples(),
         images=np.stack(batches),
         version=source.version,
-    )
-
-
-def draw_figures(folder):
-    """Noise in place of the last notebook's figures; with a kernel of its own it prepares them itself."""
-    rng, number = np.random.default_rng(0), np.arange(240)
-    columns = {"id": number, "shape": (number % 2).astype(np.int16), "site": (number // 2 % 2).astype(np.int16)}
-    splits = np.array(["train", "train", "train", "test", "validation"])[number // 4 % 5]
-    write_prepared(
-        folder,
-        name="my-images",
-        attributes=[
-            Attribute(name="shape", values=("circle", "square")),
-            Attribute(name="site", values=("north", "south")),
-        ],
-        examples=pa.table({**columns, "split": splits}),
-        images=rng.integers(0, 256, (240, 32, 32, 3), dtype=np.uint8),
     )
 
 
@@ -101,7 +82,8 @@ def outputs(notebook):
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# The other two, which also mirror and prepare, are run by the slow test: all five take the gate too long.
+@pytest.mark.parametrize("path", NOTEBOOKS[1:4], ids=lambda path: path.stem)
 def test_a_notebook_runs_small(path, workshop):
     folder, manager = workshop
     first = "%reset -f" if (folder / "started").exists() else START
