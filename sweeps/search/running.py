@@ -8,6 +8,7 @@ from rich.console import Console
 
 from fairsweep.analysis.records import RecordError
 from fairsweep.sweeps.aims import meaning_of
+from fairsweep.sweeps.cluster import check_nodes
 from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.expand import PlannedTrial, trials_at
 from fairsweep.sweeps.feeding import settle_feed
@@ -57,6 +58,7 @@ def run_search(sweep: Sweep, *, text: str | None, address: str | None, console: 
         describe(plan, output, text, extent.trials)
         lines = partial(console.print, highlight=False, markup=False, soft_wrap=True)
         with tracked(sweep.tracking, output.path, lines), connected(address):
+            check_nodes(sweep, output.path, plan.datasets)
             _Run(plan, extent, output, console).go(quiet=quiet)
 
 
