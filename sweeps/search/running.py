@@ -7,7 +7,8 @@ from functools import partial
 from rich.console import Console
 
 from fairsweep.analysis.records import RecordError
-from fairsweep.sweeps.aims import meaning_of
+from fairsweep.sweeps.aims import Objective, meaning_of
+from fairsweep.sweeps.board import Aim, Row
 from fairsweep.sweeps.cluster import check_nodes
 from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.expand import PlannedTrial, trials_at
@@ -89,6 +90,7 @@ class _Run:
         aims = [*(o.measure for o in sweep.search.objectives), *(c.measure for c in sweep.search.constraints)]
         self._meaning, self._measures = meaning, [measure.settled(meaning) for measure in aims]
         self._constraints = sweep.search.constraints
+        self._values: dict[str, Values] = {}
         self._space = SearchSpace(sweep)
         self._studies = open_studies(sweep, plan.content, self._space, output.path, extent.batch(self._at_once))
         self._progress = Progress(
@@ -98,6 +100,8 @@ class _Run:
             done_before=sum(entry.state.ended for entry in self._known.values()),
             slots=self._at_once,
             expected=extent.trials,
+            name=sweep.name,
+            aims=[self._aim(place, objective) for place, objective in enumerate(sweep.search.objectives)],
         )
 
     def go(self, *, quiet: bool) -> None:
@@ -141,9 +145,19 @@ class _Run:
             self._say(f"{entry.folder.name}: its records cannot be read ({error})")
             return None
         first = len(values) - len(self._constraints)
+        self._values[trial.trial] = values
         return [*values[:first], *(c.excess(v) for c, v in zip(self._constraints, values[first:], strict=True))]
 
     # --- inside ---
+
+    def _aim(self, place: int, objective: Objective) -> Aim:
+        """An objective as views show it: of the trials that have ended."""
+
+        def value(trial: str, row: Row) -> float | None:
+            values = self._values.get(trial)
+            return None if values is None else values[place]
+
+        return Aim(str(objective), value, objective.sign)
 
     def _run(self, source: SearchSource, *, quiet: bool) -> None:
         sweep, output = self._plan.sweep, self._output.path
