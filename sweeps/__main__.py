@@ -1,4 +1,4 @@
-"""``python -m fairsweep.sweeps`` is the ``fairsweep`` command, for places where the wheel is imported and not installed."""
+"""`python -m fairsweep.sweeps` is the `fairsweep` command, where the wheel is imported and not installed."""
 
 from fairsweep.sweeps.cli import main
 
