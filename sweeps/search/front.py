@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.search.extent import study_names
+from fairsweep.sweeps.search.section import GUIDED
 from fairsweep.sweeps.search.space import LEARNER, Condition, SearchSpace
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.spec import Sweep
@@ -57,11 +58,10 @@ def search_fronts(folder: Path) -> Iterator[Front]:
         SweepError: if the storage cannot be opened.
     """
     description = OutputFolder.at(folder).description()
-    if description is None:
-        return
+    search = (description or {}).get("sweep", {}).get("search", {})
+    if description is None or search.get("algorithm") not in GUIDED:
+        return  # and nothing more is read: the sweep may be one that a former version wrote
     sweep = Sweep.from_mapping(description["sweep"])
-    if not sweep.search.is_guided:
-        return
     dataset = description["dataset"]
     other = (dataset.get("evaluation") or {}).get("content_hash")
     content = [dataset["content_hash"], *([other] if other else [])]
