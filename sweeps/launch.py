@@ -6,6 +6,7 @@ the experiment (the ledger is the truth), its checkpoints (trials write their ow
 of Tune's files lies in ``.tune`` in the output folder, of the last run only.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -70,7 +71,7 @@ def connected(address: str | None, *, show_workers: bool = False) -> Iterator[No
     with tempfile.TemporaryDirectory(prefix="fairsweep-") as empty, _environment(_RAY_SWITCHES), _quiet_ray():
         ray.init(
             **options,
-            runtime_env={"working_dir": empty, "env_vars": environment},
+            runtime_env=_runtime_environment(empty, environment),
             log_to_driver=show_workers,
             logging_level=logging.ERROR,
             configure_logging=True,
@@ -79,6 +80,14 @@ def connected(address: str | None, *, show_workers: bool = False) -> Iterator[No
             yield
         finally:
             ray.shutdown()
+
+
+def _runtime_environment(folder: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """What the workers get; a submitted job's own runtime environment stands, for Ray refuses to change it."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("runtime_env") or {}
+    said = job.get("env_vars") or {}
+    own = {"env_vars": {name: value for name, value in variables.items() if name not in said}}
+    return own if "working_dir" in job else own | {"working_dir": folder}
 
 
 def run_trials(

@@ -1,6 +1,7 @@
 """Trials on Ray Tune: fractions of GPUs, mixed shapes, retries, failures, and what Tune is told."""
 
 import dataclasses
+import json
 import os
 import time
 
@@ -215,3 +216,14 @@ def test_without_an_address_no_cluster_of_somebody_else_is_joined(monkeypatch):
         assert asked["address"] == "local"
     with connected("ray://there:10001"):
         assert asked["address"] == "ray://there:10001"
+
+
+def test_a_submitted_job_keeps_its_own_runtime_environment(monkeypatch):
+    asked = {}
+    job = {"runtime_env": {"working_dir": "gcs://files.zip", "env_vars": {"OMP_NUM_THREADS": "4"}}}
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options["runtime_env"]))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
+    with connected("auto"):
+        assert asked == {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "MKL_NUM_THREADS": "1"}}
