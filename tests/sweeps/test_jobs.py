@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def head(node, tmp_path):
     """The address of a head's job server."""
     pytest.importorskip("aiohttp_cors", reason="job servers need ray[default]")
     port, server = free_port(), free_port()
-    ray_folder = Path(f"/tmp/fairsweep-{os.getpid()}")  # a socket's path may have 107 characters
+    ray_folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: a socket's path may have 107 characters
     options = ["--port", port, "--dashboard-port", server, "--dashboard-host", "127.0.0.1", "--temp-dir", ray_folder]
     where = ["--head", "--node-ip-address", "127.0.0.1", "--num-cpus", 2, "--disable-usage-stats", "--block"]
     with (tmp_path / "head.log").open("w") as log:
@@ -69,7 +71,9 @@ def head(node, tmp_path):
         family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
         for member in family:
             member.kill()
+        process.wait()
         psutil.wait_procs(family, timeout=60)
+    shutil.rmtree(ray_folder, ignore_errors=True)
 
 
 def test_a_job_is_submitted_from_a_clean_folder_with_the_wheel(head, node, mapping, tmp_path):
