@@ -4,73 +4,19 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import PlainSerializer, PlainValidator
 
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.errors import Location, SweepError
-from fairsweep.sweeps.measures import Meaning, Measure, Standing
-from fairsweep.sweeps.section import Section
+from fairsweep.trainables.measures import Meaning, Measure, Standing
+from fairsweep.trainables.objectives import Objective
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.spec import Sweep
 
 _CONDITION = re.compile(r"(?P<measure>.+?)\s*(?P<sign><=|>=|≤|≥)\s*(?P<bound>[^<>=≤≥]+)")
-
-
-def _parsed(raw: object) -> Measure:
-    if isinstance(raw, Measure):
-        return raw
-    if not isinstance(raw, str):
-        raise ValueError(f"a measure is a word such as accuracy, but got {raw!r}")
-    return Measure.parse(raw)
-
-
-MeasureField = Annotated[Measure, PlainValidator(_parsed), PlainSerializer(str)]
-
-
-class Objective(Section):
-    """What is to be as large or as small as possible: ``{max: accuracy}`` or ``{min: accuracy_difference by tone}``."""
-
-    max: MeasureField | None = Field(default=None, description="A measure to be maximised.")
-    min: MeasureField | None = Field(default=None, description="A measure to be minimised.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.max is None) == (self.min is None):
-            raise ValueError(
-                f"an objective has exactly one of max and min, but got max={self.max}, min={self.min}; "
-                "write {max: accuracy} or {min: accuracy_difference by tone}"
-            )
-        return self
-
-    @property
-    def measure(self) -> Measure:
-        """What is measured."""
-        measure = self.max if self.max is not None else self.min
-        if measure is None:
-            raise ValueError("an objective must have a measure")
-        return measure
-
-    @property
-    def direction(self) -> Literal["maximize", "minimize"]:
-        """As Optuna calls it."""
-        return "maximize" if self.max is not None else "minimize"
-
-    @property
-    def sign(self) -> float:
-        """What a value is multiplied by, so that more is better."""
-        return 1.0 if self.max is not None else -1.0
-
-    def settled(self, meaning: Meaning) -> "Objective":
-        """The same, checked against a sweep. Raises: ValueError as `Measure.settled`."""
-        measure = self.measure.settled(meaning)
-        return Objective(max=measure) if self.max is not None else Objective(min=measure)
-
-    def __str__(self) -> str:
-        """For people and for Optuna: ``max accuracy``."""
-        return f"{'max' if self.max is not None else 'min'} {self.measure}"
 
 
 @dataclass(frozen=True)

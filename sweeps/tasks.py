@@ -12,7 +12,7 @@ from fairsweep.sweeps.aims import meaning_of
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import beside_readers, inner_workers, machines
-from fairsweep.sweeps.measures import SPENT
+from fairsweep.trainables.measures import SPENT
 from fairsweep.sweeps.preflight import SweepPlan
 from fairsweep.sweeps.publishing import publisher_of
 from fairsweep.sweeps.stopping.watch import TrialWatch, steps_within

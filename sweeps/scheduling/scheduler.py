@@ -18,11 +18,12 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 from fairsweep.analysis.records import CELLS, RecordError, read_cells
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import generator, seed_key
-from fairsweep.sweeps.aims import Objective, meaning_of
+from fairsweep.sweeps.aims import meaning_of
 from fairsweep.sweeps.ledger import Entry, Ledger
-from fairsweep.sweeps.measures import Meaning, Standing
 from fairsweep.sweeps.scheduling.pareto import ParetoHalving
 from fairsweep.sweeps.scheduling.section import SchedulerSection
+from fairsweep.trainables.measures import Meaning, Standing
+from fairsweep.trainables.objectives import Objective
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.spec import Sweep

@@ -4,9 +4,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from fairsweep.sweeps.aims import Objective
 from fairsweep.sweeps.section import Section
 from fairsweep.sweeps.stopping.section import check_live
+from fairsweep.trainables.objectives import Objective
 
 
 class SchedulerSection(Section):

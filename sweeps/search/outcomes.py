@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fairsweep.analysis.records import CELLS, PRIVACY, CellsFile, read_cells, read_json
-from fairsweep.sweeps.measures import Meaning, Measure, Standing, validation_cells
+from fairsweep.trainables.measures import Meaning, Measure, Standing, validation_cells
 from fairsweep.trainables.state import TrialStateFile
 
 

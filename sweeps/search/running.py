@@ -7,7 +7,8 @@ from functools import partial
 from rich.console import Console
 
 from fairsweep.analysis.records import RecordError
-from fairsweep.sweeps.aims import Objective, meaning_of
+from fairsweep.sweeps.aims import meaning_of
+from fairsweep.trainables.objectives import Objective
 from fairsweep.sweeps.board import Aim, Row
 from fairsweep.sweeps.cluster import check_nodes
 from fairsweep.sweeps.display import show_progress

@@ -4,8 +4,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from fairsweep.sweeps.aims import ConditionField, Objective
+from fairsweep.sweeps.aims import ConditionField
 from fairsweep.sweeps.section import Section
+from fairsweep.trainables.objectives import Objective
 
 Algorithm = Literal["grid", "random", "sobol", "tpe", "cmaes", "nsga2", "nsga3", "gp"]
 GUIDED: tuple[Algorithm, ...] = ("tpe", "cmaes", "nsga2", "nsga3", "gp")

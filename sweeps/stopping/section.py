@@ -4,9 +4,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from fairsweep.sweeps.aims import ConditionField, Objective
-from fairsweep.sweeps.measures import SPENT
+from fairsweep.sweeps.aims import ConditionField
 from fairsweep.sweeps.section import Section
+from fairsweep.trainables.measures import SPENT
+from fairsweep.trainables.objectives import Objective
 
 
 class PlateauSection(Section):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from fairsweep.analysis.records import Vocabulary
-from fairsweep.sweeps.aims import Objective
-from fairsweep.sweeps.measures import Meaning, Measure, Standing
 from fairsweep.sweeps.stopping.section import PlateauSection, StopSection
+from fairsweep.trainables.measures import Meaning, Measure, Standing
+from fairsweep.trainables.objectives import Objective
 from fairsweep.trainables.plan import Plan
 
 

@@ -13,7 +13,6 @@ from fairsweep import analysis
 from fairsweep.analysis.records import read_cells, read_json
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.ledger import Entry, Ledger
-from fairsweep.sweeps.measures import Meaning, Measure, Standing
 from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.scheduling.pareto import ParetoHalving, crowding_distances, nondominated_ranks, positions
 from fairsweep.sweeps.scheduling.scheduler import Verdicts, make_judge, make_scheduler
@@ -22,6 +21,7 @@ from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.stopping.section import StopSection
 from fairsweep.sweeps.stopping.watch import TrialWatch, steps_within
 from fairsweep.sweeps.tasks import Watches
+from fairsweep.trainables.measures import Meaning, Measure, Standing
 from fairsweep.trainables.privacy import PrivacyPlan
 from fairsweep.trainables.state import TrialStateFile
 from fairsweep.trainables.trial import CheckpointPolicy, Trial

@@ -1,4 +1,4 @@
-"""What a search, a scheduler or a stopper looks at: one number of a trial, read off its validation cells.
+"""What a search, a scheduler, a stopper or a population looks at: one number, read off validation cells.
 
 A measure is written as people say it, without brackets or commas, so that it stands in YAML as it is:
 
@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairsweep.analysis.records import CellsFile, Vocabulary
-from fairsweep.sweeps.sweep_file import nearest
+from fairsweep.datasets.layout import nearest
 
 SPENT = ("epsilon", "seconds")
 """Measures that are no function of cells."""
