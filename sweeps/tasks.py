@@ -12,7 +12,6 @@ from fairsweep.sweeps.aims import meaning_of
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import beside_readers, inner_workers, machines
-from fairsweep.trainables.measures import SPENT
 from fairsweep.sweeps.preflight import SweepPlan
 from fairsweep.sweeps.publishing import publisher_of
 from fairsweep.sweeps.stopping.watch import TrialWatch, steps_within
@@ -21,6 +20,7 @@ from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.clipping import Clipping
 from fairsweep.trainables.dpsgd import DpsgdConfig
 from fairsweep.trainables.gradient_modes import choose_mode, physical_batch_size
+from fairsweep.trainables.measures import SPENT
 from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.trial_config import TrialConfig
 

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from fairsweep.analysis.records import RecordError
 from fairsweep.sweeps.aims import meaning_of
-from fairsweep.trainables.objectives import Objective
 from fairsweep.sweeps.board import Aim, Row
 from fairsweep.sweeps.cluster import check_nodes
 from fairsweep.sweeps.display import show_progress
@@ -32,6 +31,7 @@ from fairsweep.sweeps.tasks import trial_tasks
 from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.sweeps.watching import watching
 from fairsweep.trainables.adapter import TrialTask
+from fairsweep.trainables.objectives import Objective
 
 
 def run_search(sweep: Sweep, *, text: str | None, address: str | None, console: Console, quiet: bool) -> None:
