@@ -78,15 +78,17 @@ def check_resources(trials: Iterable[PlannedTrial], available: list[Machine]) ->
     """
     trials = tuple(trials)
     for trial in trials:
-        cpu, gpu = trial.resources.cpu, trial.resources.gpu
+        asked = trial.resources
+        cpu, gpu = asked.cpu, (1.0 if asked.is_measured else asked.gpus)
         if any(machine.slots(cpu, gpu) >= 1 for machine in available):
             continue
         there = "; ".join(sorted({f"cpu={m.cpu:g}, gpu={m.gpu:g}" for m in available})) or "none"
-        raise SweepError(
-            f"a trial of learner {trial.config.learner.name!r} needs cpu={cpu:g}, gpu={gpu:g} on one machine, "
-            f"but there is {there}; lower its resources, or connect to a larger cluster",
-            ("resources",),
-        )
+        name, remedy = trial.config.learner.name, "lower its resources, or connect to a larger cluster"
+        needs = f"a trial of learner {name!r} needs cpu={cpu:g}, gpu={gpu:g} on one machine"
+        if asked.is_measured:
+            needs = f"gpu: auto measures learner {name!r} with cpu={cpu:g} and a whole GPU (gpu=1) of one machine"
+            remedy = "write gpu: 0 to train on CPUs, or connect to a cluster that has a GPU"
+        raise SweepError(f"{needs}, but there is {there}; {remedy}", ("resources",))
     for trial in trials:
         _check_workers(trial, available)
 
@@ -118,17 +120,17 @@ def inner_workers(trial: PlannedTrial, available: list[Machine]) -> InnerWorkers
     if isinstance(learner, SisaConfig) and learner.shard_resources is not None:
         shape = learner.shard_resources
         most = min(learner.shards, shape.workers or learner.shards)
-        room = _room(asked.cpu, asked.gpu, shape.cpu, shape.gpu, available)
+        room = _room(asked.cpu, asked.gpus, shape.cpu, shape.gpu, available)
         least = most if shape.workers is not None else 1
         if room < least:
             raise SweepError(
-                f"a trial of learner {learner.name!r} (cpu={asked.cpu:g}, gpu={asked.gpu:g}) needs {least} workers "
+                f"a trial of learner {learner.name!r} (cpu={asked.cpu:g}, gpu={asked.gpus:g}) needs {least} workers "
                 f"beside it (cpu={shape.cpu:g}, gpu={shape.gpu:g} each), but there is room for {room}; lower its "
                 "resources, shard_resources, or shard_resources.workers",
                 ("learners",),
             )
         return InnerWorkers(min(most, room), shape.cpu, shape.gpu)
-    return InnerWorkers(asked.workers, asked.worker_cpu, asked.worker_gpu)
+    return InnerWorkers(asked.workers, asked.worker_cpu, asked.worker_gpus)
 
 
 def beside_readers(available: Sequence[Machine], feed: FeedKind) -> list[Machine]:
@@ -164,7 +166,7 @@ def _check_workers(trial: PlannedTrial, available: list[Machine]) -> None:
             ("resources",),
         )
     inner = inner_workers(trial, available)
-    need = Machine(asked.cpu + inner.count * inner.cpu, asked.gpu + inner.count * inner.gpu)
+    need = Machine(asked.cpu + inner.count * inner.cpu, asked.gpus + inner.count * inner.gpu)
     have = Machine(sum(machine.cpu for machine in available), sum(machine.gpu for machine in available))
     if need.cpu > have.cpu or need.gpu > have.gpu:
         raise SweepError(
@@ -189,9 +191,12 @@ def check_budget(plan: "SweepPlan", trials: Sequence[PlannedTrial], available: l
 
 
 def slots(trials: Iterable[PlannedTrial], available: list[Machine], max_concurrent: int | None) -> int:
-    """How many trials run at once, for estimates; by the shape that most trials have."""
-    listed = [(trial.resources, inner_workers(trial, available)) for trial in trials]
-    shapes = [(own.cpu + inner.count * inner.cpu, own.gpu + inner.count * inner.gpu) for own, inner in listed]
+    """How many trials run at once, for estimates; by the shape that most trials have.
+
+    A part of a GPU that is yet to be measured counts as a whole one.
+    """
+    listed = [(trial.resources.with_part(1.0), inner_workers(trial, available)) for trial in trials]
+    shapes = [(own.cpu + inner.count * inner.cpu, own.gpus + inner.count * inner.gpu) for own, inner in listed]
     cpu, gpu = max(set(shapes), key=shapes.count)
     fitting = sum(machine.slots(cpu, gpu) for machine in available)
     return max(1, min(fitting, max_concurrent or fitting, len(shapes)))

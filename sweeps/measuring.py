@@ -1,10 +1,8 @@
 """What a sweep will cost, estimated from a few steps of each of its learners and models, on this machine."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import torch
@@ -15,14 +13,15 @@ from rich.table import Table
 from fairsweep.datasets.feed_choice import decoded_bytes
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import Feeding, settle_feed
+from fairsweep.sweeps.gpu_parts import GpuParts, Key, heaviest, measure_peak
 from fairsweep.sweeps.launch import connected
 from fairsweep.sweeps.machines import check_resources, inner_workers, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables.adapter import use_threads
-from fairsweep.trainables.gpu_memory import PeakMemory, peak_memory
-from fairsweep.trainables.measuring import TrialCost, measure_trial
+from fairsweep.trainables.gpu_memory import PeakMemory, part_text
+from fairsweep.trainables.measuring import TrialCost, measure_warm
 from fairsweep.trainables.plan import Plan
 
 LIMIT_SECONDS = 5.0
@@ -38,7 +37,8 @@ class MeasuredLearner:
         trials: how many of its trials are still to run.
         trial_seconds: estimated time of one, the mean over its training set sizes.
         cost: what was measured, on the trial with the largest training set.
-        memory: how much of a GPU it took; nothing where it ran on the CPU.
+        memory: how much of a GPU it took, at its largest batch where the part is to be measured; nothing where it ran
+            on the CPU.
     """
 
     learner: str
@@ -85,19 +85,23 @@ def measure_sweep(sweep: Sweep, *, limit_seconds: float = LIMIT_SECONDS) -> Meas
         SweepError: if the sweep cannot run as asked.
     """
     plan = check_sweep(sweep)
-    missing = OutputFolder.at(sweep.folder).ledger.missing(plan.trials)
+    output = OutputFolder.at(sweep.folder)
+    parts = GpuParts(output.path)
+    missing = parts.settled(output.ledger.missing(plan.trials))
     available = machines()
-    check_resources(plan.trials, available)
+    check_resources(parts.settled(plan.trials), available)
     feeding = settle_feed(sweep, plan.datasets, plan.trials, available)
     privacy = privacy_plans(plan, missing)
-    groups: dict[tuple[str, str], list[PlannedTrial]] = {}
+    groups: dict[Key, list[PlannedTrial]] = {}
     for trial in missing:
         groups.setdefault((trial.config.learner.name, trial.config.model.name), []).append(trial)
     with connected(None) if feeding.choice.kind == "stream" else nullcontext():
         lines = tuple(
             _measure(plan, names, trials, privacy, feeding, limit_seconds) for names, trials in groups.items()
         )
-    at_once = slots(missing, available, feeding.max_concurrent) if missing else 0
+    measured = {(line.learner, line.model): line.memory.part or 1.0 for line in lines}
+    settled = [replace(t, resources=t.resources.with_part(measured[key])) for key, own in groups.items() for t in own]
+    at_once = slots(settled, available, feeding.max_concurrent) if settled else 0
     largest = max((line.cost.checkpoint_bytes for line in lines), default=0)
     kept = sweep.checkpoints.keep_final_weights
     return MeasuredSweep(
@@ -136,8 +140,9 @@ def print_measured(measured: MeasuredSweep, console: Console) -> None:
     for line in measured.learners:
         if line.memory.part is not None:
             console.print(
-                f"{escape(line.learner)}, {escape(line.model)}: at most {line.memory.peak_bytes / 1e9:,.2f} of "
-                f"{line.memory.total_bytes / 1e9:,.1f} GB of the GPU: gpu: {line.memory.part:g} is enough",
+                f"{escape(line.learner)}, {escape(line.model)}: at most {line.memory.needed_bytes / 1e9:,.2f} of "
+                f"{line.memory.total_bytes / 1e9:,.1f} GB of the GPU: {part_text(line.memory.part)} is enough, "
+                f"gpu: {line.memory.part:g}",
                 soft_wrap=True,
                 highlight=False,
             )
@@ -157,7 +162,7 @@ def print_measured(measured: MeasuredSweep, console: Console) -> None:
 
 def _measure(
     plan: SweepPlan,
-    names: tuple[str, str],
+    names: Key,
     trials: list[PlannedTrial],
     privacy: dict[str, Plan],
     feeding: Feeding,
@@ -165,21 +170,20 @@ def _measure(
 ) -> MeasuredLearner:
     """Measure the trial with the largest training set; the others cost in proportion to theirs."""
     trial = max(trials, key=lambda one: plan.sizes[one.trial])
-    device = "cuda" if trial.resources.gpu > 0 and torch.cuda.is_available() else "cpu"
-    with tempfile.TemporaryDirectory(prefix="fairsweep-") as folder, _threads(trial.resources.cpu):
-        # Once to build the decoded copy and to load what the first use of a library loads.
-        for number, limit in enumerate((0.0, limit_seconds)):
-            place = Path(folder, str(number))
-            place.mkdir()
-            with peak_memory(device) as memory:
-                cost = measure_trial(
-                    trial.config,
-                    place,
-                    feed=feeding.choice,
-                    plan=privacy.get(trial.trial),
-                    device=device,
-                    limit_seconds=limit,
-                )
+    on_gpu = trial.resources.gpus > 0 or trial.resources.is_measured
+    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
+    with _threads(trial.resources.cpu):
+        cost, memory = measure_warm(
+            trial.config,
+            feed=feeding.choice,
+            plan=privacy.get(trial.trial),
+            device=device,
+            limit_seconds=limit_seconds,
+        )
+        heavy = heaviest(plan).get(names) if device == "cuda" else None
+        if heavy is not None and heavy.config != trial.config:
+            more = privacy_plans(plan, [heavy]).get(heavy.trial)
+            memory = measure_peak(heavy.config, feeding.choice, more, heavy.resources.cpu)
     checkpoints = plan.sweep.checkpoints
     whole = cost.seconds(checkpoints.every, checkpoints.seconds)
     learning = cost.iterations * cost.iteration_seconds

@@ -3,7 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import Feeding, settle_feed
+from fairsweep.sweeps.gpu_parts import GpuParts
 from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
@@ -24,7 +26,7 @@ class LearnerLine:
         twin_of: name of the learner that it is the twin of, or None.
         trials: how many of its trials the sweep has.
         cpu: CPUs that a trial reserves.
-        gpu: GPUs that a trial reserves.
+        gpus: GPUs that a trial reserves, as they are shown: ``auto`` is measured when the sweep starts.
     """
 
     name: str
@@ -32,7 +34,7 @@ class LearnerLine:
     twin_of: str | None
     trials: int
     cpu: float
-    gpu: float
+    gpus: str
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,17 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
     plan = check_sweep(sweep)
     output = OutputFolder.at(sweep.folder)
     missing = output.ledger.missing(plan.trials)
-    available = machines()
-    check_resources(plan.trials, available)
-    check_budget(plan, plan.trials, available)
-    feeding = settle_feed(sweep, plan.datasets, plan.trials, available)
+    available, parts = machines(), GpuParts(output.path)
+    settled = parts.settled(plan.trials)
+    check_resources(settled, available)
+    check_budget(plan, settled, available)
+    feeding = settle_feed(sweep, plan.datasets, settled, available)
     search = None
     needed, trials = plan.needed_bytes(missing), [trial.trial for trial in plan.trials]
-    at_once = slots(plan.trials, available, feeding.max_concurrent)
+    at_once = slots(settled, available, feeding.max_concurrent)
     if sweep.search.is_guided:
         extent = Extent.of(sweep)
-        at_once = slots(plan.trials * extent.trials, available, feeding.max_concurrent)
+        at_once = slots(settled * extent.trials, available, feeding.max_concurrent)
         search = SearchOutlook.of(sweep, output, at_once)
         needed, trials = extent.needed_bytes(plan), []
     output.check(name=sweep.name, content=plan.content, trials=trials, needed_bytes=needed)
@@ -118,7 +121,7 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
         settings=len({trial.setting for trial in plan.trials}),
         training_sizes=tuple(sorted(set(plan.sizes.values()))),
         evaluated=plan.evaluated,
-        learners=_learner_lines(plan),
+        learners=_learner_lines(plan, parts),
         privacy=_privacy_lines(plan),
         at_once=at_once,
         feeding=feeding,
@@ -127,20 +130,21 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
     )
 
 
-def _learner_lines(plan: SweepPlan) -> tuple[LearnerLine, ...]:
-    counts = Counter(trial.config.learner.name for trial in plan.trials)
-    lines = {
-        t.config.learner.name: LearnerLine(
-            t.config.learner.name,
-            t.config.learner.kind,
-            t.config.twin_of,
-            counts[t.config.learner.name],
-            t.resources.cpu,
-            t.resources.gpu,
+def _learner_lines(plan: SweepPlan, parts: GpuParts) -> tuple[LearnerLine, ...]:
+    by_name: dict[str, list[PlannedTrial]] = {}
+    for trial in plan.trials:
+        by_name.setdefault(trial.config.learner.name, []).append(trial)
+    return tuple(
+        LearnerLine(
+            name,
+            own[0].config.learner.kind,
+            own[0].config.twin_of,
+            len(own),
+            own[0].resources.cpu,
+            parts.shown(own),
         )
-        for t in plan.trials
-    }
-    return tuple(lines.values())
+        for name, own in by_name.items()
+    )
 
 
 def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:

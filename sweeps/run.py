@@ -17,6 +17,7 @@ from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import settle_feed
+from fairsweep.sweeps.gpu_parts import GpuParts, with_gpu_parts
 from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
@@ -87,9 +88,10 @@ def _run(
     output = OutputFolder.at(sweep.folder)
     missing = _chosen(output.ledger.missing(plan.trials), only)
     if address is None:
-        check_resources(missing, machines())
-        check_budget(plan, missing, machines())
-        settle_feed(sweep, plan.datasets, missing, machines())
+        known = GpuParts(output.path).settled(missing)
+        check_resources(known, machines())
+        check_budget(plan, known, machines())
+        settle_feed(sweep, plan.datasets, known, machines())
     output.check(
         name=sweep.name,
         content=plan.content,
@@ -218,8 +220,9 @@ def _run_missing(
 
     with connected(address):
         available = machines()
-        check_resources(missing, available)
+        check_resources(GpuParts(output.path).settled(missing), available)
         check_nodes(plan.sweep, output.path, plan.datasets)
+        missing = with_gpu_parts(plan, missing, output.path, available, say)
         feeding = settle_feed(plan.sweep, plan.datasets, missing, available)
         if feeding.note:
             say(feeding.note)

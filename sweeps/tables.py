@@ -46,9 +46,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
     )
     learners = Table("learner", "kind", "twin of", "trials", "CPUs", "GPUs", box=None, header_style="bold")
     for line in report.learners:
-        learners.add_row(
-            escape(line.name), line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", f"{line.gpu:g}"
-        )
+        learners.add_row(escape(line.name), line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", line.gpus)
     console.print(learners)
     if report.privacy:
         columns = ("learner", "ε", "δ", "noise multiplier", "sampling rate", "steps", "trials", "")

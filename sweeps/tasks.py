@@ -62,7 +62,7 @@ def trial_tasks(
             run=entry.state.run,
             plan=privacy.get(trial.trial),
             cpu=trial.resources.cpu,
-            gpu=trial.resources.gpu,
+            gpu=trial.resources.gpus,
             workers=workers.count,
             worker_cpu=workers.cpu,
             worker_gpu=workers.gpu,
@@ -128,7 +128,7 @@ class GradientModes:
     def fixed(self, trial: PlannedTrial, plan: SweepPlan) -> TrialConfig:
         """The trial's config with ``auto`` replaced by the mode that is chosen; no part of the trial's identity."""
         config, learner = trial.config, trial.config.learner
-        if not isinstance(learner, DpsgdConfig) or learner.performance.gradient_mode != "auto" or trial.resources.gpu:
+        if not isinstance(learner, DpsgdConfig) or learner.performance.gradient_mode != "auto" or trial.resources.gpus:
             return config
         if learner.clipping == "none":
             return config

@@ -1,6 +1,6 @@
 """How much of a GPU's memory a process may take: as much as its trial has of the GPU."""
 
-import math
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,49 +8,76 @@ from dataclasses import dataclass
 
 import torch
 
-# A longer training fragments memory more than a few steps do, and CUDA takes some for itself in each process.
-_RESERVE = 1.25
-_MOST_PARTS = 16
+# A longer training fragments memory more than a few steps do, and meets larger Poisson batches.
+RESERVE = 1.25
+# How many trials may share a GPU. Ray counts in steps of 1/10,000: 0.3333 three times is no more than a whole one.
+_SHARED_BY = (16, 10, 8, 5, 4, 3, 2)
+GPU_PARTS = (*(10_000 // count / 10_000 for count in _SHARED_BY), 1.0)
+
+
+def gpu_part(needed_bytes: int, total_bytes: int) -> float:
+    """The smallest of `GPU_PARTS` that is a quarter more than what is needed; a whole GPU if none is.
+
+    Args:
+        needed_bytes: what a process takes of a GPU's memory at most.
+        total_bytes: what the GPU has.
+
+    >>> gpu_part(3 * 10**9, 80 * 10**9), gpu_part(10 * 10**9, 80 * 10**9), gpu_part(70 * 10**9, 80 * 10**9)
+    (0.0625, 0.2, 1.0)
+    """
+    return next((part for part in GPU_PARTS if part * total_bytes >= RESERVE * needed_bytes), 1.0)
+
+
+def part_text(part: float) -> str:
+    """A part of a GPU as people say it.
+
+    >>> part_text(0.3333), part_text(0.0625), part_text(1.0)
+    ('1/3 of a GPU', '1/16 of a GPU', 'a whole GPU')
+    """
+    return "a whole GPU" if part == 1 else f"1/{round(1 / part)} of a GPU"
 
 
 @dataclass
 class PeakMemory:
-    """The most memory that torch held on a GPU for some time.
+    """The most memory that a process held on a GPU for some time.
 
     Attributes:
-        peak_bytes: what it held; 0 until the end, and without a GPU.
+        peak_bytes: what torch held; 0 until the end, and without a GPU.
+        context_bytes: what is taken beside it: the CUDA context and kernels, and whatever other programs hold there.
         total_bytes: what the GPU has; 0 without one.
     """
 
     peak_bytes: int = 0
+    context_bytes: int = 0
     total_bytes: int = 0
 
     @property
-    def part(self) -> float | None:
-        """The smallest part 1/n of the GPU that is enough, a quarter more than the peak; None without a GPU.
+    def needed_bytes(self) -> int:
+        """All that it took. What CUDA takes is not capped, but each process takes it anew."""
+        return self.peak_bytes + self.context_bytes
 
-        >>> PeakMemory(3 * 10**9, 80 * 10**9).part, PeakMemory(50 * 10**9, 80 * 10**9).part
-        (0.0625, 1.0)
-        """
-        if not self.total_bytes:
-            return None
-        parts = self.total_bytes / (_RESERVE * max(1, self.peak_bytes))
-        # Ray counts in steps of 1/10,000.
-        return math.floor(10_000 / max(1, min(_MOST_PARTS, int(parts)))) / 10_000
+    @property
+    def part(self) -> float | None:
+        """The part of the GPU that is enough, see `gpu_part`; None without a GPU."""
+        return gpu_part(self.needed_bytes, self.total_bytes) if self.total_bytes else None
 
 
 @contextmanager
 def peak_memory(device: str) -> Iterator[PeakMemory]:
-    """Measure what torch holds at most on a device for the time of a context; nothing on a CPU."""
+    """Measure what this process holds at most on a device for the time of a context; nothing on a CPU."""
     found = PeakMemory()
     if not device.startswith("cuda"):
         yield found
         return
+    gc.collect()  # a learner before this one may still hold its tensors in a cycle
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     yield found
+    torch.cuda.synchronize()
     found.peak_bytes = int(torch.cuda.max_memory_reserved())
-    found.total_bytes = int(torch.cuda.mem_get_info()[1])
+    free, total = torch.cuda.mem_get_info()
+    found.context_bytes = max(0, int(total - free) - int(torch.cuda.memory_reserved()))
+    found.total_bytes = int(total)
 
 
 def assigned_gpus() -> float | None:

@@ -4,6 +4,7 @@ Steps are timed where a learner asks its feed for them, so an epoch of an hour n
 """
 
 import io
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from fairsweep.datasets.feeds import Batch, Feed, step_range
 from fairsweep.datasets.randomness import KEY_BYTES, seed_key
 from fairsweep.datasets.sampling import Sampler
 from fairsweep.trainables.checkpoint import CheckpointFolder, encode
+from fairsweep.trainables.gpu_memory import PeakMemory, peak_memory
 from fairsweep.trainables.learner import Learner, TrialKeys
 from fairsweep.trainables.learners import build_learner, close_learner
 from fairsweep.trainables.plan import Plan
@@ -119,6 +121,23 @@ def measure_trial(
     finally:
         close_learner(learner)
         data.close()
+
+
+def measure_warm(
+    config: TrialConfig, *, feed: FeedChoice, plan: Plan | None, device: str, limit_seconds: float
+) -> tuple[TrialCost, PeakMemory]:
+    """Measure a trial and the GPU memory that it takes, in a temporary folder; see `measure_trial`.
+
+    A first try, which does not count, builds the decoded copy, chooses a gradient mode by trying all of them, and loads
+    what the first use of a library loads.
+    """
+    with tempfile.TemporaryDirectory(prefix="fairsweep-") as folder:
+        for number, limit in enumerate((0.0, limit_seconds)):
+            place = Path(folder, str(number))
+            place.mkdir()
+            with peak_memory(device) as memory:
+                cost = measure_trial(config, place, feed=feed, plan=plan, device=device, limit_seconds=limit)
+    return cost, memory
 
 
 class ProbeFeed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fairsweep.datasets.partitions import TrainingColumns
 from fairsweep.trainables.aggregation import Aggregation
@@ -35,6 +35,16 @@ class ShardResources(BaseModel):
     cpu: float = Field(default=1.0, ge=0)
     gpu: float = Field(default=0.0, ge=0)
     workers: int | None = Field(default=None, ge=1)
+
+    @field_validator("gpu", mode="before")
+    @classmethod
+    def _no_words(cls, raw: object) -> object:
+        if raw == "auto":
+            raise ValueError(
+                "gpu of a shard's worker must be a number, but got 'auto': only whole trials are measured; with "
+                "resources: {gpu: 1}, on a machine that has one, `fairsweep plan FILE --measure` prints what is enough"
+            )
+        return raw
 
     @property
     def threads(self) -> int:

@@ -13,6 +13,7 @@ from fairsweep.sweeps.cluster import check_nodes
 from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.expand import PlannedTrial, trials_at
 from fairsweep.sweeps.feeding import settle_feed
+from fairsweep.sweeps.gpu_parts import GpuParts, with_gpu_parts
 from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_resources, machines, slots
@@ -52,8 +53,9 @@ def run_search(sweep: Sweep, *, text: str | None, address: str | None, console: 
     extent = Extent.of(sweep)
     output = OutputFolder.at(sweep.folder)
     if address is None:
-        check_resources(plan.trials, machines())
-        settle_feed(sweep, plan.datasets, plan.trials, machines())
+        known = GpuParts(output.path).settled(plan.trials)
+        check_resources(known, machines())
+        settle_feed(sweep, plan.datasets, known, machines())
     output.check(name=sweep.name, content=plan.content, trials=(), needed_bytes=extent.needed_bytes(plan))
     privacy_plans(plan, plan.trials)
     with output.held():
@@ -75,9 +77,14 @@ class _Run:
     """
 
     def __init__(self, plan: SweepPlan, extent: Extent, output: OutputFolder, console: Console) -> None:
-        self._plan, self._extent, self._output, self._console = plan, extent, output, console
+        self._extent, self._output, self._console = extent, output, console
         sweep, self._available = plan.sweep, machines()
-        check_resources(plan.trials, self._available)
+        check_resources(GpuParts(output.path).settled(plan.trials), self._available)
+        probes = with_gpu_parts(
+            plan, plan.trials, output.path, self._available, lambda line: self._say(f"{sweep.name}: {line}")
+        )
+        plan = self._plan = replace(plan, trials=tuple(probes))
+        self._parts = GpuParts(output.path)
         self._feeding = settle_feed(sweep, plan.datasets, plan.trials, self._available)
         if self._feeding.note:
             self._say(f"{sweep.name}: {self._feeding.note}")
@@ -123,7 +130,7 @@ class _Run:
     def plan(self, chosen: Chosen) -> Sequence[PlannedTrial]:
         """See `Trials.plan`."""
         plan = self._plan
-        trials = trials_at(plan.sweep, plan.dataset, plan.other, [chosen])
+        trials = tuple(self._parts.settled(trials_at(plan.sweep, plan.dataset, plan.other, [chosen])))
         checked = plan_trials(plan.sweep, plan.dataset, plan.other, trials)
         privacy_plans(checked, trials)
         self._planned |= {trial.trial: trial for trial in trials}

@@ -51,10 +51,3 @@ def test_checkpoints_of_trials_that_wait_count(mapping, tmp_path):
         (entry.folder / "checkpoints").mkdir()
         (entry.folder / "checkpoints" / "000001.pt").write_bytes(bytes(size))
     assert [ledger.waiting_bytes(at_once) for at_once in (0, 1, 2, 3, 9)] == [600, 300, 100, 0, 0]
-
-
-def test_a_part_of_a_gpu_is_a_number_and_the_message_says_who_proposes_one(mapping):
-    with pytest.raises(
-        SweepError, match=r"resources\.gpu: gpu must be a number, but got 'auto': .*plan FILE --measure"
-    ):
-        Sweep.from_mapping(mapping | {"resources": {"gpu": "auto"}})

@@ -7,6 +7,7 @@ import torch
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.trainables.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.dpsgd import Dpsgd, DpsgdConfig
+from fairsweep.trainables.gpu_memory import cap_gpu_memory, peak_memory
 from fairsweep.trainables.learner import LearningTask, TrialKeys
 from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.noise import GaussianNoise
@@ -184,3 +185,30 @@ def test_augmentation_draws_the_same_on_both_devices():
         augment(images.to(device), config, seed_key(1, "train"), 3, np.arange(64)).cpu() for device in ("cpu", CUDA)
     )
     torch.testing.assert_close(there, here, atol=1e-3, rtol=0)
+
+
+def test_the_peak_of_a_training_is_what_it_needs():
+    """It runs again with a cap a quarter above the peak, and not with a fifth of the peak."""
+    torch.cuda.init()
+    with peak_memory(CUDA) as idle:
+        pass
+    assert idle.peak_bytes < 64 * 2**20
+    assert 0 < idle.context_bytes < idle.total_bytes == torch.cuda.get_device_properties(0).total_memory
+    with peak_memory(CUDA) as one:
+        block = torch.empty(2**30, dtype=torch.uint8, device=CUDA)
+        del block
+    assert 2**30 <= one.peak_bytes - idle.peak_bytes < 2**30 + 64 * 2**20
+    big = make_task(CUDA, "resnet18", n=256, size=128)
+    config = SgdConfig(epochs=1, batch_size=256)
+    trained(Sgd(config, big))  # cuDNN tries its kernels
+    with peak_memory(CUDA) as found:
+        trained(Sgd(config, big))
+    assert found.peak_bytes > 2**29
+    try:
+        cap_gpu_memory(1.25 * found.needed_bytes / found.total_bytes)
+        trained(Sgd(config, big))
+        cap_gpu_memory(0.2 * found.peak_bytes / found.total_bytes)
+        with pytest.raises(torch.OutOfMemoryError):
+            trained(Sgd(config, big))
+    finally:
+        cap_gpu_memory(1)

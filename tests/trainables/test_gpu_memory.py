@@ -3,12 +3,21 @@
 import pytest
 import ray
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from fairsweep.trainables import adapter
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
-from fairsweep.trainables.gpu_memory import PeakMemory, assigned_gpus, cap_gpu_memory, peak_memory
+from fairsweep.trainables.gpu_memory import (
+    GPU_PARTS,
+    PeakMemory,
+    assigned_gpus,
+    cap_gpu_memory,
+    gpu_part,
+    peak_memory,
+)
 from fairsweep.trainables.state import TrialStateFile
 
 
@@ -129,20 +138,45 @@ def test_the_state_says_on_which_machine_an_attempt_ran(tmp_path):
 
 @pytest.mark.parametrize(
     ("peak", "part"),
-    [(1, 0.0625), (5, 0.0769), (10, 0.1666), (21, 0.3333), (33, 0.5), (34, 1.0), (79, 1.0)],
+    [(1, 0.0625), (5, 0.1), (8, 0.125), (10, 0.2), (21, 0.3333), (33, 0.5), (34, 1.0), (79, 1.0)],
 )
 def test_the_smallest_part_that_is_enough(peak, part):
-    assert PeakMemory(peak, 84).part == part
+    assert PeakMemory(peak - 1, 1, 84).part == part
+    assert PeakMemory(peak, 0, 0).part is None
+
+
+@given(needed=st.integers(0, 2 * 10**11), total=st.integers(10**9, 2 * 10**11))
+def test_a_part_leaves_room_is_the_smallest_and_adds_up_to_no_more_than_one(needed, total):
+    part = gpu_part(needed, total)
+    shares = round(1 / part)
+    assert part in GPU_PARTS
+    assert 1 - 1e-3 < shares * part <= 1
+    assert part == round(part, 4)  # Ray's steps
+    if part < 1:
+        assert part * total >= 1.25 * needed
+        assert shares * needed <= total
+    smaller = [p for p in GPU_PARTS if p < part]
+    assert all(p * total < 1.25 * needed for p in smaller)
+
+
+@given(needed=st.integers(0, 10**11), more=st.integers(0, 10**11), total=st.integers(10**9, 2 * 10**11))
+def test_who_needs_more_gets_no_less(needed, more, total):
+    assert gpu_part(needed + more, total) >= gpu_part(needed, total)
+    assert gpu_part(needed, total + more) <= gpu_part(needed, total)
 
 
 def test_the_peak_is_measured_anew_each_time(cuda, monkeypatch):
+    """All but 20 of 84 bytes are free at the end; torch still holds 12 of them, so that CUDA itself has 8."""
     held = [100]
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: held.clear())
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: max(held))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 84))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 12)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (64, 84))
     with peak_memory("cuda") as found:
-        held += [3, 10, 2]
-    assert (found.peak_bytes, found.total_bytes, found.part) == (10, 84, 0.1666)
+        held += [3, 19, 12]
+    assert (found.peak_bytes, found.context_bytes, found.total_bytes) == (19, 8, 84)
+    assert (found.needed_bytes, found.part) == (27, 0.5)
     with peak_memory("cpu") as found:
         held += [50]
     assert found.part is None
