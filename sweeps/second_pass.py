@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.trainables.adapter import TrialTask
+from fairsweep.trainables.sisa_config import SisaConfig
 
 _OUT_OF_MEMORY = "OutOfMemoryError"
 
@@ -28,7 +29,7 @@ def with_more_gpu(
     again = {}
     for trial, task in tasks.items():
         state = queued[trial].file.read()
-        grown = replace(task, gpu=_doubled(task.gpu), worker_gpu=_doubled(task.worker_gpu))
+        grown = _grown(task)
         if state is None or state.state != "failed" or _OUT_OF_MEMORY not in (state.error or "") or grown == task:
             continue
         entry = Entry(queued[trial].folder, queued[trial].file.queue(trial))
@@ -40,6 +41,16 @@ def with_more_gpu(
         count = "1 trial" if len(again) == 1 else f"{len(again)} trials"
         say(f"{count} ran out of GPU memory: once more with twice the part of a GPU (gpu={shown})")
     return again
+
+
+def _grown(task: TrialTask) -> TrialTask:
+    """The task with twice the part of a GPU, for it and for its workers; shards take theirs from the config."""
+    config = task.config
+    if isinstance(config.learner, SisaConfig) and config.learner.shard_resources is not None:
+        shape = config.learner.shard_resources
+        shape = shape.model_copy(update={"gpu": _doubled(shape.gpu)})
+        config = config.model_copy(update={"learner": config.learner.model_copy(update={"shard_resources": shape})})
+    return replace(task, config=config, gpu=_doubled(task.gpu), worker_gpu=_doubled(task.worker_gpu))
 
 
 def _doubled(gpus: float) -> float:

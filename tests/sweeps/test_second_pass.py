@@ -76,6 +76,17 @@ def test_parts_of_inner_workers_grow_too(queued):
     assert (grown.gpu, grown.worker_gpu) == (0, 0.5)
 
 
+def test_parts_of_shards_grow_where_their_workers_read_them(mapping, toy, tmp_path):
+    shards = {"name": "forgetful", "kind": "sisa", "epochs": 1, "shard_resources": {"cpu": 0.5, "gpu": 0.25}}
+    planned = expand(Sweep.from_mapping(mapping | {"learners": [shards]}), toy)[0]
+    entries = Ledger(tmp_path / "out").queue([planned])
+    entries[planned.trial].file.mark({"state": "failed", "error": "RayTaskError(OutOfMemoryError): 2 GiB"})
+    task = TrialTask(planned.config, entries[planned.trial].folder, run=1, workers=2, worker_gpu=0.25)
+    (grown,) = with_more_gpu({planned.trial: task}, entries, lambda _: None).values()
+    assert (grown.worker_gpu, grown.config.learner.shard_resources.gpu) == (0.5, 0.5)
+    assert grown.config.trial == planned.trial
+
+
 def test_a_sweep_gives_more_of_the_gpu_to_what_lacked_memory(mapping, tmp_path, monkeypatch, ray_session, capsys):
     """Ray hands out logical GPUs here; the error is raised by the trial as CUDA would raise it."""
     assert ray.cluster_resources()["GPU"] == 2
