@@ -168,9 +168,14 @@ class OutputFolder:
             (self.path / _DRIVER).unlink(missing_ok=True)
             lock.release()
 
+    @property
+    def has_lock(self) -> bool:
+        """Whether a driver has ever worked here: copies of an output folder lack its lock."""
+        return (self.path / _LOCK).exists()
+
     def holder(self) -> Holder | None:
         """The driver that holds the folder now; None if there is none. Nothing is made where there is nothing."""
-        if not (self.path / _LOCK).exists():
+        if not self.has_lock:
             return None
         held = False
         lock = FileLock(self.path / _LOCK)

@@ -113,7 +113,7 @@ class RemoteOutput:
             SweepError: if another driver said so within the last two minutes and may still live.
             OSError: if the file system fails.
         """
-        mine = {"host": socket.gethostname(), "process": os.getpid(), "at": time.time()}
+        mine = _claim()
         other = self._claimed()
         if _may_live(other, mine):
             raise SweepError(
@@ -122,6 +122,14 @@ class RemoteOutput:
                 ("output",),
             )
         write_file(self.place, _DRIVER, json.dumps(mine).encode())
+
+    def is_claimed(self) -> bool:
+        """Whether another process said within the last two minutes that it works there, and may still live.
+
+        Raises:
+            OSError: if the file system fails.
+        """
+        return _may_live(self._claimed(), _claim())
 
     def release(self) -> None:
         """Say that it is free."""
@@ -309,6 +317,11 @@ def _reachable(output: RemoteOutput) -> Iterator[None]:
             "the credentials in the environment; what is done is kept, and `fairsweep resume` goes on",
             ("output",),
         ) from error
+
+
+def _claim() -> dict[str, Any]:
+    """What this process says where it works."""
+    return {"host": socket.gethostname(), "process": os.getpid(), "at": time.time()}
 
 
 def _may_live(other: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:

@@ -18,6 +18,9 @@ from fairsweep.analysis.records import SWEEP_JSON, TRIALS, RecordError
 from fairsweep.sweeps.board import ENDED, Board, Row, Spent, Stage
 from fairsweep.sweeps.display import render, showing
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.places import uri_of
+from fairsweep.sweeps.remote_output import RemoteOutput
 
 _STAGES: Mapping[str, Stage] = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed"}
 _THREADS = 8
@@ -61,6 +64,9 @@ class WatchedSweep(Board):
         said = description.json() if self._output.exists() else None
         if said is None:
             raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
+        remote = uri_of((said.get("sweep") or {}).get("output"))
+        # Elsewhere than there lies a copy, whose driver works on another one.
+        self._remote = remote if remote is not None and remote.rstrip("/") == str(folder).rstrip("/") else None
         self._epsilon = RecordedEpsilon(self._output)
         super().__init__(self._epsilon, name=str(said.get("name", "")), expected=int(said.get("trials", 0)))
         self._states: dict[str, tuple[object, Mapping[str, Any]]] = {}
@@ -76,6 +82,19 @@ class WatchedSweep(Board):
     def is_over(self) -> bool:
         """Whether every trial that is known has ended."""
         return self.count(*ENDED) >= self.total
+
+    def has_driver(self) -> bool | None:
+        """Whether a driver is at work on the sweep; None where the folder cannot tell: a mirror, or another copy.
+
+        Raises:
+            OSError: if the file system fails.
+        """
+        if self._remote is not None:
+            return RemoteOutput(self._remote).is_claimed()
+        local = self._output.local
+        if local is None or not (output := OutputFolder.at(local)).has_lock:
+            return None
+        return output.holder() is not None
 
     def refresh(self) -> None:
         """Read every state file that has changed."""
@@ -116,7 +135,7 @@ def watch(
     seconds: float = 2.0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Show a sweep until it has ended or somebody stops watching.
+    """Show a sweep until it has ended, or its driver has, or somebody stops watching.
 
     Args:
         folder: its output folder, local or a URI.
@@ -133,10 +152,30 @@ def watch(
         height = console.size.height if console.is_terminal else 40
         console.print(render(board, height, console.size.width))
         return
+    # Asked before the states are read: a driver that ends with its last trial leaves a sweep that is over.
+    has_driver = True
     with showing(board, console):
-        while not board.is_over:
+        while not board.is_over and has_driver:
             sleep(seconds)
+            has_driver = _unless_unreachable(board.has_driver) is not False
             board.refresh()
+    if not board.is_over:
+        left = board.total - board.count(*ENDED)
+        console.print(
+            f"no driver is at work: {left} of {board.total} trials have not ended; go on with: "
+            f"fairsweep resume {folder}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _unless_unreachable(ask: Callable[[], bool | None]) -> bool | None:
+    """An answer; None where a file system does not give it now."""
+    try:
+        return ask()
+    except OSError:
+        return None
 
 
 def _row(name: str, state: Mapping[str, Any], before: Row | None, now: float) -> Row:

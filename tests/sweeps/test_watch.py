@@ -1,4 +1,6 @@
 import io
+import json
+import os
 
 import pytest
 from rich.console import Console
@@ -7,6 +9,7 @@ from typer.testing import CliRunner
 from fairsweep.analysis.records import write_json
 from fairsweep.sweeps.cli import app
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.watch import WatchedSweep, watch
 
 NOW = 1_000_000.0
@@ -64,6 +67,68 @@ def test_watching_ends_with_the_sweep(sweep):
     text = console.file.getvalue()
     assert "[5/5] plain_s2: accuracy 90.0%" in text
     assert "plain_s0 failed: OSError" in text
+
+
+def watched(folder, sleep):
+    console = Console(file=io.StringIO(), width=110)
+    watch(folder, console, once=False, sleep=sleep)
+    return console.file.getvalue()
+
+
+def test_watching_ends_with_the_driver(sweep):
+    folder, state = sweep
+    driver = OutputFolder.at(folder).held()
+    driver.__enter__()
+    looks = []
+
+    def go_on(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            state("dpsgd-eps3_s0-aaaaaaaa", "stopped", 6, by="user")
+            driver.__exit__(None, None, None)
+
+    text = watched(folder, go_on)
+    assert len(looks) == 3
+    assert text.splitlines()[-1] == (
+        f"no driver is at work: 3 of 5 trials have not ended; go on with: fairsweep resume {folder}"
+    )
+
+
+def test_a_driver_that_ends_with_its_last_trial_leaves_nothing_to_resume(sweep):
+    folder, state = sweep
+    with OutputFolder.at(folder).held():
+        pass
+
+    def end(_):
+        for name in ("dpsgd-eps3_s0-aaaaaaaa", "plain_s1-dddddddd", "plain_s2-eeeeeeee"):
+            state(name, "done", 10)
+
+    assert "resume" not in watched(folder, end)
+
+
+def test_watching_an_output_elsewhere_ends_when_its_driver_says_no_more(sweep, tmp_path, monkeypatch):
+    folder, _ = sweep
+    monkeypatch.setenv("FAIRSWEEP_CACHE", str(tmp_path / "cache"))
+    uri = folder.as_uri()
+    write_json(folder / "sweep.json", {"name": "faces", "trials": 5, "sweep": {"output": uri}})
+    claim = folder / ".driver.json"
+    claim.write_text(json.dumps({"host": "another", "process": os.getpid(), "at": NOW - 20}))
+    looks = []
+
+    def pass_by(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:  # it was killed: its last word grows old
+            monkeypatch.setattr("fairsweep.sweeps.watch.time.time", lambda: NOW + 600)
+
+    assert f"go on with: fairsweep resume {uri}" in watched(uri, pass_by)
+    assert len(looks) == 2
+
+
+def test_a_mirror_cannot_tell_whether_a_driver_is_at_work(sweep):
+    folder, _ = sweep
+    assert WatchedSweep(folder).has_driver() is None
+    write_json(folder / "sweep.json", {"name": "faces", "trials": 5, "sweep": {"output": "s3://bucket/runs/faces"}})
+    assert WatchedSweep(folder).has_driver() is None
 
 
 def test_only_changed_states_are_read_again(sweep, monkeypatch):
