@@ -5,6 +5,9 @@ same in every figure, and can be told apart by colour-blind readers. Intervals a
 replicates and the error of the test images, which a trend also shows by itself as the darker band. On screens the
 counts behind each point stand under the pointer.
 
+What `fairsweep.analysis.trend` tests is drawn by `slopes`, what `best_setting` and `fairsweep.analysis.pareto_front`
+choose by `selection`, what `explain_fluctuations` finds by `fluctuations`.
+
 Figures of deep-learning-fairness (Farrand et al. 2020, arXiv 2009.06389) and where they are drawn:
 
     accuracy over the share of the majority, by group      `rate_by_level`
@@ -32,6 +35,8 @@ from fairsweep.analysis.figures import (
     grids,
     ranks,
     reliability,
+    seed_slopes,
+    selections,
     tradeoffs,
     trends,
     unlearning,
@@ -60,17 +65,21 @@ __all__ = [
     "rate_by_two_groups",
     "reliability_by_group",
     "request_timeline",
+    "selection",
     "series_of",
+    "slopes",
     "training_counts",
 ]
 
 rate_by_level = drawn(trends.rate_by_level)
 change_by_level = drawn(trends.change_by_level)
 disparity_by_level = drawn(trends.disparity_by_level)
+slopes = drawn(seed_slopes.slopes)
 
 disparity_by_epsilon = drawn(tradeoffs.disparity_by_epsilon)
 rate_by_field = drawn(tradeoffs.rate_by_field)
 pareto_front = drawn(tradeoffs.pareto_front)
+selection = drawn(selections.selection)
 
 rate_by_group = drawn(bars.rate_by_group)
 rate_by_two_groups = drawn(bars.rate_by_two_groups)

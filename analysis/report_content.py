@@ -11,14 +11,18 @@ from fairsweep.analysis.example_images import ImageSheet, image_sheet
 from fairsweep.analysis.failed_trials import FailureGroup, failure_groups
 from fairsweep.analysis.fluctuations import explain_fluctuations
 from fairsweep.analysis.focus import Focus, focus_of, shown
+from fairsweep.analysis.inquiry import Inquiry, split_kinds
 from fairsweep.analysis.metrics import METRICS
+from fairsweep.analysis.pair_answers import pair_inquiry
 from fairsweep.analysis.privacy_ledger import PrivacyLedger, privacy_ledger
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.report_figures import Figure
 from fairsweep.analysis.reproduction import Reproduction, dataset_name, reproduction
 from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.selection_answers import selection_inquiry
 from fairsweep.analysis.study import data_sentences, learners
 from fairsweep.analysis.table import DISPARITIES_SHOWN, SummaryTable, epsilon_text, is_defined, summary_tables
+from fairsweep.analysis.trend_answers import trend_inquiry
 
 DRAWINGS = (
     "The images of this data set are drawings made by the software itself, not photographs. They show what the "
@@ -43,6 +47,7 @@ class Findings:
         trends: accuracy over the levels.
         disparities: gaps over the levels.
         comparisons: changes against baselines.
+        inquiries: trend over imbalance, learners in pairs, choice among settings, as far as the design allows.
         predictions: what is taken for what, and how sure the models are.
         reasons: diagnostics of the private learners.
         unlearning: what learners that forget did, request by request.
@@ -63,6 +68,7 @@ class Findings:
     trends: tuple[Figure, ...]
     disparities: tuple[Figure, ...]
     comparisons: tuple[Figure, ...]
+    inquiries: tuple[Inquiry, ...]
     predictions: tuple[Figure, ...]
     reasons: tuple[Figure, ...]
     unlearning: tuple[Figure, ...]
@@ -149,6 +155,7 @@ def _findings(results: SweepResults, focus: Focus, pictures: bool) -> Findings:
         trends=report_figures.trends(results, focus),
         disparities=report_figures.disparities(results, focus),
         comparisons=report_figures.comparisons(results, focus),
+        inquiries=_inquiries(results, focus),
         predictions=report_figures.predictions(results, focus),
         reasons=report_figures.reasons(results, focus),
         unlearning=report_figures.unlearning(results, focus),
@@ -156,7 +163,7 @@ def _findings(results: SweepResults, focus: Focus, pictures: bool) -> Findings:
         tables=summary_tables(results),
         test_counts=_test_counts(results),
         test_images="The same test images for every trial."
-        if _split_kinds(results).isdisjoint({"folds", "hold_out"})
+        if split_kinds(results).isdisjoint({"folds", "hold_out"})
         else "Those of one trial; others are tested on as many of other images, give or take a few.",
         metrics=_metrics(results),
     )
@@ -176,6 +183,11 @@ def _fluctuations(results: SweepResults, focus: Focus) -> tuple[tuple[str, str],
             continue  # no level of this series has a finished trial, or its levels differ in their seeds
         found.append((series, explained.text))
     return tuple(found)
+
+
+def _inquiries(results: SweepResults, focus: Focus) -> tuple[Inquiry, ...]:
+    found = (make(results, focus) for make in (trend_inquiry, pair_inquiry, selection_inquiry))
+    return tuple(inquiry for inquiry in found if inquiry is not None)
 
 
 def _notes(results: SweepResults) -> tuple[str, ...]:
@@ -199,7 +211,7 @@ def _notes(results: SweepResults) -> tuple[str, ...]:
 
 def _divisions(results: SweepResults) -> tuple[str, ...]:
     """What the way in which examples were divided means for the numbers."""
-    kinds = _split_kinds(results)
+    kinds = split_kinds(results)
     listed = []
     if "folds" in kinds:
         listed.append(
@@ -215,10 +227,6 @@ def _divisions(results: SweepResults) -> tuple[str, ...]:
     if other:
         listed.append(f"Trained on {dataset_name(results)}, tested on {other}: another data set.")
     return tuple(listed)
-
-
-def _split_kinds(results: SweepResults) -> set[str]:
-    return {str(((folder.config or {}).get("split") or {}).get("kind")) for folder in results.folders}
 
 
 def _test_counts(results: SweepResults) -> pd.DataFrame:

@@ -43,7 +43,8 @@ def settings_table(
 
     Returns:
         ``learner``, ``series``, ``setting``, ``level``, ``epsilon``, ``replicates``, ``seconds`` (mean over replicates,
-        a cost), and for each metric ``validation NAME``, ``test NAME``, ``test NAME low``, ``test NAME high``.
+        a cost), and for each metric ``validation NAME``, ``test NAME``, ``test NAME low``, ``test NAME high`` and
+        ``test NAME n`` (images behind it, of a disparity those of the smallest group).
     """
     known = {name: resolve(name, results.classes).name for name in metrics}
     whole = [name for name in metrics if name.split("[")[0] not in _disparities()]
@@ -60,7 +61,7 @@ def settings_table(
             mine = means[means["metric"].astype(str) == known[name]].set_index("setting")
             columns = {f"{split} {name}": "value"}
             if split == "test":
-                columns |= {f"test {name} low": "low", f"test {name} high": "high"}
+                columns |= {f"test {name} low": "low", f"test {name} high": "high", f"test {name} n": "n_min"}
             for column, source in columns.items():
                 table[column] = mine[source].reindex(table["setting"]).to_numpy()
     if table is None:

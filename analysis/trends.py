@@ -94,6 +94,52 @@ def trend(
     return trend_of_table(table, x=x, confidence=confidence)
 
 
+def trends_by_group(
+    results: "SweepResults",
+    metric: str = "accuracy",
+    *,
+    by: str | Sequence[str] = (),
+    groups: Sequence[str] | None = None,
+    split: str = "test",
+    at: "At" = "last",
+    x: str | None = None,
+    confidence: float = 0.95,
+) -> dict[tuple[str, str], Trend]:
+    """`trend` of every learner and group of a sweep over its levels.
+
+    Args:
+        results: the sweep.
+        metric: a name in `METRICS`.
+        by: whose groups; empty for all examples.
+        groups: some of them; None takes all.
+        split: see `SweepResults.evaluations`.
+        at: see `SweepResults.evaluations`.
+        x: see `trend`.
+        confidence: of each interval.
+
+    Returns:
+        By series and group, in the order of the sweep. Those are left out that no seed has a value of at two levels or
+        more, and those with several values for one seed and level.
+    """
+    frame = results.frame([metric], by=by, split=split, at=at)
+    trials = results.trials.set_index("trial")
+    names = frame["trial"].astype(str)
+    known = {name: trials[name].reindex(names).to_numpy() for name in ("data_seed", "train_seed", "minority_count")}
+    frame = frame.assign(series=frame["series"].astype(str), group=frame["group"].astype(str), **known)
+    wanted = list(dict.fromkeys(frame["group"])) if groups is None else list(groups)
+    found = {}
+    for series in [name for name in dict.fromkeys(results.trials["series"]) if name]:
+        for group in wanted:
+            rows = frame[(frame["series"] == series) & (frame["group"] == group)]
+            if rows["level_value"].nunique() < 2:
+                continue
+            try:
+                found[series, group] = trend(rows, metric, "level_value", group=group, x=x, confidence=confidence)
+            except ValueError:
+                continue  # no seed has a value at every level, or one has two at a level
+    return found
+
+
 def trend_of_table(table: LevelTable, *, x: str | None = None, confidence: float = 0.95) -> Trend:
     """`trend` of values that are in hand."""
     positions, name = _positions(table, x)

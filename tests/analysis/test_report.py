@@ -15,10 +15,13 @@ import fairsweep.analysis.plots as plots
 import fairsweep.analysis.records as records
 from fairsweep.analysis.answers import answer
 from fairsweep.analysis.focus import focus_of
+from fairsweep.analysis.pair_answers import pair_inquiry
 from fairsweep.analysis.palette import GROUP_COLOURS, LEARNER_COLOURS
 from fairsweep.analysis.privacy_ledger import privacy_ledger
 from fairsweep.analysis.report import data_table
 from fairsweep.analysis.report_content import DRAWINGS
+from fairsweep.analysis.selection_answers import selection_inquiry
+from fairsweep.analysis.trend_answers import trend_inquiry
 
 
 class Page(HTMLParser):
@@ -119,6 +122,13 @@ def test_the_page_says_what_it_must(face_page, faces):
     assert "No trial failed" in text
     for table in analysis.summary_tables(results):
         assert table.title in text
+    for make in (trend_inquiry, pair_inquiry, selection_inquiry):
+        inquiry = make(results, focus_of(results))
+        assert inquiry.name in face_page.ids
+        assert all(sentence in text for sentence in inquiry.sentences)
+        assert all(one.text in text for section in inquiry.findings for one in section.statements)
+        assert all(figure.caption in text for figure in inquiry.figures)
+        assert all(table.caption in text for table in inquiry.tables)
 
 
 def test_the_digits_page_shows_classes_and_no_drawings(digit_page):

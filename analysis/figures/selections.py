@@ -1,0 +1,115 @@
+"""Settings as selection sees them: what they promise on validation, and what they hold on test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.candidates import candidates, judged
+from fairsweep.analysis.figures.drawing import Axis, Drawing, Floats, Hover, Line, Panel, Rule
+from fairsweep.analysis.focus import focus_of
+from fairsweep.analysis.metrics import resolve
+from fairsweep.analysis.palette import NEUTRAL, SYMBOLS, learner_colour
+from fairsweep.analysis.rates import Bools
+from fairsweep.analysis.records import RecordError
+from fairsweep.analysis.results import At, SweepResults
+
+_FRONT = "on the front by validation"
+_CHOSEN = "chosen by validation"
+
+
+def selection(
+    results: SweepResults,
+    attribute: str | None = None,
+    utility: str = "accuracy",
+    disparity: str = "accuracy_difference",
+    *,
+    level: str | None = None,
+    at: At = "last",
+) -> Drawing | None:
+    """Test means against validation means, one point a setting, for a utility and for a disparity.
+
+    Args:
+        results: the sweep.
+        attribute: between whose groups; None takes the one that is made imbalanced.
+        utility: a rate of all examples.
+        disparity: a disparity.
+        level: as in the column ``level``; None takes the most imbalanced.
+        at: see `SweepResults.evaluations`.
+
+    Returns:
+        The figure; None where nothing was evaluated on validation, or the level has one setting. Pale discs mark the
+        Pareto front of validation means (with ε, where it is finite), a wide one the setting with the best utility on
+        validation. Bars are the intervals on test. On the diagonal a setting holds on test what it promised.
+    """
+    focus = focus_of(results)
+    level = level or focus.levels[-1].text
+    try:
+        results.evaluations(split="validation", at=at)
+    except RecordError:
+        return None
+    table = candidates(results, by=attribute or focus.attribute, utility=utility, disparity=disparity, at=at)
+    table = table[(table["level"].astype(str) == level) & table["distance"].notna()].reset_index(drop=True)
+    if len(table) < 2:
+        return None
+    learners = list(dict.fromkeys(name for name in results.trials["learner"] if name))
+    metrics = [
+        (utility, resolve(utility, results.classes).title),
+        (disparity, resolve(disparity, results.classes).title),
+    ]
+    panels = [_panel(table, learners, name, title, utility, in_legend=not i) for i, (name, title) in enumerate(metrics)]
+    meta = {"judged by": judged(table, utility, disparity)}
+    return Drawing(tuple(panels), columns=2, meta=meta)
+
+
+def _panel(
+    table: pd.DataFrame, learners: Sequence[str], metric: str, title: str, utility: str, *, in_legend: bool
+) -> Panel:
+    validation = table[f"validation {metric}"].to_numpy(np.float64)
+    test = table[f"test {metric}"].to_numpy(np.float64)
+    marks: list[Line | Rule] = [
+        Rule(is_diagonal=True),
+        _discs(validation, test, table["best"].to_numpy(np.bool_), f"{_CHOSEN} {utility}", 32, in_legend=in_legend),
+        _discs(validation, test, table["front"].to_numpy(np.bool_), _FRONT, 20, in_legend=in_legend),
+    ]
+    for name in dict.fromkeys(table["learner"].astype(str)):
+        rows = table[table["learner"].astype(str) == name]
+        marks.append(_points(rows, metric, name, learners, in_legend=in_legend))
+    bounds = table[[f"test {metric} low", f"test {metric} high"]].to_numpy(np.float64)
+    x = Axis(f"{title.lower()} on validation", style="percent", range=_span(validation))
+    y = Axis(f"{title.lower()} on test", style="percent", range=_span(np.append(bounds, test)))
+    return Panel(title, tuple(marks), x, y)
+
+
+def _discs(x: Floats, y: Floats, chosen: Bools, name: str, size: float, *, in_legend: bool) -> Line:
+    return Line(x[chosen], y[chosen], name, NEUTRAL, in_legend=in_legend, width=0, size=size, opacity=0.35)
+
+
+def _points(rows: pd.DataFrame, metric: str, name: str, learners: Sequence[str], *, in_legend: bool) -> Line:
+    template = (
+        "%{customdata[0]}<br>test %{y:.1%} [%{customdata[1]:.1%}, %{customdata[2]:.1%}], validation %{x:.1%}<br>"
+        "n %{customdata[3]:,}, replicates %{customdata[4]}, %{customdata[5]}"
+    )
+    columns = ["series", f"test {metric} low", f"test {metric} high", f"test {metric} n", "replicates"]
+    data = rows[columns].astype(object)
+    data["front"] = np.where(rows["front"], _FRONT, "beaten by another setting on validation")
+    low, high = (rows[f"test {metric} {end}"].to_numpy(np.float64) for end in ("low", "high"))
+    return Line(
+        rows[f"validation {metric}"].to_numpy(np.float64),
+        rows[f"test {metric}"].to_numpy(np.float64),
+        name,
+        learner_colour(learners, name),
+        in_legend=in_legend,
+        symbol=SYMBOLS[learners.index(name) % len(SYMBOLS)],
+        width=0,
+        low=low,
+        high=high,
+        hover=Hover(f"{template}<extra>{name}</extra>", data.to_numpy()),
+    )
+
+
+def _span(values: Floats) -> tuple[float, float]:
+    """The range of some values with a margin."""
+    known = values[np.isfinite(values)]
+    margin = 0.12 * max(float(np.ptp(known)), 0.02)
+    return float(known.min()) - margin, float(known.max()) + margin
