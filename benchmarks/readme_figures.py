@@ -1,10 +1,12 @@
-"""Draws the README figures from finished sweeps of both examples; needs the package kaleido and a Chromium."""
+"""Draws the README figures from finished sweeps of both examples, with matplotlib."""
 
 import argparse
 from pathlib import Path
 
 from fairsweep import analysis
 from fairsweep.analysis.plots import rate_by_group, rate_by_level
+
+_DPI = 200
 
 
 def main() -> None:
@@ -15,12 +17,12 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("docs"))
     given = parser.parse_args()
     figures = {
-        "quickstart": rate_by_level(analysis.load(given.quickstart), "tone"),
-        "mnist-class8": rate_by_group(analysis.load(given.mnist), "digit"),
+        "quickstart": rate_by_level(analysis.load(given.quickstart), "tone", backend="matplotlib"),
+        "mnist-class8": rate_by_group(analysis.load(given.mnist), "digit", backend="matplotlib"),
     }
     for name, figure in figures.items():
         path = given.to / f"{name}.png"
-        figure.write_image(path, width=1000, height=380, scale=1.5)
+        figure.savefig(path, dpi=_DPI)
         print(path)
 
 
