@@ -8,7 +8,7 @@ import pandas as pd
 from fairsweep.analysis import report_figures
 from fairsweep.analysis.answers import Section, answer, caveats, question
 from fairsweep.analysis.example_images import ImageSheet, image_sheet
-from fairsweep.analysis.failed_trials import FailureGroup, failure_groups
+from fairsweep.analysis.failed_trials import FailureGroup, failure_groups, more_settings_command, retry_command
 from fairsweep.analysis.fluctuations import explain_fluctuations
 from fairsweep.analysis.focus import Focus, focus_of, shown
 from fairsweep.analysis.inquiry import Inquiry, split_kinds
@@ -92,6 +92,8 @@ class Content:
         privacy: the statements of the private trials, and what they add up to.
         trials: one row a trial.
         failures: failed trials by cause.
+        retry: the command that runs failed trials again; None for a guided search.
+        more: the command by which a search tries more settings.
         problems: files that could not be read.
         reproduction: what is needed to run the sweep again.
         folder: of the sweep, as its file names it.
@@ -105,6 +107,8 @@ class Content:
     privacy: PrivacyLedger | None
     trials: pd.DataFrame
     failures: tuple[FailureGroup, ...]
+    retry: str | None
+    more: str
     problems: pd.DataFrame
     reproduction: Reproduction
     folder: str
@@ -126,6 +130,7 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
         focus = focus_of(results)
         findings, asked = _findings(results, focus, pictures), question(results, focus)
         notes = _notes(results)
+    folder = str(results.sweep.get("sweep", {}).get("output") or results.name)
     return Content(
         name=results.name,
         question=asked,
@@ -135,10 +140,12 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
         privacy=privacy_ledger(results),
         trials=_trials(results),
         failures=failure_groups(results.folders),
+        retry=retry_command(results.sweep, folder),
+        more=more_settings_command(folder),
         # After the findings, which may have met more files that cannot be read.
         problems=results.problems,
         reproduction=reproduction(results),
-        folder=str(results.sweep.get("sweep", {}).get("output") or results.name),
+        folder=folder,
     )
 
 

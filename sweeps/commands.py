@@ -39,6 +39,7 @@ def ls(
 
     Examples: `fairsweep ls`, `fairsweep ls runs/quickstart --json`
     """
+    from fairsweep.analysis.failed_trials import retry_command
     from fairsweep.sweeps.failures import failure_groups
     from fairsweep.sweeps.listing import list_sweeps, list_trials
     from fairsweep.sweeps.output import OutputFolder
@@ -57,7 +58,16 @@ def ls(
     (sweep,) = list_sweeps(folder)
     trials, groups = list_trials(folder), failure_groups(folder)
     if as_json:
-        failed = [{"cause": g.cause, "count": g.count, "trials": g.trials, "retry": g.retry} for g in groups]
+        described = OutputFolder.at(folder).description() or {}
+        failed = [
+            {
+                "cause": group.cause,
+                "count": group.count,
+                "trials": group.trials,
+                "retry": retry_command(described, str(folder), group.words),
+            }
+            for group in groups
+        ]
         _print_json(asdict(sweep) | {"listed": [asdict(line) for line in trials], "failures": failed})
         return
     _print(_sweep_table((sweep,)), console)
@@ -136,20 +146,31 @@ def extend(
 
 
 def print_failures(folder: Path, console: Console) -> bool:
-    """Print what trials failed of, each cause once; returns whether any failed."""
+    """Print what trials failed of, each cause once, and what can be done; returns whether any failed."""
+    from fairsweep.analysis.failed_trials import is_guided, more_settings_command, retry_command
     from fairsweep.sweeps.failures import failure_groups
+    from fairsweep.sweeps.output import OutputFolder
 
-    groups = failure_groups(folder)
+    groups, sweep = failure_groups(folder), OutputFolder.at(folder).description() or {}
     for group in groups:
         shown = ", ".join(group.trials[:3]) + (" …" if group.count > 3 else "")
         console.print(
             f"[red]{group.count} failed[/red]: {escape(group.cause)} ({escape(shown)})", soft_wrap=True, highlight=False
         )
-        console.print(f"  run again with: {escape(group.retry)}", soft_wrap=True, highlight=False)
+        retry = retry_command(sweep, str(folder), group.words)
+        if retry is not None:
+            console.print(f"  run again with: {escape(retry)}", soft_wrap=True, highlight=False)
         if group.traceback:
             console.print(
                 f"  traceback: {escape(str(folder))}/trials/{escape(group.trials[0])}/state.json", soft_wrap=True
             )
+    if groups and is_guided(sweep):
+        more = more_settings_command(str(folder))
+        console.print(
+            f"The search has counted them as failed; it tries N more settings with: {escape(more)}",
+            soft_wrap=True,
+            highlight=False,
+        )
     return bool(groups)
 
 

@@ -150,11 +150,24 @@ def test_failures_are_grouped_by_cause(tmp_path, simulate):
     groups = failure_groups(results.folders)
     assert [(group.cause, len(group.trials), group.traceback) for group in groups] == [
         ("no memory: 3 GB", 2, "Traceback <one>"),
-        ("lost", 1, ""),
+        ("lost", 1, None),
     ]
     text = analysis.write_report(results).read_text()
     assert "<strong>2 failed:</strong> no memory: 3 GB" in text
     assert "Traceback &lt;one&gt;" in text
+    assert "fairsweep retry-failed" in text
+
+
+def test_a_guided_search_is_told_to_try_more_settings_instead_of_failed_ones(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
+    simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.9, 0, state="failed", error="no memory")
+    simulation.write_sweep_json()
+    described = records.read_json(simulation.folder / records.SWEEP_JSON)
+    described["sweep"] = (described.get("sweep") or {}) | {"search": {"algorithm": "tpe", "objectives": ["accuracy"]}}
+    records.write_json(simulation.folder / records.SWEEP_JSON, described)
+    text = analysis.write_report(analysis.load(simulation.folder)).read_text()
+    assert "retry-failed" not in text
+    assert "fairsweep extend" in text
 
 
 def test_what_is_needed_to_run_it_again_is_said(faces):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from ruamel.yaml import YAML
 
+from fairsweep.analysis.failed_trials import retry_command
 from fairsweep.analysis.records import read_json, write_json
 from fairsweep.sweeps import cli, commands
 from fairsweep.sweeps.difference import changes, difference_of
@@ -134,11 +135,30 @@ def test_failures_that_differ_in_numbers_are_one_group(left, trials):
     entry.file.mark({"state": "failed", "error": "OutOfMemoryError: CUDA out of memory, 3 GiB"})
     first, second = failure_groups(left)
     assert (first.count, second.count) == (2, 1)
-    assert second.retry.endswith('--cause "OutOfMemoryError"')
+    assert (group.words, first.words, second.words) == ("", "DivergedError", "OutOfMemoryError")
+    assert retry_command({}, "runs/a", second.words) == 'fairsweep retry-failed runs/a --cause "OutOfMemoryError"'
     assert failed_trials(left) == set(group.hashes) | {trials[4].trial}
     assert failed_trials(left, "cuda OUT of memory") == {trials[4].trial}
     with pytest.raises(SweepError, match=r"no trial failed of 'disk'; causes: DivergedError"):
         failed_trials(left, "disk")
+
+
+def test_of_a_guided_search_no_failed_trial_is_proposed_to_run_again(left, mapping, fairsweep):
+    mapping["learners"][-1]["optimizer"] = {"lr": {"loguniform": [0.001, 1.0]}}
+    mapping["search"] = {"algorithm": "tpe", "samples": 4, "objectives": [{"max": "accuracy"}]}
+    output = OutputFolder.at(left)
+    output.describe(
+        None, Sweep.from_mapping(mapping).model_dump(mode="json"), output.description()["dataset"], len(STATES)
+    )
+    out = fairsweep("ls", left)[1]
+    assert "2 failed: DivergedError" in out
+    assert "retry-failed" not in out
+    proposed = "fairsweep extend DIR --trials N".replace("DIR", str(left))
+    assert out.count(proposed) == 1
+    assert [group["retry"] for group in json.loads(fairsweep("ls", left, "--json")[1])["failures"]] == [None]
+    # What is proposed is accepted, unlike trying again.
+    assert fairsweep("retry-failed", left)[0] == 2
+    assert extend_sweep(left, trials=3).sweep.search.samples == 7
 
 
 def test_stop_of_a_sweep_that_does_not_run_says_so(left, fairsweep):
