@@ -14,6 +14,7 @@ _KINDS = {
     "dpfedavg": "federated averaging with clipped client updates and noise",
     "fedavg": "federated averaging, without a guarantee",
     "sisa": "shards and slices, so that examples can be forgotten",
+    "pbt": "a population of models trained by stochastic gradient descent: the worst go on from copies of the best",
 }
 _MOST_VALUES = 10
 

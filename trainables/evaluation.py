@@ -65,8 +65,7 @@ class EvaluationSet:
         """The set with these rows of a dataset; a ``foreign`` one is another than the trial is trained on."""
         codes = {name: dataset.codes(name)[rows] for name in groups}
         ids = foreign_ids(dataset.ids[rows]) if foreign else dataset.ids[rows]
-        at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // int(np.prod(dataset.info.image_shape))))
-        return cls(split, rows, ids, dataset.codes(label)[rows], codes, at_once)
+        return cls(split, rows, ids, dataset.codes(label)[rows], codes, rows_at_once(dataset.info.image_shape))
 
     def log_probabilities(self, learner: Predictor, feed: Feed) -> NDArray[np.float32]:
         """Natural logarithms of a learner's class probabilities, float32 [N, K].
@@ -116,6 +115,11 @@ class EvaluationSet:
         right = predicted(log_probabilities) == self.labels
         accuracies = [right[codes == value].mean() for codes in self.groups.values() for value in np.unique(codes)]
         return float(min(accuracies, default=float("nan")))
+
+
+def rows_at_once(image_shape: tuple[int, int, int]) -> int:
+    """How many images of a shape are in memory together."""
+    return max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // int(np.prod(image_shape))))
 
 
 def predicted(log_probabilities: NDArray[np.float32]) -> NDArray[np.int16]:

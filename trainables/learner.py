@@ -47,10 +47,12 @@ class LabelledRows:
     Attributes:
         rows: int64 [m], rows in the feed.
         labels: int64 [m] in [0, classes).
+        groups: For each group attribute, int16 [m] codes; none where nothing is measured by group.
     """
 
     rows: np.ndarray
     labels: np.ndarray
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class CohortWorkers(Protocol):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fairsweep.datasets.partitions import TrainingColumns
-from fairsweep.trainables import dpfedavg, dpsgd, fedavg_config, sgd
+from fairsweep.trainables import dpfedavg, dpsgd, fedavg_config, pbt_config, sgd
 from fairsweep.trainables.client_privacy import ClientPlan
 from fairsweep.trainables.dpfedavg import Dpfedavg
 from fairsweep.trainables.dpsgd import Dpsgd, DpsgdConfig, check_model, matched_twin
@@ -18,6 +18,8 @@ from fairsweep.trainables.evaluation import Predictor
 from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
 from fairsweep.trainables.learner import Learner, LearningTask
 from fairsweep.trainables.models import ModelConfig
+from fairsweep.trainables.pbt import Pbt
+from fairsweep.trainables.pbt_config import PbtConfig
 from fairsweep.trainables.plan import Outlook, Plan
 from fairsweep.trainables.privacy import PrivacyPlan
 from fairsweep.trainables.roles import Roles
@@ -27,7 +29,7 @@ from fairsweep.trainables.sisa_config import SisaConfig, count_examples, whole_t
 from fairsweep.trainables.sisa_privacy import FirstTraining
 
 LearnerConfig = Annotated[
-    SgdConfig | DpsgdConfig | DpfedavgConfig | FedavgConfig | SisaConfig, Field(discriminator="kind")
+    SgdConfig | DpsgdConfig | DpfedavgConfig | FedavgConfig | SisaConfig | PbtConfig, Field(discriminator="kind")
 ]
 
 
@@ -65,6 +67,8 @@ class LearnerKind:
     close: Callable[[Any], None] | None = None
     parts: Callable[[Any], Sequence[Predictor]] | None = None
     outlook: Callable[[Any, int], Outlook | None] | None = None
+    workload: Callable[[Any, int], str] | None = None
+    models: Callable[[Any], int] | None = None
 
 
 LEARNERS: dict[str, LearnerKind] = {
@@ -101,6 +105,14 @@ LEARNERS: dict[str, LearnerKind] = {
         close=Sisa.close,
         parts=Sisa.parts,
         check_values=lambda config, roles: check_values(config.inner, roles),
+    ),
+    "pbt": LearnerKind(
+        PbtConfig,
+        lambda config, task, plan: Pbt(config, task),
+        check_values=pbt_config.check_values,
+        files=Pbt.files,
+        workload=pbt_config.workload,
+        models=lambda config: int(config.population),
     ),
 }
 
@@ -159,6 +171,23 @@ def privacy_outlook(config: LearnerConfig, units: int) -> Outlook | None:
     """Returns what can be known beforehand of the cost of a learner without a plan; None where nothing is claimed."""
     outlook = LEARNERS[config.kind].outlook
     return None if outlook is None else outlook(config, units)
+
+
+def workload(config: LearnerConfig, examples: int) -> str | None:
+    """Returns what a trial does where its config's epochs are not all of it, in words; None elsewhere.
+
+    Args:
+        config: A learner's config.
+        examples: Size of the training set.
+    """
+    say = LEARNERS[config.kind].workload
+    return None if say is None else say(config, examples)
+
+
+def state_models(config: LearnerConfig) -> int:
+    """Returns how many models, each with its optimiser, a checkpoint holds."""
+    count = LEARNERS[config.kind].models
+    return 1 if count is None else count(config)
 
 
 def learner_files(learner: Learner) -> Mapping[str, Callable[[Path], None]]:

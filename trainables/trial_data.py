@@ -175,7 +175,7 @@ def learning_task(
         label=label,
         value_names={attribute.name: attribute.values for attribute in dataset.info.attributes},
         attributes=columns.attributes,
-        validation=LabelledRows(validation.rows, validation.labels.astype(np.int64)),
+        validation=LabelledRows(validation.rows, validation.labels.astype(np.int64), validation.groups),
         folder=folder,
         workers=workers,
     )

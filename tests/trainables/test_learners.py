@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from fairsweep.trainables.dpsgd import DpsgdConfig
+from fairsweep.trainables.learner import LabelledRows
 from fairsweep.trainables.learners import LEARNERS, LearnerConfig, build_learner, check, plan_privacy, twin_of
 from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.sgd import SgdConfig
@@ -94,6 +96,18 @@ CONFIGS = {
         },
         "requests": {"count": 2, "by": "influential", "shard": 2},
     },
+    "pbt": {
+        "kind": "pbt",
+        "population": 3,
+        "interval": 2,
+        "inner": {"kind": "sgd", "epochs": 5, "batch_size": 16, "augmentation": AUGMENTED},
+        "explore": {
+            "optimizer.lr": {"low": 1e-3, "high": 1.0, "log": True},
+            "optimizer.momentum": [0.0, 0.5, 0.9],
+            "batch_size": {"low": 8, "high": 20},
+        },
+        "objective": {"max": "worst_group_accuracy by tone"},
+    },
 }
 
 
@@ -124,7 +138,15 @@ def name(request):
 @pytest.fixture
 def make(make_task, name):
     """Makes fresh learners on equal tasks."""
-    return lambda: build_learner(config(name), make_task("cnn", n=50))
+    measured = np.arange(0, 50, 2)
+
+    def build():
+        task = make_task("cnn", n=50)
+        groups = {attribute: codes[measured] for attribute, codes in task.groups.items()}
+        validation = LabelledRows(task.rows[measured], task.labels[measured], groups)
+        return build_learner(config(name), replace(task, validation=validation))
+
+    return build
 
 
 class TestEveryLearner:
@@ -229,9 +251,9 @@ def test_a_config_is_read_by_its_kind_and_unknown_ones_are_refused():
     assert isinstance(config("dpsgd adam"), DpsgdConfig)
     for name in CONFIGS:
         assert ADAPTER.validate_json(ADAPTER.dump_json(config(name))) == config(name)
-    with pytest.raises(ValidationError, match="'sgd', 'dpsgd', 'dpfedavg', 'fedavg', 'sisa'"):
+    with pytest.raises(ValidationError, match="'sgd', 'dpsgd', 'dpfedavg', 'fedavg', 'sisa', 'pbt'"):
         ADAPTER.validate_python({"kind": "sdg"})
-    assert set(LEARNERS) == {"sgd", "dpsgd", "dpfedavg", "fedavg", "sisa"}
+    assert set(LEARNERS) == {"sgd", "dpsgd", "dpfedavg", "fedavg", "sisa", "pbt"}
 
 
 def test_a_plan_made_beforehand_gives_the_same_learner(make_task):
