@@ -185,8 +185,8 @@ def check_budget(plan: "SweepPlan", trials: Sequence[PlannedTrial], available: l
     if plan.sweep.checkpoints.budget is None or not trials:
         return
     at_once = slots(trials, available, plan.sweep.resources.max_concurrent)
-    # A model and, at most, two moments of an optimiser; shards keep what they hold elsewhere.
-    sizes = (12 * plan.parameters[t.setting] for t in trials if not isinstance(t.config.learner, SisaConfig))
+    # Shards keep what they hold elsewhere.
+    sizes = (plan.checkpoint_bytes(t) for t in trials if not isinstance(t.config.learner, SisaConfig))
     plan.sweep.checkpoints.check_budget(sizes, at_once)
 
 

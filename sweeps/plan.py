@@ -12,7 +12,7 @@ from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.search.extent import Extent
 from fairsweep.sweeps.search.outlook import SearchOutlook
 from fairsweep.sweeps.spec import Sweep
-from fairsweep.trainables.learners import privacy_outlook
+from fairsweep.trainables.learners import privacy_outlook, workload
 from fairsweep.trainables.plan import Outlook
 
 
@@ -27,6 +27,7 @@ class LearnerLine:
         trials: how many of its trials the sweep has.
         cpu: CPUs that a trial reserves.
         gpus: GPUs that a trial reserves, as they are shown: ``auto`` is measured when the sweep starts.
+        workloads: what a trial does, in words, where its epochs are not all of it; one for each size that differs.
     """
 
     name: str
@@ -35,6 +36,7 @@ class LearnerLine:
     trials: int
     cpu: float
     gpus: str
+    workloads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,15 @@ def _learner_lines(plan: SweepPlan, parts: GpuParts) -> tuple[LearnerLine, ...]:
             len(own),
             own[0].resources.cpu,
             parts.shown(own),
+            _workloads(plan, own),
         )
         for name, own in by_name.items()
     )
+
+
+def _workloads(plan: SweepPlan, trials: list[PlannedTrial]) -> tuple[str, ...]:
+    said = (workload(trial.config.learner, plan.sizes[trial.trial]) for trial in trials)
+    return tuple(dict.fromkeys(words for words in said if words is not None))
 
 
 def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:

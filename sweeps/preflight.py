@@ -74,13 +74,17 @@ class SweepPlan:
         classes = len(self.dataset.attribute(self.sweep.dataset.label).values)
         return weights + _RECORD_BYTES + 2 * self.evaluated * (16 + 4 * classes)
 
+    def checkpoint_bytes(self, trial: PlannedTrial) -> int:
+        """Estimate of one checkpoint: weights and up to two moments of an optimiser, of each model that it holds."""
+        return 12 * self.parameters[trial.setting] * learners.state_models(trial.config.learner)
+
     def needed_bytes(self, trials: Iterable[PlannedTrial]) -> int:
         """Estimate of what trials write, the checkpoints of those that run at once included."""
         listed = list(trials)
         if not listed:
             return 0
-        # A checkpoint holds weights and up to two moments of an optimiser; one more is written before one is deleted.
-        largest = max(12 * self.parameters[trial.setting] for trial in listed)
+        # One more checkpoint is written before one is deleted.
+        largest = max(map(self.checkpoint_bytes, listed))
         return sum(map(self.trial_bytes, listed)) + largest * (self.sweep.checkpoints.keep + 1)
 
 

@@ -48,6 +48,9 @@ def print_plan(report: PlanReport, console: Console) -> None:
     for line in report.learners:
         learners.add_row(escape(line.name), line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", line.gpus)
     console.print(learners)
+    for line in report.learners:
+        for words in line.workloads:
+            console.print(f"{escape(line.name)}: {escape(words)}", soft_wrap=True, highlight=False)
     if report.privacy:
         columns = ("learner", "ε", "δ", "noise multiplier", "sampling rate", "steps", "trials", "")
         privacy = Table(*columns, box=None, header_style="bold")
