@@ -9,6 +9,7 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from fairsweep import analysis
+from fairsweep.analysis.focus import focus_of
 from fairsweep.analysis.palette import group_colour, learner_colour
 from fairsweep.analysis.records import RecordError
 from fairsweep.sweeps.tracking.pictures import as_png
@@ -57,23 +58,25 @@ def trend_pictures(folder: Path) -> dict[str, bytes]:
         gaps = results.disparities(["accuracy_difference"], null=False)
     except RecordError:
         return {}
+    levels = focus_of(results).level_name
     pictures = {}
     for attribute in results.groups:
         values = results.vocabulary(attribute).values
         rows = groups[groups["attribute"] == attribute]
-        pictures[f"trends/accuracy/{attribute}"] = _by_series(rows, "accuracy", attribute, values)
+        pictures[f"trends/accuracy/{attribute}"] = _by_series(rows, attribute, values, levels)
         rows = gaps[gaps["attribute"] == attribute]
-        pictures[f"trends/accuracy_difference/{attribute}"] = _together(rows, f"accuracy difference by {attribute}")
+        pictures[f"trends/accuracy_difference/{attribute}"] = _together(rows, attribute, levels)
     return pictures
 
 
-def _by_series(rows: pd.DataFrame, metric: str, attribute: str, values: tuple[str, ...]) -> bytes:
-    """A panel for each series of trials, a line for each group."""
+def _by_series(rows: pd.DataFrame, attribute: str, values: tuple[str, ...], levels: str) -> bytes:
+    """Accuracy: a panel for each series of trials, a line for each group."""
     series = list(dict.fromkeys(rows["series"]))[:_MOST_SERIES]
     columns = min(4, len(series))
     lines = -(-len(series) // columns)
     figure = Figure(figsize=(3.0 * columns + 1.2, 2.6 * lines + 0.5), dpi=_DPI, layout="constrained")
-    figure.suptitle(f"{metric} by {attribute}, test", fontsize=10)
+    figure.suptitle(f"accuracy by {attribute}, test", fontsize=10)
+    figure.supxlabel(levels, fontsize=8)
     first: Any = None
     for place, name in enumerate(series):
         axes = figure.add_subplot(lines, columns, place + 1, sharey=first)
@@ -86,12 +89,13 @@ def _by_series(rows: pd.DataFrame, metric: str, attribute: str, values: tuple[st
     return as_png(figure)
 
 
-def _together(rows: pd.DataFrame, title: str) -> bytes:
-    """One panel, a line for each series."""
+def _together(rows: pd.DataFrame, attribute: str, levels: str) -> bytes:
+    """Accuracy difference: one panel, a line for each series."""
     series = list(dict.fromkeys(rows["series"]))[:_MOST_SERIES]
     figure = Figure(figsize=(5.2, 3.4), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(f"{title}, test", fontsize=10)
+    axes.set_title(f"accuracy difference by {attribute}, test", fontsize=10)
+    axes.set_xlabel(levels, fontsize=8)
     for name in series:
         _line(axes, rows[rows["series"] == name], name, learner_colour(series, name))
     axes.set_ylim(bottom=0)
