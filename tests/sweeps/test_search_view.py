@@ -1,0 +1,97 @@
+"""The live view of a guided search shows the best so far of what the search is after, below Ray."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from fairsweep.analysis.records import Vocabulary, count_cells, write_cells
+from fairsweep.sweeps.display import render
+from fairsweep.sweeps.lines import Lines
+from fairsweep.sweeps.notebook import panel
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.preflight import check_sweep
+from fairsweep.sweeps.search.extent import Extent
+from fairsweep.sweeps.search.running import _Run
+from fairsweep.sweeps.spec import Sweep
+
+VOCABULARIES = [Vocabulary("tone", ("light", "dark")), Vocabulary("smiling", ("no", "yes"))]
+TONE, SMILING = np.repeat([0, 1], 20), np.tile([0, 1], 20)
+
+
+def cells(split, wrong):
+    """40 examples, of which so many of each tone are wrong."""
+    prediction = SMILING.copy()
+    for tone, count in enumerate(wrong):
+        prediction[20 * tone : 20 * tone + count] ^= 1
+    return count_cells(iteration=3, split=split, groups={"tone": TONE}, label=SMILING, prediction=prediction)
+
+
+@pytest.fixture
+def run(mapping, tmp_path):
+    """A search that has asked for three settings of one learner; none of them has ended."""
+    mapping["imbalance"]["share"] = 0.7
+    mapping["learners"] = [
+        {"name": "tuned", "kind": "sgd", "epochs": 3, "optimizer": {"lr": {"loguniform": [0.001, 1.0]}}}
+    ]
+    mapping["seeds"] = 1
+    mapping["search"] = {
+        "algorithm": "tpe",
+        "samples": 3,
+        "batch": 3,
+        "objectives": [{"max": "accuracy"}, {"min": "accuracy_difference by tone"}],
+    }
+    sweep = Sweep.from_mapping(mapping)
+    output = OutputFolder.at(tmp_path / "out")
+    output.path.mkdir()
+    run = _Run(check_sweep(sweep), Extent.of(sweep), output, Console(file=io.StringIO()))
+    (study,) = run._studies
+    chosen = [run._space.chosen(study.condition, study.suggested(study.ask())) for _ in range(3)]
+    run.asked = [trial for one in chosen for trial in run.plan(one)]
+    run._prepare(run.asked)
+    return run
+
+
+def end(run, number, validation, test):
+    """A trial ends, with so many wrong on each split, and the search is told."""
+    trial = run.asked[number]
+    entry = run._queued[trial.trial]
+    tables = [cells("validation", validation), cells("test", test)]
+    write_cells(entry.folder / "cells.parquet", pa.concat_tables(tables), VOCABULARIES, "smiling")
+    entry.file.mark({"state": "done", "iteration": 3})
+    run._progress.rows[trial.trial].stage = "done"
+    run.values(trial)
+    return run._progress.rows[trial.trial].label
+
+
+def best(run):
+    """What each view says of the best so far, one line each."""
+    console = Console(file=io.StringIO(), width=140)
+    console.print(render(run._progress, 40, 140))
+    Lines(run._progress, console).say_whole()
+    table, whole = console.file.getvalue().rsplit("[", 1)
+    return [line.strip() for line in table.splitlines() if line.startswith("best")], whole, panel(run._progress)
+
+
+def test_nothing_is_best_before_a_trial_has_ended(run):
+    run._progress.rows[run.asked[0].trial].stage = "running"
+    run._progress.rows[run.asked[0].trial].metrics = {"accuracy": 0.99, "worst_group": 0.9}
+    lines, whole, html = best(run)
+    assert lines == []
+    assert "best" not in whole
+    assert "best" not in html
+
+
+def test_the_best_of_each_objective_is_that_of_the_validation_split(run):
+    # On the test split the first one would be best in both.
+    fair = end(run, 0, validation=(8, 8), test=(0, 0))
+    exact = end(run, 1, validation=(1, 5), test=(9, 1))
+    lines, whole, html = best(run)
+    assert lines == [f"best max accuracy 0.85  {exact}", f"best min accuracy_difference by tone 0  {fair}"]
+    assert f"best max accuracy 0.85 ({exact})" in whole
+    assert f"best max accuracy <b>0.85</b> {exact}" in html
+    assert f"best min accuracy_difference by tone <b>0</b> {fair}" in html
+    better = end(run, 2, validation=(2, 3), test=(9, 9))
+    assert best(run)[0][0] == f"best max accuracy 0.875  {better}"
