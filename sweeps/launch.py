@@ -17,9 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ray
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -127,7 +131,7 @@ def run_trials(
             _shape(config["task"]) if "task" in config else shapes[config["trial"]]
         ),
     )
-    with _environment(_SWITCHES), _quiet_ray():
+    with _environment(_SWITCHES), _quiet_ray(), _memory_kills_as_deaths():
         tune.Tuner(
             trainable,
             param_space={"trial": tune.grid_search(list(tasks))} if source is None else {},
@@ -149,6 +153,25 @@ def run_trials(
                 verbose=0,
             ),
         ).fit()
+
+
+@contextmanager
+def _memory_kills_as_deaths() -> Iterator[None]:
+    """For the time of a context, a worker that Ray's memory monitor kills is to Tune a worker that died.
+
+    Tune ends the whole run with "Caught unexpected exception" otherwise: it knows errors of actors and of tasks, and
+    ``OutOfMemoryError`` is neither (seen with Ray 2.60; it has no switch).
+    """
+    handle = RayActorManager._actor_task_failed
+
+    def handle_death(manager: RayActorManager, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            cause = str(exception).splitlines()[0]
+            exception = RayActorError(error_msg=f"Ray killed the worker for lack of memory on its node: {cause}")
+        handle(manager, tracked_actor_task, exception)
+
+    with patch.object(RayActorManager, "_actor_task_failed", handle_death):
+        yield
 
 
 def _shape(task: TrialTask) -> list[dict[str, float]]:

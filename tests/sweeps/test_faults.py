@@ -1,7 +1,5 @@
 """What a sweep survives, each fault with real processes; afterwards nothing finished is lost and nothing has run twice.
 
-The driver killed again and again is tested in ``test_survival.py``.
-
 Every start and every end of a trial is written down by its worker. Only processes that a test has started are killed.
 """
 
@@ -35,6 +33,8 @@ from fairsweep.trainables.adapter import TrialTask
 
 @dataclasses.dataclass(frozen=True)
 class LoggedTask(TrialTask):
+    work: str = ""
+
     def open(self):
         trial = super().open()
         work = Path(os.environ["FAULTS_WORK"])
@@ -49,6 +49,12 @@ class LoggedTask(TrialTask):
 
         def slow_step():
             time.sleep(float((work / "slow").read_text()))
+            if trial.iteration == 3 and (work / "hog").exists():
+                (work / "hog").unlink()
+                log("hog")
+                held = bytearray(int((work / "hog_bytes").read_text()))
+                held[::4096] = b"x" * len(held[::4096])
+                time.sleep(60)
             return step()
 
         def logged_finish(*arguments):
@@ -163,6 +169,25 @@ def whole(toy, tmp_path, capsys):
     return check
 
 
+def test_a_driver_that_is_killed_three_times(faults, whole):
+    done, recovery, killed = {}, [], None
+    for _ in range(3):
+        process = faults.start()
+        starts = len(faults.events("start"))
+        faults.wait_for(lambda starts=starts: len(faults.events("start")) > starts and faults.progressed(), process)
+        if killed is not None:
+            recovery.append(faults.events("start")[starts]["time"] - killed)
+        kill_family(process)
+        killed = time.time()
+        now = {trial: entry.state for trial, entry in faults.entries().items() if entry.state.state == "done"}
+        assert {trial: now[trial] for trial in done} == done
+        done = now
+    (faults.work / "slow").write_text("0")
+    faults.finish(faults.start())
+    assert {trial: faults.entries()[trial].state for trial in done} == done
+    whole(faults, recovered_from=max(recovery))
+
+
 def test_a_worker_that_is_killed(faults, whole):
     process = faults.start()
     faults.wait_for(faults.progressed, process)
@@ -178,6 +203,29 @@ def test_a_worker_that_is_killed(faults, whole):
     (faults.work / "slow").write_text("0")
     faults.finish(process)
     whole(faults, recovered_from=again["time"] - killed)
+
+
+def test_a_worker_that_ray_kills_for_its_memory(faults, whole):
+    """Ray's memory monitor, told to act a little above what the machine uses now; the worker takes more than that."""
+    memory = psutil.virtual_memory()
+    hog = int(0.3 * memory.total)
+    if memory.available < 2 * hog:
+        pytest.skip("the machine has too little free memory to take some away for a moment")
+    (faults.work / "hog").touch()
+    (faults.work / "hog_bytes").write_text(str(hog))
+    threshold = (memory.total - memory.available) / memory.total + 0.22  # Ray and its workers take some themselves
+    process = faults.start(RAY_memory_usage_threshold=f"{threshold:.3f}", RAY_memory_monitor_refresh_ms="100")
+    (hogged,) = faults.wait_for(lambda: faults.events("hog"), process)[:1]
+
+    def back():
+        return [e for e in faults.events("start") if e["trial"] == hogged["trial"] and e["time"] > hogged["time"]]
+
+    (again,) = faults.wait_for(back, process)[:1]
+    assert again["pid"] != hogged["pid"]
+    assert not psutil.pid_exists(hogged["pid"])
+    (faults.work / "slow").write_text("0")
+    faults.finish(process)
+    whole(faults, recovered_from=again["time"] - hogged["time"])
 
 
 def test_a_checkpoint_that_is_cut_short(faults, whole):
