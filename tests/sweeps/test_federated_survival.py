@@ -76,6 +76,7 @@ def training(folder):
     return repr(read_training(folder / "training.parquet").drop_columns("seconds").to_pylist())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_kill_in_mid_round_changes_no_number(mapping, toy, tmp_path):
     learner = {

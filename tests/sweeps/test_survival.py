@@ -191,6 +191,7 @@ def test_a_killed_sweep_ends_as_if_it_had_run_through(work, toy):
     assert survive(work, toy, ["any", "checkpoint"], seed=1) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_killed_sweep_that_streams_ends_as_if_it_had_run_through(work, toy):
     """The trials that run alone afterwards, to compare with, take the resident feed."""
@@ -209,7 +210,7 @@ def test_a_sweep_survives_twenty_kills(work, toy):
     assert hits >= 10
 
 
-@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_stops_and_says_how_to_go_on(work, request_to_stop):
     (work / "slow").write_text("0.2")
     driver = Driver(work)
@@ -261,6 +262,7 @@ def test_a_worker_of_a_killed_driver_writes_nothing_once_its_trial_is_queued_ane
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_ray_does_not_outlive_a_killed_driver(work):
     (work / "slow").write_text("0.2")
     driver = Driver(work)
