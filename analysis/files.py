@@ -16,9 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from pydantic_core import from_json
 
 FORMAT_VERSION = 1
 _VERSION_KEY = b"fairsweep.format_version"
+# Smaller local files are read whole at once: a large sweep has thousands of them, and each further call costs.
+_SMALL = 2**18
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 class RecordError(ValueError):
@@ -46,12 +50,12 @@ def read_json(path: str | Path, filesystem: pafs.FileSystem | None = None) -> di
         FileNotFoundError: if there is no such file.
     """
     if filesystem is None:
-        content = Path(path).read_bytes()
+        content = _whole(str(path))
     else:
         with filesystem.open_input_stream(str(path)) as stream:
             content = stream.read()
     try:
-        value = json.loads(content)
+        value = from_json(content)
     except ValueError as error:
         raise RecordError(f"{path} must hold JSON, but it is damaged ({error}); run the trial again") from error
     if not isinstance(value, dict):
@@ -59,27 +63,46 @@ def read_json(path: str | Path, filesystem: pafs.FileSystem | None = None) -> di
     return value
 
 
-def write_parquet(path: str | Path, table: pa.Table, metadata: Mapping[bytes, bytes]) -> None:
-    """Write a table with the format version and the given schema metadata."""
+def write_parquet(
+    path: str | Path, table: pa.Table, metadata: Mapping[bytes, bytes], compression: str = "zstd"
+) -> None:
+    """Write a table with the format version and the given schema metadata.
+
+    Args:
+        path: the file.
+        table: its rows.
+        metadata: further schema metadata.
+        compression: of the columns: ``zstd`` for what is large, ``snappy`` for what is small and read by the thousand.
+    """
     marked = table.replace_schema_metadata({**metadata, _VERSION_KEY: str(FORMAT_VERSION).encode()})
-    write_whole(path, lambda file: pq.write_table(marked, file, compression="zstd"))
+    write_whole(path, lambda file: pq.write_table(marked, file, compression=compression))
 
 
 def read_parquet(
-    path: str | Path, filesystem: pafs.FileSystem | None, columns: Sequence[str] | None = None
+    path: str | Path,
+    filesystem: pafs.FileSystem | None,
+    columns: Sequence[str] | None = None,
+    as_codes: Sequence[str] = (),
 ) -> pa.Table:
     """Read a table, or some of its columns; its schema metadata stay on it.
+
+    Args:
+        path: the file.
+        filesystem: where it is; None for a local file.
+        columns: which ones; None reads all.
+        as_codes: columns of texts that are read as codes with a dictionary.
 
     Raises:
         RecordError: if the file is damaged or comes from a newer fairsweep.
         FileNotFoundError: if there is no such file.
     """
+    is_local = filesystem is None or isinstance(filesystem, pafs.LocalFileSystem)
+    content = _small(str(path)) if is_local else None
     source = filesystem or pafs.LocalFileSystem()
-    # Reading ahead pays on a network only; and many small files are read in threads already.
-    is_local = isinstance(source, pafs.LocalFileSystem)
     try:
-        with source.open_input_file(str(path)) as file:
-            parquet = pq.ParquetFile(file, pre_buffer=not is_local)
+        with pa.BufferReader(content) if content is not None else source.open_input_file(str(path)) as file:
+            # Reading ahead pays on a network only; and many small files are read in threads already.
+            parquet = pq.ParquetFile(file, pre_buffer=not is_local, read_dictionary=list(as_codes))
             table = parquet.read(None if columns is None else list(columns), use_threads=False)
     except pa.ArrowInvalid as error:
         raise RecordError(f"{path} must be a Parquet file, but it is damaged ({error}); run the trial again") from error
@@ -103,6 +126,32 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _whole(path: str) -> bytes:
+    """The content of a local file, with as few calls as it takes."""
+    descriptor = os.open(path, _READ)
+    try:
+        return _content(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _small(path: str) -> bytes | None:
+    """The content of a local file; None where it is not small."""
+    descriptor = os.open(path, _READ)
+    try:
+        size = os.fstat(descriptor).st_size
+        return _content(descriptor, size) if size <= _SMALL else None
+    finally:
+        os.close(descriptor)
+
+
+def _content(descriptor: int, size: int) -> bytes:
+    content = os.read(descriptor, size)
+    while len(content) < size and (more := os.read(descriptor, size - len(content))):
+        content += more
+    return content
 
 
 def _standard(value: Any) -> Any:  # noqa: ANN401 - any JSON value

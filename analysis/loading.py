@@ -15,7 +15,8 @@ from fairsweep.analysis.records import RecordError
 T = TypeVar("T")
 R = TypeVar("R")
 
-_THREADS = 8
+# More threads wait for one another longer than for files; answers from afar take longer still.
+_THREADS, _THREADS_FAR = 4, 16
 _MOST_AT_ONCE = 64
 
 
@@ -42,7 +43,12 @@ class Location:
     @property
     def local(self) -> Path | None:
         """As a local path; None on another file system."""
-        return Path(self.path) if isinstance(self.filesystem, pafs.LocalFileSystem) else None
+        return Path(self.path) if self.is_local else None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def __truediv__(self, name: str) -> "Location":
         return Location(self.filesystem, f"{self.path}/{name}")
@@ -64,7 +70,7 @@ class Location:
             RecordError: if it is damaged.
         """
         try:
-            return records.read_json(self.path, None if self.local else self.filesystem)
+            return records.read_json(self.path, None if self.is_local else self.filesystem)
         except FileNotFoundError:
             return None
 
@@ -151,7 +157,7 @@ def read_trial_folders(root: Location, cache: RecordCache | None = None) -> list
         # Not in threads: nothing here waits, and threads would wait for one another.
         for trial in listed:
             _take_from(cache, trial)
-    in_threads(_read_trial, [trial for trial in listed if not trial.is_cached])
+    in_threads(_read_trial, [trial for trial in listed if not trial.is_cached], is_local=root.is_local)
     return listed
 
 
@@ -216,7 +222,8 @@ def read_each(
     listed = list(trials)
     found: dict[str, R] = {}
     problems: list[Problem] = []
-    for trial, result in zip(listed, in_threads(one, listed), strict=True):
+    is_local = all(trial.location.is_local for trial in listed)
+    for trial, result in zip(listed, in_threads(one, listed, is_local=is_local), strict=True):
         if isinstance(result, Problem):
             problems.append(result)
         elif result is not None:
@@ -224,11 +231,12 @@ def read_each(
     return found, problems
 
 
-def in_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def in_threads(function: Callable[[T], R], items: Iterable[T], *, is_local: bool) -> list[R]:
     """Apply a function that waits for files to each item, in threads; results in the order of the items."""
     listed = list(items)
     # Many small files: handing each to a thread by itself would cost as much as reading it.
-    size = max(1, min(_MOST_AT_ONCE, len(listed) // (4 * _THREADS)))
+    threads = _THREADS if is_local else _THREADS_FAR
+    size = max(1, min(_MOST_AT_ONCE, len(listed) // (4 * threads)))
     parts = [listed[i : i + size] for i in range(0, len(listed), size)]
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return [result for part in pool.map(lambda part: [function(item) for item in part], parts) for result in part]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pydantic_core import from_json, to_json
 
 from fairsweep.analysis import records
 from fairsweep.analysis.files import FORMAT_VERSION, write_whole
@@ -27,7 +28,7 @@ LEAST_TRIALS = 200
 """Smaller sweeps are read in less than a second anyway."""
 
 _FILES = (records.CONFIG, records.DATA, records.STATE, records.PRIVACY, records.CELLS)
-_VERSION = f"fairsweep {FORMAT_VERSION}.1".encode()
+_VERSION = f"fairsweep {FORMAT_VERSION}.2".encode()
 _CELLS = ("meaning", "evaluations", "length", "cell", "count")
 _SMALL = ("trial", "signature", "small")
 
@@ -62,7 +63,7 @@ class RecordCache:
         self._path = root / CACHE
         self._source: pa.Buffer | None = None
         self._number: dict[str, int] = {}
-        self._small: list[str] = []
+        self._small: list[bytes] = []
         self._signatures: list[str] = []
         # A file that is missing, damaged or of another version is as good as none.
         with suppress(OSError, pa.ArrowInvalid, KeyError):
@@ -82,7 +83,7 @@ class RecordCache:
         number = self._number.get(name)
         if number is None or self._signatures[number] != signature:
             return None
-        return dict(json.loads(self._small[number]))
+        return dict(from_json(self._small[number]))
 
     def cells(self, names: Iterable[str]) -> dict[str, tuple[Meaning, TrialCells]]:
         """The cells of some trials that it holds."""
@@ -103,11 +104,12 @@ class RecordCache:
 
     def write(self, trials: Sequence[CachedTrial]) -> None:
         """Replace the file; nothing happens where the folder cannot be written to."""
+        texts = {meaning: _text(meaning) for meaning in {trial.meaning for trial in trials}}
         columns: dict[str, pa.Array] = {
             "trial": pa.array([trial.name for trial in trials], pa.string()),
             "signature": pa.array([trial.signature for trial in trials], pa.string()),
-            "small": pa.array([json.dumps(trial.small) for trial in trials], pa.large_string()),
-            "meaning": pa.array([_text(trial.meaning) for trial in trials], pa.large_string()).dictionary_encode(),
+            "small": pa.array([to_json(trial.small) for trial in trials], pa.large_binary()),
+            "meaning": pa.array([texts[trial.meaning] for trial in trials], pa.large_string()).dictionary_encode(),
         }
         for name in _CELLS[1:]:
             parts = [getattr(trial.cells, name) for trial in trials]

@@ -5,6 +5,7 @@ either the old or the new content, also while the sweep runs and after a kill. T
 pyarrow alone reads them, and each Parquet file carries its vocabularies and ``FORMAT_VERSION`` in its schema metadata.
 """
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -236,22 +237,26 @@ def write_cells(path: str | Path, table: pa.Table, vocabularies: Sequence[Vocabu
         raise ValueError(f"each group and the label must have a vocabulary, but {sorted(unknown)} have none; pass them")
     vocabulary_rows = [{"name": v.name, "values": v.values, "display": v.display} for v in vocabularies]
     metadata = {_VOCABULARIES_KEY: json.dumps(vocabulary_rows).encode(), _LABEL_KEY: label.encode()}
-    write_parquet(path, table, metadata)
+    write_parquet(path, table, metadata, compression="snappy")
 
 
-def read_cells(path: str | Path, filesystem: pafs.FileSystem | None = None) -> CellsFile:
+def read_cells(path: str | Path, filesystem: pafs.FileSystem | None = None, as_codes: Sequence[str] = ()) -> CellsFile:
     """Read a cells file with its vocabularies.
+
+    Args:
+        path: the file.
+        filesystem: where it is; None for a local file.
+        as_codes: columns of texts (``split``) that stay codes with a dictionary, which is faster.
 
     Raises:
         RecordError: if the file is damaged, lacks its metadata, or comes from a newer fairsweep.
         FileNotFoundError: if there is none (yet).
     """
-    table = read_parquet(path, filesystem)
+    table = read_parquet(path, filesystem, as_codes=as_codes)
     metadata = table.schema.metadata or {}
     if _VOCABULARIES_KEY not in metadata or _LABEL_KEY not in metadata:
         raise RecordError(f"{path} must carry its vocabularies in the schema metadata; write it with write_cells")
-    rows = json.loads(metadata[_VOCABULARIES_KEY])
-    vocabularies = {row["name"]: Vocabulary(row["name"], tuple(row["values"]), tuple(row["display"])) for row in rows}
+    vocabularies = {vocabulary.name: vocabulary for vocabulary in _vocabularies(metadata[_VOCABULARIES_KEY])}
     groups = tuple(name for name in table.column_names if name not in RESERVED_COLUMNS)
     return CellsFile(table.replace_schema_metadata(None), groups, vocabularies, metadata[_LABEL_KEY].decode())
 
@@ -368,6 +373,12 @@ def read_examples(path: str | Path, filesystem: pafs.FileSystem | None = None) -
 
 
 # --- inside ---
+
+
+@functools.lru_cache(maxsize=64)
+def _vocabularies(text: bytes) -> tuple[Vocabulary, ...]:
+    """The vocabularies of a file; those of all trials of a sweep are the same text."""
+    return tuple(Vocabulary(row["name"], tuple(row["values"]), tuple(row["display"])) for row in json.loads(text))
 
 
 def _codes(name: str, codes: npt.ArrayLike) -> npt.NDArray[np.int16]:

@@ -153,5 +153,5 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _read_cells(path: str, filesystem: pafs.FileSystem) -> tuple[Meaning, TrialCells]:
-    file = records.read_cells(path, filesystem)
+    file = records.read_cells(path, filesystem, ("split",))
     return Meaning.of(file), TrialCells.of(file)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fairsweep.analysis.records import CellsFile, RecordError, Vocabulary
 
@@ -74,17 +73,19 @@ class TrialCells:
         meaning = Meaning.of(file)
         codes = [_column(file.table, name) for name in meaning.columns]
         for name, column, size in zip(meaning.columns, codes, meaning.sizes, strict=True):
-            if len(column) and not 0 <= column.min() <= column.max() < size:
+            # A negative code is a large one without its sign.
+            if len(column) and column.view(f"u{column.itemsize}").max() >= size:
                 raise RecordError(
                     f"codes of {name} must lie in 0 … {size - 1}, but reach {column.min()} … {column.max()}"
                 )
         key = evaluation_key(_splits(file.table), _column(file.table, "iteration"))
         cell, count = combined(codes, meaning.sizes, len(key)), _column(file.table, "count")
-        if (np.diff(key) < 0).any():
+        if (key[1:] < key[:-1]).any():
             order = np.argsort(key, kind="stable")
             key, cell, count = key[order], cell[order], count[order]
-        starts = np.flatnonzero(np.diff(key, prepend=-1))
-        return cls(key[starts], _narrow(np.diff(starts, append=len(key))), _narrow(cell), _narrow(count))
+        ends = np.append(np.flatnonzero(key[1:] != key[:-1]) + 1, len(key)) if len(key) else np.empty(0, np.int64)
+        length = np.concatenate([ends[:1], ends[1:] - ends[:-1]])
+        return cls(key[ends - 1], _narrow(length), _narrow(cell), _narrow(count))
 
 
 def evaluation_key(split: npt.ArrayLike, iteration: npt.ArrayLike) -> Integers:
@@ -116,11 +117,15 @@ def _column(table: pa.Table, name: str) -> AnyIntegers:
 
 
 def _splits(table: pa.Table) -> Integers:
-    codes = pc.index_in(table.column("split"), value_set=pa.array(SPLITS))
-    if codes.null_count:
-        unknown = set(table.column("split").unique().to_pylist()) - set(SPLITS)
+    column = table.column("split").combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    words = column.dictionary.to_pylist()
+    unknown = {str(word) for word in words if word not in SPLITS} | ({"null"} if column.null_count else set())
+    if unknown:
         raise RecordError(f"split must be one of {list(SPLITS)}, but the cells have {sorted(unknown)}")
-    return np.asarray(codes.to_numpy(), np.int64)
+    places = np.array([SPLITS.index(word) for word in words], np.int64)
+    return np.asarray(places[column.indices.to_numpy()], np.int64)
 
 
 def _narrow(values: AnyIntegers) -> AnyIntegers:

@@ -10,8 +10,10 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
+import fairsweep.analysis.files as files
 import fairsweep.analysis.records as records
 from fairsweep.analysis.records import Vocabulary, count_cells
+from fairsweep.analysis.trial_cells import TrialCells
 
 TONE = Vocabulary("tone", ("light", "dark"), ("Light", "Dark"))
 SHAPE = Vocabulary("shape", ("round", "long"))
@@ -205,3 +207,51 @@ def test_damaged_and_newer_files_are_named(tmp_path):
         records.read_cells(tmp_path / "new.parquet")
     with pytest.raises(FileNotFoundError):
         records.read_cells(tmp_path / "absent.parquet")
+
+
+def test_json_is_read_as_the_standard_library_reads_it(tmp_path):
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal(2000) * 10.0 ** rng.integers(-300, 300, 2000)
+    value = {"numbers": numbers.tolist(), "large": 2**70, "nested": [{"a": None, "b": [True, "façade \u2028"]}]}
+    records.write_json(tmp_path / "x.json", value)
+    assert records.read_json(tmp_path / "x.json") == json.loads((tmp_path / "x.json").read_text()) == value
+
+
+def test_small_and_large_files_and_texts_as_codes_hold_the_same(tmp_path, monkeypatch):
+    table = pa.concat_tables([some_cells(i, split)[0] for i in (1, 2) for split in ("validation", "test")])
+    path = tmp_path / "cells.parquet"
+    records.write_cells(path, table, [TONE, SHAPE, SMILING], "smiling")
+    whole = records.read_cells(path)
+    coded = records.read_cells(path, None, ("split",))
+    assert pa.types.is_dictionary(coded.table.column("split").type)
+    assert coded.table.column("split").to_pylist() == table.column("split").to_pylist()
+    monkeypatch.setattr(files, "_SMALL", 10)
+    large = records.read_cells(path)
+    assert large.table.equals(whole.table)
+    assert records.read_cells(path, pafs.LocalFileSystem()).table.equals(whole.table)
+    one, other, third = (TrialCells.of(file) for file in (whole, coded, large))
+    for name in ("evaluations", "length", "cell", "count"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        np.testing.assert_array_equal(getattr(one, name), getattr(third, name))
+    assert one.length.tolist() == [len(some_cells(i, split)[0]) for split in ("validation", "test") for i in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"), [("tone", -1, "must lie in"), ("split", "dev", "split must be")]
+)
+def test_codes_and_splits_without_a_place_are_refused(column, value, message):
+    table, _ = some_cells()
+    at = table.column_names.index(column)
+    values = [value, *table.column(column).to_pylist()[1:]]
+    table = table.set_column(at, column, pa.array(values, table.schema.field(column).type))
+    vocabularies = {vocabulary.name: vocabulary for vocabulary in (TONE, SHAPE, SMILING)}
+    with pytest.raises(records.RecordError, match=message):
+        TrialCells.of(records.CellsFile(table, ("tone", "shape"), vocabularies, "smiling"))
+
+
+def test_cells_of_nothing_are_empty():
+    table, _ = some_cells()
+    vocabularies = {vocabulary.name: vocabulary for vocabulary in (TONE, SHAPE, SMILING)}
+    empty = TrialCells.of(records.CellsFile(table.slice(0, 0), ("tone", "shape"), vocabularies, "smiling"))
+    assert not len(empty.evaluations)
+    assert not len(empty.length)
