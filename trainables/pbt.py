@@ -106,6 +106,7 @@ class Pbt:
             raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
         began = time.perf_counter()
         generation = self.iteration + 1
+        self._network = None  # made anew when it is asked for: until then the device holds one member alone
         trained = [self._train(number, generation) for number in range(len(self.members))]
         scores = [one.score * self._objective.sign for one in trained]
         best = ranked(scores)[0]
@@ -113,8 +114,9 @@ class Pbt:
         self._check_some_score(trained, generation)
         members = [one.member for one in trained]
         if generation < self.iterations:
-            members = self._next(members, parents(scores, self._config.quantile, self._task.keys.train, generation))
-        self.members, self.best, self.iteration, self._network = members, best, generation, None
+            chosen = parents(scores, self._config.quantile, self._task.keys.train, generation)
+            members = self._next(members, chosen, generation)
+        self.members, self.best, self.iteration = members, best, generation
         loss = trained[best].loss if self._task.diagnostics else math.nan
         examples, steps = sum(one.examples for one in trained), sum(one.steps for one in trained)
         return IterationReport(generation, loss, examples, steps, time.perf_counter() - began)
@@ -193,23 +195,22 @@ class Pbt:
             return None
         return self._objective.measure.of(Standing(self._validation.cells(0, outputs)), self._meaning)
 
-    def _next(self, members: list[Member], chosen: list[int]) -> list[Member]:
-        """The members of the next generation: those that go on, and copies with changed hyperparameters."""
+    def _next(self, members: list[Member], chosen: list[int], generation: int) -> list[Member]:
+        """The members after a generation: those that go on, and copies with changed hyperparameters."""
         return [
             replace(member, parent=number)
             if parent == number
-            else Member(self._explored(members[parent].values, number), parent, members[parent].state)
+            else Member(self._explored(members[parent].values, generation, number), parent, members[parent].state)
             for number, (member, parent) in enumerate(zip(members, chosen, strict=True))
         ]
 
     def _drawn(self, number: int) -> dict[str, Value]:
         return {field.name: field.draw(self._stream(field.name, 0, number)) for field in self._hyperparameters}
 
-    def _explored(self, values: Mapping[str, Value], number: int) -> dict[str, Value]:
+    def _explored(self, values: Mapping[str, Value], generation: int, number: int) -> dict[str, Value]:
         explored = {}
         for field in self._hyperparameters:
-            # The generation that is still under way: it counts from 1, and 0 is the first draw.
-            stream = self._stream(field.name, self.iteration + 1, number)
+            stream = self._stream(field.name, generation, number)
             anew = stream.random() < self._config.resample
             explored[field.name] = (
                 field.draw(stream) if anew else field.moved(values[field.name], self._config.factors, stream)
@@ -217,6 +218,7 @@ class Pbt:
         return explored
 
     def _stream(self, name: str, generation: int, number: int) -> np.random.Generator:
+        """What a member draws for a hyperparameter after a generation; 0 is before the first."""
         return generator(self._task.keys.train, f"pbt explore {name}", generation, number)
 
     def _member_task(self, number: int) -> LearningTask:

@@ -110,7 +110,7 @@ def test_a_copy_takes_over_weights_and_optimiser_state_and_goes_on_under_its_own
         assert rate in (0.8 * before, min(1.2 * before, 0.1))
         assert child.values["optimizer.weight_decay"] != parent.values["optimizer.weight_decay"]
     values = [member.values for member in population.members]
-    population._next = lambda members, chosen: members
+    population._next = lambda members, chosen, generation: members
     population.step()
     for number in copies:
         now = population.members[number].state["network"]["optimizer"]
