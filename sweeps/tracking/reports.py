@@ -84,6 +84,11 @@ class TrialReport:
         """Whether nothing more will come, unless the sweep is resumed."""
         return self.state.get("state") in ENDED
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a later run takes the trial up again though it has ended: it failed, or was stopped by hand."""
+        return self.state.get("state") == "failed" or self.state.get("by") == "user"
+
     @cached_property
     def config(self) -> dict[str, Any]:
         """``config.json``."""

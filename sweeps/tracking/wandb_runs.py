@@ -49,13 +49,14 @@ class WandbTracker:
             return
         run = self._run(report)
         try:
-            # Steps that the server has already are not taken again.
-            start = run.step if self.is_live else 0
+            # The server knows better than the journal what it has: lines that were logged reach it later, or never
+            # where this process was stopped. What it has already it does not take again.
+            start = _next_step(run) if self.is_live else 0
             for iteration, scalars in report.series.items():
-                if iteration >= max(start, after + 1 if self.is_live else 0):
+                if iteration >= start:
                     run.log(dict(scalars), step=iteration)
             if report.has_ended:
-                _end(run, report)
+                _end(run, report, start)
         except BaseException:
             self._finish(report.run_id, exit_code=1)
             raise
@@ -134,13 +135,27 @@ class WandbTracker:
             run.finish(exit_code=exit_code)
 
 
-def _end(run: Any, report: TrialReport) -> None:  # noqa: ANN401 - wandb's Run
+def _next_step(run: Any) -> int:  # noqa: ANN401 - wandb's Run
+    """The first step that a run takes: a resumed one says 0 for ``step`` until something is logged."""
+    return max(int(run.step), int(run.starting_step))
+
+
+def _end(run: Any, report: TrialReport, start: int) -> None:  # noqa: ANN401 - wandb's Run
+    """Log what is said of a trial as a whole, with its last iteration.
+
+    Args:
+        run: the run.
+        report: the trial.
+        start: the first step that the server took when this began.
+    """
     run.summary.update(report.summary)
+    if start > report.last_iteration and report.may_go_on:
+        return  # there is no room before the iterations to come; they bring cells and pictures of their own
     content = {name: _picture(png) for name, png in report.pictures.items()}
     if report.last_cells is not None:
         content["cells"] = _table(report.last_cells)
     if content:
-        run.log(content, step=max(report.last_iteration, run.step))
+        run.log(content, step=max(report.last_iteration, start))
 
 
 def _table(table: Any) -> Any:  # noqa: ANN401

@@ -6,6 +6,7 @@ import wandb
 
 from fairsweep.sweeps.tracking import wandb_key
 from fairsweep.sweeps.tracking.following import Follower, Records
+from fairsweep.sweeps.tracking.journal import Journal, Sent
 from fairsweep.sweeps.tracking.wandb_key import wandb_environment, wandb_mode
 
 from .wandb_log import LoggedRun
@@ -87,6 +88,43 @@ def test_a_run_for_each_trial_and_one_for_the_sweep(recorded):
     assert (failed.exit_code, failed.summary["error"]) == (1, "OSError: gone")
     assert by_name["toy"].run.job_type == "sweep"
     assert "wandb sync --yes" in said[-1]
+
+
+class ResumedRun:
+    """What W&B's client says of a run of which the server has steps 0 to 2; see `test_wandb_online`."""
+
+    step, starting_step = 0, 3
+
+    def __init__(self):
+        self.summary, self.logged = {}, []
+
+    def log(self, content, step):
+        self.logged += [(step, name) for name in content if name in ("train/loss", "cells")]
+
+    def finish(self, exit_code):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("iterations", "state", "expected"),
+    [
+        (4, "running", [(3, "train/loss"), (4, "train/loss")]),  # the journal says that 3 was sent: the server lacks it
+        (2, "done", [(3, "cells")]),
+        (2, "failed", []),  # a retry needs step 3
+    ],
+)
+def test_online_the_server_says_what_is_missing(recorded, monkeypatch, iterations, state, expected):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    run = ResumedRun()
+    monkeypatch.setattr("fairsweep.sweeps.tracking.wandb_runs.wandb.init", lambda **_: run)
+    sweep = recorded({"wandb": True, "pictures": False})
+    sweep.write("plain_s0-cccccccc", iterations, state)
+    Journal(sweep.folder / "tracking/wandb.jsonl").note(
+        "hash of plain_s0-cccccccc", Sent(min(3, iterations), "running")
+    )
+    _, said = follow(sweep)
+    assert said == []
+    assert run.logged == expected
 
 
 def test_a_trial_that_goes_on_takes_the_place_of_its_run(recorded):
