@@ -17,11 +17,12 @@ from scipy import sparse
 from fairsweep.analysis.counts import JOINT
 from fairsweep.analysis.disparities import BASES, Disparity, combine, disparity, stacked_scores, value_of
 from fairsweep.analysis.draws import disparity_bounds, keyed_generator, value_bounds
-from fairsweep.analysis.intervals import normal_quantile, replicate_mean, widen, wilson
+from fairsweep.analysis.intervals import replicate_mean, widen
 from fairsweep.analysis.metrics import Metric, resolve
 from fairsweep.analysis.outcomes import Codes, Outcomes, group_codes, read_outcomes, users
 from fairsweep.analysis.probabilities import ProbabilityScore
-from fairsweep.analysis.rates import Bools, Counts, Floats, Rate, divide
+from fairsweep.analysis.rates import Bools, Counts, Floats, divide
+from fairsweep.analysis.shared_rates import Units, rate_bounds, units_of
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results import At, SweepResults
@@ -137,8 +138,8 @@ def crossed_frame(
             "examples.parquet; take SweepResults.frame and average instead"
         )
     labels = results.all_cells.group_names(names)
-    strata = groups * len(results.classes) + outcomes.label
-    weights = id_weights(strata, draws, keyed_generator("crossed", seed, split), users(results, outcomes))
+    strata, clusters = groups * len(results.classes) + outcomes.label, users(results, outcomes)
+    weights = id_weights(strata, draws, keyed_generator("crossed", seed, split), clusters)
     rows = {trial: place for (trial, _), place in outcomes.row.items()}
     table = _Resampled(outcomes, weights, groups, len(labels), len(results.classes))
     values = {(trial, m.name): table.values(place, m, confidence) for trial, place in rows.items() for m in chosen}
@@ -150,6 +151,8 @@ def crossed_frame(
         }
         rows = {trial: rows[trial] for trial in paired}
     sizes = np.bincount(groups, minlength=len(labels))
+    about = (groups, len(labels), outcomes.label, len(results.classes), clusters)
+    behind = {m.name: units_of(m, *about) if against is None else None for m in chosen}
     trials = results.trials[results.trials["trial"].isin(list(rows))]
     attribute = JOINT.join(names)
     parts = []
@@ -157,8 +160,7 @@ def crossed_frame(
         for metric in chosen:
             drawn = [values[trial, metric.name] for trial in setting["trial"]]
             generator = keyed_generator("replicates", seed, name, metric.name)
-            of_rate = isinstance(metric.row, Rate) and against is None
-            part = _setting_columns(drawn, confidence, generator, sizes if of_rate else None)
+            part = _setting_columns(drawn, confidence, generator, behind[metric.name])
             of_groups = not isinstance(metric.row, Disparity)
             part["group"] = list(labels) if of_groups else [attribute]
             part["n"] = sizes.tolist() if of_groups else [int(sizes.sum())]
@@ -288,12 +290,12 @@ class _Resampled:
 
 
 def _setting_columns(
-    drawn: Sequence[_Drawn], confidence: float, generator: np.random.Generator, sizes: Counts | None = None
+    drawn: Sequence[_Drawn], confidence: float, generator: np.random.Generator, units: Units | None = None
 ) -> dict[str, Any]:
     """Columns of one setting and metric, one entry a group: means over its replicates.
 
-    ``sizes`` are the groups' images where the metric is a rate: percentiles of a few images are too narrow, so a rate
-    has Wilson's interval at the effective sample size that the resamples' variance implies.
+    ``units`` are those behind a rate: percentiles of a few images are too narrow, so a rate has the interval of
+    `fairsweep.analysis.shared_rates.rate_bounds`.
     """
     values = np.stack([one.value for one in drawn], -1)
     mean = replicate_mean(values, confidence)
@@ -307,10 +309,10 @@ def _setting_columns(
     elif len(drawn) >= FEW:
         chosen = generator.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), len(draws))
         both = _known_mean(draws, chosen)
-        low, high = _bounds_of_draws(mean.mean, both, sizes, confidence)
+        low, high = _bounds_of_draws(mean.mean, images, both, units, len(drawn), confidence)
         method = "crossed resampling"
     else:
-        low, high = _bounds_of_draws(mean.mean, images, sizes, confidence)
+        low, high = _bounds_of_draws(mean.mean, images, None, units, len(drawn), confidence)
         low, high = widen(mean.mean, np.minimum(low, mean.mean), np.maximum(high, mean.mean), mean.half_width)
         method = "images resampled, joined with t over replicates"
     undefined = ~np.isfinite(mean.mean)
@@ -326,16 +328,18 @@ def _setting_columns(
     }
 
 
-def _bounds_of_draws(value: Floats, draws: Floats, sizes: Counts | None, confidence: float) -> tuple[Floats, Floats]:
-    """Percentiles of the draws [B, P]; of a rate Wilson's interval with their variance (n - 1 images are free)."""
-    if sizes is None:
-        return value_bounds(draws, confidence)
-    size = sizes.astype(np.float64)
-    variance = np.where(np.isfinite(draws), draws, value).var(0) * divide(size, size - 1)
-    effective = divide(value * (1 - value), variance)
-    known = np.isfinite(effective) & (effective > 0)
-    effective = np.where(known, np.minimum(effective, len(draws) * size), size)
-    return wilson(value * effective, np.where(np.isfinite(value), effective, 0), normal_quantile(confidence))
+def _bounds_of_draws(
+    value: Floats, images: Floats, both: Floats | None, units: Units | None, replicates: int, confidence: float
+) -> tuple[Floats, Floats]:
+    """Bounds from resamples of the images, and of replicates too where they are given, float64 [B, P] each.
+
+    Percentiles, or for a rate Wilson's interval with the variance of the resamples.
+    """
+    if units is None:
+        return value_bounds(images if both is None else both, confidence)
+    of_images = np.where(np.isfinite(images), images, value).var(0)
+    of_both = None if both is None else np.where(np.isfinite(both), both, value).var(0)
+    return rate_bounds(value, of_images, of_both, units, replicates, confidence)
 
 
 def _disparity_of_means(drawn: Sequence[_Drawn], confidence: float) -> tuple[Floats, Floats]:
