@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.fs as pafs
 from rich.console import Console
 
+from fairsweep.analysis.failed_trials import is_guided
 from fairsweep.analysis.loading import Location
 from fairsweep.analysis.records import SWEEP_JSON, TRIALS, RecordError
 from fairsweep.sweeps.board import ENDED, Board, Row, Spent, Stage
@@ -54,6 +55,9 @@ class WatchedSweep(Board):
     Args:
         folder: its output folder, local or a URI.
 
+    Attributes:
+        is_total_a_bound: whether the sweep may end with fewer trials than it was given.
+
     Raises:
         SweepError: if there is no sweep.
     """
@@ -64,6 +68,8 @@ class WatchedSweep(Board):
         said = description.json() if self._output.exists() else None
         if said is None:
             raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
+        # Settings that a search proposes again do not run again.
+        self.is_total_a_bound = is_guided(said)
         remote = uri_of((said.get("sweep") or {}).get("output"))
         # Elsewhere than there lies a copy, whose driver works on another one.
         self._remote = remote if remote is not None and remote.rstrip("/") == str(folder).rstrip("/") else None
@@ -160,9 +166,9 @@ def watch(
             has_driver = _unless_unreachable(board.has_driver) is not False
             board.refresh()
     if not board.is_over:
-        left = board.total - board.count(*ENDED)
+        most = "at most " if board.is_total_a_bound else ""
         console.print(
-            f"no driver is at work: {left} of {board.total} trials have not ended; go on with: "
+            f"no driver is at work: {board.count(*ENDED)} of {most}{board.total} trials have ended; go on with: "
             f"fairsweep resume {folder}",
             highlight=False,
             markup=False,

@@ -90,7 +90,7 @@ def test_watching_ends_with_the_driver(sweep):
     text = watched(folder, go_on)
     assert len(looks) == 3
     assert text.splitlines()[-1] == (
-        f"no driver is at work: 3 of 5 trials have not ended; go on with: fairsweep resume {folder}"
+        f"no driver is at work: 2 of 5 trials have ended; go on with: fairsweep resume {folder}"
     )
 
 
