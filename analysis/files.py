@@ -64,7 +64,7 @@ def read_json(path: str | Path, filesystem: pafs.FileSystem | None = None) -> di
 
 
 def write_parquet(
-    path: str | Path, table: pa.Table, metadata: Mapping[bytes, bytes], compression: str = "zstd"
+    path: str | Path, table: pa.Table, metadata: Mapping[bytes, bytes], *, is_small: bool = False
 ) -> None:
     """Write a table with the format version and the given schema metadata.
 
@@ -72,10 +72,11 @@ def write_parquet(
         path: the file.
         table: its rows.
         metadata: further schema metadata.
-        compression: of the columns: ``zstd`` for what is large, ``snappy`` for what is small and read by the thousand.
+        is_small: of a few kilobytes and read by the thousand: compressed for speed, without statistics of columns.
     """
     marked = table.replace_schema_metadata({**metadata, _VERSION_KEY: str(FORMAT_VERSION).encode()})
-    write_whole(path, lambda file: pq.write_table(marked, file, compression=compression))
+    compression = "snappy" if is_small else "zstd"
+    write_whole(path, lambda file: pq.write_table(marked, file, compression=compression, write_statistics=not is_small))
 
 
 def read_parquet(

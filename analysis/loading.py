@@ -1,5 +1,6 @@
 """Reading the folder of a sweep, local or remote, finished or running: whatever is there, and a list of what is not."""
 
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ from fairsweep.analysis.records import RecordError
 T = TypeVar("T")
 R = TypeVar("R")
 
-# More threads wait for one another longer than for files; answers from afar take longer still.
-_THREADS, _THREADS_FAR = 4, 16
+_THREADS = 8
 _MOST_AT_ONCE = 64
+# Reading waits for files where it takes so many times the processor time that it uses.
+_WAITING = 4
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def read_trial_folders(root: Location, cache: RecordCache | None = None) -> list
         # Not in threads: nothing here waits, and threads would wait for one another.
         for trial in listed:
             _take_from(cache, trial)
-    in_threads(_read_trial, [trial for trial in listed if not trial.is_cached], is_local=root.is_local)
+    read_all(_read_trial, [trial for trial in listed if not trial.is_cached], is_local=root.is_local)
     return listed
 
 
@@ -223,7 +225,7 @@ def read_each(
     found: dict[str, R] = {}
     problems: list[Problem] = []
     is_local = all(trial.location.is_local for trial in listed)
-    for trial, result in zip(listed, in_threads(one, listed, is_local=is_local), strict=True):
+    for trial, result in zip(listed, read_all(one, listed, is_local=is_local), strict=True):
         if isinstance(result, Problem):
             problems.append(result)
         elif result is not None:
@@ -231,12 +233,28 @@ def read_each(
     return found, problems
 
 
-def in_threads(function: Callable[[T], R], items: Iterable[T], *, is_local: bool) -> list[R]:
-    """Apply a function that waits for files to each item, in threads; results in the order of the items."""
+def read_all(function: Callable[[T], R], items: Iterable[T], *, is_local: bool) -> list[R]:
+    """Apply a function that reads files to each item; results in the order of the items.
+
+    Files that stand in memory are read one after the other: threads would wait for one another longer than for files.
+    As soon as that turns out to be waiting for a disk or a network, the rest is read in threads.
+
+    Args:
+        function: reads the files of one item.
+        items: the items.
+        is_local: whether the files are on this machine's file systems; elsewhere threads are used from the start.
+    """
     listed = list(items)
+    results: list[R] = []
+    waits = not is_local
+    while not waits and len(results) < len(listed):
+        wall, processor = time.perf_counter(), time.thread_time()
+        results += [function(item) for item in listed[len(results) : len(results) + _MOST_AT_ONCE]]
+        waits = time.perf_counter() - wall > _WAITING * (time.thread_time() - processor) + 0.01
+    rest = listed[len(results) :]
     # Many small files: handing each to a thread by itself would cost as much as reading it.
-    threads = _THREADS if is_local else _THREADS_FAR
-    size = max(1, min(_MOST_AT_ONCE, len(listed) // (4 * threads)))
-    parts = [listed[i : i + size] for i in range(0, len(listed), size)]
-    with ThreadPoolExecutor(threads) as pool:
-        return [result for part in pool.map(lambda part: [function(item) for item in part], parts) for result in part]
+    size = max(1, min(_MOST_AT_ONCE, len(rest) // (4 * _THREADS)))
+    parts = [rest[i : i + size] for i in range(0, len(rest), size)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        read = pool.map(lambda part: [function(item) for item in part], parts)
+        return [*results, *(result for part in read for result in part)]

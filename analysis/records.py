@@ -5,8 +5,6 @@ either the old or the new content, also while the sweep runs and after a kill. T
 pyarrow alone reads them, and each Parquet file carries its vocabularies and ``FORMAT_VERSION`` in its schema metadata.
 """
 
-import functools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from fairsweep.analysis.files import FORMAT_VERSION, RecordError, read_json, read_parquet, write_json, write_parquet
+from fairsweep.analysis.vocabularies import Vocabulary, packed, unpacked
 
 __all__ = [
     "CELLS",
@@ -121,34 +120,6 @@ PREDICTIONS_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True, order=True)
-class Vocabulary:
-    """The values of one attribute, in the order of their codes.
-
-    Attributes:
-        name: the attribute, e.g. ``tone``.
-        values: its values as written in a sweep file; position = code.
-        display: how the values are shown; equal to ``values`` where nothing else is given.
-    """
-
-    name: str
-    values: tuple[str, ...]
-    display: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.display and len(self.display) != len(self.values):
-            raise ValueError(
-                f"display names must match the values one to one, but attribute {self.name!r} has "
-                f"{len(self.values)} values and {len(self.display)} display names"
-            )
-        if not self.display:
-            object.__setattr__(self, "display", self.values)
-
-    def shown(self, code: int) -> str:
-        """The display name of a code; a code outside the vocabulary is shown as a number."""
-        return self.display[code] if 0 <= code < len(self.display) else f"code {code}"
-
-
 @dataclass(frozen=True)
 class CellsFile:
     """One cells file in memory.
@@ -235,9 +206,8 @@ def write_cells(path: str | Path, table: pa.Table, vocabularies: Sequence[Vocabu
     unknown = needed - {vocabulary.name for vocabulary in vocabularies}
     if unknown:
         raise ValueError(f"each group and the label must have a vocabulary, but {sorted(unknown)} have none; pass them")
-    vocabulary_rows = [{"name": v.name, "values": v.values, "display": v.display} for v in vocabularies]
-    metadata = {_VOCABULARIES_KEY: json.dumps(vocabulary_rows).encode(), _LABEL_KEY: label.encode()}
-    write_parquet(path, table, metadata, compression="snappy")
+    metadata = {_VOCABULARIES_KEY: packed(vocabularies), _LABEL_KEY: label.encode()}
+    write_parquet(path, table, metadata, is_small=True)
 
 
 def read_cells(path: str | Path, filesystem: pafs.FileSystem | None = None, as_codes: Sequence[str] = ()) -> CellsFile:
@@ -256,7 +226,7 @@ def read_cells(path: str | Path, filesystem: pafs.FileSystem | None = None, as_c
     metadata = table.schema.metadata or {}
     if _VOCABULARIES_KEY not in metadata or _LABEL_KEY not in metadata:
         raise RecordError(f"{path} must carry its vocabularies in the schema metadata; write it with write_cells")
-    vocabularies = {vocabulary.name: vocabulary for vocabulary in _vocabularies(metadata[_VOCABULARIES_KEY])}
+    vocabularies = {vocabulary.name: vocabulary for vocabulary in unpacked(metadata[_VOCABULARIES_KEY])}
     groups = tuple(name for name in table.column_names if name not in RESERVED_COLUMNS)
     return CellsFile(table.replace_schema_metadata(None), groups, vocabularies, metadata[_LABEL_KEY].decode())
 
@@ -373,12 +343,6 @@ def read_examples(path: str | Path, filesystem: pafs.FileSystem | None = None) -
 
 
 # --- inside ---
-
-
-@functools.lru_cache(maxsize=64)
-def _vocabularies(text: bytes) -> tuple[Vocabulary, ...]:
-    """The vocabularies of a file; those of all trials of a sweep are the same text."""
-    return tuple(Vocabulary(row["name"], tuple(row["values"]), tuple(row["display"])) for row in json.loads(text))
 
 
 def _codes(name: str, codes: npt.ArrayLike) -> npt.NDArray[np.int16]:
