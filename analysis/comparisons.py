@@ -64,13 +64,15 @@ def sign_flip_p(differences: npt.ArrayLike, *, draws: int = 20_000, seed: int = 
 
 
 def paired_effect(differences: npt.ArrayLike) -> float:
-    """Mean over standard deviation of paired differences, with Hedges's correction for few pairs; NaN under two.
+    """Mean over standard deviation of paired differences, with Hedges's correction for few pairs; NaN under three.
+
+    Of two pairs no unbiased estimate exists: the correction is 0.
 
     References:
         Hedges 1981, doi 10.3102/10769986006002107; Lakens 2013, doi 10.3389/fpsyg.2013.00863, equation (7).
     """
     values = np.asarray(differences, np.float64)
-    if len(values) < 2 or values.std(ddof=1) == 0:
+    if len(values) < 3 or values.std(ddof=1) == 0:
         return float("nan")
     correction = 1 - 3 / (4 * (len(values) - 1) - 1)
     return float(correction * values.mean() / values.std(ddof=1))

@@ -79,21 +79,30 @@ def _sentences(rows: pd.DataFrame, focus: Focus) -> tuple[str, ...]:
         f"Learner {fair['series']} has the smallest accuracy gap between the {focus.members} of {focus.attribute} on "
         f"validation: {_on_test(fair, 'accuracy_difference')} on test, at an accuracy of {_on_test(fair, 'accuracy')}."
     )
-    front = rows[rows["front"]]["series"].tolist()
-    named = ", ".join(front[:_MOST_NAMED]) + (
-        f" and {len(front) - _MOST_NAMED} more" if len(front) > _MOST_NAMED else ""
-    )
-    nearest = rows.iloc[int(rows["distance"].argmin())]
-    found.append(
-        f"By {_judges(rows)} on validation {len(front)} of {len(rows)} settings are on the Pareto front: {named}. "
-        f"Nearest to the best of each is {nearest['series']} (distance {nearest['distance']:.2f}, each on the scale of "
-        "its range)."
-    )
+    found.append(_of_front(rows))
     found.append(
         "Settings are chosen, never trials, and by validation alone. The test images took no part in it, but the "
         "models are the same: luck of training that helped a setting on validation helps it on test too."
     )
+    if rows["replicates"].min() < 2:
+        found.append(
+            "Some of these settings have one replicate: a choice among them is as much one among seeds, and their "
+            "intervals know the test images only."
+        )
     return tuple(found)
+
+
+def _of_front(rows: pd.DataFrame) -> str:
+    front = rows[rows["front"]]["series"].tolist()
+    named = "; ".join(front[:_MOST_NAMED]) + (
+        f" and {len(front) - _MOST_NAMED} more" if len(front) > _MOST_NAMED else ""
+    )
+    nearest = rows.iloc[int(rows["distance"].argmin())]
+    return (
+        f"By {_judges(rows)} on validation {len(front)} of {len(rows)} settings are on the Pareto front: {named}. "
+        f"Nearest to the best of each is {nearest['series']} (distance {nearest['distance']:.2f}, each on the scale of "
+        "its range)."
+    )
 
 
 def _judges(rows: pd.DataFrame) -> str:

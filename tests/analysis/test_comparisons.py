@@ -64,6 +64,7 @@ def test_the_effect_is_hedgess():
     values = np.array([1.0, 2.0, 4.0])
     assert paired_effect(values) == pytest.approx((1 - 3 / 7) * values.mean() / values.std(ddof=1))
     assert np.isnan(paired_effect([1.0]))
+    assert np.isnan(paired_effect([1.0, 2.0]))
 
 
 def test_overlapping_folds_are_corrected():

@@ -86,6 +86,7 @@ def test_one_seed_has_a_slope_and_no_test(tmp_path, simulate):
     (section,) = found_of(trend_inquiry, results).findings
     assert {one.verdict for one in section.statements} == {"unknown"}
     assert "no test" in section.lead
+    assert "as much one among seeds" in found_of(selection_inquiry, results).sentences[-1]
     pairs = found_of(pair_inquiry, results)
     assert "share two seeds" in pairs.sentences[0]
     assert not pairs.tables
