@@ -152,20 +152,27 @@ class _Run:
         except (RecordError, OSError) as error:
             self._say(f"{entry.folder.name}: its records cannot be read ({error})")
             return None
-        first = len(values) - len(self._constraints)
         self._values[trial.trial] = values
-        return [*values[:first], *(c.excess(v) for c, v in zip(self._constraints, values[first:], strict=True))]
+        return [*values[: len(values) - len(self._constraints)], *self._excesses(values)]
 
     # --- inside ---
 
     def _aim(self, place: int, objective: Objective) -> Aim:
-        """An objective as views show it: of the trials that have ended."""
+        """An objective as views show it: of the trials that have ended and keep the constraints."""
 
         def value(trial: str, row: Row) -> float | None:
             values = self._values.get(trial)
-            return None if values is None else values[place]
+            return values[place] if values is not None and self._is_feasible(values) else None
 
-        return Aim(str(objective), value, objective.sign)
+        return Aim(str(objective.measure), value, objective.sign)
+
+    def _is_feasible(self, values: Values) -> bool:
+        return all(excess <= 0 for excess in self._excesses(values))
+
+    def _excesses(self, values: Values) -> list[float]:
+        """By how much recorded values miss each constraint; they stand behind the objectives."""
+        bounded = values[len(values) - len(self._constraints) :]
+        return [constraint.excess(value) for constraint, value in zip(self._constraints, bounded, strict=True)]
 
     def _run(self, source: SearchSource, *, quiet: bool) -> None:
         sweep, output = self._plan.sweep, self._output.path

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 from matplotlib.figure import Figure
@@ -84,7 +83,7 @@ def _by_series(rows: pd.DataFrame, attribute: str, values: tuple[str, ...], leve
         axes.set_title(name, fontsize=9)
         for group in values:
             part = rows[(rows["series"] == name) & (rows["group"] == group)]
-            _line(axes, part, group, group_colour(values, group))
+            _line(axes, part, group, group_colour(values, group), list(dict.fromkeys(rows["level"])))
     first.legend(fontsize=7, frameon=False)
     return as_png(figure)
 
@@ -97,21 +96,27 @@ def _together(rows: pd.DataFrame, attribute: str, levels: str) -> bytes:
     axes.set_title(f"accuracy difference by {attribute}, test", fontsize=10)
     axes.set_xlabel(levels, fontsize=8)
     for name in series:
-        _line(axes, rows[rows["series"] == name], name, learner_colour(series, name))
+        part = rows[rows["series"] == name]
+        _line(axes, part, name, learner_colour(series, name), list(dict.fromkeys(rows["level"])))
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=7, frameon=False)
     return as_png(figure)
 
 
-def _line(axes: Any, rows: pd.DataFrame, name: str, colour: str) -> None:  # noqa: ANN401 - matplotlib's Axes
-    """Means over replicates, and every replicate as a point."""
+def _line(
+    axes: Any,  # noqa: ANN401 - matplotlib's Axes
+    rows: pd.DataFrame,
+    name: str,
+    colour: str,
+    levels: list[str],
+) -> None:
+    """Means over replicates, and every replicate as a point; levels without a number stand in the order given."""
     if rows.empty:
         return
     level = rows["level_value"].astype(float)
     if level.isna().all():
-        place = np.arange(rows["level"].nunique(), dtype=float)
-        level = rows["level"].map(dict(zip(dict.fromkeys(rows["level"]), place, strict=True))).astype(float)
-        axes.set_xticks(place, list(dict.fromkeys(rows["level"])), fontsize=7)
+        level = rows["level"].map({name: float(place) for place, name in enumerate(levels)})
+        axes.set_xticks(range(len(levels)), levels, fontsize=7)
     means = rows["value"].groupby(level).mean()
     axes.plot(means.index, means, "-", color=colour, label=name, linewidth=1.5)
     axes.plot(level, rows["value"], "o", color=colour, markersize=3, alpha=0.5)

@@ -89,9 +89,9 @@ def test_the_best_of_each_objective_is_that_of_the_validation_split(run):
     fair = end(run, 0, validation=(8, 8), test=(0, 0))
     exact = end(run, 1, validation=(1, 5), test=(9, 1))
     lines, whole, html = best(run)
-    assert lines == [f"best max accuracy 0.85  {exact}", f"best min accuracy_difference by tone 0  {fair}"]
-    assert f"best max accuracy 0.85 ({exact})" in whole
-    assert f"best max accuracy <b>0.85</b> {exact}" in html
-    assert f"best min accuracy_difference by tone <b>0</b> {fair}" in html
+    assert lines == [f"best accuracy 0.85  {exact}", f"best accuracy_difference by tone 0  {fair}"]
+    assert f"best accuracy 0.85 ({exact})" in whole
+    assert f"best accuracy <b>0.85</b> {exact}" in html
+    assert f"best accuracy_difference by tone <b>0</b> {fair}" in html
     better = end(run, 2, validation=(2, 3), test=(9, 9))
-    assert best(run)[0][0] == f"best max accuracy 0.875  {better}"
+    assert best(run)[0][0] == f"best accuracy 0.875  {better}"
