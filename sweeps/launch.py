@@ -13,6 +13,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from unittest.mock import patch
 
 import ray
 from ray import tune
+from ray.air._internal import usage
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError
@@ -32,6 +34,7 @@ from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 
 TUNE_FOLDER = ".tune"
 _NEVER = str(10**9)
+_PENDING = "64"
 _SWITCHES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": _NEVER,
@@ -122,22 +125,21 @@ def run_trials(
     """
     folder = output / TUNE_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    trainable, shapes = SweepTrainable, {trial: _shape(task) for trial, task in tasks.items()}
-    if source is None:
-        trainable = tune.with_parameters(SweepTrainable, tasks=dict(tasks))
+    trainable = SweepTrainable if source else tune.with_parameters(SweepTrainable, tasks=dict(tasks))
     trainable = tune.with_resources(
         trainable,
-        lambda config: tune.PlacementGroupFactory(
-            _shape(config["task"]) if "task" in config else shapes[config["trial"]]
-        ),
+        lambda config: tune.PlacementGroupFactory(_shape(config["task"]) if "task" in config else config["shape"]),
     )
-    with _environment(_SWITCHES), _quiet_ray(), _memory_kills_as_deaths():
+    # Tune imports W&B, MLflow and Comet to count whose callbacks it is given: two seconds for statistics that are off.
+    uncounted = patch.object(usage, "tag_callbacks", return_value=False)
+    # Trials that are known may ask for their places together; Tune lets those of a search come one by one.
+    pending = {"TUNE_MAX_PENDING_TRIALS_PG": _PENDING} if source is None else {}
+    with _environment(_SWITCHES | pending), _quiet_ray(), _memory_kills_as_deaths(), uncounted:
         tune.Tuner(
             trainable,
-            param_space={"trial": tune.grid_search(list(tasks))} if source is None else {},
             tune_config=tune.TuneConfig(
-                search_alg=source,
-                num_samples=1 if source is None else -1,
+                search_alg=source or _Listed(tasks),
+                num_samples=-1,
                 scheduler=scheduler,
                 reuse_actors=True,
                 max_concurrent_trials=max_concurrent,
@@ -153,6 +155,38 @@ def run_trials(
                 verbose=0,
             ),
         ).fit()
+
+
+class _Listed(Searcher):
+    """Hands Tune trials that are known, one after the other, each with its bundles.
+
+    A grid search would do, were it not that Tune copies its whole list for each of its trials.
+    """
+
+    def __init__(self, tasks: Mapping[str, TrialTask]) -> None:
+        super().__init__(metric=None, mode=None)
+        self._left = deque((trial, _shape(task)) for trial, task in tasks.items())
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a config, or FINISHED
+        """The next trial."""
+        if not self._left:
+            return Searcher.FINISHED
+        trial, shape = self._left.popleft()
+        return {"trial": trial, "shape": shape}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the trial's own records say how it ended."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """A file without content: nothing is restored from Tune's files."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `save`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its settings for a `Tuner.restore` that is never asked for."""
+        return {}
 
 
 @contextmanager
