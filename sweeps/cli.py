@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fairsweep.sweeps.commands import COMMANDS
-from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.errors import SweepError, as_ours
 from fairsweep.sweeps.following import FOLLOWING
 from fairsweep.sweeps.reporting import REPORTING
 from fairsweep.sweeps.sweep_file import SweepSource
@@ -100,7 +100,7 @@ def prepare(
         return
     if to is None:
         raise SweepError("--to FOLDER must be given: the prepared dataset goes there")
-    with _clear():
+    with as_ours():
         info = prepare_dataset(
             source,
             to,
@@ -195,7 +195,7 @@ def forget(
     forget_ids(run, ids, wait_seconds=wait, say=typer.echo)
     if not erase:
         return
-    with _clear():
+    with as_ours():
         erased = erase_ids(run, ids, say=typer.echo)
     for path in erased.copies:
         typer.echo(f"deleted the decoded copy {path}")
@@ -220,7 +220,7 @@ def show(
     """
     from fairsweep.sweeps.tables import draw_dataset
 
-    with _clear():
+    with as_ours():
         paths = draw_dataset(dataset, attribute or [], to)
     for path in paths:
         Console().print(f"wrote {escape(str(path))}")
@@ -247,17 +247,6 @@ def _run(sweep: Any, text: str, address: str | None, quiet: bool) -> None:  # no
     failed = show_results(sweep, Console())
     if failed:
         raise typer.Exit(EXIT_FAILED_TRIALS)
-
-
-@contextmanager
-def _clear() -> Iterator[None]:
-    """Turn the errors of lower packages, which are lines for users already, into ours."""
-    try:
-        yield
-    except SweepError:
-        raise
-    except (ValueError, OSError) as error:
-        raise SweepError(str(error)) from error
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """The errors of a sweep that a user can mend: one line, and where in the sweep file it belongs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 Location = tuple[str | int, ...]
 
 
@@ -20,6 +23,17 @@ class SweepError(ValueError):
         """The message on one line, after the dotted place."""
         text = " ".join(self.message.split())
         return f"{dotted(self.location)}: {text}" if self.location else text
+
+
+@contextmanager
+def as_ours() -> Iterator[None]:
+    """Turn the errors of lower packages, which are lines for users already, into ours."""
+    try:
+        yield
+    except SweepError:
+        raise
+    except (ValueError, OSError) as error:
+        raise SweepError(str(error)) from error
 
 
 def dotted(location: Location) -> str:

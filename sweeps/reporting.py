@@ -1,7 +1,6 @@
 """The commands on results: ``fairsweep report | compare``."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.errors import SweepError, as_ours
 
 if TYPE_CHECKING:
     from fairsweep.analysis.loading import Location
@@ -36,7 +35,7 @@ def report(
 
     if _check(folder).local is None and to is None:
         raise SweepError(f"{folder} is no folder of this machine: say where the report goes with --to FILE")
-    with _readable():
+    with as_ours():
         print_results(folder, Console(), to=to, pictures=pictures)
 
 
@@ -63,7 +62,7 @@ def compare(
     for place in (a, b):
         _check(place)
     console = Console()
-    with _readable():
+    with as_ours():
         found = analysis.compare(a, b, by=attribute)
         console.print(
             f"A: {escape(found.a.name)} ({escape(a)}); B: {escape(found.b.name)} ({escape(b)})", soft_wrap=True
@@ -84,22 +83,11 @@ def _check(place: str) -> "Location":
     from fairsweep.analysis.loading import Location
     from fairsweep.analysis.records import SWEEP_JSON
 
-    with _readable():
+    with as_ours():
         location = Location.of(place)
         if not (location / SWEEP_JSON).exists():
             raise SweepError(f"{place} holds no sweep: there is no {SWEEP_JSON} in it")
         return location
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    """Errors of reading are lines for users already."""
-    try:
-        yield
-    except SweepError:
-        raise
-    except (ValueError, OSError) as error:
-        raise SweepError(str(error)) from error
 
 
 REPORTING: dict[str, Callable[..., None]] = {"report": report, "compare": compare}
