@@ -143,7 +143,8 @@ def pareto_front(table: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.
 def distance_to_ideal(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
     """Euclidean distance of each setting from the best value of every column, each on the scale of its range.
 
-    A setting that is best in all has 0. Infinite ε is no farther than the largest finite one is from the least.
+    A setting that is best in all has 0. Infinite ε is as far from the least as a range is long, also where one finite
+    value is all there is.
 
     References:
         Zong et al. 2023, arXiv 2210.01725, section 3.3 (DTO); Han et al. 2022, arXiv 2203.12748.
@@ -151,8 +152,8 @@ def distance_to_ideal(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
     costs = _costs(table, columns)
     finite = np.where(np.isinf(costs), np.nan, costs)
     most, least = np.nanmax(finite, axis=0), np.nanmin(finite, axis=0)
-    costs = np.where(np.isposinf(costs), most, costs)
-    return np.asarray(np.sqrt(np.square((costs - least) / np.where(most > least, most - least, 1)).sum(1)))
+    scaled = (costs - least) / np.where(most > least, most - least, 1)
+    return np.asarray(np.sqrt(np.square(np.where(np.isposinf(costs), 1.0, scaled)).sum(1)))
 
 
 def _costs(table: pd.DataFrame, columns: Sequence[str]) -> Floats:

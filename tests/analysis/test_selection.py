@@ -70,6 +70,8 @@ def test_the_front_is_what_nothing_beats():
 def test_the_ideal_is_at_distance_zero():
     values = pd.DataFrame({"validation accuracy": [0.9, 0.8, 0.7], "epsilon": [8.0, np.inf, 1.0]})
     np.testing.assert_allclose(distance_to_ideal(values, list(values.columns)), [1.0, np.hypot(0.5, 1), 1.0])
+    one_private = values.assign(epsilon=[np.inf, 3.0, np.inf])
+    np.testing.assert_allclose(distance_to_ideal(one_private, list(values.columns)), [1.0, 0.5, np.sqrt(2)])
     best = values.assign(epsilon=[1.0, 2.0, 3.0])
     assert distance_to_ideal(best, list(best.columns))[0] == 0
 
