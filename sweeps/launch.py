@@ -29,6 +29,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.machines import this_machine
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 
@@ -157,7 +158,7 @@ def run_trials(
         ).fit()
 
 
-class _Listed(Searcher):
+class _Listed(DriverOnly, Searcher):
     """Hands Tune trials that are known, one after the other, each with its bundles.
 
     A grid search would do, were it not that Tune copies its whole list for each of its trials.
@@ -183,10 +184,6 @@ class _Listed(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its settings for a `Tuner.restore` that is never asked for."""
-        return {}
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import ray
 from ray import tune
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.ledger import Entry
 
 NODE_LABEL = "ray.io/node-id"
@@ -20,7 +21,7 @@ NODE_LABEL = "ray.io/node-id"
 _OWN_CAUSES = ("DivergedError", "ValueError", "TypeError", "StaleAttemptError", "OutOfMemoryError")
 
 
-class NodeWatch(tune.Callback):
+class NodeWatch(DriverOnly, tune.Callback):
     """Counts failures in a row on each machine, and leaves out one that has too many; the last machine goes on.
 
     Args:
@@ -35,10 +36,6 @@ class NodeWatch(tune.Callback):
         self._say = say
         self._in_a_row: Counter[str] = Counter()
         self._reserved: dict[str, list[PlacementGroup]] = {}
-
-    def __getstate__(self) -> dict[str, object]:
-        """Nothing: Tune pickles its callbacks for a restore that is never used, and a console cannot be pickled."""
-        return {}
 
     @property
     def left_out(self) -> tuple[str, ...]:

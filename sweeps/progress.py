@@ -7,13 +7,14 @@ from typing import Any
 from ray import tune
 
 from fairsweep.sweeps.board import DEFAULT_AIMS, Aim, Board, Row
+from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.spent_privacy import SpentPrivacy
 from fairsweep.trainables.adapter import TrialTask
 
 
-class Progress(Board, tune.Callback):
+class Progress(DriverOnly, Board, tune.Callback):
     """Follows the trials of one run; Tune calls it.
 
     Args:

@@ -26,6 +26,7 @@ from fairsweep.analysis.files import read_json
 from fairsweep.analysis.records import CONFIG, REPORT, STATE, TRIALS, RecordError
 from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.location import Location
+from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.fetching import by_folder
 from fairsweep.sweeps.folder_copy import FolderCopy, Listing, child, list_files, write_file
@@ -187,7 +188,7 @@ class RemoteOutput:
         copy.publish(files, owner, add=True)
 
 
-class RemoteStates(tune.Callback):
+class RemoteStates(DriverOnly, tune.Callback):
     """Brings a trial's state to the driver as soon as Tune knows that the trial has ended.
 
     Args:

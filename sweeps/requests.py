@@ -11,6 +11,7 @@ from typing import Any
 from ray import tune
 
 from fairsweep.analysis.files import RecordError, read_json, write_json
+from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.output import STOP_REQUESTS, OutputFolder
@@ -90,7 +91,7 @@ def find_trial(output: OutputFolder, name: str) -> Entry:
     raise SweepError(f"there is no trial {name!r}: {nearest(name, [e.folder.name for e in entries])}")
 
 
-class StopRequests(tune.Callback):
+class StopRequests(DriverOnly, tune.Callback):
     """Looks for requests while trials run, in the driver's own loop; a request for the whole sweep acts as Ctrl-C.
 
     Args:

@@ -19,6 +19,7 @@ from fairsweep.analysis.records import CELLS, RecordError, read_cells
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import generator, seed_key
 from fairsweep.sweeps.aims import meaning_of
+from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.scheduling.pareto import ParetoHalving
 from fairsweep.sweeps.scheduling.section import SchedulerSection
@@ -122,7 +123,7 @@ def make_judge(section: SchedulerSection, key: int) -> Judge | None:
     return TuneJudge(halving, bracket)
 
 
-class Verdicts(FIFOScheduler):
+class Verdicts(DriverOnly, FIFOScheduler):
     """Tune's side: shows every result to a judge and passes its verdicts on; to Tune, every trial goes on.
 
     Args:
@@ -145,10 +146,6 @@ class Verdicts(FIFOScheduler):
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:  # noqa: ANN401
         """A trial has ended: others are compared with it."""
         self._see(trial.config["trial"], result)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its settings for a `Tuner.restore` that is never asked for."""
-        return {}
 
     def _see(self, trial: str, result: dict[str, Any]) -> None:
         values = [result.get(str(objective.measure)) for objective in self._objectives]

@@ -7,12 +7,13 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.search.conductor import Conductor
 from fairsweep.trainables.adapter import TrialTask
 
 
-class SearchSource(Searcher):
+class SearchSource(DriverOnly, Searcher):
     """Gives Tune the trials of a search.
 
     Args:
@@ -59,7 +60,3 @@ class SearchSource(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its settings for a `Tuner.restore` that is never asked for."""
-        return {}
