@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import SHARD_FOLDER, DatasetError, DatasetInfo, ShardInfo
+from fairsweep.datasets.layout import SHARD_FOLDER, SOURCE_PATH, DatasetError, DatasetInfo, ShardInfo
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.resident import cache_root
 from fairsweep.datasets.writing import check_target, finish, write_shard
@@ -78,6 +78,8 @@ def _write_shards(
     shards: list[ShardInfo] = []
     tables: list[pa.Table] = []
     examples, start = dataset.examples(), 0
+    if dataset.source_paths is not None:
+        examples = examples.append_column(pa.field(SOURCE_PATH, pa.string(), nullable=False), dataset.source_paths)
     for number, shard in enumerate(dataset.info.shards):
         kept = ~np.isin(dataset.ids[start : start + shard.rows], ids)
         table = examples.slice(start, shard.rows).filter(pa.array(kept))

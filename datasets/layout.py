@@ -1,7 +1,8 @@
 """The layout of a prepared dataset on disk: attributes, `dataset.json`, the columns of a shard, the content hash.
 
 FOLDER/dataset.json             written last: a folder without it is not a dataset
-FOLDER/shards/00000.parquet     id int64, image (H * W * C bytes), one int16 column an attribute, user int64?, split
+FOLDER/shards/00000.parquet     id int64, image (H * W * C bytes), one int16 column an attribute, user int64?, split,
+                                source_path string?
 """
 
 import difflib
@@ -19,7 +20,8 @@ FORMAT_VERSION = 1
 INFO_FILE = "dataset.json"
 SHARD_FOLDER = "shards"
 SPLITS = ("train", "validation", "test")
-RESERVED_COLUMNS = ("id", "image", "split", "user")
+SOURCE_PATH = "source_path"
+RESERVED_COLUMNS = ("id", "image", "split", "user", SOURCE_PATH)
 
 Split = Literal["train", "validation", "test"]
 _CODE_REFERENCE = re.compile(r"\{\s*code\s*:\s*(-?\d+)\s*\}")
@@ -160,7 +162,9 @@ class DatasetInfo(BaseModel):
         skipped: Images left out, with reasons.
         has_user: Whether there is a `user` column.
         shards: The Parquet files, in the order of ids.
-        examples_hash: Hash of all columns but the images.
+        source_paths_hash: Hash of the `source_path` column: where each image lies in the raw data, with `/` between
+            folders. None where there is no such column, as in datasets of drawn images or of earlier versions.
+        examples_hash: Hash of all other columns but the images.
         content_hash: Hash of everything that can change a result.
     """
 
@@ -175,6 +179,7 @@ class DatasetInfo(BaseModel):
     skipped: tuple[Skipped, ...] = ()
     has_user: bool = False
     shards: tuple[ShardInfo, ...]
+    source_paths_hash: str | None = None
     examples_hash: str
     content_hash: str
 
@@ -187,7 +192,8 @@ def content_hash(
 ) -> str:
     """Hashes what can change a result: vocabularies, image shape, all columns and all images.
 
-    Name, version, display names and the bytes of the Parquet files (pyarrow releases differ in them) are left out.
+    Name, version, display names, source paths and the bytes of the Parquet files (pyarrow releases differ in them) are
+    left out: no result depends on what a file was called.
     """
     digest = hashlib.blake2b(digest_size=20)
     for part in (
@@ -200,13 +206,15 @@ def content_hash(
     return digest.hexdigest()
 
 
-def examples_schema(attributes: Sequence[Attribute], *, has_user: bool) -> pa.Schema:
+def examples_schema(attributes: Sequence[Attribute], *, has_user: bool, has_source_path: bool = False) -> pa.Schema:
     """Returns the schema of all columns but the image."""
     fields = [pa.field("id", pa.int64(), nullable=False)]
     fields += [pa.field(attribute.name, pa.int16(), nullable=False) for attribute in attributes]
     if has_user:
         fields.append(pa.field("user", pa.int64(), nullable=False))
     fields.append(pa.field("split", pa.string(), nullable=False))
+    if has_source_path:
+        fields.append(pa.field(SOURCE_PATH, pa.string(), nullable=False))
     return pa.schema(fields)
 
 
@@ -226,9 +234,11 @@ def image_field(image_shape: tuple[int, int, int]) -> pa.Field:
 
 
 def hash_examples(examples: pa.Table) -> str:
-    """Hashes all columns of a table of examples, in order, independent of its chunks and of Parquet."""
+    """Hashes a table of examples without its source paths, in order, independent of its chunks and of Parquet."""
     digest = hashlib.blake2b(digest_size=20)
     for name in examples.column_names:
+        if name == SOURCE_PATH:
+            continue
         column = examples.column(name)
         if name == "split":
             values = np.array([SPLITS.index(split) for split in column.to_pylist()], dtype=np.int8)
@@ -236,6 +246,16 @@ def hash_examples(examples: pa.Table) -> str:
             values = column.to_numpy()
         digest.update(f"{name} {values.dtype.str} {len(values)}".encode() + b"\0")
         digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def hash_source_paths(examples: pa.Table) -> str | None:
+    """Hashes the source paths of a table of examples; None where it has none."""
+    if SOURCE_PATH not in examples.column_names:
+        return None
+    digest = hashlib.blake2b(digest_size=20)
+    for path in examples.column(SOURCE_PATH).to_pylist():
+        digest.update(path.encode() + b"\0")
     return digest.hexdigest()
 
 

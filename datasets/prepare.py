@@ -29,6 +29,7 @@ from fairsweep.datasets.layout import (
     ShardInfo,
     Skipped,
     hash_examples,
+    hash_source_paths,
 )
 from fairsweep.datasets.sources.source import Damaged, LeavesOut, Source
 from fairsweep.datasets.writing import ROWS_PER_SHARD, check_target, checked_examples, finish, write_shard
@@ -269,7 +270,9 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _begin(folder: Path, source: Source, examples: pa.Table, rows_per_shard: int) -> None:
     """Makes the partial folder, or keeps one of an interrupted preparation of the very same source."""
-    described = f"{source!r} {source.version} {source.image_shape} {hash_examples(examples)}"
+    described = (
+        f"{source!r} {source.version} {source.image_shape} {hash_examples(examples)} {hash_source_paths(examples)}"
+    )
     fingerprint = {
         "format_version": FORMAT_VERSION,
         "rows_per_shard": rows_per_shard,

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from fairsweep.datasets.layout import (
     FORMAT_VERSION,
     INFO_FILE,
+    SOURCE_PATH,
     SPLITS,
     Attribute,
     DatasetError,
@@ -23,6 +24,7 @@ from fairsweep.datasets.layout import (
     content_hash,
     examples_schema,
     hash_examples,
+    hash_source_paths,
     image_type,
     nearest,
 )
@@ -136,6 +138,24 @@ class PreparedDataset:
         """Whom each example belongs to, int64 [N], or None where the dataset does not know."""
         return _column(self._examples, "user") if self.info.has_user else None
 
+    @cached_property
+    def source_paths(self) -> pa.ChunkedArray | None:
+        """Where each image lies in the raw data, strings [N], row for row; None where the dataset does not know.
+
+        Paths are relative to the folder or archive that was prepared, with `/` between folders. They may name people:
+        what leaves them out of sight is the caller's to decide, so that they are no part of `examples`.
+
+        Raises:
+            DatasetError: A shard is damaged.
+        """
+        if self.info.source_paths_hash is None:
+            return None
+        tables = [self._read_source_paths(shard) for shard in self.info.shards]
+        table = pa.concat_tables(tables) if tables else pa.table({SOURCE_PATH: pa.array([], pa.string())})
+        if len(table) != len(self) or hash_source_paths(table) != self.info.source_paths_hash:
+            raise _damaged(self.location, f"its source paths do not match the hash in {INFO_FILE}")
+        return table.column(SOURCE_PATH)
+
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Finds the rows of ids, in the order given.
 
@@ -159,7 +179,7 @@ class PreparedDataset:
         return [self.path / shard.file for shard in self.info.shards]
 
     def examples(self) -> pa.Table:
-        """Returns all columns but the images: id, attributes, user where there is one, split."""
+        """Returns all columns but images and source paths: id, attributes, user where there is one, split."""
         return self._examples
 
     def shard_images(self, number: int) -> NDArray[np.uint8]:
@@ -178,6 +198,13 @@ class PreparedDataset:
             return shard_images(self.location, self.info.shards[number], self.info.image_shape)
         except OSError as error:
             raise _damaged(self.location, f"{self.info.shards[number].file} cannot be read ({error})") from error
+
+    def _read_source_paths(self, shard: ShardInfo) -> pa.Table:
+        try:
+            with self.location.open(shard.file) as opened:
+                return pq.ParquetFile(opened).read(columns=[SOURCE_PATH])
+        except (OSError, KeyError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise _damaged(self.location, f"{shard.file} cannot be read ({error})") from error
 
     @cached_property
     def _split_codes(self) -> NDArray[np.int8]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fairsweep.datasets.layout import (
     INFO_FILE,
     SHARD_FOLDER,
+    SOURCE_PATH,
     SPLITS,
     Attribute,
     DatasetError,
@@ -25,6 +26,7 @@ from fairsweep.datasets.layout import (
     examples_schema,
     hash_examples,
     hash_images,
+    hash_source_paths,
     image_column,
     image_field,
 )
@@ -37,7 +39,8 @@ def checked_examples(examples: pa.Table, attributes: Sequence[Attribute]) -> pa.
     """Brings a table of examples into its stored form: fixed columns and types, ascending ids.
 
     Args:
-        examples: Columns `id`, `split`, one column of codes for each attribute, optionally `user`; any order.
+        examples: Columns `id`, `split`, one column of codes for each attribute, optionally `user` and `source_path`;
+            any order.
         attributes: The attributes, in the order in which their columns shall stand.
 
     Returns:
@@ -46,7 +49,11 @@ def checked_examples(examples: pa.Table, attributes: Sequence[Attribute]) -> pa.
     Raises:
         ValueError: A column is missing, an id occurs twice, a code or a split is unknown.
     """
-    schema = examples_schema(attributes, has_user="user" in examples.column_names)
+    schema = examples_schema(
+        attributes,
+        has_user="user" in examples.column_names,
+        has_source_path=SOURCE_PATH in examples.column_names,
+    )
     missing = [name for name in schema.names if name not in examples.column_names]
     if missing:
         raise ValueError(f"examples must have the columns {schema.names}, but {missing} are missing")
@@ -144,6 +151,7 @@ def finish(
         skipped=tuple(skipped),
         has_user="user" in examples.column_names,
         shards=tuple(shards),
+        source_paths_hash=hash_source_paths(examples),
         examples_hash=examples_hash,
         content_hash=content_hash(attributes, image_shape, examples_hash, shards),
     )
@@ -185,7 +193,7 @@ def write_prepared(
         to: Target folder; must not exist, or be empty.
         name: Name of the dataset.
         attributes: All attributes.
-        examples: Columns `id`, `split`, codes of each attribute, optionally `user`.
+        examples: Columns `id`, `split`, codes of each attribute, optionally `user` and `source_path`.
         images: uint8 [N, H, W, C], in the order of `examples`.
         version: Version of the data.
         skipped: Images left out.

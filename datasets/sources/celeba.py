@@ -15,7 +15,7 @@ from fairsweep.datasets.layout import Attribute, nearest
 from fairsweep.datasets.sources import celeba_names, celeba_tables
 from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, first_five, only, open_raw
 from fairsweep.datasets.sources.raw_images import SUFFIXES, Framing, read_images
-from fairsweep.datasets.sources.source import Damaged
+from fairsweep.datasets.sources.source import Damaged, source_paths
 from fairsweep.datasets.sources.splits import HoldOut, split_column
 
 NO_PARTITION = "none"
@@ -96,6 +96,8 @@ class CelebA:
         for name, values in codes.items():
             columns[celeba_names.attribute(name).name] = pa.array(values)
         columns["split"] = split_column(self._splits(files, ids, columns))
+        inner = "" if images.files.path == files.path else f"{images.files.path.relative_to(files.path).as_posix()}/"
+        columns["source_path"] = source_paths(inner + name for name in images.names_of(ids))
         people = _table(files, self.identities, "identity_celeba")
         if people is not None:
             named, users = celeba_tables.read_identities(*people)

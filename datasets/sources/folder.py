@@ -15,7 +15,7 @@ from fairsweep.datasets.layout import RESERVED_COLUMNS, SPLITS, Attribute
 from fairsweep.datasets.sources import raw_tables
 from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, first_five, only, open_raw
 from fairsweep.datasets.sources.raw_images import Framing, read_images
-from fairsweep.datasets.sources.source import Damaged
+from fairsweep.datasets.sources.source import Damaged, source_paths
 from fairsweep.datasets.sources.splits import HoldOut, split_column
 
 _TABLES = (".csv", ".parquet")
@@ -98,6 +98,7 @@ class Folder:
         if "user" in table.column_names:
             columns["user"] = _users(table, where)
         columns["split"] = self._splits(table, listing.ids, attributes, columns)
+        columns["source_path"] = source_paths(listing.files).take(pa.array(listing.ids))
         return pa.table(columns).sort_by("id")
 
     def images(self, ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | Damaged]:

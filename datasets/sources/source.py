@@ -1,6 +1,7 @@
 """What a source of images must offer to be prepared."""
 
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -52,6 +53,8 @@ class Source(Protocol):
     def examples(self) -> pa.Table:
         """Lists all examples: `id` int64, `split`, a column of codes for each attribute, optionally `user`.
 
+        Sources that read files also say in `source_path` (string) where each image lies below `raw`.
+
         Raises:
             ValueError: The raw files are missing or malformed.
         """
@@ -73,3 +76,12 @@ class LeavesOut(Protocol):
     def left_out(self) -> tuple[Skipped, ...]:
         """Lists these files, each under an id that no example has; they are counted and listed with the damaged."""
         ...
+
+
+def source_paths(names: Iterable[str]) -> pa.Array:
+    """Returns the `source_path` column of files, strings in one Unicode form (NFC), since archives differ in theirs.
+
+    Bytes of names that are not UTF-8 become question marks.
+    """
+    whole = (name.encode(errors="replace").decode() for name in names)
+    return pa.array([unicodedata.normalize("NFC", name) for name in whole], pa.string())

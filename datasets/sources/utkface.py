@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fairsweep.datasets.layout import Attribute, Skipped
 from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, first_five, open_raw
 from fairsweep.datasets.sources.raw_images import Framing, read_images
-from fairsweep.datasets.sources.source import Damaged
+from fairsweep.datasets.sources.source import Damaged, source_paths
 from fairsweep.datasets.sources.splits import BalancedTest, HoldOut, split_column
 
 AGE_EDGES = (2, 9, 20, 27, 45, 65, 120)
@@ -123,6 +123,7 @@ class UTKFace:
             {
                 **{"id": faces, "age_bin": age_bin, "gender": gender, "race": race, "age": age},
                 "split": split_column(splits),
+                "source_path": source_paths(_names(files)).take(pa.array(faces)),
             }
         )
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from fairsweep.datasets.erasure import write_without
 from fairsweep.datasets.layout import Skipped, hash_examples, images_of, nearest, value_reference
 from fairsweep.datasets.prepared import Attribute, DatasetError, PreparedDataset, write_prepared
 
@@ -67,6 +68,46 @@ def test_every_column_and_pixel_comes_back_sorted_by_id(tmp_path, users):
     stored = np.concatenate([dataset.shard_images(number) for number in range(len(dataset.info.shards))])
     np.testing.assert_array_equal(stored, images[order])
     assert [shard.rows for shard in dataset.info.shards] == [32, 32, 32, 4]
+
+
+def with_paths(examples):
+    return examples.append_column("source_path", pa.array([f"faces/{i:04d}.jpg" for i in examples["id"].to_pylist()]))
+
+
+def test_source_paths_are_kept_beside_the_examples_and_change_no_content_hash(tmp_path):
+    examples, images = make_arrays()
+    bare = PreparedDataset.open(write(tmp_path / "bare", examples, images))
+    named = PreparedDataset.open(write(tmp_path / "named", with_paths(examples), images))
+    assert bare.source_paths is None
+    assert named.source_paths.to_pylist() == [f"faces/{i:04d}.jpg" for i in named.ids.tolist()]
+    assert named.info.content_hash == bare.info.content_hash
+    assert named.examples().equals(bare.examples())
+    assert named.shard_images(0).shape == bare.shard_images(0).shape
+
+
+def test_a_dataset_of_an_earlier_version_has_no_source_paths(folder):
+    path = folder / "dataset.json"
+    told = json.loads(path.read_text())
+    del told["source_paths_hash"]
+    path.write_text(json.dumps(told))
+    assert PreparedDataset.open(folder).source_paths is None
+
+
+def test_changed_source_paths_are_noticed(tmp_path):
+    examples, images = make_arrays()
+    folder = write(tmp_path / "set", with_paths(examples), images)
+    edit_info(folder, source_paths_hash="0" * 40)
+    with pytest.raises(DatasetError, match="source paths do not match"):
+        _ = PreparedDataset.open(folder).source_paths
+
+
+def test_source_paths_survive_an_erasure(tmp_path):
+    examples, images = make_arrays()
+    dataset = PreparedDataset.open(write(tmp_path / "set", with_paths(examples), images))
+    write_without(dataset, dataset.ids[[3, 50]], tmp_path / "less")
+    left = PreparedDataset.open(tmp_path / "less")
+    assert left.source_paths.to_pylist() == [f"faces/{i:04d}.jpg" for i in left.ids.tolist()]
+    assert len(left) == 98
 
 
 def test_a_shard_is_plain_parquet_that_any_reader_understands(folder):

@@ -18,8 +18,13 @@ def folder(tmp_path, raw):
     return raw.celeba(tmp_path / "CelebA größer", COUNT)
 
 
+def told(source):
+    """All that a source says about its examples, but where their files lie."""
+    return source.examples().drop_columns("source_path")
+
+
 def same_examples(source, other):
-    return source.examples().equals(other.examples())
+    return told(source).equals(told(other))
 
 
 def test_the_official_files_give_forty_attributes_splits_and_people(folder, raw):
@@ -100,7 +105,7 @@ def test_every_form_in_which_it_travels_gives_the_same(folder, tmp_path, raw, fo
             partition=folder / "list_eval_partition.txt",
             identities=folder / "identity_CelebA.txt",
         )
-    assert source.examples().equals(expected)
+    assert told(source).equals(expected.drop_columns("source_path"))
     assert all(np.array_equal(one, other) for one, other in zip(source.images(np.array([2, 24])), pixels, strict=True))
 
 

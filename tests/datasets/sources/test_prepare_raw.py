@@ -37,7 +37,7 @@ def test_celeba_keeps_every_attribute_split_and_person(tmp_path, raw):
     prepare(source, tmp_path / "out", parallel=False)
     dataset = PreparedDataset.open(tmp_path / "out")
     table = source.examples()
-    assert dataset.examples().equals(checked_examples(table, source.attributes))
+    assert dataset.examples().equals(checked_examples(table, source.attributes).drop_columns("source_path"))
     assert (
         dataset.info.counts
         == {"train": 20, "validation": 2, "test": 2}
@@ -45,6 +45,15 @@ def test_celeba_keeps_every_attribute_split_and_person(tmp_path, raw):
     )
     assert dataset.attribute("male").shown(1) == "male"
     assert np.array_equal(dataset.shard_images(0), np.stack(list(source.images(dataset.ids))))
+    paths = [f"img_align_celeba/{number:06d}.jpg" for number in range(1, 25)]
+    assert dataset.source_paths.to_pylist() == paths
+
+
+def test_each_example_says_which_file_it_was(tmp_path, utkface):
+    prepare(UTKFace(utkface, 16), tmp_path / "out", parallel=False, max_damaged=0.05)
+    dataset = PreparedDataset.open(tmp_path / "out")
+    names = sorted(path.name for path in utkface.iterdir())
+    assert dataset.source_paths.to_pylist() == [names[place] for place in dataset.ids.tolist()]
 
 
 def test_malformed_names_and_damaged_files_are_skipped_counted_and_listed(tmp_path, utkface):

@@ -62,7 +62,11 @@ class SourceContract:
         assert isinstance(table, pa.Table)
         stored = checked_examples(table, source.attributes)
         assert stored.num_rows == table.num_rows > 0
-        assert set(table.column_names) - {"user"} == {"id", "split", *(a.name for a in source.attributes)}
+        assert set(table.column_names) - {"user", "source_path"} == {
+            "id",
+            "split",
+            *(a.name for a in source.attributes),
+        }
         assert table.schema.field("id").type == pa.int64()
         assert table.column("id").null_count == 0
 
