@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import tempfile
 
 # One thread per test process: the machines that run the gate have two cores, and trials run in processes of their own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,13 +12,39 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def ray_session():
-    """One local Ray for the whole test session: two CPUs and two logical GPUs."""
+def ray_session(cache_folder):
+    """One local Ray for all tests of this process: two CPUs and two logical GPUs, in a temporary folder of its own.
+
+    Code under test that runs in this process finds it connected. A command in a process of its own joins it by
+    `ray_address`.
+    """
     import ray
 
-    context = ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
-    yield context
-    ray.shutdown()
+    # Below /tmp: the paths of Ray's sockets may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        context = ray.init(
+            "local",
+            num_cpus=2,
+            num_gpus=2,
+            object_store_memory=2**29,
+            include_dashboard=False,
+            log_to_driver=False,
+            _temp_dir=folder,
+        )
+        yield context
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_address(ray_session):
+    """Address (``host:port``) by which a command in a fresh process joins the Ray of this test run.
+
+    Give it explicitly: ``env=os.environ | {"RAY_ADDRESS": ray_address}``, or ``--address`` where the command has it.
+    Ray starts in about a second of the joining process instead of eight; `ray.shutdown` there ends the connection, not
+    the Ray. The process needs the ``HOME`` of the tests (Ray's token lies there). Never set ``RAY_ADDRESS`` in
+    ``os.environ`` itself, and never join by ``auto``: that finds the Ray of anybody on this machine.
+    """
+    return ray_session.address_info["gcs_address"]
 
 
 @pytest.fixture(autouse=True, scope="session")
