@@ -15,13 +15,16 @@ from fairsweep.datasets.resident import cache_root
 from fairsweep.datasets.writing import check_target, finish, write_shard
 
 
-def write_without(dataset: PreparedDataset, ids: NDArray[np.int64], to: str | Path) -> DatasetInfo:
+def write_without(
+    dataset: PreparedDataset, ids: NDArray[np.int64], to: str | Path, token: str | None = None
+) -> DatasetInfo:
     """Writes a dataset without some examples; every other column, image and id stays as it is.
 
     Args:
         dataset: The dataset; it is not changed.
         ids: int64 [k], all of them in the dataset.
         to: Target folder; must not exist, or be empty.
+        token: Marks the temporary folder; what a writer with the same token left behind when it was killed is deleted.
 
     Returns:
         What the new ``dataset.json`` says; its version names how many examples were left out.
@@ -33,7 +36,8 @@ def write_without(dataset: PreparedDataset, ids: NDArray[np.int64], to: str | Pa
     dataset.rows_of(ids)
     to = Path(to)
     check_target(to)
-    folder = to.parent / f".{to.name}.{uuid.uuid4().hex[:8]}.partial"
+    folder = to.parent / f".{to.name}.{token or uuid.uuid4().hex[:8]}.partial"
+    shutil.rmtree(folder, ignore_errors=True)
     (folder / SHARD_FOLDER).mkdir(parents=True)
     try:
         shards, tables = _write_shards(dataset, ids, folder)

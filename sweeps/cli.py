@@ -178,7 +178,9 @@ def forget(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="A trial's folder, or a sweep's output folder.", show_default=False)
     ],
-    ids: Annotated[Path, typer.Option("--ids", metavar="FILE", help="Ids, one a line, or a CSV with a column id.")],
+    ids: Annotated[
+        Path | None, typer.Option("--ids", metavar="FILE", help="Ids, one a line, or a CSV with a column id.")
+    ] = None,
     erase: Annotated[
         bool, typer.Option("--erase", help="Also purge what depends on the examples, and write the dataset anew.")
     ] = False,
@@ -188,15 +190,15 @@ def forget(
 ) -> None:
     """Make finished trials of kind sisa forget examples: retrain the shards that saw them.
 
+    A request that was cut short goes on with the same command, or with RUN alone.
+
     Examples: `fairsweep forget runs/NAME/trials/TRIAL --ids ids.csv`, `fairsweep forget runs/NAME --ids FILE --erase`
     """
-    from fairsweep.sweeps.forget import erase_ids, forget_ids
+    from fairsweep.sweeps.forget import forget_ids
 
-    forget_ids(run, ids, wait_seconds=wait, say=typer.echo)
-    if not erase:
+    erased = forget_ids(run, ids, erase=erase, wait_seconds=wait, say=typer.echo).erasure
+    if erased is None:
         return
-    with as_ours():
-        erased = erase_ids(run, ids, say=typer.echo)
     for path in erased.copies:
         typer.echo(f"deleted the decoded copy {path}")
     for other in erased.others:

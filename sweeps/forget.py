@@ -1,27 +1,43 @@
-"""``fairsweep forget``: one request for deletion on the trials of a sweep, and real erasure."""
+"""``fairsweep forget``: one request for deletion on the trials of a sweep, and real erasure, as one transaction.
 
-from collections.abc import Callable
+Every step can be done twice: after a crash the same command, or ``fairsweep forget RUN`` alone, does them all again,
+and those that were done change nothing.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from fairsweep.analysis.records import CONFIG, EXAMPLES, TRIALS, read_examples, read_json, write_examples
+from fairsweep.analysis.unlearning_records import PLACEMENT, read_placement
 from fairsweep.datasets.erasure import next_version, purge_copies, write_without
-from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.sweeps.errors import SweepError
-from fairsweep.trainables.erasure import check_forgotten, erase_from_trial
-from fairsweep.trainables.forgetting import ForgettingError, Forgotten, current_dataset, forget
-from fairsweep.trainables.population import UnknownIdsError
+from fairsweep.sweeps.deletion_journal import DeletionJournal, home_of
+from fairsweep.sweeps.errors import SweepError, as_ours
+from fairsweep.trainables.erasure import erase_from_trial
+from fairsweep.trainables.forgetting import (
+    Forgotten,
+    alone,
+    check_can_forget,
+    current_dataset,
+    finish_former,
+    forget,
+)
 from fairsweep.trainables.request_stream import read_ids
 from fairsweep.trainables.trial_config import TrialConfig
 from fairsweep.trainables.trial_data import open_dataset, training_plan
 
 Say = Callable[[str], None]
+Ids = NDArray[np.int64]
+_LOCK = ".deletion.lock"
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,62 @@ class Erasure:
     former: Path
     copies: tuple[Path, ...]
     others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What a request did.
+
+    Attributes:
+        forgotten: for each trial that was trained on any of the examples.
+        erasure: what was purged; None where only forgetting was asked for.
+    """
+
+    forgotten: tuple[Forgotten, ...]
+    erasure: Erasure | None
+
+
+def forget_ids(
+    run: Path,
+    ids: Path | Sequence[int] | None,
+    *,
+    erase: bool = False,
+    wait_seconds: float = 0.0,
+    say: Say = lambda _: None,
+) -> Deletion:
+    """Serve a request on every trial that a path names and that was trained on any of the ids.
+
+    Args:
+        run: a trial's folder or a sweep's.
+        ids: the ids, or a file with them: one a line, or a CSV with a column ``id``. None goes on with the request that
+            was cut short.
+        erase: also purge what depends on the examples, and write the dataset anew without them.
+        wait_seconds: how long to wait for another request.
+        say: takes lines on what is being done.
+
+    Raises:
+        SweepError: if a trial cannot forget, ids are unknown to all of them, another request is unfinished, or, with
+            ``erase``, the trials have several datasets. Nothing has been changed then.
+    """
+    with as_ours():
+        asked = read_ids(ids) if isinstance(ids, Path) else ids
+        wanted = None if asked is None else tuple(np.unique(np.asarray(asked, dtype=np.int64)).tolist())
+        folders, home = forgetful_trials(run), home_of(run)
+        with _alone(home, wait_seconds):
+            journal = DeletionJournal.find(home)
+            if journal is None:
+                if wanted is None:
+                    raise SweepError(f"no request is unfinished in {run}: say what to forget with --ids FILE")
+                journal = _begin(run, folders, np.array(wanted, dtype=np.int64), erase=erase).write(home)
+            elif (home / journal.run).resolve() != run.resolve() or (
+                wanted is not None and (wanted, erase) != (journal.ids, journal.erase)
+            ):
+                raise SweepError(journal.explain(home))
+            else:
+                say(f"going on with a request that was cut short: {len(journal.ids)} examples")
+            done = _serve(home, journal, wait_seconds, say)
+            DeletionJournal.remove(home)
+    return done
 
 
 def forgetful_trials(run: Path) -> list[Path]:
@@ -59,79 +131,6 @@ def forgetful_trials(run: Path) -> list[Path]:
     return found
 
 
-def forget_ids(run: Path, file: Path, *, wait_seconds: float = 0.0, say: Say = lambda _: None) -> list[Forgotten]:
-    """Serve a request on every trial that a path names and that was trained on any of the ids.
-
-    Args:
-        run: a trial's folder or a sweep's.
-        file: ids, one a line, or a CSV with a column ``id``.
-        wait_seconds: how long to wait for another request.
-        say: takes one line a trial as it is done.
-
-    Raises:
-        SweepError: if a trial cannot forget, or ids are unknown to it (of a sweep: to all of its trials).
-    """
-    ids = read_ids(file)
-    folders = forgetful_trials(run)
-    done, unknown = [], None
-    for folder in folders:
-        try:
-            done.append(forget(folder, ids, wait_seconds=wait_seconds))
-        except UnknownIdsError as error:
-            # The trials of a sweep may learn from different examples: each forgets those that it has seen.
-            here = ids[~np.isin(ids, error.ids)]
-            unknown = error.ids if unknown is None else np.intersect1d(unknown, error.ids)
-            if len(folders) == 1:
-                raise SweepError(str(error)) from error
-            if not len(here):
-                continue
-            done.append(forget(folder, here, wait_seconds=wait_seconds))
-        except (ValueError, OSError) as error:
-            raise SweepError(str(error)) from error
-        else:
-            unknown = ids[:0]
-        say(describe(done[-1]))
-    if unknown is not None and len(unknown):
-        raise SweepError(f"no trial of {run} was trained on these ids: {', '.join(map(str, unknown[:20].tolist()))}")
-    return done
-
-
-def erase_ids(run: Path, file: Path, *, say: Say = lambda _: None) -> Erasure:
-    """After forgetting: purge whatever depends on the examples, and write the dataset anew without them.
-
-    Args:
-        run: as in `forget_ids`.
-        file: the ids.
-        say: takes lines on what is being done.
-
-    Raises:
-        SweepError: if the trials have several datasets, or the new version cannot be written.
-    """
-    ids = read_ids(file)
-    folders = forgetful_trials(run)
-    current = {current_dataset(folder) for folder in folders}
-    if len(current) != 1:
-        raise SweepError(f"the trials of {run} use {len(current)} versions of the dataset: erase trial by trial")
-    path, content_hash = current.pop()
-    try:
-        for folder in folders:
-            check_forgotten(folder, ids)
-        dataset = open_dataset(path, content_hash)
-        there = ids[np.isin(ids, dataset.ids)]
-        target = next_version(path)
-        if not len(there):
-            raise SweepError(f"the dataset at {path} holds none of these ids any more")
-        info = write_without(dataset, there, target)
-    except (DatasetError, ForgettingError) as error:
-        raise SweepError(str(error)) from error
-    say(f"wrote {target}, {sum(info.counts.values()):,} examples")
-    for folder in folders:
-        erase_from_trial(folder, there, target, info.content_hash)
-    sweep = folders[0].parent.parent
-    _drop_examples(sweep, there)
-    return Erasure(target, path, tuple(purge_copies(content_hash)), _others(sweep, folders, dataset, there))
-
-
 def describe(done: Forgotten) -> str:
     """One line on what a request did."""
     if done.served is None:
@@ -145,6 +144,106 @@ def describe(done: Forgotten) -> str:
     )
 
 
+def _begin(run: Path, folders: list[Path], ids: Ids, *, erase: bool) -> DeletionJournal:
+    """Check that the whole request can be served, before anything is changed."""
+    if not len(ids):
+        raise SweepError("a request must name at least one example, but got none")
+    unknown = ids
+    for folder in folders:
+        check_can_forget(folder)
+        with alone(folder, 0.0):
+            finish_former(folder)
+        unknown = unknown[~np.isin(unknown, _placed(folder))]
+    if len(unknown):
+        shown = ", ".join(map(str, unknown[:20].tolist())) + (" …" if len(unknown) > 20 else "")
+        raise SweepError(
+            f"no trial of {run} was trained on these ids (or they were erased before): {shown}; delete them from the "
+            "list (the training ids of a trial stand in its placement.parquet)"
+        )
+    place = run.resolve().relative_to(home_of(run)).as_posix()
+    trials = tuple(folder.name for folder in folders)
+    journal = DeletionJournal(run=place, ids=tuple(ids.tolist()), erase=erase, trials=trials)
+    if not erase:
+        return journal
+    current = {current_dataset(folder) for folder in folders}
+    if len(current) != 1:
+        raise SweepError(f"the trials of {run} use {len(current)} versions of the dataset: erase trial by trial")
+    path, content_hash = current.pop()
+    dataset = open_dataset(path, content_hash)
+    present = ids[np.isin(ids, dataset.ids)]
+    if not len(present):
+        raise SweepError(f"the dataset at {path} holds none of these ids any more")
+    version = {
+        "dataset": str(path),
+        "content_hash": content_hash,
+        "present": tuple(present.tolist()),
+        "target": str(next_version(path)),
+        "left": len(dataset) - len(present),
+        "token": uuid.uuid4().hex[:8],
+    }
+    return journal.model_copy(update=version)
+
+
+def _serve(home: Path, journal: DeletionJournal, wait_seconds: float, say: Say) -> Deletion:
+    ids = np.array(journal.ids, dtype=np.int64)
+    folders = [home if home.name == name else home / TRIALS / name for name in journal.trials]
+    forgotten = []
+    for folder in folders:
+        with alone(folder, wait_seconds):
+            finish_former(folder)
+        # The trials of a sweep may learn from different examples: each forgets those that it has seen.
+        here = ids[np.isin(ids, _placed(folder))]
+        if len(here):
+            forgotten.append(forget(folder, here, wait_seconds=wait_seconds))
+            say(describe(forgotten[-1]))
+    return Deletion(tuple(forgotten), _erase(home, journal, folders, say) if journal.erase else None)
+
+
+def _erase(home: Path, journal: DeletionJournal, folders: list[Path], say: Say) -> Erasure:
+    """Purge whatever depends on the examples: the dataset first, for from then on trials can read the new version."""
+    ids = np.array(journal.present, dtype=np.int64)
+    target, content_hash = _write_version(home, journal, ids, say)
+    for folder in folders:
+        erase_from_trial(folder, ids, target, content_hash)
+    _drop_examples(home, ids)
+    copies = purge_copies(journal.content_hash)
+    return Erasure(target, Path(journal.dataset), tuple(copies), _others(home, journal, folders, ids))
+
+
+def _write_version(home: Path, journal: DeletionJournal, ids: Ids, say: Say) -> tuple[Path, str]:
+    """Write the dataset without the examples, unless that was done before a crash."""
+    target, former = Path(journal.target), Path(journal.dataset)
+    if target.exists():
+        now = PreparedDataset.open(target)
+        if len(now) == journal.left and not np.isin(ids, now.ids).any():
+            return target, now.info.content_hash
+        # Another erasure took the name between two tries of this one.
+        target = next_version(former)
+        journal.with_target(target).write(home)
+    dataset = open_dataset(former, journal.content_hash)
+    info = write_without(dataset, ids, target, token=journal.token)
+    say(f"wrote {target}, {sum(info.counts.values()):,} examples")
+    return target, info.content_hash
+
+
+def _placed(folder: Path) -> Ids:
+    ids: Ids = read_placement(folder / PLACEMENT).column("id").to_numpy()
+    return ids
+
+
+@contextmanager
+def _alone(home: Path, wait_seconds: float) -> Iterator[None]:
+    lock = FileLock(home / _LOCK)
+    try:
+        lock.acquire(timeout=wait_seconds)
+    except Timeout as error:
+        raise SweepError(f"another request runs on {home}: wait until it is done, or give --wait SECONDS") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _kind(folder: Path) -> str | None:
     try:
         return str(read_json(folder / CONFIG)["learner"]["kind"])
@@ -152,21 +251,24 @@ def _kind(folder: Path) -> str | None:
         return None
 
 
-def _drop_examples(sweep: Path, ids: NDArray[np.int64]) -> None:
-    if (sweep / EXAMPLES).is_file():
-        table = read_examples(sweep / EXAMPLES)
-        write_examples(sweep / EXAMPLES, table.filter(pc.invert(pc.is_in(table.column("id"), pa.array(ids)))))
+def _drop_examples(home: Path, ids: Ids) -> None:
+    if (home / EXAMPLES).is_file():
+        table = read_examples(home / EXAMPLES)
+        kept = table.filter(pc.invert(pc.is_in(table.column("id"), pa.array(ids))))
+        if len(kept) < len(table):
+            write_examples(home / EXAMPLES, kept)
 
 
-def _others(sweep: Path, folders: list[Path], dataset: PreparedDataset, ids: NDArray[np.int64]) -> tuple[str, ...]:
+def _others(home: Path, journal: DeletionJournal, folders: list[Path], ids: Ids) -> tuple[str, ...]:
     """Trials beside these whose training set had any of the ids; one that cannot be read is named too."""
     found = []
-    for folder in sorted((sweep / TRIALS).iterdir()) if (sweep / TRIALS).is_dir() else ():
-        if folder in folders or not (folder / CONFIG).is_file():
+    for folder in sorted((home / TRIALS).iterdir()) if (home / TRIALS).is_dir() else ():
+        if folder.name in journal.trials or not (folder / CONFIG).is_file():
             continue
         try:
+            dataset = open_dataset(Path(journal.dataset), journal.content_hash)
             config = TrialConfig.from_record(read_json(folder / CONFIG))
-            if np.isin(training_plan(dataset, config).ids, ids).any():
+            if np.isin(ids, training_plan(dataset, config).ids).any():
                 found.append(folder.name)
         except (ValueError, OSError) as error:
             found.append(f"{folder.name} (unknown: {error})")

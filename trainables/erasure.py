@@ -13,31 +13,17 @@ from fairsweep.analysis.files import write_json
 from fairsweep.analysis.records import PREDICTIONS, read_predictions, write_predictions
 from fairsweep.analysis.unlearning_records import PLACEMENT, placement_table, read_placement, write_placement
 from fairsweep.trainables.folder_transaction import FolderTransaction
-from fairsweep.trainables.forgetting import DATASET_NOW, ForgettingError, alone, finish_former
-from fairsweep.trainables.request_log import RequestLog
+from fairsweep.trainables.forgetting import DATASET_NOW, ForgettingError, alone, current_dataset, finish_former
+from fairsweep.trainables.request_log import REQUEST_KEY, REQUEST_LOG, RequestLog
 
 
-def check_forgotten(folder: Path, ids: NDArray[np.int64]) -> None:
-    """Refuses to erase what a trial has not forgotten.
-
-    Raises:
-        ForgettingError: If there is any such example.
-    """
-    placed = read_placement(folder / PLACEMENT)
-    remembered = np.isin(placed.column("id").to_numpy(), ids) & ~placed.column("deleted").to_numpy()
-    if remembered.any():
-        raise ForgettingError(
-            f"{folder.name} must forget an example before it is erased, but has not forgotten "
-            f"{int(remembered.sum())} of them: run `fairsweep forget` on it"
-        )
-
-
-def erase_from_trial(folder: Path, ids: NDArray[np.int64], dataset: Path, content_hash: str) -> int:
+def erase_from_trial(folder: Path, ids: NDArray[np.int64], dataset: Path, content_hash: str) -> None:
     """Purges a trial of examples that it has forgotten.
 
     Weights and checkpoints were replaced when they were forgotten. Here their ids go from the placement (a number below
     0 keeps the place, which a private learner's sampling rates need) and from the predictions; the key of the request
-    log is thrown away; from now on the trial reads the new version of the dataset.
+    log is thrown away; from now on the trial reads the new version of the dataset. All of it or nothing; a second call
+    changes nothing.
 
     Args:
         folder: The trial's folder.
@@ -45,19 +31,17 @@ def erase_from_trial(folder: Path, ids: NDArray[np.int64], dataset: Path, conten
         dataset: The new version of the prepared dataset.
         content_hash: Its content hash.
 
-    Returns:
-        How many of the ids the trial had in its placement.
-
     Raises:
         ForgettingError: If one of them has not been forgotten yet, or a request runs.
     """
     with alone(folder, 0.0):
-        log = RequestLog(folder)
-        finish_former(folder, log)
-        placed = read_placement(folder / PLACEMENT)
-        known = placed.column("id").to_numpy()
-        gone, deleted = np.isin(known, ids), placed.column("deleted").to_numpy()
-        check_forgotten(folder, ids)
+        finish_former(folder)
+        if current_dataset(folder)[1] == content_hash:
+            return  # done before a crash
+        log, placed = RequestLog(folder), read_placement(folder / PLACEMENT)
+        known, deleted = placed.column("id").to_numpy(), placed.column("deleted").to_numpy()
+        gone = np.isin(known, ids)
+        _check_forgotten(folder, int((gone & ~deleted).sum()))
         nameless = known.copy()
         nameless[gone] = min(0, int(known.min())) - 1 - np.arange(int(gone.sum()))
         transaction = FolderTransaction(folder)
@@ -69,8 +53,14 @@ def erase_from_trial(folder: Path, ids: NDArray[np.int64], dataset: Path, conten
         where = {"path": str(dataset.resolve()), "content_hash": content_hash}
         write_json(transaction.stage(DATASET_NOW), {"dataset": where})
         number = max([entry["number"] for entry in log.entries()], default=1)
-        cost = {"erased": int(gone.sum())}
-        transaction.commit({"number": number, "cost": cost})
-        log.append("erased", number, **cost)
-        log.throw_key_away()
-        return int(gone.sum())
+        log.write_with(transaction.stage(REQUEST_LOG), "erased", number, erased=int(gone.sum()))
+        transaction.remove(REQUEST_KEY)
+        transaction.commit()
+
+
+def _check_forgotten(folder: Path, remembered: int) -> None:
+    if remembered:
+        raise ForgettingError(
+            f"{folder.name} must forget an example before it is erased, but has not forgotten {remembered} of them: "
+            "run `fairsweep forget` on it"
+        )

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fairsweep.analysis.files import read_json, write_json
 
@@ -39,38 +37,31 @@ class FolderTransaction:
         return self._inside / name
 
     def remove(self, name: str) -> None:
-        """Says that a file goes."""
+        """Says that a file goes; it is overwritten before it is deleted."""
         self._removed.append(name)
 
-    def commit(self, note: Mapping[str, Any]) -> None:
-        """Makes all changes; after a crash within, `recover` makes the rest.
-
-        Args:
-            note: JSON values for whoever recovers.
-        """
-        content = {"names": self._names, "removed": self._removed, "note": dict(note)}
+    def commit(self) -> None:
+        """Makes all changes; after a crash within, `recover` makes the rest."""
+        content = {"names": self._names, "removed": self._removed}
         _flush(self._inside)
         write_json(self._inside / _COMMIT, content)
         _flush(self._inside)
         _apply(self._folder)
 
 
-def recover(folder: Path) -> dict[str, Any] | None:
-    """Finishes changes that were committed, and forgets those that were not.
+def recover(folder: Path) -> None:
+    """Finishes changes that were committed, and drops those that were not.
 
     Args:
         folder: The folder.
-
-    Returns:
-        The note of what was finished; None where nothing was.
     """
     if (folder / _INSIDE / _COMMIT).is_file():
-        return _apply(folder)
-    shutil.rmtree(folder / _INSIDE, ignore_errors=True)
-    return None
+        _apply(folder)
+    else:
+        shutil.rmtree(folder / _INSIDE, ignore_errors=True)
 
 
-def _apply(folder: Path) -> dict[str, Any]:
+def _apply(folder: Path) -> None:
     inside = folder / _INSIDE
     content = read_json(inside / _COMMIT)
     for name in content["names"]:
@@ -78,11 +69,21 @@ def _apply(folder: Path) -> dict[str, Any]:
         if (inside / name).exists():
             (inside / name).replace(folder / name)
     for name in content["removed"]:
-        (folder / name).unlink(missing_ok=True)
+        _wipe(folder / name)
     _flush(folder)
-    note: dict[str, Any] = content["note"]
+    # The order to finish goes last and at once: without it, what is left counts as not committed.
+    (inside / _COMMIT).unlink()
     shutil.rmtree(inside)
-    return note
+
+
+def _wipe(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
 
 
 def _flush(folder: Path) -> None:

@@ -52,7 +52,8 @@ from fairsweep.trainables.folder_transaction import FolderTransaction, recover
 from fairsweep.trainables.learner import TrialKeys
 from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.placement import Placement
-from fairsweep.trainables.request_log import RequestLog
+from fairsweep.trainables.population import UnknownIdsError
+from fairsweep.trainables.request_log import REQUEST_LOG, RequestLog
 from fairsweep.trainables.sisa import Sisa
 from fairsweep.trainables.sisa_config import SisaConfig
 from fairsweep.trainables.state import TrialStateFile
@@ -103,15 +104,20 @@ def forget(folder: Path, ids: NDArray[np.int64], *, device: str = "cpu", wait_se
         UnknownIdsError: If ids are not in its training set; they are listed, and nothing is changed.
         DatasetError: If the dataset is missing or has changed.
     """
-    config = _checked_config(folder)
+    config = check_can_forget(folder)
     with alone(folder, wait_seconds):
-        log = RequestLog(folder)
-        finish_former(folder, log)
-        opened = _Opened.of(folder, config, torch.device(device), run=1 + len(log.entries()))
+        finish_former(folder)
+        log, distinct = RequestLog(folder), np.unique(ids)
+        new = _not_deleted(folder, distinct)
+        begun = log.find_unfinished(new) if len(new) else None
+        # Every request draws from a run of its own; one that was cut short does again just what it would have done.
+        run = 1 + (len(log.entries()) if begun is None else begun)
+        opened = _Opened.of(folder, config, torch.device(device), run)
         try:
-            return opened.serve(ids, log)
+            served = opened.serve(new, log, is_new=begun is None) if len(new) else None
         finally:
             opened.close()
+    return Forgotten(folder, len(distinct), len(distinct) - len(new), served)
 
 
 @dataclass(frozen=True)
@@ -153,27 +159,22 @@ class _Opened:
             raise
         return cls(folder, config, data, learner)
 
-    def serve(self, ids: NDArray[np.int64], log: RequestLog) -> Forgotten:
+    def serve(self, new: NDArray[np.int64], log: RequestLog, *, is_new: bool) -> ServedRequest:
         """Retrains, evaluates and commits; the old checkpoints go last."""
-        distinct = np.unique(ids)
-        positions = self.learner.population.positions(distinct)
-        new = distinct[self.learner.alive()[positions]]
-        if not len(new):
-            return Forgotten(self.folder, len(distinct), len(distinct), None)
-        number = 1 + sum(entry["event"] == "asked" for entry in log.entries())
-        log.append("asked", number, ids=log.hashes(new))
+        number = sum(entry["event"] == "asked" for entry in log.entries()) + is_new
+        if is_new:
+            log.append("asked", number, ids=log.hashes(new))
         cells = read_cells(self.folder / CELLS)
         iteration = 1 + max(cells.table.column("iteration").to_pylist())
         served = self.learner.forget(new, iteration=iteration, purge=False)
         transaction = FolderTransaction(self.folder)
         self._stage(transaction, cells.table, iteration)
         cost = {name: value for name, value in served.record().items() if name not in ("number", "asked")}
-        transaction.commit({"number": number, "cost": cost})
-        log.append("done", number, cost=cost)
-        state = TrialStateFile(self.folder)
-        state.mark({"iteration": iteration, "iterations": iteration}, when=lambda known: known.state == "done")
+        log.write_with(transaction.stage(REQUEST_LOG), "done", number, cost=cost)
+        transaction.commit()
+        _count_iterations(self.folder)
         self.learner.purge()
-        return Forgotten(self.folder, len(distinct), len(distinct) - len(new), served)
+        return served
 
     def close(self) -> None:
         """Lets go of workers and feeds."""
@@ -209,7 +210,12 @@ def _build_inner(config: Any, task: Any) -> Any:  # noqa: ANN401 - see `shards.B
     return build_learner(config, task)
 
 
-def _checked_config(folder: Path) -> TrialConfig:
+def check_can_forget(folder: Path) -> TrialConfig:
+    """Returns the config of a trial that is done and can forget.
+
+    Raises:
+        ForgettingError: If it cannot.
+    """
     try:
         content = read_json(folder / CONFIG)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -254,11 +260,28 @@ def alone(folder: Path, wait_seconds: float) -> Iterator[None]:
         lock.release()
 
 
-def finish_former(folder: Path, log: RequestLog) -> None:
-    """Finishes a request that had committed when it was cut short; forgets one that had not."""
-    note = recover(folder)
-    if note is not None and not any(e["event"] == "done" and e["number"] == note["number"] for e in log.entries()):
-        log.append("done", int(note["number"]), cost=note["cost"], recovered=True)
+def finish_former(folder: Path) -> None:
+    """Finishes a request that had committed when it was cut short; drops what one had prepared that had not."""
+    recover(folder)
+    _count_iterations(folder)
+
+
+def _count_iterations(folder: Path) -> None:
+    """Brings the trial's state to its records, which have one iteration more for each request."""
+    iteration = max(read_cells(folder / CELLS).table.column("iteration").to_pylist())
+    TrialStateFile(folder).mark(
+        {"iteration": iteration, "iterations": iteration},
+        when=lambda known: known.state == "done" and known.iteration < iteration,
+    )
+
+
+def _not_deleted(folder: Path, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    placed = read_placement(folder / PLACEMENT)
+    known = _column(placed, "id")
+    unknown = ids[~np.isin(ids, known)]
+    if len(unknown):
+        raise UnknownIdsError(unknown)
+    return ids[~np.isin(ids, known[_column(placed, "deleted")])]
 
 
 def _keys(config: TrialConfig, run: int) -> TrialKeys:
@@ -278,7 +301,7 @@ def current_dataset(folder: Path) -> tuple[Path, str]:
     if (folder / DATASET_NOW).exists():
         now = read_json(folder / DATASET_NOW)["dataset"]
         return Path(now["path"]), str(now["content_hash"])
-    reference = _checked_config(folder).dataset
+    reference = check_can_forget(folder).dataset
     return reference.path, reference.content_hash
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_LOG = "requests.jsonl"
-_KEY = "requests.key"
+REQUEST_LOG = "requests.jsonl"
+REQUEST_KEY = "requests.key"
 _KEY_BYTES = 32
 
 
@@ -28,8 +28,8 @@ class RequestLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / _LOG
-        self._key_path = folder / _KEY
+        self._path = folder / REQUEST_LOG
+        self._key_path = folder / REQUEST_KEY
 
     def entries(self) -> list[dict[str, Any]]:
         """Returns all entries; a line that a crash cut short is left out."""
@@ -53,15 +53,26 @@ class RequestLog:
             number: Of the request, from 1.
             content: Further JSON values.
         """
-        entry = {"event": event, "number": number, "time": round(time.time(), 3), **content}
-        # A line that was cut short must not swallow this one.
-        text = ("" if self._ends_well() else "\n") + json.dumps(entry, allow_nan=False) + "\n"
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, text.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _append(self._path, self._line(event, number, content))
+
+    def write_with(self, path: Path, event: str, number: int, **content: Any) -> None:  # noqa: ANN401 - JSON values
+        """Writes the log with one more entry to a new file, which takes its place together with other changes.
+
+        Args:
+            path: The new file; must not exist.
+            event: As in `append`.
+            number: As in `append`.
+            content: As in `append`.
+        """
+        before = self._path.read_bytes() if self._path.exists() else b""
+        _append(path, before + self._line(event, number, content))
+
+    def find_unfinished(self, ids: NDArray[np.int64]) -> int | None:
+        """Returns the position of the last entry if it asks for just these ids: the request was cut short."""
+        entries = self.entries()
+        if not entries or entries[-1]["event"] != "asked" or not self._key_path.exists():
+            return None
+        return len(entries) - 1 if entries[-1].get("ids") == self.hashes(ids) else None
 
     def hashes(self, ids: NDArray[np.int64]) -> list[str]:
         """Returns the keyed hash of each id, 32 hexadecimal digits; the key is made with the first."""
@@ -70,16 +81,6 @@ class RequestLog:
             hashlib.blake2b(example.to_bytes(8, "little", signed=True), key=key, digest_size=16).hexdigest()
             for example in ids.tolist()
         ]
-
-    def throw_key_away(self) -> None:
-        """Overwrites and deletes the key: the hashes so far cannot be traced to ids any more."""
-        if not self._key_path.exists():
-            return
-        with self._key_path.open("r+b") as file:
-            file.write(bytes(_KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        self._key_path.unlink()
 
     def _key(self) -> bytes:
         try:
@@ -96,6 +97,11 @@ class RequestLog:
             os.fsync(file.fileno())
         return key
 
+    def _line(self, event: str, number: int, content: dict[str, Any]) -> bytes:
+        entry = {"event": event, "number": number, "time": round(time.time(), 3), **content}
+        # A line that was cut short must not swallow this one.
+        return (("" if self._ends_well() else "\n") + json.dumps(entry, allow_nan=False) + "\n").encode()
+
     def _ends_well(self) -> bool:
         try:
             with self._path.open("rb") as file:
@@ -105,3 +111,12 @@ class RequestLog:
                 return file.read(1) == b"\n"
         except FileNotFoundError:
             return True
+
+
+def _append(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -12,7 +12,7 @@ from fairsweep.datasets.erasure import next_version, write_without
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.resident import cache_root
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.forget import erase_ids, forget_ids
+from fairsweep.sweeps.forget import forget_ids
 from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables.forgetting import forget
@@ -52,11 +52,11 @@ def test_a_sweep_forgets_where_it_can_and_says_what_it_cost(output, tmp_path):
     (tmp_path / "ids.csv").write_text("id\n" + "\n".join(map(str, ids)) + "\n")
     said = []
     done = forget_ids(output, tmp_path / "ids.csv", say=said.append)
-    assert [d.served.deleted for d in done] == [2]
+    assert [d.served.deleted for d in done.forgotten] == [2]
     assert "forgot 2" in said[0]
     assert "% of a full retraining" in said[0]
     again = forget_ids(folder_of(output, "forgetful"), tmp_path / "ids.csv", say=said.append)
-    assert again[0].served is None
+    assert again.forgotten[0].served is None
     assert "nothing to do" in said[1]
 
 
@@ -76,13 +76,9 @@ def test_erasure_leaves_no_trace_and_names_who_still_has_one(output, tmp_path):
     ids = trained_on(output)[[2, 9, 30]]
     trial = folder_of(output, "forgetful")
     (tmp_path / "ids").write_text("\n".join(map(str, ids)))
-    with pytest.raises(SweepError, match="must forget an example before it is erased"):
-        erase_ids(output, tmp_path / "ids")
-    assert not (tmp_path / "data-v2").exists()
-    forget_ids(output, tmp_path / "ids")
     former = PreparedDataset.open(tmp_path / "data")
     assert (cache_root() / "resident" / f"{former.info.content_hash}.npy").exists()
-    erased = erase_ids(output, tmp_path / "ids")
+    erased = forget_ids(output, tmp_path / "ids", erase=True).erasure
     assert erased.dataset == tmp_path / "data-v2"
     now = PreparedDataset.open(erased.dataset)
     assert not np.isin(ids, now.ids).any()
@@ -103,7 +99,7 @@ def test_a_trial_goes_on_forgetting_after_an_erasure(output, tmp_path):
     (tmp_path / "ids").write_text("\n".join(map(str, ids[[2, 9, 30]])))
     other = shutil.copytree(folder_of(output, "forgetful"), tmp_path / "other")
     forget_ids(output, tmp_path / "ids")
-    erase_ids(output, tmp_path / "ids")
+    forget_ids(output, tmp_path / "ids", erase=True)
     kept = shutil.move(tmp_path / "data", tmp_path / "kept")  # for this trial the images are really gone
     trial = folder_of(output, "forgetful")
     forget(trial, ids[[50]])
