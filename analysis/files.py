@@ -129,6 +129,17 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_temporary(folder: str | Path, name: str = "*") -> None:
+    """Delete what writers that were killed left behind; only for whoever writes these files alone.
+
+    Args:
+        folder: where they wrote; its subfolders stay as they are.
+        name: the file's own name; all files without one.
+    """
+    for path in Path(folder).glob(f".{name}.{'[0-9a-f]' * 32}.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def _whole(path: str) -> bytes:
     """The content of a local file, with as few calls as it takes."""
     descriptor = os.open(path, _READ)

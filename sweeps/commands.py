@@ -54,7 +54,9 @@ def ls(
             typer.echo(f"no sweep in {folder}")
         else:
             _print(_sweep_table(sweeps), console)
+        say_unfinished(*(line.path for line in sweeps))
         return
+    say_unfinished(folder)
     (sweep,) = list_sweeps(folder)
     trials, groups = list_trials(folder), failure_groups(folder)
     if as_json:
@@ -143,6 +145,14 @@ def extend(
         typer.confirm("Go on?", abort=True)
     extension.run(address=address, quiet=quiet)
     _finish(folder)
+
+
+def say_unfinished(*folders: Path) -> None:
+    """Say, beside the results, which sweeps have a request for deletion that was cut short."""
+    from fairsweep.sweeps.deletion_journal import explain_unfinished
+
+    for line in filter(None, map(explain_unfinished, folders)):
+        typer.echo(f"fairsweep: {line}", err=True)
 
 
 def print_failures(folder: Path, console: Console) -> bool:

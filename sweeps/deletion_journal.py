@@ -14,7 +14,7 @@ from fairsweep.analysis.files import read_json, write_json
 from fairsweep.analysis.records import TRIALS
 from fairsweep.sweeps.errors import SweepError
 
-_JOURNAL = "deletion.json"
+JOURNAL = "deletion.json"
 
 
 class DeletionJournal(BaseModel):
@@ -56,19 +56,19 @@ class DeletionJournal(BaseModel):
             SweepError: if it is damaged.
         """
         try:
-            return cls.model_validate(read_json(home / _JOURNAL))
+            return cls.model_validate(read_json(home / JOURNAL))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
             raise SweepError(
-                f"{home / _JOURNAL}, which says what a request for deletion has left to do, is damaged; "
+                f"{home / JOURNAL}, which says what a request for deletion has left to do, is damaged; "
                 "delete it and give the request again"
             ) from error
 
     def write(self, home: Path) -> "DeletionJournal":
         """Write it; returns itself."""
-        write_json(home / _JOURNAL, self.model_dump())
-        (home / _JOURNAL).chmod(0o600)
+        write_json(home / JOURNAL, self.model_dump())
+        (home / JOURNAL).chmod(0o600)
         return self
 
     def with_target(self, target: Path) -> "DeletionJournal":
@@ -87,7 +87,7 @@ class DeletionJournal(BaseModel):
     @staticmethod
     def remove(home: Path) -> None:
         """Delete it: everything is done."""
-        path = home / _JOURNAL
+        path = home / JOURNAL
         with path.open("r+b") as file:  # ids must not stay on the disk
             file.write(bytes(path.stat().st_size))
             file.flush()

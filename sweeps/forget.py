@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from fairsweep.analysis.files import remove_temporary
 from fairsweep.analysis.records import CONFIG, EXAMPLES, TRIALS, read_examples, read_json, write_examples
 from fairsweep.analysis.unlearning_records import PLACEMENT, read_placement
 from fairsweep.datasets.erasure import next_version, purge_copies, write_without
 from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.sweeps.deletion_journal import DeletionJournal, home_of
+from fairsweep.sweeps.deletion_journal import JOURNAL, DeletionJournal, home_of
 from fairsweep.sweeps.errors import SweepError, as_ours
 from fairsweep.trainables.erasure import erase_from_trial
 from fairsweep.trainables.forgetting import (
@@ -97,6 +98,8 @@ def forget_ids(
         wanted = None if asked is None else tuple(np.unique(np.asarray(asked, dtype=np.int64)).tolist())
         folders, home = forgetful_trials(run), home_of(run)
         with _alone(home, wait_seconds):
+            for name in (JOURNAL, EXAMPLES):
+                remove_temporary(home, name)
             journal = DeletionJournal.find(home)
             if journal is None:
                 if wanted is None:

@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 
 from fairsweep.analysis.files import write_whole
 from fairsweep.analysis.records import EXAMPLES, FORMAT_VERSION, SWEEP_JSON, SWEEP_YAML, read_json, write_json
+from fairsweep.sweeps.deletion_journal import check_finished
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.ledger import Ledger
 
@@ -102,11 +103,12 @@ class OutputFolder:
             needed_bytes: estimate of what it will write.
 
         Raises:
-            SweepError: if the folder holds something else, another sweep, another dataset; if it cannot be written to,
-                or has no room.
+            SweepError: if the folder holds something else, another sweep, another dataset, or a request for deletion
+                that was cut short; if it cannot be written to, or has no room.
         """
         if self.path.exists() and not self.path.is_dir():
             raise SweepError(f"output must be a folder, but {self.path} is a file; choose another one", ("output",))
+        check_finished(self.path)
         if self.path.is_dir() and any(p.name not in _OWN_FIRST for p in self.path.iterdir()):
             self._check_content(name, content, trials)
         _check_room(self.path, needed_bytes)

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fairsweep.sweeps.commands import say_unfinished
 from fairsweep.sweeps.errors import SweepError, as_ours
 
 if TYPE_CHECKING:
@@ -33,8 +34,11 @@ def report(
     """
     from fairsweep.sweeps.tables import print_results
 
-    if _check(folder).local is None and to is None:
+    local = _check(folder).local
+    if local is None and to is None:
         raise SweepError(f"{folder} is no folder of this machine: say where the report goes with --to FILE")
+    if local is not None:
+        say_unfinished(local)
     with as_ours():
         print_results(folder, Console(), to=to, pictures=pictures)
 

@@ -24,7 +24,7 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fairsweep.analysis.files import write_json
+from fairsweep.analysis.files import remove_temporary, write_json
 from fairsweep.analysis.records import (
     CELLS,
     CONFIG,
@@ -54,7 +54,7 @@ from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.placement import Placement
 from fairsweep.trainables.population import UnknownIdsError
 from fairsweep.trainables.request_log import REQUEST_LOG, RequestLog
-from fairsweep.trainables.sisa import Sisa
+from fairsweep.trainables.sisa import SLICES, Sisa
 from fairsweep.trainables.sisa_config import SisaConfig
 from fairsweep.trainables.state import TrialStateFile
 from fairsweep.trainables.trial import WEIGHTS
@@ -263,6 +263,8 @@ def alone(folder: Path, wait_seconds: float) -> Iterator[None]:
 def finish_former(folder: Path) -> None:
     """Finishes a request that had committed when it was cut short; drops what one had prepared that had not."""
     recover(folder)
+    for place in (folder, folder / SLICES):
+        remove_temporary(place)
     _count_iterations(folder)
 
 

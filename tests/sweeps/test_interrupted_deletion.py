@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from fairsweep.analysis.records import write_examples, write_json
 from fairsweep.analysis.unlearning_records import PLACEMENT, read_placement
+from fairsweep.sweeps.commands import ls
 from fairsweep.sweeps.deletion_journal import explain_unfinished
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.forget import forget_ids
@@ -24,27 +27,39 @@ from fairsweep.trainables.trial import Trial
 _VARYING = ("time", "seconds", "updated", "ids")
 
 
-@pytest.fixture
-def world(mapping, toy_path, tmp_path):
-    """A folder with a dataset and a sweep of two trials that can forget and one that cannot, and a way back to it."""
-    shutil.copytree(toy_path, tmp_path / "world" / "data")
-    out = tmp_path / "world" / "out"
-    mapping["dataset"]["path"] = str(tmp_path / "world" / "data")
-    mapping["imbalance"] |= {"share": 0.5, "size": 40}
-    inner = {"kind": "sgd", "batch_size": 16}
-    sisa = {"kind": "sisa", "shards": 2, "slices": 2, "epochs": 1, "inner": inner}
-    mapping["learners"] = [sisa | {"name": "a"}, sisa | {"name": "b", "shards": 1}, {"name": "c", "kind": "sgd"}]
-    mapping["seeds"] = 1
-    mapping["output"] = str(out)
+@pytest.fixture(scope="module")
+def origin(toy_path, tmp_path_factory):
+    """A folder with a dataset and a sweep of two trials that can forget and one that cannot; a copy beside it."""
+    world = tmp_path_factory.mktemp("deletion") / "world"
+    shutil.copytree(toy_path, world / "data")
+    out = world / "out"
+    sisa = {"kind": "sisa", "shards": 2, "slices": 2, "epochs": 1, "inner": {"kind": "sgd", "batch_size": 16}}
+    mapping = {
+        "name": "toy",
+        "dataset": {"path": str(world / "data"), "label": "smiling", "groups": ["tone"]},
+        "imbalance": {"attribute": "tone", "majority": "light", "share": 0.5, "size": 40},
+        "model": {"name": "linear"},
+        "learners": [sisa | {"name": "a"}, sisa | {"name": "b", "shards": 1}, {"name": "c", "kind": "sgd"}],
+        "seeds": 1,
+        "output": str(out),
+    }
     plan = check_sweep(Sweep.from_mapping(mapping))
     for trial in plan.trials:
         Trial(trial.config, out / "trials" / trial.folder_name).run()
     write_examples(out / "examples.parquet", plan.dataset.examples())
-    dataset = {"name": "toy", "path": mapping["dataset"]["path"], "content_hash": plan.dataset.info.content_hash}
+    dataset = {"name": "toy", "path": str(world / "data"), "content_hash": plan.dataset.info.content_hash}
     write_json(out / "sweep.json", {"format_version": 1, "name": "toy", "trials": 3, "dataset": dataset, "sweep": {}})
     ids = read_placement(next(out.glob("trials/a*")) / PLACEMENT).column("id").to_pylist()
-    (tmp_path / "ids").write_text("\n".join(map(str, (ids[2], ids[9], ids[30]))))
-    return tmp_path / "world"
+    (world.parent / "ids").write_text("\n".join(map(str, (ids[2], ids[9], ids[30]))))
+    shutil.copytree(world, world.parent / "origin")
+    return world
+
+
+@pytest.fixture
+def world(origin):
+    """The folder as it was."""
+    shutil.rmtree(origin)
+    return shutil.copytree(origin.parent / "origin", origin)
 
 
 def content(world):
@@ -95,19 +110,76 @@ def moments_of(world, to, monkeypatch, command):
     return copies
 
 
-@pytest.mark.parametrize("erase", [pytest.param(False, id="forget"), pytest.param(True, id="erase")])
-def test_the_same_command_goes_on_from_any_moment(world, tmp_path, monkeypatch, request, erase):
+def check_moments(world, tmp_path, monkeypatch, *, erase, every):
     def command():
-        return forget_ids(world / "out", tmp_path / "ids", erase=erase)
+        return forget_ids(world / "out", world.parent / "ids", erase=erase)
 
     copies = moments_of(world, tmp_path / "copies", monkeypatch, command)
     expected = content(world)
-    assert len(copies) > 40
-    print(len(copies))
-    for copy in copies:
+    assert not any(name.endswith((".tmp", "deletion.json")) for name in expected)
+    assert len(copies) > 60
+    for copied in copies[every // 2 :: every]:
         shutil.rmtree(world)
-        shutil.copytree(copy, world)
+        shutil.copytree(copied, world)
         command()
         after = content(world)
-        assert after.keys() == expected.keys(), copy
-        assert [name for name in after if after[name] != expected[name]] == [], copy
+        assert after.keys() == expected.keys(), copied
+        assert [name for name in after if after[name] != expected[name]] == [], copied
+
+
+def test_the_same_command_goes_on_from_where_it_was_killed(world, tmp_path, monkeypatch):
+    check_moments(world, tmp_path, monkeypatch, erase=True, every=16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("erase", [pytest.param(False, id="forget"), pytest.param(True, id="erase")])
+def test_the_same_command_goes_on_from_any_moment(world, tmp_path, monkeypatch, erase):
+    check_moments(world, tmp_path, monkeypatch, erase=erase, every=1)
+
+
+def test_others_say_what_is_unfinished_and_how_to_finish_it(world, monkeypatch, capsys):
+    """A kill through the command line; then other commands; then the sweep's folder alone finishes it."""
+    out, ids = world / "out", str(world.parent / "ids")
+    program = """
+        import os, signal, sys
+        from fairsweep.sweeps import forget
+        real, calls = forget.erase_from_trial, []
+        def deadly(*given):
+            calls.append(given)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*given)
+        forget.erase_from_trial = deadly
+        from fairsweep.sweeps.cli import main
+        sys.argv = ["fairsweep", *sys.argv[1:]]
+        main()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), "forget", str(out), "--ids", ids, "--erase"]
+    ended = subprocess.run(command, env=os.environ, timeout=300, check=False, capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    said = f"an erasure of 3 examples from {out} is unfinished; finish it with: fairsweep forget {out}"
+    assert explain_unfinished(out) == said
+    with pytest.raises(SweepError, match=re.escape(said)):
+        forget_ids(out, [0, 3])
+    with pytest.raises(SweepError, match=re.escape(said)):
+        forget_ids(next(out.glob("trials/a*")), Path(ids), erase=True)
+    with pytest.raises(SweepError, match=re.escape(said)):
+        OutputFolder.at(out).check(name="toy", content=(), trials=(), needed_bytes=0)
+    ls(out)
+    assert said in capsys.readouterr().err
+    done = forget_ids(out, None)
+    assert done.erasure.dataset == world / "data-v2"
+    assert explain_unfinished(out) is None
+    with pytest.raises(SweepError, match="no request is unfinished"):
+        forget_ids(out, None)
+
+
+def test_nothing_is_changed_where_a_request_cannot_be_served(world):
+    before = content(world)
+    (trial, _) = sorted((world / "out" / "trials").glob("[ab]*"))
+    known = read_placement(trial / PLACEMENT).column("id").to_pylist()[0]
+    with pytest.raises(SweepError, match=r"no trial .* trained on these ids .*: 1;"):
+        forget_ids(world / "out", [known, 1])
+    with pytest.raises(SweepError, match="cannot read ids from"):
+        forget_ids(world / "out", world / "none.csv", erase=True)
+    assert content(world) == before

@@ -129,47 +129,34 @@ def test_a_second_request_waits_or_is_told(trial):
         forget(trial, ids_of(trial, deleted=False)[:1])
 
 
-@pytest.mark.parametrize("moment", ["training", "staging", "committing", "applying", "logging"])
-def test_a_kill_leaves_the_old_or_the_new_model_and_the_log_says_which(trial, tmp_path, moment, toy_path):
-    """The process is killed at each of its steps; the next request finds one of the two, and goes on from there."""
+def test_a_kill_leaves_the_old_model_and_asking_again_does_what_it_would_have_done(trial, tmp_path):
+    """Killed while it trains; each later step is in tests/sweeps/test_interrupted_deletion.py."""
     other = shutil.copytree(trial, tmp_path / "other")
     asked = ids_of(trial, deleted=False)[[5, 60]]
     old = weights(trial)
     forget(other, asked)
-    place = {
-        "training": ("fairsweep.trainables.shards", "train_slice", 2),
-        "staging": ("fairsweep.trainables.forgetting", "write_predictions", 1),
-        "committing": ("fairsweep.trainables.folder_transaction", "write_json", 1),
-        "applying": ("fairsweep.trainables.folder_transaction", "_apply", 1),
-        "logging": ("fairsweep.trainables.folder_transaction", "shutil.rmtree", 3),
-    }[moment]
     program = f"""
-        import importlib, os, signal
+        import os, signal
         import numpy as np
         from pathlib import Path
-        module = importlib.import_module({place[0]!r})
-        calls = [0]
-        *path, name = {place[1]!r}.split(".")
-        for part in path:
-            module = getattr(module, part)
-        def deadly(*a, _real=getattr(module, name), **k):
-            calls[0] += 1
-            if calls[0] == {place[2]}:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return _real(*a, **k)
-        setattr(module, name, deadly)
+        from fairsweep.trainables import shards
         from fairsweep.trainables.forgetting import forget
+        calls, real = [0], shards.train_slice
+        def deadly(*given, **named):
+            calls[0] += 1
+            if calls[0] == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*given, **named)
+        shards.train_slice = deadly
         forget(Path({str(trial)!r}), np.array({asked.tolist()}))
     """
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=os.environ, timeout=300, check=False)
     assert ended.returncode == -signal.SIGKILL
-    committed = moment in ("applying", "logging")
-    again = forget(trial, asked)
-    assert (again.served is None) == committed
+    assert_equal(weights(trial), old)
+    assert forget(trial, asked).served.deleted == 2
     assert_equal(weights(trial), weights(other))
     assert [(entry["event"], entry["number"]) for entry in RequestLog(trial).entries()] == [("asked", 1), ("done", 1)]
     assert {p.name for p in (trial / SLICES).iterdir()} == {p.name for p in (other / SLICES).iterdir()}
-    assert any(not torch.equal(value, old[name]) for name, value in weights(trial).items())
 
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
