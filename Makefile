@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# pytest in that many processes; each of them starts one Ray at most, with two CPUs.
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal --durations 20
 PACKAGES := datasets trainables analysis sweeps
 
 .DEFAULT_GOAL := help
@@ -10,7 +13,7 @@ PACKAGES := datasets trainables analysis sweeps
 help:
 	@echo "make demo    set up, prepare the embedded faces, run examples/quickstart.yaml, write its report"
 	@echo "make test    set up, then lint, type-check, build the wheel and import it, run the tests"
-	@echo "make slow    the longer tests"
+	@echo "make slow    the longer tests (both: in 2 processes, or PROCESSES=4)"
 	@echo "make format  format and sort imports"
 	@echo "make clean   remove caches and build folders (keeps .venv, data and runs)"
 
@@ -44,12 +47,12 @@ types: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed-dev
 	bash .ci/check-wheel $(BIN)/python
 
-# The gate. Its last line is pytest's own.
+# The gate. It ends with the slowest twenty tests; its last line is pytest's own.
 test: lint types wheel
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
