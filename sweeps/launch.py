@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,11 +26,13 @@ from ray.air._internal import usage
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from fairsweep.sweeps.driver_only import DriverOnly
-from fairsweep.sweeps.machines import this_machine
+from fairsweep.sweeps.environment_variables import default_variables
+from fairsweep.sweeps.local_ray import check_loopback, private_ray
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 
 TUNE_FOLDER = ".tune"
@@ -49,6 +51,7 @@ _SWITCHES = {
 _RAY_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 # Workers stay in their working folder, and none of them brings a pool of threads for every core of the machine.
 _WORKER_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_SWITCH_PREFIXES = ("RAY_", "TUNE_", "TRAIN_")
 _HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
 
 
@@ -67,16 +70,15 @@ def connected(address: str | None, *, show_workers: bool = False) -> Iterator[No
         yield
         return
     where = address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"address": where}
-    if where is None:
-        machine = this_machine()
-        # "local": without it Ray joins any cluster that somebody has started on this machine, and takes no counts then.
-        options = {"address": "local", "num_cpus": int(machine.cpu), "num_gpus": int(machine.gpu)}
-        options["include_dashboard"] = False
     # On a cluster each node's own environment says where its caches are.
     own = {name: os.environ[name] for name in _HANDED_ON if where is None and name in os.environ}
     environment = _WORKER_ENVIRONMENT | own
-    with tempfile.TemporaryDirectory(prefix="fairsweep-") as empty, _environment(_RAY_SWITCHES), _quiet_ray():
+    with (
+        tempfile.TemporaryDirectory(prefix="fairsweep-") as empty,
+        default_variables(_RAY_SWITCHES),
+        _quiet_ray(),
+        private_ray() if where is None else nullcontext({"address": where}) as options,
+    ):
         ray.init(
             **options,
             runtime_env=_runtime_environment(empty, environment),
@@ -85,6 +87,8 @@ def connected(address: str | None, *, show_workers: bool = False) -> Iterator[No
             configure_logging=True,
         )
         try:
+            if where is None:
+                check_loopback()
             yield
         finally:
             ray.shutdown()
@@ -135,7 +139,7 @@ def run_trials(
     uncounted = patch.object(usage, "tag_callbacks", return_value=False)
     # Trials that are known may ask for their places together; Tune lets those of a search come one by one.
     pending = {"TUNE_MAX_PENDING_TRIALS_PG": _PENDING} if source is None else {}
-    with _environment(_SWITCHES | pending), _quiet_ray(), _memory_kills_as_deaths(), uncounted:
+    with default_variables(_SWITCHES | pending), _quiet_ray(), _memory_kills_as_deaths(), _secrets_stay(), uncounted:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -205,6 +209,19 @@ def _memory_kills_as_deaths() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _secrets_stay() -> Iterator[None]:
+    """For the time of a context, Tune copies its own switches to workers, and no keys.
+
+    It would copy AWS keys from the driver's environment into the runtime environment of each actor, and Ray writes
+    runtime environments into logs that anybody may read (Ray 2.60; it has no switch). Workers have the environment of
+    their node: on this machine it is the driver's.
+    """
+    switches = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith(_SWITCH_PREFIXES)}
+    with patch.object(class_cache, "ENV_VARS_TO_PROPAGATE", switches):
+        yield
+
+
 def _shape(task: TrialTask) -> list[dict[str, float]]:
     """The bundles of a trial: its own, then one for each of its workers."""
     return [_bundle(task.cpu, task.gpu), *[_bundle(task.worker_cpu, task.worker_gpu)] * task.workers]
@@ -229,18 +246,6 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the time of a context; what the user has set stays as it is."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 @contextmanager
