@@ -51,7 +51,7 @@ def check_loopback() -> None:
     Raises:
         SweepError: if Ray has taken an address other than loopback.
     """
-    address = ray.util.get_node_ip_address()
+    address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     if not ipaddress.ip_address(address).is_loopback:
         raise SweepError(
             f"a local Ray must stay on the loopback interface, but Ray {ray.__version__} took {address}: install "

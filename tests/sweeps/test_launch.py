@@ -212,6 +212,7 @@ def test_without_an_address_no_cluster_of_somebody_else_is_joined(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     with connected(None):
         assert asked["address"] == "local"
     with connected("ray://there:10001"):
