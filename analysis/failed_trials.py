@@ -1,6 +1,7 @@
 """Failed trials, grouped by their cause, and how they run again."""
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,12 +98,12 @@ def retry_command(sweep: Mapping[str, Any], folder: str, words: str = "") -> str
     """
     if is_guided(sweep):
         return None
-    return f"fairsweep retry-failed {folder}" + (f' --cause "{words}"' if words else "")
+    return shlex.join(["fairsweep", "retry-failed", folder, *(["--cause", words] if words else [])])
 
 
 def more_settings_command(folder: str) -> str:
     """The command by which a search tries more settings."""
-    return f"fairsweep extend {folder} --trials N"
+    return shlex.join(["fairsweep", "extend", folder, "--trials", "N"])
 
 
 def is_guided(sweep: Mapping[str, Any]) -> bool:

@@ -61,9 +61,15 @@ class Location:
 
     def folders(self) -> list[str]:
         """Names of the folders directly inside, sorted; hidden ones are left out."""
+        return [name for name in self._all_folders() if not name.startswith(".")]
+
+    def hidden_folders(self) -> list[str]:
+        """Names of the hidden folders directly inside, sorted."""
+        return [name for name in self._all_folders() if name.startswith(".")]
+
+    def _all_folders(self) -> list[str]:
         entries = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
-        names = (entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
-        return sorted(name for name in names if not name.startswith("."))
+        return sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
 
     def json(self) -> dict[str, Any] | None:
         """As a JSON record; None if there is no such file.
@@ -161,6 +167,23 @@ def read_trial_folders(root: Location, cache: RecordCache | None = None) -> list
             _take_from(cache, trial)
     read_all(_read_trial, [trial for trial in listed if not trial.is_cached], is_local=root.is_local)
     return listed
+
+
+def left_out(root: Location) -> list[Problem]:
+    """Say how many folders with the records of a trial are not read, for their names begin with a dot."""
+    trials = root / records.TRIALS
+    names = [name for name in trials.hidden_folders() if (trials / name / records.STATE).exists()]
+    if not names:
+        return []
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return [
+        Problem(
+            "",
+            records.TRIALS,
+            f"{len(names)} trial folders are left out, for their names begin with a dot ({shown}): rename them to have "
+            "their results",
+        )
+    ]
 
 
 def _take_from(cache: RecordCache, trial: TrialFolder) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from fairsweep.analysis import records
-from fairsweep.analysis.loading import Location, Problem, TrialFolder, read_each, read_trial_folders
+from fairsweep.analysis.loading import Location, Problem, TrialFolder, left_out, read_each, read_trial_folders
 from fairsweep.analysis.record_cache import LEAST_TRIALS, CachedTrial, RecordCache
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.trial_cells import Meaning, TrialCells
@@ -48,6 +48,7 @@ class Source:
         except RecordError as error:
             source.problems.append(Problem("", records.SWEEP_JSON, str(error)))
         source.folders = read_trial_folders(location, source.cache)
+        source.problems += left_out(location)
         source.problems += [problem for folder in source.folders for problem in folder.problems]
         return source
 

@@ -118,7 +118,15 @@ class Location:
 def settled(path: Path) -> Path:
     """Returns a path that does not depend on the working folder; a URI, which never does, stays as it is.
 
+    Raises:
+        DatasetError: It begins with `~NAME`, and there is no such user.
+
     >>> settled(Path("s3://bucket/faces"))
     PosixPath('s3:/bucket/faces')
     """
-    return path if _URI.match(str(path)) else path.resolve()
+    if _URI.match(str(path)):
+        return path
+    try:
+        return path.expanduser().resolve()
+    except (RuntimeError, ValueError, OSError) as error:  # no such user, a null character, a loop of links
+        raise DatasetError(f"{str(path)!r} is no path on this machine: {error}") from error

@@ -1,5 +1,6 @@
 """Reads a prepared dataset: checks that it is whole, keeps every column but the images in memory."""
 
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -217,7 +218,10 @@ class PreparedDataset:
 def _read_info(location: Location) -> DatasetInfo:
     folder = location.describe()
     if folder.type == fs.FileType.NotFound:
-        raise DatasetError(f"there is no dataset at {location}: make one with `fairsweep prepare NAME --to {location}`")
+        raise DatasetError(
+            f"there is no dataset at {location}: make one with "
+            f"`fairsweep prepare NAME --to {shlex.quote(str(location))}`"
+        )
     if folder.type == fs.FileType.File:
         raise DatasetError(f"{location} is not a folder: a dataset is a folder made by `fairsweep prepare`")
     if not location.describe(INFO_FILE).is_file:

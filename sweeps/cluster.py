@@ -1,6 +1,7 @@
 """Clusters of several machines: what each node must see is asked of each node, before anything starts there."""
 
 import json
+import shlex
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fairsweep.datasets.layout import INFO_FILE, DatasetError
-from fairsweep.datasets.location import Location, settled
+from fairsweep.datasets.location import Location
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.errors import Location as Place
 from fairsweep.sweeps.errors import SweepError
@@ -68,7 +69,7 @@ def check_nodes(sweep: "Sweep", folder: Path, datasets: Sequence[PreparedDataset
     probe = folder / f".probe-{uuid.uuid4().hex}"
     paths = [path for path in (sweep.dataset.path, sweep.evaluation.dataset) if path is not None]
     hashes = [dataset.info.content_hash for dataset in datasets]
-    listed = tuple(zip([str(settled(path)) for path in paths], hashes, strict=True))
+    listed = tuple(zip([str(path) for path in paths], hashes, strict=True))
     probe.touch()
     try:
         wanted = Wanted(None if sweep.remote else str(probe), sweep.remote, listed)
@@ -148,7 +149,9 @@ def run_from_afar(sweep: "Sweep", text: str | None, address: str, quiet: bool) -
             error = ray.get(running)
         except KeyboardInterrupt as interrupt:
             ray.cancel(running, force=False)
-            raise InterruptedSweepError(f"stopped; resume with: fairsweep resume {sweep.remote}") from interrupt
+            raise InterruptedSweepError(
+                f"stopped; resume with: fairsweep resume {shlex.quote(str(sweep.remote))}"
+            ) from interrupt
     if error is not None:
         raise SweepError(error)
 

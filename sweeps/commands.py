@@ -1,6 +1,7 @@
 """The commands on sweeps that exist: ``fairsweep ls | stop | retry-failed | extend``."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -94,9 +95,11 @@ def stop(
     if not became.running:
         typer.echo(f"nothing runs in {folder}")
     elif not became.ended:
-        typer.echo(f"asked, but after {wait:g} s it has not ended yet; look with: fairsweep ls {folder}")
+        typer.echo(
+            f"asked, but after {wait:g} s it has not ended yet; look with: fairsweep ls {shlex.quote(str(folder))}"
+        )
     else:
-        typer.echo(f"stopped; resume with: fairsweep resume {folder}")
+        typer.echo(f"stopped; resume with: fairsweep resume {shlex.quote(str(folder))}")
 
 
 def retry_failed(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fairsweep.datasets.location import settled
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.paths import with_stored_paths
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep
 from fairsweep.sweeps.spec import Sweep
 
@@ -103,7 +103,7 @@ def folder_difference(plan: SweepPlan, output: OutputFolder) -> SweepDifference:
 def _described(plan: SweepPlan) -> dict[str, Any]:
     return {
         "sweep": plan.sweep.model_dump(mode="json"),
-        "dataset": {"path": str(settled(plan.sweep.dataset.path))},
+        "dataset": {"path": str(plan.sweep.dataset.path)},
     }
 
 
@@ -111,7 +111,7 @@ def _comparable(description: Mapping[str, Any]) -> dict[str, Any]:
     """A sweep with every default of this version filled in, and with the dataset's path wherever it was started."""
     content = dict(description["sweep"])
     with suppress(SweepError):  # a version that this one no longer reads is compared as it stands
-        content = Sweep.from_mapping(content).model_dump(mode="json")
+        content = Sweep.from_mapping(with_stored_paths(description)).model_dump(mode="json")
     content["dataset"] = content["dataset"] | {"path": description["dataset"]["path"]}
     other = (content.get("evaluation") or {}).get("dataset")
     if other is not None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairsweep.datasets.evaluation import EvaluationConfig
-from fairsweep.datasets.location import settled
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.dimensions import Point
 from fairsweep.sweeps.errors import SweepError
@@ -91,9 +90,7 @@ def trials_at(
 def _trials(
     sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, settings: list["_Setting"]
 ) -> tuple[PlannedTrial, ...]:
-    data = _SweepData(
-        _reference(sweep, dataset), _absolute(sweep.evaluation), None if other is None else other.info.content_hash
-    )
+    data = _SweepData(_reference(sweep, dataset), sweep.evaluation, None if other is None else other.info.content_hash)
     trials: dict[str, PlannedTrial] = {}
     for replicate, seeds in seed_pairs(sweep):
         for setting in settings:
@@ -192,19 +189,12 @@ def _trial(sweep: Sweep, data: _SweepData, setting: _Setting, seeds: Seeds, repl
 
 def _reference(sweep: Sweep, dataset: PreparedDataset) -> DatasetReference:
     return DatasetReference(
-        path=settled(sweep.dataset.path),
+        path=sweep.dataset.path,
         name=dataset.info.name,
         content_hash=dataset.info.content_hash,
         label=sweep.dataset.label,
         groups=sweep.dataset.groups,
     )
-
-
-def _absolute(evaluation: EvaluationConfig) -> EvaluationConfig:
-    """Workers are started elsewhere: the path of another dataset must not depend on the working folder."""
-    if evaluation.dataset is None:
-        return evaluation
-    return evaluation.model_copy(update={"dataset": settled(evaluation.dataset)})
 
 
 def _label(learner: LearnerSection, own: Point, shared: tuple[Point, ...]) -> str:
@@ -252,4 +242,4 @@ def _text(value: object) -> str:
 
 def _safe(text: str) -> str:
     """Only characters that every file system takes, and not too many of them."""
-    return "".join(c if c.isalnum() or c in "._-+" else "-" for c in text)[:120]
+    return "".join(c if c.isalnum() or c in "._-+" else "-" for c in text).encode()[:120].decode(errors="ignore")

@@ -7,6 +7,7 @@ renames). A drive that fails never stops the sweep.
 
 import contextlib
 import os
+import shlex
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -139,7 +140,7 @@ class Mirror:
             self._say(f"the mirror {self._place} lacks what is newest; {self._remedy()}")
 
     def _remedy(self) -> str:
-        return f"`fairsweep resume {self._folder}` copies the rest"
+        return f"`fairsweep resume {shlex.quote(str(self._folder))}` copies the rest"
 
     def _copy_trial(self, folder: Path) -> None:
         file = TrialStateFile(folder)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from ruamel.yaml import YAML
 
 from fairsweep.analysis.files import write_whole
 from fairsweep.analysis.records import EXAMPLES, FORMAT_VERSION, SWEEP_JSON, SWEEP_YAML, read_json, write_json
+from fairsweep.datasets.location import settled
 from fairsweep.sweeps.deletion_journal import check_finished
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.ledger import Ledger
@@ -77,7 +79,7 @@ class OutputFolder:
     @classmethod
     def at(cls, path: str | Path) -> "OutputFolder":
         """The folder at a path; nothing is made or read yet."""
-        return cls(Path(path).resolve())
+        return cls(settled(Path(path)))
 
     @property
     def ledger(self) -> Ledger:
@@ -163,7 +165,8 @@ class OutputFolder:
                 raise
             # Whatever it broke, in Tune's files or ours, this is the cause.
             raise SweepError(
-                f"the disk of the output folder is full; free some and go on with: fairsweep resume {self.path}",
+                "the disk of the output folder is full; free some and go on with: "
+                f"fairsweep resume {shlex.quote(str(self.path))}",
                 ("output",),
             ) from error
         finally:

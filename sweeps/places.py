@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from fairsweep.datasets.location import settled
 from fairsweep.datasets.resident import cache_root
 from fairsweep.sweeps.section import Section
 
@@ -48,7 +49,7 @@ def without_credentials(uri: str) -> str:
 
 def absolute(place: str) -> str:
     """A place that does not depend on the working folder."""
-    return place if "://" in place else str(Path(place).expanduser().absolute())
+    return place if "://" in place else str(settled(Path(place)))
 
 
 def uri_of(place: str | Path | None) -> str | None:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from fairsweep.analysis.records import RESERVED_COLUMNS
 from fairsweep.datasets.division import HoldOutSplit
-from fairsweep.datasets.location import settled
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.sweeps.aims import check_aims
@@ -153,7 +152,7 @@ def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, 
 
 def _open(path: Path, place: Location) -> PreparedDataset:
     try:
-        return PreparedDataset.open(settled(path))
+        return PreparedDataset.open(path)
     except ValueError as error:
         raise SweepError(str(error), place) from error
 

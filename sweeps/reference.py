@@ -28,6 +28,9 @@ the split can be a search dimension instead of a value:
 | `{loguniform: [a, b]}` | the same, uniform in its logarithm | the same |
 | `{randint: [a, b]}` | a whole number in [a, b) | the same |
 
+Relative paths are taken from the folder where fairsweep is started, and `~` is your home folder. Names of the sweep and
+of learners become folders: letters, digits, `.`, `_` and `-`, not first a dot, at most 80 characters.
+
 How `random`, `sobol` and searches guided by results choose them is told in [search.md](search.md).
 
 An entry of `learners` has a `name` and either a `kind` with that kind's fields, or `twin_of: NAME`; it may have

@@ -1,5 +1,6 @@
 """Running a sweep: check, hold the output folder, run what is missing, and read the results."""
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,6 @@ from rich.console import Console
 
 from fairsweep import analysis
 from fairsweep.analysis.records import EXAMPLES, SWEEP_YAML, write_examples
-from fairsweep.datasets.location import settled
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.cluster import check_nodes, is_client, run_from_afar
 from fairsweep.sweeps.difference import folder_difference
@@ -23,6 +23,7 @@ from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
 from fairsweep.sweeps.mirror import mirrored
 from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.paths import shown, shown_from_here, with_stored_paths
 from fairsweep.sweeps.places import uri_of
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.progress import Progress
@@ -137,14 +138,7 @@ def resume_sweep(folder: str | Path) -> tuple[Sweep, str]:
     description = output.description()
     if description is None:
         raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it; run one with `fairsweep run FILE`")
-    sweep = Sweep.from_mapping(description["sweep"] | {"output": uri or str(output.path)})
-    stored = description["dataset"]
-    dataset, evaluation = sweep.dataset, sweep.evaluation
-    if uri_of(dataset.path) is None and not dataset.path.is_absolute():
-        dataset = dataset.model_copy(update={"path": Path(stored["path"])})
-    if evaluation.dataset is not None and uri_of(evaluation.dataset) is None and not evaluation.dataset.is_absolute():
-        evaluation = evaluation.model_copy(update={"dataset": Path(stored["evaluation"]["path"])})
-    sweep = sweep.model_copy(update={"dataset": dataset, "evaluation": evaluation})
+    sweep = Sweep.from_mapping(with_stored_paths(description) | {"output": uri or str(output.path)})
     return sweep, SweepSource.read(output.path / SWEEP_YAML).text
 
 
@@ -173,11 +167,6 @@ def _standing(missing: Sequence[PlannedTrial], entries: Mapping[str, Entry]) -> 
     return f" ({', '.join(counts)})" if counts else ""
 
 
-def shown(path: Path) -> str:
-    """A path relative to the working folder where that is shorter."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
 def describe(plan: SweepPlan, output: OutputFolder, text: str | None, trials: int) -> None:
     """Write into the output folder what it holds: the sweep, its file, its examples.
 
@@ -194,13 +183,13 @@ def describe(plan: SweepPlan, output: OutputFolder, text: str | None, trials: in
     }
     if plan.other is not None and sweep.evaluation.dataset is not None:
         dataset["evaluation"] = _reference(plan.other, sweep.evaluation.dataset)
-    output.describe(text, sweep.model_dump(mode="json"), dataset, trials)
+    output.describe(text, shown_from_here(sweep.model_dump(mode="json")), dataset, trials)
     if not output.has_examples:
         write_examples(output.path / EXAMPLES, recorded_examples(plan.dataset, plan.other))
 
 
 def _reference(dataset: PreparedDataset, path: Path) -> dict[str, Any]:
-    return {"name": dataset.info.name, "path": str(settled(path)), "content_hash": dataset.info.content_hash}
+    return {"name": dataset.info.name, "path": str(path), "content_hash": dataset.info.content_hash}
 
 
 def _run_missing(
@@ -249,7 +238,9 @@ def _run_missing(
                     tasks = with_more_gpu(tasks, queued, say)
         except KeyboardInterrupt as error:
             ledger.close(queued, unfinished="stopped", cause="stopped by the user")
-            raise InterruptedSweepError(f"stopped; resume with: fairsweep resume {shown(output.path)}") from error
+            raise InterruptedSweepError(
+                f"stopped; resume with: fairsweep resume {shlex.quote(shown(output.path))}"
+            ) from error
         _close(ledger, queued, progress)
 
 

@@ -11,6 +11,7 @@ from fairsweep.datasets.imbalance import ImbalanceConfig
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.sweeps.dimensions import Point, Space
 from fairsweep.sweeps.errors import Location, SweepError
+from fairsweep.sweeps.names import check_name
 from fairsweep.sweeps.search.sobol import SobolDraws
 from fairsweep.sweeps.sweep_file import nearest
 from fairsweep.sweeps.validation import clear_error
@@ -80,6 +81,7 @@ def learner_sections(sweep: "Sweep") -> tuple[LearnerSection, ...]:
         place: Location = ("learners", position, "name")
         if not isinstance(name, str) or not name:
             raise SweepError("a learner needs a name: a word that tells it apart from the others", place)
+        check_name(name, "a learner", place)
         if name in by_name:
             raise SweepError(f"two learners are named {name!r}; give one another name", place)
         by_name[name] = space

@@ -13,9 +13,12 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, m
 
 from fairsweep.datasets.evaluation import EvaluationConfig
 from fairsweep.datasets.feed_choice import FeedWish
+from fairsweep.datasets.location import settled
 from fairsweep.datasets.stream import StreamLimits
 from fairsweep.sweeps.dimensions import Space, SpaceField
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.names import check_name
+from fairsweep.sweeps.paths import settle_paths
 from fairsweep.sweeps.places import MirrorSection, PlaceField, uri_of, working_folder
 from fairsweep.sweeps.resources import ResourcesSection
 from fairsweep.sweeps.scheduling.section import SchedulerSection
@@ -26,15 +29,18 @@ from fairsweep.sweeps.survival import CheckpointsSection, FailuresSection
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tracking.section import TrackingField
 from fairsweep.sweeps.validation import clear_error
+from fairsweep.sweeps.values import plain
 
 if TYPE_CHECKING:
     from fairsweep.analysis import SweepResults
+
+_RUNS = Path("runs")
 
 
 class DatasetSection(Section):
     """Which prepared dataset, and which of its attributes plays which part."""
 
-    path: Path = Field(description="Folder made by `fairsweep prepare`, from the folder where fairsweep is started.")
+    path: Path = Field(description="Folder made by `fairsweep prepare`, or its URI.")
     label: str = Field(description="The attribute that is predicted.")
     groups: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="Attributes whose values are the groups that are compared; the label may be one of them."
@@ -130,7 +136,11 @@ class Sweep(Section):
     1
     """
 
-    name: str = Field(default="sweep", min_length=1, description="Name of the sweep, in titles and in `output`.")
+    name: str = Field(
+        default="sweep",
+        min_length=1,
+        description="Name of the sweep, in titles and in `output`: letters, digits, `.`, `_` and `-`.",
+    )
     dataset: DatasetSection = Field(description="The prepared dataset and the parts of its attributes. Required.")
     imbalance: SpaceField | None = Field(
         default=None,
@@ -176,10 +186,28 @@ class Sweep(Section):
         description="Folder of the results: local, or a URI (`s3://bucket/x`); by default `runs/NAME`.",
     )
 
+    def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - a value of each field, or what stands for it
+        """Make a sweep of its fields.
+
+        Raises:
+            SweepError: on what is wrong, in one line, as from a file.
+        """
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise clear_error(error, type(self), fields) from error
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, given: object) -> object:
+        return settle_paths(plain(given)) if isinstance(given, Mapping) else given
+
     @model_validator(mode="after")
     def _check_sections(self) -> Self:
         from fairsweep.sweeps.sections import check_sections
 
+        if self.output is None:
+            check_name(self.name, "a sweep", ("name",))
         check_sections(self)
         return self
 
@@ -188,7 +216,7 @@ class Sweep(Section):
         """The output folder; where it is on another file system, the folder of this machine that stands for it."""
         if self.remote is not None:
             return working_folder(self.remote)
-        return Path(self.output) if self.output is not None else Path("runs") / self.name
+        return settled(Path(self.output) if self.output is not None else _RUNS / self.name)
 
     @property
     def remote(self) -> str | None:
@@ -202,10 +230,7 @@ class Sweep(Section):
         Raises:
             SweepError: on the first thing that is wrong, in one line, with its place.
         """
-        try:
-            return cls.model_validate(dict(content))
-        except ValidationError as error:
-            raise clear_error(error, cls, content) from error
+        return cls(**{str(name): value for name, value in content.items()})
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "Sweep":

@@ -1,12 +1,10 @@
 """Reading a sweep file: YAML 1.2 with line numbers, and errors that name the line.
 
-YAML 1.2 so that ``no`` is a word and ``1e-3`` a number. Secrets have no place in a sweep file: a key that looks like
-one is refused before anything else is read, and its value is never repeated.
+YAML 1.2 so that ``no`` is a word and ``1e-3`` a number. Secrets have no place in a sweep file: what looks like one is
+refused before anything else is read, and its value is never repeated.
 """
 
 import difflib
-import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from fairsweep.sweeps.credentials import secret_places
 from fairsweep.sweeps.errors import Location, SweepError
-
-_SECRET = re.compile(r"wandb|api_?key|password|passwd|secret|(^|_)token$|credential", re.IGNORECASE)
+from fairsweep.sweeps.values import plain
+from fairsweep.sweeps.yaml_limits import MOST_CHARACTERS, check_limits
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,16 @@ class SweepSource:
         """
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open(encoding="utf-8") as file:
+                text = file.read(MOST_CHARACTERS + 1)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise SweepError(f"cannot read the sweep file {path}: {reason}") from error
         tree = _parse(path, text)
         if not isinstance(tree, CommentedMap):
             raise SweepError(f"{path}: a sweep file must be a mapping with the keys dataset, learners, …")
-        source = cls(path, text, _plain(tree), tree)
-        for place in _secrets(source.content, ()):
+        source = cls(path, text, plain(tree), tree)
+        for place in secret_places(source.content):
             raise source.error(
                 SweepError(
                     "keys and secrets do not belong in a sweep file, which is copied into the output folder; delete it "
@@ -98,6 +98,7 @@ def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:
 
 def _parse(path: Path, text: str) -> Any:  # noqa: ANN401 - whatever the file holds
     try:
+        check_limits(str(path), text)
         return YAML(typ="rt").load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -108,29 +109,3 @@ def _parse(path: Path, text: str) -> Any:  # noqa: ANN401 - whatever the file ho
         raise SweepError(f"{path}, line {line}: this is no YAML ({error.problem or error.context})") from error
     except YAMLError as error:
         raise SweepError(f"{path}: this is no YAML ({error})") from error
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - a YAML value
-    """YAML values without ruamel's own types."""
-    if isinstance(value, Mapping):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return str(value)  # dates
-
-
-def _secrets(value: object, place: Location) -> Iterator[Location]:
-    """Places of keys that look like secrets."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if isinstance(key, str) and _SECRET.search(key):
-                yield (*place, key)
-            yield from _secrets(item, (*place, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _secrets(item, (*place, index))

@@ -4,6 +4,7 @@ Works on a local folder and on any that pyarrow knows (``s3://bucket/runs/faces`
 a trial reports between two checkpoints is not seen here.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -169,7 +170,7 @@ def watch(
         most = "at most " if board.is_total_a_bound else ""
         console.print(
             f"no driver is at work: {board.count(*ENDED)} of {most}{board.total} trials have ended; go on with: "
-            f"fairsweep resume {folder}",
+            f"fairsweep resume {shlex.quote(str(folder))}",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -28,6 +28,7 @@ from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.network import Network
 from fairsweep.trainables.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy import PrivacyPlan, SamplerName
+from fairsweep.trainables.privacy_numbers import Delta, NoiseMultiplier
 from fairsweep.trainables.privacy_statement import PrivacyStatement
 from fairsweep.trainables.remedies.class_weights import GivenClassWeights, refuse_learnt_remedy
 from fairsweep.trainables.roles import Roles
@@ -82,8 +83,8 @@ class DpsgdConfig(BaseModel):
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=256, ge=1)
     epsilon: float | None = Field(default=None, gt=0)
-    noise_multiplier: float | None = Field(default=None, ge=0)
-    delta: float | None = Field(default=None, gt=0, lt=1)
+    noise_multiplier: NoiseMultiplier | None = None
+    delta: Delta | None = None
     l2_clip_norm: float | None = Field(default=1.0, gt=0)
     clipping: Literal["flat", "per_layer", "none"] = "flat"
     sampler: SamplerName = "poisson"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.datasets.partitions import ClientsConfig
 from fairsweep.trainables.augmentation import AugmentationConfig
 from fairsweep.trainables.optimizers import OptimizerConfig
+from fairsweep.trainables.privacy_numbers import Delta, NoiseMultiplier
 from fairsweep.trainables.server_optimizers import ServerConfig
 
 
@@ -64,7 +65,7 @@ class UpdateClippingConfig(_Frozen):
     l2_clip_norm: float | None = Field(default=1.0, gt=0)
     quantile: float | None = Field(default=None, gt=0, lt=1)
     learning_rate: float = Field(default=0.2, gt=0)
-    count_noise: float | None = Field(default=None, gt=0)
+    count_noise: Annotated[NoiseMultiplier, Field(gt=0)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -180,8 +181,8 @@ class DpfedavgConfig(FederatedConfig):
     sampling_rate: float = Field(default=0.1, gt=0, le=1)
     clipping: UpdateClippingConfig = UpdateClippingConfig()
     epsilon: float | None = Field(default=None, gt=0)
-    noise_multiplier: float | None = Field(default=None, ge=0)
-    delta: float | None = Field(default=None, gt=0, lt=1)
+    noise_multiplier: NoiseMultiplier | None = None
+    delta: Delta | None = None
     deployment_cohort: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="before")

@@ -53,6 +53,8 @@ class RequestsConfig(RequestModelConfig):
         if not isinstance(given, Mapping):
             return given
         content = dict(given)
+        if content.get("count", 0) is None:
+            del content["count"]
         if content.get("file") is not None:
             if content.get("ids"):
                 raise ValueError("give ids or file, not both")

@@ -1,5 +1,6 @@
 """Running a guided search: as any sweep is run, except that its trials become known while it runs."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,9 +19,10 @@ from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.paths import shown
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, plan_trials, privacy_plans
 from fairsweep.sweeps.progress import Progress
-from fairsweep.sweeps.run import InterruptedSweepError, describe, shown
+from fairsweep.sweeps.run import InterruptedSweepError, describe
 from fairsweep.sweeps.scheduling.scheduler import make_scheduler
 from fairsweep.sweeps.search.conductor import Conductor, Values
 from fairsweep.sweeps.search.extent import Extent, open_studies
@@ -194,7 +196,9 @@ class _Run:
                 )
         except KeyboardInterrupt as error:
             self._ledger.close(self._queued, unfinished="stopped", cause="stopped by the user")
-            raise InterruptedSweepError(f"stopped; resume with: fairsweep resume {shown(output)}") from error
+            raise InterruptedSweepError(
+                f"stopped; resume with: fairsweep resume {shlex.quote(shown(output))}"
+            ) from error
         self._ledger.close(
             self._queued, unfinished="failed", cause="the worker ended without a word; run the sweep again"
         )

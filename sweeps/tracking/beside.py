@@ -4,6 +4,7 @@ Nothing here is on the way of a trial: the process reads the records by itself.
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -74,7 +75,8 @@ class _Beside:
             self._process.wait(self._seconds)
         except subprocess.TimeoutExpired:
             self._say(
-                f"tracking did not end in time and was stopped; send the rest with: fairsweep track {self._output}"
+                "tracking did not end in time and was stopped; send the rest with: "
+                f"fairsweep track {shlex.quote(str(self._output))}"
             )
         finally:
             # With whatever it has started itself.
@@ -97,5 +99,5 @@ class _Beside:
             code = self._process.wait()
             self._say(
                 f"tracking ended unexpectedly (exit status {code}); the sweep goes on, and what is missing is sent by "
-                f"the next run or by: fairsweep track {self._output}"
+                f"the next run or by: fairsweep track {shlex.quote(str(self._output))}"
             )

@@ -4,6 +4,7 @@ What a tracker could not take is not lost: the records stay, the journal stays w
 ``fairsweep track DIR`` a week later, tries again.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,7 +166,7 @@ class Follower:
                 cause = f"{type(error).__name__}: {_short(error)}"
                 self._say(
                     f"tracking: {self.kind} does not work now ({cause}); the sweep goes on; what is missing there is "
-                    f"sent later, or by: fairsweep track {self._records.output}"
+                    f"sent later, or by: fairsweep track {shlex.quote(str(self._records.output))}"
                 )
             self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
             return False

@@ -5,6 +5,7 @@ not sent by then is sent within seconds, or left for the next run. Each line on 
 """
 
 import os
+import shlex
 import sys
 import threading
 import time
@@ -44,7 +45,9 @@ def track(output: Path, say: Callable[[str], None], finishing: threading.Event, 
     for follower in followers:
         if not follower.is_finished:
             rest = f"{follower.unsent} trials are" if follower.unsent else "something is"
-            say(f"tracking: {rest} not in {follower.kind} yet; send it with: fairsweep track {output}")
+            say(
+                f"tracking: {rest} not in {follower.kind} yet; send it with: fairsweep track {shlex.quote(str(output))}"
+            )
     return all(follower.is_finished for follower in followers)
 
 

@@ -7,6 +7,7 @@ one that is resumed goes on where the server says it stands.
 
 import io
 import os
+import shlex
 import shutil
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -75,7 +76,7 @@ class WandbTracker:
         self.close()
         if self._mode == "offline":
             runs = self._folder / "wandb" / "offline-run-*"
-            self._say(f"tracking: W&B runs are offline; send them with: wandb sync --yes {runs}")
+            self._say(f"tracking: W&B runs are offline; send them with: wandb sync --yes {shlex.quote(str(runs))}")
 
     def close(self) -> None:
         """Finish every run that is open."""

@@ -136,7 +136,7 @@ def test_failures_that_differ_in_numbers_are_one_group(left, trials):
     first, second = failure_groups(left)
     assert (first.count, second.count) == (2, 1)
     assert (group.words, first.words, second.words) == ("", "DivergedError", "OutOfMemoryError")
-    assert retry_command({}, "runs/a", second.words) == 'fairsweep retry-failed runs/a --cause "OutOfMemoryError"'
+    assert retry_command({}, "runs/a", second.words) == "fairsweep retry-failed runs/a --cause OutOfMemoryError"
     assert failed_trials(left) == set(group.hashes) | {trials[4].trial}
     assert failed_trials(left, "cuda OUT of memory") == {trials[4].trial}
     with pytest.raises(SweepError, match=r"no trial failed of 'disk'; causes: DivergedError"):

@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -31,7 +32,7 @@ def test_only_dataset_and_learners_are_required(toy_path):
         {"dataset": {"path": str(toy_path), "label": "smiling", "groups": ["tone"]}, "learners": [{"kind": "sgd"}]}
     )
     assert (sweep.name, sweep.seeds, sweep.search.algorithm, sweep.privacy.mode) == ("sweep", 1, "grid", "research")
-    assert str(sweep.folder) == "runs/sweep"
+    assert sweep.folder == Path("runs/sweep").resolve()
     for name, field in Sweep.model_fields.items():
         assert field.description, name
         assert field.is_required() == (name in ("dataset", "learners"))

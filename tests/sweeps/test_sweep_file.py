@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from fairsweep.sweeps.errors import SweepError
@@ -66,11 +68,13 @@ def test_what_is_no_sweep_file_is_refused_in_one_line(tmp_path, text, message):
 @pytest.mark.parametrize(
     "text",
     [
-        "wandb: {api_key: SECRET}\n",
-        "name: x\nwandb_api_key: SECRET\n",
-        "learners:\n  - {name: a, api_key: SECRET}\n",
+        "wandb: {api_key: SECRET0123456789}\n",
+        "name: x\nwandb_api_key: SECRET0123456789\n",
+        "learners:\n  - {name: a, api_key: SECRET0123456789}\n",
         "tracking:\n  password: SECRET\n",
-        "WANDB: SECRET\n",
+        "WANDB: SECRET0123456789\n",
+        "tracking: {wandb: SECRET0123456789}\n",
+        "env: {ACCESS_KEY_ID: SECRET0123456789}\n",
     ],
 )
 def test_secrets_are_refused_and_never_repeated(tmp_path, text):
@@ -78,6 +82,49 @@ def test_secrets_are_refused_and_never_repeated(tmp_path, text):
         read(tmp_path, text)
     assert "SECRET" not in str(caught.value)
     assert "line" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tracking: {wandb: true}\n",
+        "tracking: {wandb: {project: faces2026-under-privacy}}\n",
+        "tracking: {wandb: offline}\n",
+        "imbalance: {keep: {secretary: 5}}\n",
+        "privacy: {key: 12345678901234567890}\n",
+        "imbalance: {attribute: monkey2, majority: token}\n",
+        "learners: [{name: secret}]\n",
+    ],
+)
+def test_words_are_no_secrets(tmp_path, text):
+    assert read(tmp_path, text).text == text
+
+
+_BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (_BOMB, "line 5: .* at most 20,000 values"),
+        ("a: &a [*a, *a]\n", "line 1: the alias \\*a stands inside"),
+        ("x: 1\na: " + "[" * 20_000, "line 2: values must be nested at most 32 deep"),
+        ("a: " + "{a: " * 20_000, "line 1: values must be nested at most 32 deep"),
+        ("- " * 5_000, "nested at most 32 deep"),
+        ("seeds: " + "1" * 6_000 + "\n", "line 1: a number must have at most 100 digits, but here one has 6,000"),
+        ("seeds: 0x" + "f" * 6_000 + "\n", "at most 100 digits"),
+        ("a: b\n" * 100_000, "at most 131,072 characters"),
+    ],
+    ids=["bomb", "itself", "lists", "mappings", "dashes", "digits", "hexadecimal", "size"],
+)
+def test_hostile_files_are_refused_at_once(tmp_path, text, message):
+    began = time.perf_counter()
+    with pytest.raises(SweepError, match=message) as caught:
+        read(tmp_path, text)
+    assert "\n" not in str(caught.value)
+    assert time.perf_counter() - began < 2
 
 
 def test_a_missing_file_is_named(tmp_path):
