@@ -69,7 +69,7 @@ def grouped(failed: Iterable[FailedTrial]) -> tuple[FailureGroup, ...]:
     """Failed trials by cause, the most frequent cause first."""
     kinds: dict[str, list[FailedTrial]] = {}
     for trial in failed:
-        kinds.setdefault(_kind(trial.cause), []).append(trial)
+        kinds.setdefault(cause_kind(trial.cause), []).append(trial)
     most_first = sorted(kinds.items(), key=lambda item: -len(item[1]))
     return tuple(
         FailureGroup(
@@ -131,5 +131,6 @@ def _holds(cause: str, words: str) -> bool:
     return " ".join(words.lower().split()) in " ".join(cause.lower().split())
 
 
-def _kind(cause: str) -> str:
+def cause_kind(cause: str) -> str:
+    """Return a cause with its numbers left out: causes of one kind are counted together."""
     return " ".join(_NUMBER.sub("#", cause).split())

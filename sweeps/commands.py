@@ -44,6 +44,7 @@ def ls(
     from fairsweep.sweeps.failures import failure_groups
     from fairsweep.sweeps.listing import list_sweeps, list_trials
     from fairsweep.sweeps.output import OutputFolder
+    from fairsweep.sweeps.search.refusals import refusal_lines
 
     folder = folder or (_RUNS if _RUNS.is_dir() else Path())
     console = Console()
@@ -77,6 +78,8 @@ def ls(
     console.print()
     _print(_trial_table(trials), console)
     print_failures(folder, console)
+    for line in refusal_lines((OutputFolder.at(folder).description() or {}).get("refused", {})):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def stop(

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,6 +223,18 @@ class OutputFolder:
             "git": git_commit(),
         }
         write_json(self.path / SWEEP_JSON, content)
+
+    def note_search(self, trials: int, refused: Mapping[str, int]) -> None:
+        """Keep ``sweep.json`` up to date while a guided search runs.
+
+        Args:
+            trials: most trials that the sweep will have, as far as is known now.
+            refused: how many settings were refused, by cause.
+        """
+        before = self.description() or {}
+        after = before | {"trials": trials, "refused": dict(refused)}
+        if after != before:
+            write_json(self.path / SWEEP_JSON, after)
 
     @property
     def has_examples(self) -> bool:

@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,9 @@ class WatchedSweep(Board):
             self._epsilon.last[str(state["trial"])] = state.get("metrics") or {}
         self.rows = rows
         self.slots = max(1, self.slots, self.count("running"))
+        if self.is_total_a_bound:
+            with suppress(RecordError, OSError):  # being replaced
+                self.expected = int(((self._output / SWEEP_JSON).json() or {}).get("trials", self.expected))
 
     def _state(self, info: pafs.FileInfo) -> Mapping[str, Any] | None:
         stamp = (info.mtime_ns, info.size)

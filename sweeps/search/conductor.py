@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.search.space import Chosen, SearchSpace
-from fairsweep.sweeps.search.study import SearchStudy
+from fairsweep.sweeps.search.study import CAUSE, REFUSED, TRIALS, SearchStudy
 
 Values = Sequence[float]
 
@@ -24,12 +23,16 @@ class Trials(Protocol):
         """The trials of a setting: the competitor's replicates and those of its twins.
 
         Raises:
-            SweepError: if the setting cannot run.
+            ValueError: if the setting cannot run.
         """
         ...
 
     def has_ended(self, trial: PlannedTrial) -> bool:
         """Whether a trial needs no run any more."""
+        ...
+
+    def has_failed(self, trial: PlannedTrial) -> bool:
+        """Whether a trial has failed in an earlier run."""
         ...
 
     def values(self, trial: PlannedTrial) -> Values | None:
@@ -52,6 +55,9 @@ class _Setting:
 
 class Conductor:
     """Runs the searches of a sweep, one for each condition.
+
+    A setting that is proposed again takes over what is known of its trials; they run once, also where they failed. A
+    proposal that cannot run is told as failed, with its reason, and the search goes on.
 
     Args:
         space: what is searched.
@@ -77,8 +83,11 @@ class Conductor:
         self._settings: dict[tuple[int, int], _Setting] = {}
         self._given: set[str] = set()
         self._over: set[str] = set()
+        self._told: set[str] = set()
         self._new: list[PlannedTrial] = []
         for place, study in enumerate(studies):
+            # Of these the search has been told: a failure too counts for good.
+            self._told |= study.told_trials
             for number in study.waiting:
                 self._take_up(place, number)
 
@@ -119,18 +128,18 @@ class Conductor:
         study = self._studies[place]
         try:
             planned = self._trials.plan(self._space.chosen(study.condition, study.suggested(number)))
-        except SweepError as error:
-            self._settings[place, number] = _Setting((), str(error))
+        except ValueError as error:  # a SweepError, or whatever else a lower package refuses
+            self._settings[place, number] = _Setting((), " ".join(str(error).split()))
             return
         told = tuple(trial for trial in planned if trial.config.twin_of is None)
         self._settings[place, number] = _Setting(told)
-        facts = {"fairsweep:setting": told[0].setting, "fairsweep:trials": [trial.trial for trial in told]}
+        facts = {"fairsweep:setting": told[0].setting, TRIALS: [trial.trial for trial in told]}
         study.note(number, facts)
         for trial in planned:
             if trial.trial in self._given:
                 continue
             self._given.add(trial.trial)
-            if self._trials.has_ended(trial):
+            if self._trials.has_ended(trial) or (trial.trial in self._told and self._trials.has_failed(trial)):
                 self._over.add(trial.trial)
             else:
                 self._new.append(trial)
@@ -148,8 +157,9 @@ class Conductor:
         if cause is None and any(map(math.isnan, means)):
             cause = "an objective or constraint is undefined, for example the rate of a group without examples"
         if cause is not None:
-            study.note(number, {"fairsweep:cause": cause})
-            self._say(f"{study.name}: setting {number} counts as failed: {cause}")
+            study.note(number, {CAUSE: cause} | ({REFUSED: True} if setting.refusal is not None else {}))
+            became = "was refused" if setting.refusal is not None else "counts as failed"
+            self._say(f"{study.name}: setting {number} {became}: {cause}")
             study.tell(number, None)
             return
         study.tell(number, means[: self._objectives], means[self._objectives :])

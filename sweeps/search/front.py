@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,6 +16,7 @@ from fairsweep.sweeps.search.extent import study_names
 from fairsweep.sweeps.search.section import GUIDED
 from fairsweep.sweeps.search.space import LEARNER, Condition, SearchSpace
 from fairsweep.sweeps.search.storage import open_storage
+from fairsweep.sweeps.search.study import REFUSED
 from fairsweep.sweeps.spec import Sweep
 
 _MOST_ROWS = 12
@@ -78,7 +80,7 @@ def _table(sweep: Sweep, space: SearchSpace, condition: Condition, study: optuna
     trials = study.get_trials(deepcopy=False)
     complete = [trial for trial in trials if trial.values is not None]
     feasible = [trial for trial in complete if all(excess <= 0 for excess in trial.constraints.values())]
-    best = study.best_trials if feasible else []
+    best = _distinct(study.best_trials) if feasible else []
     best.sort(key=lambda trial: [-o.sign * v for o, v in zip(objectives, trial.values, strict=True)])
     rows = [
         (f"{trial.number}", _described(space, trial.params), *(f"{value:.4g}" for value in trial.values))
@@ -92,9 +94,28 @@ def _table(sweep: Sweep, space: SearchSpace, condition: Condition, study: optuna
         header=("setting", "learner and values", *map(str, objectives)),
         rows=tuple(rows),
         caption=f"On the validation split, means over replicates; of {len(complete)} settings"
-        f"{constraints if sweep.search.constraints else ''}. What was chosen by looking at it looks better than it is: "
+        f"{constraints if sweep.search.constraints else ''}{_left_out(trials)}. "
+        "What was chosen by looking at it looks better than it is: "
         f"compare settings on the test split above.{more}",
     )
+
+
+def _distinct(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Each setting once, though it was proposed several times."""
+    found: dict[str, FrozenTrial] = {}
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        found.setdefault(str(trial.user_attrs.get("fairsweep:setting", trial.number)), trial)
+    return list(found.values())
+
+
+def _left_out(trials: list[FrozenTrial]) -> str:
+    """How many proposals have no result, and how many repeat another one."""
+    refused = sum(bool(trial.user_attrs.get(REFUSED)) for trial in trials)
+    failed = sum(trial.state == TrialState.FAIL for trial in trials) - refused
+    known = [trial for trial in trials if trial.values is not None]
+    repeated = len(known) - len(_distinct(known))
+    counts = ((refused, "refused"), (failed, "failed"), (repeated, "proposed before"))
+    return "".join(f", {count} {word}" for count, word in counts if count)
 
 
 def _described(space: SearchSpace, params: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -12,6 +13,7 @@ from fairsweep.sweeps.aims import meaning_of
 from fairsweep.sweeps.board import Aim, Row
 from fairsweep.sweeps.cluster import check_nodes
 from fairsweep.sweeps.display import show_progress
+from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial, trials_at
 from fairsweep.sweeps.feeding import settle_feed
 from fairsweep.sweeps.gpu_parts import GpuParts, with_gpu_parts
@@ -27,6 +29,7 @@ from fairsweep.sweeps.scheduling.scheduler import make_scheduler
 from fairsweep.sweeps.search.conductor import Conductor, Values
 from fairsweep.sweeps.search.extent import Extent, open_studies
 from fairsweep.sweeps.search.outcomes import recorded_values
+from fairsweep.sweeps.search.refusals import counted_causes, refusal_lines
 from fairsweep.sweeps.search.searcher import SearchSource
 from fairsweep.sweeps.search.space import Chosen, SearchSpace
 from fairsweep.sweeps.spec import Sweep
@@ -127,6 +130,16 @@ class _Run:
         source = SearchSource(conductor, self._prepare, self._closed)
         if told_before < self._extent.settings:
             self._run(source, quiet=quiet)
+        self._note()
+        refused = [cause for study in self._studies for cause in study.refusals]
+        if len(refused) >= self._extent.settings:
+            raise SweepError(
+                f"all {len(refused)} settings that {self._plan.sweep.search.algorithm} proposed were refused, so "
+                f"nothing was trained: {'; '.join(counted_causes(refused))}; change the dimensions so that their "
+                "values go together"
+            )
+        for line in refusal_lines(counted_causes(refused)):
+            self._say(f"{self._plan.sweep.name}: {line}")
         self._ledger.tidy(self._all_trials())
 
     def plan(self, chosen: Chosen) -> Sequence[PlannedTrial]:
@@ -138,10 +151,23 @@ class _Run:
         self._planned |= {trial.trial: trial for trial in trials}
         return trials
 
+    def _note(self) -> None:
+        """Bring up to date how many trials there will be: refused and repeated settings have none of their own."""
+        each = self._extent.trials // self._extent.settings
+        left = self._extent.settings - sum(study.asked for study in self._studies)
+        self._progress.expected = len(self._known.keys() | self._queued.keys()) + left * each
+        refused = counted_causes(cause for study in self._studies for cause in study.refusals)
+        self._output.note_search(self._progress.expected, refused)
+
     def has_ended(self, trial: PlannedTrial) -> bool:
         """See `Trials.has_ended`."""
         entry = self._known.get(trial.trial)
         return entry is not None and entry.state.ended
+
+    def has_failed(self, trial: PlannedTrial) -> bool:
+        """See `Trials.has_failed`."""
+        entry = self._known.get(trial.trial)
+        return entry is not None and entry.state.state == "failed"
 
     def values(self, trial: PlannedTrial) -> Values | None:
         """See `Trials.values`."""
@@ -184,6 +210,8 @@ class _Run:
                 show_progress(self._progress, self._console, quiet=quiet) as callback,
                 watching(sweep, output, self._queued, self._say) as watchers,
             ):
+                if not source.has_trials():
+                    return
                 run_trials(
                     {},
                     output=output,
@@ -209,6 +237,7 @@ class _Run:
         checked = plan_trials(plan.sweep, plan.dataset, plan.other, tuple(new))
         queued = self._ledger.queue(new, self._known)
         self._queued |= queued
+        self._note()
         tasks = trial_tasks(
             replace(checked, trials=tuple(new)),
             new,
@@ -233,12 +262,13 @@ class _Run:
     def _all_trials(self) -> list[PlannedTrial]:
         """The trials of every setting that has been asked for."""
         plan = self._plan
-        chosen = [
-            self._space.chosen(study.condition, study.suggested(number))
-            for study in self._studies
-            for number in range(study.asked)
-        ]
-        return list(trials_at(plan.sweep, plan.dataset, plan.other, chosen))
+        trials: list[PlannedTrial] = []
+        for study in self._studies:
+            for number in range(study.asked):
+                chosen = self._space.chosen(study.condition, study.suggested(number))
+                with suppress(ValueError):  # a setting that was refused has none
+                    trials += trials_at(plan.sweep, plan.dataset, plan.other, [chosen])
+        return trials
 
     def _announcement(self, told: int) -> str:
         name, settings = self._plan.sweep.name, self._extent.settings

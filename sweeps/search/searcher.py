@@ -36,12 +36,16 @@ class SearchSource(DriverOnly, Searcher):
         self._ready: deque[tuple[str, TrialTask]] = deque()
         self._running: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a config, FINISHED, or None: not now
-        """The next trial; None while results are waited for."""
+    def has_trials(self) -> bool:
+        """Whether any trial shall run now; where none shall, there is nothing to start Tune for."""
         new = self._conductor.advance()
         if new:
             self._ready.extend(self._prepare(new).items())
-        if self._ready:
+        return bool(self._ready)
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a config, FINISHED, or None: not now
+        """The next trial; None while results are waited for."""
+        if self.has_trials():
             trial, task = self._ready.popleft()
             self._running[trial_id] = trial
             return {"trial": trial, "task": task}

@@ -27,6 +27,9 @@ from fairsweep.sweeps.search.samplers import SAMPLERS, make_sampler, population
 from fairsweep.sweeps.search.section import SearchSection
 from fairsweep.sweeps.search.space import LEARNER, Condition, SearchSpace
 
+CAUSE, REFUSED, TRIALS = "fairsweep:cause", "fairsweep:refused", "fairsweep:trials"
+"""Attributes of a setting: why it counts as failed, whether it was refused before it ran, its trials' hashes."""
+
 _CONSTRAINT = "constraints:"
 _BATCH = "fairsweep:batch"
 _POPULATION = "fairsweep:population"
@@ -90,6 +93,20 @@ class SearchStudy:
         """Numbers of the settings that have been asked for and not told, in order."""
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return tuple(sorted(trial.number for trial in trials))
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Of each setting that was refused, why."""
+        trials = self._storage.get_all_trials(self._kept_id, deepcopy=False)
+        return tuple(str(trial.user_attrs[CAUSE]) for trial in trials if trial.user_attrs.get(REFUSED))
+
+    @property
+    def told_trials(self) -> frozenset[str]:
+        """Hashes of the trials of every setting that has been told."""
+        trials = self._storage.get_all_trials(self._kept_id, deepcopy=False)
+        return frozenset(
+            name for trial in trials if trial.state.is_finished() for name in trial.user_attrs.get(TRIALS, ())
+        )
 
     @property
     def wants_more(self) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import expand, trials_at
 from fairsweep.sweeps.search.conductor import Conductor
+from fairsweep.sweeps.search.refusals import counted_causes, refusal_lines
 from fairsweep.sweeps.search.space import SearchSpace
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import SearchStudy
@@ -48,7 +49,7 @@ class Answers:
     """Stands for the trials of a search: their values are a function of the setting."""
 
     def __init__(self, constraints=0, objectives=2, failing=lambda values: False, refusing=lambda values: False):
-        self.done, self.proposed = set(), []
+        self.done, self.proposed, self.ran = set(), [], []
         self._objectives = objectives
         self._constraints, self._failing, self._refusing = constraints, failing, refusing
         self._values = {}
@@ -64,7 +65,10 @@ class Answers:
         return [SimpleNamespace(trial=name, setting=name, config=SimpleNamespace(twin_of=None))]
 
     def has_ended(self, trial):
-        return trial.trial in self.done
+        return trial.trial in self.done and not self.has_failed(trial)
+
+    def has_failed(self, trial):
+        return trial.trial in self.done and self._failing(self._values[trial.trial])
 
     def values(self, trial):
         values = self._values[trial.trial]
@@ -95,6 +99,7 @@ def drive(conductor, answers, *, most=math.inf, newest_first=False):
             return
         trial = running.pop(-1 if newest_first else 0)
         answers.done.add(trial.trial)
+        answers.ran.append(trial.trial)
         conductor.ended(trial.trial)
         ended += 1
 
@@ -187,6 +192,31 @@ def test_failed_and_refused_settings_are_told_as_failed(search, tmp_path):
         assert (trial.state == optuna.trial.TrialState.FAIL) == (cause is not None)
     assert {cause for cause in causes if cause} == {"a trial failed", "this one cannot run"}
     assert len(said) == sum(cause is not None for cause in causes)
+
+
+def test_a_setting_that_is_proposed_again_takes_over_what_is_known(search, mapping, tmp_path):
+    mapping["learners"][2] = {"name": "tuned", "kind": "sgd", "epochs": {"choice": [1, 2]}}
+    mapping["learners"] = mapping["learners"][2:]
+    mapping["search"] = {"algorithm": "tpe", "samples": 9, "objectives": TWO}
+    sweep = Sweep.from_mapping(mapping)
+    whole = Answers(failing=lambda values: values["epochs"] == 2)
+    conductor, (undisturbed,) = conductor_of(sweep, whole, tmp_path / "whole")
+    drive(conductor, whole)
+    assert len(whole.done) == 2
+    assert conductor.told == 9
+    answers = Answers(failing=lambda values: values["epochs"] == 2)
+    for most in (1, 1, math.inf):  # also a failure that was told counts for good
+        conductor, (study,) = conductor_of(sweep, answers, tmp_path / "killed")
+        drive(conductor, answers, most=most)
+        conductor.advance()
+    assert suggestions(study) == suggestions(undisturbed)
+    assert len(answers.ran) == 2
+
+
+def test_refusals_are_counted_by_cause():
+    counts = counted_causes(["width 7 is odd", "no momentum", "width 5 is odd"])
+    assert counts == {"width 7 is odd": 2, "no momentum": 1}
+    assert refusal_lines(counts)[1] == "1 setting was refused, each told as failed: no momentum"
 
 
 def test_an_undefined_value_fails_and_an_infinite_one_is_large(search, tmp_path):

@@ -7,12 +7,15 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from fairsweep.analysis.records import Vocabulary, count_cells, write_cells
+from fairsweep.analysis.records import Vocabulary, count_cells, read_json, write_cells, write_json
 from fairsweep.sweeps.display import render
+from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.lines import Lines
+from fairsweep.sweeps.listing import list_sweeps
 from fairsweep.sweeps.notebook import panel
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import check_sweep
+from fairsweep.sweeps.search import running
 from fairsweep.sweeps.search.extent import Extent
 from fairsweep.sweeps.search.running import _Run
 from fairsweep.sweeps.spec import Sweep
@@ -52,6 +55,29 @@ def run(mapping, tmp_path):
     run.asked = [trial for one in chosen for trial in run.plan(one)]
     run._prepare(run.asked)
     return run
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])
+def test_a_search_whose_every_proposal_is_refused_says_so_each_time(mapping, tmp_path, algorithm, monkeypatch):
+    monkeypatch.setattr(running, "run_trials", None)  # nothing is ever started
+    mapping["imbalance"]["share"] = 0.7
+    mapping["learners"] = [{"name": "tuned", "kind": "sgd", "epochs": {"randint": [1, 9]}}]
+    mapping["search"] = {"algorithm": algorithm, "samples": 5, "objectives": [{"max": "accuracy"}]}
+    sweep = Sweep.from_mapping(mapping)
+    output = OutputFolder.at(tmp_path / "out")
+    output.path.mkdir()
+    write_json(output.path / "sweep.json", {"name": "toy", "trials": 5})
+    plan = check_sweep(sweep)
+
+    def refuse(*_):
+        raise ValueError("epochs 3 must not be")
+
+    monkeypatch.setattr(running, "plan_trials", refuse)
+    for _ in range(2):  # a resume says the same
+        with pytest.raises(SweepError, match=r"all 5 settings that \w+ proposed were refused.*epochs 3 must not be"):
+            _Run(plan, Extent.of(sweep), output, Console(file=io.StringIO())).go(quiet=True)
+    assert read_json(output.path / "sweep.json")["refused"] == {"epochs 3 must not be": 5}
+    assert list_sweeps(output.path)[0].counts["queued"] == 0
 
 
 def end(run, number, validation, test):
