@@ -7,15 +7,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairsweep.sweeps.errors import SweepError
+    from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
     from fairsweep.sweeps.plan import plan_sweep
-    from fairsweep.sweeps.run import InterruptedSweepError, run_sweep
+    from fairsweep.sweeps.run import run_sweep
     from fairsweep.sweeps.spec import Sweep
 
 __all__ = ["InterruptedSweepError", "Sweep", "SweepError", "plan_sweep", "run_sweep"]
 
 _HOMES = {
-    "InterruptedSweepError": "run",
+    "InterruptedSweepError": "errors",
     "Sweep": "spec",
     "SweepError": "errors",
     "plan_sweep": "plan",

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fairsweep.sweeps.commands import COMMANDS
-from fairsweep.sweeps.errors import SweepError, as_ours
+from fairsweep.sweeps.errors import InterruptedSweepError, SweepError, as_ours
 from fairsweep.sweeps.following import FOLLOWING
 from fairsweep.sweeps.reporting import REPORTING
 from fairsweep.sweeps.sweep_file import SweepSource
@@ -45,8 +45,6 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progre
 
 def main() -> None:
     """Entry point of the ``fairsweep`` command."""
-    from fairsweep.sweeps.run import InterruptedSweepError
-
     try:
         code = app(standalone_mode=False)  # typer.Exit comes back as a number
     except InterruptedSweepError as error:

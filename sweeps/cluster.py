@@ -14,8 +14,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fairsweep.datasets.layout import INFO_FILE, DatasetError
 from fairsweep.datasets.location import Location
 from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.errors import Location as Place
-from fairsweep.sweeps.errors import SweepError
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.spec import Sweep
@@ -134,7 +134,6 @@ def run_from_afar(sweep: "Sweep", text: str | None, address: str, quiet: bool) -
         SweepError: if its output is a local folder (the cluster's machines do not see this one's), or as `run_sweep`.
     """
     from fairsweep.sweeps.launch import connected
-    from fairsweep.sweeps.run import InterruptedSweepError
 
     if sweep.remote is None:
         raise SweepError(

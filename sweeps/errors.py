@@ -25,6 +25,10 @@ class SweepError(ValueError):
         return f"{dotted(self.location)}: {text}" if self.location else text
 
 
+class InterruptedSweepError(Exception):
+    """Ctrl-C: what was done is kept, and the sweep can be resumed."""
+
+
 @contextmanager
 def as_ours() -> Iterator[None]:
     """Turn the errors of lower packages, which are lines for users already, into ours."""

@@ -14,7 +14,7 @@ from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.cluster import check_nodes, is_client, run_from_afar
 from fairsweep.sweeps.difference import folder_difference
 from fairsweep.sweeps.display import show_progress
-from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import settle_feed
 from fairsweep.sweeps.gpu_parts import GpuParts, with_gpu_parts
@@ -37,10 +37,6 @@ from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.sweeps.watching import watching
 from fairsweep.trainables.other_dataset import recorded_examples
 from fairsweep.trainables.plan import Plan
-
-
-class InterruptedSweepError(Exception):
-    """Ctrl-C: what was done is kept, and the sweep can be resumed."""
 
 
 def run_sweep(

@@ -1,10 +1,17 @@
-"""How one trial learns: models, learners, privacy plans, and the Ray Tune adapter."""
+"""How one trial learns: models, learners, privacy plans, and the Ray Tune adapter.
 
-from fairsweep.trainables.learner import GroupDiagnostic, IterationReport, Learner, LearningTask, TrialKeys
-from fairsweep.trainables.learners import LEARNERS, LearnerConfig, build_learner, check, plan_privacy, twin_of
-from fairsweep.trainables.models import ModelConfig, build_model
-from fairsweep.trainables.privacy import PrivacyPlan
-from fairsweep.trainables.privacy_statement import PrivacyStatement
+Names are imported when they are first used: whoever only reads the state of a trial loads no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fairsweep.trainables.learner import GroupDiagnostic, IterationReport, Learner, LearningTask, TrialKeys
+    from fairsweep.trainables.learners import LEARNERS, LearnerConfig, build_learner, check, plan_privacy, twin_of
+    from fairsweep.trainables.models import ModelConfig, build_model
+    from fairsweep.trainables.privacy import PrivacyPlan
+    from fairsweep.trainables.privacy_statement import PrivacyStatement
 
 __all__ = [
     "LEARNERS",
@@ -23,3 +30,28 @@ __all__ = [
     "plan_privacy",
     "twin_of",
 ]
+
+_HOMES = {
+    "LEARNERS": "learners",
+    "GroupDiagnostic": "learner",
+    "IterationReport": "learner",
+    "Learner": "learner",
+    "LearnerConfig": "learners",
+    "LearningTask": "learner",
+    "ModelConfig": "models",
+    "PrivacyPlan": "privacy",
+    "PrivacyStatement": "privacy_statement",
+    "TrialKeys": "learner",
+    "build_learner": "learners",
+    "build_model": "models",
+    "check": "learners",
+    "plan_privacy": "learners",
+    "twin_of": "learners",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from the module that holds it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

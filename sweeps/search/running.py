@@ -13,7 +13,7 @@ from fairsweep.sweeps.aims import meaning_of
 from fairsweep.sweeps.board import Aim, Row
 from fairsweep.sweeps.cluster import check_nodes
 from fairsweep.sweeps.display import show_progress
-from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.expand import PlannedTrial, trials_at
 from fairsweep.sweeps.feeding import settle_feed
 from fairsweep.sweeps.gpu_parts import GpuParts, with_gpu_parts
@@ -24,7 +24,7 @@ from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.paths import shown
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, plan_trials, privacy_plans
 from fairsweep.sweeps.progress import Progress
-from fairsweep.sweeps.run import InterruptedSweepError, describe
+from fairsweep.sweeps.run import describe
 from fairsweep.sweeps.scheduling.scheduler import make_scheduler
 from fairsweep.sweeps.search.conductor import Conductor, Values
 from fairsweep.sweeps.search.extent import Extent, open_studies
