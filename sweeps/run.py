@@ -1,5 +1,6 @@
 """Running a sweep: check, hold the output folder, run what is missing, and read the results."""
 
+import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -52,7 +53,7 @@ def run_sweep(
     Args:
         sweep: the sweep.
         text: the sweep file, to be kept as it is.
-        address: of a Ray cluster.
+        address: of a Ray cluster; None takes ``RAY_ADDRESS``, or this machine.
         quiet: whether to show nothing.
         only: hashes of trials; the others wait, whatever their state. None for all.
 
@@ -64,6 +65,8 @@ def run_sweep(
         InterruptedSweepError: on Ctrl-C.
     """
     console = Console(stderr=True, quiet=quiet)
+    # As Ray reads it: a cluster's machines, and not this one, say what there is room for.
+    address = address or os.environ.get("RAY_ADDRESS")
     if is_client(address):
         run_from_afar(sweep, text, str(address), quiet)
         return analysis.load(sweep.remote or sweep.folder)

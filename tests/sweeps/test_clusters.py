@@ -98,6 +98,14 @@ def test_a_client_needs_an_output_that_the_cluster_sees(mapping):
         run_sweep(Sweep.from_mapping(mapping), address="ray://127.0.0.1:1", quiet=True)
 
 
+def test_the_cluster_that_the_environment_names_is_as_good_as_one_that_is_given(mapping, monkeypatch):
+    """What this machine lacks is no reason to refuse: Ray joins that cluster, whose machines are asked."""
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:1")
+    mapping["resources"] = {"gpu": 512}
+    with pytest.raises(SweepError, match="do not see folders of this machine"):
+        run_sweep(Sweep.from_mapping(mapping), quiet=True)
+
+
 # --- two raylets ---
 
 
