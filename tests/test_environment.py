@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run_python(code, cwd, blocked=()):
+def run_python(code, cwd, blocked=(), **environment):
     """Run code in a fresh interpreter in which the blocked top-level packages cannot be imported."""
     guard = f"""
 import sys
@@ -24,7 +24,7 @@ sys.meta_path.insert(0, Blocked())
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", (guard if blocked else "") + textwrap.dedent(code)],
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
         timeout=300,
@@ -52,7 +52,7 @@ def test_every_module_that_promises_it_imports_without(package, blocked, tmp_pat
     assert result.stdout.startswith("imported ")
 
 
-def test_a_worker_started_from_the_repository_root_does_not_see_our_folders(tmp_path):
+def test_a_worker_started_from_the_repository_root_does_not_see_our_folders(ray_address):
     code = """
     import importlib.util
     import ray
@@ -69,10 +69,10 @@ def test_a_worker_started_from_the_repository_root_does_not_see_our_folders(tmp_
             print(name, origin, sep="=")
         print("path", path, sep="=")
     """
-    result = run_python(code, ROOT)
+    result = run_python(code, ROOT, RAY_ADDRESS=ray_address)
     assert result.returncode == 0, result.stderr
     found = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
-    assert found["fairsweep.datasets"] == str(ROOT / "datasets" / "__init__.py")
+    assert Path(found["fairsweep.datasets"]).resolve() == ROOT / "datasets" / "__init__.py"
     for name in ("datasets", "sweeps", "analysis", "trainables"):
         assert not found[name].startswith(str(ROOT)), f"a worker imports our {name}/ as a top-level package"
     assert repr(str(ROOT)) not in found["path"]

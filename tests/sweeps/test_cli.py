@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from fairsweep.sweeps import cli
 
 ROOT = Path(__file__).resolve().parents[2]
+# One trial at a time, in one worker: each further one is a process that imports torch.
+ONE_WORKER = {"max_concurrent": 1}
 COMMANDS = ("prepare", "plan", "run", "resume", "report", "compare", "show", "ls", "stop", "retry-failed", "extend")
 
 
@@ -167,7 +169,7 @@ def test_options_are_listed_with_their_defaults_and_named_as_they_are_typed(fair
 
 def test_run_report_and_resume(fairsweep, sweep_file, tmp_path, ray_session):
     learners = [{"name": "plain", "kind": "sgd", "epochs": 1}]
-    file = sweep_file((("learners",), learners), (("seeds",), 1), (("resources",), {"cpu": 0.5}))
+    file = sweep_file((("learners",), learners), (("seeds",), 1), (("resources",), ONE_WORKER))
     code, out, err = fairsweep("run", file)
     assert code == 0
     assert "Accuracy by tone" in out
@@ -195,9 +197,7 @@ def test_a_sweep_with_failures_says_so_and_exits_with_1(fairsweep, sweep_file, r
         "batch_size": 24,
         "optimizer": {"name": "sgd", "lr": 1e30, "weight_decay": 1e10},
     }
-    code, out, err = fairsweep(
-        "run", sweep_file((("learners",), [bad]), (("seeds",), 1), (("resources",), {"cpu": 0.5}))
-    )
+    code, out, err = fairsweep("run", sweep_file((("learners",), [bad]), (("seeds",), 1), (("resources",), ONE_WORKER)))
     assert code == 1
     assert "2 failed" in out
     assert "DivergedError" in out
@@ -223,7 +223,7 @@ def test_the_installed_command_refuses_bad_input_in_seconds_without_ray(sweep_fi
     assert not (tmp_path / "out").exists()
 
 
-def test_workers_do_not_import_from_the_folder_of_the_driver(tmp_path):
+def test_workers_do_not_import_from_the_folder_of_the_driver(tmp_path, ray_address):
     """A driver that starts in a folder with a package named `datasets`, as in a clone of this repository."""
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "__init__.py").write_text("raise RuntimeError('imported from the driver folder')")
@@ -239,7 +239,10 @@ def test_workers_do_not_import_from_the_folder_of_the_driver(tmp_path):
         "        return spec and spec.origin, os.getcwd(), sys.path\n"
         "    print(*ray.get(look.remote()), sep='|')\n"
     )
-    answer = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    environment = os.environ | {"RAY_ADDRESS": ray_address}
+    answer = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
     assert answer.returncode == 0, answer.stderr
     origin, folder, path = answer.stdout.strip().splitlines()[-1].split("|")
     assert str(tmp_path) not in origin

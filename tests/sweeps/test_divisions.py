@@ -19,7 +19,7 @@ ONE = [{"name": "plain", "kind": "sgd", "epochs": 1, "batch_size": 32}]
 
 @pytest.fixture
 def small(mapping):
-    return mapping | {"learners": ONE, "seeds": 1, "imbalance": None, "resources": {"cpu": 0.5}}
+    return mapping | {"learners": ONE, "seeds": 1, "imbalance": None, "resources": {"max_concurrent": 1}}
 
 
 @pytest.fixture(scope="module")

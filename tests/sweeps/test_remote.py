@@ -196,6 +196,7 @@ def test_a_sweep_with_a_remote_output_from_start_to_end(mapping, toy, node, tmp_
     uri = (tmp_path / "bucket" / "runs").as_uri()
     node("driver")
     mapping |= {"output": uri, "seeds": 1, "learners": [{"name": "plain", "kind": "sgd", "epochs": 2}]}
+    mapping["resources"] = {"max_concurrent": 1}
     sweep = Sweep.from_mapping(mapping)
     assert sweep.remote == uri
     results = sweep.run(quiet=True)

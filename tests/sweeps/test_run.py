@@ -23,7 +23,7 @@ def small(mapping, folder):
     mapping["imbalance"]["share"] = 0.9
     mapping["learners"] = mapping["learners"][:2]
     mapping["seeds"] = 1
-    mapping["resources"] = {"cpu": 0.5}
+    mapping["resources"] = {"max_concurrent": 1}  # in one worker: each is a process that imports torch
     return mapping
 
 

@@ -92,7 +92,7 @@ def test_a_sweep_gives_more_of_the_gpu_to_what_lacked_memory(mapping, tmp_path, 
     assert ray.cluster_resources()["GPU"] == 2
     monkeypatch.setattr(tasks, "TrialTask", HungryTask)
     mapping["learners"] = [{"name": "tuned", "kind": "sgd", "epochs": 3, "batch_size": 24}]
-    mapping |= {"seeds": 1, "resources": {"cpu": 0.5, "gpu": 0.25}}
+    mapping |= {"seeds": 1, "resources": {"cpu": 0.5, "gpu": 0.25, "max_concurrent": 1}}
     monkeypatch.setattr("fairsweep.sweeps.run.check_resources", lambda *_: None)  # this machine has no GPU
     results = Sweep.from_mapping(mapping).run()
     assert set(results.trials["state"]) == {"done"}

@@ -28,7 +28,7 @@ def federated(mapping):
     return mapping
 
 
-def test_a_sweep_with_workers_gives_the_numbers_of_one_without(federated, toy, tmp_path):
+def test_a_sweep_with_workers_gives_the_numbers_of_one_without(federated, toy, tmp_path, ray_session):
     Sweep.from_mapping(federated).run(quiet=True)
     (entry,) = Ledger(tmp_path / "out").entries().values()
     assert entry.state.state == "done", entry.state.traceback

@@ -30,7 +30,13 @@ def fairsweep(monkeypatch, capsys, tmp_path):
 
 def swept(fairsweep, folder, **fields):
     """Runs a sweep of two levels and returns its results."""
-    sweep = {"learners": LEARNERS, "model": {"name": "linear"}, "resources": {"cpu": 0.5}, "output": "out", **fields}
+    sweep = {
+        "learners": LEARNERS,
+        "model": {"name": "linear"},
+        "resources": {"max_concurrent": 1},
+        "output": "out",
+        **fields,
+    }
     YAML().dump(sweep, folder / "sweep.yaml")
     assert "2 trials of 2 settings" in fairsweep("plan", "sweep.yaml")
     fairsweep("run", "sweep.yaml")
