@@ -333,7 +333,7 @@ def read_training(path: str | Path, filesystem: pafs.FileSystem | None = None) -
 
 
 def write_examples(path: str | Path, table: pa.Table) -> None:
-    """Write ``<sweep>/examples.parquet``: ``id``, ``split``, every attribute, ``user`` if there is one; no images."""
+    """Write ``<sweep>/examples.parquet``: ``id``, ``split``, every attribute, ``user`` and ``source_path`` if known."""
     write_parquet(path, table, {})
 
 

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -20,6 +21,7 @@ from fairsweep.analysis.trial_cells import Meaning
 from fairsweep.analysis.trials import trials_table
 
 R = TypeVar("R")
+_SOURCE_PATH = "source_path"
 
 
 class SweepRecords:
@@ -132,6 +134,30 @@ class SweepRecords:
             return found[0] if found else None
         table = pa.concat_tables([table.replace_schema_metadata(None) for table in found], promote_options="default")
         return table.take(np.sort(np.unique(table.column("id").to_numpy(), return_index=True)[1]))
+
+    def source_paths(self, ids: npt.ArrayLike) -> pd.Series:
+        """Where images lie in the raw data: from a prediction's ``id`` back to its picture.
+
+        Args:
+            ids: of examples, for instance ``results.predictions().column("id")``; any number of them.
+
+        Returns:
+            A path for each id, in their order, relative to the folder or archive that was prepared; missing for an id
+            that the sweep does not know. The index holds the ids.
+
+        Raises:
+            RecordError: if the sweep has no paths: its source has no files, it ran in release mode, or the dataset was
+                prepared by an earlier fairsweep.
+        """
+        wanted = pd.Index(np.asarray(ids, np.int64), name="id")
+        examples = self.examples
+        if examples is None or _SOURCE_PATH not in examples.column_names:
+            raise RecordError(
+                f"{records.EXAMPLES} must have a column {_SOURCE_PATH}, but has none: the images have no files, the "
+                "sweep ran in release mode, or its dataset must be prepared anew"
+            )
+        known: pd.Series = examples.select(["id", _SOURCE_PATH]).to_pandas().set_index("id")[_SOURCE_PATH]
+        return known.reindex(wanted)
 
     def training(self) -> pd.DataFrame:
         """The course of training: ``trial``, ``iteration``, ``loss``, ``seconds``, ``examples``, ``l2_clip_norm``."""

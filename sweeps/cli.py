@@ -179,6 +179,13 @@ def forget(
     ids: Annotated[
         Path | None, typer.Option("--ids", metavar="FILE", help="Ids, one a line, or a CSV with a column id.")
     ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option("--files", metavar="NAME", help="Instead of ids, an image's file: 17.png; repeat for more."),
+    ] = None,
+    files_from: Annotated[
+        Path | None, typer.Option("--files-from", metavar="FILE", help="Instead of ids, names of files, one a line.")
+    ] = None,
     erase: Annotated[
         bool, typer.Option("--erase", help="Also purge what depends on the examples, and write the dataset anew.")
     ] = False,
@@ -190,11 +197,15 @@ def forget(
 
     A request that was cut short goes on with the same command, or with RUN alone.
 
-    Examples: `fairsweep forget runs/NAME/trials/TRIAL --ids ids.csv`, `fairsweep forget runs/NAME --ids FILE --erase`
+    Examples: `fairsweep forget runs/NAME/trials/TRIAL --ids ids.csv`, `fairsweep forget runs/NAME --ids FILE --erase`,
+    `fairsweep forget runs/NAME --files women/17.png --files women/18.png`
     """
+    from fairsweep.datasets.image_names import read_names
     from fairsweep.sweeps.forget import forget_ids
 
-    erased = forget_ids(run, ids, erase=erase, wait_seconds=wait, say=typer.echo).erasure
+    with as_ours():
+        names = [*(files or ()), *(read_names(files_from) if files_from is not None else ())]
+    erased = forget_ids(run, ids, files=names, erase=erase, wait_seconds=wait, say=typer.echo).erasure
     if erased is None:
         return
     for path in erased.copies:

@@ -6,6 +6,7 @@ request was cut short, and that the same command goes on with it.
 
 import os
 import shlex
+import uuid
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -86,9 +87,9 @@ class DeletionJournal(BaseModel):
 
     @staticmethod
     def remove(home: Path) -> None:
-        """Delete it: everything is done."""
-        path = home / JOURNAL
-        with path.open("r+b") as file:  # ids must not stay on the disk
+        """Delete it: everything is done. From the first step on no journal is found; ids do not stay on the disk."""
+        path = (home / JOURNAL).replace(home / f".{JOURNAL}.{uuid.uuid4().hex}.tmp")
+        with path.open("r+b") as file:
             file.write(bytes(path.stat().st_size))
             file.flush()
             os.fsync(file.fileno())

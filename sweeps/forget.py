@@ -20,6 +20,7 @@ from fairsweep.analysis.files import remove_temporary
 from fairsweep.analysis.records import CONFIG, EXAMPLES, TRIALS, read_examples, read_json, write_examples
 from fairsweep.analysis.unlearning_records import PLACEMENT, read_placement
 from fairsweep.datasets.erasure import next_version, purge_copies, write_without
+from fairsweep.datasets.image_names import ids_of_images
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.deletion_journal import JOURNAL, DeletionJournal, home_of
 from fairsweep.sweeps.errors import SweepError, as_ours
@@ -73,8 +74,9 @@ class Deletion:
 
 def forget_ids(
     run: Path,
-    ids: Path | Sequence[int] | None,
+    ids: Path | Sequence[int] | None = None,
     *,
+    files: Sequence[str] = (),
     erase: bool = False,
     wait_seconds: float = 0.0,
     say: Say = lambda _: None,
@@ -83,8 +85,10 @@ def forget_ids(
 
     Args:
         run: a trial's folder or a sweep's.
-        ids: the ids, or a file with them: one a line, or a CSV with a column ``id``. None goes on with the request that
-            was cut short.
+        ids: the ids, or a file with them: one a line, or a CSV with a column ``id``. None, without
+            ``files`` either, goes on with the request that was cut short.
+        files: instead of ids, the files that the images were prepared from; see
+            `fairsweep.datasets.image_names.ids_of_images`.
         erase: also purge what depends on the examples, and write the dataset anew without them.
         wait_seconds: how long to wait for another request.
         say: takes lines on what is being done.
@@ -94,19 +98,26 @@ def forget_ids(
             ``erase``, the trials have several datasets. Nothing has been changed then.
     """
     with as_ours():
+        if ids is not None and files:
+            raise SweepError("give ids or files, not both")
         asked = read_ids(ids) if isinstance(ids, Path) else ids
         wanted = None if asked is None else tuple(np.unique(np.asarray(asked, dtype=np.int64)).tolist())
+        names = tuple(sorted(set(files)))
         folders, home = forgetful_trials(run), home_of(run)
         with _alone(home, wait_seconds):
             for name in (JOURNAL, EXAMPLES):
                 remove_temporary(home, name)
             journal = DeletionJournal.find(home)
             if journal is None:
+                if names:
+                    wanted = _ids_of(folders, names)
                 if wanted is None:
-                    raise SweepError(f"no request is unfinished in {run}: say what to forget with --ids FILE")
-                journal = _begin(run, folders, np.array(wanted, dtype=np.int64), erase=erase).write(home)
+                    raise SweepError(f"no request is unfinished in {run}: say what to forget with --ids or --files")
+                journal = _begin(run, folders, np.array(wanted, dtype=np.int64), erase=erase)
+                journal = journal.model_copy(update={"names": names}).write(home)
             elif (home / journal.run).resolve() != run.resolve() or (
-                wanted is not None and (wanted, erase) != (journal.ids, journal.erase)
+                (wanted is not None or names)
+                and (erase != journal.erase or (names != journal.names if names else wanted != journal.ids))
             ):
                 raise SweepError(journal.explain(home))
             else:
@@ -145,6 +156,13 @@ def describe(done: Forgotten) -> str:
         f"{done.folder.name}: forgot {done.served.deleted}, trained {places} again: {work.examples:,} examples "
         f"({share:.1%} of a full retraining), {work.seconds:.3g} s"
     )
+
+
+def _ids_of(folders: list[Path], names: tuple[str, ...]) -> tuple[int, ...]:
+    (path, content_hash), *others = sorted({current_dataset(folder) for folder in folders})
+    if others:
+        raise SweepError(f"the trials use {1 + len(others)} versions of the dataset: name the ids, not the files")
+    return tuple(ids_of_images(open_dataset(path, content_hash), names).tolist())
 
 
 def _begin(run: Path, folders: list[Path], ids: Ids, *, erase: bool) -> DeletionJournal:

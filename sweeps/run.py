@@ -184,7 +184,9 @@ def describe(plan: SweepPlan, output: OutputFolder, text: str | None, trials: in
         dataset["evaluation"] = _reference(plan.other, sweep.evaluation.dataset)
     output.describe(text, shown_from_here(sweep.model_dump(mode="json")), dataset, trials)
     if not output.has_examples:
-        write_examples(output.path / EXAMPLES, recorded_examples(plan.dataset, plan.other))
+        with_paths = sweep.privacy.mode == "research"
+        table = recorded_examples(plan.dataset, plan.other, with_source_paths=with_paths)
+        write_examples(output.path / EXAMPLES, table)
 
 
 def _reference(dataset: PreparedDataset, path: Path) -> dict[str, Any]:

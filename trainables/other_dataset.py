@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairsweep.analysis.records import foreign_ids
+from fairsweep.datasets.layout import SOURCE_PATH
 from fairsweep.datasets.prepared import PreparedDataset
 
 
@@ -49,23 +50,31 @@ def check_other(dataset: PreparedDataset, other: PreparedDataset, label: str, gr
             )
 
 
-def recorded_examples(dataset: PreparedDataset, other: PreparedDataset | None) -> pa.Table:
+def recorded_examples(
+    dataset: PreparedDataset, other: PreparedDataset | None, *, with_source_paths: bool = False
+) -> pa.Table:
     """What ``examples.parquet`` holds: the examples of the training dataset, then those of the other.
 
     Attributes that the other lacks, or whose values differ there, are null for its examples; its users are told apart
     as its ids are.
+
+    Args:
+        dataset: the training dataset.
+        other: the dataset that is tested on, if it is another.
+        with_source_paths: also where each image lies in the raw data, as far as the dataset knows. Paths may name
+            people: nothing that is released has them.
     """
-    examples = dataset.examples()
+    examples = _examples(dataset, with_source_paths=with_source_paths)
     if other is None:
         return examples
-    table = other.examples()
+    table = _examples(other, with_source_paths=with_source_paths)
     columns = []
     for field in examples.schema:
         if field.name in ("id", "user"):
             known = field.name in table.column_names
             columns.append(pa.array(foreign_ids(table.column(field.name).to_numpy())) if known else None)
-        elif field.name == "split":
-            columns.append(table.column("split"))
+        elif field.name in ("split", SOURCE_PATH):
+            columns.append(table.column(field.name) if field.name in table.column_names else None)
         else:
             columns.append(table.column(field.name) if _shared(dataset, other, field.name) else None)
     schema = pa.schema([pa.field(field.name, field.type) for field in examples.schema])
@@ -74,6 +83,11 @@ def recorded_examples(dataset: PreparedDataset, other: PreparedDataset | None) -
         for field, column in zip(schema, columns, strict=True)
     ]
     return pa.concat_tables([examples.cast(schema), pa.table(arrays, schema=schema)])
+
+
+def _examples(dataset: PreparedDataset, *, with_source_paths: bool) -> pa.Table:
+    examples, paths = dataset.examples(), dataset.source_paths if with_source_paths else None
+    return examples if paths is None else examples.append_column(SOURCE_PATH, paths)
 
 
 def _shared(dataset: PreparedDataset, other: PreparedDataset, name: str) -> bool:

@@ -10,10 +10,15 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from fairsweep import analysis
 from fairsweep.analysis.records import write_examples, write_json
 from fairsweep.analysis.unlearning_records import PLACEMENT, read_placement
+from fairsweep.datasets.prepared import PreparedDataset, write_prepared
+from fairsweep.sweeps import forget
 from fairsweep.sweeps.commands import ls
 from fairsweep.sweeps.deletion_journal import explain_unfinished
 from fairsweep.sweeps.errors import SweepError
@@ -21,6 +26,7 @@ from fairsweep.sweeps.forget import forget_ids
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.spec import Sweep
+from fairsweep.trainables.other_dataset import recorded_examples
 from fairsweep.trainables.trial import Trial
 
 # What differs between two undisturbed runs too: the time, and hashes under a key that is drawn.
@@ -31,7 +37,12 @@ _VARYING = ("time", "seconds", "updated", "ids")
 def origin(toy_path, tmp_path_factory):
     """A folder with a dataset and a sweep of two trials that can forget and one that cannot; a copy beside it."""
     world = tmp_path_factory.mktemp("deletion") / "world"
-    shutil.copytree(toy_path, world / "data")
+    toy = PreparedDataset.open(toy_path)
+    paths = pa.array([f"{('left', 'right')[example % 2]}/{example // 2}.png" for example in toy.ids.tolist()])
+    images = np.concatenate([toy.shard_images(number) for number in range(len(toy.info.shards))])
+    examples = toy.examples().append_column("source_path", paths)
+    attributes = toy.info.attributes
+    write_prepared(world / "data", name="toy", attributes=attributes, examples=examples, images=images)
     out = world / "out"
     sisa = {"kind": "sisa", "shards": 2, "slices": 2, "epochs": 1, "inner": {"kind": "sgd", "batch_size": 16}}
     mapping = {
@@ -46,7 +57,7 @@ def origin(toy_path, tmp_path_factory):
     plan = check_sweep(Sweep.from_mapping(mapping))
     for trial in plan.trials:
         Trial(trial.config, out / "trials" / trial.folder_name).run()
-    write_examples(out / "examples.parquet", plan.dataset.examples())
+    write_examples(out / "examples.parquet", recorded_examples(plan.dataset, None, with_source_paths=True))
     dataset = {"name": "toy", "path": str(world / "data"), "content_hash": plan.dataset.info.content_hash}
     write_json(out / "sweep.json", {"format_version": 1, "name": "toy", "trials": 3, "dataset": dataset, "sweep": {}})
     ids = read_placement(next(out.glob("trials/a*")) / PLACEMENT).column("id").to_pylist()
@@ -121,7 +132,11 @@ def check_moments(world, tmp_path, monkeypatch, *, erase, every):
     for copied in copies[every // 2 :: every]:
         shutil.rmtree(world)
         shutil.copytree(copied, world)
-        command()
+        if copied.joinpath("out", "deletion.json").exists() or not copied.joinpath("data-v2").exists():
+            command()
+        else:  # all was done but for the last trace of the journal
+            with pytest.raises(SweepError, match="or they were erased before"):
+                command()
         after = content(world)
         assert after.keys() == expected.keys(), copied
         assert [name for name in after if after[name] != expected[name]] == [], copied
@@ -183,3 +198,27 @@ def test_nothing_is_changed_where_a_request_cannot_be_served(world):
     with pytest.raises(SweepError, match="cannot read ids from"):
         forget_ids(world / "out", world / "none.csv", erase=True)
     assert content(world) == before
+
+
+def test_images_are_named_by_their_files_also_when_the_request_was_cut_short(world, monkeypatch):
+    """The second try cannot look the names up any more: examples and dataset have lost them."""
+    out = world / "out"
+    results = analysis.load(out)
+    ids = read_placement(next(out.glob("trials/a*")) / PLACEMENT).column("id").to_pylist()[5:7]
+    names = results.source_paths(ids).tolist()
+    assert names == [f"{('left', 'right')[example % 2]}/{example // 2}.png" for example in ids]
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(forget, "purge_copies", fail)
+        with pytest.raises(KeyboardInterrupt):
+            forget_ids(out, files=names, erase=True)
+    with pytest.raises(SweepError, match=r"an erasure of 2 examples .* is unfinished"):
+        forget_ids(out, files=names[:1], erase=True)
+    done = forget_ids(out, files=names, erase=True)
+    assert len(PreparedDataset.open(done.erasure.dataset)) == 958
+    assert results.source_paths([-5]).isna().all()
+    with pytest.raises(SweepError, match="no image of these names"):
+        forget_ids(out, files=names)
