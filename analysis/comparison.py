@@ -13,7 +13,7 @@ from fairsweep.analysis.config_changes import config_changes
 from fairsweep.analysis.differences import difference_rows
 from fairsweep.analysis.disparities import Disparity
 from fairsweep.analysis.intervals import subtract
-from fairsweep.analysis.matching import SAME_TRIALS, UNPAIRED, Matching, match
+from fairsweep.analysis.matching import BOTH, SAME_TRIALS, UNPAIRED, Matching, match
 from fairsweep.analysis.metrics import METRICS
 from fairsweep.analysis.replicates import average
 from fairsweep.analysis.results import At, SweepResults, load
@@ -84,6 +84,7 @@ class SweepComparison:
         where = self.settings["where"].value_counts()
         counts = [int(where.get(name, 0)) for name in ("both", "A", "B")]
         listed.append(f"{counts[0]} settings are in both, {counts[1]} only in A and {counts[2]} only in B.")
+        listed += self._left_out()
         # Where all pairs are identical there is nothing to tell from noise.
         known = self.differences[self.differences["low"] < self.differences["high"]]
         if len(known):
@@ -95,6 +96,20 @@ class SweepComparison:
         if self.changes.empty:
             listed.append("Configs, data set, versions and commit are the same.")
         return tuple(listed)
+
+    def _left_out(self) -> list[str]:
+        """Which learners take no part, and why."""
+        learners = self.settings.groupby("learner", sort=False)
+        listed = []
+        for side in ("A", "B"):
+            alone = [str(name) for name, rows in learners if (rows["where"] == side).all()]
+            if alone:
+                listed.append(f"Not compared, for only {side} has them: {', '.join(alone)}.")
+        both = {str(name) for name, rows in learners if (rows["where"] == BOTH).any()}
+        waiting = sorted(both - set(self.differences["learner"].astype(str)))
+        if waiting:
+            listed.append(f"Not compared, for they are not done in both: {', '.join(waiting)}.")
+        return listed
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<li>{text}</li>" for text in self.sentences())
@@ -117,7 +132,7 @@ def compare(
 
     Settings and trials are matched as `fairsweep.analysis.matching.match` says. A difference of paired trials is taken
     pair by pair: its interval joins a t interval over the pairs with the error of the test images, which for rates
-    knows that both saw the same ones; it has no width where all pairs have the same counts in every cell. Where
+    knows that both saw the same ones; it has no width where all pairs are one trial twice, with the same counts. Where
     nothing pairs, the two means are subtracted as if independent.
 
     Args:
@@ -196,8 +211,12 @@ def _paired(a: SweepResults, b: SweepResults, matching: Matching, frames: Sequen
 
 
 def _exact(differences: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """Where every pair of a setting is one and the same outcome the difference is 0, and no luck is in it."""
-    equal = trials.groupby("setting_b")["identical"].all()
+    """Where every pair of a setting is one trial twice, with one outcome, the difference is 0: no luck is in it.
+
+    Different trainings that happen to agree on all test images keep their interval.
+    """
+    same = trials.assign(same=trials["identical"] & (trials["pairing"] == SAME_TRIALS))
+    equal = same.groupby("setting_b")["same"].all()
     exact = differences["setting"].map(equal).fillna(False).astype(bool) & differences["difference"].notna()
     differences.loc[exact, ["low", "high"]] = 0.0
     return differences

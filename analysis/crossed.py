@@ -160,8 +160,9 @@ def crossed_frame(
         for metric in chosen:
             drawn = [values[trial, metric.name] for trial in setting["trial"]]
             generator = keyed_generator("replicates", seed, name, metric.name)
-            part = _setting_columns(drawn, confidence, generator, behind[metric.name])
             of_groups = not isinstance(metric.row, Disparity)
+            step = divide(1.0, sizes if of_groups else sizes.min(keepdims=True))
+            part = _setting_columns(drawn, confidence, generator, behind[metric.name], step)
             part["group"] = list(labels) if of_groups else [attribute]
             part["n"] = sizes.tolist() if of_groups else [int(sizes.sum())]
             head = {name: setting[name].iloc[0] for name in ("learner", "series", "setting", "level", "level_value")}
@@ -290,15 +291,19 @@ class _Resampled:
 
 
 def _setting_columns(
-    drawn: Sequence[_Drawn], confidence: float, generator: np.random.Generator, units: Units | None = None
+    drawn: Sequence[_Drawn],
+    confidence: float,
+    generator: np.random.Generator,
+    units: Units | None = None,
+    step: Floats | float = 0.0,
 ) -> dict[str, Any]:
     """Columns of one setting and metric, one entry a group: means over its replicates.
 
     ``units`` are those behind a rate: percentiles of a few images are too narrow, so a rate has the interval of
-    `fairsweep.analysis.shared_rates.rate_bounds`.
+    `fairsweep.analysis.shared_rates.rate_bounds`. ``step`` is the resolution of the values, float64 [P].
     """
     values = np.stack([one.value for one in drawn], -1)
-    mean = replicate_mean(values, confidence)
+    mean = replicate_mean(values, confidence, step)
     draws = np.stack([one.draws for one in drawn], -1)
     images = _known_mean(draws, np.ones((len(draws), len(drawn))))
     bounds = [one.bounds for one in drawn if one.bounds is not None]

@@ -132,6 +132,12 @@ class TrialFolder:
         return self.location.path.rsplit("/", 1)[-1]
 
     @property
+    def hash(self) -> str | None:
+        """The trial's hash; None where no record says it."""
+        found = (self.config or {}).get("trial") or (self.state or {}).get("trial")
+        return None if found is None else str(found)
+
+    @property
     def stage(self) -> str:
         """``queued``, ``running``, ``done``, ``failed``, ``stopped``, or ``unknown`` without a state.
 

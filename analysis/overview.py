@@ -58,6 +58,8 @@ def overview(results: "SweepRecords") -> str:
     problems = len(results.problems)
     if problems:
         rows["problems"] = f"{problems}; see .problems"
+    if results.former:
+        rows["left out"] = f"{len(results.former)} of earlier versions of the sweep; load(…, former=True) takes them"
     body = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(text)}</td></tr>'
         for name, text in rows.items()

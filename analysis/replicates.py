@@ -90,7 +90,8 @@ def average(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
     values = spread("value")
     known = np.isfinite(values)
-    mean = replicate_mean(values, confidence)
+    smallest = np.nanmin(spread("n_min"), axis=1, initial=np.inf)
+    mean = replicate_mean(values, confidence, divide(1.0, smallest))
     low, high, null, epsilon = (_mean_where(spread(name), known) for name in ("low", "high", "null", "epsilon"))
     first = np.unique(number, return_index=True)[1]
     result = frame.iloc[first][[*_FIRST, *(["iteration"] if "iteration" in keys else [])]].reset_index(drop=True)

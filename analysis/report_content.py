@@ -1,5 +1,6 @@
 """What a report says, before it is laid out: texts, tables and figures collected from the records."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from fairsweep.analysis.failed_trials import FailureGroup, failure_groups, more_
 from fairsweep.analysis.fluctuations import explain_fluctuations
 from fairsweep.analysis.focus import Focus, focus_of, shown
 from fairsweep.analysis.inquiry import Inquiry, split_kinds
+from fairsweep.analysis.membership import describe_former
 from fairsweep.analysis.metrics import METRICS
 from fairsweep.analysis.pair_answers import pair_inquiry
 from fairsweep.analysis.privacy_ledger import PrivacyLedger, privacy_ledger
@@ -95,6 +97,7 @@ class Content:
         retry: the command that runs failed trials again; None for a guided search.
         more: the command by which a search tries more settings.
         problems: files that could not be read.
+        former: what to say of trials of earlier versions of the sweep that are left out; empty if there are none.
         reproduction: what is needed to run the sweep again.
         folder: of the sweep, as its file names it.
     """
@@ -110,6 +113,7 @@ class Content:
     retry: str | None
     more: str
     problems: pd.DataFrame
+    former: str
     reproduction: Reproduction
     folder: str
 
@@ -144,9 +148,17 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
         more=more_settings_command(folder),
         # After the findings, which may have met more files that cannot be read.
         problems=results.problems,
+        former=_describe_former(results),
         reproduction=reproduction(results),
         folder=folder,
     )
+
+
+def _describe_former(results: SweepResults) -> str:
+    if not results.former:
+        return ""
+    line = describe_former(len(results.former), shlex.quote(results.location.path))
+    return f"{line}. What they spent of privacy is not counted here"
 
 
 def _findings(results: SweepResults, focus: Focus, pictures: bool) -> Findings:

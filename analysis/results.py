@@ -257,7 +257,9 @@ class SweepResults(SweepRecords):
         return np.nan_to_num(accuracy, nan=-1.0)
 
 
-def load(path: str | Path | Sequence[str | Path], *more: str | Path, cache: bool = True) -> SweepResults:
+def load(
+    path: str | Path | Sequence[str | Path], *more: str | Path, cache: bool = True, former: bool = False
+) -> SweepResults:
     """Open the output folder of a sweep, finished or running, or several together.
 
     Args:
@@ -267,12 +269,13 @@ def load(path: str | Path | Sequence[str | Path], *more: str | Path, cache: bool
             from where.
         cache: whether a large local sweep may keep a file beside its records from which it opens faster; see
             `fairsweep.analysis.record_cache`.
+        former: also take trials that belong to earlier versions of the sweep: of values that were edited since.
 
     Raises:
         FileNotFoundError: if there is no such folder.
     """
     listed = [path] if isinstance(path, str | Path) else list(path)
-    return SweepResults(*(Location.of(one) for one in (*listed, *more)), cache=cache)
+    return SweepResults(*(Location.of(one) for one in (*listed, *more)), cache=cache, former=former)
 
 
 def _listed(by: By) -> tuple[str, ...]:

@@ -141,9 +141,14 @@ class SeedMean:
     freedom: float
 
     def interval(self, confidence: float = 0.95, other: float = 0.0) -> tuple[float, float]:
-        """A t interval; ``other`` is the variance of a further, independent error."""
+        """A t interval; ``other`` is the variance of a further, independent error.
+
+        NaN where there is one replicate, and where all agree to the last digit: that says how fine values are, not how
+        much trainings differ.
+        """
         total, freedom = self.joined(other)
-        half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(total)) if freedom > 0 else float("nan")
+        known = freedom > 0 and total > 0
+        half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(total)) if known else float("nan")
         return self.mean - half, self.mean + half
 
     def p_value(self, other: float = 0.0) -> float:

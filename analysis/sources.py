@@ -8,6 +8,7 @@ import pyarrow.fs as pafs
 
 from fairsweep.analysis import records
 from fairsweep.analysis.loading import Location, Problem, TrialFolder, left_out, read_each, read_trial_folders
+from fairsweep.analysis.membership import members_of
 from fairsweep.analysis.record_cache import LEAST_TRIALS, CachedTrial, RecordCache
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.trial_cells import Meaning, TrialCells
@@ -24,6 +25,7 @@ class Source:
         sweep: ``sweep.json``, or an empty mapping.
         cache: of a local folder, unless it is not wanted.
         folders: its trials, as far as they are taken from this folder.
+        former: names of the folders of trials that belong to earlier versions of the sweep and are left out.
         problems: what could not be read.
     """
 
@@ -31,11 +33,17 @@ class Source:
     sweep: dict[str, Any] = field(default_factory=dict)
     cache: RecordCache | None = None
     folders: list[TrialFolder] = field(default_factory=list)
+    former: frozenset[str] = frozenset()
     problems: list[Problem] = field(default_factory=list)
 
     @classmethod
-    def open(cls, location: Location, *, cache: bool) -> "Source":
+    def open(cls, location: Location, *, cache: bool, former: bool = False) -> "Source":
         """Read the small records of a sweep.
+
+        Args:
+            location: the folder.
+            cache: whether there may be one.
+            former: whether trials of earlier versions of the sweep are taken too.
 
         Raises:
             FileNotFoundError: if there is no such folder.
@@ -47,7 +55,11 @@ class Source:
             source.sweep = (location / records.SWEEP_JSON).json() or {}
         except RecordError as error:
             source.problems.append(Problem("", records.SWEEP_JSON, str(error)))
-        source.folders = read_trial_folders(location, source.cache)
+        folders = read_trial_folders(location, source.cache)
+        members = None if former else members_of(source.sweep)
+        # A trial that cannot be read has no hash: it stays, among the problems.
+        source.folders = [f for f in folders if members is None or f.hash is None or f.hash in members]
+        source.former = frozenset(f.folder_name for f in folders) - {f.folder_name for f in source.folders}
         source.problems += left_out(location)
         source.problems += [problem for folder in source.folders for problem in folder.problems]
         return source
@@ -76,7 +88,7 @@ class Source:
             return
         done = [f for f in self.folders if f.stage == "done" and f.name in cells and not f.problems]
         fresh = sum(not folder.is_cached for folder in done)
-        outdated = self.cache.names - {folder.folder_name for folder in done if folder.is_cached}
+        outdated = self.cache.names - self.former - {folder.folder_name for folder in done if folder.is_cached}
         if not outdated and fresh <= len(done) / 20:
             return
         small = (records.STATE, records.CONFIG, records.DATA, records.PRIVACY)
@@ -93,11 +105,16 @@ class Source:
         )
 
 
-def open_sources(locations: Sequence[Location], *, cache: bool) -> list[Source]:
+def open_sources(locations: Sequence[Location], *, cache: bool, former: bool = False) -> list[Source]:
     """Open several sweeps; a trial that stands in two of them is taken once, from where it is done.
 
     Trials are the same where their hashes are. Trials of one name that are not the same are told apart by the name of
     their sweep.
+
+    Args:
+        locations: their folders.
+        cache: whether there may be one.
+        former: whether trials of earlier versions of the sweeps are taken too.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -105,7 +122,7 @@ def open_sources(locations: Sequence[Location], *, cache: bool) -> list[Source]:
     """
     if not locations:
         raise ValueError("load needs at least one folder")
-    sources = [Source.open(location, cache=cache and len(locations) == 1) for location in locations]
+    sources = [Source.open(location, cache=cache and len(locations) == 1, former=former) for location in locations]
     contents = {str((source.sweep.get("dataset") or {}).get("content_hash")): source.name for source in sources}
     if len(contents.keys() - {"None"}) > 1:
         raise ValueError(

@@ -34,12 +34,15 @@ class SweepRecords:
         location: the output folder; of several sweeps that of the first.
         sweep: ``sweep.json``, or an empty mapping; see `fairsweep.analysis.sources.joined_sweep`.
         folders: the small records of every trial.
+        former: names of the folders of trials that belong to earlier versions of the sweep and are left out; see
+            `fairsweep.analysis.membership`.
         trials: one row a trial, by learner (in the order of the sweep file), level and replicate; its columns are those
             of `fairsweep.analysis.trials.trials_table`.
     """
 
-    def __init__(self, *locations: Location, cache: bool = True) -> None:
-        self._sources = open_sources(locations, cache=cache)
+    def __init__(self, *locations: Location, cache: bool = True, former: bool = False) -> None:
+        self._sources = open_sources(locations, cache=cache, former=former)
+        self.former = tuple(sorted(name for source in self._sources for name in source.former))
         self._problems: list[Problem] = []
         self.location = self._sources[0].location
         self.sweep = joined_sweep(self._sources)

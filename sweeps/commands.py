@@ -35,12 +35,16 @@ def ls(
         typer.Argument(metavar="[FOLDER]", help="Where sweeps lie (default: runs), or one sweep.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    former: Annotated[
+        bool, typer.Option("--all", help="Also trials of earlier versions of a sweep: of values edited since.")
+    ] = False,
 ) -> None:
     """List sweeps and how far they are; of one sweep, its trials.
 
     Examples: `fairsweep ls`, `fairsweep ls runs/quickstart --json`
     """
     from fairsweep.analysis.failed_trials import retry_command
+    from fairsweep.analysis.membership import describe_former
     from fairsweep.sweeps.failures import failure_groups
     from fairsweep.sweeps.listing import list_sweeps, list_trials
     from fairsweep.sweeps.output import OutputFolder
@@ -49,7 +53,7 @@ def ls(
     folder = folder or (_RUNS if _RUNS.is_dir() else Path())
     console = Console()
     if OutputFolder.at(folder).description() is None:
-        sweeps = list_sweeps(folder)
+        sweeps = list_sweeps(folder, former=former)
         if as_json:
             _print_json([asdict(line) for line in sweeps])
         elif not sweeps:
@@ -59,8 +63,8 @@ def ls(
         say_unfinished(*(line.path for line in sweeps))
         return
     say_unfinished(folder)
-    (sweep,) = list_sweeps(folder)
-    trials, groups = list_trials(folder), failure_groups(folder)
+    (sweep,) = list_sweeps(folder, former=former)
+    trials, groups = list_trials(folder, former=former), failure_groups(folder)
     if as_json:
         described = OutputFolder.at(folder).description() or {}
         failed = [
@@ -80,6 +84,9 @@ def ls(
     print_failures(folder, console)
     for line in refusal_lines((OutputFolder.at(folder).description() or {}).get("refused", {})):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+    left_out = 0 if former else len(OutputFolder.at(folder).ledger.former())
+    if left_out:
+        typer.echo(describe_former(left_out, shlex.quote(str(folder))))
 
 
 def stop(
@@ -159,6 +166,30 @@ def say_unfinished(*folders: Path) -> None:
 
     for line in filter(None, map(explain_unfinished, folders)):
         typer.echo(f"fairsweep: {line}", err=True)
+
+
+def prune(
+    folder: Folder,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """List trials that belong to earlier versions of a sweep, of values edited since, and delete their folders.
+
+    Example: `fairsweep prune runs/quickstart`
+    """
+    from fairsweep.sweeps.former_trials import delete_former, find_former
+
+    found = find_former(folder)
+    if not found:
+        typer.echo(f"every trial in {folder} belongs to the sweep as it stands; nothing to delete")
+        return
+    for trial in found:
+        typer.echo(f"{trial.state.state:8}{trial.folder.name}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SweepError("nothing was deleted: add --yes where nobody can be asked")
+        typer.confirm(f"Delete these {len(found)} with their models and records?", abort=True)
+    delete_former(folder, found)
+    typer.echo(f"deleted {len(found)}")
 
 
 def print_failures(folder: Path, console: Console) -> bool:
@@ -242,4 +273,10 @@ def _print_json(value: Any) -> None:  # noqa: ANN401 - any JSON value
     typer.echo(json.dumps(value, indent=2, default=str))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"ls": ls, "stop": stop, "retry-failed": retry_failed, "extend": extend}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "ls": ls,
+    "stop": stop,
+    "retry-failed": retry_failed,
+    "extend": extend,
+    "prune": prune,
+}

@@ -15,7 +15,7 @@ def failure_groups(folder: str | Path) -> tuple[FailureGroup, ...]:
     Raises:
         SweepError: if a state file is damaged.
     """
-    entries = OutputFolder.at(folder).ledger.entries().values()
+    entries = OutputFolder.at(folder).ledger.members().values()
     failed = [entry for entry in entries if entry.state.state == "failed"]
     return grouped(FailedTrial.of(entry.folder.name, entry.state.model_dump()) for entry in failed)
 

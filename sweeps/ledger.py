@@ -6,8 +6,10 @@ The truth is one ``state.json`` in each trial's folder, found by the trial's has
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fairsweep.analysis.records import CONFIG, TRIALS, read_json, write_json
+from fairsweep.analysis.membership import members_of
+from fairsweep.analysis.records import CONFIG, SWEEP_JSON, TRIALS, read_json, write_json
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.trainables.checkpoint import folder_bytes
@@ -41,7 +43,14 @@ class Ledger:
     """
 
     def __init__(self, output: Path) -> None:
+        self._output = output
         self._trials = output / TRIALS
+
+    def _description(self) -> dict[str, Any]:
+        try:
+            return read_json(self._output / SWEEP_JSON)
+        except (FileNotFoundError, ValueError):
+            return {}
 
     def entries(self) -> dict[str, Entry]:
         """Every trial on disk, by its hash.
@@ -58,6 +67,16 @@ class Ledger:
             if state is not None:
                 entries[state.trial] = Entry(folder, state)
         return entries
+
+    def members(self) -> dict[str, Entry]:
+        """Every trial on disk that belongs to the sweep as it stands, by its hash; raises as `entries`."""
+        members = members_of(self._description())
+        return {hash_: entry for hash_, entry in self.entries().items() if members is None or hash_ in members}
+
+    def former(self) -> dict[str, Entry]:
+        """Every trial on disk that belongs to an earlier version of the sweep, by its hash; raises as `entries`."""
+        members = members_of(self._description())
+        return {hash_: entry for hash_, entry in self.entries().items() if members is not None and hash_ not in members}
 
     def missing(self, trials: Iterable[PlannedTrial]) -> list[PlannedTrial]:
         """Those trials that have not ended (`TrialState.ended`), in their order."""

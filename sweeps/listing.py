@@ -65,8 +65,12 @@ class TrialLine:
     cause: str | None
 
 
-def list_sweeps(folder: str | Path) -> tuple[SweepLine, ...]:
+def list_sweeps(folder: str | Path, *, former: bool = False) -> tuple[SweepLine, ...]:
     """Every sweep in a folder and below it, by path.
+
+    Args:
+        folder: where they lie.
+        former: whether trials of their earlier versions count too.
 
     Raises:
         SweepError: if there is no such folder, or a state file is damaged.
@@ -74,11 +78,15 @@ def list_sweeps(folder: str | Path) -> tuple[SweepLine, ...]:
     root = Path(folder)
     if not root.is_dir():
         raise SweepError(f"{folder} must be a folder, but is none; name the folder that holds your sweeps")
-    return tuple(_sweep_line(path) for path in sorted(_sweeps(root)))
+    return tuple(_sweep_line(path, former=former) for path in sorted(_sweeps(root)))
 
 
-def list_trials(folder: str | Path) -> tuple[TrialLine, ...]:
+def list_trials(folder: str | Path, *, former: bool = False) -> tuple[TrialLine, ...]:
     """Every trial in the output folder of a sweep, by name.
+
+    Args:
+        folder: the output folder.
+        former: whether trials of earlier versions of the sweep are listed too.
 
     Raises:
         SweepError: if the folder holds no sweep, or a state file is damaged.
@@ -86,7 +94,7 @@ def list_trials(folder: str | Path) -> tuple[TrialLine, ...]:
     output = OutputFolder.at(folder)
     if output.description() is None:
         raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
-    return tuple(_trial_line(entry) for entry in output.ledger.entries().values())
+    return tuple(_trial_line(entry) for entry in _entries(output, former=former).values())
 
 
 def _sweeps(root: Path) -> Iterator[Path]:
@@ -101,11 +109,15 @@ def _sweeps(root: Path) -> Iterator[Path]:
             folders[:] = [name for name in folders if not name.startswith(".")]
 
 
-def _sweep_line(path: Path) -> SweepLine:
+def _entries(output: OutputFolder, *, former: bool) -> dict[str, Entry]:
+    return output.ledger.entries() if former else output.ledger.members()
+
+
+def _sweep_line(path: Path, *, former: bool) -> SweepLine:
     output = OutputFolder.at(path)
     description = output.description() or {}
     counts: dict[str, int] = dict.fromkeys(STAGES, 0)
-    entries = output.ledger.entries()
+    entries = _entries(output, former=former)
     for entry in entries.values():
         counts[entry.state.state] += 1
     trials = max(int(description.get("trials", 0)), len(entries))

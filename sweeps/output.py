@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from fairsweep.analysis.files import write_whole
+from fairsweep.analysis.membership import MEMBERS
 from fairsweep.analysis.records import EXAMPLES, FORMAT_VERSION, SWEEP_JSON, SWEEP_YAML, read_json, write_json
 from fairsweep.datasets.location import settled
 from fairsweep.sweeps.deletion_journal import check_finished
@@ -199,7 +200,14 @@ class OutputFolder:
             said = {}  # it has only just begun
         return Holder(str(said.get("host", "?")), int(said.get("process", 0)), float(said.get("began", time.time())))
 
-    def describe(self, text: str | None, resolved: dict[str, Any], dataset: dict[str, Any], trials: int) -> None:
+    def describe(
+        self,
+        text: str | None,
+        resolved: dict[str, Any],
+        dataset: dict[str, Any],
+        trials: int,
+        members: Sequence[str] | None = None,
+    ) -> None:
         """Write ``sweep.yaml`` as given and ``sweep.json``: the sweep with all defaults, versions, and the commit.
 
         Args:
@@ -207,6 +215,7 @@ class OutputFolder:
             resolved: the sweep with every default filled in.
             dataset: name, path, content hash, label and groups; in ``evaluation`` those of another that is tested on.
             trials: number of trials.
+            members: their hashes; None where they are not known in advance.
         """
         previous = self.description() or {}
         yaml_text = text if text is not None else _as_yaml(resolved)
@@ -217,6 +226,7 @@ class OutputFolder:
             "created": previous.get("created", time.strftime("%Y-%m-%dT%H:%M:%S%z")),
             "updated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "trials": trials,
+            MEMBERS: None if members is None else list(members),
             "dataset": dataset,
             "sweep": resolved,
             "versions": versions(),

@@ -27,6 +27,9 @@ def report(
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Show example images of a data set that is not public, too.")
     ] = False,
+    former: Annotated[
+        bool, typer.Option("--all", help="Also trials of earlier versions of the sweep: of values edited since.")
+    ] = False,
 ) -> None:
     """Print the results of a sweep and write its report, one HTML page; works while the sweep runs.
 
@@ -40,7 +43,7 @@ def report(
     if local is not None:
         say_unfinished(local)
     with as_ours():
-        print_results(folder, Console(), to=to, pictures=pictures)
+        print_results(folder, Console(), to=to, pictures=pictures, former=former)
 
 
 def compare(

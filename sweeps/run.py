@@ -105,7 +105,7 @@ def _run(
         console.print(announce(plan, output, missing))
         for line in folder_difference(plan, output).lines():
             console.print(line, highlight=False, markup=False, soft_wrap=True)
-        describe(plan, output, text, len(plan.trials))
+        describe(plan, output, text, len(plan.trials), [trial.trial for trial in plan.trials])
         if missing:
             lines = partial(console.print, highlight=False, markup=False, soft_wrap=True)
             with tracked(sweep.tracking, output.path, lines):
@@ -166,7 +166,9 @@ def _standing(missing: Sequence[PlannedTrial], entries: Mapping[str, Entry]) -> 
     return f" ({', '.join(counts)})" if counts else ""
 
 
-def describe(plan: SweepPlan, output: OutputFolder, text: str | None, trials: int) -> None:
+def describe(
+    plan: SweepPlan, output: OutputFolder, text: str | None, trials: int, members: Sequence[str] | None = None
+) -> None:
     """Write into the output folder what it holds: the sweep, its file, its examples.
 
     Args:
@@ -174,6 +176,7 @@ def describe(plan: SweepPlan, output: OutputFolder, text: str | None, trials: in
         output: the folder, held.
         text: the sweep file; None writes the resolved sweep instead.
         trials: how many trials the sweep has.
+        members: their hashes; None for a search, which finds its trials as it runs.
     """
     sweep = plan.sweep
     dataset = _reference(plan.dataset, sweep.dataset.path) | {
@@ -182,7 +185,7 @@ def describe(plan: SweepPlan, output: OutputFolder, text: str | None, trials: in
     }
     if plan.other is not None and sweep.evaluation.dataset is not None:
         dataset["evaluation"] = _reference(plan.other, sweep.evaluation.dataset)
-    output.describe(text, shown_from_here(sweep.model_dump(mode="json")), dataset, trials)
+    output.describe(text, shown_from_here(sweep.model_dump(mode="json")), dataset, trials, members)
     if not output.has_examples:
         with_paths = sweep.privacy.mode == "research"
         table = recorded_examples(plan.dataset, plan.other, with_source_paths=with_paths)

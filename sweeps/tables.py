@@ -1,5 +1,6 @@
 """What the command line prints: the plan, the results, and where the pictures went."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fairsweep import analysis
+from fairsweep.analysis.membership import describe_former
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.report import write_report
 from fairsweep.analysis.table import SummaryTable, epsilon_text, summary_tables
@@ -79,7 +81,9 @@ def print_plan(report: PlanReport, console: Console) -> None:
     console.print("Nothing was started.")
 
 
-def print_results(folder: str | Path, console: Console, *, to: Path | None = None, pictures: bool = False) -> bool:
+def print_results(
+    folder: str | Path, console: Console, *, to: Path | None = None, pictures: bool = False, former: bool = False
+) -> bool:
     """Print the results of a sweep and write its report.
 
     Args:
@@ -87,11 +91,12 @@ def print_results(folder: str | Path, console: Console, *, to: Path | None = Non
         console: where to.
         to: file of the report; None writes it into the folder.
         pictures: see `fairsweep.analysis.report.write_report`.
+        former: see `fairsweep.analysis.load`.
 
     Returns:
         Whether any trial failed.
     """
-    results = analysis.load(folder)
+    results = analysis.load(folder, former=former)
     local = results.location.local
     failed = print_failures(local, console) if local else bool((results.trials["state"] == "failed").any())
     try:
@@ -105,6 +110,9 @@ def print_results(folder: str | Path, console: Console, *, to: Path | None = Non
     for front in search_fronts(local) if local else ():
         console.print()
         front.show(console)
+    if results.former:
+        line = describe_former(len(results.former), shlex.quote(str(folder)))
+        console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)
     path = write_report(results, to, pictures=pictures)
     console.print(f"\nReport: {escape(str(path))}", soft_wrap=True, highlight=False)
     return failed

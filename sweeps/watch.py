@@ -17,6 +17,7 @@ from rich.console import Console
 
 from fairsweep.analysis.failed_trials import is_guided
 from fairsweep.analysis.loading import Location
+from fairsweep.analysis.membership import members_of
 from fairsweep.analysis.records import SWEEP_JSON, TRIALS, RecordError
 from fairsweep.sweeps.board import ENDED, Board, Row, Spent, Stage
 from fairsweep.sweeps.display import render, showing
@@ -77,6 +78,7 @@ class WatchedSweep(Board):
         self._remote = remote if remote is not None and remote.rstrip("/") == str(folder).rstrip("/") else None
         self._epsilon = RecordedEpsilon(self._output)
         super().__init__(self._epsilon, name=str(said.get("name", "")), expected=int(said.get("trials", 0)))
+        self._members = members_of(said)
         self._states: dict[str, tuple[object, Mapping[str, Any]]] = {}
         self.refresh()
         started = [row.began for row in self.rows.values() if row.began is not None]
@@ -113,7 +115,7 @@ class WatchedSweep(Board):
             states = list(pool.map(self._state, listed))
         rows = {}
         for info, state in zip(listed, states, strict=True):
-            if state is None:
+            if state is None or (self._members is not None and state["trial"] not in self._members):
                 continue
             name = info.path.rsplit("/", 2)[-2]
             rows[str(state["trial"])] = _row(name, state, self.rows.get(str(state["trial"])), self.now())

@@ -1,12 +1,14 @@
 """A tiny prepared dataset and a small sweep on it."""
 
 import copy
+import sys
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from fairsweep.datasets.prepared import Attribute, PreparedDataset, write_prepared
+from fairsweep.sweeps import cli
 
 SWEEP = {
     "name": "toy",
@@ -62,3 +64,18 @@ def mapping(toy_path, tmp_path):
     content["dataset"]["path"] = str(toy_path)
     content["output"] = str(tmp_path / "out")
     return content
+
+
+@pytest.fixture
+def fairsweep(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fairsweep", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        output = capsys.readouterr()
+        return end.value.code or 0, output.out, output.err
+
+    return call

@@ -1,7 +1,6 @@
 """Commands on sweeps that exist: what lies where, stopping, trying again, growing."""
 
 import json
-import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ from ruamel.yaml import YAML
 
 from fairsweep.analysis.failed_trials import retry_command
 from fairsweep.analysis.records import read_json, write_json
-from fairsweep.sweeps import cli, commands
+from fairsweep.sweeps import commands
 from fairsweep.sweeps.difference import changes, difference_of
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import expand
@@ -46,21 +45,6 @@ learners:
     batch_size: 24
 seeds: 2  # replicates
 """
-
-
-@pytest.fixture
-def fairsweep(monkeypatch, capsys, tmp_path):
-    """Runs the command in this process; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fairsweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        output = capsys.readouterr()
-        return end.value.code or 0, output.out, output.err
-
-    return call
 
 
 @pytest.fixture
