@@ -7,11 +7,12 @@ from typing import Any
 
 from fairsweep.datasets.evaluation import EvaluationConfig
 from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.sweeps.dimensions import Point
+from fairsweep.sweeps.dimensions import Point, Space, shown_part
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.resources import ResourcesSection
 from fairsweep.sweeps.search.space import Chosen
 from fairsweep.sweeps.sections import (
+    SHARED,
     LearnerSection,
     draw_purpose,
     imbalance_at,
@@ -160,7 +161,7 @@ def _setting(
     imbalance = imbalance_at(sweep.imbalance, shared[0])
     split = split_at(sweep.split, shared[1])
     model = model_at(sweep.model, shared[2])
-    return _Setting(section, learner, imbalance, split, model, _label(section, own, shared))
+    return _Setting(section, learner, imbalance, split, model, _label(sweep, section, own, shared))
 
 
 def _trial(sweep: Sweep, data: _SweepData, setting: _Setting, seeds: Seeds, replicate: int) -> PlannedTrial:
@@ -197,11 +198,21 @@ def _reference(sweep: Sweep, dataset: PreparedDataset) -> DatasetReference:
     )
 
 
-def _label(learner: LearnerSection, own: Point, shared: tuple[Point, ...]) -> str:
+def _label(sweep: Sweep, learner: LearnerSection, own: Point, shared: tuple[Point, ...]) -> str:
     """For example ``private-eps3_share.95``: the learner, its dimensions, then those of imbalance and model."""
-    own_part = "".join(f"-{_shown(place[-1], value)}" for place, value in own.values if not _is_dropped(learner, place))
-    shared_part = "".join(f"_{_shown(place[-1], value)}" for point in shared for place, value in point.values)
+    kept = Point(tuple((place, value) for place, value in own.values if not _is_dropped(learner, place)))
+    own_part = "".join(f"-{words}" for words in _words(learner.space, kept, ""))
+    spaces = [(getattr(sweep, name), point, name) for name, point in zip(SHARED, shared, strict=True)]
+    shared_part = "".join(f"_{words}" for space, point, name in spaces if space for words in _words(space, point, name))
     return learner.name + own_part + shared_part
+
+
+def _words(space: Space, point: Point, section: str) -> Iterator[str]:
+    """Each dimension with its value; a value with dimensions of its own without these, which follow it."""
+    for place, value in point.values:
+        part = shown_part(value)
+        if part is not None or value is None:
+            yield _shown((section, *space.field(place))[-1], part)
 
 
 def _is_dropped(learner: LearnerSection, place: tuple[Any, ...]) -> bool:

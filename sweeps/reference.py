@@ -26,7 +26,15 @@ the split can be a search dimension instead of a value:
 | `{choice: [a, b, …]}` | one of the values | `search: {algorithm: …, samples: N}` |
 | `{uniform: [a, b]}` | a real number from a to b | the same |
 | `{loguniform: [a, b]}` | the same, uniform in its logarithm | the same |
+| `{quniform: [a, b, q]}` | a, a + q, a + 2q, … up to b | the same |
 | `{randint: [a, b]}` | a whole number in [a, b) | the same |
+| `{lograndint: [a, b]}` | the same, uniform in its logarithm | the same |
+
+A value of a grid or choice may have dimensions of its own, which exist only where that value is taken; the imbalance,
+the model and the split may be dimensions as a whole. `evaluation` may not: all trials share it.
+
+    imbalance: {grid: [{attribute: tone, majority: light, share: 0.9, size: 4000}, null]}
+    optimizer: {choice: [{name: sgd, momentum: {uniform: [0, 0.95]}}, {name: adam, lr: {loguniform: [1e-4, 1e-2]}}]}
 
 Relative paths are taken from the folder where fairsweep is started, and `~` is your home folder. Names of the sweep and
 of learners become folders: letters, digits, `.`, `_` and `-`, not first a dot, at most 80 characters.

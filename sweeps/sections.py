@@ -119,6 +119,8 @@ def imbalance_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a 
     if space is None:
         return None
     content = space.at(point)
+    if content is None:
+        return None
     try:
         return _IMBALANCE.validate_python(content)
     except ValidationError as error:
@@ -130,7 +132,9 @@ def split_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a memb
     if space is None:
         return OfficialSplit()
     content = space.at(point)
-    kind = content.get("kind")
+    if content is None:
+        return OfficialSplit()
+    kind = content.get("kind") if isinstance(content, Mapping) else None
     if kind is None:
         raise SweepError(f"a split needs a kind ({', '.join(SPLIT_KINDS)})", ("split",))
     if kind not in SPLIT_KINDS:

@@ -113,6 +113,8 @@ def _feed_word(raw: object) -> object:
 
 def _every_fold(raw: object) -> object:
     """A division into folds that names none of them trains on each."""
+    if isinstance(raw, Mapping) and len(raw) == 1 and isinstance(raw.get("grid", raw.get("choice")), list | tuple):
+        return {kind: [_every_fold(value) for value in values] for kind, values in raw.items()}
     if isinstance(raw, Mapping) and raw.get("kind") == "folds" and "fold" not in raw:
         folds = raw.get("folds")
         if isinstance(folds, int) and not isinstance(folds, bool) and folds >= 2:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Tag, ValidationError
 
 from fairsweep.sweeps.errors import Location, SweepError
+from fairsweep.sweeps.foreign_words import KINDS
 from fairsweep.sweeps.sweep_file import nearest
 
 
@@ -33,6 +34,15 @@ def clear_error(
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, SweepError):
         return SweepError(cause.message, (*prefix, *place, *cause.location))
+    if _is_dimension(found["input"]) or (found["type"] == "extra_forbidden" and place and place[-1] in KINDS):
+        where = place[0] if place else ""
+        reason = ": it is fixed, so that all trials are compared on the same examples" if where == "evaluation" else ""
+        raise_at = (*prefix, *place) if found["type"] != "extra_forbidden" else (*prefix, *place[:-1])
+        return SweepError(
+            f"{where or 'this'} cannot be a search dimension{reason}; fields of learners, model, imbalance and split "
+            "can: give a value here, or run a sweep for each",
+            raise_at,
+        )
     if found["type"] == "extra_forbidden":
         known = sorted(_fields_at(model, location[:-1]))
         return SweepError(f"unknown key {str(place[-1])!r}: {nearest(str(place[-1]), known)}", (*prefix, *place))
@@ -42,6 +52,10 @@ def clear_error(
     if found["type"] not in ("value_error", "imbalance_form"):
         message = f"{message[0].lower()}{message[1:]}, but got {_shown(found['input'])}"
     return SweepError(message, (*prefix, *place))
+
+
+def _is_dimension(value: object) -> bool:
+    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in KINDS
 
 
 def _place(location: tuple[str | int, ...], content: object) -> Location:

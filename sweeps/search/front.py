@@ -14,7 +14,7 @@ from rich.table import Table
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.search.extent import study_names
 from fairsweep.sweeps.search.section import GUIDED
-from fairsweep.sweeps.search.space import LEARNER, Condition, SearchSpace
+from fairsweep.sweeps.search.space import LEARNER, Condition, Parameter, SearchSpace
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import REFUSED
 from fairsweep.sweeps.spec import Sweep
@@ -83,7 +83,7 @@ def _table(sweep: Sweep, space: SearchSpace, condition: Condition, study: optuna
     best = _distinct(study.best_trials) if feasible else []
     best.sort(key=lambda trial: [-o.sign * v for o, v in zip(objectives, trial.values, strict=True)])
     rows = [
-        (f"{trial.number}", _described(space, trial.params), *(f"{value:.4g}" for value in trial.values))
+        (f"{trial.number}", _described(space, condition, trial.params), *(f"{value:.4g}" for value in trial.values))
         for trial in best[:_MOST_ROWS]
     ]
     what = "Pareto front" if len(objectives) > 1 else "Best setting"
@@ -118,12 +118,19 @@ def _left_out(trials: list[FrozenTrial]) -> str:
     return "".join(f", {count} {word}" for count, word in counts if count)
 
 
-def _described(space: SearchSpace, params: dict[str, Any]) -> str:
+def _described(space: SearchSpace, condition: Condition, params: dict[str, Any]) -> str:
     learner = params.get(LEARNER, space.competitors[0].name)
     values = [
-        f"{parameter.name.split('.')[-1]} {_shown(params[parameter.name])}" for parameter in space.needed(learner)
+        f"{parameter.name.split('.')[-1]} {_shown(_value(parameter, params))}"
+        for parameter in space.needed(learner)
+        if parameter.name in params and space.exists(parameter, condition, params)
     ]
     return ", ".join([learner, *values])
+
+
+def _value(parameter: Parameter, params: dict[str, Any]) -> Any:  # noqa: ANN401 - a number or a word
+    suggested = params[parameter.name]
+    return suggested if parameter.dimension.kind == "choice" else parameter.value(suggested)
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - a number or a word

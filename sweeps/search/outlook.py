@@ -68,6 +68,7 @@ class SearchOutlook:
 
 def _range(dimension: Dimension) -> str:
     if dimension.kind == "choice":
-        return " | ".join(map(str, dimension.values))
-    low, high = dimension.ends
-    return f"{low} to {high}" + (", by its logarithm" if dimension.kind == "loguniform" else "")
+        return " | ".join(map(str, dimension.words))
+    ends = dimension.ends
+    step = f", in steps of {dimension.values[2]}" if dimension.kind == "quniform" else ""
+    return f"{ends[0]} to {ends[-1]}{step}" + (", by its logarithm" if dimension.kind.startswith("log") else "")

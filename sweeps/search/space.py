@@ -7,7 +7,6 @@ brings its own. The twin of a learner is no competitor; it runs beside its origi
 """
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,18 +50,22 @@ class Parameter:
     @property
     def distribution(self) -> BaseDistribution:
         """As Optuna knows it; bounds of real numbers belong to the range, that of whole ones does not."""
-        low, high = self.dimension.values[0], self.dimension.values[-1]
-        if self.dimension.kind == "choice":
-            return CategoricalDistribution([_word(value) for value in self.dimension.values])
-        if self.dimension.kind == "randint":
-            return IntDistribution(int(low), int(high) - 1)
-        return FloatDistribution(float(low), float(high), log=self.dimension.kind == "loguniform")
+        kind = self.dimension.kind
+        if kind == "choice":
+            return CategoricalDistribution(list(self.dimension.words))
+        if kind == "quniform":
+            # Number of the step: a step of Optuna's own ends in errors of rounding.
+            return IntDistribution(0, self.dimension.steps - 1)
+        low, high = self.dimension.values
+        if kind in ("randint", "lograndint"):
+            return IntDistribution(int(low), int(high) - 1, log=kind == "lograndint")
+        return FloatDistribution(float(low), float(high), log=kind == "loguniform")
 
     def value(self, suggested: Any) -> Value:  # noqa: ANN401 - what Optuna suggests: a number or a word
         """The value of the field for what Optuna suggests."""
         if self.dimension.kind == "choice":
-            return next(value for value in self.dimension.values if _word(value) == suggested)
-        return suggested
+            return self.dimension.values[self.dimension.words.index(suggested)]
+        return self.dimension.stepped(int(suggested)) if self.dimension.kind == "quniform" else suggested
 
 
 @dataclass(frozen=True)
@@ -112,23 +115,21 @@ class SearchSpace:
                 "loguniform or randint, and there is one learner; use algorithm: grid",
                 ("search", "algorithm"),
             )
+        for owner, space in self._spaces.items():
+            _refuse_grids_in_choices(owner, space)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
         """Every combination of grid values, in the order of the file."""
-        grids = [
-            (owner, place, dimension.values)
-            for owner, space in self._spaces.items()
-            for place, dimension in space.dimensions
-            if not dimension.is_drawn
-        ]
         found = []
-        for combination in itertools.product(*(values for _, _, values in grids)):
-            by_owner: dict[str, dict[Location, Value]] = {}
+        for combination in itertools.product(*(_grid_values(space) for space in self._spaces.values())):
+            by_owner = {owner: values for owner, values in zip(self._spaces, combination, strict=True) if values}
             words = []
-            for (owner, place, _), value in zip(grids, combination, strict=True):
-                by_owner.setdefault(owner, {})[place] = value
-                words.append(f"{_named(owner, place)} {_word(value)}")
+            for owner, values in by_owner.items():
+                dimensions = dict(self._spaces[owner].dimensions)
+                for place, value in values.items():
+                    shown = dimensions[place].words[dimensions[place].number_of(value)]
+                    words.append(f"{_named(owner, place)} {shown}")
             found.append(Condition(by_owner, ", ".join(words)))
         return tuple(found)
 
@@ -140,9 +141,31 @@ class SearchSpace:
         return found | {parameter.name: parameter.distribution for parameter in self.parameters}
 
     def needed(self, learner: str | None) -> tuple[Parameter, ...]:
-        """The parameters that a setting with this learner has."""
+        """The parameters that a setting with this learner can have."""
         name = self.competitors[0].name if learner is None else learner
         return tuple(p for p in self.parameters if not p.owner.startswith("learner ") or p.owner == f"learner {name}")
+
+    def exists(self, parameter: Parameter, condition: Condition, suggested: Mapping[str, Any]) -> bool:
+        """Whether a parameter exists: in its branch alone, if it is a dimension of a value of another one.
+
+        Args:
+            parameter: one of them.
+            condition: what is taken as given.
+            suggested: what Optuna suggests, at least for the parameters before it.
+        """
+        chosen: dict[Location, Value] = dict(condition.grids.get(parameter.owner, {}))
+        space = self._spaces[parameter.owner]
+        for other in self.parameters:
+            if other.owner == parameter.owner and other.name in suggested and space.exists(other.place, chosen):
+                chosen[other.place] = other.value(suggested[other.name])
+        return space.exists(parameter.place, chosen)
+
+    def can_exist(self, parameter: Parameter, condition: Condition) -> bool:
+        """Whether a parameter exists for some suggestion under a condition."""
+        grids = condition.grids.get(parameter.owner, {})
+        around = self._spaces[parameter.owner].around(parameter.place)
+        places = [place for place, dimension in self._spaces[parameter.owner].dimensions if not dimension.is_drawn]
+        return all(place in grids and grids[place] is around[place] for place in places if place in around)
 
     def chosen(self, condition: Condition, suggested: Mapping[str, Any]) -> Chosen:
         """The setting for what Optuna suggests under a condition; parameters of other learners are ignored."""
@@ -150,36 +173,45 @@ class SearchSpace:
         learner = next(section for section in self.competitors if section.name == name)
         drawn: dict[str, dict[Location, Value]] = {}
         for parameter in self.needed(name):
-            drawn.setdefault(parameter.owner, {})[parameter.place] = parameter.value(suggested[parameter.name])
+            if self.exists(parameter, condition, suggested):
+                drawn.setdefault(parameter.owner, {})[parameter.place] = parameter.value(suggested[parameter.name])
         return self._at(condition, learner, drawn)
 
     def probes(self) -> Iterator[Chosen]:
         """Settings by which every value and both ends of every range are checked beforehand, one at a time."""
         for condition in self.conditions:
             for learner in self.competitors:
-                owned = self.needed(learner.name)
-                base = {parameter.name: parameter.dimension.ends[0] for parameter in owned}
+                owned = [p for p in self.needed(learner.name) if self.can_exist(p, condition)]
+                base = {(parameter.owner, parameter.place): parameter.dimension.ends[0] for parameter in owned}
                 yield self._probe(condition, learner, base)
                 for parameter in owned:
-                    for value in parameter.dimension.ends[1:]:
-                        yield self._probe(condition, learner, base | {parameter.name: value})
+                    around = self._spaces[parameter.owner].around(parameter.place)
+                    branch = base | {(parameter.owner, place): value for place, value in around.items()}
+                    for value in parameter.dimension.ends[0 if branch != base else 1 :]:
+                        yield self._probe(condition, learner, branch | {(parameter.owner, parameter.place): value})
 
     def identity(self) -> dict[str, Any]:
         """What makes two searches one: the sections with their dimensions, as JSON values."""
         return {owner: dict(space.raw) for owner, space in self._spaces.items()}
 
-    def _probe(self, condition: Condition, learner: LearnerSection, values: Mapping[str, Value]) -> Chosen:
+    def _probe(
+        self, condition: Condition, learner: LearnerSection, values: Mapping[tuple[str, Location], Value]
+    ) -> Chosen:
         drawn: dict[str, dict[Location, Value]] = {}
-        for parameter in self.needed(learner.name):
-            drawn.setdefault(parameter.owner, {})[parameter.place] = values[parameter.name]
+        for (owner, place), value in values.items():
+            drawn.setdefault(owner, {})[place] = value
         return self._at(condition, learner, drawn)
 
     def _at(self, condition: Condition, learner: LearnerSection, drawn: Mapping[str, Values]) -> Chosen:
         def point(owner: str, space: Space | None) -> Point:
             if space is None:
                 return Point()
-            values = {**condition.grids.get(owner, {}), **drawn.get(owner, {})}
-            return Point(tuple((place, values[place]) for place, _ in space.dimensions))
+            values = {**drawn.get(owner, {}), **condition.grids.get(owner, {})}
+            chosen: dict[Location, Value] = {}
+            for place, _ in space.dimensions:
+                if space.exists(place, chosen):
+                    chosen[place] = values[place]
+            return Point(tuple(chosen.items()))
 
         imbalance, split, model = (point(name, self._shared[name]) for name in SHARED)
         own = point(_owner(learner), learner.space)
@@ -198,9 +230,25 @@ def _owner(learner: LearnerSection) -> str:
 
 
 def _named(owner: str, place: Location) -> str:
-    return f"{owner.removeprefix('learner ')}.{dotted(place)}"
+    return dotted((owner.removeprefix("learner "), *place))
 
 
-def _word(value: Value) -> Any:  # noqa: ANN401 - what Optuna's categories can be
-    """A value as a category of Optuna's: numbers and words as they are, everything else as JSON."""
-    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)
+def _grid_values(space: Space) -> Iterator[dict[Location, Value]]:
+    """Every combination of a space's grids, those nested in others included."""
+    drawn = {place for place, _ in space.drawn}
+    seen: set[str] = set()
+    for point in space.crossed({place: dimension.values[0] for place, dimension in space.drawn}):
+        values = {place: value for place, value in point.values if place not in drawn}
+        if repr(values) not in seen:
+            seen.add(repr(values))
+            yield values
+
+
+def _refuse_grids_in_choices(owner: str, space: Space) -> None:
+    drawn = {place for place, _ in space.drawn}
+    for place, dimension in space.dimensions:
+        if not dimension.is_drawn and drawn & space.around(place).keys():
+            raise SweepError(
+                f"{_named(owner, place)} is a grid within a choice: a guided search takes grid values as given, and "
+                "this one would exist for some settings only; write {choice: […]} there"
+            )

@@ -171,9 +171,15 @@ class SearchStudy:
     def _suggest(self, trial: optuna.Trial) -> None:
         distributions = self._space.distributions()
         learner = str(_suggest(trial, LEARNER, distributions[LEARNER])) if LEARNER in distributions else None
-        needed = self._space.needed(learner)
-        for parameter in needed if SAMPLERS[self._section.algorithm].conditional else self._space.parameters:
-            _suggest(trial, parameter.name, distributions[parameter.name])
+        space, suggested = self._space, dict[str, Any]()
+        if not SAMPLERS[self._section.algorithm].conditional:
+            for parameter in space.parameters:
+                if space.can_exist(parameter, self.condition):
+                    _suggest(trial, parameter.name, distributions[parameter.name])
+            return
+        for parameter in space.needed(learner):
+            if space.exists(parameter, self.condition, suggested):
+                suggested[parameter.name] = _suggest(trial, parameter.name, distributions[parameter.name])
 
     def _load(self) -> None:
         """Take over what the storage holds."""
@@ -203,7 +209,7 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(name, distribution.low, distribution.high)
+        return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
     if isinstance(distribution, FloatDistribution):
         return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
     raise TypeError(f"a parameter is a category or a number, but {name} is {distribution}")

@@ -1,0 +1,68 @@
+"""Search dimensions as other tools write them: an error that names ours."""
+
+from collections.abc import Mapping
+
+from fairsweep.sweeps.errors import Location, SweepError
+
+_LISTED = "{grid: [a, b]} to cross all values, or {choice: [a, b]} to try one of them"
+_RANGE = "{uniform: [a, b]}, {loguniform: [a, b]}, {randint: [a, b]} or {lograndint: [a, b]}"
+_OURS: Mapping[str, str] = {
+    "grid_search": "{grid: [a, b]}",
+    "categorical": _LISTED,
+    "choices": _LISTED,
+    "options": _LISTED,
+    "sample_from": _LISTED,
+    "float": _RANGE,
+    "int": "{randint: [a, b]} or {lograndint: [a, b]}",
+    "log_uniform": "{loguniform: [a, b]}",
+    "log_uniform_values": "{loguniform: [a, b]}",
+    "int_uniform": "{randint: [a, b]}",
+    "q_uniform": "{quniform: [a, b, q]}",
+    "qloguniform": "{quniform: [a, b, q]} or {loguniform: [a, b]}",
+    "qrandint": "{quniform: [a, b, q]} with whole numbers",
+    "qlograndint": "{lograndint: [a, b]}",
+    "randn": _RANGE,
+    "normal": _RANGE,
+    "range": _RANGE,
+}
+KINDS = ("grid", "choice", "uniform", "loguniform", "quniform", "randint", "lograndint")
+_OPTIONS = ("log", "q", "step", "base")
+# The fields of a range that populations explore are named low, high and log, and of an objective min and max.
+_OWN_FIELDS = ("explore", "objective")
+
+
+def check_words(raw: Mapping[object, object], location: Location) -> None:
+    """Refuse a mapping that is a search dimension in the words of W&B, Ray Tune or Optuna.
+
+    Args:
+        raw: any mapping of a section with search dimensions.
+        location: its place.
+
+    Raises:
+        SweepError: with what to write instead.
+    """
+    if any(part in _OWN_FIELDS for part in location):
+        return
+    ours = _remedy(raw)
+    if ours is not None:
+        raise SweepError(f"a search dimension is not written as {dict(raw)!r}: write {ours}", location)
+    for value in raw.values():
+        if isinstance(value, str) and value.startswith(("tune.", "np.random", "trial.suggest", "optuna.")):
+            raise SweepError(f"a search dimension is not written as {value!r}: write {_LISTED}, or {_RANGE}", location)
+
+
+def _remedy(raw: Mapping[object, object]) -> str | None:
+    """Say how we write it; None for an ordinary mapping."""
+    known = [name for name in raw if name in KINDS]
+    more = sorted(str(name) for name in raw if name in _OPTIONS)
+    if known and more:
+        return f"{{{known[0]}: […]}} without {', '.join(more)}; there are loguniform, lograndint, quniform [a, b, q]"
+    if isinstance(raw.get("values"), list | tuple):
+        return _LISTED
+    ends = [raw.get("min"), raw.get("max")] if "min" in raw else [raw.get("low"), raw.get("high")]
+    if all(isinstance(end, int | float) for end in ends):
+        return _RANGE
+    (name, value), *more_fields = list(raw.items()) or [(None, None)]
+    if not more_fields and isinstance(value, list | tuple) and str(name).lower() in _OURS:
+        return _OURS[str(name).lower()]
+    return None
