@@ -19,6 +19,8 @@ from fairsweep.datasets.sources.splits import TEST, TRAIN, VALIDATION, HoldOut, 
 # "train-images-idx3-ubyte", "train-images.idx3-ubyte", either plain or ".gz".
 _IMAGE_FILE = re.compile(r"(?P<set>.+)-images[-.]idx3-ubyte(\.gz)?", re.IGNORECASE)
 _UNSIGNED_BYTE = 0x08
+# EMNIST, the largest of its kind, has 550 MB. More is refused before it fills the memory.
+_MAX_BYTES = 2**31
 _SPLIT_WORDS = {"t10k": TEST, "test": TEST, "val": VALIDATION}
 
 
@@ -162,9 +164,14 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         LeCun, Cortes and Burges, "The MNIST database", section "file formats for the MNIST database".
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
     except (OSError, EOFError) as error:
         raise ValueError(f"{path} cannot be read ({error}): fetch it again") from error
+    if len(content) > _MAX_BYTES:
+        raise ValueError(
+            f"an IDX file may hold at most {_MAX_BYTES:,} bytes, but {path} holds more: is it another file?"
+        )
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):
         raise ValueError(

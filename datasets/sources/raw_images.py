@@ -3,19 +3,29 @@
 import io
 import struct
 import warnings
-import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
+from fairsweep.datasets.sources.file_kinds import what_it_is
+from fairsweep.datasets.sources.raw_archives import ARCHIVE_DAMAGE
 from fairsweep.datasets.sources.raw_files import RawFiles
 from fairsweep.datasets.sources.source import Damaged
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+MAX_IMAGE_BYTES = 2**28
+MAX_PIXELS = 100_000_000
+"""An image file of more bytes, or an image of more pixels, is refused before it fills the memory."""
+# Formats that come as images; what else Pillow reads (PostScript, which runs a program) has no place in a dataset.
+_FORMATS = (
+    *("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000"),
+    *(("AVIF",) if features.modules.get("avif") and features.check("avif") else ()),
+)
 
 # What Pillow raises for files that are no image, cut short, or broken inside.
 _DAMAGE = (
@@ -71,9 +81,14 @@ class Framing:
             # Odd metadata make Pillow warn about images that are whole; what it cannot decode it raises.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                image = to_rgb(_upright(Image.open(io.BytesIO(data))))
+                opened = Image.open(io.BytesIO(data), formats=_FORMATS)
+                if opened.width * opened.height > MAX_PIXELS:
+                    return _too_large(f"{opened.width}x{opened.height} pixels, where {MAX_PIXELS:,} in all may be")
+                image = to_rgb(_upright(opened))
         except UnidentifiedImageError:
-            return Damaged("not an image")
+            return Damaged(f"not an image (the file {what_it_is(data[:512])})")
+        except Image.DecompressionBombError:
+            return _too_large(f"more than {MAX_PIXELS:,} pixels")
         except _DAMAGE as error:
             return Damaged(f"damaged image ({str(error) or type(error).__name__})")
         return self._frame(image)
@@ -91,7 +106,7 @@ class Framing:
         return np.array(square, dtype=np.uint8)
 
 
-def read_images(files: RawFiles, names: Iterable[str], framing: Framing) -> Iterator[NDArray[np.uint8] | Damaged]:
+def read_images(files: RawFiles, names: Sequence[str], framing: Framing) -> Iterator[NDArray[np.uint8] | Damaged]:
     """Reads and decodes images, in order.
 
     Args:
@@ -102,14 +117,32 @@ def read_images(files: RawFiles, names: Iterable[str], framing: Framing) -> Iter
     Yields:
         uint8 [size, size, 3] each, or why there is none.
     """
-    for name in names:
-        try:
-            data = files.read(name)
-        except (OSError, zipfile.BadZipFile, zlib.error) as error:
-            yield Damaged(f"{name} cannot be read ({error})")
-            continue
-        image = framing.decode(data)
-        yield Damaged(f"{name}: {image.reason}") if isinstance(image, Damaged) else image
+    places = [files.place(name) for name in names]
+    if places == sorted(places):
+        yield from (_read_image(files, name, framing) for name in names)
+        return
+    # A compressed tar is read from front to back, once; what is decoded waits for its turn.
+    decoded = {
+        place: _read_image(files, names[place], framing) for place in sorted(range(len(names)), key=places.__getitem__)
+    }
+    yield from (decoded[place] for place in range(len(names)))
+
+
+def _read_image(files: RawFiles, name: str, framing: Framing) -> NDArray[np.uint8] | Damaged:
+    try:
+        size = files.size(name)
+        image = (
+            _too_large(f"{size:,} bytes, where {MAX_IMAGE_BYTES:,} may be")
+            if size > MAX_IMAGE_BYTES
+            else framing.decode(files.read(name))
+        )
+    except ARCHIVE_DAMAGE as error:
+        return Damaged(f"{name} cannot be read ({error})")
+    return Damaged(f"{name}: {image.reason}") if isinstance(image, Damaged) else image
+
+
+def _too_large(what: str) -> Damaged:
+    return Damaged(f"refused as too large ({what})")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -122,7 +155,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ValueError: Its pixels are floating-point numbers, which have no range of their own.
     """
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.int64) >> 8
+        grey = np.asarray(image) >> 8
         image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels have no range: store the image with 8 or 16 bits")

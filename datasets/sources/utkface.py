@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairsweep.datasets.layout import Attribute, Skipped
-from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, first_five, open_raw
-from fairsweep.datasets.sources.raw_images import Framing, read_images
+from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, open_raw
+from fairsweep.datasets.sources.raw_images import SUFFIXES, Framing, read_images
+from fairsweep.datasets.sources.raw_names import first_five
 from fairsweep.datasets.sources.source import Damaged, source_paths
 from fairsweep.datasets.sources.splits import BalancedTest, HoldOut, split_column
 
@@ -33,11 +34,12 @@ class UTKFace:
     So ids are the same on every machine that holds the same files; a file added or taken away moves the ids of those
     that sort after it. Files whose names do not say age, gender and race are `left_out`; they keep their places.
 
-    `raw` is a folder or a zip. Where folders in it are called `UTKFace`, the outermost is taken alone (Kaggle's copy
-    holds every face several times); else all that it holds. The folder in which a file lies is no part of its name.
+    `raw` is a folder, a zip, or the tar.gz in which UTKFace is handed out. Where folders in it are called `UTKFace`,
+    the outermost is taken alone (Kaggle's copy holds every face several times); else all that it holds. The folder in
+    which a file lies is no part of its name.
 
     Attributes:
-        raw: The folder or zip.
+        raw: The folder, zip or tar.
         image_size: Pixels of an edge, after the largest centred square was cut out.
         age_edges: Largest age of each bin in years, ascending.
         hold_out: Validation and test split; its share for the test split is not used beside `balanced_test`.
@@ -157,7 +159,9 @@ def _names(files: RawFiles) -> tuple[str, ...]:
     inside = [
         name
         for name in files.names
-        if not depths or PurePosixPath(name).parts[min(depths) : min(depths) + 1] == (_FOLDER,)
+        if (not depths or PurePosixPath(name).parts[min(depths) : min(depths) + 1] == (_FOLDER,))
+        # Landmark lists and read-me files beside the faces are none; some faces lack the dot of their extension.
+        and (name.lower().endswith(SUFFIXES) or _last(name)[:1].isdecimal())
     ]
     names = sorted(inside, key=_last)
     twice = [name for name, following in itertools.pairwise(names) if _last(name) == _last(following)]
