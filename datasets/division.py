@@ -2,10 +2,12 @@
 
 `official` follows the dataset's own column. The other kinds divide all examples anew, whatever that column says:
 `folds` and `rest` in the same way for every seed, `hold_out` anew for each data seed. Training sets are drawn from the
-training part afterwards, so they are nested within each division. Examples are divided one by one: those of one user
-may fall into different parts.
+training part afterwards, so they are nested within each division. Where the examples belong to users, `folds`,
+`hold_out` and the validation part of `rest` divide users, each in the stratum of most of its images: all images of one
+user are in one part. The balanced test set of `rest` takes single examples.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fairsweep.datasets.evaluation import EvaluationConfig, evaluation_rows
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import generator, priorities, seed_key
+from fairsweep.datasets.user_units import UserUnits
 
 Rows = NDArray[np.int64]
 
@@ -29,7 +32,7 @@ class OfficialSplit(BaseModel):
 
 
 class FoldSplit(BaseModel):
-    """Stratified k-fold: each example is tested in exactly one of the folds.
+    """Stratified k-fold: each example is tested in exactly one of the folds; images of one `user` are in one fold.
 
     The fold is a dimension like any other: `fold: {grid: [0, 1, 2, 3, 4]}` trains on each, and each is a setting of its
     own. What one fold holds out trains the others.
@@ -60,7 +63,7 @@ class FoldSplit(BaseModel):
 
 
 class HoldOutSplit(BaseModel):
-    """Repeated hold-out: test and validation examples are drawn anew with every data seed.
+    """Repeated hold-out: test and validation examples are drawn anew with every data seed; a `user`'s stay together.
 
     Attributes:
         test: Share of all examples that is tested on, in (0, 1).
@@ -180,9 +183,19 @@ def divide(
 
 
 def _fold(dataset: PreparedDataset, rows: Rows, strata: list[NDArray[np.int16]], config: FoldSplit, key: bytes) -> Rows:
-    """Deals examples out to the folds in turn, stratum by stratum: folds of one stratum, and of all, differ by <= 1."""
-    order = _along_strata(dataset, rows, strata, key, "folds")
-    return np.sort(order[config.fold :: config.folds])
+    """Deals examples out to the folds in turn, stratum by stratum: folds of one stratum, and of all, differ by <= 1.
+
+    Users are dealt out forth and back, since each run of them ascends in their numbers of images.
+    """
+    ids, of_rows = dataset.ids[rows], [codes[rows] for codes in strata]
+    if dataset.users is None:
+        return np.sort(rows[_along_strata(ids, of_rows, key, "folds")[config.fold :: config.folds]])
+    units = UserUnits.of(dataset.users[rows], of_rows)
+    turn = np.arange(len(units.users)) % (2 * config.folds)
+    fold = np.empty(len(units.users), np.int64)
+    fold[_along_strata(units.users, units.strata, key, "folds")] = np.minimum(turn, 2 * config.folds - 1 - turn)
+    tested: Rows = rows[fold[units.member] == config.fold]
+    return tested
 
 
 def _balanced_test(dataset: PreparedDataset, evaluation: EvaluationConfig, rows: Rows) -> Rows:
@@ -200,24 +213,37 @@ def _take(
     """Takes a share of rows by systematic sampling along the strata; how many follows from the share alone.
 
     With the rows sorted by stratum, and at random inside each, one is taken every 1/share places, from a random start.
+    Of a dataset with users, a share of these is taken, with all their rows.
+
     So each stratum deviates by less than one example from its share, every row has the same chance, and many strata
     of one example each are no special case.
 
     References:
         Cochran 1977, "Sampling Techniques", 3rd edition, section 8.1 (systematic sampling as stratification).
     """
-    order = _along_strata(dataset, rows, strata, key, purpose)
-    count = round(share * len(rows))
+    ids, of_rows = dataset.ids[rows], [codes[rows] for codes in strata]
+    if dataset.users is None:
+        return rows[_chosen(ids, of_rows, share, key, purpose)]
+    units = UserUnits.of(dataset.users[rows], of_rows)
+    return rows[_chosen(units.users, units.strata, share, key, purpose)[units.member]]
+
+
+def _chosen(
+    ids: NDArray[np.int64], strata: Sequence[NDArray[Any]], share: float, key: bytes, purpose: str
+) -> NDArray[np.bool_]:
+    """Chooses a share of ids, bool [N]."""
+    order = _along_strata(ids, strata, key, purpose)
+    count = round(share * len(ids))
     start = generator(key, f"{purpose} start").random()
-    # In whole numbers of (1/len): `count` steps up over all rows, whatever the start.
-    turns = (np.arange(len(rows) + 1) * count + int(start * len(rows))) // max(len(rows), 1)
-    return np.sort(order[np.diff(turns) > 0])
+    # In whole numbers of (1/len): `count` steps up over all of them, whatever the start.
+    turns = (np.arange(len(ids) + 1) * count + int(start * len(ids))) // max(len(ids), 1)
+    chosen = np.zeros(len(ids), bool)
+    chosen[order[np.diff(turns) > 0]] = True
+    return chosen
 
 
-def _along_strata(
-    dataset: PreparedDataset, rows: Rows, strata: list[NDArray[np.int16]], key: bytes, purpose: str
-) -> Rows:
-    """Sorts rows by stratum, the first attribute first, and at random inside each."""
-    ids = dataset.ids[rows]
-    keys: list[NDArray[Any]] = [ids, priorities(key, purpose, ids), *(codes[rows] for codes in reversed(strata))]
-    return rows[np.lexsort(keys)]
+def _along_strata(ids: NDArray[np.int64], strata: Sequence[NDArray[Any]], key: bytes, purpose: str) -> Rows:
+    """Sorts places by stratum, the first attribute first, and at random inside each."""
+    keys: list[NDArray[Any]] = [ids, priorities(key, purpose, ids), *reversed(strata)]
+    order: Rows = np.lexsort(keys)
+    return order

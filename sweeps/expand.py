@@ -195,6 +195,7 @@ def _reference(sweep: Sweep, dataset: PreparedDataset) -> DatasetReference:
         content_hash=dataset.info.content_hash,
         label=sweep.dataset.label,
         groups=sweep.dataset.groups,
+        has_users=dataset.info.has_user,
     )
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from fairsweep.sweeps.cautions import cautions
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import Feeding, settle_feed
 from fairsweep.sweeps.gpu_parts import GpuParts
@@ -75,6 +76,7 @@ class PlanReport:
         megabytes: estimate of what the missing trials write.
         search: what is known of a guided search, whose trials become known while it runs: all else is then said of the
             trials by which the ends of its dimensions were checked.
+        cautions: what should be known of the data, a sentence each.
     """
 
     name: str
@@ -90,6 +92,7 @@ class PlanReport:
     feeding: Feeding
     megabytes: float
     search: SearchOutlook | None = None
+    cautions: tuple[str, ...] = ()
 
 
 def plan_sweep(sweep: Sweep) -> PlanReport:
@@ -129,6 +132,7 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
         feeding=feeding,
         megabytes=needed / 1e6,
         search=search,
+        cautions=cautions(plan.dataset, sweep.dataset.label, plan.trials),
     )
 
 

@@ -46,7 +46,8 @@ An entry of `learners` has a `name` and either a `kind` with that kind's fields,
 
 A fold is a dimension like any other: each is a setting of its own, tested on examples that train the other folds.
 `split: {kind: folds, folds: 5}` trains on every fold; `fold: 0` or `fold: {grid: [0, 1]}` on some. Replicates of one
-fold share its test examples; those of a `hold_out` do not.
+fold share its test examples; those of a `hold_out` do not. Where the dataset has a `user` column, both keep all images
+of one user in one part, each user in the stratum of most of its images.
 
 This page is made from the code by `python -m fairsweep.sweeps.reference`.
 """

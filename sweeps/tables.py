@@ -46,6 +46,8 @@ def print_plan(report: PlanReport, console: Console) -> None:
     console.print(
         f"Feed: {choice.kind} ({choice.reason}){'; ' + note if note else ''}", soft_wrap=True, highlight=False
     )
+    for caution in report.cautions:
+        console.print(f"Note: {escape(caution)}", soft_wrap=True, highlight=False)
     learners = Table("learner", "kind", "twin of", "trials", "CPUs", "GPUs", box=None, header_style="bold")
     for line in report.learners:
         learners.add_row(escape(line.name), line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", line.gpus)

@@ -35,6 +35,7 @@ class DatasetReference(BaseModel):
         content_hash: of its content; the folder must hold exactly this.
         label: the attribute that is predicted.
         groups: the attributes whose values are the groups.
+        has_users: whether its examples belong to users, whose images a drawn split keeps together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,7 @@ class DatasetReference(BaseModel):
     content_hash: str
     label: str
     groups: tuple[str, ...]
+    has_users: bool = False
 
 
 class Seeds(BaseModel):
@@ -166,6 +168,9 @@ class TrialConfig(BaseModel):
         identity: dict[str, Any] = {}
         if not isinstance(self.split, OfficialSplit):
             identity["split"] = _canonical(self.split) | {"kind": self.split.kind}
+            if self.dataset.has_users:
+                # Trials of earlier versions, which divided single examples, keep the hashes they had.
+                identity["split"]["divides"] = "users"
         if self.test_content is not None:
             identity["test_content"] = self.test_content
         return identity

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fairsweep.datasets.layout import SPLITS, Attribute
 from fairsweep.datasets.randomness import first_by_priority, generator, priorities, seed_key
+from fairsweep.datasets.user_units import UserUnits
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 
@@ -18,7 +19,8 @@ TRAIN, VALIDATION, TEST = range(len(SPLITS))
 class HoldOut:
     """A stratified, keyed hold-out: every combination of values gives its share to each split, as far as it divides.
 
-    Examples are drawn one by one: those of one user may fall into different splits.
+    Where the examples belong to users, users are drawn instead, each in the stratum of most of its images: all images
+    of one user fall into one split, whose share is met as far as their numbers of images allow.
 
     Attributes:
         validation: Share of all examples that become the validation split, in [0, 1).
@@ -42,6 +44,7 @@ class HoldOut:
         ids: NDArray[np.int64],
         strata: Sequence[NDArray[np.int16]],
         test: NDArray[np.bool_] | None = None,
+        users: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int8]:
         """Draws the splits.
 
@@ -49,6 +52,7 @@ class HoldOut:
             ids: int64 [N], unique.
             strata: Codes by which to stratify, int16 [N] each, the most important first.
             test: Where the test split is given already, bool [N]; `validation` is then the share of all others.
+            users: Whose each example is, int64 [N]; None draws examples one by one.
 
         Returns:
             int8 [N], places in `SPLITS`. It depends on the key, the ids and their codes, not on their order.
@@ -56,11 +60,12 @@ class HoldOut:
         splits = np.full(len(ids), TRAIN, dtype=np.int8)
         validation = self.validation
         if test is None:
-            test = _share(ids, strata, self.test, self.key, "test")
+            test = _share(ids, strata, self.test, self.key, "test", users)
             validation = validation / (1 - self.test)
         splits[test] = TEST
         rest = np.flatnonzero(~test)
-        chosen = _share(ids[rest], [codes[rest] for codes in strata], validation, self.key, "validation")
+        of_rest = None if users is None else users[rest]
+        chosen = _share(ids[rest], [codes[rest] for codes in strata], validation, self.key, "validation", of_rest)
         splits[rest[chosen]] = VALIDATION
         return splits
 
@@ -135,9 +140,14 @@ def split_column(splits: NDArray[np.int8]) -> pa.Array:
 
 
 def _share(
-    ids: NDArray[np.int64], strata: Sequence[NDArray[np.int16]], share: float, key: int, purpose: str
+    ids: NDArray[np.int64],
+    strata: Sequence[NDArray[Any]],
+    share: float,
+    key: int,
+    purpose: str,
+    users: NDArray[np.int64] | None = None,
 ) -> NDArray[np.bool_]:
-    """Chooses a share of examples by systematic sampling along the strata, bool [N].
+    """Chooses a share of examples, or of their users, by systematic sampling along the strata, bool [N].
 
     With the examples sorted by stratum, and at random inside each, one is taken every 1/share places, from a random
     start. So the total, each stratum, and each run of neighbouring strata deviate by less than one example from their
@@ -146,6 +156,9 @@ def _share(
     References:
         Cochran 1977, "Sampling Techniques", 3rd edition, section 8.1 (systematic sampling as stratification).
     """
+    if users is not None:
+        units = UserUnits.of(users, strata)
+        return _share(units.users, units.strata, share, key, purpose)[units.member]
     key_bytes = seed_key(key, "split")
     keys: list[NDArray[Any]] = [ids, priorities(key_bytes, purpose, ids), *reversed(strata)]
     order = np.lexsort(keys)

@@ -159,3 +159,60 @@ def test_a_part_without_examples_is_refused(dataset):
         divided(dataset, kind="folds", folds=5, fold=0, stratify=["tine"])
     with pytest.raises(ValueError, match=r"no example in its test split .*split: \{kind: hold_out\}"):
         evaluation_rows(dataset, WHOLE, "test")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """400 examples of 130 users, who have one to six each; the label is the user's own, the tone is not."""
+    rng = np.random.default_rng(5)
+    users = np.repeat(np.arange(130) * 7, rng.integers(1, 7, 130))[:400]
+    examples = pa.table(
+        {
+            "id": np.arange(len(users)),
+            "label": (users % 3 == 0).astype(np.int16),
+            "tone": (rng.random(len(users)) < 0.3).astype(np.int16),
+            "user": users,
+            "split": ["train"] * len(users),
+        }
+    )
+    attributes = [Attribute(name=name, values=("no", "yes")) for name in ("label", "tone")]
+    folder = tmp_path_factory.mktemp("people") / "toy"
+    images = np.zeros((len(users), 2, 2, 1), np.uint8)
+    write_prepared(folder, name="toy", attributes=attributes, examples=examples, images=images)
+    return PreparedDataset.open(folder)
+
+
+def users_of(dataset, *parts):
+    return [set(dataset.users[part].tolist()) for part in parts]
+
+
+def test_folds_keep_the_images_of_a_user_together(people):
+    divisions = [divided(people, kind="folds", folds=5, fold=fold) for fold in range(5)]
+    for division in divisions:
+        assert_parts(people, division)
+        train, validation, test = users_of(people, division.train, division.validation, division.test)
+        assert train.isdisjoint(validation)
+        assert test.isdisjoint(train | validation)
+    tested = np.concatenate([division.test for division in divisions])
+    assert np.array_equal(np.sort(tested), np.arange(len(people)))
+    sizes = [len(division.test) for division in divisions]
+    assert max(sizes) - min(sizes) <= 12
+    shares = [people.codes("label")[division.test].mean() for division in divisions]
+    assert np.ptp(shares) < 0.1
+
+
+def test_hold_outs_keep_the_images_of_a_user_together(people):
+    divisions = [divided(people, seed=seed, kind="hold_out", test=0.2, validation=0.1) for seed in range(40)]
+    for division in divisions:
+        assert_parts(people, division)
+        train, validation, test = users_of(people, division.train, division.validation, division.test)
+        assert train.isdisjoint(validation)
+        assert test.isdisjoint(train | validation)
+        assert abs(len(division.test) / len(people) - 0.2) < 0.04
+    # Every user has the same chance, however many images it has.
+    often = np.bincount(np.concatenate([division.test for division in divisions]), minlength=len(people))
+    counts = np.bincount(people.users, minlength=1)[people.users]
+    assert abs(often[counts >= 4].mean() - often[counts <= 2].mean()) < 1.5
+    rest = divided(people, EvaluationConfig(balance=("label",), per_cell=9), kind="rest", validation=0.3)
+    train, validation = users_of(people, rest.train, rest.validation)
+    assert train.isdisjoint(validation)

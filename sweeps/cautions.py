@@ -1,0 +1,34 @@
+"""What a user should know of a sweep's data before hours are spent on it: said by a plan, refused by nothing."""
+
+from collections.abc import Iterable
+
+from fairsweep.datasets.division import OfficialSplit
+from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.sweeps.expand import PlannedTrial
+
+MANY_NUMBERS = 50
+
+
+def cautions(dataset: PreparedDataset, label: str, trials: Iterable[PlannedTrial]) -> tuple[str, ...]:
+    """Look at the label and the splits of a sweep.
+
+    Args:
+        dataset: the dataset that is learnt from.
+        label: the attribute that is predicted.
+        trials: the sweep's trials.
+    """
+    said = []
+    values = dataset.attribute(label).values
+    if len(values) > MANY_NUMBERS and all(value.removeprefix("-").replace(".", "", 1).isdecimal() for value in values):
+        said.append(
+            f"the label {label!r} has {len(values)} numbers as values: each is predicted as a class of its own, for "
+            "regression is not supported; take an attribute of bins, or prepare the dataset with some (--bins)"
+        )
+    if dataset.users is not None and any(not isinstance(trial.config.split, OfficialSplit) for trial in trials):
+        said.append("the dataset knows users: folds and hold-outs keep all images of one user in one part")
+    said += [
+        f"{count:,} images of the {second} split of {dataset.info.name!r} are identical to images of its {first} split"
+        for (first, second), count in dataset.info.identical_images()
+        if count
+    ]
+    return tuple(said)
