@@ -51,6 +51,7 @@ def write_without(
             examples=pa.concat_tables(tables),
             shards=shards,
             skipped=dataset.info.skipped,
+            notes=dataset.info.notes,
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

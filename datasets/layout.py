@@ -160,6 +160,9 @@ class DatasetInfo(BaseModel):
         image_shape: (H, W, C) of every image.
         counts: Number of examples of each split.
         skipped: Images left out, with reasons.
+        notes: What the source decided about its examples and a user should know, a sentence each.
+        identical: For each pair of splits ("train test"), how many images of the second are also in the first, pixel
+            for pixel; None where nobody has counted.
         has_user: Whether there is a `user` column.
         shards: The Parquet files, in the order of ids.
         source_paths_hash: Hash of the `source_path` column: where each image lies in the raw data, with `/` between
@@ -177,11 +180,18 @@ class DatasetInfo(BaseModel):
     image_shape: tuple[int, int, int]
     counts: dict[str, int]
     skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+    identical: dict[str, int] | None = None
     has_user: bool = False
     shards: tuple[ShardInfo, ...]
     source_paths_hash: str | None = None
     examples_hash: str
     content_hash: str
+
+    def identical_images(self) -> list[tuple[tuple[str, str], int]]:
+        """Returns the counts of `identical` by pair of splits; none where nobody has counted."""
+        counts = (self.identical or {}).items()
+        return [((first, second), count) for pair, count in counts for first, second in [pair.split(" ")]]
 
 
 def content_hash(

@@ -21,6 +21,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from fairsweep.datasets.identical import count_identical, picture_hashes
 from fairsweep.datasets.layout import (
     FORMAT_VERSION,
     SHARD_FOLDER,
@@ -31,7 +32,7 @@ from fairsweep.datasets.layout import (
     hash_examples,
     hash_source_paths,
 )
-from fairsweep.datasets.sources.source import Damaged, LeavesOut, Source
+from fairsweep.datasets.sources.source import Damaged, LeavesOut, Notes, Source
 from fairsweep.datasets.writing import ROWS_PER_SHARD, check_target, checked_examples, finish, write_shard
 
 MAX_DAMAGED = 0.01
@@ -56,11 +57,12 @@ class PreparationProgress:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A finished shard: its entry in `dataset.json`, and what was left out of it."""
+    """A finished shard: its entry in `dataset.json`, what was left out of it, and a hash of each picture."""
 
     number: int
     info: ShardInfo
     skipped: tuple[Skipped, ...]
+    pictures: tuple[str, ...]
 
 
 def prepare(
@@ -127,6 +129,11 @@ def prepare(
             examples=examples.filter(pa.array(whole)),
             shards=[shard.info for shard in shards],
             skipped=skipped,
+            notes=source.notes() if isinstance(source, Notes) else (),
+            identical=count_identical(
+                [picture for shard in shards for picture in shard.pictures],
+                examples.filter(pa.array(whole)).column("split").to_pylist(),
+            ),
         )
 
 
@@ -164,7 +171,11 @@ class ShardWriter:
                 images.append(image)
         stack = np.stack(images) if images else np.empty((0, *self._source.image_shape), dtype=np.uint8)
         info = write_shard(self.folder, number, rows.filter(pa.array(whole)), stack)
-        note = {"info": info.model_dump(), "skipped": [entry.model_dump() for entry in skipped]}
+        note = {
+            "info": info.model_dump(),
+            "skipped": [entry.model_dump() for entry in skipped],
+            "pictures": picture_hashes(stack),
+        }
         _write_json(_finished_path(self.folder, number), note)
 
 
@@ -299,7 +310,8 @@ def _finished(folder: Path, number: int) -> _Shard | None:
     path = folder / info.file
     if not path.is_file() or path.stat().st_size != info.bytes:
         return None
-    return _Shard(number, info, tuple(Skipped.model_validate(entry) for entry in note["skipped"]))
+    skipped = tuple(Skipped.model_validate(entry) for entry in note["skipped"])
+    return _Shard(number, info, skipped, tuple(note["pictures"]))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

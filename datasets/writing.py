@@ -120,6 +120,8 @@ def finish(
     examples: pa.Table,
     shards: Sequence[ShardInfo],
     skipped: Sequence[Skipped] = (),
+    notes: Sequence[str] = (),
+    identical: dict[str, int] | None = None,
 ) -> DatasetInfo:
     """Writes `dataset.json` into a folder of finished shards and renames the folder to its target.
 
@@ -133,6 +135,8 @@ def finish(
         examples: The examples of all shards, in order.
         shards: The shards' entries, in order.
         skipped: Images left out.
+        notes: What a user should know.
+        identical: Pictures that occur in several splits, counted.
 
     Returns:
         What `dataset.json` says.
@@ -149,6 +153,8 @@ def finish(
         image_shape=image_shape,
         counts={split: int(pc.sum(pc.equal(splits, split)).as_py() or 0) for split in SPLITS},
         skipped=tuple(skipped),
+        notes=tuple(notes),
+        identical=identical,
         has_user="user" in examples.column_names,
         shards=tuple(shards),
         source_paths_hash=hash_source_paths(examples),

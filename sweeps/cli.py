@@ -4,6 +4,7 @@ What the user can mend is said in one line on stderr, and the exit code is 2. Re
 """
 
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,19 +70,26 @@ def main() -> None:
 def prepare(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="faces, mnist, celeba, utkface or folder.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="faces, mnist, fashion-mnist, kmnist, celeba, utkface or folder (any images with a table).",
+            show_default=False,
+        ),
     ],
     to: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="The prepared dataset goes here.")] = None,
     raw: Annotated[
-        Path | None, typer.Option("--from", metavar="RAW", help="Folder or zip of the raw files, where there are any.")
+        Path | None,
+        typer.Option("--from", metavar="RAW", help="Folder, zip or tar of the raw files, if there are any."),
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch the raw files first (mnist, celeba; needs the internet).")
+        bool,
+        typer.Option("--download", help="Fetch the raw files first (celeba and the MNIST family; needs the internet)."),
     ] = False,
     max_damaged: Annotated[
-        float, typer.Option("--max-damaged", min=0, max=1, help="Share of images that may be unreadable.")
+        float, typer.Option("--max-damaged", min=0, max=1, help="Share of images that may be missing or unreadable.")
     ] = 0.01,
-    options: Annotated[bool, typer.Option("--options", help="List the source's own options and stop.")] = False,
+    options: Annotated[bool, typer.Option("--options", help="Explain the source and its options, and stop.")] = False,
     address: AddressOption = None,
 ) -> None:
     """Make a prepared dataset: decode, crop, resize, write Parquet.
@@ -90,11 +98,20 @@ def prepare(
 
     Examples: `fairsweep prepare faces --to data/faces`, `fairsweep prepare mnist --from FOLDER --to data/mnist`
     """
-    from fairsweep.sweeps.preparation import describe_options, describe_skipped, prepare_dataset, words_of
+    from fairsweep.sweeps.preparation import (
+        describe_notes,
+        describe_options,
+        describe_skipped,
+        describe_source,
+        prepare_dataset,
+        words_of,
+    )
 
     if options:
-        for option, default in describe_options(source):
-            typer.echo(f"{option:30}{default}")
+        typer.echo(f"{describe_source(source)}\n")
+        for option, default, words in describe_options(source):
+            typer.echo(f"{option} (default: {default or 'none'})")
+            typer.echo(textwrap.fill(words, 100, initial_indent="    ", subsequent_indent="    "))
         return
     if to is None:
         raise SweepError("--to FOLDER must be given: the prepared dataset goes there")
@@ -110,6 +127,8 @@ def prepare(
         )
     counts = ", ".join(f"{count:,} {split}" for split, count in info.counts.items())
     typer.echo(f"{info.name}: {counts}{describe_skipped(info)}; in {to}")
+    for note in describe_notes(info):
+        typer.echo(note)
 
 
 @app.command()
@@ -229,10 +248,14 @@ def show(
 
     Example: `fairsweep show data/faces --attribute tone --attribute smiling`
     """
+    from fairsweep.sweeps.preparation import dataset_notes
     from fairsweep.sweeps.tables import draw_dataset
 
     with as_ours():
         paths = draw_dataset(dataset, attribute or [], to)
+        notes = dataset_notes(dataset)
+    for note in notes:
+        typer.echo(note)
     for path in paths:
         Console().print(f"wrote {escape(str(path))}")
 

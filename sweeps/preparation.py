@@ -1,6 +1,7 @@
 """The work behind ``fairsweep prepare``: a source from words, a Ray to work on, a bar to look at."""
 
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,11 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from fairsweep.datasets.identical import counted_identical
 from fairsweep.datasets.layout import DatasetInfo, nearest
 from fairsweep.datasets.prepare import PreparationProgress, prepare
+from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.download import download
-from fairsweep.datasets.sources.options import from_options, option_names
+from fairsweep.datasets.sources.options import from_options, option_names, option_words
 from fairsweep.datasets.writing import check_target
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.launch import connected
@@ -31,7 +34,7 @@ def prepare_dataset(
     *,
     raw: Path | None = None,
     fetch: bool = False,
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, str | Sequence[str]] | None = None,
     max_damaged: float,
     address: str | None = None,
 ) -> DatasetInfo:
@@ -52,7 +55,7 @@ def prepare_dataset(
     """
     kind = _source(name)
     check_target(to)
-    words = dict(options or {})
+    words: dict[str, str | Sequence[str]] = dict(options or {})
     if fetch:
         if raw is not None:
             raise SweepError("give --from or --download, not both: --download brings the raw files itself")
@@ -62,23 +65,35 @@ def prepare_dataset(
             raise SweepError(f"the source {name} reads no files: leave --from out")
         words[_RAW] = str(raw)
     elif _RAW in _required(kind):
-        raise SweepError(f"the source {name} reads raw files: give their folder or zip with --from RAW")
+        raise SweepError(f"the source {name} reads raw files: give their folder, zip or tar with --from RAW")
     _check_known(name, kind, words)
     source = from_options(kind, words)
     with connected(address), _bar(name) as on_progress:
         return prepare(source, to, max_damaged=max_damaged, on_progress=on_progress)
 
 
-def describe_options(name: str) -> list[tuple[str, str]]:
-    """The own options of a source, each with its default.
+def describe_options(name: str) -> list[tuple[str, str, str]]:
+    """The own options of a source, each with its default and in words.
 
     Raises:
         SweepError: if the source is unknown.
     """
     kind = _source(name)
+    words = option_words(kind)
     return [
-        (f"--{option.replace('_', '-')}", _default(kind, option)) for option in option_names(kind) if option != _RAW
+        (f"--{option.replace('_', '-')}", _default(kind, option), words[option])
+        for option in option_names(kind)
+        if option != _RAW
     ]
+
+
+def describe_source(name: str) -> str:
+    """What a source reads, in the words of its docstring.
+
+    Raises:
+        SweepError: if the source is unknown.
+    """
+    return (inspect.getdoc(_source(name)) or "").partition("\nAttributes:")[0].partition("\nReferences:")[0].strip()
 
 
 def describe_skipped(info: DatasetInfo) -> str:
@@ -90,13 +105,31 @@ def describe_skipped(info: DatasetInfo) -> str:
     return f"; {len(info.skipped):,} unusable images skipped ({reasons}{more}), all listed in dataset.json"
 
 
-def words_of(arguments: Sequence[str]) -> dict[str, str]:
-    """Words by option, from what stands behind the known arguments of a command line.
+def describe_notes(info: DatasetInfo) -> list[str]:
+    """What a user should know about a dataset: what its source decided, and pictures that occur in several splits."""
+    identical = [
+        f"{count:,} images of the {second} split are identical to images of the {first} split: remove the copies, or "
+        "results on them say nothing about new images"
+        for (first, second), count in info.identical_images()
+        if count
+    ]
+    return [*(f"note: {note}" for note in info.notes), *(f"warning: {line}" for line in identical)]
 
-    >>> words_of(["--count", "600", "--image-size=64"])
-    {'count': '600', 'image-size': '64'}
+
+def dataset_notes(path: Path) -> list[str]:
+    """`describe_notes` of a prepared dataset; one of an earlier version is read whole to count identical pictures."""
+    dataset = PreparedDataset.open(path)
+    info = dataset.info
+    return describe_notes(info if info.identical is not None else counted_identical(dataset))
+
+
+def words_of(arguments: Sequence[str]) -> dict[str, str | list[str]]:
+    """Words by option, from what stands behind the known arguments of a command line; repeated options have a list.
+
+    >>> words_of(["--count", "600", "--image-size=64", "--table", "a.csv", "--table", "b.csv"])
+    {'count': '600', 'image-size': '64', 'table': ['a.csv', 'b.csv']}
     """
-    words: dict[str, str] = {}
+    words: dict[str, list[str]] = {}
     left = list(arguments)
     while left:
         option = left.pop(0)
@@ -107,10 +140,8 @@ def words_of(arguments: Sequence[str]) -> dict[str, str]:
             if not left:
                 raise SweepError(f"{option} needs a value")
             value = left.pop(0)
-        if name in words:
-            raise SweepError(f"{option} is given twice")
-        words[name] = value
-    return words
+        words.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in words.items()}
 
 
 def _source(name: str) -> type[Any]:
@@ -119,7 +150,7 @@ def _source(name: str) -> type[Any]:
     return SOURCES[name]
 
 
-def _check_known(name: str, kind: type[Any], words: Mapping[str, str]) -> None:
+def _check_known(name: str, kind: type[Any], words: Mapping[str, str | Sequence[str]]) -> None:
     """Refuse an unknown option in the words of the command line, where the raw files are given with --from."""
     known = [f"--{option.replace('_', '-')}" for option in option_names(kind) if option != _RAW]
     for word in words:
@@ -144,6 +175,8 @@ def _default(kind: type[Any], option: str) -> str:
             break  # the whole of it is left out
         value = getattr(value, part)
     if value is None:
+        return "none"
+    if isinstance(value, Mapping | tuple) and not value:
         return "none"
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 

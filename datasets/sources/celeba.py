@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import Attribute, nearest
+from fairsweep.datasets.layout import Attribute, Skipped, nearest
 from fairsweep.datasets.sources import celeba_names, celeba_tables
-from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, first_five, only, open_raw
+from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, only, open_raw, read_table_file
 from fairsweep.datasets.sources.raw_images import SUFFIXES, Framing, read_images
+from fairsweep.datasets.sources.raw_names import first_five
 from fairsweep.datasets.sources.source import Damaged, source_paths
 from fairsweep.datasets.sources.splits import HoldOut, split_column
 
@@ -26,12 +27,12 @@ _IMAGES = "img_align_celeba"
 class CelebA:
     """Reads CelebA. An example's id is the number in its file's name, so it never changes.
 
-    `raw` is a folder or a zip with the images and tables anywhere in it: `img_align_celeba/000001.jpg`, Kaggle's
+    `raw` is a folder, a zip or a tar with the images and tables anywhere in it: `img_align_celeba/000001.jpg`, Kaggle's
     `img_align_celeba/img_align_celeba/…` and `Img/img_align_celeba.zip` are all found. Where several folders hold
     images, the one called `img_align_celeba` is taken. An identity file, where there is one, fills `user`.
 
     Attributes:
-        raw: The folder or zip.
+        raw: The folder, zip or tar.
         image_size: Pixels of an edge after resizing.
         crop: Pixels of an edge of the centred square that is cut out first; None takes the largest that fits.
         attribute_file: `list_attr_celeba.txt` or `.csv` where `raw` does not hold just one of them.
@@ -88,21 +89,42 @@ class CelebA:
         """
         files = open_raw(self.raw)
         data, where = self._attribute_file(files)
-        ids, codes = celeba_tables.read_attributes(data, where)
+        listed, codes = celeba_tables.read_attributes(data, where)
         images = _images_of(files)
-        _check_listed(ids, images.ids, "the images")
-        _check_listed(images.ids, ids, where)
+        _check_listed(images.ids, listed, where)
+        there = np.isin(listed, images.ids)
+        ids = listed[there]
         columns: dict[str, pa.Array] = {"id": pa.array(ids)}
         for name, values in codes.items():
-            columns[celeba_names.attribute(name).name] = pa.array(values)
-        columns["split"] = split_column(self._splits(files, ids, columns))
+            columns[celeba_names.attribute(name).name] = pa.array(values[there])
         inner = "" if images.files.path == files.path else f"{images.files.path.relative_to(files.path).as_posix()}/"
         columns["source_path"] = source_paths(inner + name for name in images.names_of(ids))
         people = _table(files, self.identities, "identity_celeba")
         if people is not None:
             named, users = celeba_tables.read_identities(*people)
             columns["user"] = pa.array(users[_places(named, ids, people[1])])
+        columns["split"] = split_column(self._splits(files, ids, columns))
         return pa.table(columns).sort_by("id")
+
+    def left_out(self) -> tuple[Skipped, ...]:
+        """Lists the images that the attribute file lists and that are not there."""
+        files = open_raw(self.raw)
+        data, where = self._attribute_file(files)
+        listed, _ = celeba_tables.read_attributes(data, where)
+        missing = np.setdiff1d(listed, _images_of(files).ids, assume_unique=True)
+        return tuple(
+            Skipped(id=number, reason=f"{name} is listed in {where}, but is not there")
+            for number, name in zip(missing.tolist(), _file_names(missing), strict=True)
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """Says whether the split was drawn, and how."""
+        files = open_raw(self.raw)
+        if str(self.partition) != NO_PARTITION and _table(files, self.partition, "list_eval_partition") is not None:
+            return ()
+        people = _table(files, self.identities, "identity_celeba") is not None
+        together = "; images of one person stay together" if people else ""
+        return (f"no official partition is used: the splits were drawn{together}",)
 
     def images(self, ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | Damaged]:
         """Decodes the images of ids, uint8 [image_size, image_size, 3] each."""
@@ -133,7 +155,8 @@ class CelebA:
                 raise ValueError(
                     f"the split cannot be stratified by {name!r}, which is no attribute: {nearest(name, list(columns))}"
                 )
-        return self.hold_out.split(ids, [columns[name].to_numpy() for name in self.stratify])
+        users = columns["user"].to_numpy() if "user" in columns else None
+        return self.hold_out.split(ids, [columns[name].to_numpy() for name in self.stratify], users=users)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +227,7 @@ def _table(files: RawFiles, given: str | Path | None, stem: str) -> tuple[bytes,
         return path.read_bytes(), path.name
     found = [name for name in files.names if PurePosixPath(name).name.lower() in (f"{stem}.txt", f"{stem}.csv")]
     name = only(found, f"{stem} file", files.path, "say which one is meant by its path")
-    return None if name is None else (files.read(name), PurePosixPath(name).name)
+    return None if name is None else (read_table_file(files, name), PurePosixPath(name).name)
 
 
 def _check_listed(wanted: NDArray[np.int64], listed: NDArray[np.int64], where: str) -> None:

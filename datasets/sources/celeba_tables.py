@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fairsweep.datasets.layout import SPLITS
 from fairsweep.datasets.sources import raw_tables
-from fairsweep.datasets.sources.raw_files import first_five
+from fairsweep.datasets.sources.raw_names import first_five
 
 _IMAGE = "image_id"
 # 000001.jpg; the aligned images in PNG are listed under the same names.
@@ -18,19 +18,20 @@ def attribute_names(head: bytes, where: str) -> tuple[str, ...]:
     """Reads the names of the attributes from the first lines of the attribute file.
 
     Args:
-        head: The file, or its first two lines.
+        head: The file, or its first lines.
         where: How messages call it.
 
     Raises:
         ValueError: The file begins in another way.
     """
-    lines = [line.decode("utf-8-sig", errors="replace").strip() for line in head.split(b"\n", 2)[:2]]
+    head = raw_tables.tidied(head, where)
     if _is_csv(head):
-        names = [name.strip() for name in lines[0].split(",")]
+        names = [name for name in raw_tables.read_header(head, where).columns if name]
         if _IMAGE not in names:
             raise ValueError(f"{where} must have a column {_IMAGE!r} beside its attributes, but names {names[:5]}")
         names.remove(_IMAGE)
     else:
+        lines = [line.decode().strip() for line in head.split(b"\n", 2)[:2]]
         if len(lines) < 2 or not lines[0].isdigit():
             raise ValueError(
                 f"{where} must begin with a line that counts its rows and a line that names the attributes, "
@@ -55,6 +56,7 @@ def read_attributes(data: bytes, where: str) -> tuple[NDArray[np.int64], dict[st
     Raises:
         ValueError: The file is malformed, cut short, or has two rows for one image.
     """
+    data = raw_tables.tidied(data, where)
     names = attribute_names(data, where)
     if _is_csv(data):
         table = raw_tables.read_csv(data, where)
@@ -103,10 +105,11 @@ def image_numbers(names: pa.Array) -> pa.Array:
 
 
 def _is_csv(data: bytes) -> bool:
-    return b"," in data.split(b"\n", 1)[0]
+    return any(delimiter in data.split(b"\n", 1)[0] for delimiter in (b",", b";"))
 
 
 def _pairs(data: bytes, where: str, value: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    data = raw_tables.tidied(data, where)
     as_csv = _is_csv(data)
     table = raw_tables.read_csv(data, where) if as_csv else raw_tables.read_spaced(data, where, [_IMAGE, value])
     numbers = _numbers(table, where)
@@ -130,7 +133,7 @@ def _numbers(table: pa.Table, where: str) -> NDArray[np.int64]:
 
 
 def _codes(table: pa.Table, name: str, where: str) -> NDArray[np.int16]:
-    values = table.column(name)
+    values = pc.replace_substring_regex(table.column(name), r"\.0+$", "")
     given = set(pc.unique(values).to_pylist())
     if not given <= {"-1", "0", "1"} or {"-1", "0"} <= given:
         shown = sorted(map(str, given - {"-1", "1"}))

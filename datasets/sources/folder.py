@@ -1,29 +1,26 @@
-"""Any images with a table: a folder or zip, and a CSV or Parquet file with a row for each image."""
+"""Any images with a table: a folder, zip or tar, and a CSV or Parquet file with a row for each image."""
 
-import functools
-import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import RESERVED_COLUMNS, SPLITS, Attribute
+from fairsweep.datasets.layout import RESERVED_COLUMNS, SPLITS, Attribute, Skipped
 from fairsweep.datasets.sources import raw_tables
-from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, first_five, only, open_raw
+from fairsweep.datasets.sources.own_tables import SPLIT_WORDS, Rows, open_parts, read_rows, words_of_splits
+from fairsweep.datasets.sources.raw_files import fingerprint, open_raw
 from fairsweep.datasets.sources.raw_images import Framing, read_images
 from fairsweep.datasets.sources.source import Damaged, source_paths
-from fairsweep.datasets.sources.splits import HoldOut, split_column
+from fairsweep.datasets.sources.splits import TEST, VALIDATION, HoldOut, split_column
+from fairsweep.datasets.sources.table_columns import MISSING, attribute, pairs
 
-_TABLES = (".csv", ".parquet")
 _LABEL = "label"
-_SPLIT_WORDS = {
-    **{split: split for split in SPLITS},
-    **{"training": "train", "val": "validation", "valid": "validation", "dev": "validation", "testing": "test"},
-}
+_BESIDE = ("split", "user")
 
 
 @dataclass(frozen=True)
@@ -31,38 +28,60 @@ class Folder:
     """Reads images that a table lists. An example's id is its path's place among the table's sorted paths.
 
     So ids are the same on every machine that holds the same table; a row added or taken away moves the ids of those
-    that sort after it. Images without a row are no examples.
+    that sort after it. Images without a row are no examples; a row without its image counts as damaged.
 
-    The table has a column of paths, relative to the folder in which it lies (to `raw`, for a table elsewhere), and a
-    column for each attribute; optionally `split` (train, validation, test) and `user`. The values of an attribute are
-    its words in order: by number where all are whole numbers, else by letter.
+    The table is a CSV (commas, semicolons or tabs) or Parquet file. It has a column of paths, relative to the folder in
+    which it lies or to `raw` (to `raw`, for a table elsewhere), and a column for each attribute. Two columns have a
+    meaning of their own: `split` (train, validation or test) divides the examples, `user` says whose an image is: a
+    client of federated learning, whose images also stay together where a split is drawn. The values of an attribute
+    are its words in order: those that begin with a number first, by it, then text by letter.
+
+    FairFace comes as two tables and one folder of images:
+    `--table train=fairface_label_train.csv --table test=fairface_label_val.csv --path-column file`.
 
     Attributes:
-        raw: The folder or zip.
-        table: The CSV or Parquet file; None takes the only one in `raw`.
+        raw: The folder, zip or tar.
+        table: The CSV or Parquet file; by default the only one in `raw`. Repeat it for one table a split: the split is
+            said before the path (train=a.csv, test=b.csv) or by a word in the file's name; a split that no table gives
+            is drawn from the training examples.
         image_size: Pixels of an edge after resizing.
-        crop: Pixels of an edge of the centred square that is cut out first; None takes the largest that fits.
-        columns: The columns to keep as attributes; None keeps all.
+        crop: Pixels of an edge of the centred square that is cut out first; by default the largest that fits.
+        columns: The columns to keep as attributes; by default all.
         path_column: The column of paths.
         name: Name of the dataset.
+        missing: What to do where a value is missing: `drop` leaves the row out, `group` makes `missing` a value of its
+            own. By default it is an error that counts them.
+        missing_words: Words that mean a missing value, beside an empty one, for example NA,nan.
+        order: The order of an attribute's values, age=young,old; repeat it for more attributes.
+        bins: The lower edges of bins of a column of numbers: age=0,18,40,65 makes 0-17, 18-39, 40-64, 65+; age=each
+            keeps every number as a value of its own. Repeat it for more columns.
         hold_out: The split where the table has none; stratified by `label`, then by the other attributes in order.
     """
 
     raw: str | Path
-    table: str | Path | None = None
+    table: str | Path | tuple[str | Path, ...] | None = None
     image_size: int = 64
     crop: int | None = None
     columns: tuple[str, ...] | None = None
     path_column: str = "path"
     name: str = "folder"
+    missing: Literal["drop", "group"] | None = None
+    missing_words: tuple[str, ...] = ()
+    order: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    bins: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     hold_out: HoldOut = field(default_factory=HoldOut)
 
     def __post_init__(self) -> None:
         self._framing()
+        if self.missing not in ("drop", "group", None):
+            raise ValueError(f"missing must be drop or group, but got {self.missing!r}")
         # Workers run in folders of their own, where a relative path would lead elsewhere.
         object.__setattr__(self, "raw", Path(self.raw).absolute())
-        if self.table is not None:
-            object.__setattr__(self, "table", Path(self.table).absolute())
+        given = () if self.table is None else self.table if isinstance(self.table, tuple) else (self.table,)
+        object.__setattr__(self, "table", tuple(map(_settled, given)) or None)
+        for name in ("order", "bins"):
+            content = {column: tuple(map(str, words)) for column, words in getattr(self, name).items()}
+            object.__setattr__(self, name, content)
 
     @property
     def version(self) -> str:
@@ -72,8 +91,7 @@ class Folder:
     @property
     def attributes(self) -> tuple[Attribute, ...]:
         """The columns kept, with their values."""
-        table = self._read()
-        return tuple(_attribute(table, name, self._where()) for name in self._kept(table))
+        return tuple(found for found, _ in self._attributes())
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -81,63 +99,75 @@ class Folder:
         return self._framing().shape
 
     def examples(self) -> pa.Table:
-        """Lists all images that the table lists.
+        """Lists all images that the table lists and that are there.
 
         Raises:
-            ValueError: There is no table, it lacks a column or a value, names an image twice or one that is not there,
-                or a label has one value.
+            ValueError: There is no table, it lacks a column or a value, names an image twice or none that is there, or
+                a label has one value.
         """
-        table, where = self._read(), self._where()
-        listing = self._listing()
-        attributes = self.attributes
-        _check_values(attributes, where)
-        columns: dict[str, pa.Array] = {"id": pa.array(listing.ids)}
-        for attribute in attributes:
-            codes = pc.index_in(table.column(attribute.name), pa.array(attribute.values))
-            columns[attribute.name] = codes.combine_chunks().cast(pa.int16())
-        if "user" in table.column_names:
-            columns["user"] = _users(table, where)
-        columns["split"] = self._splits(table, listing.ids, attributes, columns)
-        columns["source_path"] = source_paths(listing.files).take(pa.array(listing.ids))
+        rows, used = self._rows(), self._used()
+        columns: dict[str, pa.Array] = {"id": pa.array(rows.ids[used])}
+        found = self._attributes()
+        _check_values(tuple(attribute for attribute, _ in found), self._where())
+        columns |= {attribute.name: codes for attribute, codes in found}
+        if "user" in rows.table.column_names:
+            columns["user"] = _users(rows.table.column("user").take(pa.array(used)), self._where())
+        columns["split"] = self._splits(rows, used, columns)
+        columns["source_path"] = source_paths(rows.files[row] or "" for row in used.tolist())
         return pa.table(columns).sort_by("id")
+
+    def left_out(self) -> tuple[Skipped, ...]:
+        """Lists the rows whose image is not there."""
+        rows = self._rows()
+        complete = self._complete(rows)
+        return tuple(
+            Skipped(id=int(rows.ids[row]), reason=f"{rows.paths[row]} is listed in {self._where()}, but is not there")
+            for row, file in enumerate(rows.files)
+            if file is None and complete[row]
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """Says what was decided about rows and splits, with counts."""
+        rows = self._rows()
+        said = []
+        lacking = {name: count for name, count in self._lacking(rows).items() if count}
+        if lacking:
+            listed = ", ".join(f"{name} {count:,}" for name, count in lacking.items())
+            dropped = len(rows.paths) - int(self._complete(rows).sum())
+            what = f"{dropped:,} rows left out" if self.missing == "drop" else f"value {MISSING!r} given"
+            said.append(f"{what} where a value was missing ({listed})")
+        if rows.splits is not None:
+            drawn = [split for split in ("validation", "test") if split not in rows.splits]
+            if drawn:
+                said.append(f"no table gives the split {' or '.join(drawn)}: drawn from the training examples")
+        if "user" in rows.table.column_names and "split" not in rows.table.column_names:
+            said.append("images of one user stay together in the splits that were drawn")
+        return tuple(said)
 
     def images(self, ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | Damaged]:
         """Decodes the images of ids, uint8 [image_size, image_size, 3] each."""
-        listing = self._listing()
-        return read_images(open_raw(self.raw), [listing.files[place] for place in ids.tolist()], self._framing())
+        rows = self._rows()
+        row_of = np.empty(len(rows.ids), np.int64)
+        row_of[rows.ids] = np.arange(len(rows.ids))
+        names = [rows.files[row] or rows.paths[row] for row in row_of[ids].tolist()]
+        return read_images(open_raw(self.raw), names, self._framing())
 
     def _framing(self) -> Framing:
         return Framing(self.image_size, self.crop)
 
+    def _given(self) -> tuple[str | Path, ...]:
+        return self.table if isinstance(self.table, tuple) else ()
+
     def _where(self) -> str:
-        return Path(_only_table(open_raw(self.raw)) if self.table is None else self.table).name
+        return " and ".join(part.where for part in open_parts(open_raw(self.raw), self._given()))
 
-    def _data(self) -> bytes:
-        if self.table is None:
-            files = open_raw(self.raw)
-            return files.read(_only_table(files))
-        path = Path(self.table)
-        if not path.is_file() or path.suffix.lower() not in _TABLES:
-            raise ValueError(f"the table must be a .csv or .parquet file, but {path} is not one: check the path")
-        return path.read_bytes()
-
-    def _read(self) -> pa.Table:
-        return _read_table(self._data(), self._where())
-
-    def _listing(self) -> "_Listing":
-        return _listing(open_raw(self.raw), self._data(), self._where(), self.path_column, self._table_folder())
-
-    def _table_folder(self) -> str:
-        """Returns the folder in `raw` to which the table's paths are relative."""
-        if self.table is None:
-            return _only_table(open_raw(self.raw)).rpartition("/")[0]
-        raw, table = Path(self.raw), Path(self.table)
-        folder = table.parent.relative_to(raw).as_posix() if raw in table.parents else "."
-        return "" if folder == "." else folder
+    def _rows(self) -> Rows:
+        files = open_raw(self.raw)
+        return read_rows(files, open_parts(files, self._given()), self.path_column, self.missing_words)
 
     def _kept(self, table: pa.Table) -> list[str]:
         """Returns the names of the columns that become attributes."""
-        beside = (self.path_column, "split", "user")
+        beside = (self.path_column, *_BESIDE)
         kept = [name for name in table.column_names if name not in beside] if self.columns is None else self.columns
         for name in kept:
             if name in RESERVED_COLUMNS or name == self.path_column:
@@ -150,104 +180,85 @@ class Folder:
             raise ValueError(f"{self._where()} must have at least one column of attributes beside {beside}")
         return list(kept)
 
-    def _splits(
-        self,
-        table: pa.Table,
-        ids: NDArray[np.int64],
-        attributes: tuple[Attribute, ...],
-        columns: dict[str, pa.Array],
-    ) -> pa.Array:
-        if "split" in table.column_names:
-            words = pc.utf8_lower(table.column("split"))
-            known = pa.array(list(_SPLIT_WORDS))
-            wrong = pc.unique(words.filter(pc.invert(pc.is_in(words, known)))).to_pylist()
-            if wrong:
-                raise ValueError(
-                    f"splits in {self._where()} must be among {SPLITS}, but it has {first_five(list(map(str, wrong)))}"
-                )
-            return pa.array(list(_SPLIT_WORDS.values())).take(pc.index_in(words, known).combine_chunks())
-        names = sorted((attribute.name for attribute in attributes), key=lambda name: name != _LABEL)
-        return split_column(self.hold_out.split(ids, [columns[name].to_numpy() for name in names]))
+    def _lacking(self, rows: Rows) -> dict[str, int]:
+        """Returns how many values each column lacks that is used."""
+        used = [*self._kept(rows.table), *(name for name in _BESIDE if name in rows.table.column_names)]
+        return {name: rows.table.column(name).null_count for name in used}
+
+    def _complete(self, rows: Rows) -> NDArray[np.bool_]:
+        """Returns which rows are kept, whatever their image, bool [N]."""
+        lacking = [name for name, count in self._lacking(rows).items() if count]
+        if not lacking or self.missing == "group":
+            return np.ones(len(rows.paths), bool)
+        if self.missing is None:
+            listed = ", ".join(f"{name!r} has no value in {rows.table.column(name).null_count:,}" for name in lacking)
+            raise ValueError(
+                f"every row of {self._where()} must have a value in each column, but {listed} "
+                f"of {len(rows.paths):,}: leave such rows out (--missing drop), make {MISSING!r} a value (--missing "
+                "group), or leave columns out (--columns)"
+            )
+        complete = np.ones(len(rows.paths), bool)
+        for name in lacking:
+            complete &= rows.table.column(name).is_valid().to_numpy()
+        return complete
+
+    def _used(self) -> NDArray[np.int64]:
+        """Returns the rows that become examples, int64."""
+        rows = self._rows()
+        there = np.array([file is not None for file in rows.files], bool)
+        return np.flatnonzero(self._complete(rows) & there).astype(np.int64)
+
+    def _attributes(self) -> list[tuple[Attribute, pa.Array]]:
+        """Returns each attribute with the codes of the rows used."""
+        table, used, where = self._rows().table, pa.array(self._used()), self._where()
+        kept = self._kept(table)
+        order, bins = pairs(self.order, kept, "--order"), pairs(self.bins, kept, "--bins")
+        found = []
+        for name in kept:
+            column = table.column(name).take(used)
+            if column.null_count:
+                if MISSING in pc.unique(column).to_pylist():
+                    raise ValueError(f"{name!r} in {where} has the value {MISSING!r} already: rename it there")
+                whole, codes = attribute(column.drop_null(), name, where, order=order.get(name), bins=bins.get(name))
+                found.append(_with_missing(whole, codes, column))
+            else:
+                found.append(attribute(column, name, where, order=order.get(name), bins=bins.get(name)))
+        return found
+
+    def _splits(self, rows: Rows, used: NDArray[np.int64], columns: dict[str, pa.Array]) -> pa.Array:
+        if "split" in rows.table.column_names:
+            return words_of_splits(rows.table.column("split").take(pa.array(used)), self._where())
+        ids = columns["id"].to_numpy()
+        names = sorted(self._kept(rows.table), key=lambda name: name != _LABEL)
+        strata = [columns[name].to_numpy() for name in names]
+        users = columns["user"].to_numpy() if "user" in columns else None
+        if rows.splits is None:
+            return split_column(self.hold_out.split(ids, strata, users=users))
+        said = np.array([SPLITS.index(rows.splits[row]) for row in used.tolist()], np.int8)
+        test, validation = said == TEST, said == VALIDATION
+        if test.any() and validation.any():
+            return split_column(said)
+        if test.any() or not validation.any():
+            return split_column(self.hold_out.split(ids, strata, test if test.any() else None, users=users))
+        # The validation split is given, so that it is the test split that is drawn from the rest.
+        drawn = replace(self.hold_out, validation=self.hold_out.test).split(ids, strata, validation, users=users)
+        turned = np.array([0, TEST, VALIDATION], np.int8)
+        return split_column(turned[drawn])
 
 
-@dataclass(frozen=True, eq=False)
-class _Listing:
-    """Where the images of a table lie.
-
-    Attributes:
-        ids: The id of each row, int64 [N], in the order of the table.
-        files: The file of each id, in the order of ids.
-    """
-
-    ids: NDArray[np.int64]
-    files: tuple[str, ...]
+def _settled(table: str | Path) -> str:
+    """Makes a table's path absolute, where there is such a file; else it is a name in the raw files."""
+    word, equals, rest = str(table).partition("=")
+    if equals and word.lower() in SPLIT_WORDS and not Path(table).is_file():
+        return f"{word}={_settled(rest)}"
+    return str(Path(table).absolute()) if Path(table).is_file() else str(table)
 
 
-@functools.lru_cache(maxsize=2)
-def _only_table(files: RawFiles) -> str:
-    """Returns the name of the only table in a folder or zip, as near to its top as there is one."""
-    tables = [name for name in files.names if name.lower().endswith(_TABLES)]
-    nearest_top = min((name.count("/") for name in tables), default=0)
-    found = only(
-        [name for name in tables if name.count("/") == nearest_top],
-        "table (.csv or .parquet)",
-        files.path,
-        "say which one is meant (--table FILE)",
-    )
-    if found is None:
-        raise ValueError(f"{files.path} must hold a table (.csv or .parquet): put it there, or give --table FILE")
-    return found
-
-
-@functools.lru_cache(maxsize=2)
-def _read_table(data: bytes, where: str) -> pa.Table:
-    if where.lower().endswith(".parquet"):
-        return raw_tables.read_parquet(data, where)
-    return raw_tables.read_csv(data, where)
-
-
-@functools.lru_cache(maxsize=2)
-def _listing(files: RawFiles, data: bytes, where: str, path_column: str, prefix: str) -> _Listing:
-    """Finds the file of each row; names are compared in one Unicode form, since archives differ in theirs."""
-    given = raw_tables.column(_read_table(data, where), path_column, where)
-    raw_tables.check_once(given, where)
-    paths = [_normal(f"{prefix}/{path}" if prefix else path) for path in given.to_pylist()]
-    raw_tables.check_once(pa.chunked_array([pa.array(paths, pa.string())]), where)
-    known = {_normal(name): name for name in files.names}
-    missing = [path for path in paths if path not in known]
-    if missing:
-        raise ValueError(
-            f"every row of {where} must name an image in {files.path}, but {len(missing):,} of {len(paths):,} do not: "
-            f"{first_five(missing)}; paths are relative to the folder of the table"
-        )
-    order = np.argsort(np.array(paths, dtype=object), kind="stable") if paths else np.empty(0, np.int64)
-    ids = np.empty(len(paths), dtype=np.int64)
-    ids[order] = np.arange(len(paths))
-    return _Listing(ids, tuple(known[paths[row]] for row in order.tolist()))
-
-
-def _normal(path: str) -> str:
-    """Writes a path in the form in which paths are compared."""
-    return unicodedata.normalize("NFC", path.replace("\\", "/")).removeprefix("./")
-
-
-def _attribute(table: pa.Table, name: str, where: str) -> Attribute:
-    column = table.column(name)
-    if column.null_count:
-        raise ValueError(
-            f"every row of {where} must have a value of {name!r}, but {column.null_count:,} have none: "
-            "write a word such as unknown"
-        )
-    values = pc.unique(column).to_pylist()
-    if len(values) > np.iinfo(np.int16).max:
-        raise ValueError(
-            f"column {name!r} of {where} has {len(values):,} different values, too many for an attribute: "
-            "name the columns to keep (--columns)"
-        )
-    if not values:
-        raise ValueError(f"{where} must have at least one row")
-    numbers = all(value.removeprefix("-").isdecimal() for value in values)
-    return Attribute(name=name, values=tuple(sorted(values, key=lambda value: (int(value) if numbers else 0, value))))
+def _with_missing(whole: Attribute, codes: pa.Array, column: pa.ChunkedArray) -> tuple[Attribute, pa.Array]:
+    """Adds the value of those that lack one, behind all others."""
+    filled = np.full(len(column), len(whole.values), np.int16)
+    filled[column.is_valid().to_numpy()] = codes.to_numpy()
+    return Attribute(name=whole.name, values=(*whole.values, MISSING)), pa.array(filled)
 
 
 def _check_values(attributes: tuple[Attribute, ...], where: str) -> None:
@@ -260,9 +271,8 @@ def _check_values(attributes: tuple[Attribute, ...], where: str) -> None:
         )
 
 
-def _users(table: pa.Table, where: str) -> pa.Array:
+def _users(users: pa.ChunkedArray, where: str) -> pa.Array:
     """Returns the users: numbers as they are; words by their place among the sorted words."""
-    users = table.column("user")
     if users.null_count:
         raise ValueError(f"every row of {where} must have a user, but {users.null_count:,} have none")
     if pc.all(pc.match_substring_regex(users, r"^-?[0-9]{1,18}$")).as_py():

@@ -1,7 +1,10 @@
 """Makes a source from words, as a command line gives them: every field of a source is an option of its own name."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -9,6 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from fairsweep.datasets.layout import nearest
 
 T = TypeVar("T")
+# A field in the section "Attributes" of a docstring, with the lines that go on about it.
+_DESCRIBED = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 def option_names(kind: type[Any]) -> tuple[str, ...]:
@@ -24,13 +29,34 @@ def option_names(kind: type[Any]) -> tuple[str, ...]:
     return tuple(_names(kind, ""))
 
 
-def from_options(kind: type[T], options: Mapping[str, str]) -> T:
+def option_words(kind: type[Any]) -> dict[str, str]:
+    """Explains each option in the words of the docstring that describes its field.
+
+    Args:
+        kind: The source's class, a dataclass.
+
+    >>> from fairsweep.datasets.sources.splits import HoldOut
+    >>> option_words(HoldOut)["key"]
+    'Public number that keys the draw; another one gives another split.'
+    """
+    words = {}
+    for name in option_names(kind):
+        holder = kind
+        *outer, own = name.split(".")
+        for part in outer:
+            holder = _dataclass_in(_fields(holder)[part]) or holder
+        words[name] = _described(holder).get(own, "")
+    return words
+
+
+def from_options(kind: type[T], options: Mapping[str, str | Sequence[str]]) -> T:
     """Makes a source.
 
     Args:
         kind: The source's class, a dataclass.
         options: Words by option; `-` and `_` are the same in names. Several values stand with commas between them, the
-            fields of a field behind a dot (`hold_out.key`), and `none` where a field may have no value.
+            fields of a field behind a dot (`hold_out.key`), and `none` where a field may have no value. An option that
+            was repeated has a list of words: several paths, or several times `NAME=VALUE,VALUE`.
 
     Returns:
         The source; fields without an option keep their defaults.
@@ -60,7 +86,7 @@ def _names(kind: type[Any], prefix: str) -> Iterator[str]:
             yield from _names(inner, f"{prefix}{name}.")
 
 
-def _build(kind: type[T], words: Mapping[str, str], prefix: str) -> T:
+def _build(kind: type[T], words: Mapping[str, str | Sequence[str]], prefix: str) -> T:
     values: dict[str, Any] = {}
     for name, annotation in _fields(kind).items():
         inner = _dataclass_in(annotation)
@@ -82,18 +108,54 @@ def _build(kind: type[T], words: Mapping[str, str], prefix: str) -> T:
     return kind(**values)
 
 
-def _value(annotation: Any, word: str, name: str) -> Any:  # noqa: ANN401 - a field may have any type
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-    several = any(get_origin(option) is tuple for option in (annotation, *get_args(annotation)))
-    reading: Any = [part.strip() for part in word.split(",")] if several else word
+def _value(annotation: Any, given: str | Sequence[str], name: str) -> Any:  # noqa: ANN401 - a field may have any type
+    words = [given] if isinstance(given, str) else list(given)
+    forms = {get_origin(option): option for option in (annotation, *get_args(annotation))}
+    reading: Any = words[0]
+    if Mapping in forms:
+        reading = _named_values(words, name)
+    elif tuple in forms and Path in _inside(forms[tuple]):
+        reading = tuple(words)
+    elif tuple in forms:
+        reading = [part.strip() for word in words for part in word.split(",")]
+    elif len(words) > 1:
+        raise ValueError(f"{_shown(name)} is given twice")
     try:
-        return adapter.validate_python(reading)
+        return TypeAdapter(annotation).validate_python(reading)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
     # Only a word that is no value itself stands for none: "none" may be the name of something.
-    if word.lower() == "none" and type(None) in get_args(annotation):
+    if words[0].lower() == "none" and type(None) in get_args(annotation):
         return None
-    raise ValueError(f"{_shown(name)} cannot be {word!r}: {reason}")
+    raise ValueError(f"{_shown(name)} cannot be {words[0]!r}: {reason}")
+
+
+def _named_values(words: Sequence[str], name: str) -> dict[str, list[str]]:
+    """Reads `age=0,18,40` (several of them) as lists by name."""
+    found: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, values = word.partition("=")
+        if not equals or not key.strip() or key.strip() in found:
+            raise ValueError(
+                f"{_shown(name)} must be of the form NAME=VALUE,VALUE, with each NAME once, but got {word!r}"
+            )
+        found[key.strip()] = [value.strip() for value in values.split(",")]
+    return found
+
+
+def _inside(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    """Returns the types of a tuple's values."""
+    return tuple(option for part in get_args(annotation) for option in (part, *get_args(part)))
+
+
+def _described(kind: type[Any]) -> dict[str, str]:
+    """Returns what the docstrings of a dataclass and of those it inherits from say about each field."""
+    words: dict[str, str] = {}
+    for holder in kind.__mro__:
+        section = (inspect.getdoc(holder) or "").partition("\nAttributes:\n")[2].partition("\n\n")[0]
+        for match in _DESCRIBED.finditer(section):
+            words.setdefault(match[1], " ".join(match[2].split()))
+    return words
 
 
 def _fields(kind: type[Any]) -> dict[str, Any]:

@@ -1,7 +1,11 @@
 """Reads the tables that lie beside raw images: CSV, Parquet, and text with runs of spaces. Every value is a word."""
 
+import codecs
 import csv
+import functools
 import io
+import re
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,27 +15,97 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fairsweep.datasets.layout import nearest
-from fairsweep.datasets.sources.raw_files import first_five
+from fairsweep.datasets.sources.raw_names import first_five
+
+_DELIMITERS = (",", ";", "\t")
+_HEADER_BYTES = 2**20
+# What pandas calls a column without a name when it reads it, and its index when it writes Parquet.
+_UNNAMED = re.compile(r"Unnamed: \d+|__index_level_\d+__")
 
 
 def read_csv(data: bytes, name: str) -> pa.Table:
     """Reads a CSV with a header.
 
     Args:
-        data: The whole file, UTF-8.
+        data: The whole file; see `tidied`.
         name: How messages call it.
 
     Returns:
-        One string column for each of the header's; spaces around values are gone, empty values are null.
+        One string column for each that the header names; spaces around values are gone, empty values are null, empty
+        rows left out. Commas, semicolons and tabs may stand between values.
 
     Raises:
-        ValueError: It is empty, its header names a column twice, or a row has another number of values.
+        ValueError: It is empty or no UTF-8, its header names a column twice, or a row has another number of values.
     """
-    first = data.split(b"\n", 1)[0].decode("utf-8-sig", errors="replace").strip()
-    header = [column.strip() for column in next(csv.reader([first]), [])]
-    if not any(header):
+    data = tidied(data, name)
+    header = read_header(data, name)
+    # Columns without a name hold what a program has counted (`df.to_csv`), or nothing. Here they get a number.
+    columns = [column or f"Unnamed: {place}" for place, column in enumerate(header.columns)]
+    table = _read(data, name, columns, lines_before=header.lines, delimiter=header.delimiter)
+    return _without_empty(table.select([column for column in columns if not _UNNAMED.fullmatch(column)]))
+
+
+@dataclass(frozen=True)
+class Header:
+    """How a CSV begins.
+
+    Attributes:
+        columns: The names of its columns.
+        delimiter: What stands between values: a comma, a semicolon or a tab.
+        lines: How many lines it takes.
+    """
+
+    columns: tuple[str, ...]
+    delimiter: str
+    lines: int
+
+
+def read_header(data: bytes, name: str) -> Header:
+    """Reads the header of a CSV, and which delimiter it uses.
+
+    That is the one that makes as many values of the next line as columns of the first, and most of them.
+
+    Args:
+        data: The file, or its beginning; see `tidied`.
+        name: How messages call it.
+
+    Raises:
+        ValueError: It is empty.
+    """
+    lines = data[:_HEADER_BYTES].decode(errors="replace").splitlines(keepends=True)
+    # Excel's own way to say which delimiter follows.
+    said = 1 if lines and lines[0].strip().lower() in ("sep=,", "sep=;") else 0
+    found = []
+    for delimiter in _DELIMITERS:
+        reader = csv.reader(lines[said:], delimiter=delimiter, skipinitialspace=True)
+        columns = tuple(column.strip() for column in next(reader, []))
+        taken = said + reader.line_num
+        fits = len(columns) > 1 and len(next(reader, columns)) == len(columns)
+        found.append((fits, len(columns), Header(columns, delimiter, taken)))
+    best = max(found, key=lambda choice: choice[:2])[2]
+    if not any(best.columns):
         raise ValueError(f"{name} must begin with a line that names its columns, but that line is empty")
-    return _read(data, name, header, lines_before=1, delimiter=",")
+    return best
+
+
+def tidied(data: bytes, name: str) -> bytes:
+    """Brings the text of a table to UTF-8 without a byte-order mark, with a line feed at the end of lines.
+
+    Raises:
+        ValueError: It is no UTF-8 (nor UTF-16 that says so by its first bytes).
+    """
+    try:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            data = data.decode("utf-16").encode()
+        data = data.removeprefix(codecs.BOM_UTF8)
+        str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{name} must be UTF-8 text, but line {line:,} is not: save it again as UTF-8 (in Excel: "
+            '"CSV UTF-8 (comma delimited)")'
+        ) from error
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
 def read_spaced(data: bytes, name: str, columns: list[str], lines_before: int = 0) -> pa.Table:
@@ -49,7 +123,7 @@ def read_spaced(data: bytes, name: str, columns: list[str], lines_before: int = 
     Raises:
         ValueError: A row has another number of values.
     """
-    tidy = data.replace(b"\r\n", b"\n").replace(b"\t", b" ")
+    tidy = tidied(data, name).replace(b"\t", b" ")
     # Plain replacing takes a tenth of the time and memory that a regular expression needs for eight million values.
     while b"  " in tidy:
         tidy = tidy.replace(b"  ", b" ")
@@ -69,6 +143,8 @@ def read_parquet(data: bytes, name: str) -> pa.Table:
         raise ValueError(f"{name} cannot be read as Parquet ({error})") from error
     columns = {}
     for column in table.column_names:
+        if _UNNAMED.fullmatch(column) or not column:
+            continue
         try:
             columns[column] = pc.cast(_decoded(table.column(column)), pa.string())
         except (pa.ArrowException, NotImplementedError) as error:
@@ -101,11 +177,11 @@ def whole_numbers(values: pa.ChunkedArray, what: str, names: pa.ChunkedArray) ->
     Raises:
         ValueError: Some are not whole numbers, or missing: how many, and whose.
     """
-    matched = pc.fill_null(pc.match_substring_regex(values, r"^[+-]?\d{1,18}$"), False)
+    matched = pc.fill_null(pc.match_substring_regex(values, r"^[+-]?\d{1,18}(\.0*)?$"), False)
     wrong = names.filter(pc.invert(matched)).to_pylist()
     if wrong:
         raise ValueError(f"{what} must be whole numbers, but {len(wrong):,} are not, for {first_five(wrong)}")
-    unsigned = pc.replace_substring_regex(values, r"^\+", "")
+    unsigned = pc.replace_substring_regex(values, r"^\+|\.0*$", "")
     numbers: NDArray[np.int64] = pc.cast(unsigned, pa.int64()).to_numpy()
     return numbers
 
@@ -135,7 +211,11 @@ def _read(data: bytes, name: str, columns: list[str], *, lines_before: int, deli
         table = pv.read_csv(
             io.BytesIO(data),
             pv.ReadOptions(column_names=columns, skip_rows=lines_before),
-            pv.ParseOptions(delimiter=delimiter, quote_char='"' if delimiter == "," else False),
+            pv.ParseOptions(
+                delimiter=delimiter,
+                quote_char=False if delimiter == " " else '"',
+                newlines_in_values=delimiter != " " and b'"' in data,
+            ),
             # Words stay as they are written: "no", "NA" and "01" are names here, not a truth value, a gap or a one.
             pv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()), null_values=[""], strings_can_be_null=True
@@ -145,6 +225,12 @@ def _read(data: bytes, name: str, columns: list[str], *, lines_before: int, deli
         raise ValueError(f"{name} cannot be read as a table of {len(columns)} columns: {error}") from error
     trimmed = [pc.utf8_trim_whitespace(table.column(column)) for column in columns]
     return pa.table([pc.if_else(pc.equal(values, ""), None, values) for values in trimmed], names=columns)
+
+
+def _without_empty(table: pa.Table) -> pa.Table:
+    """Leaves out rows without a single value, as spreadsheets write them below a table."""
+    empty = functools.reduce(pc.and_, (pc.is_null(column) for column in table.columns))
+    return table.filter(pc.invert(empty)) if table.num_columns and pc.any(empty).as_py() else table
 
 
 def _decoded(values: pa.ChunkedArray) -> pa.ChunkedArray:

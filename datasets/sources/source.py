@@ -70,6 +70,15 @@ class Source(Protocol):
 
 
 @runtime_checkable
+class Notes(Protocol):
+    """What a source also offers if it decides anything about its examples that a user should know."""
+
+    def notes(self) -> tuple[str, ...]:
+        """Says it, one sentence each, with counts."""
+        ...
+
+
+@runtime_checkable
 class LeavesOut(Protocol):
     """What a source also offers if some of its files cannot become examples, whatever their images look like."""
 

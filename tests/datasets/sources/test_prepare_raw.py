@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from fairsweep.datasets.identical import counted_identical
 from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.prepare import prepare
 from fairsweep.datasets.prepared import PreparedDataset
@@ -81,7 +82,7 @@ def test_too_many_unusable_files_are_an_error_that_leaves_nothing(tmp_path, utkf
 def test_bad_raw_files_leave_nothing(tmp_path, raw):
     folder = raw.celeba(tmp_path / "raw", 24)
     (folder / "img_align_celeba" / "000007.jpg").unlink()
-    with pytest.raises(ValueError, match="1 are not in the images"):
+    with pytest.raises(DatasetError, match=r"1 are already \(id 7: 000007.jpg is listed in .*, but is not there\)"):
         prepare(CelebA(folder), tmp_path / "out", parallel=False)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
@@ -131,7 +132,22 @@ def test_a_folder_of_any_images(tmp_path, raw):
     assert info.name == "mine"
     assert sorted(dataset.users.tolist()) == sorted([0, 1, 2, 3, 4] * 6)
     assert dataset.info.image_shape == (16, 16, 3)
-    assert dataset.info.counts == {"train": 21, "validation": 3, "test": 6}
+    # Five users of six images each: a fifth of them, and at least one more.
+    assert dataset.info.counts == {"train": 18, "validation": 6, "test": 6}
+    assert info.notes == ("images of one user stay together in the splits that were drawn",)
+
+
+def test_pictures_that_occur_in_two_splits_are_counted(tmp_path, raw):
+    (tmp_path / "raw").mkdir()
+    for number in range(20):
+        # The last six are copies of the first six.
+        (tmp_path / "raw" / f"{number:02d}.jpg").write_bytes(raw.jpeg(number % 14, 20, 20))
+    rows = [f"{number:02d}.jpg,{number % 2},{'train' if number < 14 else 'test'}" for number in range(20)]
+    (tmp_path / "raw" / "t.csv").write_text("\n".join(["path,label,split", *rows]))
+    info = prepare(Folder(tmp_path / "raw", image_size=16), tmp_path / "out", parallel=False, rows_per_shard=7)
+    assert info.identical == {"train validation": 0, "train test": 6, "validation test": 0}
+    dataset = PreparedDataset.open(tmp_path / "out")
+    assert dataset.info == info == counted_identical(dataset)
 
 
 def test_every_source_in_the_table_can_be_made_from_words(tmp_path, raw):

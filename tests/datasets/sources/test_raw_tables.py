@@ -24,7 +24,7 @@ def test_words_of_a_csv_stay_words():
         (b"a,b,a\n1,2,3\n", "repeats a"),
         (b"a,b\n1,2\n1\n", "table of 2 columns.*Expected 2 columns, got 1"),
         (b"a,b\n1,2,3\n", "table of 2 columns"),
-        (b"a,b\n1,\xff\n", "cannot be read"),
+        (b"a,b\n1,\xff\n", "must be UTF-8 text, but line 2 is not"),
     ],
 )
 def test_a_malformed_csv_is_refused(data, message):

@@ -7,6 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from fairsweep import analysis
+from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps import cli
 
 LEARNERS = [{"name": "plain", "kind": "sgd", "epochs": 1, "batch_size": 64}]
@@ -92,3 +93,29 @@ def test_utkface(raw, fairsweep, tmp_path, ray_session):
     cells = results.rates(["accuracy"], by="race")
     assert (cells["n"] >= 63).all()
     assert cells.groupby("trial")["n"].sum().tolist() == [378, 378]
+
+
+def test_fairface_from_its_two_tables(raw, fairsweep, tmp_path, ray_session):
+    """A zip of images, two tables beside it, a copy of a training picture among the test pictures."""
+    images = tmp_path / "my faces"
+    for part, count in (("train", 40), ("val", 10)):
+        (images / part).mkdir(parents=True)
+        rows = ["file,age,gender,race,service_test"]
+        for number in range(1, count + 1):
+            seed = 1 if (part, number) == ("val", 3) else number + 100 * len(part)
+            (images / part / f"{number}.jpg").write_bytes(
+                raw.jpeg(1 if (part, number) == ("train", 1) else seed, 30, 30)
+            )
+            age, gender = ("3-9", "0-2", "more than 70", "10-19")[number % 4], ("Male", "Female")[number % 2]
+            rows.append(f"{part}/{number}.jpg,{age},{gender},White,{number % 3 > 0}")
+        (tmp_path / f"fairface_label_{part}.csv").write_text("\n".join(rows))
+    packed = raw.zipped(images, tmp_path / "fairface.zip")
+    tables = ("--table", "train=fairface_label_train.csv", "--table", "test=fairface_label_val.csv")
+    said = fairsweep("prepare", "folder", "--from", packed, "--path-column", "file", *tables, "--to", "data")
+    assert "folder: 36 train, 4 validation, 10 test; in data" in said
+    warning = "1 images of the test split are identical to images of the train split"
+    assert "drawn from the training examples" in said
+    assert warning in said
+    assert warning in fairsweep("show", "data")
+    values = {attribute.name: attribute.values for attribute in PreparedDataset.open(tmp_path / "data").info.attributes}
+    assert values["age"] == ("0-2", "3-9", "10-19", "more than 70")
