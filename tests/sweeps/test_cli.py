@@ -10,6 +10,8 @@ import ray
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from fairsweep.datasets.sources import SOURCES
+from fairsweep.datasets.sources.options import option_words
 from fairsweep.sweeps import cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,14 +153,19 @@ def test_a_wrong_call_is_one_line_too(fairsweep, arguments, words):
     assert err.count("\n") == 1, err
 
 
-def test_options_are_listed_with_their_defaults_and_named_as_they_are_typed(fairsweep):
+def test_options_are_explained_with_their_defaults_and_named_as_they_are_typed(fairsweep):
     code, out, _ = fairsweep("prepare", "utkface", "--options")
-    listed = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert code == 0
-    assert "--raw" not in listed
-    assert listed["--hold-out.test"] == "0.2"
-    assert listed["--age-edges"] == "2,9,20,27,45,65,120"
-    assert listed["--balanced-test.per-cell"] == "none"
+    assert "--raw" not in out
+    assert "--hold-out.test (default: 0.2)\n    Share of all examples that become the test split" in out
+    assert "--age-edges (default: 2,9,20,27,45,65,120)\n    Largest age of each bin in years" in out
+    assert "--balanced-test.per-cell (default: none)\n    Examples of each combination" in out
+    code, out, _ = fairsweep("prepare", "folder", "--options")
+    assert "`user` says whose an image is" in out
+    for kind in SOURCES.values():
+        assert all(option_words(kind).values()), kind
+    _, out, _ = fairsweep("prepare", "--help")
+    assert all(name in out for name in SOURCES)
     code, _, err = fairsweep("prepare", "utkface", "--from", "x", "--to", "y", "--image-sise", "3")
     assert code == 2
     assert "utkface has no option --image-sise: did you mean '--image-size'?" in err
