@@ -1,7 +1,6 @@
 """Fixtures shared by all tests."""
 
 import os
-import tempfile
 
 # One thread per test process: the machines that run the gate have two cores, and trials run in processes of their own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,25 +12,18 @@ import pytest
 
 @pytest.fixture(scope="session")
 def ray_session(cache_folder):
-    """One local Ray for all tests of this process: two CPUs and two logical GPUs, in a temporary folder of its own.
+    """One local Ray for all tests of this process: two CPUs and two logical GPUs, as private as a sweep's own.
 
     Code under test that runs in this process finds it connected. A command in a process of its own joins it by
     `ray_address`.
     """
     import ray
 
-    # Below /tmp: the paths of Ray's sockets may have 107 characters.
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        context = ray.init(
-            "local",
-            num_cpus=2,
-            num_gpus=2,
-            object_store_memory=2**29,
-            include_dashboard=False,
-            log_to_driver=False,
-            _temp_dir=folder,
-        )
-        yield context
+    from fairsweep.sweeps.local_ray import private_ray
+
+    with private_ray() as options:
+        counts = {"num_cpus": 2, "num_gpus": 2, "object_store_memory": 2**29}
+        yield ray.init(**options | counts, log_to_driver=False)
         ray.shutdown()
 
 
@@ -40,9 +32,9 @@ def ray_address(ray_session):
     """Address (``host:port``) by which a command in a fresh process joins the Ray of this test run.
 
     Give it explicitly: ``env=os.environ | {"RAY_ADDRESS": ray_address}``, or ``--address`` where the command has it.
-    Ray starts in about a second of the joining process instead of eight; `ray.shutdown` there ends the connection, not
-    the Ray. The process needs the ``HOME`` of the tests (Ray's token lies there). Never set ``RAY_ADDRESS`` in
-    ``os.environ`` itself, and never join by ``auto``: that finds the Ray of anybody on this machine.
+    Joining takes a tenth of the time of starting a Ray; `ray.shutdown` there ends the connection, not the Ray. The
+    process needs the rest of this environment too: Ray's token is in it, and the switch that keeps Ray on loopback.
+    Never set ``RAY_ADDRESS`` in ``os.environ`` itself, and never join by ``auto``: that finds anybody's Ray.
     """
     return ray_session.address_info["gcs_address"]
 
