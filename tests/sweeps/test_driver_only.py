@@ -77,7 +77,7 @@ def test_every_class_of_ours_that_tune_gets_stays_in_the_driver():
 
 
 @pytest.mark.timeout(300)
-def test_a_guided_search_runs_from_the_command_line(mapping, tmp_path):
+def test_a_guided_search_runs_from_the_command_line(mapping, tmp_path, ray_address):
     folder = tmp_path / "a folder"
     folder.mkdir()
     mapping["imbalance"]["share"] = 0.7
@@ -85,12 +85,12 @@ def test_a_guided_search_runs_from_the_command_line(mapping, tmp_path):
         {"name": "tuned", "kind": "sgd", "epochs": 1, "batch_size": 24, "optimizer": {"lr": {"uniform": [0.1, 0.2]}}}
     ]
     mapping |= {"seeds": 1, "search": SEARCH, "output": str(folder / "out")}
+    mapping["resources"] = {"max_concurrent": 1}
     (folder / "sweep.yaml").write_text(yaml.safe_dump(mapping))
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     found = subprocess.run(
         [sys.executable, "-P", "-m", "fairsweep.sweeps", "run", "sweep.yaml"],
         cwd=folder,
-        env=environment,
+        env=os.environ | {"RAY_ADDRESS": ray_address},
         capture_output=True,
         text=True,
         timeout=280,

@@ -127,7 +127,7 @@ def plain(name="plain", **fields):
     return {"name": name, "kind": "sgd", "epochs": 2, "batch_size": 32} | fields
 
 
-@pytest.mark.parametrize(("gpu", "cpu", "at_once"), [(0.25, 0.2, 8), (1, 0.2, 2)])
+@pytest.mark.parametrize(("gpu", "cpu", "at_once"), [(0.5, 0.2, 4), (1, 0.2, 2)])
 def test_fractions_of_a_gpu_are_shared(launch, tmp_path, gpu, cpu, at_once):
     """The trials wait for each other: that many do run at the same time, and no more."""
     watcher, _, folders = launch(
@@ -143,11 +143,11 @@ def test_fractions_of_a_gpu_are_shared(launch, tmp_path, gpu, cpu, at_once):
 
 def test_no_more_trials_run_than_resources_and_the_limit_allow(launch):
     watcher, _, _ = launch(
-        [plain()], kinds={"plain": (MeetingTask, {"size": 2})}, seeds=6, resources={"cpu": 0.2, "gpu": 0.9}
+        [plain()], kinds={"plain": (MeetingTask, {"size": 2})}, seeds=4, resources={"cpu": 0.2, "gpu": 0.9}
     )
     assert watcher.running == 2
     watcher, _, _ = launch(
-        [plain(epochs=3)], kinds={"plain": (MeetingTask, {})}, seeds=4, resources={"cpu": 0.2}, max_concurrent=1
+        [plain(epochs=3)], kinds={"plain": (MeetingTask, {})}, seeds=2, resources={"cpu": 0.2}, max_concurrent=1
     )
     assert watcher.running == 1
 
@@ -164,7 +164,7 @@ def mixed(launch):
             plain("doomed", epochs=5),
         ],
         kinds={"dying": (DyingTask, {}), "doomed": (DyingTask, {"once": False})},
-        seeds={"data": 1, "train": 3},
+        seeds={"data": 1, "train": 2},
         retries=1,
     )
 

@@ -123,6 +123,14 @@ def work(mapping, tmp_path):
     return tmp_path
 
 
+@pytest.fixture
+def in_turn(work):
+    """The same, with one trial at a time: in one worker, for each is a process that imports torch."""
+    mapping = json.loads((work / "sweep.json").read_text())
+    (work / "sweep.json").write_text(json.dumps(mapping | {"resources": {"max_concurrent": 1}}))
+    return work
+
+
 def records(folder):
     """The numbers of every trial, by hash."""
     return {
@@ -211,32 +219,37 @@ def test_a_sweep_survives_twenty_kills(work, toy):
 
 
 @pytest.mark.parametrize("request_to_stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_ctrl_c_stops_and_says_how_to_go_on(work, request_to_stop):
-    (work / "slow").write_text("0.2")
-    driver = Driver(work)
-    driver.wait_for(lambda: any(e.state.iteration >= 1 for e in Ledger(work / "out").entries().values()))
+def test_ctrl_c_stops_and_says_how_to_go_on(in_turn, request_to_stop):
+    (in_turn / "slow").write_text("0.2")
+    driver = Driver(in_turn)
+    driver.wait_for(lambda: any(e.state.iteration >= 1 for e in Ledger(in_turn / "out").entries().values()))
     driver.process.send_signal(request_to_stop)
     assert driver.process.wait(timeout=300) != 0
-    assert "resume with: fairsweep resume" in (work / "driver.log").read_text()
-    states = {e.state.state for e in Ledger(work / "out").entries().values()}
+    assert "resume with: fairsweep resume" in (in_turn / "driver.log").read_text()
+    states = {e.state.state for e in Ledger(in_turn / "out").entries().values()}
     assert "stopped" in states
     assert states <= {"stopped", "done"}
 
 
-def test_two_sweeps_at_once(work, mapping):
-    (work / "slow").write_text("5")  # it shall still run when the other one is done
-    first = Driver(work)
-    first.wait_for((work / "out" / "sweep.json").exists)
+def test_two_sweeps_at_once(in_turn, mapping):
+    (in_turn / "slow").write_text("5")  # it shall still run when the other one is done
+    first = Driver(in_turn)
+    first.wait_for((in_turn / "out" / "sweep.json").exists)
     second = subprocess.run(
-        [sys.executable, work / "driver.py", work / "sweep.json"], capture_output=True, text=True, cwd=work, check=False
+        [sys.executable, in_turn / "driver.py", in_turn / "sweep.json"],
+        capture_output=True,
+        text=True,
+        cwd=in_turn,
+        check=False,
     )
     assert second.returncode != 0
     assert "in use by another sweep" in second.stderr
-    other = work / "other"
+    other = in_turn / "other"
     other.mkdir()
     (other / "driver.py").write_text(DRIVER)
     (other / "slow").write_text("0")
     small = mapping | {"output": str(other / "out"), "seeds": 1, "learners": [{"kind": "sgd", "epochs": 1}]}
+    small["resources"] = {"max_concurrent": 1}
     (other / "sweep.json").write_text(json.dumps(small))
     Driver(other).finish()
     assert len(finished(other)) == 2
@@ -244,14 +257,14 @@ def test_two_sweeps_at_once(work, mapping):
     first.kill(alone=False)
 
 
-def test_a_worker_of_a_killed_driver_writes_nothing_once_its_trial_is_queued_anew(work, toy):
+def test_a_worker_of_a_killed_driver_writes_nothing_once_its_trial_is_queued_anew(in_turn, toy):
     """The workers of a killed driver live on for a moment; a new driver shuts them out at once."""
-    (work / "slow").write_text("0.05")
-    driver = Driver(work)
-    ledger = Ledger(work / "out")
+    (in_turn / "slow").write_text("0.05")
+    driver = Driver(in_turn)
+    ledger = Ledger(in_turn / "out")
     driver.wait_for(lambda: any(e.state.iteration >= 1 for e in ledger.entries().values()))
     family = driver.kill(alone=True)
-    trials = expand(Sweep.from_mapping(json.loads((work / "sweep.json").read_text())), toy)
+    trials = expand(Sweep.from_mapping(json.loads((in_turn / "sweep.json").read_text())), toy)
     queued = ledger.queue(ledger.missing(trials))
     before = {
         p: p.read_bytes() for e in queued.values() for p in e.folder.rglob("*") if p.is_file() and p.suffix != ".tmp"
@@ -263,10 +276,10 @@ def test_a_worker_of_a_killed_driver_writes_nothing_once_its_trial_is_queued_ane
 
 
 @pytest.mark.slow
-def test_ray_does_not_outlive_a_killed_driver(work):
-    (work / "slow").write_text("0.2")
-    driver = Driver(work)
-    driver.wait_for(lambda: any(e.state.iteration >= 1 for e in Ledger(work / "out").entries().values()))
+def test_ray_does_not_outlive_a_killed_driver(in_turn):
+    (in_turn / "slow").write_text("0.2")
+    driver = Driver(in_turn)
+    driver.wait_for(lambda: any(e.state.iteration >= 1 for e in Ledger(in_turn / "out").entries().values()))
     family = driver.kill(alone=True)
     _, alive = psutil.wait_procs(family, timeout=300)
     for member in alive:

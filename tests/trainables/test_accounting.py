@@ -189,7 +189,7 @@ def test_a_cut_that_is_never_reached_costs_nothing_and_ends_are_explicit():
     assert 1000 < epsilon_of(truncated_gaussian(0.05, 0.064, 125, 4000, 352), 1e-4).pld < 6000
 
 
-@pytest.mark.parametrize(("budget", "cut"), [(3.0, 280), pytest.param(0.5, 352, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("budget", "cut"), [(1.0, 280), pytest.param(0.5, 352, marks=pytest.mark.slow)])
 def test_noise_calibrated_for_a_cut_is_the_least_that_affords_the_budget(budget, cut):
     numbers = (0.064, 60, 4000, cut)
     z = calibrate_truncated(budget, 1e-4, *numbers)

@@ -3,12 +3,11 @@
 import time
 
 import numpy as np
-import pytest
+import ray
 import torch
 
 from fairsweep.analysis.records import read_json, read_training
 from fairsweep.datasets.feed_choice import FeedChoice
-from fairsweep.sweeps.launch import connected
 from fairsweep.trainables.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.trial import Trial
 
@@ -23,15 +22,7 @@ LEARNER = {
 }
 
 
-@pytest.fixture(scope="module")
-def ray():
-    with connected(None):
-        import ray
-
-        yield ray
-
-
-def test_workers_give_the_same_training_and_a_resume_repeats_it_without_them(ray, make_config, tmp_path):
+def test_workers_give_the_same_training_and_a_resume_repeats_it_without_them(ray_session, make_config, tmp_path):
     """Sums are added in the order of the parts that a training began with: a resume elsewhere adds the same ones."""
     config = make_config(LEARNER)
     alone = Trial(config, tmp_path / "alone").run()
@@ -58,10 +49,10 @@ def test_workers_give_the_same_training_and_a_resume_repeats_it_without_them(ray
         assert ours["examples"] == theirs["examples"]
         np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-4)
         assert [c["updates"] for c in ours["clients"]] == [c["updates"] for c in theirs["clients"]]
-    assert has_ended(ray, first)
+    assert has_ended(first)
 
 
-def has_ended(ray, actor):
+def has_ended(actor):
     """Whether a process ends, now or within a minute."""
     for _ in range(600):
         try:
