@@ -5,6 +5,7 @@ A metric is one row of a table that states its formula, its positive class, its 
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -83,7 +84,7 @@ def resolve(name: str, classes: tuple[str, ...], positive: str | None = None) ->
 
     Args:
         name: a row of `METRICS`, with a class in brackets to choose another positive class than the
-            default: ``true_positive_rate[8]``.
+            default: ``true_positive_rate[8]``, or ``true_positive_rate of 8`` as in sweep files.
         classes: names of the classes, in the order of their codes.
         positive: the default positive class; without it, the second of two.
 
@@ -95,7 +96,7 @@ def resolve(name: str, classes: tuple[str, ...], positive: str | None = None) ->
     >>> resolve("true_positive_rate[8]", tuple("0123456789")).name
     'true_positive_rate[8]'
     """
-    base, _, rest = name.partition("[")
+    base, _, rest = re.sub(r"^(\w+)\s+of\s+(.+)$", r"\1[\2]", name).partition("[")
     row = METRICS.get(base)
     if row is None:
         near = difflib.get_close_matches(base, METRICS, 3, 0.3)

@@ -99,14 +99,15 @@ def check_aims(sweep: "Sweep", dataset: PreparedDataset) -> None:
             ("output",),
         )
     meaning = meaning_of(sweep, dataset)
-    for place, aim in _aims(sweep):
+    for place, aim in aims_of(sweep):
         try:
             aim.settled(meaning)
         except ValueError as error:
             raise SweepError(str(error), place) from error
 
 
-def _aims(sweep: "Sweep") -> Iterator[tuple[Location, Objective | Condition]]:
+def aims_of(sweep: "Sweep") -> Iterator[tuple[Location, Objective | Condition]]:
+    """Every aim of a sweep, with its place."""
     for number, objective in enumerate(sweep.search.objectives):
         yield ("search", "objectives", number), objective
     for number, constraint in enumerate(sweep.search.constraints):

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from fairsweep.datasets.location import settled
-from fairsweep.sweeps.dimensions import KINDS, Space
+from fairsweep.sweeps.dimensions import Space
 from fairsweep.sweeps.errors import Location, SweepError
+from fairsweep.sweeps.foreign_words import KINDS
 from fairsweep.sweeps.places import uri_of
 
 _EACH = "*"

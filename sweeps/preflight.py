@@ -17,6 +17,7 @@ from fairsweep.sweeps.errors import Location, SweepError
 from fairsweep.sweeps.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.search.space import SearchSpace
 from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.undefined_aims import check_defined
 from fairsweep.trainables import learners
 from fairsweep.trainables.augmentation import AugmentationConfig
 from fairsweep.trainables.models import build_model
@@ -125,7 +126,7 @@ def plan_trials(
     parameters = _check_models(sweep, dataset, trials)
     _check_values(sweep, dataset, trials)
     units = _privacy_units(sweep, dataset, trials, sizes)
-    return SweepPlan(sweep, dataset, other, trials, sizes, units, _evaluated(dataset, other, trials), parameters)
+    return SweepPlan(sweep, dataset, other, trials, sizes, units, _evaluated(sweep, dataset, other, trials), parameters)
 
 
 def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, Plan]:
@@ -217,7 +218,9 @@ def _privacy_units(
     return units
 
 
-def _evaluated(dataset: PreparedDataset, other: PreparedDataset | None, trials: Iterable[PlannedTrial]) -> int:
+def _evaluated(
+    sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, trials: Iterable[PlannedTrial]
+) -> int:
     """Check each distinct pair of evaluation sets; returns the most examples that a trial evaluates at once."""
     most, checked = 0, set()
     for trial in trials:
@@ -231,6 +234,7 @@ def _evaluated(dataset: PreparedDataset, other: PreparedDataset | None, trials: 
             raise SweepError(str(error), ("evaluation",)) from error
         for name, chosen in sets.items():
             _check_labels(dataset, trial, chosen.labels, name)
+        check_defined(sweep, dataset, sets["validation"])
         most = max(most, sum(len(chosen.rows) for chosen in sets.values()))
     return most
 

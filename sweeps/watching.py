@@ -10,6 +10,7 @@ from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.nodes import NodeWatch
 from fairsweep.sweeps.requests import StopRequests
 from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.stopping.undefined_values import UndefinedValues
 
 
 @contextmanager
@@ -26,6 +27,6 @@ def watching(
     """
     nodes = NodeWatch(sweep.failures.node_failures, queued, say)
     try:
-        yield [StopRequests(output, queued), nodes]
+        yield [StopRequests(output, queued), nodes, UndefinedValues(sweep, say)]
     finally:
         nodes.release()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fairsweep.analysis.records import count_cells, foreign_ids, predictions_table
 from fairsweep.datasets.feeds import Feed
 from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.trainables.validation_predictions import ValidationPredictions
 
 # Images that are in memory at once while a learner predicts: fewer where they are large. The same for every feed, for
 # how a set is cut may change its predictions by rounding.
@@ -105,6 +106,11 @@ class EvaluationSet:
             prediction=predicted(log_probabilities),
             log_probabilities=log_probabilities,
         )
+
+    def validation_predictions(self, log_probabilities: NDArray[np.float32]) -> ValidationPredictions:
+        """Return what measures of probabilities are read off."""
+        groups = {name: codes.astype(np.int64) for name, codes in self.groups.items()}
+        return ValidationPredictions(log_probabilities, self.labels.astype(np.int64), groups)
 
     def accuracy(self, log_probabilities: NDArray[np.float32]) -> float:
         """Share of examples predicted right."""

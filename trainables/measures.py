@@ -1,4 +1,4 @@
-"""What a search, a scheduler, a stopper or a population looks at: one number, read off validation cells.
+"""What a search, a scheduler, a stopper or a population looks at: one number, read off the validation split.
 
 A measure is written as people say it, without brackets or commas, so that it stands in YAML as it is:
 
@@ -7,14 +7,17 @@ A measure is written as people say it, without brackets or commas, so that it st
 | ``accuracy`` | a rate of all examples |
 | ``accuracy where tone=dark`` | a rate of one group (``where tone=dark & shape=round``: of an intersection) |
 | ``worst_group_accuracy by tone`` | a disparity between the groups of an attribute (``by tone & shape``: of both) |
-| ``true_positive_rate of 8`` | with a positive class, where there are more than two |
+| ``true_positive_rate of 8`` | with a positive class, where there are more than two; ``true_positive_rate[8]`` too |
+| ``auc``, ``log_loss``, ``expected_calibration_error`` | of probabilities; with ``where`` of one group |
+| ``worst_group_auc by tone``, ``log_loss_difference by tone`` | the same between groups |
 | ``epsilon`` | what has been spent, by PLD; infinite where nothing is promised |
 | ``seconds`` | of training and evaluation |
 
-Rates and disparities are rows of `fairsweep.analysis.METRICS`, computed by the functions of that package. There is no
+All others are rows of `fairsweep.analysis.METRICS`, computed by the functions of that package. There is no
 word for a split: everything is read on the validation split.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,11 +30,29 @@ import pyarrow.compute as pc
 
 from fairsweep.analysis.records import CellsFile, Vocabulary
 from fairsweep.datasets.layout import nearest
+from fairsweep.trainables.validation_predictions import ValidationPredictions
 
 SPENT = ("epsilon", "seconds")
 """Measures that are no function of cells."""
 
-_FORM = re.compile(r"(?P<metric>\w+)(?:\s+of\s+(?P<positive>.+?))?(?:\s+by\s+(?P<by>.+?)|\s+where\s+(?P<where>.+?))?")
+_OTHER_WORDS = {
+    "ece": "expected_calibration_error",
+    "calibration_error": "expected_calibration_error",
+    "roc_auc": "auc",
+    "auroc": "auc",
+    "nll": "log_loss",
+    "cross_entropy": "log_loss",
+    "loss": "log_loss",
+    "tpr": "true_positive_rate",
+    "recall": "true_positive_rate",
+    "fpr": "false_positive_rate",
+    "precision": "positive_predictive_value",
+    "brier": "brier_score",
+}
+
+_FORM = re.compile(
+    r"(?P<metric>\w+)(?:\[(?P<class>[^\]]+)\]|\s+of\s+(?P<positive>.+?))?(?:\s+by\s+(?P<by>.+?)|\s+where\s+(?P<where>.+?))?"
+)
 
 
 @dataclass(frozen=True)
@@ -62,11 +83,13 @@ class Standing:
         cells: counts of the validation split at that iteration alone.
         epsilon: spent so far; infinite where nothing is promised, NaN where it is not known yet.
         seconds: in training and evaluation.
+        predictions: on that split at that iteration; None where they are not kept.
     """
 
     cells: pa.Table
     epsilon: float = float("nan")
     seconds: float = float("nan")
+    predictions: ValidationPredictions | None = None
 
 
 @dataclass(frozen=True)
@@ -104,10 +127,13 @@ class Measure:
         metric = found["metric"]
         if metric not in SPENT and metric not in _metrics():
             known = [*_metrics(), *SPENT]
-            raise ValueError(f"there is no metric {metric!r}: {nearest(metric, known)}")
+            other = _OTHER_WORDS.get(metric.lower())
+            remedy = f"did you mean {other!r}?" if other else nearest(metric, known)
+            raise ValueError(f"there is no metric {metric!r}: {remedy}")
+        positive = found["positive"] or found["class"]
         by = tuple(part.strip() for part in (found["by"] or "").split("&") if part.strip())
         where = tuple(_pair(part, text) for part in (found["where"] or "").split("&") if part.strip())
-        if metric in SPENT and (by or where or found["positive"]):
+        if metric in SPENT and (by or where or positive):
             raise ValueError(
                 f"{metric} belongs to the trial, not to a group or class, but got {text!r}: write {metric}"
             )
@@ -118,7 +144,7 @@ class Measure:
                 f"{metric} is a rate of one group, so it takes 'where ATTRIBUTE=VALUE', but got {text!r}; "
                 f"between groups there are worst_group_{metric} and {metric}_difference where they exist"
             )
-        return cls(metric, found["positive"], by, where)
+        return cls(metric, positive, by, where)
 
     def __str__(self) -> str:
         """As it is written."""
@@ -128,6 +154,17 @@ class Measure:
         if self.where:
             parts.append("where " + " & ".join(f"{name}={value}" for name, value in self.where))
         return " ".join(parts)
+
+    @property
+    def of_cells(self) -> bool:
+        """Whether counts suffice for it; else it is read off predicted probabilities."""
+        if self.metric in SPENT:
+            return True
+        from fairsweep.analysis.disparities import Disparity
+        from fairsweep.analysis.probabilities import ProbabilityScore
+
+        row = _metrics()[self.metric]
+        return bool(row.of_cells) if isinstance(row, Disparity) else not isinstance(row, ProbabilityScore)
 
     def settled(self, meaning: Meaning) -> "Measure":
         """The same measure, checked against a sweep; a disparity that names no attribute takes the only one there is.
@@ -167,6 +204,8 @@ class Measure:
         """
         if self.metric in SPENT:
             return float(getattr(standing, self.metric))
+        if not self.of_cells:
+            return math.nan if standing.predictions is None else self._of_probabilities(standing.predictions, meaning)
         from fairsweep.analysis.disparities import Disparity, disparity, value_of
         from fairsweep.analysis.metrics import resolve
         from fairsweep.analysis.probabilities import ProbabilityScore
@@ -179,8 +218,25 @@ class Measure:
             column = "label" if name == meaning.label and name not in meaning.groups else name
             table = table.filter(pc.equal(table.column(column), meaning.values[name].index(value)))
         if isinstance(metric.row, ProbabilityScore):
-            raise ValueError(f"{self.metric} needs probabilities, which cells do not have; choose another metric")
+            raise TypeError(f"{self.metric} is no function of cells")
         return float(value_of(counts(table, meaning, ())[0], metric.row, metric.positive))
+
+    def _of_probabilities(self, found: ValidationPredictions, meaning: Meaning) -> float:
+        from fairsweep.analysis.disparities import Disparity, combine
+        from fairsweep.analysis.probabilities import PROBABILITY_SCORES
+
+        row, label = _metrics()[self.metric], found.label.astype(np.int64)
+        log_p = found.log_probabilities.astype(np.float64)
+        if not isinstance(row, Disparity):
+            weights = np.ones(len(label))
+            for name, value in self.where:
+                weights *= found.codes(name, meaning.label) == meaning.values[name].index(value)
+            return float(PROBABILITY_SCORES[self.metric].compute(log_p, label, weights[None])[0])
+        members = found.members(self.by, [len(meaning.values[name]) for name in self.by], meaning.label)
+        scores = [PROBABILITY_SCORES[name].compute for name in row.rates]
+        values = np.stack([compute(log_p, label, members) for compute in scores])
+        overall = np.stack([compute(log_p, label, np.ones((1, len(label))))[0] for compute in scores])
+        return float(combine(values, overall, np.asarray(members.sum(-1) > 0), row))
 
     @property
     def _full_name(self) -> str:
@@ -232,10 +288,11 @@ def _pair(text: str, whole: str) -> tuple[str, str]:
 def _metrics() -> Mapping[str, Any]:
     # Only sweeps that have measures pay for the import of pandas.
     from fairsweep.analysis.disparities import DISPARITIES
+    from fairsweep.analysis.probabilities import PROBABILITY_SCORES
     from fairsweep.analysis.rates import RATES
     from fairsweep.analysis.scores import SCORES
 
-    return {**RATES, **SCORES, **{name: row for name, row in DISPARITIES.items() if row.of_cells}}
+    return {**RATES, **SCORES, **PROBABILITY_SCORES, **DISPARITIES}
 
 
 def _is_disparity(metric: str) -> bool:

@@ -193,7 +193,10 @@ class Pbt:
             outputs = self._validation.log_probabilities(learner, self._task.feed)
         except DivergedError:
             return None
-        return self._objective.measure.of(Standing(self._validation.cells(0, outputs)), self._meaning)
+        standing = Standing(
+            self._validation.cells(0, outputs), predictions=self._validation.validation_predictions(outputs)
+        )
+        return self._objective.measure.of(standing, self._meaning)
 
     def _next(self, members: list[Member], chosen: list[int], generation: int) -> list[Member]:
         """The members after a generation: those that go on, and copies with changed hyperparameters."""

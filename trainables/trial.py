@@ -32,6 +32,7 @@ from fairsweep.trainables.trial_config import TrialConfig
 from fairsweep.trainables.trial_data import TrialData, describe_data, learning_task, open_training_feed, vocabularies
 from fairsweep.trainables.trial_records import TrialRecords
 from fairsweep.trainables.trial_secret import erase_secret, trial_secret
+from fairsweep.trainables.validation_predictions import ValidationPredictions
 from fairsweep.trainables.watch import Watch
 
 __all__ = ["CheckpointPolicy", "Metrics", "Trial", "TrialConfig"]
@@ -127,11 +128,13 @@ class Trial:
             )
             self._selected: _Evaluated | None = None
             self._seconds, self._steps, self._last_steps = 0.0, 0, 0
+            self._looks: list[dict[str, float]] = []
             self._resume()
             self._watcher = None if watch is None else watch.begin(words)
             self._watched: dict[str, float | None] = {}
-            for cells in self._records.recorded("validation"):
-                self._look(cells)
+            known, self._looks = self._looks, []
+            for number, cells in enumerate(self._records.recorded("validation")):
+                self._look(cells, None, known[number] if number < len(known) else {})
             self._saved = (self.iteration, time.monotonic())
             self._records.start(config, describe_data(self._data, config) | learner_facts(self._learner))
 
@@ -209,6 +212,7 @@ class Trial:
             "learner": self._learner.state(),
             "seconds": self._seconds,
             "steps": self._steps,
+            "looks": self._looks,
             "selected": None
             if selected is None
             else {
@@ -228,6 +232,7 @@ class Trial:
         self._learner.load(state["learner"])
         self._seconds = float(state["seconds"])
         self._steps = int(state["steps"])
+        self._looks = [dict(values) for values in state.get("looks", ())]
         kept = state["selected"]
         self._selected = kept and _Evaluated(
             kept["iteration"], {k: v.numpy() for k, v in kept["log_probabilities"].items()}
@@ -304,11 +309,14 @@ class Trial:
         self._last_steps = report.steps
         cells = [s.cells(self.iteration, evaluated.log_probabilities[name]) for name, s in self._evaluations.items()]
         self._records.add(report, cells)
-        self._look(cells[list(self._evaluations).index("validation")])
+        validation, values = self._evaluations["validation"], evaluated.log_probabilities["validation"]
+        place = list(self._evaluations).index("validation")
+        self._look(cells[place], validation.validation_predictions(values), {})
 
-    def _look(self, cells: pa.Table) -> None:
+    def _look(self, cells: pa.Table, predictions: ValidationPredictions | None, known: Mapping[str, float]) -> None:
         if self._watcher is not None:
-            values = self._watcher.see(cells)
+            values = self._watcher.see(cells, predictions, known)
+            self._looks.append(dict(values))
             self._watched = {name: None if math.isnan(value) else value for name, value in values.items()}
 
     def _verdict(self) -> str | None:

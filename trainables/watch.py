@@ -6,13 +6,22 @@ from typing import Protocol
 import pyarrow as pa
 
 from fairsweep.analysis.records import Vocabulary
+from fairsweep.trainables.validation_predictions import ValidationPredictions
 
 
 class Watcher(Protocol):
     """Looks at one trial. What it says depends on what it was shown alone, so a resumed trial hears the same."""
 
-    def see(self, cells: pa.Table) -> Mapping[str, float]:
-        """Take in the validation cells of the next iteration; returns the measures that are reported."""
+    def see(
+        self, cells: pa.Table, predictions: ValidationPredictions | None, known: Mapping[str, float] | None = None
+    ) -> Mapping[str, float]:
+        """Take in the next iteration of the validation split; returns the measures that are reported.
+
+        Args:
+            cells: its counts.
+            predictions: its predictions; None where the iteration is one that an earlier attempt recorded.
+            known: what was reported of that iteration then, for measures that cells do not suffice for.
+        """
         ...
 
     def verdict(self, *, seconds: float, steps: int, next_steps: int) -> str | None:

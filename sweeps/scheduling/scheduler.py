@@ -7,6 +7,7 @@ itself, with all of its records. A driver that is killed in between finds the ve
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +24,7 @@ from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.scheduling.pareto import ParetoHalving
 from fairsweep.sweeps.scheduling.section import SchedulerSection
+from fairsweep.sweeps.search.outcomes import recorded_predictions
 from fairsweep.trainables.measures import Meaning, Standing
 from fairsweep.trainables.objectives import Objective
 
@@ -193,9 +195,16 @@ def recorded_course(folder: Path, objectives: Sequence[Objective], meaning: Mean
     except (FileNotFoundError, RecordError):
         return []
     table = table.filter(pc.equal(table.column("split"), "validation"))
+    iterations = sorted(set(table.column("iteration").to_pylist()))
+    predictions = None
+    if not all(objective.measure.of_cells for objective in objectives):
+        # Of each trial the last predictions are kept.
+        iterations = iterations[-1:]
+        with suppress(FileNotFoundError, RecordError):
+            predictions = recorded_predictions(folder, meaning)
     course = []
-    for iteration in sorted(set(table.column("iteration").to_pylist())):
-        standing = Standing(table.filter(pc.equal(table.column("iteration"), iteration)))
+    for iteration in iterations:
+        standing = Standing(table.filter(pc.equal(table.column("iteration"), iteration)), predictions=predictions)
         values = [objective.sign * objective.measure.of(standing, meaning) for objective in objectives]
         if not any(map(math.isnan, values)):
             course.append((iteration, values))

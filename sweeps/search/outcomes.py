@@ -1,11 +1,26 @@
 """What a search is told of a trial: measures read off its records, on the validation split alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from fairsweep.analysis.records import CELLS, PRIVACY, CellsFile, read_cells, read_json
+import numpy as np
+import pyarrow.compute as pc
+
+from fairsweep.analysis.records import (
+    CELLS,
+    EXAMPLES,
+    PREDICTIONS,
+    PRIVACY,
+    CellsFile,
+    read_cells,
+    read_examples,
+    read_json,
+    read_predictions,
+)
 from fairsweep.trainables.measures import Meaning, Measure, Standing, validation_cells
 from fairsweep.trainables.state import TrialStateFile
+from fairsweep.trainables.validation_predictions import ValidationPredictions
 
 
 def recorded_values(folder: Path, measures: Sequence[Measure], meaning: Meaning) -> list[float]:
@@ -24,6 +39,8 @@ def recorded_values(folder: Path, measures: Sequence[Measure], meaning: Meaning)
         FileNotFoundError: if one is missing.
     """
     standing = recorded_standing(folder, read_cells(folder / CELLS))
+    if not all(measure.of_cells for measure in measures):
+        standing = replace(standing, predictions=recorded_predictions(folder, meaning))
     return [measure.of(standing, meaning) for measure in measures]
 
 
@@ -32,6 +49,27 @@ def recorded_standing(folder: Path, cells: CellsFile) -> Standing:
     _, table = validation_cells(cells)
     state = TrialStateFile(folder).read()
     return Standing(table, _epsilon(folder), float("nan") if state is None else state.seconds)
+
+
+def recorded_predictions(folder: Path, meaning: Meaning) -> ValidationPredictions:
+    """Return a trial's last predictions on the validation split.
+
+    Args:
+        folder: the trial's folder, in the output folder of its sweep.
+        meaning: of the codes.
+    """
+    table = read_predictions(folder / PREDICTIONS)
+    table = table.filter(pc.equal(table.column("split"), "validation"))
+    table = table.filter(pc.equal(table.column("iteration"), pc.max(table.column("iteration"))))
+    examples = read_examples(folder.parent.parent / EXAMPLES)
+    at = pc.index_in(table.column("id"), value_set=examples.column("id"))
+    groups = {
+        name: np.asarray(examples.column(name).take(at).to_numpy(), np.int64)
+        for name in meaning.groups
+        if name in examples.column_names
+    }
+    log_probabilities = np.array(table.column("log_probabilities").to_pylist(), np.float32)
+    return ValidationPredictions(log_probabilities, table.column("label").to_numpy().astype(np.int64), groups)
 
 
 def _epsilon(folder: Path) -> float:

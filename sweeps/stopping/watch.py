@@ -11,6 +11,7 @@ from fairsweep.sweeps.stopping.section import PlateauSection, StopSection
 from fairsweep.trainables.measures import Meaning, Measure, Standing
 from fairsweep.trainables.objectives import Objective
 from fairsweep.trainables.plan import Plan
+from fairsweep.trainables.validation_predictions import ValidationPredictions
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,35 @@ class TrialWatcher:
         stop = watch.stop
         self._target = [condition.settled(meaning) for condition in stop.target]
         self._plateau = None if stop.plateau is None else Plateau(stop.plateau, meaning)
-        self._standing: Standing | None = None
+        self._held: list[bool] = []
 
-    def see(self, cells: pa.Table) -> Mapping[str, float]:
+    def see(
+        self,
+        cells: pa.Table,
+        predictions: ValidationPredictions | None = None,
+        known: Mapping[str, float] | None = None,
+    ) -> Mapping[str, float]:
         """See `Watcher.see`."""
-        self._standing = Standing(cells)
+        standing, before = Standing(cells, predictions=predictions), known or {}
+
+        def value(measure: Measure) -> float:
+            is_known = predictions is None and not measure.of_cells
+            return before.get(str(measure), math.nan) if is_known else measure.of(standing, self._meaning)
+
         if self._plateau is not None:
-            self._plateau.see(self._standing)
-        return {str(measure): measure.of(self._standing, self._meaning) for measure in self._watch.measures}
+            self._plateau.see(value(self._plateau.objective.measure))
+        self._held = [condition.excess(value(condition.measure)) <= 0 for condition in self._target]
+        own = [condition.measure for condition in self._target]
+        own += [] if self._plateau is None else [self._plateau.objective.measure]
+        # What decides here is reported too: whoever watches sees where it is undefined.
+        return {str(measure): value(measure) for measure in dict.fromkeys((*self._watch.measures, *own))}
 
     def verdict(self, *, seconds: float, steps: int, next_steps: int) -> str | None:
         """See `Watcher.verdict`."""
-        stop, standing = self._watch.stop, self._standing
+        stop = self._watch.stop
         if self._plateau is not None and self._plateau.reached:
             return f"plateau: {self._plateau.objective} has not improved for {self._plateau.patience} iterations"
-        if self._target and standing is not None and all(c.holds(standing, self._meaning) for c in self._target):
+        if self._held and all(self._held):
             return f"target reached: {', '.join(map(str, self._target))}"
         if stop.seconds is not None and seconds >= stop.seconds:
             return f"time: {stop.seconds:g} s of training are over"
@@ -86,13 +101,14 @@ class Plateau:
         self.objective: Objective = section.objective.settled(meaning)
         self.patience = section.patience
         self._least = section.least
-        self._meaning = meaning
         self._best = -math.inf
         self._since = 0
 
-    def see(self, standing: Standing) -> None:
-        """Take in the next iteration; an undefined value is no improvement."""
-        value = self.objective.sign * self.objective.measure.of(standing, self._meaning)
+    def see(self, measured: float) -> None:
+        """Take in the next iteration; an undefined value says nothing about improvement, and is left out."""
+        value = self.objective.sign * measured
+        if math.isnan(value):
+            return
         if value > self._best + self._least:
             self._best, self._since = value, 0
         else:

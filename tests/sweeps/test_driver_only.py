@@ -16,8 +16,9 @@ from fairsweep.sweeps import launch, nodes, progress, remote_output, requests, r
 from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.scheduling import scheduler
 from fairsweep.sweeps.search import running, searcher
+from fairsweep.sweeps.stopping import undefined_values
 
-MODULES = (launch, nodes, progress, remote_output, requests, scheduler, searcher)
+MODULES = (launch, nodes, progress, remote_output, requests, scheduler, searcher, undefined_values)
 SEARCH = {"algorithm": "tpe", "samples": 3, "startup": 2, "objectives": [{"max": "accuracy"}]}
 HALVING = {"kind": "asha", "objectives": [{"max": "accuracy"}]}
 

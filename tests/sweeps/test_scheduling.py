@@ -15,13 +15,16 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.scheduling.pareto import ParetoHalving, crowding_distances, nondominated_ranks, positions
-from fairsweep.sweeps.scheduling.scheduler import Verdicts, make_judge, make_scheduler
+from fairsweep.sweeps.scheduling.scheduler import Verdicts, make_judge, make_scheduler, recorded_course
 from fairsweep.sweeps.scheduling.section import SchedulerSection
+from fairsweep.sweeps.search.outcomes import recorded_values
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.stopping.section import StopSection
 from fairsweep.sweeps.stopping.watch import TrialWatch, steps_within
 from fairsweep.sweeps.tasks import Watches
 from fairsweep.trainables.measures import Meaning, Measure, Standing
+from fairsweep.trainables.objectives import Objective
+from fairsweep.trainables.other_dataset import recorded_examples
 from fairsweep.trainables.privacy import PrivacyPlan
 from fairsweep.trainables.state import TrialStateFile
 from fairsweep.trainables.trial import CheckpointPolicy, Trial
@@ -205,6 +208,28 @@ def test_a_plateau_is_seen_again_after_a_resume(trial_of, tmp_path):
     assert state_of(folder).reason.startswith("plateau: max accuracy has not improved for 2 iterations")
 
 
+def test_measures_of_probabilities_are_recorded_and_repeated(trial_of, mapping, toy, tmp_path):
+    measures = [Measure.parse("log_loss"), Measure.parse("worst_group_auc by tone")]
+    stop = {"plateau": {"objective": {"min": "log_loss"}, "patience": 2, "least": 9.0}}
+    stop["target"] = ["worst_group_auc by tone >= 1"]
+    open_trial, _ = trial_of("out/trials/t", stop=stop)
+    first = open_trial()
+    first.iterate()
+    before = first.iterate()
+    first.close()
+    second = open_trial()
+    assert {str(m): second._watched[str(m)] for m in measures} == {str(m): before[str(m)] for m in measures}
+    metrics = second.iterate()
+    assert state_of(second.folder).reason.startswith("plateau: min log_loss has not improved for 2 iterations")
+    second.close()
+    meaning = Meaning("smiling", ("tone",), {"smiling": ("no", "yes"), "tone": ("light", "dark")})
+    analysis.records.write_examples(tmp_path / "out" / "examples.parquet", recorded_examples(toy, None))
+    values = recorded_values(second.folder, measures, meaning)
+    assert values == pytest.approx([metrics[str(measure)] for measure in measures])
+    objectives = [Objective(min=measures[0])]
+    assert recorded_course(second.folder, objectives, meaning) == [(3, [pytest.approx(-values[0])])]
+
+
 def test_a_trial_ends_where_its_scheduler_wished_also_after_a_kill(trial_of, tmp_path):
     open_trial, plan = trial_of("wished", scheduler={"kind": "asha", "objectives": ACCURACY})
     trial = open_trial()
@@ -240,7 +265,7 @@ def test_targets_hold_for_every_group_or_not_at_all():
 
     vocabularies = [analysis.records.Vocabulary(name, values) for name, values in meaning.values.items()]
     watcher = watch.begin(vocabularies)
-    assert watcher.see(cells(10, 5)) == {"accuracy": 0.75}
+    assert watcher.see(cells(10, 5)) == {"accuracy": 0.75, "worst_group_accuracy by tone": 0.5}
     assert watcher.verdict(seconds=1, steps=1, next_steps=1) is None
     watcher.see(cells(10, 6))
     assert watcher.verdict(seconds=1, steps=1, next_steps=1).startswith("target reached")
