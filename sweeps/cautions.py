@@ -27,7 +27,7 @@ def cautions(dataset: PreparedDataset, label: str, trials: Iterable[PlannedTrial
     if dataset.users is not None and any(not isinstance(trial.config.split, OfficialSplit) for trial in trials):
         said.append("the dataset knows users: folds and hold-outs keep all images of one user in one part")
     said += [
-        f"{count:,} images of the {second} split of {dataset.info.name!r} are identical to images of its {first} split"
+        f"images of the {second} split that are identical to images of the {first} split: {count:,}"
         for (first, second), count in dataset.info.identical_images()
         if count
     ]

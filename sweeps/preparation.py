@@ -108,8 +108,8 @@ def describe_skipped(info: DatasetInfo) -> str:
 def describe_notes(info: DatasetInfo) -> list[str]:
     """What a user should know about a dataset: what its source decided, and pictures that occur in several splits."""
     identical = [
-        f"{count:,} images of the {second} split are identical to images of the {first} split: remove the copies, or "
-        "results on them say nothing about new images"
+        f"images of the {second} split that are identical to images of the {first} split: {count:,}; remove the "
+        "copies, or results on them say nothing about new images"
         for (first, second), count in info.identical_images()
         if count
     ]

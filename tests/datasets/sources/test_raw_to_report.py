@@ -113,7 +113,7 @@ def test_fairface_from_its_two_tables(raw, fairsweep, tmp_path, ray_session):
     tables = ("--table", "train=fairface_label_train.csv", "--table", "test=fairface_label_val.csv")
     said = fairsweep("prepare", "folder", "--from", packed, "--path-column", "file", *tables, "--to", "data")
     assert "folder: 36 train, 4 validation, 10 test; in data" in said
-    warning = "1 images of the test split are identical to images of the train split"
+    warning = "images of the test split that are identical to images of the train split: 1;"
     assert "drawn from the training examples" in said
     assert warning in said
     assert warning in fairsweep("show", "data")
