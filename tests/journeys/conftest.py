@@ -107,7 +107,7 @@ def user(tmp_path_factory, ray_address, cache_folder):
 
 
 LEAST = {
-    "epochs": 2,
+    "epochs": 1,
     "unsliced_epochs": 2,
     "rounds": 2,
     "rounds_per_iteration": 1,
@@ -132,6 +132,8 @@ def shrunk(file):
     for learner in content["learners"]:
         if "requests" in learner:
             learner["requests"]["count"] = 2
+        if "interval" in learner:  # a population is ranked in between
+            learner["inner"]["epochs"] = 2 * learner["interval"]
     if "evaluation" not in content:
         content["evaluation"] = {"balance": [content["dataset"]["label"]], "per_cell": 1}
     return content
