@@ -18,7 +18,7 @@ from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.sweep_records import SweepRecords
 
 PUBLIC_DATASETS = frozenset({"faces", "mnist", "fashion-mnist", "kmnist"})
-"""Drawings, or images that anyone may publish; every other dataset is shown only where somebody says so."""
+"""Names of drawings, and of images that anyone may publish."""
 
 _MOST_ROWS, _MOST_COLUMNS = 10, 8
 _IMAGES_ACROSS = 12
@@ -67,7 +67,7 @@ def image_sheet(results: SweepRecords, focus: Focus, *, pictures: bool = False) 
     Args:
         results: the sweep; its dataset is looked for where the sweep found it.
         focus: whose groups are shown.
-        pictures: show images of a dataset that is not among `PUBLIC_DATASETS` too.
+        pictures: whether to show any; the dataset is not looked for otherwise.
 
     Returns:
         The sheet; without rows, and with the reason, where images must not or cannot be shown.
@@ -90,8 +90,6 @@ def image_sheet(results: SweepRecords, focus: Focus, *, pictures: bool = False) 
 
 def refused(results: SweepRecords, *, pictures: bool) -> str:
     """Why images of a sweep's dataset must not be shown; empty if they may be."""
-    if str(results.sweep.get("dataset", {}).get("name", "")) in PUBLIC_DATASETS:
-        return ""
     if any((folder.config or {}).get("mode") == "release" for folder in results.folders):
         return "No example images: the sweep was trained in release mode, and its images are private."
     return "" if pictures else "No example images: they are shown only with fairsweep report --pictures."

@@ -69,7 +69,7 @@ def write_report(sweep: str | Path | SweepResults, to: str | Path | None = None,
     Args:
         sweep: the output folder, or what `load` returned.
         to: the file; None writes ``report.html`` into the output folder.
-        pictures: show example images also of a dataset that is not public.
+        pictures: show example images, from the dataset that the sweep names; without, the sweep's folder alone is read.
 
     Returns:
         The file.

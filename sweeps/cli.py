@@ -14,11 +14,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fairsweep.sweeps.commands import COMMANDS
+from fairsweep.sweeps.commands import COMMANDS, Contact
 from fairsweep.sweeps.errors import InterruptedSweepError, SweepError, as_ours
 from fairsweep.sweeps.following import FOLLOWING
 from fairsweep.sweeps.reporting import REPORTING
 from fairsweep.sweeps.sweep_file import SweepSource
+from fairsweep.sweeps.text_encoding import speak_utf8
 
 app = typer.Typer(
     name="fairsweep",
@@ -46,6 +47,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progre
 
 def main() -> None:
     """Entry point of the ``fairsweep`` command."""
+    speak_utf8()
     try:
         code = app(standalone_mode=False)  # typer.Exit comes back as a number
     except InterruptedSweepError as error:
@@ -175,6 +177,7 @@ def resume(
         Path | None, typer.Option("--to", metavar="LOCAL", help="FOLDER is a mirror: go on in this folder.")
     ] = None,
     address: AddressOption = None,
+    contact: Contact = None,
     quiet: QuietOption = False,
 ) -> None:
     """Go on with a sweep that was stopped or killed; nothing that is done is done again.
@@ -186,7 +189,7 @@ def resume(
 
     if to is None and is_mirror(Path(folder)):
         raise SweepError(f"{folder} is the mirror of a sweep: give the folder to work in with --to LOCAL")
-    sweep, text = resume_sweep(folder) if to is None else resume_mirror(folder, to)
+    sweep, text = resume_sweep(folder, contact=contact) if to is None else resume_mirror(folder, to, contact=contact)
     _run(sweep, text, address, quiet)
 
 
@@ -211,6 +214,10 @@ def forget(
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another request.")
     ] = 0.0,
+    contact: Annotated[
+        bool,
+        typer.Option("--contact", help="Also read a dataset's URI that no sweep file that you have run here names."),
+    ] = False,
 ) -> None:
     """Make finished trials of kind sisa forget examples: retrain the shards that saw them.
 
@@ -220,9 +227,12 @@ def forget(
     `fairsweep forget runs/NAME --files women/17.png --files women/18.png`
     """
     from fairsweep.datasets.image_names import read_names
-    from fairsweep.sweeps.forget import forget_ids
+    from fairsweep.sweeps.forget import forget_ids, forgetful_trials
+    from fairsweep.sweeps.known_places import check_datasets
+    from fairsweep.trainables.forgetting import current_dataset
 
     with as_ours():
+        check_datasets([current_dataset(folder)[0] for folder in forgetful_trials(run)], contact=contact)
         names = [*(files or ()), *(read_names(files_from) if files_from is not None else ())]
     erased = forget_ids(run, ids, files=names, erase=erase, wait_seconds=wait, say=typer.echo).erasure
     if erased is None:

@@ -1,7 +1,6 @@
 """Clusters of several machines: what each node must see is asked of each node, before anything starts there."""
 
 import json
-import shlex
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from fairsweep.datasets.location import Location
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.errors import Location as Place
+from fairsweep.sweeps.paths import resume_command
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.spec import Sweep
 
-_CLIENT = "ray://"
 _ANSWER_SECONDS = 180.0
 
 
@@ -53,7 +52,9 @@ class Complaint:
 
 
 def check_nodes(sweep: "Sweep", folder: Path, datasets: Sequence[PreparedDataset]) -> None:
-    """Ask every node that can run trials whether it sees the datasets and the output; one node alone is not asked.
+    """Ask every node that can run trials whether it sees the datasets and the output.
+
+    A single node is asked too: it may be another machine than the head, or have another Python than the driver.
 
     Args:
         sweep: the sweep.
@@ -63,9 +64,8 @@ def check_nodes(sweep: "Sweep", folder: Path, datasets: Sequence[PreparedDataset
     Raises:
         SweepError: if a node lacks something, with its address and the remedy.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) > 0]  # type: ignore[no-untyped-call]
-    if len(nodes) < 2:
-        return
+    listed_nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [node for node in listed_nodes if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
     probe = folder / f".probe-{uuid.uuid4().hex}"
     paths = [path for path in (sweep.dataset.path, sweep.evaluation.dataset) if path is not None]
     hashes = [dataset.info.content_hash for dataset in datasets]
@@ -114,11 +114,6 @@ def look(wanted: Wanted) -> list[Complaint]:
     return complaints
 
 
-def is_client(address: str | None) -> bool:
-    """Whether an address is that of a cluster's client server, to which this machine does not belong."""
-    return address is not None and address.startswith(_CLIENT)
-
-
 def run_from_afar(sweep: "Sweep", text: str | None, address: str, quiet: bool) -> None:
     """Run a sweep by a driver on the cluster itself, and wait for it; Ctrl-C here stops it there.
 
@@ -148,9 +143,7 @@ def run_from_afar(sweep: "Sweep", text: str | None, address: str, quiet: bool) -
             error = ray.get(running)
         except KeyboardInterrupt as interrupt:
             ray.cancel(running, force=False)
-            raise InterruptedSweepError(
-                f"stopped; resume with: fairsweep resume {shlex.quote(str(sweep.remote))}"
-            ) from interrupt
+            raise InterruptedSweepError(f"stopped; resume with: {resume_command(sweep.remote, address)}") from interrupt
     if error is not None:
         raise SweepError(error)
 

@@ -26,6 +26,14 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The output folder o
 Address = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster: `auto` or `ray://…`; default: this machine.")
 ]
+Contact = Annotated[
+    bool | None,
+    typer.Option(
+        "--contact/--no-contact",
+        help="Whether to use a mirror, a tracker or a dataset's URI that no sweep file run here has named.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
@@ -118,6 +126,7 @@ def retry_failed(
         str | None, typer.Option("--cause", metavar="WORDS", help="Only those whose cause has these words.")
     ] = None,
     address: Address = None,
+    contact: Contact = None,
     quiet: Quiet = False,
 ) -> None:
     """Run the failed trials of a sweep again, from their last checkpoint, and nothing else.
@@ -129,7 +138,7 @@ def retry_failed(
     if not failures.failed_trials(folder, cause):
         typer.echo(f"no trial has failed in {folder}")
         return
-    failures.retry_failed(folder, cause, address=address, quiet=quiet)
+    failures.retry_failed(folder, cause, address=address, quiet=quiet, contact=contact)
     _finish(folder)
 
 
@@ -141,6 +150,7 @@ def extend(
     seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", help="So many seeds in all.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     address: Address = None,
+    contact: Contact = None,
     quiet: Quiet = False,
 ) -> None:
     """Give a sweep more samples or more seeds, and run what that adds; its sweep.yaml keeps its comments.
@@ -150,7 +160,7 @@ def extend(
     """
     from fairsweep.sweeps.growing import extend_sweep
 
-    extension = extend_sweep(folder, trials=trials, seeds=seeds)
+    extension = extend_sweep(folder, trials=trials, seeds=seeds, contact=contact)
     _show(extension, Console(stderr=True))
     if not yes:
         if not sys.stdin.isatty():

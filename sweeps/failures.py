@@ -34,7 +34,12 @@ def failed_trials(folder: str | Path, cause: str | None = None) -> frozenset[str
 
 
 def retry_failed(
-    folder: str | Path, cause: str | None = None, *, address: str | None = None, quiet: bool = False
+    folder: str | Path,
+    cause: str | None = None,
+    *,
+    address: str | None = None,
+    quiet: bool = False,
+    contact: bool | None = None,
 ) -> SweepResults:
     """Run the failed trials of a sweep again, from their last checkpoint, and nothing else.
 
@@ -43,9 +48,10 @@ def retry_failed(
         cause: words in the cause; None for all failed trials.
         address: of a Ray cluster.
         quiet: whether to show nothing.
+        contact: whether to use places that the folder's files alone name; None refuses.
 
     Raises:
         SweepError: if the folder holds no sweep, or none failed of such a cause.
     """
-    sweep, text = resume_sweep(folder)
+    sweep, text = resume_sweep(folder, contact=contact)
     return run_sweep(sweep, text=text, address=address, quiet=quiet, only=failed_trials(folder, cause))

@@ -32,20 +32,26 @@ def watch(
 def track(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of a sweep.", show_default=False)],
     seconds: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=1, help="How long it may take.")] = 3600.0,
+    contact: Annotated[
+        bool, typer.Option("--contact", help="Also to a server that no sweep file run here has named.")
+    ] = False,
 ) -> None:
     """Send to the trackers of a sweep what they have not got; works when the sweep has ended long ago.
 
     Example: `fairsweep track runs/faces`
     """
+    from fairsweep.sweeps.known_places import check_trackers
     from fairsweep.sweeps.tracking.following import Records
     from fairsweep.sweeps.tracking.process import track as send
 
     try:
-        names = Records.of(folder.resolve()).section.names
+        section = Records.of(folder.resolve()).section
     except FileNotFoundError as error:
         raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it") from error
+    names = section.names
     if not names:
         raise SweepError(f"the sweep in {folder} has no trackers: give it `tracking: [tensorboard]` and run it")
+    check_trackers(section, contact=contact)
     finishing = threading.Event()
     finishing.set()
     if not send(folder.resolve(), typer.echo, finishing, lambda: seconds):

@@ -31,20 +31,23 @@ class Extension:
         return run_sweep(self.sweep, text=self.text, address=address, quiet=quiet)
 
 
-def extend_sweep(folder: str | Path, *, trials: int | None = None, seeds: int | None = None) -> Extension:
+def extend_sweep(
+    folder: str | Path, *, trials: int | None = None, seeds: int | None = None, contact: bool | None = None
+) -> Extension:
     """Give the sweep of an output folder more samples or more seeds; nothing is written or started.
 
     Args:
         folder: the output folder.
         trials: so many more samples of the search, at least 1.
         seeds: so many seeds in all, more than now; where the seeds of data and training are crossed, those of training.
+        contact: whether to use places that the folder's files alone name; None refuses.
 
     Raises:
         SweepError: if not exactly one of the two is given, or the sweep cannot grow that way.
     """
     if (trials is None) == (seeds is None):
         raise SweepError("exactly one of --trials and --seeds must be given: --trials 20 adds samples of the search")
-    sweep, text = resume_sweep(folder)
+    sweep, text = resume_sweep(folder, contact=contact)
     place, value = _more_samples(sweep, trials) if trials is not None else _more_seeds(sweep, int(seeds or 0))
     content = _with(sweep.model_dump(mode="json"), place, value)
     grown = Sweep.from_mapping(content | {"output": str(sweep.folder)})

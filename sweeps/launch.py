@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections import deque
@@ -30,8 +31,10 @@ from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from fairsweep.sweeps.cluster_address import check_address, cluster_of, is_client, reaching
 from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.environment_variables import default_variables
+from fairsweep.sweeps.head_watch import watched_head
 from fairsweep.sweeps.local_ray import check_loopback, private_ray
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 
@@ -56,7 +59,7 @@ _HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
 
 
 @contextmanager
-def connected(address: str | None, *, show_workers: bool = False) -> Iterator[None]:
+def connected(address: str | None, *, show_workers: bool = False) -> Iterator[bool]:
     """A connection to Ray: the one that exists, a cluster's, or a Ray on this machine that ends with the context.
 
     Workers get an empty folder as their working folder: without one, Ray puts the folder that the driver was started in
@@ -65,11 +68,19 @@ def connected(address: str | None, *, show_workers: bool = False) -> Iterator[No
     Args:
         address: of a cluster; None takes ``RAY_ADDRESS`` or starts Ray here.
         show_workers: whether what workers print appears here.
+
+    Yields:
+        Whether it is a Ray of this process's own, on this machine alone.
+
+    Raises:
+        SweepError: if no cluster answers at the address, it refuses, or a Ray on this machine cannot be private.
     """
     if ray.is_initialized():
-        yield
+        yield False
         return
-    where = address or os.environ.get("RAY_ADDRESS")
+    where = cluster_of(address)
+    if where is not None:
+        check_address(where)
     # On a cluster each node's own environment says where its caches are.
     own = {name: os.environ[name] for name in _HANDED_ON if where is None and name in os.environ}
     environment = _WORKER_ENVIRONMENT | own
@@ -79,19 +90,25 @@ def connected(address: str | None, *, show_workers: bool = False) -> Iterator[No
         _quiet_ray(),
         private_ray() if where is None else nullcontext({"address": where}) as options,
     ):
-        ray.init(
-            **options,
-            runtime_env=_runtime_environment(empty, environment),
-            log_to_driver=show_workers,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-        )
+        with nullcontext() if where is None else reaching(where):
+            ray.init(
+                **options,
+                runtime_env=_runtime_environment(empty, environment),
+                log_to_driver=show_workers,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
         try:
             if where is None:
                 check_loopback()
-            yield
+            with nullcontext() if where is None or is_client(where) else watched_head(_print_line):
+                yield where is None
         finally:
             ray.shutdown()
+
+
+def _print_line(line: str) -> None:
+    print(f"fairsweep: {line}", file=sys.stderr, flush=True)  # noqa: T201 - from a thread, of a driver that may end at once
 
 
 def _runtime_environment(folder: str, variables: Mapping[str, str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import secrets
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -36,8 +37,9 @@ def private_ray() -> Iterator[dict[str, Any]]:
     The folder with its logs and sockets is deleted at the end of the context.
 
     Raises:
-        SweepError: if there is no folder for its sockets, or this version of Ray cannot be kept on loopback.
+        SweepError: if there is no folder for its sockets, or this machine has no loopback interface.
     """
+    _check_interface()
     machine = this_machine()
     with _private_folders() as folders, default_variables(_own_token() | {_OUTSIDE_SWITCH: "0"}), _loopback_only():
         # "local": without it Ray joins any cluster that somebody has started on this machine, and takes no counts then.
@@ -57,6 +59,18 @@ def check_loopback() -> None:
             f"a local Ray must stay on the loopback interface, but Ray {ray.__version__} took {address}: install "
             "ray==2.60.0, with which fairsweep is tested"
         )
+
+
+def _check_interface() -> None:
+    """Refuse a machine whose processes cannot reach one another: Ray would wait for them for minutes."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 5.0):
+            pass
+    except OSError as error:
+        raise SweepError(
+            f"Ray's processes reach one another over the loopback interface, but 127.0.0.1 does not answer "
+            f"({error.strerror or error}): bring it up (ip link set lo up), or let the container have a network"
+        ) from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ A relative path is taken from the folder where fairsweep is started, and ``~`` i
 means the same for workers, for other processes, and for a resume that is started elsewhere.
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ def settle_paths(content: Mapping[str, Any]) -> dict[str, Any]:
         if place[0] in found:
             found[place[0]] = _settled(found[place[0]], place[1:], (place[0],))
     return found
+
+
+def resume_command(folder: str, address: str | None) -> str:
+    """The command that goes on with a sweep where it ran: on this machine, or on the cluster at an address."""
+    return shlex.join(["fairsweep", "resume", folder, *(["--address", address] if address else [])])
 
 
 def shown(path: Path) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from fairsweep.analysis.example_images import PUBLIC_DATASETS
 from fairsweep.datasets.identical import counted_identical
 from fairsweep.datasets.layout import DatasetInfo, nearest
 from fairsweep.datasets.prepare import PreparationProgress, prepare
@@ -21,6 +22,7 @@ from fairsweep.datasets.sources.download import download
 from fairsweep.datasets.sources.options import from_options, option_names, option_words
 from fairsweep.datasets.writing import check_target
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.known_places import remember_public
 from fairsweep.sweeps.launch import connected
 
 _RAW = "raw"
@@ -69,7 +71,10 @@ def prepare_dataset(
     _check_known(name, kind, words)
     source = from_options(kind, words)
     with connected(address), _bar(name) as on_progress:
-        return prepare(source, to, max_damaged=max_damaged, on_progress=on_progress)
+        info = prepare(source, to, max_damaged=max_damaged, on_progress=on_progress)
+    if name in PUBLIC_DATASETS:  # the source's: a folder of images may be given any
+        remember_public(info.content_hash)
+    return info
 
 
 def describe_options(name: str) -> list[tuple[str, str, str]]:

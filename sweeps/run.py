@@ -1,7 +1,5 @@
 """Running a sweep: check, hold the output folder, run what is missing, and read the results."""
 
-import os
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,19 +10,21 @@ from rich.console import Console
 from fairsweep import analysis
 from fairsweep.analysis.records import EXAMPLES, SWEEP_YAML, write_examples
 from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.sweeps.cluster import check_nodes, is_client, run_from_afar
+from fairsweep.sweeps.cluster import check_nodes, run_from_afar
+from fairsweep.sweeps.cluster_address import check_address, cluster_of, is_client
 from fairsweep.sweeps.difference import folder_difference
 from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import settle_feed
 from fairsweep.sweeps.gpu_parts import GpuParts, with_gpu_parts
+from fairsweep.sweeps.known_places import remember_places, settle_places
 from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
 from fairsweep.sweeps.mirror import mirrored
 from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.paths import shown, shown_from_here, with_stored_paths
+from fairsweep.sweeps.paths import resume_command, shown, shown_from_here, with_stored_paths
 from fairsweep.sweeps.places import uri_of
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.progress import Progress
@@ -66,10 +66,13 @@ def run_sweep(
     """
     console = Console(stderr=True, quiet=quiet)
     # As Ray reads it: a cluster's machines, and not this one, say what there is room for.
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = cluster_of(address)
+    remember_places(sweep)
     if is_client(address):
         run_from_afar(sweep, text, str(address), quiet)
         return analysis.load(sweep.remote or sweep.folder)
+    if address is not None:
+        check_address(address)
     with published(sweep, console), mirrored(sweep, console):
         results = _run(sweep, text, address, console, quiet, only)
     return results if sweep.remote is None else analysis.load(sweep.remote)
@@ -126,8 +129,22 @@ def _chosen(missing: Sequence[PlannedTrial], only: Collection[str] | None) -> li
     return [trial for trial in missing if only is None or trial.trial in only]
 
 
-def resume_sweep(folder: str | Path) -> tuple[Sweep, str]:
+def resume_sweep(folder: str | Path, *, contact: bool | None = None) -> tuple[Sweep, str]:
     """The sweep of an output folder, and its file's text.
+
+    Args:
+        folder: the output folder, or its URI.
+        contact: whether to use places that the folder's files alone name; see `settle_places`.
+
+    Raises:
+        SweepError: if the folder holds no sweep, or names places that the user has not.
+    """
+    sweep, text = described_sweep(folder)
+    return settle_places(sweep, contact=contact), text
+
+
+def described_sweep(folder: str | Path) -> tuple[Sweep, str]:
+    """The sweep that an output folder describes, with every place that it names, and its file's text.
 
     Raises:
         SweepError: if the folder holds no sweep.
@@ -211,10 +228,11 @@ def _run_missing(
     def say(line: str) -> None:
         console.print(f"{plan.sweep.name}: {line}", highlight=False, markup=False, soft_wrap=True)
 
-    with connected(address):
+    with connected(address) as is_private:
         available = machines()
         check_resources(GpuParts(output.path).settled(missing), available)
-        check_nodes(plan.sweep, output.path, plan.datasets)
+        if not is_private:
+            check_nodes(plan.sweep, output.path, plan.datasets)
         missing = with_gpu_parts(plan, missing, output.path, available, say)
         feeding = settle_feed(plan.sweep, plan.datasets, missing, available)
         if feeding.note:
@@ -242,9 +260,8 @@ def _run_missing(
                     tasks = with_more_gpu(tasks, queued, say)
         except KeyboardInterrupt as error:
             ledger.close(queued, unfinished="stopped", cause="stopped by the user")
-            raise InterruptedSweepError(
-                f"stopped; resume with: fairsweep resume {shlex.quote(shown(output.path))}"
-            ) from error
+            command = resume_command(shown(output.path), address)
+            raise InterruptedSweepError(f"stopped; resume with: {command}") from error
         _close(ledger, queued, progress)
 
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fairsweep import analysis
+from fairsweep.analysis.example_images import refused
 from fairsweep.analysis.membership import describe_former
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.report import write_report
@@ -17,6 +18,7 @@ from fairsweep.analysis.table import SummaryTable, epsilon_text, summary_tables
 from fairsweep.datasets.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.commands import print_failures
+from fairsweep.sweeps.known_places import shows_public
 from fairsweep.sweeps.plan import PlanReport
 from fairsweep.sweeps.search.front import search_fronts
 
@@ -92,7 +94,7 @@ def print_results(
         folder: the output folder of the sweep, or its URI.
         console: where to.
         to: file of the report; None writes it into the folder.
-        pictures: see `fairsweep.analysis.report.write_report`.
+        pictures: show example images also of a dataset that was not prepared here from a public source.
         former: see `fairsweep.analysis.load`.
 
     Returns:
@@ -115,7 +117,8 @@ def print_results(
     if results.former:
         line = describe_former(len(results.former), shlex.quote(str(folder)))
         console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)
-    path = write_report(results, to, pictures=pictures)
+    public = shows_public(results.sweep.get("dataset", {})) and not refused(results, pictures=True)
+    path = write_report(results, to, pictures=pictures or public)
     console.print(f"\nReport: {escape(str(path))}", soft_wrap=True, highlight=False)
     return failed
 

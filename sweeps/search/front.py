@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fairsweep.sweeps.known_places import STORAGE, named_places
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.search.extent import study_names
 from fairsweep.sweeps.search.section import GUIDED
@@ -67,6 +68,10 @@ def search_fronts(folder: Path) -> Iterator[Front]:
     dataset = description["dataset"]
     other = (dataset.get("evaluation") or {}).get("content_hash")
     content = [dataset["content_hash"], *([other] if other else [])]
+    foreign = [place for place in named_places(sweep) if place.role == STORAGE and not place.is_known]
+    if foreign:
+        yield Front("Best settings", (), (), f"Not read from {foreign[0]}: no sweep that you have run here names it.")
+        return
     space = SearchSpace(sweep)
     storage = open_storage(sweep.search.storage, folder)
     known = set(optuna.get_all_study_names(storage))

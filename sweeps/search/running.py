@@ -1,6 +1,5 @@
 """Running a guided search: as any sweep is run, except that its trials become known while it runs."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -21,7 +20,7 @@ from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_resources, machines, slots
 from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.paths import shown
+from fairsweep.sweeps.paths import resume_command, shown
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, plan_trials, privacy_plans
 from fairsweep.sweeps.progress import Progress
 from fairsweep.sweeps.run import describe
@@ -66,9 +65,10 @@ def run_search(sweep: Sweep, *, text: str | None, address: str | None, console: 
     with output.held():
         describe(plan, output, text, extent.trials)
         lines = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-        with tracked(sweep.tracking, output.path, lines), connected(address):
-            check_nodes(sweep, output.path, plan.datasets)
-            _Run(plan, extent, output, console).go(quiet=quiet)
+        with tracked(sweep.tracking, output.path, lines), connected(address) as is_private:
+            if not is_private:
+                check_nodes(sweep, output.path, plan.datasets)
+            _Run(plan, extent, output, console, address).go(quiet=quiet)
 
 
 class _Run:
@@ -79,10 +79,13 @@ class _Run:
         extent: how large the search is.
         output: the output folder, held.
         console: for lines on what happens.
+        address: of a Ray cluster; None for none.
     """
 
-    def __init__(self, plan: SweepPlan, extent: Extent, output: OutputFolder, console: Console) -> None:
-        self._extent, self._output, self._console = extent, output, console
+    def __init__(
+        self, plan: SweepPlan, extent: Extent, output: OutputFolder, console: Console, address: str | None = None
+    ) -> None:
+        self._extent, self._output, self._console, self._address = extent, output, console, address
         sweep, self._available = plan.sweep, machines()
         check_resources(GpuParts(output.path).settled(plan.trials), self._available)
         probes = with_gpu_parts(
@@ -224,9 +227,8 @@ class _Run:
                 )
         except KeyboardInterrupt as error:
             self._ledger.close(self._queued, unfinished="stopped", cause="stopped by the user")
-            raise InterruptedSweepError(
-                f"stopped; resume with: fairsweep resume {shlex.quote(shown(output))}"
-            ) from error
+            command = resume_command(shown(output), self._address)
+            raise InterruptedSweepError(f"stopped; resume with: {command}") from error
         self._ledger.close(
             self._queued, unfinished="failed", cause="the worker ended without a word; run the sweep again"
         )

@@ -59,7 +59,7 @@ def picture(strip):
 
 def test_pictures_show_each_group_by_label(tmp_path, simulate, dataset):
     results = sweep_on(simulate, tmp_path / "s", dataset)
-    sheet = image_sheet(results, focus_of(results))
+    sheet = image_sheet(results, focus_of(results), pictures=True)
     assert sheet.columns == ("smiling no", "smiling yes")
     assert [name for name, _ in sheet.rows] == ["light tone", "dark tone"]
     for (_, strips), expected in zip(sheet.rows, (LIGHT, DARK), strict=True):
@@ -69,7 +69,7 @@ def test_pictures_show_each_group_by_label(tmp_path, simulate, dataset):
             expected_pixel = np.add(expected, (15 * smiling, 0, 0))
             assert np.abs(pixels[4, 2].astype(int) - expected_pixel).max() < 12  # the format is not lossless
             assert strip.text.startswith("6 images: ")
-    text = analysis.write_report(results).read_text()
+    text = analysis.write_report(results, pictures=True).read_text()
     assert text.count('<img src="data:image/webp') == 4
     assert 'alt="6 images: dark tone, smiling yes"' in text
 
@@ -77,8 +77,9 @@ def test_pictures_show_each_group_by_label(tmp_path, simulate, dataset):
 @pytest.mark.parametrize(
     ("name", "mode", "asked", "shown"),
     [
-        ("faces", "research", False, True),
-        ("faces", "release", False, True),
+        ("faces", "research", False, False),
+        ("faces", "research", True, True),
+        ("faces", "release", False, False),
         ("patients", "research", False, False),
         ("patients", "research", True, True),
         ("patients", "release", False, False),
@@ -100,7 +101,7 @@ def test_pictures_of_a_release_are_refused(tmp_path, simulate, dataset):
 def test_pictures_of_another_version_are_left_out(tmp_path, simulate, dataset):
     for place, expected in ((dataset[0], "has changed since"), (tmp_path / "nowhere", "cannot be reached")):
         results = sweep_on(simulate, tmp_path / place.name, (place, "another"))
-        sheet = image_sheet(results, focus_of(results))
+        sheet = image_sheet(results, focus_of(results), pictures=True)
         assert sheet.rows == ()
         assert expected in sheet.note
 
@@ -115,7 +116,7 @@ def test_classes_have_one_row_each(tmp_path, simulate, digits):
     content = records.read_json(folder / "dataset.json")["content_hash"]
     results = analysis.load(digits.folder)
     results.sweep["dataset"] |= {"path": str(folder), "content_hash": content}
-    sheet = image_sheet(results, focus_of(results))
+    sheet = image_sheet(results, focus_of(results), pictures=True)
     assert sheet.columns == ("",)
     assert [name for name, _ in sheet.rows] == [f"digit {value}" for value in range(10)]
     assert [strip.text for _, (strip,) in sheet.rows][3] == "1 image: digit 3"
