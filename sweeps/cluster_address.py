@@ -2,6 +2,7 @@
 
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -73,13 +74,17 @@ def reaching(address: str) -> Iterator[None]:
         SweepError: with the cause and the remedy.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they say is in the error
+            yield
     except AuthenticationError as error:
         raise SweepError(f"{_TOKEN} (address {address})") from error
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         text = _line(error, error.__cause__)
         if "uthenticat" in f"{error} {error.__cause__}":
             raise SweepError(f"{_TOKEN} (address {address})") from error
+        if is_client(address) and "timeout" in text:
+            text += "; if it asks for a token, " + _TOKEN.partition(": ")[2]
         raise SweepError(f"the Ray cluster at {address} cannot be joined ({text}){_remedy(address)}") from error
 
 
