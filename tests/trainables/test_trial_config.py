@@ -119,7 +119,7 @@ def test_the_record_is_what_the_format_says(make_config, dpsgd):
     }
     assert record["learner"]["twin_of"] == "private"
     assert record["learner"]["kind"] == "dpsgd"
-    assert set(record["dataset"]) == {"path", "name", "content_hash", "label", "groups"}
+    assert set(record["dataset"]) == {"path", "name", "content_hash", "label", "groups", "has_users"}
 
 
 @pytest.mark.parametrize("unknown", [{"learners": []}, {"seed": 1}])
