@@ -24,7 +24,7 @@ $(VENV)/bin/python:
 
 # One stamp for the package, one for the tools of the gate: a change of the requirements installs anew.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mnist]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mnist,notebook]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

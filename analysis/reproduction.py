@@ -51,9 +51,13 @@ def _commands(results: SweepRecords, versions: Mapping[str, str]) -> str:
     if commit:
         changed = ", which had further changes" if git.get("changed") else ""
         lines.append(f"# the sweep ran in a repository at {commit[:_SHORT]}{changed}")
-    pins = [f"{package}=={version}" for package, version in versions.items() if package not in ("python", "platform")]
-    if pins:
-        lines.append(f"pip install {shlex.join(pins)}")
+    known = {package: version for package, version in versions.items() if package not in ("python", "platform")}
+    ours = known.pop("fairsweep", "")
+    if known:
+        lines.append(f"pip install {shlex.join(f'{package}=={version}' for package, version in known.items())}")
+    if ours:
+        # No index has it.
+        lines.append(f"pip install .    # fairsweep {ours}, in a clone of its repository; or name its wheel")
     output = str(sweep.get("sweep", {}).get("output") or results.name)
     source = name if name in PUBLIC_DATASETS else "SOURCE --from RAW"
     lines += [

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from fairsweep import analysis
+from fairsweep.analysis.answers import answer
+from fairsweep.analysis.focus import focus_of
 from fairsweep.analysis.plots import rate_by_group, rate_by_level
 
 _DPI = 200
@@ -16,14 +18,19 @@ def main() -> None:
     parser.add_argument("--mnist", type=Path, default=Path("runs/mnist-class8"))
     parser.add_argument("--to", type=Path, default=Path("docs"))
     given = parser.parse_args()
+    quickstart = analysis.load(given.quickstart)
     figures = {
-        "quickstart": rate_by_level(analysis.load(given.quickstart), "tone", backend="matplotlib"),
+        "quickstart": rate_by_level(quickstart, "tone", backend="matplotlib"),
         "mnist-class8": rate_by_group(analysis.load(given.mnist), "digit", backend="matplotlib"),
     }
     for name, figure in figures.items():
         path = given.to / f"{name}.png"
         figure.savefig(path, dpi=_DPI)
         print(path)
+    # What a caption may claim: the report's own statements, with their verdicts.
+    for section in answer(quickstart, focus_of(quickstart)):
+        for statement in section.statements:
+            print(f"{statement.verdict}: {statement.text}")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ class Aim:
 
 
 DEFAULT_AIMS = (
-    Aim("accuracy", lambda _, row: row.metrics.get("accuracy"), form=".1%"),
+    Aim("validation accuracy", lambda _, row: row.metrics.get("accuracy"), form=".1%"),
     Aim("worst group", lambda _, row: row.metrics.get("worst_group"), form=".1%"),
 )
 

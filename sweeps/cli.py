@@ -23,7 +23,8 @@ from fairsweep.sweeps.text_encoding import speak_utf8
 
 app = typer.Typer(
     name="fairsweep",
-    help="Sweeps that show what happens to each demographic group when training is private and the data is imbalanced.",
+    help="Sweeps that show what happens to each demographic group when training is private, federated or forgetful and "
+    "the data is imbalanced.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -63,7 +64,8 @@ def main() -> None:
         message = getattr(error, "format_message", None)  # click's own errors: unknown option, missing argument
         if message is None:
             raise
-        _say(message())
+        if message():  # nothing where no command was given: then the help has been shown
+            _say(message())
         sys.exit(EXIT_BAD_INPUT)
     sys.exit(code if isinstance(code, int) else 0)
 

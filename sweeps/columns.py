@@ -3,7 +3,7 @@
 from fairsweep.sweeps.board import ENDED, Board, Row
 from fairsweep.sweeps.words import duration, number
 
-COLUMNS = ("iteration", "loss", "accuracy", "worst group", "ε spent", "time")
+COLUMNS = ("iteration", "loss", "validation accuracy", "worst group", "ε spent", "time")
 
 
 def shown_values(board: Board, trial: str, row: Row) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ _MOST_CAUSES = 3
 _MOST_NOTES = 2
 # Narrower terminals show only what matters most.
 _NARROW = 84
-_KEPT_IF_NARROW = ("iteration", "accuracy", "worst group")
+_KEPT_IF_NARROW = ("iteration", "validation accuracy", "worst group")
 # Lines of the view besides trials, causes, notes and the best: header, an empty line, the counts, the bar.
 _FIXED_LINES = 4
 

@@ -83,7 +83,7 @@ class Lines:
             return f"{counted} {row.label} failed: {row.cause}"
         metrics = row.metrics
         parts = [
-            f"accuracy {number(metrics.get('accuracy'), '.1%')}",
+            f"validation accuracy {number(metrics.get('accuracy'), '.1%')}",
             f"worst group {number(metrics.get('worst_group'), '.1%')}",
         ]
         spent = board.epsilon.after(trial, metrics.get("steps"))

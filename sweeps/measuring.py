@@ -19,6 +19,7 @@ from fairsweep.sweeps.machines import check_resources, inner_workers, machines, 
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.words import duration
 from fairsweep.trainables.adapter import use_threads
 from fairsweep.trainables.gpu_memory import PeakMemory, part_text
 from fairsweep.trainables.measuring import TrialCost, measure_warm
@@ -154,10 +155,14 @@ def print_measured(measured: MeasuredSweep, console: Console) -> None:
     )
     shown = ", ".join(f"{size / 1e9:,.3f} GB of {name}" for name, size in sizes)
     console.print(
-        f"Measured here: about {measured.hours:,.2f} hours with {measured.slots} trials at once; {shown}.",
+        f"Measured here: {_time_needed(measured.hours)} with {measured.slots} trials at once; {shown}.",
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _time_needed(hours: float) -> str:
+    return "less than a minute" if hours < 1 / 60 else f"about {duration(3600 * hours)}"
 
 
 def _measure(

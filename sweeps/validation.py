@@ -50,12 +50,42 @@ def clear_error(
         return SweepError(f"{location[-1]} is required, but missing", (*prefix, *place))
     message = found["msg"].removeprefix("Value error, ")
     if found["type"] not in ("value_error", "imbalance_form"):
-        message = f"{message[0].lower()}{message[1:]}, but got {_shown(found['input'])}"
+        message = f"{_must_be(found['type'], message)}, but got {_shown(found['input'])}"
     return SweepError(message, (*prefix, *place))
 
 
 def _is_dimension(value: object) -> bool:
     return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in KINDS
+
+
+_KINDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping (key: value)",
+    "mapping_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+    "model_attributes_type": "a mapping (key: value)",
+    "path_type": "a path",
+}
+
+
+def _must_be(kind: str, message: str) -> str:
+    """What must hold, in our words where pydantic's speak of parsing."""
+    if kind in _KINDS:
+        return f"must be {_KINDS[kind]}"
+    if kind == "union_tag_invalid":
+        return f"must be one of {message.rpartition(': ')[2]}"
+    text = message.replace("Input should be", "must be", 1).replace("Input should have", "must have", 1)
+    return f"{text[0].lower()}{text[1:]}"
 
 
 def _place(location: tuple[str | int, ...], content: object) -> Location:

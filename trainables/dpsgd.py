@@ -127,8 +127,8 @@ class DpsgdConfig(BaseModel):
     def _check(self) -> Self:
         if (self.epsilon is None) == (self.noise_multiplier is None):
             raise ValueError(
-                "give exactly one of epsilon (the noise is calibrated) and noise_multiplier, "
-                f"but got epsilon={self.epsilon} and noise_multiplier={self.noise_multiplier}"
+                "give exactly one of epsilon (the noise is calibrated) and noise_multiplier, but got "
+                + ("neither" if self.epsilon is None else f"both, {self.epsilon} and {self.noise_multiplier}")
             )
         if self.sampler == "shuffled" and self.epsilon is not None:
             raise ValueError(

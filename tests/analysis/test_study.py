@@ -176,7 +176,7 @@ def test_what_is_needed_to_run_it_again_is_said(faces):
     again = reproduction(results)
     assert again.commands.splitlines() == [
         "# the sweep ran in a repository at 0123456789ab",
-        "pip install fairsweep==0.1.0 torch==2.15.0",
+        "pip install torch==2.15.0",
         "fairsweep prepare faces --to data/faces    # content hash c0ffeec0ffee",
         "fairsweep run sweep.yaml --output runs/again    # sweep.yaml as below",
         "fairsweep compare simulated runs/again",

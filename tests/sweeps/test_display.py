@@ -120,7 +120,7 @@ def test_five_hundred_trials_stay_readable():
         assert "500 trials" in lines[-1]
         assert all(len(line) <= 100 for line in lines)
     text = shown(board, 40)
-    assert re.search(r"best accuracy 95\.4%\s+trial 477", text)
+    assert re.search(r"best validation accuracy 95\.4%\s+trial 477", text)
     assert re.search(r"best worst group 100\.0%\s+trial 0", text)
     assert "48 more running" in text
     assert re.search(r"✗ \d+ failed: cause", text)
@@ -189,7 +189,7 @@ def test_without_a_terminal_every_end_is_one_line(follow):
         follow.fail(2, "OSError: no space left on device")
     lines = console.file.getvalue().splitlines()
     assert re.fullmatch(
-        r"\[4/15\] private_share\.5_s0: accuracy 91\.0%, worst group 75\.0%, ε \d+\.\d\d \(0 s\)", lines[0]
+        r"\[4/15\] private_share\.5_s0: validation accuracy 91\.0%, worst group 75\.0%, ε \d+\.\d\d \(0 s\)", lines[0]
     )
     assert lines[1] == "[5/15] tuned_share.5_s0 failed: OSError: no space left on device"
 

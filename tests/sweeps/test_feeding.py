@@ -132,7 +132,7 @@ def test_the_feed_is_settled_before_anything_starts(mapping, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("feed", "words"),
     [
-        ("steam", "feed: input should be 'auto', 'resident' or 'stream', but got 'steam'"),
+        ("steam", "feed: must be 'auto', 'resident' or 'stream', but got 'steam'"),
         ({"kind": "stream", "memory": 1}, "did you mean 'memory_bytes'?"),
         ({"memory_bytes": 0}, "feed.memory_bytes"),
     ],

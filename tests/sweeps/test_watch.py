@@ -65,7 +65,7 @@ def test_watching_ends_with_the_sweep(sweep):
     watch(folder, console, once=False, seconds=3.0, sleep=go_on)
     assert looks == [3.0]
     text = console.file.getvalue()
-    assert "[5/5] plain_s2: accuracy 90.0%" in text
+    assert "[5/5] plain_s2: validation accuracy 90.0%" in text
     assert "plain_s0 failed: OSError" in text
 
 
