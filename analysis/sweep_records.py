@@ -218,7 +218,7 @@ class SweepRecords:
 
     def _in_order(self, folders: list[TrialFolder]) -> tuple[list[TrialFolder], pd.DataFrame]:
         named = [learner.get("name") for learner in self.sweep.get("sweep", {}).get("learners", [])]
-        table = trials_table(folders)
+        table = trials_table(folders, (self.sweep.get("dataset") or {}).get("shown"))
         place = [named.index(name) if name in named else len(named) for name in table["learner"]]
         keys = ["place", "learner", "series", "level_value", "replicate", "trial"]
         order = table.assign(place=place).sort_values(keys, kind="stable").index

@@ -56,7 +56,7 @@ _TEXTS = frozenset(
 )
 
 
-def trials_table(folders: Iterable[TrialFolder]) -> pd.DataFrame:
+def trials_table(folders: Iterable[TrialFolder], shown: Mapping[str, Mapping[str, str]] | None = None) -> pd.DataFrame:
     """One row a trial, in the order of the folders.
 
     Columns: ``trial`` (name of the folder), ``learner``, ``series`` (the learner, with the values of the fields that
@@ -67,10 +67,14 @@ def trials_table(folders: Iterable[TrialFolder]) -> pd.DataFrame:
     ``epsilon`` (PLD), ``epsilon_rdp``, ``delta``, ``noise_multiplier`` as spent (epsilon is infinite for a learner
     without privacy); ``iteration`` of ``iterations``, ``seconds``, ``attempt``, ``error``; the ``sweep`` it stands in.
     What is not known yet is NaN or an empty text.
+
+    Args:
+        folders: the trials.
+        shown: of attributes whose values are shown by other names, those names by value; None for none.
     """
     listed = list(folders)
     series = _series([folder.config for folder in listed])
-    rows = [_row(folder) | {"series": name} for folder, name in zip(listed, series, strict=True)]
+    rows = [_row(folder, shown or {}) | {"series": name} for folder, name in zip(listed, series, strict=True)]
     columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
     return pd.DataFrame(
         {name: _texts(values) if name in _TEXTS else _numbers(values) for name, values in columns.items()}
@@ -87,7 +91,7 @@ def _numbers(values: Sequence[Any]) -> "pd.Series[float]":
     return pd.Series(array.astype(np.int64) if all(isinstance(value, int) for value in values) else array)
 
 
-def _row(folder: TrialFolder) -> dict[str, Any]:
+def _row(folder: TrialFolder, shown: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     config, data, state = folder.config or {}, folder.data or {}, folder.state or {}
     learner, seeds = config.get("learner", {}), config.get("seeds", {})
     row = {
@@ -106,11 +110,16 @@ def _row(folder: TrialFolder) -> dict[str, Any]:
         "minority_count": (data.get("minority") or {}).get("count"),
     }
     row |= {name: state.get(name) for name in ("iteration", "iterations", "seconds", "attempt", "error")}
-    return row | _level(config) | _privacy(folder)
+    return row | _level(config, shown) | _privacy(folder)
 
 
-def _level(config: Mapping[str, Any]) -> dict[str, Any]:
+def _level(config: Mapping[str, Any], shown: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The imbalance of a trial: its fields, and its level in words and as a number."""
+
+    def words(value: object) -> str:
+        """A value as it is shown: ``female``; ``digit 8`` where it has no name of its own."""
+        return shown.get(str(attribute), {}).get(str(value)) or f"{attribute} {value}"
+
     imbalance = config.get("imbalance")
     if imbalance is None:
         return {"level": "natural" if config else ""}
@@ -118,17 +127,17 @@ def _level(config: Mapping[str, Any]) -> dict[str, Any]:
     row = {"attribute": attribute, "majority": imbalance.get("majority")}
     if "keep" in imbalance:
         kept = {str(value): int(cap) for value, cap in imbalance["keep"].items()}
-        words = ", ".join(f"{cap:,} of {attribute} {value}" for value, cap in kept.items())
-        row |= {"keep": json.dumps(kept), "level": f"at most {words}"}
+        caps = ", ".join(f"{cap:,} of {words(value)}" for value, cap in kept.items())
+        row |= {"keep": json.dumps(kept), "level": f"at most {caps}"}
         if len(kept) == 1:
-            row |= {"level_name": f"images kept of {attribute} {next(iter(kept))}", "level_value": min(kept.values())}
+            row |= {"level_name": f"images kept of {words(next(iter(kept)))}", "level_value": min(kept.values())}
         return row
     if "share" in imbalance:
         share = imbalance["share"]
-        name = f"share of {attribute} {row['majority']}"
+        name = f"share of {words(row['majority'])}"
         return row | {"share": share, "level": f"share {share:g}", "level_name": name, "level_value": share}
     size = imbalance.get("minority_size")
-    name = f"images not {attribute} {row['majority']}"
+    name = f"images not {words(row['majority'])}"
     return row | {"minority_size": size, "level": f"minority size {size:,}", "level_name": name, "level_value": size}
 
 

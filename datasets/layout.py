@@ -101,7 +101,7 @@ class Attribute(BaseModel):
         """Finds the code of a value.
 
         Args:
-            value: Its name (compared as a string, so 8 finds "8"), or `{"code": 0}`.
+            value: Its name (compared as a string, so 8 finds "8"), the name that it is shown by, or `{"code": 0}`.
 
         Returns:
             The code, in [0, len(values)).
@@ -118,11 +118,27 @@ class Attribute(BaseModel):
             return self.values.index(reference)
         match = _CODE_REFERENCE.fullmatch(reference)
         if match is None:
-            raise ValueError(f"attribute {self.name!r} has no value {reference!r}: {nearest(reference, self.values)}")
+            shown = self.display or ()
+            if shown.count(reference) == 1:
+                return shown.index(reference)
+            known = [*self.values, *shown]
+            raise ValueError(f"attribute {self.name!r} has no value {reference!r}: {nearest(reference, known)}")
         code = int(match[1])
         if not 0 <= code < len(self.values):
             raise ValueError(f"codes of attribute {self.name!r} are 0 to {len(self.values) - 1}, but got {code=}")
         return code
+
+    def named(self, value: str) -> str:
+        """Returns the name of a value that may be given by the name that it is shown by; all else stays as it is.
+
+        So that `female` and `no` of CelebA's attribute `male` are one setting.
+
+        >>> Attribute(name="male", values=("no", "yes"), display=("female", "male")).named("female")
+        'no'
+        """
+        if value in self.values or value not in (self.display or ()):
+            return value
+        return self.values[self.code(value)]
 
     def shown(self, code: int) -> str:
         """Returns the display name of a code."""

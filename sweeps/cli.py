@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,15 +18,17 @@ from fairsweep.sweeps.commands import COMMANDS, Contact
 from fairsweep.sweeps.errors import InterruptedSweepError, SweepError, as_ours
 from fairsweep.sweeps.following import FOLLOWING
 from fairsweep.sweeps.reporting import REPORTING
-from fairsweep.sweeps.sweep_file import SweepSource
+from fairsweep.sweeps.starting import STARTING
 from fairsweep.sweeps.text_encoding import speak_utf8
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.sweep_file import SweepSource
 
 app = typer.Typer(
     name="fairsweep",
     help="Sweeps that show what happens to each demographic group when training is private, federated or forgetful and "
     "the data is imbalanced.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -34,7 +36,19 @@ app = typer.Typer(
 EXIT_BAD_INPUT = 2
 EXIT_FAILED_TRIALS = 1
 EXIT_INTERRUPTED = 130
+_MOST_ERRORS = 20
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PLACE=VALUE]…", help="Changes to the file: `learners.0.epsilon=5`.", show_default=False),
+]
+NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Instead of the file's `name`.")]
+SeedsOption = Annotated[
+    int | None, typer.Option("--seeds", metavar="N", min=1, help="Instead of the file's `seeds`: tied ones.")
+]
+TrialsOption = Annotated[
+    int | None, typer.Option("--trials-at-most", metavar="N", min=1, help="Allow so many trials (default: 100,000).")
+]
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file (YAML).", show_default=False)]
 OutputOption = Annotated[
     Path | None,
@@ -55,7 +69,10 @@ def main() -> None:
         _say(str(error))
         sys.exit(EXIT_INTERRUPTED)
     except SweepError as error:
-        _say(str(error))
+        for one in error.each[:_MOST_ERRORS]:
+            _say(str(one))
+        if len(error.each) > _MOST_ERRORS:
+            _say(f"and {len(error.each) - _MOST_ERRORS} more")
         sys.exit(EXIT_BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped")
@@ -68,6 +85,34 @@ def main() -> None:
             _say(message())
         sys.exit(EXIT_BAD_INPUT)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"fairsweep {version('fairsweep')}")
+        raise typer.Exit
+
+
+def _run(sweep: Any, text: str, address: str | None, quiet: bool) -> None:  # noqa: ANN401 - Sweep, imported where used
+    from fairsweep.sweeps.remote_output import show_results
+    from fairsweep.sweeps.run import run_sweep
+
+    run_sweep(sweep, text=text, address=address, quiet=quiet)
+    failed = show_results(sweep, Console())
+    if failed:
+        raise typer.Exit(EXIT_FAILED_TRIALS)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """Sweeps that show what happens to each demographic group when training is private and the data is imbalanced."""
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -138,37 +183,49 @@ def prepare(
 @app.command()
 def plan(
     file: SweepFile,
+    changes: Changes = None,
     output: OutputOption = None,
+    name: NameOption = None,
+    seeds: SeedsOption = None,
+    trials_at_most: TrialsOption = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Time a few steps of each learner here, and estimate hours and bytes.")
     ] = False,
 ) -> None:
     """Print what a sweep would do; start nothing.
 
-    Examples: `fairsweep plan examples/quickstart.yaml`, `fairsweep plan examples/quickstart.yaml --measure`
+    Examples: `fairsweep plan examples/quickstart.yaml --measure`, `fairsweep plan FILE learners.0.epsilon=5 --seeds 3`
     """
     from fairsweep.sweeps.measuring import measure_sweep, print_measured
-    from fairsweep.sweeps.plan import plan_sweep
-    from fairsweep.sweeps.tables import print_plan
 
-    source, sweep = _read(file, output)
+    source, sweep = _read(file, changes, output, name=name, seeds=seeds, trials_at_most=trials_at_most)
     with _located(source):
-        report = plan_sweep(sweep)
-        print_plan(report, Console())
+        _print_plan(sweep)
         if measure:
             print_measured(measure_sweep(sweep), Console())
 
 
 @app.command()
 def run(
-    file: SweepFile, output: OutputOption = None, address: AddressOption = None, quiet: QuietOption = False
+    file: SweepFile,
+    changes: Changes = None,
+    output: OutputOption = None,
+    name: NameOption = None,
+    seeds: SeedsOption = None,
+    trials_at_most: TrialsOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run, as `plan` does.")] = False,
+    address: AddressOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Run a sweep, or what is missing of it, and write its report.
 
-    Example: `fairsweep run examples/quickstart.yaml`
+    Examples: `fairsweep run examples/quickstart.yaml`, `fairsweep run FILE learners.0.epsilon=5 --seeds 3 --name again`
     """
-    source, sweep = _read(file, output)
+    source, sweep = _read(file, changes, output, name=name, seeds=seeds, trials_at_most=trials_at_most)
     with _located(source):
+        if dry_run:
+            _print_plan(sweep)
+            return
         _run(sweep, source.text, address, quiet)
 
 
@@ -272,31 +329,38 @@ def show(
         Console().print(f"wrote {escape(str(path))}")
 
 
-for _name, _command in (REPORTING | COMMANDS | FOLLOWING).items():
+for _name, _command in (STARTING | REPORTING | COMMANDS | FOLLOWING).items():
     app.command(_name)(_command)
 
 
-def _read(file: Path, output: Path | None) -> tuple[SweepSource, Any]:
+def _read(
+    file: Path,
+    changes: list[str] | None,
+    output: Path | None,
+    *,
+    name: str | None,
+    seeds: int | None,
+    trials_at_most: int | None,
+) -> tuple["SweepSource", Any]:
+    """The sweep of a file with the changes of the command line, and the file that says so."""
+    from fairsweep.sweeps.overrides import read_changed
     from fairsweep.sweeps.spec import Sweep
 
-    source = SweepSource.read(file)
+    source = read_changed(file, changes or [], name=name, seeds=seeds, trials_at_most=trials_at_most)
     with _located(source):
-        sweep = Sweep.from_mapping(source.content)
-    return source, (sweep if output is None else sweep.model_copy(update={"output": output}))
+        sweep = Sweep.from_mapping(source.content | ({} if output is None else {"output": str(output)}))
+    return source, sweep
 
 
-def _run(sweep: Any, text: str, address: str | None, quiet: bool) -> None:  # noqa: ANN401 - Sweep, imported where used
-    from fairsweep.sweeps.remote_output import show_results
-    from fairsweep.sweeps.run import run_sweep
+def _print_plan(sweep: Any) -> None:  # noqa: ANN401 - Sweep, imported where used
+    from fairsweep.sweeps.plan import plan_sweep
+    from fairsweep.sweeps.tables import print_plan
 
-    run_sweep(sweep, text=text, address=address, quiet=quiet)
-    failed = show_results(sweep, Console())
-    if failed:
-        raise typer.Exit(EXIT_FAILED_TRIALS)
+    print_plan(plan_sweep(sweep), Console())
 
 
 @contextmanager
-def _located(source: SweepSource) -> Iterator[None]:
+def _located(source: "SweepSource") -> Iterator[None]:
     """Add file and line to an error that has a place in the sweep file."""
     try:
         yield

@@ -1,6 +1,6 @@
 """The errors of a sweep that a user can mend: one line, and where in the sweep file it belongs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 Location = tuple[str | int, ...]
@@ -12,12 +12,24 @@ class SweepError(ValueError):
     Args:
         message: one line: what must hold, what was given, the remedy.
         location: keys and positions from the top of the sweep file to the place; empty if it has none.
+        others: further errors that were found beside this one, none of which follows from it.
     """
 
-    def __init__(self, message: str, location: Location = ()) -> None:
+    def __init__(self, message: str, location: Location = (), others: "Sequence[SweepError]" = ()) -> None:
         super().__init__(message)
         self.message = message
         self.location = location
+        self.others = tuple(others)
+
+    @property
+    def each(self) -> "tuple[SweepError, ...]":
+        """This error and all that were found beside it, each place once."""
+        found = {(error.location, error.message): error for error in (self, *(e for o in self.others for e in o.each))}
+        return tuple(found.values())
+
+    def at(self, place: Location) -> "SweepError":
+        """The same errors, their places counted from further up."""
+        return SweepError(self.message, (*place, *self.location), [other.at(place) for other in self.others])
 
     def __str__(self) -> str:
         """The message on one line, after the dotted place."""
@@ -38,6 +50,23 @@ def as_ours() -> Iterator[None]:
         raise
     except (ValueError, OSError) as error:
         raise SweepError(str(error)) from error
+
+
+def check_each(checks: Iterable[Callable[[], object]]) -> None:
+    """Make several independent checks, whatever the others find.
+
+    Raises:
+        SweepError: the first error, with those of the further checks beside it.
+    """
+    errors = []
+    for check in checks:
+        try:
+            check()
+        except SweepError as error:
+            errors.append(error)
+    if errors:
+        first, *others = errors
+        raise SweepError(first.message, first.location, [*first.others, *others])
 
 
 def dotted(location: Location) -> str:

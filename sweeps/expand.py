@@ -2,10 +2,11 @@
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fairsweep.datasets.evaluation import EvaluationConfig
+from fairsweep.datasets.imbalance import KeepImbalance
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.dimensions import Point, Space, shown_part
 from fairsweep.sweeps.errors import SweepError
@@ -92,6 +93,7 @@ def _trials(
     sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, settings: list["_Setting"]
 ) -> tuple[PlannedTrial, ...]:
     data = _SweepData(_reference(sweep, dataset), sweep.evaluation, None if other is None else other.info.content_hash)
+    settings = [replace(setting, imbalance=_named(setting.imbalance, dataset)) for setting in settings]
     trials: dict[str, PlannedTrial] = {}
     for replicate, seeds in seed_pairs(sweep):
         for setting in settings:
@@ -186,6 +188,16 @@ def _trial(sweep: Sweep, data: _SweepData, setting: _Setting, seeds: Seeds, repl
     except OSError as error:
         raise SweepError(f"cannot read the pretrained weights: {error}", ("model",)) from error
     return PlannedTrial(config, f"{label}-{trial[:_SHORT]}", label, setting.section.resources, trial, config.setting)
+
+
+def _named(imbalance: Any, dataset: PreparedDataset) -> Any:  # noqa: ANN401 - a member of the union ImbalanceConfig
+    """The same with values by their names in the records where they are given as they are shown: it is one setting."""
+    known = {attribute.name: attribute for attribute in dataset.info.attributes}
+    if imbalance is None or (attribute := known.get(imbalance.attribute)) is None:
+        return imbalance  # an attribute that is not there is refused with its place, later
+    if isinstance(imbalance, KeepImbalance):
+        return imbalance.model_copy(update={"keep": {attribute.named(v): cap for v, cap in imbalance.keep.items()}})
+    return imbalance.model_copy(update={"majority": attribute.named(imbalance.majority)})
 
 
 def _reference(sweep: Sweep, dataset: PreparedDataset) -> DatasetReference:

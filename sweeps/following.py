@@ -1,4 +1,4 @@
-"""The commands that follow a sweep: ``fairsweep watch | track``."""
+"""The commands that follow a sweep: ``fairsweep watch | track | ui``."""
 
 import threading
 from collections.abc import Callable
@@ -59,4 +59,27 @@ def track(
     typer.echo(f"{', '.join(names)}: all sent")
 
 
-FOLLOWING: dict[str, Callable[..., None]] = {"watch": watch, "track": track}
+def ui(
+    folder: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="The output folder of a sweep, or its URI.", show_default=False)
+    ],
+    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
+) -> None:
+    """Serve the live table of a sweep as a page, on this machine alone, until Ctrl-C; reads its folder only.
+
+    Example: `fairsweep ui runs/faces`
+    """
+    import webbrowser
+
+    from fairsweep.sweeps.live_page import serving
+    from fairsweep.sweeps.watch import WatchedSweep
+
+    with serving(WatchedSweep(folder), port) as address:
+        typer.echo(f"{address}    (Ctrl-C ends it)")
+        if not no_browser:
+            webbrowser.open(address)
+        threading.Event().wait()
+
+
+FOLLOWING: dict[str, Callable[..., None]] = {"watch": watch, "track": track, "ui": ui}

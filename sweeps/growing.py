@@ -1,15 +1,13 @@
 """Extending a sweep: more samples of its search, or more seeds; what is done stays, and the file keeps its comments."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from fairsweep.analysis import SweepResults
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.overrides import edited
 from fairsweep.sweeps.run import resume_sweep, run_sweep
 from fairsweep.sweeps.spec import Sweep
 
@@ -51,7 +49,7 @@ def extend_sweep(
     place, value = _more_samples(sweep, trials) if trials is not None else _more_seeds(sweep, int(seeds or 0))
     content = _with(sweep.model_dump(mode="json"), place, value)
     grown = Sweep.from_mapping(content | {"output": str(sweep.folder)})
-    return Extension(grown, _edited(text, place, value))
+    return Extension(grown, edited(text, [(place, value)]))
 
 
 def _more_samples(sweep: Sweep, more: int) -> tuple[tuple[str, ...], int]:
@@ -78,25 +76,3 @@ def _more_seeds(sweep: Sweep, seeds: int) -> tuple[tuple[str, ...], int]:
 def _with(content: Mapping[str, Any], place: tuple[str, ...], value: int) -> dict[str, Any]:
     first, *rest = place
     return dict(content) | {first: _with(content[first], tuple(rest), value) if rest else value}
-
-
-def _edited(text: str, place: tuple[str, ...], value: int) -> str:
-    """The text of a sweep file with one number changed; comments, order and quotes stay."""
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(**_indentation(text))
-    tree = yaml.load(text)
-    node = tree
-    for part in place[:-1]:
-        node = node.setdefault(part, {})
-    node[place[-1]] = value
-    buffer = io.StringIO()
-    yaml.dump(tree, buffer)
-    return buffer.getvalue()
-
-
-def _indentation(text: str) -> dict[str, int]:
-    """How far the lists of a file are indented, so that they stay where they are."""
-    indented = any(line.startswith("  - ") for line in text.splitlines())
-    return {"mapping": 2, "sequence": 4, "offset": 2} if indented else {"mapping": 2, "sequence": 2, "offset": 0}

@@ -93,6 +93,20 @@ def check_resources(trials: Iterable[PlannedTrial], available: list[Machine]) ->
         _check_workers(trial, available)
 
 
+def large_enough(trials: Sequence[PlannedTrial], available: Sequence[Machine]) -> Machine:
+    """A machine on which any of some trials fits with its workers, for a plan of what runs elsewhere."""
+    largest = max(available, key=lambda machine: machine.cpu, default=Machine(1.0, 0.0))
+    cpu, gpu = largest.cpu, largest.gpu
+    for trial in trials:
+        asked, learner = trial.resources, trial.config.learner
+        count, each = asked.workers, (asked.worker_cpu, asked.worker_gpus)
+        if isinstance(learner, SisaConfig) and (shape := learner.shard_resources) is not None:
+            count, each = shape.workers or learner.shards, (shape.cpu, shape.gpu)
+        own = 1.0 if asked.is_measured else asked.gpus
+        cpu, gpu = max(cpu, asked.cpu + count * each[0]), max(gpu, own + count * each[1])
+    return replace(largest, cpu=float(math.ceil(cpu)), gpu=float(math.ceil(gpu)))
+
+
 @dataclass(frozen=True)
 class InnerWorkers:
     """The further processes of one trial, in bundles 1 to n of its placement group.

@@ -4,12 +4,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fairsweep.sweeps.cautions import cautions
+from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import Feeding, settle_feed
 from fairsweep.sweeps.gpu_parts import GpuParts
-from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
+from fairsweep.sweeps.machines import check_budget, check_resources, large_enough, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
+from fairsweep.sweeps.scarcity import scarce_groups
 from fairsweep.sweeps.search.extent import Extent
 from fairsweep.sweeps.search.outlook import SearchOutlook
 from fairsweep.sweeps.spec import Sweep
@@ -76,7 +78,7 @@ class PlanReport:
         megabytes: estimate of what the missing trials write.
         search: what is known of a guided search, whose trials become known while it runs: all else is then said of the
             trials by which the ends of its dimensions were checked.
-        cautions: what should be known of the data, a sentence each.
+        cautions: what should be known of the data and of this machine, a sentence each.
     """
 
     name: str
@@ -99,14 +101,21 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
     """Check a sweep as `run` would, and say what it would do.
 
     Raises:
-        SweepError: whatever `run` would refuse, in the same words.
+        SweepError: whatever `run` would refuse, in the same words; but a machine that is too small is a warning.
     """
     plan = check_sweep(sweep)
     output = OutputFolder.at(sweep.folder)
     missing = output.ledger.missing(plan.trials)
     available, parts = machines(), GpuParts(output.path)
     settled = parts.settled(plan.trials)
-    check_resources(settled, available)
+    warnings = list(scarce_groups(plan))
+    try:
+        check_resources(settled, available)
+    except SweepError as error:
+        # A plan is also made on a laptop, of what will run on a cluster.
+        warnings.insert(0, f"this machine cannot run it ({error.message}); a cluster may: fairsweep run … --address")
+        available = [large_enough(settled, available)]
+        check_resources(settled, available)
     check_budget(plan, settled, available)
     feeding = settle_feed(sweep, plan.datasets, settled, available)
     search = None
@@ -132,7 +141,7 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
         feeding=feeding,
         megabytes=needed / 1e6,
         search=search,
-        cautions=cautions(plan.dataset, sweep.dataset.label, plan.trials),
+        cautions=(*warnings, *cautions(plan.dataset, sweep.dataset.label, plan.trials)),
     )
 
 

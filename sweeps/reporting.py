@@ -30,11 +30,15 @@ def report(
     former: Annotated[
         bool, typer.Option("--all", help="Also trials of earlier versions of the sweep: of values edited since.")
     ] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
 ) -> None:
     """Print the results of a sweep and write its report, one HTML page; works while the sweep runs.
 
     Examples: `fairsweep report runs/quickstart`, `fairsweep report s3://bucket/runs/faces --to faces.html`
     """
+    import webbrowser
+
+    from fairsweep.analysis.records import REPORT
     from fairsweep.sweeps.tables import print_results
 
     local = _check(folder).local
@@ -44,6 +48,9 @@ def report(
         say_unfinished(local)
     with as_ours():
         print_results(folder, Console(), to=to, pictures=pictures, former=former)
+    page = to if to is not None else local and local / REPORT
+    if show and page is not None and page.is_file():
+        webbrowser.open(page.resolve().as_uri())
 
 
 def compare(

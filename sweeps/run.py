@@ -199,6 +199,11 @@ def describe(
     dataset = _reference(plan.dataset, sweep.dataset.path) | {
         "label": sweep.dataset.label,
         "groups": list(sweep.dataset.groups),
+        "shown": {
+            attribute.name: dict(zip(attribute.values, attribute.display, strict=True))
+            for attribute in plan.dataset.info.attributes
+            if attribute.display is not None
+        },
     }
     if plan.other is not None and sweep.evaluation.dataset is not None:
         dataset["evaluation"] = _reference(plan.other, sweep.evaluation.dataset)

@@ -1,7 +1,8 @@
 """The sections of a sweep whose fields can be search dimensions, and the typed configs at each of their points."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -10,7 +11,7 @@ from fairsweep.datasets.division import SPLIT_KINDS, OfficialSplit
 from fairsweep.datasets.imbalance import ImbalanceConfig
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.sweeps.dimensions import Point, Space
-from fairsweep.sweeps.errors import Location, SweepError
+from fairsweep.sweeps.errors import Location, SweepError, check_each
 from fairsweep.sweeps.names import check_name
 from fairsweep.sweeps.search.sobol import SobolDraws
 from fairsweep.sweeps.sweep_file import nearest
@@ -197,16 +198,20 @@ def check_sections(sweep: "Sweep") -> None:
     if sweep.search.is_guided:
         _check_probes(sweep)
         return
-    for sample in samples(sweep):
-        for point in points(sweep, sweep.imbalance, sample, "imbalance"):
-            imbalance_at(sweep.imbalance, point)
-        for point in points(sweep, sweep.split, sample, "split"):
-            split_at(sweep.split, point)
-        for point in points(sweep, sweep.model, sample, "model"):
-            model_at(sweep.model, point)
-        for learner in learners:
-            for point in points(sweep, learner.space, sample, draw_purpose(learner)):
-                learner.config(point)
+
+    def each_value(space: Space | None, purpose: str, check: Callable[[Point], object]) -> None:
+        for sample in samples(sweep):
+            for point in points(sweep, space, sample, purpose):
+                check(point)
+
+    check_each(
+        [
+            lambda: each_value(sweep.imbalance, "imbalance", partial(imbalance_at, sweep.imbalance)),
+            lambda: each_value(sweep.split, "split", partial(split_at, sweep.split)),
+            lambda: each_value(sweep.model, "model", partial(model_at, sweep.model)),
+            *(partial(each_value, one.space, draw_purpose(one), one.config) for one in learners),
+        ]
+    )
 
 
 def _check_probes(sweep: "Sweep") -> None:

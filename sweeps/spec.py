@@ -28,6 +28,7 @@ from fairsweep.sweeps.stopping.section import StopSection
 from fairsweep.sweeps.survival import CheckpointsSection, FailuresSection
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tracking.section import TrackingField
+from fairsweep.sweeps.trial_count import check_count
 from fairsweep.sweeps.validation import clear_error
 from fairsweep.sweeps.values import plain
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from fairsweep.analysis import SweepResults
 
 _RUNS = Path("runs")
+_SOME_DATASET = {"path": ".", "label": "label", "groups": ["group"]}
+_MOST_FOLDS = 1_000
 
 
 class DatasetSection(Section):
@@ -117,6 +120,8 @@ def _every_fold(raw: object) -> object:
         return {kind: [_every_fold(value) for value in values] for kind, values in raw.items()}
     if isinstance(raw, Mapping) and raw.get("kind") == "folds" and "fold" not in raw:
         folds = raw.get("folds")
+        if isinstance(folds, int) and folds > _MOST_FOLDS:
+            raise ValueError(f"a split must have at most {_MOST_FOLDS:,} folds, but got {folds=:,}")
         if isinstance(folds, int) and not isinstance(folds, bool) and folds >= 2:
             return dict(raw) | {"fold": {"grid": list(range(folds))}}
     return raw
@@ -124,6 +129,23 @@ def _every_fold(raw: object) -> object:
 
 FeedField = Annotated[FeedSection, BeforeValidator(_feed_word)]
 SplitField = Annotated[SpaceField, BeforeValidator(_every_fold)]
+
+
+def _rest_of(fields: Mapping[str, Any], found: SweepError) -> tuple[SweepError, ...]:
+    """What else is wrong with a sweep: learners and the like are checked only where all other fields are valid."""
+    wrong = {str(error.location[0]) for error in found.each if error.location}
+    if (
+        not wrong & fields.keys()
+        or wrong & {"learners", "search", "trials_at_most"}
+        or fields.keys() - Sweep.model_fields.keys()
+    ):
+        return ()  # what would be found follows from these
+    rest = {name: value for name, value in fields.items() if name not in wrong}
+    try:
+        Sweep(**(rest if "dataset" in rest else rest | {"dataset": _SOME_DATASET}))
+    except SweepError as error:
+        return error.each
+    return ()
 
 
 class Sweep(Section):
@@ -165,6 +187,9 @@ class Sweep(Section):
         description="The fixed test set, and in `validation` the validation set; by default the whole splits.",
     )
     seeds: SeedsField = Field(default=1, description="Replicates: `5` ties both seeds, `{data: 2, train: 5}` crosses.")
+    trials_at_most: int = Field(
+        default=100_000, ge=1, description="A sweep with more trials than this is refused: a slip makes many."
+    )
     search: SearchSection = Field(default=SearchSection(), description="How search dimensions get their values.")
     scheduler: SchedulerSection = Field(
         default=SchedulerSection(), description="Which trials end early because others do better."
@@ -197,7 +222,8 @@ class Sweep(Section):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise clear_error(error, type(self), fields) from error
+            found = clear_error(error, type(self), fields)
+            raise SweepError(found.message, found.location, [*found.others, *_rest_of(fields, found)]) from error
 
     @model_validator(mode="before")
     @classmethod
@@ -210,6 +236,7 @@ class Sweep(Section):
 
         if self.output is None:
             check_name(self.name, "a sweep", ("name",))
+        check_count(self)
         check_sections(self)
         return self
 

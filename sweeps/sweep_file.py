@@ -49,6 +49,15 @@ class SweepSource:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise SweepError(f"cannot read the sweep file {path}: {reason}") from error
+        return cls.parse(path, text)
+
+    @classmethod
+    def parse(cls, path: Path, text: str) -> "SweepSource":
+        """Read the text of a sweep file.
+
+        Raises:
+            SweepError: if it is no YAML mapping, or has what looks like a secret.
+        """
         tree = _parse(path, text)
         if not isinstance(tree, CommentedMap):
             raise SweepError(f"{path}: a sweep file must be a mapping with the keys dataset, learners, …")
@@ -83,7 +92,7 @@ class SweepSource:
         """The same error with file and line in front."""
         line = self.line(error.location)
         where = f"{self.path}, line {line}" if line is not None else f"{self.path}"
-        return SweepError(f"{where}: {error}")
+        return SweepError(f"{where}: {error}", others=[self.error(other) for other in error.others])
 
 
 def nearest(name: str, known: "list[str] | tuple[str, ...]") -> str:

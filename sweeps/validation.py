@@ -3,7 +3,7 @@
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Tag, ValidationError
 
@@ -11,11 +11,14 @@ from fairsweep.sweeps.errors import Location, SweepError
 from fairsweep.sweeps.foreign_words import KINDS
 from fairsweep.sweeps.sweep_file import nearest
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 
 def clear_error(
     error: ValidationError, model: object, content: object, prefix: Location = (), *, tagged: bool = False
 ) -> SweepError:
-    """The most telling of a validation's errors, as one line.
+    """A validation's errors, a line each: the most telling one, with the others beside it.
 
     Args:
         error: what pydantic found.
@@ -26,14 +29,25 @@ def clear_error(
             and may be the name of a field too.
     """
     # An unknown key often causes further errors (a field is missing because it was misspelt): it comes first.
-    found = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")[0]
+    listed = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
+    misspelt = {item["loc"][:-1] for item in listed if item["type"] == "extra_forbidden"}
+    telling = [item for item in listed if item["type"] != "missing" or item["loc"][:-1] not in misspelt] or listed
+    found: dict[Location, SweepError] = {}
+    for item in telling:
+        clear = _clear(item, model, content, prefix, tagged=tagged)
+        found.setdefault(clear.location, clear)  # members of a union complain of one place, each
+    first, *others = found.values()
+    return SweepError(first.message, first.location, [*first.others, *others])
+
+
+def _clear(found: "ErrorDetails", model: object, content: object, prefix: Location, *, tagged: bool) -> SweepError:
     location = found["loc"]
     if tagged and location:
         model, location = _member(model, location[0]), location[1:]
     place = _place(location, content)
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, SweepError):
-        return SweepError(cause.message, (*prefix, *place, *cause.location))
+        return cause.at((*prefix, *place))
     if _is_dimension(found["input"]) or (found["type"] == "extra_forbidden" and place and place[-1] in KINDS):
         where = place[0] if place else ""
         reason = ": it is fixed, so that all trials are compared on the same examples" if where == "evaluation" else ""

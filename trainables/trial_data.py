@@ -249,7 +249,7 @@ def describe_data(data: TrialData, config: TrialConfig) -> dict[str, Any]:
         "size": len(plan),
         "counts": rows,
         "hashes": {"training": hash_ids(plan.ids)} | {name: hash_ids(s.ids) for name, s in data.evaluations.items()},
-        "minority": _minority(dataset, config, plan),
+        "minority": minority_of(dataset, config, plan),
     }
 
 
@@ -279,7 +279,7 @@ def _halved(choice: FeedChoice) -> FeedChoice:
     return replace(choice, limits=limits.model_copy(update=half))
 
 
-def _minority(dataset: PreparedDataset, config: TrialConfig, plan: TrainingPlan) -> dict[str, Any] | None:
+def minority_of(dataset: PreparedDataset, config: TrialConfig, plan: TrainingPlan) -> dict[str, Any] | None:
     """The values that the imbalance makes rare, and how many training examples have one of them."""
     imbalance = config.imbalance
     if imbalance is None:

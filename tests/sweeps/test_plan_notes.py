@@ -1,0 +1,86 @@
+"""What `plan` says beforehand: machines that are too small, empty groups; values by the names they are shown by."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fairsweep.analysis.trials import trials_table
+from fairsweep.datasets.layout import Attribute
+from fairsweep.datasets.prepared import PreparedDataset, write_prepared
+from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.expand import expand
+from fairsweep.sweeps.plan import plan_sweep
+from fairsweep.sweeps.run import run_sweep
+from fairsweep.sweeps.spec import Sweep
+
+
+@pytest.fixture(scope="module")
+def shown_path(tmp_path_factory):
+    """A dataset whose attribute male is shown as female and male, and has no male in its test split."""
+    count = 480
+    rows = np.arange(count)
+    split = np.array(["train", "train", "validation", "test"])[rows % 4]
+    male = np.where(split == "test", 0, rows // 4 % 2).astype(np.int16)
+    smiling = (rows // 8 % 2).astype(np.int16)
+    examples = pa.table({"id": rows, "smiling": smiling, "male": male, "split": split})
+    attributes = [
+        Attribute(name="smiling", values=("no", "yes")),
+        Attribute(name="male", values=("no", "yes"), display=("female", "male")),
+    ]
+    images = np.zeros((count, 8, 8, 1), np.uint8)
+    folder = tmp_path_factory.mktemp("data") / "shown"
+    return write_prepared(folder, name="shown", attributes=attributes, examples=examples, images=images)
+
+
+@pytest.fixture
+def shown(shown_path, mapping):
+    mapping["dataset"] |= {"path": str(shown_path), "groups": ["male"]}
+    mapping["imbalance"] = {"attribute": "male", "majority": "female", "share": {"grid": [0.5, 1]}, "size": 80}
+    return mapping
+
+
+def test_a_value_may_be_given_by_the_name_it_is_shown_by_and_is_the_same_trial(shown, shown_path):
+    dataset = PreparedDataset.open(shown_path)
+    by_shown = expand(Sweep(**shown), dataset)
+    shown["imbalance"]["majority"] = "no"
+    by_name = expand(Sweep(**shown), dataset)
+    assert [trial.trial for trial in by_shown] == [trial.trial for trial in by_name]
+    assert by_shown[0].config.imbalance.majority == "no"
+    shown["imbalance"] = {"attribute": "male", "keep": {"female": 20}}
+    assert expand(Sweep(**shown), dataset)[0].config.imbalance.keep == {"no": 20}
+    shown["imbalance"] = {"attribute": "male", "majority": "femal", "share": 0.5, "size": 80}
+    with pytest.raises(SweepError, match="did you mean 'female'"):
+        plan_sweep(Sweep(**shown))
+
+
+def test_levels_are_named_by_what_is_shown(simulated_level):
+    table = trials_table([simulated_level("no")], {"male": {"no": "female", "yes": "male"}})
+    assert table["level_name"].tolist() == ["share of female"]
+    assert trials_table([simulated_level("light", "tone")])["level_name"].tolist() == ["share of tone light"]
+
+
+@pytest.fixture
+def simulated_level():
+    from fairsweep.analysis.loading import Location, TrialFolder
+
+    def folder(majority, attribute="male"):
+        imbalance = {"attribute": attribute, "majority": majority, "share": 0.5, "size": 80}
+        return TrialFolder("x", Location.of("x"), config={"imbalance": imbalance, "learner": {"name": "a"}})
+
+    return folder
+
+
+def test_plan_says_which_levels_and_test_groups_are_empty(shown):
+    warnings = plan_sweep(Sweep(**shown)).cautions
+    assert len(warnings) == 2
+    assert "at share=1.0 no training example is male" in warnings[0]
+    assert "the test set has no example of male male" in warnings[1]
+
+
+def test_plan_on_a_small_machine_warns_and_run_refuses(mapping):
+    mapping["resources"] = {"cpu": 1000, "gpu": 0.25}
+    report = plan_sweep(Sweep(**mapping))
+    assert "this machine cannot run it" in report.cautions[0]
+    assert report.learners[0].gpus == "0.25"
+    with pytest.raises(SweepError, match=r"needs cpu=1000, gpu=0\.25 on one machine"):
+        run_sweep(Sweep(**mapping), quiet=True)
