@@ -1,7 +1,7 @@
 """Whole files or nothing: JSON and Parquet records, written atomically and read from any pyarrow file system.
 
 A file is written to a hidden name in the same folder, flushed to the disk, then renamed. A reader meets either the old
-or the new content, also while the sweep runs and after a kill.
+or the new content, also while the sweep runs and after a kill. Each file carries a checksum that its reader checks.
 """
 
 import json
@@ -18,48 +18,59 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from pydantic_core import from_json
 
+from fairsweep.analysis.checksums import (
+    CHECKSUM,
+    PARQUET_KEY,
+    PARQUET_KIND,
+    ChecksumError,
+    check_json,
+    check_parquet,
+    with_json_checksum,
+    with_parquet_checksum,
+)
+
 FORMAT_VERSION = 1
 _VERSION_KEY = b"fairsweep.format_version"
-# Smaller local files are read whole at once: a large sweep has thousands of them, and each further call costs.
-_SMALL = 2**18
+_PARQUET_END = b"PAR1"
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 class RecordError(ValueError):
-    """A record is missing, damaged or of an unknown format; the message has the remedy."""
+    """A record is missing, damaged or of an unknown format; `fairsweep.analysis.loading.Problem` has the remedy."""
 
 
 def write_json(path: str | Path, mapping: Mapping[str, Any]) -> None:
     """Write a mapping as standard JSON.
 
     JSON has no infinity and no NaN: infinity is written as the string ``"inf"`` (Python's ``float`` reads it back), NaN
-    as ``null``. Tuples become lists, numpy scalars numbers.
+    as ``null``. Tuples become lists, numpy scalars numbers. A last member ``checksum`` is added, which `read_json`
+    checks and leaves out.
 
     Raises:
         TypeError: if a value has no JSON form.
     """
-    text = json.dumps(_standard(mapping), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    plain = {key: value for key, value in _standard(mapping).items() if key != CHECKSUM}
+    content = with_json_checksum(json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False))
+    write_whole(path, lambda file: file.write(content))
 
 
 def read_json(path: str | Path, filesystem: pafs.FileSystem | None = None) -> dict[str, Any]:
     """Read one of the JSON records.
 
     Raises:
-        RecordError: if the content is no JSON object.
+        RecordError: if the content is damaged, or no JSON object.
         FileNotFoundError: if there is no such file.
     """
-    if filesystem is None:
-        content = _whole(str(path))
-    else:
-        with filesystem.open_input_stream(str(path)) as stream:
-            content = stream.read()
+    content = _whole(str(path), filesystem)
     try:
+        has_checksum = check_json(content)
         value = from_json(content)
     except ValueError as error:
-        raise RecordError(f"{path} must hold JSON, but it is damaged ({error}); run the trial again") from error
+        raise RecordError(f"{path} is damaged: {error}") from error
     if not isinstance(value, dict):
-        raise RecordError(f"{path} must hold a JSON object, but holds a {type(value).__name__}; run the trial again")
+        raise RecordError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")
+    if has_checksum:
+        del value[CHECKSUM]
     return value
 
 
@@ -74,9 +85,13 @@ def write_parquet(
         metadata: further schema metadata.
         is_small: of a few kilobytes and read by the thousand: compressed for speed, without statistics of columns.
     """
-    marked = table.replace_schema_metadata({**metadata, _VERSION_KEY: str(FORMAT_VERSION).encode()})
+    own = {_VERSION_KEY: str(FORMAT_VERSION).encode(), PARQUET_KEY: PARQUET_KIND}
+    marked = table.replace_schema_metadata({**metadata, **own})
     compression = "snappy" if is_small else "zstd"
-    write_whole(path, lambda file: pq.write_table(marked, file, compression=compression, write_statistics=not is_small))
+    sink = pa.BufferOutputStream()
+    pq.write_table(marked, sink, compression=compression, write_statistics=not is_small, write_page_checksum=True)
+    parts = with_parquet_checksum(memoryview(sink.getvalue()))
+    write_whole(path, lambda file: file.writelines(parts))
 
 
 def read_parquet(
@@ -97,22 +112,52 @@ def read_parquet(
         RecordError: if the file is damaged or comes from a newer fairsweep.
         FileNotFoundError: if there is no such file.
     """
-    is_local = filesystem is None or isinstance(filesystem, pafs.LocalFileSystem)
-    content = _small(str(path)) if is_local else None
-    source = filesystem or pafs.LocalFileSystem()
+    content = _whole(str(path), filesystem)
     try:
-        with pa.BufferReader(content) if content is not None else source.open_input_file(str(path)) as file:
-            # Reading ahead pays on a network only; and many small files are read in threads already.
-            parquet = pq.ParquetFile(file, pre_buffer=not is_local, read_dictionary=list(as_codes))
+        has_checksum = check_parquet(content)
+        with pa.BufferReader(content) as file:
+            # Many small files are read in threads already.
+            parquet = pq.ParquetFile(file, pre_buffer=False, read_dictionary=list(as_codes))
             table = parquet.read(None if columns is None else list(columns), use_threads=False)
-    except pa.ArrowInvalid as error:
-        raise RecordError(f"{path} must be a Parquet file, but it is damaged ({error}); run the trial again") from error
-    version = int((table.schema.metadata or {}).get(_VERSION_KEY, b"0"))
+        metadata = table.schema.metadata or {}
+        version = int(metadata.get(_VERSION_KEY, b"0"))
+        if PARQUET_KEY in metadata and not has_checksum:
+            raise ChecksumError("its checksum is damaged")
+    # What pyarrow raises of damaged bytes has many types; none has another cause, for they are in memory.
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+        raise RecordError(f"{path} is damaged: {' '.join(str(error).split())}") from error
     if version > FORMAT_VERSION:
         raise RecordError(
             f"{path} has format version {version}, but this fairsweep reads up to {FORMAT_VERSION}; install a newer one"
         )
     return table
+
+
+def check_record(path: str | Path, *, thorough: bool = True) -> None:
+    """Check a local JSON or Parquet file without taking it in.
+
+    Args:
+        path: the file.
+        thorough: whether every byte of a Parquet file is checked, or only that it has an end.
+
+    Raises:
+        RecordError: if the file is damaged.
+        FileNotFoundError: if there is no such file.
+    """
+    if Path(path).suffix == ".json":
+        read_json(path)
+    elif not thorough:
+        with Path(path).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - len(_PARQUET_END)))
+            if file.read() != _PARQUET_END:
+                raise RecordError(f"{path} is damaged: it was cut short")
+    else:
+        try:
+            has_checksum = check_parquet(_whole(str(path), None))
+        except ChecksumError as error:
+            raise RecordError(f"{path} is damaged: {error}") from error
+        if not has_checksum:
+            read_parquet(path, None)
 
 
 def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -140,21 +185,15 @@ def remove_temporary(folder: str | Path, name: str = "*") -> None:
         path.unlink(missing_ok=True)
 
 
-def _whole(path: str) -> bytes:
-    """The content of a local file, with as few calls as it takes."""
+def _whole(path: str, filesystem: pafs.FileSystem | None) -> bytes:
+    """The content of a file, with as few calls as it takes: a large sweep has thousands, and each call costs."""
+    if filesystem is not None and not isinstance(filesystem, pafs.LocalFileSystem):
+        with filesystem.open_input_file(path) as file:
+            content: bytes = file.read()
+        return content
     descriptor = os.open(path, _READ)
     try:
         return _content(descriptor, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
-
-
-def _small(path: str) -> bytes | None:
-    """The content of a local file; None where it is not small."""
-    descriptor = os.open(path, _READ)
-    try:
-        size = os.fstat(descriptor).st_size
-        return _content(descriptor, size) if size <= _SMALL else None
     finally:
         os.close(descriptor)
 

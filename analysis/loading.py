@@ -1,5 +1,6 @@
 """Reading the folder of a sweep, local or remote, finished or running: whatever is there, and a list of what is not."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,12 @@ class Location:
         entries = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
         return sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
 
+    def content(self) -> bytes:
+        """As the bytes of a file. Raises: OSError if it cannot be read."""
+        with self.filesystem.open_input_stream(self.path) as stream:
+            content: bytes = stream.read()
+        return content
+
     def json(self) -> dict[str, Any] | None:
         """As a JSON record; None if there is no such file.
 
@@ -96,6 +103,22 @@ class Problem:
     trial: str
     file: str
     message: str
+
+    @classmethod
+    def of_sweep(cls, sweep: Location, file: str, error: object) -> "Problem":
+        """A file of the sweep itself: its driver writes it anew."""
+        return cls("", file, f"{error}; written anew by: fairsweep resume {_shown(sweep)}")
+
+    @classmethod
+    def of_trial(cls, trial: "TrialFolder", file: str, error: object) -> "Problem":
+        """A file of a trial."""
+        sweep = Location(trial.location.filesystem, trial.location.path.rsplit("/", 2)[0])
+        return cls(trial.name, file, f"{error}; run the trial again with: fairsweep retry-failed {_shown(sweep)}")
+
+    @classmethod
+    def missing(cls, trial: "TrialFolder", file: str) -> "Problem":
+        """A file that a trial lacks though it says it has ended."""
+        return cls.of_trial(trial, file, f"{file} must be there, for the trial has ended, but is not")
 
 
 @dataclass
@@ -210,22 +233,20 @@ def _read_trial(trial: TrialFolder) -> None:
     if trial.stage == "done":
         for file, content in ((records.CONFIG, trial.config), (records.DATA, trial.data)):
             if content is None and not any(problem.file == file for problem in trial.problems):
-                trial.problems.append(missing(trial.name, file))
+                trial.problems.append(Problem.missing(trial, file))
 
 
 def _json(trial: TrialFolder, file: str) -> dict[str, Any] | None:
     try:
         return (trial.location / file).json()
-    except RecordError as error:
-        trial.problems.append(Problem(trial.name, file, str(error)))
+    except (RecordError, OSError) as error:
+        trial.problems.append(Problem.of_trial(trial, file, error))
         return None
 
 
-def missing(trial: str, file: str) -> Problem:
-    """The problem of a trial that says it has ended and lacks a file."""
-    return Problem(
-        trial, file, f"{file} must be there, for the trial has ended, but is not; delete its folder and resume"
-    )
+def _shown(sweep: Location) -> str:
+    """An output folder as a command takes it."""
+    return shlex.quote(sweep.path) if sweep.is_local else "SWEEP"
 
 
 def read_each(
@@ -246,9 +267,9 @@ def read_each(
         try:
             return read((trial.location / file).path, trial.location.filesystem)
         except FileNotFoundError:
-            return missing(trial.name, file) if trial.is_whole else None
+            return Problem.missing(trial, file) if trial.is_whole else None
         except (RecordError, OSError) as error:
-            return Problem(trial.name, file, str(error))
+            return Problem.of_trial(trial, file, error)
 
     listed = list(trials)
     found: dict[str, R] = {}

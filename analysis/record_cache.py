@@ -8,6 +8,7 @@ reader that has it open keeps what it opened. It is left alone where the folder 
 
 import json
 import os
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -28,7 +29,9 @@ LEAST_TRIALS = 200
 """Smaller sweeps are read in less than a second anyway."""
 
 _FILES = (records.CONFIG, records.DATA, records.STATE, records.PRIVACY, records.CELLS)
-_VERSION = f"fairsweep {FORMAT_VERSION}.2".encode()
+_VERSION = f"fairsweep {FORMAT_VERSION}.3".encode()
+# Of the whole file, a CRC-32 at its end. An older file has none, and is as good as damaged.
+_CHECKSUM_BYTES = 8
 _CELLS = ("meaning", "evaluations", "length", "cell", "count")
 _SMALL = ("trial", "signature", "small")
 
@@ -66,8 +69,8 @@ class RecordCache:
         self._small: list[bytes] = []
         self._signatures: list[str] = []
         # A file that is missing, damaged or of another version is as good as none.
-        with suppress(OSError, pa.ArrowInvalid, KeyError):
-            source = pa.memory_map(str(self._path)).read_buffer()
+        with suppress(OSError, pa.ArrowException, KeyError):
+            source = _whole(pa.memory_map(str(self._path)).read_buffer())
             table = _read(source, _SMALL)
             self._source = source
             names, self._signatures, self._small = (table.column(name).to_pylist() for name in _SMALL)
@@ -120,8 +123,12 @@ class RecordCache:
         columns["meaning"] = columns["meaning"].cast(pa.large_string())
         table = pa.table(columns).replace_schema_metadata({b"version": _VERSION})
         options = pa.ipc.IpcWriteOptions(compression="lz4")
+        sink = pa.BufferOutputStream()
+        _write(table, sink, options)
+        content = sink.getvalue()
+        checksum = zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
         with suppress(OSError):
-            write_whole(self._path, lambda file: _write(table, file, options))
+            write_whole(self._path, lambda file: file.writelines([content, checksum]))
 
 
 def signature_of(folder: str) -> str:
@@ -133,6 +140,14 @@ def signature_of(folder: str) -> str:
                 stat = entry.stat()
                 parts[entry.name] = f"{stat.st_size}.{stat.st_mtime_ns}.{stat.st_ino}"
     return " ".join(parts.values())
+
+
+def _whole(content: pa.Buffer) -> pa.Buffer:
+    """The cache without the checksum at its end. Raises: KeyError if they do not match."""
+    source = content.slice(0, max(0, content.size - _CHECKSUM_BYTES))
+    if zlib.crc32(source) != int.from_bytes(content.slice(source.size), "little"):
+        raise KeyError("checksum")
+    return source
 
 
 def _read(source: pa.Buffer, columns: Sequence[str]) -> pa.Table:

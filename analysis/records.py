@@ -33,6 +33,7 @@ __all__ = [
     "SWEEP_YAML",
     "TRAINING",
     "TRIALS",
+    "WEIGHTS",
     "CellsFile",
     "RecordError",
     "Vocabulary",
@@ -67,6 +68,7 @@ CELLS = "cells.parquet"
 PREDICTIONS = "predictions.parquet"
 PRIVACY = "privacy.json"
 TRAINING = "training.parquet"
+WEIGHTS = "weights.pt"
 
 _VOCABULARIES_KEY = b"fairsweep.vocabularies"
 _LABEL_KEY = b"fairsweep.label"
@@ -226,9 +228,16 @@ def read_cells(path: str | Path, filesystem: pafs.FileSystem | None = None, as_c
     metadata = table.schema.metadata or {}
     if _VOCABULARIES_KEY not in metadata or _LABEL_KEY not in metadata:
         raise RecordError(f"{path} must carry its vocabularies in the schema metadata; write it with write_cells")
-    vocabularies = {vocabulary.name: vocabulary for vocabulary in unpacked(metadata[_VOCABULARIES_KEY])}
+    try:
+        vocabularies = {vocabulary.name: vocabulary for vocabulary in unpacked(metadata[_VOCABULARIES_KEY])}
+        label = metadata[_LABEL_KEY].decode()
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} is damaged: its vocabularies cannot be read ({error!r})") from error
     groups = tuple(name for name in table.column_names if name not in RESERVED_COLUMNS)
-    return CellsFile(table.replace_schema_metadata(None), groups, vocabularies, metadata[_LABEL_KEY].decode())
+    missing = {*groups, label} - vocabularies.keys() | RESERVED_COLUMNS.difference(table.column_names)
+    if missing:
+        raise RecordError(f"{path} is damaged: it lacks the column or the vocabulary of {sorted(missing)}")
+    return CellsFile(table.replace_schema_metadata(None), groups, vocabularies, label)
 
 
 # --- predictions, training, examples ---

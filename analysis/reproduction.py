@@ -97,8 +97,8 @@ def _seeds(results: SweepRecords) -> str:
 
 
 def _sweep_file(results: SweepRecords) -> str:
+    known = results.sweep.get("file")
     place = results.location / records.SWEEP_YAML
-    if not place.exists():
+    if known is None and not place.exists():
         return ""
-    with place.filesystem.open_input_stream(place.path) as stream:
-        return str(stream.read().decode("utf-8", "replace"))
+    return str(known) if known is not None else place.content().decode("utf-8", "replace")

@@ -53,8 +53,9 @@ class Source:
         source = cls(location, cache=RecordCache(location.local) if cache and location.local else None)
         try:
             source.sweep = (location / records.SWEEP_JSON).json() or {}
-        except RecordError as error:
-            source.problems.append(Problem("", records.SWEEP_JSON, str(error)))
+        except (RecordError, OSError) as error:
+            source.problems.append(Problem.of_sweep(location, records.SWEEP_JSON, error))
+        source.problems += source.file_problems()
         folders = read_trial_folders(location, source.cache)
         members = None if former else members_of(source.sweep)
         # A trial that cannot be read has no hash: it stays, among the problems.
@@ -63,6 +64,19 @@ class Source:
         source.problems += left_out(location)
         source.problems += [problem for folder in source.folders for problem in folder.problems]
         return source
+
+    def file_problems(self) -> list[Problem]:
+        """A ``sweep.yaml`` that is not as ``sweep.json`` knows it."""
+        known = self.sweep.get("file")
+        if known is None:
+            return []
+        try:
+            if (self.location / records.SWEEP_YAML).content() == str(known).encode():
+                return []
+            error = f"{records.SWEEP_YAML} is not as it was written: it is damaged, or was edited"
+        except (FileNotFoundError, OSError):
+            error = f"{records.SWEEP_YAML} is missing"
+        return [Problem.of_sweep(self.location, records.SWEEP_YAML, error)]
 
     @property
     def name(self) -> str:

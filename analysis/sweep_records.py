@@ -109,7 +109,7 @@ class SweepRecords:
             columns: some of the file's columns; None takes all.
         """
         chosen = [folder for folder in self.folders if trials is None or folder.name in set(trials)]
-        found = self._read_each(chosen, records.PREDICTIONS, partial(records.read_predictions, columns=columns))
+        found = self.read_each(chosen, records.PREDICTIONS, partial(records.read_predictions, columns=columns))
         kept = [field for field in records.PREDICTIONS_SCHEMA if columns is None or field.name in columns]
         schema = pa.schema([*kept, pa.field("trial", pa.string())])
         tables = [
@@ -131,8 +131,8 @@ class SweepRecords:
                 found.append(records.read_examples(place.path, place.filesystem))
             except FileNotFoundError:
                 continue
-            except RecordError as error:
-                self._problems.append(Problem("", records.EXAMPLES, str(error)))
+            except (RecordError, OSError) as error:
+                self._problems.append(Problem.of_sweep(source.location, records.EXAMPLES, error))
         if len(found) < 2:
             return found[0] if found else None
         table = pa.concat_tables([table.replace_schema_metadata(None) for table in found], promote_options="default")
@@ -224,9 +224,10 @@ class SweepRecords:
         order = table.assign(place=place).sort_values(keys, kind="stable").index
         return [folders[i] for i in order], table.loc[order].reset_index(drop=True)
 
-    def _read_each(
+    def read_each(
         self, folders: Sequence[TrialFolder], file: str, read: Callable[[str, pafs.FileSystem], R]
     ) -> dict[str, R]:
+        """Read one file of some trials, by name of the trial; what cannot be read is among the `problems`."""
         found, problems = read_each(folders, file, read)
         self._problems += problems
         return found
@@ -252,7 +253,7 @@ class SweepRecords:
 
     @cached_property
     def _training(self) -> pd.DataFrame:
-        found = self._read_each(self.folders, records.TRAINING, records.read_training)
+        found = self.read_each(self.folders, records.TRAINING, records.read_training)
         parts = [table.to_pandas().assign(trial=name) for name, table in found.items()]
         columns = ["trial", *records.TRAINING_SCHEMA.names]
         if not parts:

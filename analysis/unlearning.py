@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.loading import TrialFolder, read_each
+from fairsweep.analysis.loading import TrialFolder
 from fairsweep.analysis.records import read_json
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.unlearning_records import COST, PLACEMENT, read_placement
@@ -30,7 +30,7 @@ def requests(results: SweepResults) -> pd.DataFrame:
         the examples (NaN where nothing was trained). ``iteration`` is the one after the request, 0 for one that was
         served when the trial had ended.
     """
-    found, _ = read_each(_forgetful(results), COST, read_json)
+    found = results.read_each(_forgetful(results), COST, read_json)
     rows = [_request_row(trial, entry) for trial, cost in found.items() for entry in cost.get("requests", [])]
     frame = pd.DataFrame(rows, columns=[name for name in REQUEST_COLUMNS if name not in _OF_TRIAL])
     return frame.merge(results.trials[["trial", *_OF_TRIAL]], on="trial", how="left")[list(REQUEST_COLUMNS)]
@@ -56,7 +56,7 @@ def placements(results: SweepResults, by: str | Sequence[str]) -> pd.DataFrame:
         known = [] if examples is None else examples.column_names
         raise ValueError(f"examples.parquet must have the columns {names}, but has {known}: name one of these")
     attributes = examples.select(["id", *names]).to_pandas()
-    found, _ = read_each(_forgetful(results), PLACEMENT, read_placement)
+    found = results.read_each(_forgetful(results), PLACEMENT, read_placement)
     parts = []
     for trial, table in found.items():
         joined = table.to_pandas().merge(attributes, on="id", how="left")

@@ -7,6 +7,7 @@ FOLDER/shards/00000.parquet     id int64, image (H * W * C bytes), one int16 col
 
 import difflib
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -22,6 +23,9 @@ SHARD_FOLDER = "shards"
 SPLITS = ("train", "validation", "test")
 SOURCE_PATH = "source_path"
 RESERVED_COLUMNS = ("id", "image", "split", "user", SOURCE_PATH)
+
+PREPARE_AGAIN = "copy it again from where it is whole, or run `fairsweep prepare` once more into another folder"
+_CHECKSUM = "checksum"
 
 Split = Literal["train", "validation", "test"]
 _CODE_REFERENCE = re.compile(r"\{\s*code\s*:\s*(-?\d+)\s*\}")
@@ -208,6 +212,37 @@ class DatasetInfo(BaseModel):
         """Returns the counts of `identical` by pair of splits; none where nobody has counted."""
         counts = (self.identical or {}).items()
         return [((first, second), count) for pair, count in counts for first, second in [pair.split(" ")]]
+
+
+def write_info(info: DatasetInfo) -> str:
+    """The text of `dataset.json`: what it says, and last a checksum of that."""
+    content = info.model_dump(mode="json")
+    return json.dumps(content | {_CHECKSUM: _checksum(content)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_info(text: bytes) -> tuple[DatasetInfo, bool]:
+    """Reads `dataset.json`.
+
+    Args:
+        text: Its bytes.
+
+    Returns:
+        What it says, and whether that matches its checksum; files of earlier versions have none, and do.
+
+    Raises:
+        ValidationError: It cannot be understood.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return DatasetInfo.model_validate_json(text), False  # which says what is wrong
+    known = content.pop(_CHECKSUM, None) if isinstance(content, dict) else None
+    return DatasetInfo.model_validate_json(json.dumps(content)), known is None or known == _checksum(content)
+
+
+def _checksum(content: Mapping[str, object]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def content_hash(

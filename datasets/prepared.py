@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from fairsweep.datasets.layout import (
     FORMAT_VERSION,
     INFO_FILE,
+    PREPARE_AGAIN,
     SOURCE_PATH,
     SPLITS,
     Attribute,
@@ -28,11 +29,13 @@ from fairsweep.datasets.layout import (
     hash_source_paths,
     image_type,
     nearest,
+    read_info,
 )
 from fairsweep.datasets.location import Location
 from fairsweep.datasets.reading import shard_images
 from fairsweep.datasets.writing import write_prepared
 
+NOT_FOUND = fs.FileType.NotFound
 # Requests to a remote file system wait for each other otherwise.
 _REMOTE_THREADS = 16
 
@@ -73,18 +76,24 @@ class PreparedDataset:
         """
         location = Location.of(path, filesystem)
         try:
-            info = _read_info(location)
+            info, is_whole = _read_info(location)
             _check_files(location, info)
             examples = _read_examples(location, info)
         except OSError as error:
             raise DatasetError(
                 f"the dataset at {location} cannot be reached ({error}): check path, network and permissions"
             ) from error
-        if hash_examples(examples) != info.examples_hash:
+        try:
+            found = hash_examples(examples)
+        except ValueError as error:
+            raise _damaged(location, f"its columns hold what no dataset has ({error})") from error
+        if found != info.examples_hash:
             raise _damaged(location, "its columns do not match the hash in dataset.json")
         expected = content_hash(info.attributes, info.image_shape, info.examples_hash, info.shards)
         if expected != info.content_hash:
             raise _damaged(location, "dataset.json does not match its own content hash (was it edited?)")
+        if not is_whole:
+            raise _damaged(location, "dataset.json is not as it was written (was it edited?)")
         return cls(location, info, examples)
 
     def __len__(self) -> int:
@@ -215,7 +224,8 @@ class PreparedDataset:
         return codes
 
 
-def _read_info(location: Location) -> DatasetInfo:
+def _read_info(location: Location) -> tuple[DatasetInfo, bool]:
+    """What `dataset.json` says, and whether its bytes are those that were written."""
     folder = location.describe()
     if folder.type == fs.FileType.NotFound:
         raise DatasetError(
@@ -225,12 +235,9 @@ def _read_info(location: Location) -> DatasetInfo:
     if folder.type == fs.FileType.File:
         raise DatasetError(f"{location} is not a folder: a dataset is a folder made by `fairsweep prepare`")
     if not location.describe(INFO_FILE).is_file:
-        raise DatasetError(
-            f"{location} has no {INFO_FILE}, so it is no prepared dataset or only half of one: "
-            "delete it and run `fairsweep prepare` again"
-        )
+        raise DatasetError(f"{location} {_instead(location)}")
     try:
-        info = DatasetInfo.model_validate_json(location.read(INFO_FILE))
+        info, is_whole = read_info(location.read(INFO_FILE))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -240,7 +247,19 @@ def _read_info(location: Location) -> DatasetInfo:
             f"{location} has format version {info.format_version}, but this fairsweep reads {FORMAT_VERSION}: "
             "prepare it again with this version"
         )
-    return info
+    return info, is_whole
+
+
+def _instead(location: Location) -> str:
+    """What a folder without `dataset.json` is."""
+    names = ["sweep.json", "sweep.yaml", "trials", "state.json", "config.json"]
+    found = {name for name, file in zip(names, location.describe_all(names), strict=True) if file.type != NOT_FOUND}
+    if found & {"sweep.json", "trials"}:
+        return f"is the output of a sweep, not a prepared dataset; look at it with: fairsweep ls {location}"
+    if {"state.json", "config.json"} <= found:
+        sweep = Path(location.root).parent.parent
+        return f"is a trial of a sweep, not a prepared dataset; look at its sweep with: fairsweep ls {sweep}"
+    return f"is no prepared dataset: there is no {INFO_FILE} in it; make one with `fairsweep prepare NAME --to FOLDER`"
 
 
 def _check_files(location: Location, info: DatasetInfo) -> None:
@@ -276,13 +295,14 @@ def _read_shard_examples(location: Location, info: DatasetInfo, shard: ShardInfo
             file = pq.ParquetFile(opened)
             table = file.read(columns=schema.names)
             stored = file.schema_arrow.field("image").type
-    except (OSError, KeyError, pa.ArrowException) as error:
+            examples = table.select(schema.names).cast(schema)
+    except (OSError, KeyError, ValueError, OverflowError, pa.ArrowException) as error:
         raise _damaged(location, f"{shard.file} cannot be read ({error})") from error
     if table.num_rows != shard.rows or set(table.column_names) != set(schema.names):
         raise _damaged(location, f"{shard.file} does not hold the rows and columns that {INFO_FILE} states")
     if stored != image_type(info.image_shape):
         raise _damaged(location, f"{shard.file} holds images of type {stored}, not {list(info.image_shape)}")
-    return table.select(schema.names).cast(schema)
+    return examples
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any]:
@@ -293,4 +313,4 @@ def _column(table: pa.Table, name: str) -> NDArray[Any]:
 
 
 def _damaged(location: Location, what: str) -> DatasetError:
-    return DatasetError(f"the dataset at {location} is damaged: {what}; delete it and run `fairsweep prepare` again")
+    return DatasetError(f"the dataset at {location} is damaged: {what}; {PREPARE_AGAIN}")

@@ -14,7 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import DatasetError, ShardInfo, hash_images, image_column, image_type, images_of
+from fairsweep.datasets.layout import (
+    PREPARE_AGAIN,
+    DatasetError,
+    ShardInfo,
+    hash_images,
+    image_column,
+    image_type,
+    images_of,
+)
 from fairsweep.datasets.location import Location
 
 # A piece is one object in Ray's object store: large enough that its overhead does not count, small enough to move soon.
@@ -75,7 +83,12 @@ def shard_images(
             file = pq.ParquetFile(opened, pre_buffer=not location.is_local)
             table = file.read(columns=["id", "image"] if verify else ["image"], use_threads=False)
         stored = table.column("image")
-    except (FileNotFoundError, KeyError, pa.ArrowException) as error:
+    except (FileNotFoundError, KeyError, ValueError, OverflowError, pa.ArrowException) as error:
+        raise _damaged(location, f"{shard.file} cannot be read ({error})") from error
+    except OSError as error:
+        # Bytes that cannot be decompressed are one too; a local file that is there can be reached.
+        if not location.is_local or not location.describe(shard.file).is_file:
+            raise
         raise _damaged(location, f"{shard.file} cannot be read ({error})") from error
     if len(stored) != shard.rows or stored.type != image_type(image_shape):
         raise _damaged(location, f"{shard.file} does not hold {shard.rows} images of {list(image_shape)}")
@@ -203,7 +216,7 @@ def check_ray() -> None:
 
 
 def _damaged(location: Location, what: str) -> DatasetError:
-    return DatasetError(f"the dataset at {location} is damaged: {what}; delete it and run `fairsweep prepare` again")
+    return DatasetError(f"the dataset at {location} is damaged: {what}; {PREPARE_AGAIN}")
 
 
 def _table(slots: NDArray[np.int64], images: NDArray[np.uint8], error: str | None) -> pa.Table:

@@ -29,6 +29,7 @@ from fairsweep.datasets.layout import (
     hash_source_paths,
     image_column,
     image_field,
+    write_info,
 )
 
 # Small enough for steady progress and cheap restarts, large enough for a sensible read (3 MB of 32 by 32 pixels).
@@ -162,7 +163,7 @@ def finish(
         content_hash=content_hash(attributes, image_shape, examples_hash, shards),
     )
     path = folder / INFO_FILE
-    path.write_text(info.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    path.write_text(write_info(info), encoding="utf-8")
     _sync(path)
     check_target(to)
     try:

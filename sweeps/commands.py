@@ -54,13 +54,14 @@ def ls(
     from fairsweep.analysis.failed_trials import retry_command
     from fairsweep.analysis.membership import describe_former
     from fairsweep.sweeps.failures import failure_groups
+    from fairsweep.sweeps.folder_kind import is_output
     from fairsweep.sweeps.listing import list_sweeps, list_trials
     from fairsweep.sweeps.output import OutputFolder
     from fairsweep.sweeps.search.refusals import refusal_lines
 
     folder = folder or (_RUNS if _RUNS.is_dir() else Path())
     console = Console()
-    if OutputFolder.at(folder).description() is None:
+    if not folder.is_dir() or not is_output([path.name for path in folder.iterdir()]):
         sweeps = list_sweeps(folder, former=former)
         if as_json:
             _print_json([asdict(line) for line in sweeps])
@@ -68,6 +69,7 @@ def ls(
             typer.echo(f"no sweep in {folder}")
         else:
             _print(_sweep_table(sweeps), console)
+            _print_problems(sweeps, console)
         say_unfinished(*(line.path for line in sweeps))
         return
     say_unfinished(folder)
@@ -87,6 +89,7 @@ def ls(
         _print_json(asdict(sweep) | {"listed": [asdict(line) for line in trials], "failures": failed})
         return
     _print(_sweep_table((sweep,)), console)
+    _print_problems((sweep,), console)
     console.print()
     _print(_trial_table(trials), console)
     print_failures(folder, console)
@@ -130,6 +133,8 @@ def retry_failed(
     quiet: Quiet = False,
 ) -> None:
     """Run the failed trials of a sweep again, from their last checkpoint, and nothing else.
+
+    Trials whose files are damaged begin anew; what was in their folder is kept in `.set-aside`.
 
     Example: `fairsweep retry-failed runs/quickstart --cause "out of memory"`
     """
@@ -202,13 +207,20 @@ def prune(
     typer.echo(f"deleted {len(found)}")
 
 
-def print_failures(folder: Path, console: Console) -> bool:
-    """Print what trials failed of, each cause once, and what can be done; returns whether any failed."""
+def print_failures(folder: Path, console: Console, *, thorough: bool = False) -> bool:
+    """Print what trials failed of, each cause once, and what can be done; returns whether any failed.
+
+    Args:
+        folder: the output folder of the sweep.
+        console: where to.
+        thorough: see `fairsweep.sweeps.failures.failure_groups`.
+    """
     from fairsweep.analysis.failed_trials import is_guided, more_settings_command, retry_command
     from fairsweep.sweeps.failures import failure_groups
     from fairsweep.sweeps.output import OutputFolder
 
-    groups, sweep = failure_groups(folder), OutputFolder.at(folder).description() or {}
+    output = OutputFolder.at(folder)
+    groups, sweep = failure_groups(folder, thorough=thorough), output.description() or {}
     for group in groups:
         shown = ", ".join(group.trials[:3]) + (" …" if group.count > 3 else "")
         console.print(
@@ -256,6 +268,13 @@ def _sweep_table(lines: "tuple[SweepLine, ...]") -> Table:
         holder = "" if line.holder is None else f"{line.holder.host}, process {line.holder.process}"
         table.add_row(escape(line.name), escape(str(line.path)), str(line.trials), *counts, escape(holder))
     return table
+
+
+def _print_problems(lines: "tuple[SweepLine, ...]", console: Console) -> None:
+    for line in lines:
+        if line.problem is not None:
+            text = f"{line.path}: {line.problem}"
+            console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _trial_table(lines: "tuple[TrialLine, ...]") -> Table:

@@ -1,4 +1,4 @@
-"""Failed trials of a sweep's output folder, by cause, and which of them to run again."""
+"""Failed and damaged trials of a sweep's output folder, by cause, and which of them to run again."""
 
 from pathlib import Path
 
@@ -9,25 +9,32 @@ from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.run import resume_sweep, run_sweep
 
 
-def failure_groups(folder: str | Path) -> tuple[FailureGroup, ...]:
-    """The failed trials in a sweep's folder by cause, the most frequent cause first.
+def failure_groups(folder: str | Path, *, thorough: bool = False) -> tuple[FailureGroup, ...]:
+    """The failed and the damaged trials in a sweep's folder by cause, the most frequent cause first.
 
-    Raises:
-        SweepError: if a state file is damaged.
+    Args:
+        folder: the output folder of the sweep.
+        thorough: whether every byte of the records of trials that have ended is checked, or only their ends.
     """
-    entries = OutputFolder.at(folder).ledger.members().values()
-    failed = [entry for entry in entries if entry.state.state == "failed"]
-    return grouped(FailedTrial.of(entry.folder.name, entry.state.model_dump()) for entry in failed)
+    ledger = OutputFolder.at(folder).ledger
+    failed = [entry for entry in ledger.members().values() if entry.state.state == "failed"]
+    damaged = ledger.damaged(thorough=thorough)
+    return grouped(
+        [
+            *(FailedTrial.of(entry.folder.name, entry.state.model_dump()) for entry in failed),
+            *(FailedTrial(trial.folder.name, trial.trial, trial.cause, None) for trial in damaged),
+        ]
+    )
 
 
 def failed_trials(folder: str | Path, cause: str | None = None) -> frozenset[str]:
-    """Hashes of the failed trials whose cause has some words in it, in any case; of all failed ones for None.
+    """Hashes of the failed and damaged trials whose cause has some words in it, in any case; of all of them for None.
 
     Raises:
         SweepError: if none failed of such a cause; the message lists the causes that there are.
     """
-    groups = failure_groups(folder)
-    found = [hash_ for group in groups if group.has(cause) for hash_ in group.hashes]
+    groups = failure_groups(folder, thorough=True)
+    found = [hash_ for group in groups if group.has(cause) for hash_ in group.hashes if hash_]
     if found or not groups or cause is None:
         return frozenset(found)
     raise SweepError(f"no trial failed of {cause!r}; causes: {'; '.join(group.cause for group in groups)}")
@@ -41,7 +48,7 @@ def retry_failed(
     quiet: bool = False,
     contact: bool | None = None,
 ) -> SweepResults:
-    """Run the failed trials of a sweep again, from their last checkpoint, and nothing else.
+    """Run failed trials of a sweep again from their last checkpoint, damaged ones from the start, and nothing else.
 
     Args:
         folder: the output folder of the sweep.

@@ -10,6 +10,7 @@ from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.location import Location
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.folder_copy import INSIDE, FolderCopy, Listing, child, list_files
+from fairsweep.sweeps.folder_kind import is_visible
 from fairsweep.sweeps.known_places import settle_places
 from fairsweep.sweeps.places import MirrorSection, absolute
 
@@ -38,7 +39,7 @@ def fetch_sweep(to: str, folder: Path) -> int:
         SweepError: if the mirror cannot be read.
     """
     begun = (folder / _FETCHING).exists()
-    if not begun and folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+    if not begun and folder.exists() and any(is_visible(path.name) for path in folder.iterdir()):
         return 0
     try:
         place = Location.of(absolute(to))

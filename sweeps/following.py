@@ -40,6 +40,8 @@ def track(
 
     Example: `fairsweep track runs/faces`
     """
+    from fairsweep.analysis.records import RecordError
+    from fairsweep.sweeps.folder_kind import no_sweep
     from fairsweep.sweeps.known_places import check_trackers
     from fairsweep.sweeps.tracking.following import Records
     from fairsweep.sweeps.tracking.process import track as send
@@ -47,7 +49,9 @@ def track(
     try:
         section = Records.of(folder.resolve()).section
     except FileNotFoundError as error:
-        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it") from error
+        raise no_sweep(folder) from error
+    except RecordError as error:
+        raise SweepError(f"{error}; written anew by: fairsweep resume {folder}") from error
     names = section.names
     if not names:
         raise SweepError(f"the sweep in {folder} has no trackers: give it `tracking: [tensorboard]` and run it")

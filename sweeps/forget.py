@@ -4,6 +4,7 @@ Every step can be done twice: after a crash the same command, or ``fairsweep for
 and those that were done change nothing.
 """
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from fairsweep.datasets.image_names import ids_of_images
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.deletion_journal import JOURNAL, DeletionJournal, home_of
 from fairsweep.sweeps.errors import SweepError, as_ours
+from fairsweep.sweeps.ledger import SET_ASIDE
 from fairsweep.trainables.erasure import erase_from_trial
 from fairsweep.trainables.forgetting import (
     Forgotten,
@@ -227,6 +229,7 @@ def _erase(home: Path, journal: DeletionJournal, folders: list[Path], say: Say) 
     for folder in folders:
         erase_from_trial(folder, ids, target, content_hash)
     _drop_examples(home, ids)
+    shutil.rmtree(home / SET_ASIDE, ignore_errors=True)  # weights of trials that were damaged, and began anew
     copies = purge_copies(journal.content_hash)
     return Erasure(target, Path(journal.dataset), tuple(copies), _others(home, journal, folders, ids))
 

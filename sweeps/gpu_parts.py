@@ -86,10 +86,8 @@ class GpuParts:
         self._path = folder / GPU_PARTS_FILE
         try:
             listed = [MeasuredPart(**entry) for entry in read_json(self._path)["measured"]]
-        except (FileNotFoundError, NotADirectoryError):
-            listed = []
-        except (RecordError, KeyError, TypeError) as error:
-            raise SweepError(f"{self._path} is damaged ({error}); delete it to measure again") from error
+        except (FileNotFoundError, NotADirectoryError, RecordError, KeyError, TypeError):
+            listed = []  # what is not known, or damaged, is measured again
         self.known: dict[Key, MeasuredPart] = {(entry.learner, entry.model): entry for entry in listed}
 
     def settled(self, trials: Iterable[PlannedTrial]) -> list[PlannedTrial]:

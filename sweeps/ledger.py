@@ -3,18 +3,26 @@
 The truth is one ``state.json`` in each trial's folder, found by the trial's hash; Tune's own bookkeeping plays no part.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from fairsweep.analysis.membership import members_of
-from fairsweep.analysis.records import CONFIG, SWEEP_JSON, TRIALS, read_json, write_json
-from fairsweep.sweeps.errors import SweepError
+from fairsweep.analysis.record_check import check_trial
+from fairsweep.analysis.records import CONFIG, STATE, SWEEP_JSON, TRIALS, RecordError, read_json, write_json
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.trainables.checkpoint import folder_bytes
 from fairsweep.trainables.state import Stage, TrialState, TrialStateFile
 from fairsweep.trainables.trial import CHECKPOINTS, clean_up
+from fairsweep.trainables.trial_secret import erase_secret
+
+SET_ASIDE = ".set-aside"
+"""In an output folder: the former folders of trials that were damaged and begin anew."""
+_HASH = re.compile(r"-([0-9a-f]{8})$")
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,38 @@ class Entry:
         """Its state file."""
         return TrialStateFile(self.folder)
 
+    def now(self) -> TrialState | None:
+        """Its state on disk now; failed, with the cause, where the file has been damaged since."""
+        try:
+            return self.file.read()
+        except RecordError as error:
+            cause = f"damaged {STATE}: {_reason(error, self.folder)}"
+            return self.state.model_copy(update={"state": "failed", "error": cause})
+
+    def mark(self, changes: dict[str, Any], *, when: Callable[[TrialState], bool] = lambda _: True) -> None:
+        """Change its state, if it is still such that ``when`` holds; one that was damaged is listed as such."""
+        with suppress(RecordError):
+            self.file.mark(changes, when=when)
+
+
+@dataclass(frozen=True)
+class DamagedTrial:
+    """A trial that a driver sets aside until it is asked to run it again: its state or its records are damaged.
+
+    Attributes:
+        folder: its folder.
+        trial: its hash, or the start of it; empty where nothing tells.
+        cause: what is damaged, one line.
+    """
+
+    folder: Path
+    trial: str
+    cause: str
+
+    def is_of(self, trial: str) -> bool:
+        """Whether it is the trial of a hash."""
+        return bool(self.trial) and trial.startswith(self.trial)
+
 
 class Ledger:
     """The trials of one output folder.
@@ -45,6 +85,7 @@ class Ledger:
     def __init__(self, output: Path) -> None:
         self._output = output
         self._trials = output / TRIALS
+        self._aside = output / SET_ASIDE
 
     def _description(self) -> dict[str, Any]:
         try:
@@ -53,20 +94,24 @@ class Ledger:
             return {}
 
     def entries(self) -> dict[str, Entry]:
-        """Every trial on disk, by its hash.
+        """Every trial on disk whose state can be read, by its hash."""
+        return self._read()[0]
 
-        Raises:
-            SweepError: if a state file is damaged.
+    def damaged(self, *, thorough: bool | None = None) -> tuple[DamagedTrial, ...]:
+        """The trials of the sweep as it stands whose state is damaged, by folder.
+
+        Args:
+            thorough: see `fairsweep.analysis.record_check.check_trial`; trials that have ended and whose records are
+                damaged are listed too. None checks states only.
         """
-        entries: dict[str, Entry] = {}
-        for folder in sorted(self._trials.iterdir()) if self._trials.is_dir() else ():
-            try:
-                state = TrialStateFile(folder).read() if folder.is_dir() else None
-            except ValueError as error:
-                raise SweepError(str(error)) from error
-            if state is not None:
-                entries[state.trial] = Entry(folder, state)
-        return entries
+        entries, damaged = self._read()
+        members = members_of(self._description())
+        if members is not None:
+            entries = {hash_: entry for hash_, entry in entries.items() if hash_ in members}
+            damaged = [lost for lost in damaged if not lost.trial or any(map(lost.is_of, members))]
+        if thorough is not None:
+            damaged += [found for entry in entries.values() if (found := _damaged(entry, thorough)) is not None]
+        return tuple(sorted(damaged, key=lambda trial: trial.folder.name))
 
     def members(self) -> dict[str, Entry]:
         """Every trial on disk that belongs to the sweep as it stands, by its hash; raises as `entries`."""
@@ -78,10 +123,28 @@ class Ledger:
         members = members_of(self._description())
         return {hash_: entry for hash_, entry in self.entries().items() if members is not None and hash_ not in members}
 
-    def missing(self, trials: Iterable[PlannedTrial]) -> list[PlannedTrial]:
-        """Those trials that have not ended (`TrialState.ended`), in their order."""
-        entries = self.entries()
-        return [t for t in trials if t.trial not in entries or not entries[t.trial].state.ended]
+    def missing(self, trials: Iterable[PlannedTrial], only: Collection[str] | None = None) -> list[PlannedTrial]:
+        """Those trials that will run, in their order: those that have not ended (`TrialState.ended`).
+
+        Args:
+            trials: the trials of the sweep.
+            only: hashes, or the starts of hashes; the others wait. A damaged trial runs again only if it is among them.
+                None for all.
+        """
+        entries, damaged = self._read()
+        found = []
+        for trial in trials:
+            is_named = only is not None and any(map(trial.trial.startswith, only))
+            if only is not None and not is_named:
+                continue
+            entry = entries.get(trial.trial)
+            if entry is None:
+                is_due = is_named or not any(lost.is_of(trial.trial) for lost in damaged)
+            else:
+                is_due = not entry.state.ended or (is_named and _damaged(entry, thorough=True) is not None)
+            if is_due:
+                found.append(trial)
+        return found
 
     def waiting_bytes(self, at_once: int) -> int:
         """What checkpoints of trials take that wait while so many others run: all but the largest so many."""
@@ -98,12 +161,20 @@ class Ledger:
         Returns:
             The entries by hash; each state has the number of this driver's run.
         """
-        known = self.entries() if known is None else known
+        damaged: list[DamagedTrial] = []
+        if known is None:
+            known, damaged = self._read()
         queued = {}
         for trial in trials:
             entry = known.get(trial.trial)
             folder = entry.folder if entry else self._trials / trial.folder_name
-            queued[trial.trial] = Entry(folder, TrialStateFile(folder).queue(trial.trial))
+            former = entry.state if entry and entry.state.ended else None
+            for place in dict.fromkeys([folder, *(lost.folder for lost in damaged if lost.is_of(trial.trial))]):
+                salvaged = TrialStateFile(place).salvaged(trial.trial)
+                if former is not None or salvaged is not None:
+                    former = former or salvaged
+                    self._set_aside(place)
+            queued[trial.trial] = Entry(folder, TrialStateFile(folder).queue(trial.trial, former))
         return queued
 
     def tidy(self, trials: Iterable[PlannedTrial]) -> None:
@@ -117,7 +188,12 @@ class Ledger:
             if entry is None or not entry.state.ended:
                 continue
             clean_up(entry.folder)
-            before = read_json(entry.folder / CONFIG)
+            try:
+                before = read_json(entry.folder / CONFIG)
+            except (RecordError, FileNotFoundError):
+                # The hash is the same, so this is what stood there.
+                write_json(entry.folder / CONFIG, trial.config.record())
+                continue
             learner = before["learner"] | {"name": trial.config.learner.name, "twin_of": trial.config.twin_of}
             after = before | {"learner": learner, "replicate": trial.config.replicate}
             if after != before:
@@ -134,4 +210,49 @@ class Ledger:
         for entry in queued.values():
             changes = {"state": unfinished, "error": cause if unfinished == "failed" else None}
             changes |= {"by": "user", "reason": cause} if unfinished == "stopped" else {}
-            entry.file.mark(changes, when=lambda state: state.state in ("queued", "running"))
+            entry.mark(changes, when=lambda state: state.state in ("queued", "running"))
+
+    def _read(self) -> tuple[dict[str, Entry], list[DamagedTrial]]:
+        entries: dict[str, Entry] = {}
+        damaged = []
+        for folder in sorted(self._trials.iterdir()) if self._trials.is_dir() else ():
+            try:
+                state = TrialStateFile(folder).read() if folder.is_dir() else None
+            except (RecordError, OSError) as error:
+                damaged.append(DamagedTrial(folder, _hash_of(folder), f"damaged {STATE}: {_reason(error, folder)}"))
+                continue
+            # A synced drive calls its copies "NAME (1)": the name itself comes first.
+            if state is not None:
+                entries.setdefault(state.trial, Entry(folder, state))
+        return entries, damaged
+
+    def _set_aside(self, folder: Path) -> None:
+        """Move the folder of a trial that begins anew out of the way, all but its secret, which nobody needs again."""
+        erase_secret(folder)
+        self._aside.mkdir(exist_ok=True)
+        taken = {path.name for path in self._aside.iterdir()}
+        names = (f"{folder.name}.{number}" for number in count(1))
+        folder.rename(self._aside / next(name for name in names if name not in taken))
+
+
+def _damaged(entry: Entry, thorough: bool) -> DamagedTrial | None:
+    """A trial that has ended as a damaged one, if its records are."""
+    if not entry.state.ended:
+        return None  # whoever goes on with it finds out
+    problems = check_trial(entry.folder, has_ended=True, thorough=thorough)
+    if not problems:
+        return None
+    cause = "; ".join(f"damaged {file}: {reason}" for file, reason in problems.items())
+    return DamagedTrial(entry.folder, entry.state.trial, cause)
+
+
+def _hash_of(folder: Path) -> str:
+    """The hash of a trial without a state, or the start of it, as its folder's name ends."""
+    with suppress(OSError, RecordError, KeyError):
+        return str(read_json(folder / CONFIG)["trial"])
+    match = _HASH.search(folder.name)
+    return match[1] if match else ""
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    return str(error).removeprefix(str(folder / STATE)).strip()

@@ -1,13 +1,15 @@
 """What lies in output folders: every sweep under a folder, every trial of a sweep, and where each stands."""
 
 import os
+import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from fairsweep.analysis.records import CONFIG, SWEEP_JSON, RecordError, read_json
+from fairsweep.analysis.records import CONFIG, RecordError, read_json
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.folder_kind import is_output
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.output import Holder, OutputFolder
 from fairsweep.trainables.state import Stage
@@ -27,6 +29,7 @@ class SweepLine:
         trials: how many trials it has.
         counts: trials in each state; those that no driver has queued yet count as queued.
         holder: the driver that runs it now; None if there is none.
+        problem: what of its own files is damaged, and what to do, one line; None if nothing is.
     """
 
     path: Path
@@ -35,6 +38,7 @@ class SweepLine:
     trials: int
     counts: dict[str, int]
     holder: Holder | None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class TrialLine:
         attempts: how often a worker has started it, or been about to.
         iteration: iterations done and recorded.
         iterations: iterations in all; 0 before it has started.
-        cause: of a failure or a stop, one line.
+        cause: of a failure or a stop, or what is damaged, one line.
     """
 
     name: str
@@ -73,7 +77,7 @@ def list_sweeps(folder: str | Path, *, former: bool = False) -> tuple[SweepLine,
         former: whether trials of their earlier versions count too.
 
     Raises:
-        SweepError: if there is no such folder, or a state file is damaged.
+        SweepError: if there is no such folder.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -89,18 +93,22 @@ def list_trials(folder: str | Path, *, former: bool = False) -> tuple[TrialLine,
         former: whether trials of earlier versions of the sweep are listed too.
 
     Raises:
-        SweepError: if the folder holds no sweep, or a state file is damaged.
+        SweepError: if the folder holds no sweep.
     """
     output = OutputFolder.at(folder)
-    if output.description() is None:
-        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
-    return tuple(_trial_line(entry) for entry in _entries(output, former=former).values())
+    output.sweep()
+    damaged = {lost.folder.name: lost for lost in output.ledger.damaged(thorough=False)}
+    lines = {entry.folder.name: _trial_line(entry) for entry in _entries(output, former=former).values()}
+    for name, lost in damaged.items():
+        known = lines.get(name, TrialLine(name, lost.trial, _learner(lost.folder), "failed", None, 0, 0, 0, None))
+        lines[name] = replace(known, cause=lost.cause)
+    return tuple(lines[name] for name in sorted(lines))
 
 
 def _sweeps(root: Path) -> Iterator[Path]:
     deepest = len(root.parts) + _DEEPEST
     for place, folders, files in os.walk(root):
-        if SWEEP_JSON in files:
+        if is_output([*files, *folders]):
             folders.clear()
             yield Path(place)
         elif len(Path(place).parts) >= deepest:
@@ -114,17 +122,25 @@ def _entries(output: OutputFolder, *, former: bool) -> dict[str, Entry]:
 
 
 def _sweep_line(path: Path, *, former: bool) -> SweepLine:
+    """One sweep; one that is damaged must not hide the others."""
     output = OutputFolder.at(path)
-    description = output.description() or {}
     counts: dict[str, int] = dict.fromkeys(STAGES, 0)
-    entries = _entries(output, former=former)
+    try:
+        found = output.sweep()
+        entries, damaged = _entries(output, former=former), output.ledger.damaged()
+        holder = output.holder()
+    except (SweepError, OSError) as error:
+        return SweepLine(path, path.name, "", 0, counts, None, str(error))
     for entry in entries.values():
         counts[entry.state.state] += 1
-    trials = max(int(description.get("trials", 0)), len(entries))
-    counts["queued"] += trials - len(entries)
-    return SweepLine(
-        path, str(description.get("name", "?")), str(description.get("updated", "")), trials, counts, output.holder()
-    )
+    counts["failed"] += len(damaged)
+    known = len(entries) + len(damaged)
+    trials = max(int(found.content.get("trials", 0)), known)
+    counts["queued"] += trials - known
+    problems = [*found.problems, *output.file_problems()]
+    problem = f"{'; '.join(problems)}; written anew by: fairsweep resume {shlex.quote(str(path))}" if problems else None
+    name, updated = str(found.content.get("name", "?")), str(found.content.get("updated", ""))
+    return SweepLine(path, name, updated, trials, counts, holder, problem)
 
 
 def _trial_line(entry: Entry) -> TrialLine:
@@ -139,7 +155,7 @@ def _trial_line(entry: Entry) -> TrialLine:
         attempts=max(0, state.attempt - state.run),
         iteration=state.iteration,
         iterations=state.iterations,
-        cause=state.error if state.state == "failed" else (state.reason if state.state == "stopped" else None),
+        cause={"failed": state.error, "stopped": state.reason}.get(state.state) or state.recovered,
     )
 
 

@@ -88,7 +88,7 @@ class NodeWatch(DriverOnly, tune.Callback):
 
     def _state(self, trial: Any) -> Any:  # noqa: ANN401 - a TrialState, or None
         entry = self._queued.get(trial.config["trial"])
-        return None if entry is None else entry.file.read()
+        return None if entry is None else entry.now()
 
 
 def reserve(node: str, resources: Mapping[str, float]) -> list[PlacementGroup]:

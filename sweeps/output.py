@@ -2,8 +2,6 @@
 
 import errno
 import importlib.metadata
-import io
-import json
 import os
 import platform
 import shlex
@@ -11,28 +9,41 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from ruamel.yaml import YAML
 
-from fairsweep.analysis.files import write_whole
+from fairsweep.analysis.files import check_record, remove_temporary, write_whole
 from fairsweep.analysis.membership import MEMBERS
-from fairsweep.analysis.records import EXAMPLES, FORMAT_VERSION, SWEEP_JSON, SWEEP_YAML, read_json, write_json
+from fairsweep.analysis.records import (
+    EXAMPLES,
+    FORMAT_VERSION,
+    REPORT,
+    SWEEP_JSON,
+    SWEEP_YAML,
+    TRIALS,
+    RecordError,
+    read_json,
+    write_json,
+)
 from fairsweep.datasets.location import settled
-from fairsweep.sweeps.deletion_journal import check_finished
+from fairsweep.sweeps.deletion_journal import JOURNAL, check_finished
+from fairsweep.sweeps.description import FILE, Description, as_yaml
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.ledger import Ledger
+from fairsweep.sweeps.folder_kind import LOCK, is_visible, no_sweep
+from fairsweep.sweeps.ledger import SET_ASIDE, Ledger
 
-_LOCK = ".lock"
 _DRIVER = ".driver.json"
 STOP_REQUESTS = ".stop-*.json"
-# What a driver writes before anything else; a folder with nothing but these is empty.
-_OWN_FIRST = (_LOCK, _DRIVER)
+_MADE_ANEW = ("gpu_parts.json", "gradient_modes.json", "plans.json")
+OWN_FILES = frozenset(
+    {SWEEP_YAML, SWEEP_JSON, EXAMPLES, REPORT, TRIALS, *_MADE_ANEW, "search.journal", "tracking", JOURNAL}
+)
+"""What a driver may leave in an output folder, hidden files aside."""
 # Whoever looks whether a folder is held has its lock for a moment.
 _LOCK_SECONDS = 2.0
 _PROBE = ".probe"
@@ -88,13 +99,20 @@ class OutputFolder:
         return Ledger(self.path)
 
     def description(self) -> dict[str, Any] | None:
-        """What ``sweep.json`` says; None if there is none."""
-        try:
-            return read_json(self.path / SWEEP_JSON)
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise SweepError(f"{error}; choose another output folder") from error
+        """What ``sweep.json`` says, or what can be rebuilt of it; None if there is nothing of it."""
+        found = Description.read(self.path)
+        return None if found is None else found.content
+
+    def sweep(self) -> Description:
+        """What the folder says of its sweep.
+
+        Raises:
+            SweepError: if it holds none; the message says what it is instead.
+        """
+        found = Description.read(self.path)
+        if found is None:
+            raise no_sweep(self.path)
+        return found
 
     def check(self, *, name: str, content: Sequence[str], trials: Sequence[str], needed_bytes: int) -> None:
         """Refuse a folder that cannot take this sweep. Nothing is left behind in it.
@@ -112,27 +130,29 @@ class OutputFolder:
         if self.path.exists() and not self.path.is_dir():
             raise SweepError(f"output must be a folder, but {self.path} is a file; choose another one", ("output",))
         check_finished(self.path)
-        if self.path.is_dir() and any(p.name not in _OWN_FIRST for p in self.path.iterdir()):
+        if self.path.is_dir() and any(is_visible(path.name) for path in self.path.iterdir()):
             self._check_content(name, content, trials)
         _check_room(self.path, needed_bytes)
 
     def _check_content(self, name: str, content: Sequence[str], trials: Sequence[str]) -> None:
-        description = self.description()
-        if description is None:
-            raise SweepError(
-                f"the output folder {self.path} holds something else than a sweep; choose another one, or empty it",
-                ("output",),
-            )
-        dataset = description.get("dataset", {})
-        other = (dataset.get("evaluation") or {}).get("content_hash")
-        if [hash_ for hash_ in (dataset.get("content_hash"), other) if hash_ is not None] != list(content):
+        found = Description.read(self.path)
+        entries = self.ledger.entries()
+        if found is None:
+            others = [path.name for path in self.path.iterdir() if is_visible(path.name) and path.name not in OWN_FILES]
+            if others or (entries and not set(entries) & set(trials)):
+                raise SweepError(
+                    f"the output folder {self.path} holds something else than a sweep"
+                    f"{f' ({others[0]})' if others else ''}; choose another one",
+                    ("output",),
+                )
+            return  # a driver that was killed before it had said what it does, or a description that is lost
+        if found.content_hashes and found.content_hashes != tuple(content):
             raise SweepError(
                 f"the output folder {self.path} holds results on another dataset; choose another one", ("output",)
             )
-        entries = self.ledger.entries()
-        if description.get("name") != name and not set(entries) & set(trials):
+        if found.content.get("name") != name and not set(entries) & set(trials):
             raise SweepError(
-                f"the output folder {self.path} holds the sweep {description.get('name')!r}, which has no trial in "
+                f"the output folder {self.path} holds the sweep {found.content.get('name')!r}, which has no trial in "
                 f"common with {name!r}; choose another one",
                 ("output",),
             )
@@ -145,7 +165,7 @@ class OutputFolder:
             SweepError: if another driver holds it, or its disk fills up meanwhile.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / _LOCK)
+        lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout as error:
@@ -160,6 +180,8 @@ class OutputFolder:
             )
             for request in self.path.glob(STOP_REQUESTS):
                 request.unlink(missing_ok=True)  # meant for an earlier driver
+            for name in (*OWN_FILES, _DRIVER):
+                remove_temporary(self.path, name)
             yield
         except Exception as error:
             if isinstance(error, SweepError) or not _is_full(self.path):
@@ -177,14 +199,14 @@ class OutputFolder:
     @property
     def has_lock(self) -> bool:
         """Whether a driver has ever worked here: copies of an output folder lack its lock."""
-        return (self.path / _LOCK).exists()
+        return (self.path / LOCK).exists()
 
     def holder(self) -> Holder | None:
         """The driver that holds the folder now; None if there is none. Nothing is made where there is nothing."""
         if not self.has_lock:
             return None
         held = False
-        lock = FileLock(self.path / _LOCK)
+        lock = FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
             lock.release()
@@ -208,7 +230,9 @@ class OutputFolder:
         trials: int,
         members: Sequence[str] | None = None,
     ) -> None:
-        """Write ``sweep.yaml`` as given and ``sweep.json``: the sweep with all defaults, versions, and the commit.
+        """Write ``sweep.yaml`` as given and then ``sweep.json``: the sweep with all defaults, versions, and the commit.
+
+        Whoever is killed between them leaves what the former ``sweep.json`` says, or nothing that counts.
 
         Args:
             text: the sweep file; None writes the resolved sweep instead.
@@ -217,8 +241,10 @@ class OutputFolder:
             trials: number of trials.
             members: their hashes; None where they are not known in advance.
         """
-        previous = self.description() or {}
-        yaml_text = text if text is not None else _as_yaml(resolved)
+        former = Description.read(self.path)
+        previous = {} if former is None else former.content
+        yaml_text = text if text is not None else as_yaml(resolved)
+        self._keep_edited({yaml_text, *((former.text,) if former else ())})
         write_whole(self.path / SWEEP_YAML, lambda file: file.write(yaml_text.encode()))
         content = {
             "format_version": FORMAT_VERSION,
@@ -229,6 +255,7 @@ class OutputFolder:
             MEMBERS: None if members is None else list(members),
             "dataset": dataset,
             "sweep": resolved,
+            FILE: yaml_text,
             "versions": versions(),
             "git": git_commit(),
         }
@@ -246,10 +273,35 @@ class OutputFolder:
         if after != before:
             write_json(self.path / SWEEP_JSON, after)
 
+    def _keep_edited(self, known: Collection[str]) -> None:
+        """Keep a ``sweep.yaml`` that somebody edited, or that is damaged, before it is replaced."""
+        path = self.path / SWEEP_YAML
+        if not path.is_file() or path.read_bytes() in {text.encode() for text in known}:
+            return
+        aside = self.path / SET_ASIDE
+        aside.mkdir(exist_ok=True)
+        path.replace(aside / f"{SWEEP_YAML}.{time.strftime('%Y%m%d-%H%M%S')}")
+
+    def file_problems(self) -> list[str]:
+        """The files beside its description that are damaged, a line each; a driver makes each of them anew."""
+        problems = []
+        for name in (*_MADE_ANEW, EXAMPLES):
+            try:
+                check_record(self.path / name)
+            except FileNotFoundError:
+                continue
+            except (RecordError, OSError) as error:
+                problems.append(str(error).removeprefix(f"{self.path}{os.sep}"))
+        return problems
+
     @property
     def has_examples(self) -> bool:
-        """Whether ``examples.parquet`` has been written."""
-        return (self.path / EXAMPLES).is_file()
+        """Whether ``examples.parquet`` has been written, and is whole."""
+        try:
+            check_record(self.path / EXAMPLES)
+        except (FileNotFoundError, RecordError):
+            return False
+        return True
 
 
 def versions() -> dict[str, str]:
@@ -274,12 +326,6 @@ def git_commit() -> dict[str, Any] | None:
 
     commit = ask("rev-parse", "HEAD")
     return None if commit is None else {"commit": commit, "changed": bool(ask("status", "--porcelain", "-uno"))}
-
-
-def _as_yaml(resolved: dict[str, Any]) -> str:
-    stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump(json.loads(json.dumps(resolved)), stream)
-    return stream.getvalue()
 
 
 def _is_full(path: Path) -> bool:

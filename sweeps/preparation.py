@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -213,7 +214,7 @@ def _bar(name: str) -> Iterator[Callable[[PreparationProgress], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"preparing {name}", total=1)
+        task = progress.add_task(escape(f"preparing {name}"), total=1)
         began = time.monotonic()
         before: int | None = None
 
@@ -221,9 +222,10 @@ def _bar(name: str) -> Iterator[Callable[[PreparationProgress], None]]:
             nonlocal before
             before = now.done if before is None else before
             damaged = f", {now.damaged:,} damaged" if now.damaged else ""
-            progress.update(task, completed=now.done, total=now.total, description=f"preparing {name}{damaged}")
+            progress.update(task, completed=now.done, total=now.total, description=escape(f"preparing {name}{damaged}"))
             if now.done == now.total and not console.is_terminal:
                 speed = (now.done - before) / max(time.monotonic() - began, 1e-9)
-                console.print(f"prepared {now.total:,} images of {name}{damaged}, {speed:,.0f} images/s")
+                said = f"prepared {now.total:,} images of {name}{damaged}, {speed:,.0f} images/s"
+                console.print(said, markup=False)
 
         yield update

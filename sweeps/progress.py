@@ -82,7 +82,7 @@ class Progress(DriverOnly, Board, tune.Callback):
         identity = trial.config["trial"]
         row = self._end(identity)
         if (trial.last_result or {}).get("failed"):
-            state = self._queued[identity].file.read()
+            state = self._queued[identity].now()
             stopped = state is not None and state.state == "stopped"  # on request, while it ran or waited
             row.stage = "stopped" if stopped else "failed"
             said = None if state is None else (state.reason if stopped else state.error)
@@ -94,7 +94,7 @@ class Progress(DriverOnly, Board, tune.Callback):
         """A trial has failed more often than it may be started again."""
         identity = trial.config["trial"]
         row = self._end(identity)
-        state = self._queued[identity].file.read()
+        state = self._queued[identity].now()
         row.stage = "failed"
         row.cause = (state.error if state else None) or last_line(trial.error_file) or "the worker died"
         self.lost[identity] = row.cause

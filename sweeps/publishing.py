@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 
 from fairsweep.analysis.records import STATE, TRIALS, RecordError
@@ -113,8 +112,10 @@ class Publication:
         """Take over what was published, unless this node went further with the same attempt."""
         newest = self._copy.newest()
         state = None
-        with suppress(RecordError):
+        try:
             state = TrialStateFile(self.folder).read() if self.folder.is_dir() else None
+        except RecordError:
+            shutil.rmtree(self.folder, ignore_errors=True)  # what was published counts
         if newest is None or (state is not None and newest.owner <= _owner(state)):
             return
         beside = self.folder.with_name(f".{self.folder.name}.fetched")

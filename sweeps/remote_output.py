@@ -32,7 +32,7 @@ from fairsweep.sweeps.fetching import by_folder
 from fairsweep.sweeps.folder_copy import FolderCopy, Listing, child, list_files, write_file
 from fairsweep.sweeps.mirror import Mirror, sweep_files
 from fairsweep.sweeps.places import working_folder
-from fairsweep.trainables.state import TrialStateFile
+from fairsweep.trainables.state import TrialState, TrialStateFile
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.ledger import Entry
@@ -83,7 +83,7 @@ class RemoteOutput:
             list(pool.map(lambda item: self._pull_state(*item), listings.items()))
         known = self.folder / TRIALS
         for folder in known.iterdir() if known.is_dir() else ():
-            if folder.name not in listings and (state := TrialStateFile(folder).read()) and state.ended:
+            if folder.name not in listings and (state := _state(folder)) and state.ended:
                 shutil.rmtree(folder)  # deleted there, so that it runs again
 
     def pull_state(self, name: str) -> None:
@@ -173,12 +173,12 @@ class RemoteOutput:
         folder.mkdir(parents=True, exist_ok=True)
         file = TrialStateFile(folder)
         with file.held():
-            state = file.read()
+            state = _state(folder)
             if state is None or manifest.owner >= (state.run, state.attempt):
                 copy.fetch(folder, _LIGHT, listing)
 
     def _push_state(self, folder: Path, listing: Listing) -> None:
-        state = TrialStateFile(folder).read()
+        state = _state(folder)
         copy = FolderCopy(child(self.place, f"{TRIALS}/{folder.name}"))
         manifest = copy.newest(listing)
         owner = (state.run, state.attempt) if state else (0, 0)
@@ -279,7 +279,9 @@ def show_results(sweep: "Sweep", console: Console) -> bool:
         return _show_remote(sweep, sweep.remote, console)
     failed = print_results(sweep.folder, console)
     if sweep.mirror is not None:
-        Mirror(sweep.folder, sweep.mirror.to, partial(Console(stderr=True).print, highlight=False)).copy_own()
+        Mirror(
+            sweep.folder, sweep.mirror.to, partial(Console(stderr=True).print, highlight=False, markup=False)
+        ).copy_own()
     return failed
 
 
@@ -300,11 +302,18 @@ def _end(output: RemoteOutput) -> None:
     trials = output.folder / TRIALS
     for folder in trials.iterdir() if trials.is_dir() else ():
         changes = {"state": "stopped", "by": "user", "reason": "its driver has ended"}
-        file = TrialStateFile(folder)
-        if file.read() is not None:
-            file.mark(changes, when=lambda state: state.state == "running")
+        if _state(folder) is not None:
+            TrialStateFile(folder).mark(changes, when=lambda state: state.state == "running")
     output.push()
     output.release()
+
+
+def _state(folder: Path) -> TrialState | None:
+    """The state of a trial; None where there is none, and where it is damaged: the published one counts then."""
+    try:
+        return TrialStateFile(folder).read()
+    except RecordError:
+        return None
 
 
 @contextmanager

@@ -95,11 +95,14 @@ def compare(
 def _check(place: str) -> "Location":
     """Refuse what holds no sweep; returns where it is."""
     from fairsweep.analysis.loading import Location
-    from fairsweep.analysis.records import SWEEP_JSON
+    from fairsweep.analysis.records import SWEEP_JSON, TRIALS
+    from fairsweep.sweeps.folder_kind import no_sweep
 
     with as_ours():
         location = Location.of(place)
-        if not (location / SWEEP_JSON).exists():
+        if not any((location / name).exists() for name in (SWEEP_JSON, TRIALS)):
+            if location.local is not None:
+                raise no_sweep(place)
             raise SweepError(f"{place} holds no sweep: there is no {SWEEP_JSON} in it")
         return location
 

@@ -45,8 +45,7 @@ def stop_sweep(folder: str | Path, *, trial: str | None = None, wait_seconds: fl
         SweepError: if the folder holds no sweep, or no such trial.
     """
     output = OutputFolder.at(folder)
-    if output.description() is None:
-        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
+    output.sweep()
     entry = None if trial is None else find_trial(output, trial)
     if output.holder() is None:
         return Stopping(running=False, ended=True)
@@ -65,7 +64,7 @@ def stop_sweep(folder: str | Path, *, trial: str | None = None, wait_seconds: fl
 def _has_stopped(output: OutputFolder, entry: Entry | None) -> bool:
     if output.holder() is None:
         return True
-    state = None if entry is None else entry.file.read()
+    state = None if entry is None else entry.now()
     return state is not None and state.state not in ("queued", "running")
 
 
@@ -128,10 +127,10 @@ class StopRequests(DriverOnly, tune.Callback):
 
 def _stop(entry: Entry) -> None:
     """Take a trial away from its worker, which finds that out with its next write; from its checkpoint it can go on."""
-    before = entry.file.read()
+    before = entry.now()
     if before is None:
         return
     # A worker may take the next attempt in this very moment: two numbers further shut out that one too.
     changes: dict[str, Any] = {"state": "stopped", "by": "user", "reason": "stopped on request"}
     changes |= {"run": before.run + 2, "attempt": before.attempt + 2}
-    entry.file.mark(changes, when=lambda state: state.state in ("queued", "running"))
+    entry.mark(changes, when=lambda state: state.state in ("queued", "running"))

@@ -1,5 +1,6 @@
 """Running a sweep: check, hold the output folder, run what is missing, and read the results."""
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from fairsweep import analysis
-from fairsweep.analysis.records import EXAMPLES, SWEEP_YAML, write_examples
+from fairsweep.analysis.records import EXAMPLES, write_examples
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.cluster import check_nodes, run_from_afar
 from fairsweep.sweeps.cluster_address import check_address, cluster_of, is_client
+from fairsweep.sweeps.description import Description
 from fairsweep.sweeps.difference import folder_difference
 from fairsweep.sweeps.display import show_progress
 from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
@@ -32,7 +34,6 @@ from fairsweep.sweeps.remote_output import fetch_remote, published, state_callba
 from fairsweep.sweeps.scheduling.scheduler import make_scheduler
 from fairsweep.sweeps.second_pass import with_more_gpu
 from fairsweep.sweeps.spec import Sweep
-from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tasks import trial_tasks
 from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.sweeps.watching import watching
@@ -68,6 +69,10 @@ def run_sweep(
     # As Ray reads it: a cluster's machines, and not this one, say what there is room for.
     address = cluster_of(address)
     remember_places(sweep)
+    output = OutputFolder.at(sweep.folder)
+    found = Description.read(output.path)
+    for problem in (*(found.problems if found else ()), *output.file_problems()):
+        console.print(f"{sweep.name}: {problem}; it is made anew", highlight=False, markup=False, soft_wrap=True)
     if is_client(address):
         run_from_afar(sweep, text, str(address), quiet)
         return analysis.load(sweep.remote or sweep.folder)
@@ -89,7 +94,7 @@ def _run(
         return analysis.load(sweep.folder)
     plan = check_sweep(sweep)
     output = OutputFolder.at(sweep.folder)
-    missing = _chosen(output.ledger.missing(plan.trials), only)
+    missing = output.ledger.missing(plan.trials, only)
     if address is None:
         known = GpuParts(output.path).settled(missing)
         check_resources(known, machines())
@@ -104,8 +109,8 @@ def _run(
     privacy = privacy_plans(plan, missing)
     with output.held():
         # Another driver may have finished some while this one was checking.
-        missing = _chosen(output.ledger.missing(plan.trials), only)
-        console.print(announce(plan, output, missing))
+        missing = output.ledger.missing(plan.trials, only)
+        console.print(announce(plan, output, missing), highlight=False, markup=False, soft_wrap=True)
         for line in folder_difference(plan, output).lines():
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         describe(plan, output, text, len(plan.trials), [trial.trial for trial in plan.trials])
@@ -123,10 +128,6 @@ def _refuse_choice(only: Collection[str] | None) -> None:
             "a guided search has counted its failed trials as failures already, so none can run again alone: "
             "change search.key to search anew; what is done is not run again"
         )
-
-
-def _chosen(missing: Sequence[PlannedTrial], only: Collection[str] | None) -> list[PlannedTrial]:
-    return [trial for trial in missing if only is None or trial.trial in only]
 
 
 def resume_sweep(folder: str | Path, *, contact: bool | None = None) -> tuple[Sweep, str]:
@@ -151,33 +152,45 @@ def described_sweep(folder: str | Path) -> tuple[Sweep, str]:
     """
     uri = uri_of(folder)
     output = OutputFolder.at(folder if uri is None else fetch_remote(uri))
-    description = output.description()
-    if description is None:
-        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it; run one with `fairsweep run FILE`")
-    sweep = Sweep.from_mapping(with_stored_paths(description) | {"output": uri or str(output.path)})
-    return sweep, SweepSource.read(output.path / SWEEP_YAML).text
+    found = output.sweep()
+    sweep = Sweep.from_mapping(with_stored_paths(found.content) | {"output": uri or str(output.path)})
+    return sweep, found.text
 
 
 def announce(plan: SweepPlan, output: OutputFolder, missing: Sequence[PlannedTrial]) -> str:
     """One sentence on what a run will do in its output folder."""
     total, todo = len(plan.trials), len(missing)
     entries = output.ledger.entries()
-    done = total - len(output.ledger.missing(plan.trials))
+    done = sum(trial.trial in entries and entries[trial.trial].state.ended for trial in plan.trials)
+    aside = _aside(plan, output, missing)
     others = len(entries.keys() - {trial.trial for trial in plan.trials})
     kept = f" {others} trials of an earlier version of this sweep stay there." if others else ""
     if done == 0 and todo == total and not entries:
         return f"{plan.sweep.name}: {total} trials, into {shown(output.path)}.{kept}"
-    if done == total:
+    if todo == 0 and aside:
+        return f"{plan.sweep.name}: {done} of {total} trials are done in {shown(output.path)}; nothing to run.{aside}"
+    if done == total and todo == 0:
         return f"{plan.sweep.name}: all {total} trials are done in {shown(output.path)}; nothing to run.{kept}"
     return (
         f"{plan.sweep.name}: {done} of {total} trials are done in {shown(output.path)}; "
-        f"{todo} run now{_standing(missing, entries)}.{kept}"
+        f"{todo} run now{_standing(missing, entries)}.{kept}{aside}"
     )
+
+
+def _aside(plan: SweepPlan, output: OutputFolder, missing: Sequence[PlannedTrial]) -> str:
+    """A sentence on trials that do not run since their state is damaged; empty where there are none."""
+    due = {trial.trial for trial in missing}
+    damaged = output.ledger.damaged()
+    count = sum(any(lost.is_of(t.trial) for lost in damaged) for t in plan.trials if t.trial not in due)
+    if not count:
+        return ""
+    are = "1 trial is" if count == 1 else f"{count} trials are"
+    return f" {are} damaged and set aside; to run again: fairsweep retry-failed {shlex.quote(shown(output.path))}"
 
 
 def _standing(missing: Sequence[PlannedTrial], entries: Mapping[str, Entry]) -> str:
     """In brackets, how trials stand that will run: never started, or what became of their last attempt."""
-    words = {"queued": "never started", "running": "cut short"}
+    words = {"queued": "never started", "running": "cut short", "done": "damaged"}
     states = [entries[trial.trial].state.state if trial.trial in entries else "queued" for trial in missing]
     counts = [f"{states.count(state)} {words.get(state, state)}" for state in dict.fromkeys(states)]
     return f" ({', '.join(counts)})" if counts else ""
@@ -273,7 +286,5 @@ def _run_missing(
 def _close(ledger: Ledger, queued: dict[str, Entry], progress: Progress) -> None:
     """Trials whose worker died too often have not said so themselves."""
     for trial, cause in progress.lost.items():
-        queued[trial].file.mark(
-            {"state": "failed", "error": cause}, when=lambda state: state.state in ("queued", "running")
-        )
+        queued[trial].mark({"state": "failed", "error": cause}, when=lambda state: state.state in ("queued", "running"))
     ledger.close(queued, unfinished="failed", cause="the worker ended without a word; run the sweep again")

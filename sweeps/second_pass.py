@@ -28,7 +28,7 @@ def with_more_gpu(
     """
     again = {}
     for trial, task in tasks.items():
-        state = queued[trial].file.read()
+        state = queued[trial].now()
         grown = _grown(task)
         if state is None or state.state != "failed" or _OUT_OF_MEMORY not in (state.error or "") or grown == task:
             continue

@@ -14,11 +14,13 @@ from fairsweep.analysis.example_images import refused
 from fairsweep.analysis.membership import describe_former
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.report import write_report
+from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.table import SummaryTable, epsilon_text, summary_tables
 from fairsweep.datasets.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.commands import print_failures
 from fairsweep.sweeps.known_places import shows_public
+from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.plan import PlanReport
 from fairsweep.sweeps.search.front import search_fronts
 
@@ -46,13 +48,17 @@ def print_plan(report: PlanReport, console: Console) -> None:
     )
     choice, note = report.feeding.choice, report.feeding.note
     console.print(
-        f"Feed: {choice.kind} ({choice.reason}){'; ' + note if note else ''}", soft_wrap=True, highlight=False
+        f"Feed: {choice.kind} ({choice.reason}){'; ' + note if note else ''}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
     )
     for caution in report.cautions:
         console.print(f"Note: {escape(caution)}", soft_wrap=True, highlight=False)
     learners = Table("learner", "kind", "twin of", "trials", "CPUs", "GPUs", box=None, header_style="bold")
     for line in report.learners:
-        learners.add_row(escape(line.name), line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", line.gpus)
+        cells = (line.name, line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", line.gpus)
+        learners.add_row(*map(escape, cells))
     console.print(learners)
     for line in report.learners:
         for words in line.workloads:
@@ -70,7 +76,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
                 f"{plan.largest_rate:.4g}",
                 f"{plan.steps:,}",
                 str(cost.trials),
-                plan.remark,
+                escape(plan.remark),
             )
         console.print(privacy)
     if report.search is not None:
@@ -102,7 +108,10 @@ def print_results(
     """
     results = analysis.load(folder, former=former)
     local = results.location.local
-    failed = print_failures(local, console) if local else bool((results.trials["state"] == "failed").any())
+    failed = bool((results.trials["state"] == "failed").any())
+    if local is not None:
+        failed = print_failures(local, console, thorough=True)
+    _print_damage(results, console)
     try:
         tables = summary_tables(results)
     except RecordError as error:
@@ -121,6 +130,17 @@ def print_results(
     path = write_report(results, to, pictures=pictures or public)
     console.print(f"\nReport: {escape(str(path))}", soft_wrap=True, highlight=False)
     return failed
+
+
+def _print_damage(results: SweepResults, console: Console) -> None:
+    """Print which files of the sweep itself are damaged; of trials in a local folder `print_failures` says so."""
+    local, found = results.location.local, results.problems
+    lines = [str(text) for text in found["message"][found["trial"] == "" if local is not None else slice(None)]]
+    if local is not None:
+        remedy = f"made anew by: fairsweep resume {shlex.quote(str(local))}"
+        lines += [f"{line}; {remedy}" for line in OutputFolder.at(local).file_problems()]
+    for line in lines:
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def draw_dataset(dataset: Path, attributes: Sequence[str], to: Path | None) -> list[Path]:
@@ -160,7 +180,7 @@ def print_table(table: SummaryTable, console: Console) -> None:
         console.width = max(console.width, needed)  # a file or a pipe takes lines of any length
     if needed <= console.width:
         console.print(whole)
-        console.print(table.caption, style="dim", highlight=False)
+        console.print(table.caption, style="dim", highlight=False, markup=False)
         return
     short = [tuple(cell.split(" [")[0] for cell in row) for row in table.rows]
     console.print(_laid_out(table.header, short))

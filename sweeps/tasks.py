@@ -1,12 +1,16 @@
 """What each worker is told about its trial: plans calibrated once, gradient modes chosen once, for the whole sweep."""
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from fairsweep.analysis.records import read_json, write_json
+from fairsweep.analysis.records import CONFIG, DATA, RecordError, read_json, write_json
 from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.sweeps.aims import meaning_of
 from fairsweep.sweeps.expand import PlannedTrial
@@ -115,24 +119,45 @@ class GradientModes:
     """The gradient modes that were chosen by measuring, kept with the sweep.
 
     Two workers that measured on their own could choose differently, and their results would differ by rounding. Only
-    modes on the CPU are chosen here: the driver may lack the workers' accelerator.
+    modes on the CPU are chosen here: the driver may lack the workers' accelerator. What trials of the sweep have
+    recorded comes first, so that an extension trains as the sweep did, also where the file is lost.
 
     Args:
-        path: the file that keeps them.
+        path: the file that keeps them, in the output folder.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._chosen: dict[str, str] = dict(read_json(path)) if path.exists() else {}
+        self._chosen: dict[str, str] = {}
+        with suppress(FileNotFoundError, RecordError):
+            self._chosen = dict(read_json(path))
+
+    @cached_property
+    def _recorded(self) -> dict[str, str]:
+        """The mode that the trials on disk have trained with, by learner, model, clipping and kind of device."""
+        found: dict[str, str] = {}
+        for entry in Ledger(self._path.parent).entries().values():
+            with suppress(OSError, RecordError, KeyError, TypeError):
+                config, data = read_json(entry.folder / CONFIG), read_json(entry.folder / DATA)
+                learner = config["learner"]
+                key = _recorded_key(learner["name"], config["model"], learner["clipping"], data["device"])
+                found.setdefault(key, str(data["gradient_mode"]))
+        return found
 
     def fixed(self, trial: PlannedTrial, plan: SweepPlan) -> TrialConfig:
         """The trial's config with ``auto`` replaced by the mode that is chosen; no part of the trial's identity."""
         config, learner = trial.config, trial.config.learner
-        if not isinstance(learner, DpsgdConfig) or learner.performance.gradient_mode != "auto" or trial.resources.gpus:
+        if not isinstance(learner, DpsgdConfig) or learner.performance.gradient_mode != "auto":
             return config
         if learner.clipping == "none":
             return config
-        mode = self._mode(config, learner, plan)
+        device = "cuda" if trial.resources.gpus else "cpu"
+        key = _recorded_key(learner.name, config.model.model_dump(mode="json"), learner.clipping, device)
+        mode = self._recorded.get(key)
+        if mode is None and device == "cpu":
+            mode = self._mode(config, learner, plan)
+        if mode is None:
+            return config
         performance = learner.performance.model_copy(update={"gradient_mode": mode})
         return config.model_copy(update={"learner": learner.model_copy(update={"performance": performance})})
 
@@ -149,3 +174,7 @@ class GradientModes:
             ).mode
             write_json(self._path, self._chosen)
         return self._chosen[key]
+
+
+def _recorded_key(learner: str, model: Mapping[str, Any], clipping: str, device: str) -> str:
+    return json.dumps([learner, model, clipping, device], sort_keys=True)

@@ -67,10 +67,7 @@ class WatchedSweep(Board):
 
     def __init__(self, folder: str | Path) -> None:
         self._output = Location.of(folder)
-        description = self._output / SWEEP_JSON
-        said = description.json() if self._output.exists() else None
-        if said is None:
-            raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
+        said = _description(self._output, folder)
         # Settings that a search proposes again do not run again.
         self.is_total_a_bound = is_guided(said)
         remote = uri_of((said.get("sweep") or {}).get("output"))
@@ -181,6 +178,20 @@ def watch(
             markup=False,
             soft_wrap=True,
         )
+
+
+def _description(output: Location, folder: str | Path) -> dict[str, Any]:
+    """What ``sweep.json`` says, or what stands for it where it is damaged."""
+    local = output.local
+    if local is not None:
+        return OutputFolder.at(local).sweep().content
+    try:
+        said = (output / SWEEP_JSON).json() if output.exists() else None
+    except RecordError as error:
+        raise SweepError(f"{error}; written anew by: fairsweep resume {folder}") from error
+    if said is None:
+        raise SweepError(f"{folder} holds no sweep: there is no {SWEEP_JSON} in it")
+    return said
 
 
 def _unless_unreachable(ask: Callable[[], bool | None]) -> bool | None:

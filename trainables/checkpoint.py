@@ -11,17 +11,20 @@ There is no generator state in a checkpoint: all randomness is a function of key
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fairsweep.analysis.files import read_json, write_json, write_whole
+from fairsweep.analysis.files import read_json, remove_temporary, write_json, write_whole
 
 State = Mapping[str, Any]
+# Others' files may lie beside ours: "000003 (1).pt" of a synced drive, .DS_Store, .nfs0000…
+_NAME = re.compile(r"\d{6,}\.(json|pt)")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class CheckpointFolder:
         self._keep = keep
         self._budget = budget_bytes
         self._owned = owned
+        self.damaged: list[str] = []
 
     def save(self, iteration: int, state: State, score: float | None = None) -> None:
         """Write a checkpoint durably, then delete those that need not stay.
@@ -83,13 +87,10 @@ class CheckpointFolder:
     def delete_superseded(self) -> None:
         """Delete what need not stay, and what a kill left half written."""
         kept = set(self._staying())
-        for path in self.folder.iterdir():
-            # The checksum goes first: what is left of a deletion that is cut short is no checkpoint.
-            if path.suffix == ".json" and int(path.stem) not in kept:
+        for path in self._files():
+            if int(path.stem) not in kept:
                 path.unlink(missing_ok=True)
-        for path in self.folder.iterdir():
-            if path.suffix == ".tmp" or int(path.stem) not in kept:
-                path.unlink(missing_ok=True)
+        remove_temporary(self.folder)
 
     def _staying(self) -> list[int]:
         """Iterations whose checkpoints stay, the most important first."""
@@ -109,18 +110,20 @@ class CheckpointFolder:
         return order
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint whose checksum holds; None if there is none."""
+        """The newest checkpoint whose checksum holds; None if there is none. Those that are damaged are `damaged`."""
+        self.damaged = []
         for iteration in self.iterations():
             content = self._valid_content(iteration)
             if content is not None:
                 return Checkpoint(iteration, decode(content))
+            self.damaged.append(self._state_path(iteration).name)
         return None
 
     def iterations(self) -> list[int]:
         """The iterations with a checkpoint, newest first; checksums are not verified."""
         if not self.folder.is_dir():
             return []
-        numbers = [int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdigit()]
+        numbers = [int(path.stem) for path in self._files() if path.suffix == ".json"]
         return sorted((number for number in numbers if self._state_path(number).is_file()), reverse=True)
 
     def clear(self) -> None:
@@ -128,9 +131,16 @@ class CheckpointFolder:
         if not self.folder.is_dir():
             return
         with self._owned():
-            for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
+            for path in self._files():
                 path.unlink(missing_ok=True)
-            self.folder.rmdir()
+            remove_temporary(self.folder)
+            with suppress(OSError):  # somebody else's files: a file manager's, a network drive's
+                self.folder.rmdir()
+
+    def _files(self) -> list[Path]:
+        """Our files, checksums first: what is left of a deletion that is cut short is no checkpoint."""
+        found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda path: path.suffix != ".json")
 
     def _score(self, iteration: int) -> float | None:
         try:
@@ -181,7 +191,9 @@ def decode(content: bytes) -> dict[str, Any]:
 
 def folder_bytes(folder: Path) -> int:
     """What a folder of checkpoints takes on disk; 0 where there is none."""
-    return sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
+    if not folder.is_dir():
+        return 0
+    return sum(path.stat().st_size for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:

@@ -245,6 +245,10 @@ class Dpsgd:
         """How per-example gradients are computed; ``auto`` is measured at the first call."""
         return self._gradients().name
 
+    def facts(self) -> dict[str, str]:
+        """Returns what was chosen by measuring, and for which kind of device: public, and the same for a seed more."""
+        return {"gradient_mode": self.gradient_mode, "device": self._task.device.type}
+
     def step(self) -> IterationReport:
         """Does one iteration: the steps that belong to one expected pass over the training set."""
         if self.iteration >= self.iterations:

@@ -30,6 +30,7 @@ from fairsweep.analysis.records import (
     CONFIG,
     PREDICTIONS,
     PRIVACY,
+    WEIGHTS,
     RecordError,
     read_cells,
     read_json,
@@ -57,7 +58,6 @@ from fairsweep.trainables.request_log import REQUEST_LOG, RequestLog
 from fairsweep.trainables.sisa import SLICES, Sisa
 from fairsweep.trainables.sisa_config import SisaConfig
 from fairsweep.trainables.state import TrialStateFile
-from fairsweep.trainables.trial import WEIGHTS
 from fairsweep.trainables.trial_config import TrialConfig
 from fairsweep.trainables.trial_data import TrialData, learning_task, vocabularies
 from fairsweep.trainables.unlearning_costs import ServedRequest
@@ -237,7 +237,7 @@ def check_can_forget(folder: Path) -> TrialConfig:
     try:
         return TrialConfig.from_record(content)
     except ValueError as error:
-        raise RecordError(f"{folder / CONFIG} is damaged ({error}); run the trial again") from error
+        raise RecordError(f"{folder / CONFIG} is damaged: {error}") from error
 
 
 @contextmanager

@@ -74,7 +74,13 @@ class LearnerKind:
 LEARNERS: dict[str, LearnerKind] = {
     "sgd": LearnerKind(SgdConfig, lambda config, task, plan: Sgd(config, task), check_values=sgd.check_values),
     "dpsgd": LearnerKind(
-        DpsgdConfig, Dpsgd, PrivacyPlan.build, check_model, matched_twin, check_values=dpsgd.check_values
+        DpsgdConfig,
+        Dpsgd,
+        PrivacyPlan.build,
+        check_model,
+        matched_twin,
+        facts=Dpsgd.facts,
+        check_values=dpsgd.check_values,
     ),
     "dpfedavg": LearnerKind(
         DpfedavgConfig,

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
-from fairsweep.analysis.files import read_json, write_json, write_whole
+from fairsweep.analysis.files import read_json, remove_temporary, write_json, write_whole
 from fairsweep.trainables.checkpoint import decode, encode
 
 Weights = dict[str, torch.Tensor]
@@ -168,8 +168,10 @@ class FolderStore:
             return
         # The checksum goes first: what is left of a deletion that is cut short is no checkpoint.
         for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
-            if path.name.partition(".")[0] not in names:
+            # Also copies under other names, for they may know what is forgotten; not what a drive hides there.
+            if not path.name.startswith(".") and path.name.partition(".")[0] not in names:
                 path.unlink(missing_ok=True)
+        remove_temporary(self.folder)
 
     def state(self) -> dict[str, Any]:
         """Returns nothing: the files are the state."""

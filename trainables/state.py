@@ -9,6 +9,7 @@ A trial that a scheduler or a stopper ended is recorded whole and not run again;
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ class TrialState(BaseModel):
         seconds: seconds in training and evaluation, over all attempts that count.
         error: one line on the cause of a failure.
         traceback: the whole of it.
+        recovered: what the last start that met damaged files went back to, one line; None where none did.
         updated: seconds since 1970.
     """
 
@@ -68,6 +70,7 @@ class TrialState(BaseModel):
     seconds: float = 0.0
     error: str | None = None
     traceback: str | None = None
+    recovered: str | None = None
     updated: float = 0.0
 
     @property
@@ -98,14 +101,37 @@ class TrialStateFile:
             return TrialState.model_validate(read_json(self._path))
         except FileNotFoundError:
             return None
+        except RecordError:
+            raise
         except ValueError as error:
-            raise RecordError(f"{self._path} is damaged ({error}); delete the trial's folder to run it anew") from error
+            raise RecordError(f"{self._path} is damaged: {' '.join(str(error).split())}") from error
 
-    def queue(self, trial: str) -> TrialState:
-        """Take a trial over for a new driver: from here on no earlier worker can write."""
+    def salvaged(self, trial: str) -> TrialState | None:
+        """What a damaged file still says of a trial's numbers, so that a later state counts on; None if it is whole."""
+        try:
+            self.read()
+        except RecordError:
+            text = self._path.read_bytes()
+            numbers = {
+                name: max(map(int, re.findall(rb'"%b": (\d{1,9})' % name.encode(), text)), default=0)
+                for name in ("run", "attempt")
+            }
+            return TrialState(trial=trial, **numbers)
+        return None
+
+    def queue(self, trial: str, former: TrialState | None = None) -> TrialState:
+        """Take a trial over for a new driver: from here on no earlier worker can write.
+
+        Args:
+            trial: its hash.
+            former: of a trial that was set aside and begins anew, its last state: the numbers go on.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._lock:
-            before = self.read() or TrialState(trial=trial)
+            fresh = TrialState(trial=trial)
+            if former is not None:
+                fresh = fresh.model_copy(update={"run": former.run, "attempt": former.attempt})
+            before = self.read() or fresh
             changes = {"state": "queued", "run": before.run + 1, "attempt": before.attempt + 1}
             return self._write(before, changes | {"by": None, "reason": None, "error": None, "traceback": None})
 
@@ -129,7 +155,7 @@ class TrialStateFile:
             if before.ended:
                 raise ValueError(
                     f"trial {trial} is {before.state} and its records are in {self.folder}; "
-                    "delete the folder to redo it"
+                    "choose another folder to train it once more"
                 )
             if run is not None and before.run != run:
                 raise StaleAttemptError(f"trial {trial} was queued anew (run {before.run}, this worker's run is {run})")

@@ -19,6 +19,8 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from fairsweep.analysis.files import remove_temporary
+from fairsweep.analysis.records import WEIGHTS, RecordError
 from fairsweep.analysis.unlearning_records import SHARD_PREDICTIONS, write_shard_predictions
 from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.datasets.randomness import seed_key
@@ -38,7 +40,6 @@ from fairsweep.trainables.watch import Watch
 __all__ = ["CheckpointPolicy", "Metrics", "Trial", "TrialConfig"]
 
 CHECKPOINTS = "checkpoints"
-WEIGHTS = "weights.pt"
 
 Metrics = dict[str, float | None]
 
@@ -258,13 +259,17 @@ class Trial:
 
     def _resume(self) -> None:
         newest = self._checkpoints.newest()
-        if newest is None:
-            return
-        # A checkpoint without the records up to it is of no use: the trial starts over.
-        if self._records.restore(newest.iteration):
-            self.load(newest.state)
-        else:
-            self._checkpoints.clear()
+        damaged = [f"{CHECKPOINTS}/{name}" for name in self._checkpoints.damaged]
+        if newest is not None:
+            # A checkpoint without the records up to it is of no use: the trial starts over.
+            lacking = self._records.restore(newest.iteration)
+            if lacking is None:
+                self.load(newest.state)
+            else:
+                damaged.append(lacking)
+                self._checkpoints.clear()
+        if damaged:
+            self._attempt.update(recovered=f"damaged {', '.join(damaged)}: went on from iteration {self.iteration}")
 
     def _save_if_due(self, metrics: Metrics) -> None:
         iteration, moment = self._saved
@@ -392,12 +397,14 @@ class Trial:
                 self._records.write()
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             text = "".join(traceback.format_exception(error))
-            with suppress(OSError):  # a disk that is full takes no cause either, and must not hide it
+            # A disk that is full, or a state that is damaged, takes no cause either, and must not hide it.
+            with suppress(OSError, RecordError):
                 self._attempt.update(state="failed", error=cause, traceback=text)
             raise
 
 
 def clean_up(folder: Path) -> None:
-    """Delete what a trial that is done no longer needs: its checkpoints and, in release mode, its secret."""
+    """Delete what a trial that is done no longer needs: checkpoints, what killed writers left, a release's secret."""
     CheckpointFolder(folder / CHECKPOINTS).clear()
+    remove_temporary(folder)
     erase_secret(folder)

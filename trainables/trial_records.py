@@ -66,26 +66,27 @@ class TrialRecords:
             write_json(self._folder / CONFIG, config.record())
             write_json(self._folder / DATA, data)
 
-    def restore(self, iteration: int) -> bool:
+    def restore(self, iteration: int) -> str | None:
         """Take over what earlier attempts recorded up to an iteration.
 
         Returns:
-            Whether the files cover every iteration up to it; if not, nothing is taken over.
+            None if the files cover every iteration up to it; else the one that does not, and nothing is taken over.
         """
         if iteration == 0:
-            return True
-        try:
-            cells = read_cells(self._folder / CELLS).table
-            training = read_training(self._folder / TRAINING).replace_schema_metadata(None)
-        except (FileNotFoundError, RecordError):
-            return False
-        expected = set(range(1, iteration + 1))
-        for table in (cells, training):
-            if not expected <= set(table.column("iteration").to_pylist()):
-                return False
+            return None
+        tables = {}
+        for name, read in ((CELLS, lambda path: read_cells(path).table), (TRAINING, read_training)):
+            try:
+                tables[name] = read(self._folder / name).replace_schema_metadata(None)
+                covered = set(tables[name].column("iteration").to_pylist())
+            except (FileNotFoundError, RecordError, KeyError):
+                return name
+            if not set(range(1, iteration + 1)) <= covered:
+                return name
+        cells, training = tables[CELLS], tables[TRAINING]
         self._cells = [cells.filter(pc.less_equal(cells.column("iteration"), iteration))]
         self._training = [training.filter(pc.less_equal(training.column("iteration"), iteration))]
-        return True
+        return None
 
     def recorded(self, split: str) -> list[pa.Table]:
         """The cells of one split, a table for each iteration so far, in order."""

@@ -181,7 +181,7 @@ def make_scheduler(
             judge.ends(entry.state.trial, iteration, values)
 
     def pass_on(trial: str, iteration: int, reason: str) -> None:
-        entry_of(trial).file.mark(
+        entry_of(trial).mark(
             {"stop_at": iteration, "reason": reason}, when=lambda state: state.state in ("queued", "running")
         )
 

@@ -48,7 +48,7 @@ class Front:
         for row in self.rows:
             table.add_row(*map(escape, row))
         console.print(table)
-        console.print(self.caption, style="dim", highlight=False)
+        console.print(self.caption, style="dim", highlight=False, markup=False)
 
 
 def search_fronts(folder: Path) -> Iterator[Front]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fairsweep.sweeps.dimensions import Dimension
@@ -56,12 +57,14 @@ class SearchOutlook:
             f"Search: {self.algorithm}, {studies}{size.samples} settings x {size.replicates} replicates{twins}: "
             f"at most {size.trials} trials; {self.batch} settings under way at once in each study",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
-        console.print(f"Aims, on the validation split: {'; '.join(self.aims)}", highlight=False, soft_wrap=True)
+        aims = f"Aims, on the validation split: {'; '.join(self.aims)}"
+        console.print(aims, highlight=False, markup=False, soft_wrap=True)
         table = Table("dimension", "values", box=None, header_style="bold")
         for name, values in self.dimensions:
-            table.add_row(name, values)
+            table.add_row(escape(name), escape(values))
         console.print(table)
         console.print(f"Kept for Optuna in {self.storage}", highlight=False, markup=False, soft_wrap=True)
 

@@ -175,7 +175,7 @@ class _Run:
     def values(self, trial: PlannedTrial) -> Values | None:
         """See `Trials.values`."""
         entry = self._queued.get(trial.trial) or self._known[trial.trial]
-        state = entry.file.read()
+        state = entry.now()
         if state is None or not state.ended:
             return None
         try:
@@ -254,11 +254,11 @@ class _Run:
 
     def _closed(self, trial: str, given_up: bool) -> bool:
         """Whether a trial is over, unlike one that the user stopped; one whose worker died too often has failed."""
-        file = self._queued[trial].file
+        entry = self._queued[trial]
         if given_up:
             cause = self._progress.lost.get(trial, "the worker died")
-            file.mark({"state": "failed", "error": cause}, when=lambda state: state.state in ("queued", "running"))
-        state = file.read()
+            entry.mark({"state": "failed", "error": cause}, when=lambda state: state.state in ("queued", "running"))
+        state = entry.now()
         return state is not None and (state.ended or state.state != "stopped")
 
     def _all_trials(self) -> list[PlannedTrial]:

@@ -1,5 +1,7 @@
 """The cache of a large sweep: a copy that is never preferred to what stands in the folders of the trials."""
 
+import random
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -144,3 +146,16 @@ def test_cells_in_any_order_are_the_same(sweep):
 
 def vars_of(file):
     return file.groups, file.vocabularies, file.label
+
+
+def test_a_flipped_byte_makes_the_cache_as_good_as_none(sweep):
+    expected = tables(sweep)
+    whole, rng = (sweep / CACHE).read_bytes(), random.Random(22)
+    for number in range(40):
+        content = bytearray(whole)
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        (sweep / CACHE).write_bytes(content if number else content[:5])
+        assert record_cache.RecordCache(sweep).names == set()
+    for one, other in zip(tables(sweep), expected, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert len(record_cache.RecordCache(sweep).names) == 6

@@ -93,7 +93,7 @@ def test_images_that_are_not_those_that_were_prepared_are_found_where_asked_for(
 
     rewrite(opened, 1, one_bit)
     shard = opened.info.shards[1]
-    with pytest.raises(DatasetError, match=r"00001.parquet do not match their hash; delete it and run"):
+    with pytest.raises(DatasetError, match=r"00001.parquet do not match their hash; copy it again"):
         shard_images(opened.location, shard, SHAPE)
     assert shard_images(opened.location, shard, SHAPE, verify=False).shape == (20, *SHAPE)
     (table,) = read_pieces(opened.location, [request(opened, 1, [0])], SHAPE)
@@ -114,7 +114,7 @@ def test_a_shard_that_is_gone_or_garbage_is_told_with_the_remedy(dataset):
     (opened.path / opened.info.shards[0].file).unlink()
     (opened.path / opened.info.shards[1].file).write_bytes(b"PAR1 not really")
     for number in (0, 1):
-        with pytest.raises(DatasetError, match=r"cannot be read .* run `fairsweep prepare` again"):
+        with pytest.raises(DatasetError, match=r"cannot be read .* run `fairsweep prepare` once more"):
             shard_images(opened.location, opened.info.shards[number], SHAPE)
 
 

@@ -1,6 +1,7 @@
 """The resident feed: right pixels, one copy for all processes, and no trace of a builder that was killed."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -245,3 +246,35 @@ def test_a_builder_that_is_killed_leaves_nothing_that_looks_complete(pair, tmp_p
     # The next one is neither blocked by the dead one's lock nor misled by its file, and clears it away.
     np.testing.assert_array_equal(ResidentFeed.open(dataset, tmp_path / "cache").images(np.arange(90)), images)
     assert ".partial" not in files(tmp_path / "cache")
+
+
+def test_no_flipped_byte_of_a_copy_is_trained_on(pair, tmp_path, monkeypatch):
+    dataset, images = pair
+    rng = random.Random(20)
+    with ResidentFeed.open(dataset, tmp_path / "cache") as feed:
+        expected = feed.images(np.arange(90))
+    (copy,) = (tmp_path / "cache" / "resident").glob("*.npy")
+    whole = copy.read_bytes()
+    for number in range(80):
+        content = bytearray(whole)
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        # A new file, as a process sees it that has not looked yet.
+        copy.unlink()
+        copy.write_bytes(content if number else content[: len(content) // 2])
+        monkeypatch.setattr("fairsweep.datasets.copy_checksums._checked", set())
+        with ResidentFeed.open(dataset, tmp_path / "cache") as feed:
+            np.testing.assert_array_equal(feed.images(np.arange(90)), expected)
+    np.testing.assert_array_equal(expected, images)
+
+
+def test_a_copy_of_several_blocks_is_checked_whole(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr("fairsweep.datasets.copy_checksums.BLOCK_BYTES", 1000)
+    dataset, images = pair
+    for _ in range(2):
+        monkeypatch.setattr("fairsweep.datasets.copy_checksums._checked", set())
+        with ResidentFeed.open(dataset, tmp_path / "cache") as feed:
+            np.testing.assert_array_equal(feed.images(np.arange(90)), images)
+    (copy,) = (tmp_path / "cache" / "resident").glob("*.npy")
+    before = copy.stat().st_ino
+    with ResidentFeed.open(dataset, tmp_path / "cache"):
+        assert copy.stat().st_ino == before

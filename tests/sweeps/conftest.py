@@ -1,6 +1,7 @@
 """A tiny prepared dataset and a small sweep on it."""
 
 import copy
+import shutil
 import sys
 
 import numpy as np
@@ -9,6 +10,13 @@ import pytest
 
 from fairsweep.datasets.prepared import Attribute, PreparedDataset, write_prepared
 from fairsweep.sweeps import cli
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.preflight import check_sweep, privacy_plans
+from fairsweep.sweeps.run import describe
+from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep_file import SweepSource
+from fairsweep.sweeps.tracking.epsilon import write_plans
+from fairsweep.trainables.trial import Trial
 
 SWEEP = {
     "name": "toy",
@@ -55,6 +63,64 @@ def toy_path(tmp_path_factory):
 @pytest.fixture(scope="session")
 def toy(toy_path):
     return PreparedDataset.open(toy_path)
+
+
+FILE = """\
+# what this is about
+name: toy
+dataset: {path: DATASET, label: smiling, groups: [tone]}
+imbalance: {attribute: tone, majority: light, share: 0.5, size: 120}
+model: {name: linear}
+learners:
+  - {name: private, kind: dpsgd, epochs: 1, batch_size: 24, noise_multiplier: 1.0, performance: {gradient_mode: hooks}}
+  - {name: forgets, kind: sisa, shards: 2, slices: 2, epochs: 1, inner: {kind: sgd, batch_size: 24, epochs: 1}}
+seeds: 1
+output: OUTPUT
+"""
+
+
+@pytest.fixture(scope="session")
+def sweep_text(toy_path):
+    """The file of a sweep of two trials, private and forgetful, into a folder."""
+    return lambda output: FILE.replace("DATASET", str(toy_path)).replace("OUTPUT", f"'{output}'")
+
+
+@pytest.fixture(scope="session")
+def run_here():
+    """Runs what is missing of a sweep file in this process, without Ray; returns the output folder."""
+
+    def run(file):
+        source = SweepSource.read(file)
+        sweep = Sweep.from_mapping(source.content)
+        plan, output = check_sweep(sweep), OutputFolder.at(sweep.folder)
+        trials = [trial.trial for trial in plan.trials]
+        output.check(name=sweep.name, content=plan.content, trials=trials, needed_bytes=0)
+        with output.held():
+            missing = output.ledger.missing(plan.trials)
+            privacy = privacy_plans(plan, missing)
+            describe(plan, output, source.text, len(trials), trials)
+            queued = output.ledger.queue(missing)
+            write_plans(output.path, privacy)
+            for trial in missing:
+                entry = queued[trial.trial]
+                Trial(trial.config, entry.folder, plan=privacy.get(trial.trial), run=entry.state.run).run()
+            output.ledger.tidy(plan.trials)
+        return output.path
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_once(sweep_text, run_here, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "sweep file.yaml").write_text(sweep_text(folder / "out"))
+    return run_here(folder / "sweep file.yaml")
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path):
+    """A finished sweep of two trials, a copy that a test may damage."""
+    return shutil.copytree(finished_once, tmp_path / "runs" / "toy [1]")
 
 
 @pytest.fixture

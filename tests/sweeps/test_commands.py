@@ -5,10 +5,12 @@ import threading
 import time
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
 from fairsweep.analysis.failed_trials import retry_command
+from fairsweep.analysis.files import write_parquet
 from fairsweep.analysis.records import read_json, write_json
 from fairsweep.sweeps import commands
 from fairsweep.sweeps.difference import changes, difference_of
@@ -67,6 +69,10 @@ def left(mapping, trials, tmp_path, toy, toy_path):
         entry.file.begin(trial.trial, run=entry.state.run)
         error = CAUSES.get(number)
         by = "user" if state == "stopped" else None
+        if state == "done":
+            write_json(entry.folder / "data.json", {})
+            for name in ("cells", "training", "predictions"):
+                write_parquet(entry.folder / f"{name}.parquet", pa.table({}), {})
         changed = {"state": state, "error": error, "traceback": error and f"Traceback\n{error}", "by": by}
         entry.file.mark(changed | ({"reason": "stopped on request"} if by else {}))
     return output.path

@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.spec import Sweep
@@ -93,9 +92,18 @@ def test_closing_marks_what_neither_finished_nor_failed(trials, tmp_path):
     assert states[1].error == "its own"
 
 
-def test_a_damaged_state_names_its_file(trials, tmp_path):
+def test_a_trial_whose_state_is_damaged_waits_until_it_is_named(trials, tmp_path):
     ledger = Ledger(tmp_path)
     entry = ledger.queue(trials[:1])[trials[0].trial]
-    (entry.folder / "state.json").write_text("{")
-    with pytest.raises(SweepError, match=r"state\.json"):
-        ledger.missing(trials)
+    entry.file.mark({"run": 7, "attempt": 9})
+    damaged = (entry.folder / "state.json").read_text().replace("queued", "queuex")
+    (entry.folder / "state.json").write_text(damaged)
+    (lost,) = ledger.damaged()
+    assert lost.is_of(trials[0].trial)
+    assert "state.json" in lost.cause
+    assert ledger.missing(trials) == list(trials[1:])
+    assert ledger.missing(trials, [lost.trial]) == [trials[0]]
+    anew = ledger.queue(trials[:1])[trials[0].trial]
+    # The numbers go on, so that no worker of before can write.
+    assert (anew.folder, anew.state.run, anew.state.attempt) == (entry.folder, 8, 10)
+    assert [path.read_text() for path in tmp_path.glob(".set-aside/*/state.json")] == [damaged]

@@ -75,7 +75,7 @@ def test_a_damaged_checkpoint_counts_as_absent(tmp_path, damage):
 def test_what_a_kill_left_behind_is_deleted_with_the_next_save(tmp_path):
     folder = CheckpointFolder(tmp_path / "c")
     folder.save(1, state(1))
-    for name in (".000002.pt.abc.tmp", "000002.pt"):
+    for name in (f".000002.pt.{'0a' * 16}.tmp", "000002.pt"):
         (folder.folder / name).write_bytes(b"half")
     folder.save(3, state(3))
     assert sorted(path.name for path in folder.folder.iterdir()) == ["000003.json", "000003.pt"]

@@ -326,3 +326,48 @@ def test_a_dataset_prepared_anew_in_place_is_seen(make_config, sgd, toy, tmp_pat
     reference = make_config(sgd).dataset.model_dump() | {"path": folder}
     with pytest.raises(DatasetError, match="changed since"):
         Trial(make_config(sgd, dataset=reference), tmp_path / "trial")
+
+
+@pytest.mark.parametrize(
+    ("file", "goes_on"),
+    [
+        ("checkpoints/000002.pt", 1),
+        ("checkpoints/000002.json", 1),
+        ("cells.parquet", 0),
+        ("training.parquet", 0),
+        ("config.json", 2),
+        ("data.json", 2),
+    ],
+)
+def test_a_resume_goes_back_to_what_is_whole_and_says_so(private, finished, tmp_path, file, goes_on):
+    keep = CheckpointPolicy(seconds=0, keep=2)
+    trial = Trial(private, tmp_path, checkpoints=keep)
+    for _ in range(2):
+        trial.iterate()
+    trial.close()
+    whole = bytearray((tmp_path / file).read_bytes())
+    whole[len(whole) // 2] ^= 4
+    (tmp_path / file).write_bytes(whole)
+    resumed = Trial(private, tmp_path, checkpoints=keep)
+    assert resumed.iteration == goes_on
+    recovered = TrialStateFile(tmp_path).read().recovered
+    if goes_on == 2:
+        assert recovered is None
+    else:
+        damaged = file if "/" not in file else "checkpoints/000002.pt"
+        assert recovered == f"damaged {damaged}: went on from iteration {goes_on}"
+    resumed.run()
+    assert content(tmp_path) == content(finished)
+
+
+def test_foreign_files_beside_checkpoints_neither_fail_a_trial_nor_are_read(private, finished, tmp_path):
+    trial = Trial(private, tmp_path, checkpoints=EVERY)
+    trial.iterate()
+    for name in (".DS_Store", ".nfs00000001", "desktop.ini", "000003 (1).pt", "000003 (1).json", "x.json"):
+        (tmp_path / "checkpoints" / name).write_text("x")
+    for folder in (tmp_path, tmp_path / "checkpoints"):
+        (folder / f".weights.pt.{'0' * 32}.tmp").write_text("half")
+    trial.close()
+    Trial(private, tmp_path, checkpoints=EVERY).run()
+    assert content(tmp_path) == content(finished)
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from fairsweep.analysis.records import write_json
 from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.sweeps.tracking.following import Follower, Records
 
@@ -106,7 +107,7 @@ def test_what_a_server_that_fails_did_not_take_is_sent_when_it_works_again(recor
 
     content = sweep.description()
     content["sweep"]["tracking"]["wait_seconds"] = 200.0
-    (sweep.folder / "sweep.json").write_text(json.dumps(content))
+    write_json(sweep.folder / "sweep.json", content)
     sweep.write(TRIAL, 5, "done")
 
     def recover():

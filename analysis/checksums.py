@@ -1,0 +1,89 @@
+"""Checksums inside the files of records: whichever byte of a file changes, its reader finds out.
+
+A record carries the CRC-32 of all its other bytes, so that one rename replaces the file and its checksum. In JSON it is
+the last member, ``"checksum"``. In Parquet it stands between the last column and the footer, where the format leaves
+room: every Parquet reader opens such a file. (The checksums of its pages, which any of them can check too, do not cover
+headers and footer.) Files without a checksum are older, and are read as they are.
+"""
+
+import re
+import zlib
+
+CHECKSUM = "checksum"
+PARQUET_KEY = b"fairsweep.checksum"
+PARQUET_KIND = b"crc32"
+"""In the metadata of a Parquet file: says that it carries a checksum, so that one that is destroyed is missed."""
+
+_TAIL = '\n  "checksum": "crc32:{:08x}"\n}}\n'
+_TAIL_LENGTH = len(_TAIL.format(0))
+_EXACT = re.compile(rb'\n  "checksum": "crc32:([0-9a-f]{8})"\n\}\n')
+# One damaged byte leaves one of them.
+_TRACES = (b'"checksum"', b'"crc32:')
+_MARK = b"\0crc32:\0"
+_MARK_LENGTH = len(_MARK) + 4
+_FOOTER_END = 8
+
+
+class ChecksumError(ValueError):
+    """The bytes of a file are not those that were written."""
+
+
+def with_json_checksum(text: str) -> bytes:
+    """Add the checksum to a JSON object.
+
+    Args:
+        text: as ``json.dumps(mapping, indent=2)`` writes it, without a member ``checksum``.
+    """
+    members = text.rstrip().removesuffix("}").rstrip()
+    body = (members if members == "{" else f"{members},").encode()
+    return body + _TAIL.format(zlib.crc32(body)).encode()
+
+
+def check_json(content: bytes) -> bool:
+    """Check the bytes of a JSON file; returns whether they carry a checksum.
+
+    Raises:
+        ChecksumError: if they are not those that were written.
+    """
+    tail = content[-_TAIL_LENGTH:]
+    match = _EXACT.fullmatch(tail)
+    if match is None:
+        if any(trace in content[-2 * _TAIL_LENGTH :] for trace in _TRACES):
+            raise ChecksumError("its checksum is damaged")
+        return False
+    _compare(zlib.crc32(memoryview(content)[:-_TAIL_LENGTH]), int(match[1], 16))
+    return True
+
+
+def with_parquet_checksum(content: memoryview) -> list[memoryview | bytes]:
+    """The bytes of a Parquet file with the checksum before the footer, as parts that follow each other."""
+    start = _footer(content)
+    body, footer = content[:start], content[start:]
+    return [body, _MARK, zlib.crc32(footer, zlib.crc32(body)).to_bytes(4, "little"), footer]
+
+
+def check_parquet(content: bytes) -> bool:
+    """Check the bytes of a Parquet file; returns whether they carry a checksum.
+
+    Raises:
+        ChecksumError: if they are not those that were written.
+    """
+    view = memoryview(content)
+    start = _footer(view)
+    mark = start - _MARK_LENGTH
+    if mark < 0 or bytes(view[mark : mark + len(_MARK)]) != _MARK:
+        return False
+    expected = int.from_bytes(view[start - 4 : start], "little")
+    _compare(zlib.crc32(view[start:], zlib.crc32(view[:mark])), expected)
+    return True
+
+
+def _footer(content: memoryview) -> int:
+    """Where the footer of a Parquet file begins; 0 where its length makes no sense."""
+    length = int.from_bytes(content[-_FOOTER_END:-4], "little")
+    return max(0, len(content) - _FOOTER_END - length)
+
+
+def _compare(found: int, expected: int) -> None:
+    if found != expected:
+        raise ChecksumError("its bytes are not those that were written: the checksum differs")
