@@ -321,6 +321,8 @@ def _find(value: Value, place: Location, branch: Branch | None) -> Iterator[tupl
     yield place, dimension, branch
     if dimension.kind in ("grid", "choice"):
         for number, item in enumerate(dimension.values):
+            if not isinstance(item, Mapping):
+                continue  # a plain value has no fields; to look at each of a long grid would take quadratic time
             yield from _find(item, (*place, branch_label(dimension.values, number)), Branch(place, number))
 
 
