@@ -49,4 +49,4 @@ def _problems(folder: Path, *, has_ended: bool, thorough: bool) -> Iterator[tupl
 
 def _reason(error: Exception, path: Path) -> str:
     """The error without the file's path."""
-    return str(error).removeprefix(str(path)).strip()
+    return str(error).removeprefix(str(path)).removeprefix(" is damaged: ").strip()

@@ -44,7 +44,7 @@ class Description:
         except (FileNotFoundError, NotADirectoryError):
             problem = f"{SWEEP_JSON} is missing"
         except (RecordError, OSError) as error:
-            problem = f"{SWEEP_JSON} is damaged ({str(error).removeprefix(str(path / SWEEP_JSON)).strip()})"
+            problem = f"{SWEEP_JSON} is damaged ({str(error).removeprefix(f'{path / SWEEP_JSON} is damaged: ')})"
         else:
             known = content.get(FILE)
             if known is None or yaml == known:

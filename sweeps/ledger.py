@@ -255,4 +255,4 @@ def _hash_of(folder: Path) -> str:
 
 
 def _reason(error: Exception, folder: Path) -> str:
-    return str(error).removeprefix(str(folder / STATE)).strip()
+    return str(error).removeprefix(str(folder / STATE)).removeprefix(" is damaged: ").strip()
