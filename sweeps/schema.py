@@ -29,9 +29,8 @@ def sweep_schema() -> Schema:
     """Make the schema (JSON Schema 2020-12)."""
     kinds = {kind: row.config for kind, row in LEARNERS.items()}
     spaces: tuple[type[BaseModel], ...] = (ModelConfig, *_IMBALANCES, *SPLIT_KINDS.values(), *kinds.values())
-    asked: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        (model, "validation") for model in (Sweep, ResourcesSection, *spaces)
-    ]
+    sections: tuple[type[BaseModel], ...] = (Sweep, ResourcesSection, *spaces)
+    asked: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in sections]
     found, holder = models_json_schema(asked, schema_generator=_Generator)
     definitions: dict[str, Schema] = holder["$defs"]
 
