@@ -21,6 +21,9 @@ Estimate: TypeAlias = tuple[Floats, Floats, Floats]
 
 Strata = Literal["group and label", "group", "none"]
 
+_EQUAL = 1e-12
+"""Deviations below it are rounding errors."""
+
 
 def normal_quantile(confidence: float) -> float:
     """Two-sided normal quantile.
@@ -141,8 +144,8 @@ def replicate_mean(values: npt.ArrayLike, confidence: float = 0.95, resolution: 
         values: float [..., R].
         confidence: of the interval.
         resolution: the smallest step of a value, float [...]: 1/n for a rate of n images. Trainings that score equal
-            differ by less than that, which is not nothing: the interval takes at least the deviation of a uniform
-            error of one step.
+            differ by less than that, which is not nothing: their interval takes the deviation of a uniform error of
+            one step.
 
     >>> round(float(replicate_mean([0.71, 0.74, 0.73]).half_width), 3)
     0.038
@@ -157,7 +160,8 @@ def replicate_mean(values: npt.ArrayLike, confidence: float = 0.95, resolution: 
     deviation = np.sqrt(divide(squares, np.where(count >= 2, count - 1, 0)))
     quantile = stats.t.ppf(0.5 + confidence / 2, np.maximum(count - 1, 1))
     step = np.nan_to_num(np.asarray(resolution, np.float64), posinf=0.0) / np.sqrt(12)
-    half_width = quantile * np.maximum(deviation, step) / np.sqrt(np.maximum(count, 1))
+    spread = np.where(deviation < _EQUAL, step, deviation)
+    half_width = quantile * spread / np.sqrt(np.maximum(count, 1))
     return ReplicateMean(mean, half_width, deviation, count)
 
 

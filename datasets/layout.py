@@ -25,7 +25,8 @@ SOURCE_PATH = "source_path"
 RESERVED_COLUMNS = ("id", "image", "split", "user", SOURCE_PATH)
 
 PREPARE_AGAIN = "copy it again from where it is whole, or run `fairsweep prepare` once more into another folder"
-_CHECKSUM = "checksum"
+# Not `checksum`, which in the records of trials is one of the bytes of the file.
+_CHECKSUM = "info_checksum"
 
 Split = Literal["train", "validation", "test"]
 _CODE_REFERENCE = re.compile(r"\{\s*code\s*:\s*(-?\d+)\s*\}")

@@ -33,8 +33,15 @@ the split can be a search dimension instead of a value:
 A value of a grid or choice may have dimensions of its own, which exist only where that value is taken; the imbalance,
 the model and the split may be dimensions as a whole. `evaluation` may not: all trials share it.
 
-    imbalance: {grid: [{attribute: tone, majority: light, share: 0.9, size: 4000}, null]}
+```yaml
+imbalance: {grid: [{attribute: tone, majority: light, share: 0.9, size: 4000}, null]}
+search:    {algorithm: random, samples: 8}
+learners:
+  - name: tuned
+    kind: sgd
+    epochs: 8
     optimizer: {choice: [{name: sgd, momentum: {uniform: [0, 0.95]}}, {name: adam, lr: {loguniform: [1e-4, 1e-2]}}]}
+```
 
 Relative paths are taken from the folder where fairsweep is started, and `~` is your home folder. Names of the sweep and
 of learners become folders: letters, digits, `.`, `_` and `-`, not first a dot, at most 80 characters.

@@ -109,7 +109,7 @@ def test_what_is_missing_on_s3_is_told_like_what_is_missing_here(server, bucket)
     with pytest.raises(DatasetError, match=r"s3://bucket/half is damaged: shards/00002\.parquet is missing"):
         PreparedDataset.open(uri(server, "bucket/half"))
     s3.delete_file("bucket/half/dataset.json")
-    with pytest.raises(DatasetError, match=r"has no dataset\.json"):
+    with pytest.raises(DatasetError, match=r"there is no dataset\.json in it"):
         PreparedDataset.open(uri(server, "bucket/half"))
 
 

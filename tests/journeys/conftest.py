@@ -135,7 +135,7 @@ def shrunk(file):
         if "interval" in learner:  # a population is ranked in between
             learner["inner"]["epochs"] = 2 * learner["interval"]
     if "evaluation" not in content:
-        content["evaluation"] = {"balance": [content["dataset"]["label"]], "per_cell": 1}
+        content["evaluation"] = {"balance": [content["dataset"]["groups"][0]], "per_cell": 2}
     return content
 
 
@@ -208,7 +208,7 @@ def prepared(user, raw, tmp_path_factory, worker_id):
                 if "--from" in words:
                     writers[source](user.folder / words[words.index("--from") + 1])
                     options = [] if source == "mnist" else options
-                text = user.fairsweep(*words, *options)
+                text = user.fairsweep(*_without(words, options[::2]), *options)
                 (user.folder / to).rename(ready)
                 said.write_text(text)
         if not (user.folder / to).exists():
@@ -217,6 +217,16 @@ def prepared(user, raw, tmp_path_factory, worker_id):
         return said.read_text()
 
     return prepare
+
+
+def _without(words, options):
+    """The words of a command without some options and their values: the small form has its own."""
+    left = list(words)
+    for option in options:
+        if option in left:
+            place = left.index(option)
+            del left[place : place + 2]
+    return left
 
 
 def _digits(raw, folder):

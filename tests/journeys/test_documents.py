@@ -33,6 +33,8 @@ STORES = "needs an object store; tests/sweeps/test_remote.py runs it against one
 NOT_RUN = {
     "make demo": "its parts follow in the next block",
     "make test": "is what runs this",
+    "fairsweep prepare folder --from fairface.zip": "test_raw_to_report.py runs FairFace's layout",
+    "fairsweep prepare folder --from photos": "needs photographs: test_own_data.py has such tables",
     "pip install .": "the gate builds the wheel and imports it: .ci/check-wheel",
     "ray start --head --port=6379": CLUSTERS,
     "ray start --address=HEAD:6379": CLUSTERS,

@@ -32,7 +32,7 @@ def watch(monkeypatch):
 
     def tell(node, error=None, ended="error"):
         state = TrialState(trial="t", node=node * 8, error=error)
-        entries["t"] = SimpleNamespace(file=SimpleNamespace(read=lambda: state))
+        entries["t"] = SimpleNamespace(now=lambda: state)
         trial = SimpleNamespace(config={"trial": "t"}, last_result={"failed": ended == "failed"})
         hook = {"error": watcher.on_trial_error, "recover": watcher.on_trial_recover}
         hook.get(ended, watcher.on_trial_complete)(0, [], trial)
@@ -109,7 +109,7 @@ def where():
     return ray.get_runtime_context().get_node_id()
 
 state = TrialState(trial="t", node=bad)
-entries = {"t": SimpleNamespace(file=SimpleNamespace(read=lambda: state))}
+entries = {"t": SimpleNamespace(now=lambda: state)}
 watch = NodeWatch(1, entries, lambda line: None)
 try:
     watch.on_trial_recover(0, [], SimpleNamespace(config={"trial": "t"}))

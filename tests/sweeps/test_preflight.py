@@ -53,8 +53,6 @@ def test_a_sound_sweep_passes(mapping):
             {"kind": "group_dro", "attributes": ["tones"]},
             ["learners[2]", "did you mean 'tone'?", "dataset.groups"],
         ),
-        (("resources",), {"cpu": 4096}, ["resources", "cpu=4096", "but there is cpu="]),
-        (("resources",), {"gpu": 64}, ["resources", "gpu=64", "but there is cpu="]),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(mapping, tmp_path, place, value, words):
