@@ -107,13 +107,15 @@ class Problem:
     @classmethod
     def of_sweep(cls, sweep: Location, file: str, error: object) -> "Problem":
         """A file of the sweep itself: its driver writes it anew."""
-        return cls("", file, f"{error}; written anew by: fairsweep resume {_shown(sweep)}")
+        return cls("", file, f"{error}; written anew by: fairsweep resume {shlex.quote(_shown(sweep))}")
 
     @classmethod
     def of_trial(cls, trial: "TrialFolder", file: str, error: object) -> "Problem":
         """A file of a trial."""
         sweep = Location(trial.location.filesystem, trial.location.path.rsplit("/", 2)[0])
-        return cls(trial.name, file, f"{error}; run the trial again with: fairsweep retry-failed {_shown(sweep)}")
+        return cls(
+            trial.name, file, f"{error}; run the trial again with: fairsweep retry-failed {shlex.quote(_shown(sweep))}"
+        )
 
     @classmethod
     def missing(cls, trial: "TrialFolder", file: str) -> "Problem":
@@ -246,7 +248,7 @@ def _json(trial: TrialFolder, file: str) -> dict[str, Any] | None:
 
 def _shown(sweep: Location) -> str:
     """An output folder as a command takes it."""
-    return shlex.quote(sweep.path) if sweep.is_local else "SWEEP"
+    return sweep.path if sweep.is_local else "SWEEP"
 
 
 def read_each(

@@ -4,6 +4,7 @@ A value that was edited makes other trials; those of before stay in the output f
 nothing is listed, since a guided search finds its trials as it runs, or an earlier fairsweep ran it, all belong.
 """
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,5 +29,5 @@ def describe_former(count: int, folder: str) -> str:
     trials, are, them = ("trial", "is", "it") if count == 1 else ("trials", "are", "them")
     return (
         f"{count} {trials} of earlier versions of the sweep {are} left out: show {them} with --all (in Python "
-        f"former=True), remove {them} with fairsweep prune {folder}"
+        f"former=True), remove {them} with fairsweep prune {shlex.quote(folder)}"
     )

@@ -1,6 +1,5 @@
 """What a report says, before it is laid out: texts, tables and figures collected from the records."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -157,7 +156,7 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
 def _describe_former(results: SweepResults) -> str:
     if not results.former:
         return ""
-    line = describe_former(len(results.former), shlex.quote(results.location.path))
+    line = describe_former(len(results.former), results.location.path)
     return f"{line}. What they spent of privacy is not counted here"
 
 

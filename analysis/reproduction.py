@@ -59,9 +59,10 @@ def _commands(results: SweepRecords, versions: Mapping[str, str]) -> str:
         # No index has it.
         lines.append(f"pip install .    # fairsweep {ours}, in a clone of its repository; or name its wheel")
     output = str(sweep.get("sweep", {}).get("output") or results.name)
-    source = name if name in PUBLIC_DATASETS else "SOURCE --from RAW"
+    source = [name] if name in PUBLIC_DATASETS else ["SOURCE", "--from", "RAW"]
+    prepare = shlex.join(["fairsweep", "prepare", *source, "--to", str(asked)])
     lines += [
-        f"fairsweep prepare {source} --to {shlex.quote(str(asked))}    # content hash {content[:_SHORT] or 'unknown'}",
+        f"{prepare}    # content hash {content[:_SHORT] or 'unknown'}",
         "fairsweep run sweep.yaml --output runs/again    # sweep.yaml as below",
         f"fairsweep compare {shlex.quote(output)} runs/again",
     ]

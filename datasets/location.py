@@ -1,5 +1,7 @@
 """Where a dataset lies: a folder on any pyarrow file system, local or remote."""
 
+import errno
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from pyarrow import fs
 from fairsweep.datasets.layout import DatasetError
 
 # A URI that went through pathlib has lost one of its slashes: s3:/bucket/faces.
+_PART_BYTES = 255
 _URI = re.compile(r"^([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])")
 
 
@@ -127,6 +130,21 @@ def settled(path: Path) -> Path:
     if _URI.match(str(path)):
         return path
     try:
-        return path.expanduser().resolve()
+        found = path.expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:  # no such user, a null character, a loop of links
         raise DatasetError(f"{str(path)!r} is no path on this machine: {error}") from error
+    longest = max((os.fsencode(part) for part in found.parts), key=len)
+    if len(longest) > _PART_BYTES or _is_too_long(found):
+        raise DatasetError(
+            f"a path must have parts of at most {_PART_BYTES} bytes, and at most 4,095 bytes in all, but got one of "
+            f"{len(os.fsencode(found)):,} bytes with a part of {len(longest):,} bytes: choose a shorter one"
+        )
+    return found
+
+
+def _is_too_long(path: Path) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False

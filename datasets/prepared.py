@@ -244,8 +244,8 @@ def _read_info(location: Location) -> tuple[DatasetInfo, bool]:
         raise _damaged(location, f"{INFO_FILE} cannot be understood ({where}: {first['msg']})") from error
     if info.format_version != FORMAT_VERSION:
         raise DatasetError(
-            f"{location} has format version {info.format_version}, but this fairsweep reads {FORMAT_VERSION}: "
-            "prepare it again with this version"
+            f"{location} has format version {info.format_version}, but this version reads {FORMAT_VERSION}: "
+            "prepare it again"
         )
     return info, is_whole
 
@@ -255,10 +255,12 @@ def _instead(location: Location) -> str:
     names = ["sweep.json", "sweep.yaml", "trials", "state.json", "config.json"]
     found = {name for name, file in zip(names, location.describe_all(names), strict=True) if file.type != NOT_FOUND}
     if found & {"sweep.json", "trials"}:
-        return f"is the output of a sweep, not a prepared dataset; look at it with: fairsweep ls {location}"
+        look = f"fairsweep ls {shlex.quote(str(location))}"
+        return f"is the output of a sweep, not a prepared dataset; look at it with: {look}"
     if {"state.json", "config.json"} <= found:
         sweep = Path(location.root).parent.parent
-        return f"is a trial of a sweep, not a prepared dataset; look at its sweep with: fairsweep ls {sweep}"
+        look = f"fairsweep ls {shlex.quote(str(sweep))}"
+        return f"is a trial of a sweep, not a prepared dataset; look at its sweep with: {look}"
     return f"is no prepared dataset: there is no {INFO_FILE} in it; make one with `fairsweep prepare NAME --to FOLDER`"
 
 

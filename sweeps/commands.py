@@ -97,7 +97,7 @@ def ls(
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     left_out = 0 if former else len(OutputFolder.at(folder).ledger.former())
     if left_out:
-        typer.echo(describe_former(left_out, shlex.quote(str(folder))))
+        typer.echo(describe_former(left_out, str(folder)))
 
 
 def stop(

@@ -25,6 +25,11 @@ def secret_places(value: object, place: Location = ()) -> Iterator[Location]:
             yield from secret_places(item, (*place, index))
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether a value of this name is secret."""
+    return bool(_PASSWORD.search(name) or _KEY.search(name))
+
+
 def _is_secret(name: str, value: object) -> bool:
     if not isinstance(value, str) or not value.strip():
         return False

@@ -1,5 +1,6 @@
 """What a folder is: commands recognise each other's folders, and say so where another kind was meant."""
 
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -37,13 +38,13 @@ def _instead(folder: Path) -> str:
     if INSIDE in names:
         return "is the mirror of a sweep; go on from it with: fairsweep resume MIRROR --to FOLDER"
     if INFO_FILE in names:
-        return f"is a prepared dataset, not a sweep; look at it with: fairsweep show {folder}"
+        return f"is a prepared dataset, not a sweep; look at it with: fairsweep show {shlex.quote(str(folder))}"
     if names & {CONFIG, STATE} and folder.parent.name == TRIALS:
         return f"is one trial; give its sweep, {folder.parent.parent}"
     if TRIALS in names and any((trial / STATE).exists() for trial in (folder / TRIALS).iterdir()):
         return (
             f"holds trials, but neither {SWEEP_JSON} nor {SWEEP_YAML} can be read; run the sweep's file again with: "
-            f"fairsweep run FILE --output {folder} (what is done stays)"
+            f"fairsweep run FILE --output {shlex.quote(str(folder))} (what is done stays)"
         )
     inside = [path.name for path in sorted(folder.iterdir()) if (path / SWEEP_JSON).exists()]
     if inside:

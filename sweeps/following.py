@@ -1,5 +1,6 @@
 """The commands that follow a sweep: ``fairsweep watch | track | ui``."""
 
+import shlex
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,7 @@ def track(
     except FileNotFoundError as error:
         raise no_sweep(folder) from error
     except RecordError as error:
-        raise SweepError(f"{error}; written anew by: fairsweep resume {folder}") from error
+        raise SweepError(f"{error}; written anew by: fairsweep resume {shlex.quote(str(folder))}") from error
     names = section.names
     if not names:
         raise SweepError(f"the sweep in {folder} has no trackers: give it `tracking: [tensorboard]` and run it")

@@ -1,7 +1,7 @@
 """A cluster's head that dies: said in one line, before Ray's own code ends the driver without a remedy."""
 
-import _thread
 import os
+import signal
 import socket
 import threading
 import time
@@ -17,18 +17,20 @@ _EXIT_INTERRUPTED = 130
 
 
 @contextmanager
-def watched_head(say: Callable[[str], None], *, gone_seconds: float = _GONE_SECONDS) -> Iterator[None]:
-    """Interrupt the main thread, as Ctrl-C does, when the head of the connected cluster answers no more.
+def watched_head(say: Callable[[str], None], again: str, *, gone_seconds: float = _GONE_SECONDS) -> Iterator[None]:
+    """Ask the main thread to terminate when the head of the connected cluster answers no more; see `terminable`.
 
-    A driver that cannot end in an orderly way then, for Ray's calls wait for the head, ends at once: the output folder
-    is as a killed driver leaves it.
+    Ctrl-C would not do: a driver that a script has started in the background ignores it. A driver that cannot end in
+    an orderly way then, for Ray's calls wait for the head, ends at once: the output folder is as a killed driver leaves
+    it.
 
     Args:
         say: takes the line.
+        again: how to go on, in words.
         gone_seconds: how long the head may be away.
     """
     address = ray.get_runtime_context().gcs_address
-    ended = threading.Event()
+    main, ended = threading.main_thread().ident, threading.Event()
 
     def watch() -> None:
         answered = time.monotonic()
@@ -36,8 +38,8 @@ def watched_head(say: Callable[[str], None], *, gone_seconds: float = _GONE_SECO
             if _answers(address):
                 answered = time.monotonic()
             elif time.monotonic() - answered >= gone_seconds:
-                say(f"the head of the cluster at {address} has died or cannot be reached: start it again, then resume")
-                _thread.interrupt_main()
+                say(f"the head of the cluster at {address} has died or cannot be reached: start it again, then {again}")
+                signal.pthread_kill(main, signal.SIGTERM)
                 if not ended.wait(_ENDING_SECONDS):
                     os._exit(_EXIT_INTERRUPTED)
                 return

@@ -39,6 +39,7 @@ from fairsweep.sweeps.local_ray import check_loopback, private_ray
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 
 TUNE_FOLDER = ".tune"
+_AGAIN = "run the same command again"
 _NEVER = str(10**9)
 _PENDING = "64"
 _SWITCHES = {
@@ -59,7 +60,7 @@ _HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
 
 
 @contextmanager
-def connected(address: str | None, *, show_workers: bool = False) -> Iterator[bool]:
+def connected(address: str | None, *, again: str = _AGAIN, show_workers: bool = False) -> Iterator[bool]:
     """A connection to Ray: the one that exists, a cluster's, or a Ray on this machine that ends with the context.
 
     Workers get an empty folder as their working folder: without one, Ray puts the folder that the driver was started in
@@ -67,6 +68,7 @@ def connected(address: str | None, *, show_workers: bool = False) -> Iterator[bo
 
     Args:
         address: of a cluster; None takes ``RAY_ADDRESS`` or starts Ray here.
+        again: how the user goes on if the cluster's head dies.
         show_workers: whether what workers print appears here.
 
     Yields:
@@ -101,7 +103,8 @@ def connected(address: str | None, *, show_workers: bool = False) -> Iterator[bo
         try:
             if where is None:
                 check_loopback()
-            with nullcontext() if where is None or is_client(where) else watched_head(_print_line):
+            apart = where is None or is_client(where)
+            with terminable(), nullcontext() if apart else watched_head(_print_line, again):
                 yield where is None
         finally:
             ray.shutdown()

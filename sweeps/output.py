@@ -33,7 +33,7 @@ from fairsweep.analysis.records import (
 from fairsweep.datasets.location import settled
 from fairsweep.sweeps.deletion_journal import JOURNAL, check_finished
 from fairsweep.sweeps.description import FILE, Description, as_yaml
-from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.errors import SweepError, as_ours
 from fairsweep.sweeps.folder_kind import LOCK, is_visible, no_sweep
 from fairsweep.sweeps.ledger import SET_ASIDE, Ledger
 
@@ -47,6 +47,7 @@ OWN_FILES = frozenset(
 # Whoever looks whether a folder is held has its lock for a moment.
 _LOCK_SECONDS = 2.0
 _PROBE = ".probe"
+_LONGEST_BYTES = 3_500
 _PROBE_BYTES = 1 << 20
 _DISTRIBUTIONS = (
     "fairsweep",
@@ -91,7 +92,8 @@ class OutputFolder:
     @classmethod
     def at(cls, path: str | Path) -> "OutputFolder":
         """The folder at a path; nothing is made or read yet."""
-        return cls(settled(Path(path)))
+        with as_ours():
+            return cls(settled(Path(path)))
 
     @property
     def ledger(self) -> Ledger:
@@ -129,6 +131,12 @@ class OutputFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise SweepError(f"output must be a folder, but {self.path} is a file; choose another one", ("output",))
+        if (length := len(os.fsencode(self.path))) > _LONGEST_BYTES:
+            raise SweepError(
+                f"the path of the output folder must have at most {_LONGEST_BYTES:,} bytes, for its trials' files have "
+                f"longer ones, but got one of {length:,} bytes; choose a shorter one",
+                ("output",),
+            )
         check_finished(self.path)
         if self.path.is_dir() and any(is_visible(path.name) for path in self.path.iterdir()):
             self._check_content(name, content, trials)

@@ -9,11 +9,13 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from fairsweep.datasets.location import settled
 from fairsweep.datasets.resident import cache_root
+from fairsweep.sweeps.address_passwords import holds_password
 from fairsweep.sweeps.section import Section
 
 # A URI that went through pathlib has lost one of its slashes: s3:/bucket/faces.
 _URI = re.compile(r"^([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])")
 _OUTPUTS = "outputs"
+_SHOWN_BYTES = 200
 
 
 class MirrorSection(Section):
@@ -39,7 +41,7 @@ def without_credentials(uri: str) -> str:
         ValueError: if it holds credentials.
     """
     authority = uri.partition("://")[2].partition("/")[0]
-    if "@" in authority:
+    if "@" in authority or holds_password(uri):
         raise ValueError(
             "a URI must hold no credentials, for the sweep's records keep it; give them by the environment "
             "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)"
@@ -67,7 +69,8 @@ def uri_of(place: str | Path | None) -> str | None:
 def working_folder(uri: str) -> Path:
     """Where this machine works on a sweep whose output is on another file system."""
     name = uri.partition("?")[0].rstrip("/").rpartition("/")[2]
-    return cache_root() / _OUTPUTS / f"{name}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+    shown = name.encode()[:_SHOWN_BYTES].decode(errors="ignore")
+    return cache_root() / _OUTPUTS / f"{shown}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
 
 
 def _place(raw: object) -> object:

@@ -246,7 +246,8 @@ def _run_missing(
     def say(line: str) -> None:
         console.print(f"{plan.sweep.name}: {line}", highlight=False, markup=False, soft_wrap=True)
 
-    with connected(address) as is_private:
+    command = resume_command(plan.sweep.remote or shown(output.path), address)
+    with connected(address, again=f"resume with: {command}") as is_private:
         available = machines()
         check_resources(GpuParts(output.path).settled(missing), available)
         if not is_private:
@@ -278,7 +279,6 @@ def _run_missing(
                     tasks = with_more_gpu(tasks, queued, say)
         except KeyboardInterrupt as error:
             ledger.close(queued, unfinished="stopped", cause="stopped by the user")
-            command = resume_command(shown(output.path), address)
             raise InterruptedSweepError(f"stopped; resume with: {command}") from error
         _close(ledger, queued, progress)
 

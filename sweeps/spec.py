@@ -15,6 +15,7 @@ from fairsweep.datasets.evaluation import EvaluationConfig
 from fairsweep.datasets.feed_choice import FeedWish
 from fairsweep.datasets.location import settled
 from fairsweep.datasets.stream import StreamLimits
+from fairsweep.sweeps.address_passwords import check_addresses
 from fairsweep.sweeps.dimensions import Space, SpaceField
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.names import check_name
@@ -237,6 +238,7 @@ class Sweep(Section):
         if self.output is None:
             check_name(self.name, "a sweep", ("name",))
         check_count(self)
+        check_addresses(self.model_dump(mode="json"))
         check_sections(self)
         return self
 

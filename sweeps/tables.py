@@ -124,7 +124,7 @@ def print_results(
         console.print()
         front.show(console)
     if results.former:
-        line = describe_former(len(results.former), shlex.quote(str(folder)))
+        line = describe_former(len(results.former), str(folder))
         console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)
     public = shows_public(results.sweep.get("dataset", {})) and not refused(results, pictures=True)
     path = write_report(results, to, pictures=pictures or public)

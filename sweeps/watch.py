@@ -188,7 +188,7 @@ def _description(output: Location, folder: str | Path) -> dict[str, Any]:
     try:
         said = (output / SWEEP_JSON).json() if output.exists() else None
     except RecordError as error:
-        raise SweepError(f"{error}; written anew by: fairsweep resume {folder}") from error
+        raise SweepError(f"{error}; written anew by: fairsweep resume {shlex.quote(str(folder))}") from error
     if said is None:
         raise SweepError(f"{folder} holds no sweep: there is no {SWEEP_JSON} in it")
     return said

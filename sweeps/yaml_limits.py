@@ -22,7 +22,7 @@ MOST_NODES = 20_000
 MOST_DIGITS = 100
 # The scanner takes quadratic time for these: they are seen before it is started.
 _NESTED_LISTS = re.compile(rf"(\[\s*){{{MOST_LEVELS + 1}}}")
-_NUMBER = re.compile(r"[-+]?[0-9_.:xobA-Fa-f]+(e[-+]?[0-9]+)?")
+_NUMBER = re.compile(r"[-+]?(0(x[0-9a-f_]+|o[0-7_]+|b[01_]+)|\.?[0-9][0-9_.:]*(e[-+]?[0-9_]+)?)", re.IGNORECASE)
 
 
 def check_limits(where: str, text: str) -> None:

@@ -64,8 +64,9 @@ def run_search(sweep: Sweep, *, text: str | None, address: str | None, console: 
     privacy_plans(plan, plan.trials)
     with output.held():
         describe(plan, output, text, extent.trials)
+        again = f"resume with: {resume_command(sweep.remote or shown(output.path), address)}"
         lines = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-        with tracked(sweep.tracking, output.path, lines), connected(address) as is_private:
+        with tracked(sweep.tracking, output.path, lines), connected(address, again=again) as is_private:
             if not is_private:
                 check_nodes(sweep, output.path, plan.datasets)
             _Run(plan, extent, output, console, address).go(quiet=quiet)
@@ -227,7 +228,7 @@ class _Run:
                 )
         except KeyboardInterrupt as error:
             self._ledger.close(self._queued, unfinished="stopped", cause="stopped by the user")
-            command = resume_command(shown(output), self._address)
+            command = resume_command(sweep.remote or shown(output), self._address)
             raise InterruptedSweepError(f"stopped; resume with: {command}") from error
         self._ledger.close(
             self._queued, unfinished="failed", cause="the worker ended without a word; run the sweep again"

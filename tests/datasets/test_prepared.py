@@ -330,7 +330,7 @@ def test_every_cut_of_dataset_json_is_refused(folder):
 
 def test_another_format_version_is_refused_as_such(folder):
     edit_info(folder, format_version=99)
-    with pytest.raises(DatasetError, match="has format version 99, but this fairsweep reads 1"):
+    with pytest.raises(DatasetError, match="has format version 99, but this version reads 1: prepare it again"):
         PreparedDataset.open(folder)
 
 

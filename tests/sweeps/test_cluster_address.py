@@ -1,6 +1,7 @@
 """Joining a cluster: a wrong address, port or token, and a head that dies, are one line in seconds."""
 
 import http.server
+import signal
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from fairsweep.sweeps.cluster import check_nodes
 from fairsweep.sweeps.cluster_address import check_address, reaching
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.head_watch import watched_head
+from fairsweep.sweeps.launch import terminable
 from fairsweep.sweeps.paths import resume_command
 from fairsweep.sweeps.run import run_sweep
 from fairsweep.sweeps.spec import Sweep
@@ -106,16 +108,21 @@ def test_a_head_that_dies_ends_the_driver_with_a_line(monkeypatch):
     address = f"127.0.0.1:{server.getsockname()[1]}"
     monkeypatch.setattr(ray, "get_runtime_context", lambda: types.SimpleNamespace(gcs_address=address))
 
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as where a script has started the driver in the background
+
     def drive():
-        with watched_head(said.append, gone_seconds=0.2):
+        with terminable(), watched_head(said.append, "go on", gone_seconds=0.2):
             time.sleep(0.5)
             assert said == []
             server.close()
             time.sleep(10)
 
-    with pytest.raises(KeyboardInterrupt):
-        drive()
-    assert said == [f"the head of the cluster at {address} has died or cannot be reached: start it again, then resume"]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            drive()
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+    assert said == [f"the head of the cluster at {address} has died or cannot be reached: start it again, then go on"]
 
 
 def test_the_command_that_goes_on_names_the_cluster():

@@ -8,6 +8,7 @@ import pytest
 
 from fairsweep import analysis
 from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.paths import settle_paths, shown_from_here, with_stored_paths
 from fairsweep.sweeps.spec import Sweep
 
@@ -63,6 +64,16 @@ def test_a_path_of_nobody_is_one_line(mapping):
     mapping["output"] = "~nobody-of-this-name/out"
     with pytest.raises(SweepError, match=r"^output: '~nobody-of-this-name/out' is no path on this machine"):
         Sweep(**mapping)
+
+
+@pytest.mark.parametrize("place", ["nowhere/" + "x" * 256, "é" * 200, "a/" * 3_000, "a/" * 1_780])
+def test_a_path_that_is_too_long_is_one_line(mapping, place):
+    with pytest.raises(SweepError, match=r"^output: .* at most [0-9,]+ bytes, .* choose a shorter one$"):
+        OutputFolder.at(Sweep(**mapping | {"output": place}).folder).check(
+            name="toy", content=(), trials=(), needed_bytes=0
+        )
+    with pytest.raises(SweepError, match="choose a shorter one"):
+        OutputFolder.at("x" * 256)
 
 
 @pytest.mark.parametrize("name", [".hidden", "../x", "a/b", "a b", "x" * 81, "nul\0", "[red]"])

@@ -33,6 +33,9 @@ def test_no_command_is_printed_with_a_bare_value():
     """Every `fairsweep COMMAND {value}` of the sources quotes its value."""
     bare = re.compile(r"(?:fairsweep (?!reads )[a-z-]+|wandb sync)(?: --[a-z]+| [A-Z]+)* \{(?!shlex\.quote\()[^}]*\}")
     sources = [
-        path for package in ("sweeps", "analysis", "trainables", "datasets") for path in (ROOT / package).rglob("*.py")
+        path
+        for package in ("sweeps", "analysis", "trainables", "datasets")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "starters.py"  # a text whose words are its own
     ]
     assert [f"{path}: {found[0]}" for path in sources for found in bare.finditer(path.read_text())] == []

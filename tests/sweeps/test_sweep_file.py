@@ -127,6 +127,11 @@ def test_hostile_files_are_refused_at_once(tmp_path, text, message):
     assert time.perf_counter() - began < 2
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "deadbeef" * 30, "_" * 200])
+def test_a_long_word_is_no_number(tmp_path, name):
+    assert read(tmp_path, f"name: {name}\n").content == {"name": name}
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SweepError, match=r"nowhere\.yaml"):
         SweepSource.read(tmp_path / "nowhere.yaml")
