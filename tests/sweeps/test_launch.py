@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import time
+from contextlib import nullcontext
 
 import pytest
 import ray
@@ -215,7 +216,9 @@ def test_without_an_address_no_cluster_of_somebody_else_is_joined(monkeypatch):
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     with connected(None):
         assert asked["address"] == "local"
+    monkeypatch.setattr("fairsweep.sweeps.launch.check_address", lambda address: asked.update(checked=address))
     with connected("ray://there:10001"):
+        assert asked["checked"] == "ray://there:10001"
         assert asked["address"] == "ray://there:10001"
 
 
@@ -225,6 +228,7 @@ def test_a_submitted_job_keeps_its_own_runtime_environment(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.update(options["runtime_env"]))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr("fairsweep.sweeps.launch.watched_head", lambda *_: nullcontext())
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
     with connected("auto"):
         assert asked == {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "MKL_NUM_THREADS": "1"}}
