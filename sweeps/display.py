@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from ray import tune
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -14,8 +14,10 @@ from fairsweep.sweeps.board import Aim, Board, failures
 from fairsweep.sweeps.columns import COLUMNS, shown_values, words_left
 from fairsweep.sweeps.lines import following_lines
 from fairsweep.sweeps.notebook import following_panel, in_notebook
-from fairsweep.sweeps.progress import Progress
 from fairsweep.sweeps.words import duration, number
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.progress import Progress
 
 REFRESH_SECONDS = 0.5
 # However tall the terminal: what is read at a glance.
@@ -31,7 +33,7 @@ _FIXED_LINES = 4
 
 
 @contextmanager
-def show_progress(progress: Progress, console: Console, *, quiet: bool) -> Iterator[tune.Callback]:
+def show_progress(progress: "Progress", console: Console, *, quiet: bool) -> "Iterator[Progress]":
     """Show a sweep while it runs.
 
     Args:

@@ -6,7 +6,6 @@ from fairsweep.analysis import SweepResults
 from fairsweep.analysis.failed_trials import FailedTrial, FailureGroup, grouped
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.run import resume_sweep, run_sweep
 
 
 def failure_groups(folder: str | Path, *, thorough: bool = False) -> tuple[FailureGroup, ...]:
@@ -60,5 +59,7 @@ def retry_failed(
     Raises:
         SweepError: if the folder holds no sweep, or none failed of such a cause.
     """
+    from fairsweep.sweeps.run import resume_sweep, run_sweep
+
     sweep, text = resume_sweep(folder, contact=contact)
     return run_sweep(sweep, text=text, address=address, quiet=quiet, only=failed_trials(folder, cause))

@@ -9,16 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairsweep.analysis.membership import members_of
 from fairsweep.analysis.record_check import check_trial
 from fairsweep.analysis.records import CONFIG, STATE, SWEEP_JSON, TRIALS, RecordError, read_json, write_json
-from fairsweep.sweeps.expand import PlannedTrial
-from fairsweep.trainables.checkpoint import folder_bytes
 from fairsweep.trainables.state import Stage, TrialState, TrialStateFile
-from fairsweep.trainables.trial import CHECKPOINTS, clean_up
+from fairsweep.trainables.trial_files import CHECKPOINTS, clean_up, folder_bytes
 from fairsweep.trainables.trial_secret import erase_secret
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.expand import PlannedTrial
 
 SET_ASIDE = ".set-aside"
 """In an output folder: the former folders of trials that were damaged and begin anew."""
@@ -123,7 +124,7 @@ class Ledger:
         members = members_of(self._description())
         return {hash_: entry for hash_, entry in self.entries().items() if members is not None and hash_ not in members}
 
-    def missing(self, trials: Iterable[PlannedTrial], only: Collection[str] | None = None) -> list[PlannedTrial]:
+    def missing(self, trials: "Iterable[PlannedTrial]", only: Collection[str] | None = None) -> "list[PlannedTrial]":
         """Those trials that will run, in their order: those that have not ended (`TrialState.ended`).
 
         Args:
@@ -151,7 +152,7 @@ class Ledger:
         sizes = sorted(folder_bytes(entry.folder / CHECKPOINTS) for entry in self.entries().values())
         return sum(sizes[: max(0, len(sizes) - at_once)])
 
-    def queue(self, trials: Iterable[PlannedTrial], known: Mapping[str, Entry] | None = None) -> dict[str, Entry]:
+    def queue(self, trials: "Iterable[PlannedTrial]", known: Mapping[str, Entry] | None = None) -> dict[str, Entry]:
         """Take trials over for this driver: from here on no worker of an earlier one can write.
 
         Args:
@@ -177,7 +178,7 @@ class Ledger:
             queued[trial.trial] = Entry(folder, TrialStateFile(folder).queue(trial.trial, former))
         return queued
 
-    def tidy(self, trials: Iterable[PlannedTrial]) -> None:
+    def tidy(self, trials: "Iterable[PlannedTrial]") -> None:
         """Bring trials that have ended up to the sweep file, and delete what a kill left behind in them.
 
         Names and numbers of replicates are no part of a trial's identity: they follow the sweep file.

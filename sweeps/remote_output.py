@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from ray import tune
 from rich.console import Console
 
 from fairsweep.analysis.files import read_json
 from fairsweep.analysis.records import CONFIG, REPORT, STATE, TRIALS, RecordError
 from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.location import Location
-from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.fetching import by_folder
 from fairsweep.sweeps.folder_copy import FolderCopy, Listing, child, list_files, write_file
@@ -35,7 +33,6 @@ from fairsweep.sweeps.places import working_folder
 from fairsweep.trainables.state import TrialState, TrialStateFile
 
 if TYPE_CHECKING:
-    from fairsweep.sweeps.ledger import Entry
     from fairsweep.sweeps.spec import Sweep
 
 _LIGHT = frozenset({STATE, CONFIG})
@@ -186,40 +183,6 @@ class RemoteOutput:
             return
         files = {name: folder / name for name in (CONFIG, STATE) if (folder / name).is_file()}
         copy.publish(files, owner, add=True)
-
-
-class RemoteStates(DriverOnly, tune.Callback):
-    """Brings a trial's state to the driver as soon as Tune knows that the trial has ended.
-
-    Args:
-        output: the output.
-        folders: names of the trials' folders by hash.
-    """
-
-    def __init__(self, output: RemoteOutput, folders: Mapping[str, str]) -> None:
-        self._output = output
-        self._folders = folders
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401 - Tune's
-        """Called after the last result."""
-        self._pull(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401 - Tune's
-        """Called when a trial will not be started again."""
-        self._pull(trial)
-
-    def _pull(self, trial: Any) -> None:  # noqa: ANN401 - Tune's
-        name = self._folders.get(str(trial.config["trial"]))
-        if name is not None:
-            with suppress(OSError):  # the end of the sweep asks again
-                self._output.pull_state(name)
-
-
-def state_callbacks(sweep: "Sweep", queued: Mapping[str, "Entry"]) -> list[tune.Callback]:
-    """What keeps the driver's ledger up to date where trials work elsewhere."""
-    if sweep.remote is None:
-        return []
-    return [RemoteStates(RemoteOutput(sweep.remote), {trial: entry.folder.name for trial, entry in queued.items()})]
 
 
 def fetch_remote(uri: str) -> Path:

@@ -30,7 +30,8 @@ from fairsweep.sweeps.paths import resume_command, shown, shown_from_here, with_
 from fairsweep.sweeps.places import uri_of
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.progress import Progress
-from fairsweep.sweeps.remote_output import fetch_remote, published, state_callbacks
+from fairsweep.sweeps.remote_output import fetch_remote, published
+from fairsweep.sweeps.remote_states import state_callbacks
 from fairsweep.sweeps.scheduling.scheduler import make_scheduler
 from fairsweep.sweeps.second_pass import with_more_gpu
 from fairsweep.sweeps.spec import Sweep

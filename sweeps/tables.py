@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.table import Table
 
 from fairsweep import analysis
 from fairsweep.analysis.example_images import refused
+from fairsweep.analysis.extras import missing_line
+from fairsweep.analysis.failed_trials import is_guided
 from fairsweep.analysis.membership import describe_former
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.report import write_report
@@ -21,15 +24,16 @@ from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.commands import print_failures
 from fairsweep.sweeps.known_places import shows_public
 from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.plan import PlanReport
-from fairsweep.sweeps.search.front import search_fronts
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.plan import PlanReport
 
 _MOST_TRIALS = 40
 _MOST_CHANGES = 12
 _WIDEST = 400
 
 
-def print_plan(report: PlanReport, console: Console) -> None:
+def print_plan(report: "PlanReport", console: Console) -> None:
     """Print what a sweep would do.
 
     Args:
@@ -120,9 +124,8 @@ def print_results(
     for table in tables:
         console.print()
         print_table(table, console)
-    for front in search_fronts(local) if local else ():
-        console.print()
-        front.show(console)
+    if local is not None:
+        _print_fronts(local, console)
     if results.former:
         line = describe_former(len(results.former), str(folder))
         console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)
@@ -130,6 +133,23 @@ def print_results(
     path = write_report(results, to, pictures=pictures or public)
     console.print(f"\nReport: {escape(str(path))}", soft_wrap=True, highlight=False)
     return failed
+
+
+def _print_fronts(folder: Path, console: Console) -> None:
+    """Print the best settings of a guided search; where what reads them is not installed, how to get it."""
+    if not is_guided(OutputFolder.at(folder).description() or {}):
+        return
+    try:
+        from fairsweep.sweeps.search.front import search_fronts
+    except ModuleNotFoundError as error:
+        line = missing_line(error, "the table of best settings")
+        if line is None:
+            raise
+        console.print(f"\n{line}", soft_wrap=True, highlight=False, markup=False)
+        return
+    for front in search_fronts(folder):
+        console.print()
+        front.show(console)
 
 
 def _print_damage(results: SweepResults, console: Console) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.fs as pafs
 from rich.console import Console
 
+from fairsweep.analysis.extras import is_installed, needs
 from fairsweep.analysis.failed_trials import is_guided
 from fairsweep.analysis.loading import Location
 from fairsweep.analysis.membership import members_of
@@ -25,10 +26,12 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.places import uri_of
 from fairsweep.sweeps.remote_output import RemoteOutput
+from fairsweep.sweeps.tracking.epsilon import PLANS_FILE, planned_trials, read_plans
 
 _STAGES: Mapping[str, Stage] = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed"}
 _THREADS = 8
 _HASH_LENGTH = 9
+_ACCOUNTING = "dp_accounting"
 
 
 class RecordedEpsilon:
@@ -36,20 +39,31 @@ class RecordedEpsilon:
 
     def __init__(self, output: Location) -> None:
         self.last: dict[str, Mapping[str, Any]] = {}
-        self._output = output
+        self._output = output.local
+        self._stamp = -1
+        self._planned: frozenset[str] = frozenset()
         self._spent: Spent | None = None
+
+    def is_planned(self, trial: str) -> bool:
+        """Whether it can be computed for a trial that runs."""
+        path = None if self._output is None else self._output / PLANS_FILE
+        stamp = path.stat().st_mtime_ns if path is not None and path.exists() else -1
+        if self._output is not None and stamp != self._stamp:
+            self._stamp, self._planned, self._spent = stamp, planned_trials(self._output), None
+        return trial in self._planned
 
     def after(self, trial: str, steps: float | None) -> float | None:
         """See `Spent.after`."""
         said = self.last.get(trial, {}).get("epsilon")
         if said is not None:
             return float(said)
-        if self._spent is None and self._output.local is not None:
+        if self._output is None or not self.is_planned(trial) or not is_installed(_ACCOUNTING):
+            return None
+        if self._spent is None:
             from fairsweep.sweeps.spent_privacy import SpentPrivacy
-            from fairsweep.sweeps.tracking.epsilon import read_plans
 
-            self._spent = SpentPrivacy(read_plans(self._output.local))
-        return None if self._spent is None else self._spent.after(trial, steps)
+            self._spent = SpentPrivacy(read_plans(self._output))
+        return self._spent.after(trial, steps)
 
 
 class WatchedSweep(Board):
@@ -80,6 +94,9 @@ class WatchedSweep(Board):
         self.refresh()
         started = [row.began for row in self.rows.values() if row.began is not None]
         self.began = min(started, default=self.now())
+        running = [trial for trial, row in self.rows.items() if row.stage == "running"]
+        if any(map(self._epsilon.is_planned, running)) and not is_installed(_ACCOUNTING):
+            self.notes.append(needs("ε of trials that run", _ACCOUNTING))
 
     def now(self) -> float:
         """Seconds since 1970: what the records are dated by."""

@@ -8,8 +8,8 @@ from ray import tune
 
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.nodes import NodeWatch
-from fairsweep.sweeps.requests import StopRequests
 from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.stop_requests import StopRequests
 from fairsweep.sweeps.stopping.undefined_values import UndefinedValues
 
 

@@ -11,9 +11,8 @@ There is no generator state in a checkpoint: all randomness is a function of key
 import hashlib
 import io
 import os
-import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ from typing import Any
 import torch
 
 from fairsweep.analysis.files import read_json, remove_temporary, write_json, write_whole
+from fairsweep.trainables.trial_files import checkpoint_files, clear_checkpoints
 
 State = Mapping[str, Any]
-# Others' files may lie beside ours: "000003 (1).pt" of a synced drive, .DS_Store, .nfs0000…
-_NAME = re.compile(r"\d{6,}\.(json|pt)")
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class CheckpointFolder:
     def delete_superseded(self) -> None:
         """Delete what need not stay, and what a kill left half written."""
         kept = set(self._staying())
-        for path in self._files():
+        for path in checkpoint_files(self.folder):
             if int(path.stem) not in kept:
                 path.unlink(missing_ok=True)
         remove_temporary(self.folder)
@@ -123,7 +121,7 @@ class CheckpointFolder:
         """The iterations with a checkpoint, newest first; checksums are not verified."""
         if not self.folder.is_dir():
             return []
-        numbers = [int(path.stem) for path in self._files() if path.suffix == ".json"]
+        numbers = [int(path.stem) for path in checkpoint_files(self.folder) if path.suffix == ".json"]
         return sorted((number for number in numbers if self._state_path(number).is_file()), reverse=True)
 
     def clear(self) -> None:
@@ -131,16 +129,7 @@ class CheckpointFolder:
         if not self.folder.is_dir():
             return
         with self._owned():
-            for path in self._files():
-                path.unlink(missing_ok=True)
-            remove_temporary(self.folder)
-            with suppress(OSError):  # somebody else's files: a file manager's, a network drive's
-                self.folder.rmdir()
-
-    def _files(self) -> list[Path]:
-        """Our files, checksums first: what is left of a deletion that is cut short is no checkpoint."""
-        found = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
-        return sorted(found, key=lambda path: path.suffix != ".json")
+            clear_checkpoints(self.folder)
 
     def _score(self, iteration: int) -> float | None:
         try:
@@ -187,13 +176,6 @@ def decode(content: bytes) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ValueError(f"a checkpoint must hold a dict, but holds a {type(state).__name__}; delete it")
     return state
-
-
-def folder_bytes(folder: Path) -> int:
-    """What a folder of checkpoints takes on disk; 0 where there is none."""
-    if not folder.is_dir():
-        return 0
-    return sum(path.stat().st_size for path in folder.iterdir() if _NAME.fullmatch(path.name))
 
 
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:

@@ -19,7 +19,6 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from fairsweep.analysis.files import remove_temporary
 from fairsweep.analysis.records import WEIGHTS, RecordError
 from fairsweep.analysis.unlearning_records import SHARD_PREDICTIONS, write_shard_predictions
 from fairsweep.datasets.feed_choice import FeedChoice
@@ -32,14 +31,14 @@ from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.state import StaleAttemptError, StoppedBy, TrialStateFile
 from fairsweep.trainables.trial_config import TrialConfig
 from fairsweep.trainables.trial_data import TrialData, describe_data, learning_task, open_training_feed, vocabularies
+from fairsweep.trainables.trial_files import CHECKPOINTS, clean_up
 from fairsweep.trainables.trial_records import TrialRecords
-from fairsweep.trainables.trial_secret import erase_secret, trial_secret
+from fairsweep.trainables.trial_secret import trial_secret
 from fairsweep.trainables.validation_predictions import ValidationPredictions
 from fairsweep.trainables.watch import Watch
 
 __all__ = ["CheckpointPolicy", "Metrics", "Trial", "TrialConfig"]
 
-CHECKPOINTS = "checkpoints"
 
 Metrics = dict[str, float | None]
 
@@ -401,10 +400,3 @@ class Trial:
             with suppress(OSError, RecordError):
                 self._attempt.update(state="failed", error=cause, traceback=text)
             raise
-
-
-def clean_up(folder: Path) -> None:
-    """Delete what a trial that is done no longer needs: checkpoints, what killed writers left, a release's secret."""
-    CheckpointFolder(folder / CHECKPOINTS).clear()
-    remove_temporary(folder)
-    erase_secret(folder)

@@ -7,14 +7,17 @@ is erased when the trial is done.
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairsweep.datasets.randomness import KEY_BYTES, derive, seed_key
-from fairsweep.trainables.trial_config import TrialConfig
+
+if TYPE_CHECKING:
+    from fairsweep.trainables.trial_config import TrialConfig
 
 _FILE = "secret.key"
 
 
-def trial_secret(config: TrialConfig, folder: Path) -> bytes:
+def trial_secret(config: "TrialConfig", folder: Path) -> bytes:
     """The secret of a trial, the same for every start of it until it is done.
 
     Args:

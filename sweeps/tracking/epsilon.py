@@ -7,17 +7,19 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairsweep.analysis.records import RecordError, read_json, write_json
-from fairsweep.trainables.plan import Plan
+
+if TYPE_CHECKING:
+    from fairsweep.trainables.plan import Plan
 
 PLANS_FILE = "plans.json"
 
 Spending = Callable[[int], float | None]
 
 
-def write_plans(output: Path, plans: Mapping[str, Plan]) -> None:
+def write_plans(output: Path, plans: "Mapping[str, Plan]") -> None:
     """Add the plans of trials to those of an output folder.
 
     Args:
@@ -35,7 +37,12 @@ def write_plans(output: Path, plans: Mapping[str, Plan]) -> None:
     write_json(output / PLANS_FILE, content)
 
 
-def read_plans(output: Path) -> dict[str, Plan]:
+def planned_trials(output: Path) -> frozenset[str]:
+    """Hashes of the trials of an output folder that have a plan."""
+    return frozenset(_read(output)["trials"])
+
+
+def read_plans(output: Path) -> "dict[str, Plan]":
     """The plans of an output folder, by hash of the trial; empty where there are none."""
     content = _read(output)
     if not content["plans"]:

@@ -22,9 +22,10 @@ from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.listing import list_sweeps, list_trials
 from fairsweep.sweeps.output import STOP_REQUESTS, OutputFolder
 from fairsweep.sweeps.progress import Progress
-from fairsweep.sweeps.requests import StopRequests, find_trial, stop_sweep
+from fairsweep.sweeps.requests import find_trial, stop_sweep
 from fairsweep.sweeps.run import resume_sweep
 from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.stop_requests import StopRequests
 from fairsweep.trainables.state import StaleAttemptError
 
 STATES = ("done", "failed", "failed", "stopped", "running")

