@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from fairsweep.analysis.draws import keyed_generator
+from fairsweep.analysis.extras import explained
 from fairsweep.analysis.rates import Floats
 from fairsweep.analysis.seeds import Seeds, mean_over_seeds
 
@@ -211,6 +212,7 @@ def compare_over_datasets(
         level: of the critical difference.
 
     Raises:
+        ImportError: if scikit-posthocs is not installed.
         ValueError: with fewer than three datasets or learners, or a missing value.
 
     References:
@@ -222,8 +224,10 @@ def compare_over_datasets(
             f"ranks need at least 3 datasets and 3 learners without gaps, but got {rows} x {columns} with "
             f"{int(values.isna().to_numpy().sum())} gaps; compare two learners in pairs instead"
         )
-    import scikit_posthocs
-
+    try:
+        import scikit_posthocs
+    except ModuleNotFoundError as error:
+        raise explained(error, "compare_over_datasets") from error
     ranked = values.rank(axis=1, ascending=not higher_is_better)
     ranks = ranked.mean().sort_values()
     square = float(stats.friedmanchisquare(*(values[name].to_numpy() for name in values)).statistic)

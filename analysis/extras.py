@@ -47,3 +47,9 @@ def missing_line(error: ModuleNotFoundError, what: str) -> str | None:
     """
     package = (error.name or "").partition(".")[0]
     return needs(what, package) if package in EXTRAS else None
+
+
+def explained(error: ModuleNotFoundError, what: str) -> ModuleNotFoundError:
+    """The error of an import with that line as its message, where there is one; else the error itself."""
+    line = missing_line(error, what)
+    return error if line is None else ModuleNotFoundError(line, name=error.name)

@@ -57,7 +57,7 @@ def _commands(results: SweepRecords, versions: Mapping[str, str]) -> str:
         lines.append(f"pip install {shlex.join(f'{package}=={version}' for package, version in known.items())}")
     if ours:
         # No index has it.
-        lines.append(f"pip install .    # fairsweep {ours}, in a clone of its repository; or name its wheel")
+        lines.append(f"pip install '.[train]'    # fairsweep {ours}, in a clone of its repository; or name its wheel")
     output = str(sweep.get("sweep", {}).get("output") or results.name)
     source = [name] if name in PUBLIC_DATASETS else ["SOURCE", "--from", "RAW"]
     prepare = shlex.join(["fairsweep", "prepare", *source, "--to", str(asked)])

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from fairsweep.analysis.extras import explained
 from fairsweep.analysis.level_tables import LevelTable, table_of_frame, table_of_results
 from fairsweep.analysis.rates import Floats
 from fairsweep.analysis.seeds import mean_over_seeds
@@ -200,13 +201,16 @@ def mixed_trend(found: Trend, confidence: float = 0.95) -> MixedTrend:
         confidence: of the Wald interval.
 
     Raises:
+        ImportError: if statsmodels is not installed.
         ValueError: with fewer than three seeds.
 
     References:
         Laird & Ware 1982, doi 10.2307/2529876; Barr et al. 2013, doi 10.1016/j.jml.2012.11.001 (random slopes).
     """
-    import statsmodels.api as sm
-
+    try:
+        import statsmodels.api as sm
+    except ModuleNotFoundError as error:
+        raise explained(error, "mixed_trend") from error
     seeds = found.table.seeds
     group = seeds.data if len(np.unique(seeds.data)) > 1 else seeds.training
     if len(np.unique(group)) < 3:

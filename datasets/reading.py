@@ -194,7 +194,7 @@ def check_ray() -> None:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise StreamError("the stream feed reads with Ray Data: pip install 'ray[data]'") from error
+        raise StreamError("the stream feed reads with Ray Data: pip install 'fairsweep[train]'") from error
     if not ray.is_initialized():
         raise StreamError(
             "the stream feed reads with Ray Data and needs a running Ray: `fairsweep run` starts one, "

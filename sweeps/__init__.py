@@ -27,4 +27,9 @@ def __getattr__(name: str) -> object:
     """Import a public name from the module that holds it."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from fairsweep.analysis.extras import explained
+
+        raise explained(error, f"{__name__}.{name}") from error

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fairsweep.analysis.extras import missing_line
 from fairsweep.sweeps.commands import COMMANDS, Contact
 from fairsweep.sweeps.errors import InterruptedSweepError, SweepError, as_ours
 from fairsweep.sweeps.following import FOLLOWING
@@ -77,6 +78,12 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _say("stopped")
         sys.exit(EXIT_INTERRUPTED)
+    except ModuleNotFoundError as error:
+        line = missing_line(error, f"fairsweep {' '.join(sys.argv[1:2])}")
+        if line is None:
+            raise
+        _say(line)
+        sys.exit(EXIT_BAD_INPUT)
     except Exception as error:
         message = getattr(error, "format_message", None)  # click's own errors: unknown option, missing argument
         if message is None:

@@ -41,14 +41,20 @@ def track(
 
     Example: `fairsweep track runs/faces`
     """
+    from pydantic import ValidationError
+
     from fairsweep.analysis.records import RecordError
     from fairsweep.sweeps.folder_kind import no_sweep
     from fairsweep.sweeps.known_places import check_trackers
     from fairsweep.sweeps.tracking.following import Records
     from fairsweep.sweeps.tracking.process import track as send
+    from fairsweep.sweeps.tracking.section import TrackingSection
+    from fairsweep.sweeps.validation import clear_error
 
     try:
         section = Records.of(folder.resolve()).section
+    except ValidationError as error:
+        raise clear_error(error, TrackingSection, None, ("tracking",)) from error
     except FileNotFoundError as error:
         raise no_sweep(folder) from error
     except RecordError as error:

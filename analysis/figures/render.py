@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from fairsweep.analysis.extras import explained
 from fairsweep.analysis.figures.drawing import Drawing
 
 BACKENDS = ("plotly", "matplotlib")
@@ -19,7 +20,11 @@ def render(drawing: Drawing, backend: str = "plotly") -> Any:  # noqa: ANN401 - 
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {list(BACKENDS)}, but got {backend!r}")
-    return importlib.import_module(f"fairsweep.analysis.figures.{backend}_backend").draw(drawing)
+    try:
+        module = importlib.import_module(f"fairsweep.analysis.figures.{backend}_backend")
+    except ModuleNotFoundError as error:
+        raise explained(error, f"backend={backend!r}") from error
+    return module.draw(drawing)
 
 
 def drawn(describe: Callable[..., Drawing | None]) -> Callable[..., Any]:

@@ -64,7 +64,8 @@ def search_fronts(folder: Path) -> Iterator[Front]:
     search = (description or {}).get("sweep", {}).get("search", {})
     if description is None or search.get("algorithm") not in GUIDED:
         return  # and nothing more is read: the sweep may be one that a former version wrote
-    sweep = Sweep.from_mapping(description["sweep"])
+    # Trackers play no part here, and need not be installed.
+    sweep = Sweep.from_mapping({key: value for key, value in description["sweep"].items() if key != "tracking"})
     dataset = description["dataset"]
     other = (dataset.get("evaluation") or {}).get("content_hash")
     content = [dataset["content_hash"], *([other] if other else [])]

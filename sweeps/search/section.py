@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from fairsweep.analysis.extras import is_installed, needs
 from fairsweep.sweeps.aims import ConditionField
 from fairsweep.sweeps.section import Section
 from fairsweep.trainables.objectives import Objective
@@ -82,6 +83,8 @@ class SearchSection(Section):
         if len({str(objective.measure) for objective in self.objectives}) < len(self.objectives):
             raise ValueError(f"objectives must differ, but got {', '.join(map(str, self.objectives))}")
         self._check_tuning()
+        if self.algorithm == "cmaes" and not is_installed("cmaes"):
+            raise ValueError(needs("a search by cmaes", "cmaes"))
         return self
 
     def _check_unguided(self) -> None:

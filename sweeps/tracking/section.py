@@ -1,20 +1,35 @@
 """The section ``tracking`` of a sweep file."""
 
 from collections.abc import Mapping
-from importlib.util import find_spec
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from fairsweep.analysis.extras import is_installed, needs
 from fairsweep.sweeps.section import Section
+
+
+def _installed(package: str) -> Any:  # noqa: ANN401 - pydantic's mark of a validator
+    """A validator that refuses a tracker whose package is not installed."""
+
+    def check(section: Section) -> Section:
+        if not is_installed(package):
+            raise ValueError(needs("this tracker", package))
+        return section
+
+    return model_validator(mode="after")(check)
 
 
 class TensorBoardSection(Section):
     """Event files that `tensorboard --logdir` opens, in `tracking/tensorboard` of the output folder."""
 
+    _check_installed = _installed("tensorboardX")
+
 
 class WandbSection(Section):
     """Weights & Biases."""
+
+    _check_installed = _installed("wandb")
 
     project: str = Field(default="fairsweep", min_length=1, description="The project.")
     entity: str | None = Field(default=None, description="User or team; null takes your default.")
@@ -34,11 +49,7 @@ class MlflowSection(Section):
     )
     experiment: str | None = Field(default=None, description="Name of the experiment; null takes the sweep's.")
 
-    @model_validator(mode="after")
-    def _check_installed(self) -> Self:
-        if find_spec("mlflow") is None:
-            raise ValueError("tracking with MLflow needs the package mlflow: pip install 'fairsweep[mlflow]'")
-        return self
+    _check_installed = _installed("mlflow")
 
 
 class FilesSection(Section):

@@ -1,16 +1,26 @@
 """Commands that only read results run where what trains, spreads and searches is not installed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
+
+from fairsweep.analysis.extras import EXTRAS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 BARRED = """
 import sys
 
 BARRED = ("cmaes", "dp_accounting", "matplotlib", "mlflow", "opacus", "optuna", "ray", "scikit_posthocs",
           "statsmodels", "tensorboardX", "torch", "torchvision", "wandb")
-sys.modules |= dict.fromkeys(BARRED)  # each import of one raises ModuleNotFoundError
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *where: None if name.partition(".")[0] in BARRED else find(name, *where)
 from fairsweep.sweeps.cli import main
 
 def call(words):
@@ -58,3 +68,60 @@ def test_results_are_read_without_torch_ray_and_optuna(finished_once, toy_path, 
     assert len(ended) == 14, answer.stderr
     assert (toy / "report.html").is_file()
     assert (tmp_path / "c.html").is_file()
+
+
+def test_what_needs_more_says_what_to_install(finished_once, tmp_path):
+    answer = run_barred(REFUSED, tmp_path, finished_once)
+    assert answer.stdout.split() == ["plan", "2", "run", "2", "resume", "2", "schema", "2", "prepare", "2"], (
+        answer.stderr
+    )
+    lines = answer.stderr.splitlines()
+    assert len(lines) == 5
+    for line in lines:
+        assert re.fullmatch(
+            r"fairsweep: fairsweep (plan|run|resume|schema|prepare) needs \w+, which is not installed: "
+            r"pip install 'fairsweep\[train\]'",
+            line,
+        )
+
+
+MISSING = """
+from fairsweep import sweeps
+from fairsweep.analysis import comparisons, trends
+from fairsweep.analysis.figures.render import render
+import pandas as pd
+
+for ask in (lambda: sweeps.run_sweep, lambda: comparisons.compare_over_datasets(pd.DataFrame([[1.0] * 3] * 3)),
+            lambda: trends.mixed_trend(None), lambda: render(None, "matplotlib")):
+    try:
+        ask()
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_the_library_says_what_to_install(tmp_path):
+    answer = run_barred(MISSING, tmp_path)
+    asked = [line.partition(" needs ")[0] for line in answer.stdout.splitlines()]
+    extras = [line.rpartition("[")[2] for line in answer.stdout.splitlines()]
+    assert asked == ["fairsweep.sweeps.run_sweep", "compare_over_datasets", "mixed_trend", "backend='matplotlib'"], (
+        answer
+    )
+    assert extras == ["train]'", "statistics]'", "statistics]'", "matplotlib]'"]
+
+
+def test_every_optional_package_has_its_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    names = {"dp_accounting": "dp-accounting", "mlflow": "mlflow-skinny", "scikit_posthocs": "scikit-posthocs"}
+    base = {name_of(line) for line in project["dependencies"]}
+    for package, extra in EXTRAS.items():
+        name = names.get(package, package)
+        assert name in {name_of(line) for line in extras[extra]}, package
+        assert name not in base, package
+    (everything,) = extras["all"]
+    assert set(extras) - {"all", "analysis", "dev"} == set(re.findall(r"[\w-]+", everything)) - {"fairsweep"}
+
+
+def name_of(requirement):
+    return re.match(r"[\w-]+", requirement).group()

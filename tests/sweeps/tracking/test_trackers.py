@@ -3,13 +3,13 @@
 import csv
 import io
 import json
+import sys
 
 import pytest
 from PIL import Image
 
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.spec import Sweep
-from fairsweep.sweeps.tracking import section
 from fairsweep.sweeps.tracking.following import Follower, Records
 
 TRIAL = "plain_s0-cccccccc"
@@ -97,7 +97,8 @@ def test_what_cannot_be_tracked_is_refused_before_the_sweep_starts(mapping, monk
         Sweep.from_mapping(mapping | {"tracking": {"tensorbord": True}})
     with pytest.raises(SweepError, match="there is no metric 'acuracy'"):
         Sweep.from_mapping(mapping | {"tracking": {"files": True, "metrics": ["acuracy"]}})
-    monkeypatch.setattr(section, "find_spec", lambda name: None)
-    with pytest.raises(SweepError, match=r"pip install 'fairsweep\[mlflow\]'"):
-        Sweep.from_mapping(mapping | {"tracking": ["mlflow"]})
+    for name, package in (("mlflow", "mlflow"), ("tensorboard", "tensorboardX"), ("wandb", "wandb")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(SweepError, match=rf"{package}, which is not installed: pip install 'fairsweep\[{name}\]'"):
+            Sweep.from_mapping(mapping | {"tracking": [name]})
     assert Sweep.from_mapping(mapping | {"tracking": {"mlflow": False}}).tracking.names == ()
