@@ -79,7 +79,7 @@ BAD = {
     "one label": ((("imbalance",), {"attribute": "smiling", "keep": {"yes": 0}}), "all 254 have smiling = no"),
     "too few to test": ((("evaluation",), {"balance": ["tone"], "per_cell": 900}), "the largest per_cell possible"),
     "two budgets": ((("learners", 0, "epsilon"), 3.0), "exactly one of epsilon"),
-    "wandb key": ((("wandb",), {"api_key": "0123456789"}), "environment"),
+    "wandb key": ((("wandb",), {"api_key": "0123456789abcdef" * 2}), "environment"),
     "no machine": ((("resources",), {"cpu": 4096}), "cpu=4096"),
     "no folder": ((("output",), "/proc/nowhere/out"), "cannot be written to"),
 }

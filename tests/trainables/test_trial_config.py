@@ -73,6 +73,29 @@ def test_the_hash_of_a_known_config_never_changes(make_config):
     assert (config.setting, config.trial) == ("60e4966e2e00da14", "db84bf117ebe6e7e")
 
 
+@pytest.mark.parametrize(
+    ("split", "known", "changes"),
+    [
+        ({"kind": "official"}, ("d7718cba54f8c883", "eccac3a6030c055b"), False),
+        ({"kind": "folds", "folds": 5, "fold": 1}, ("36eafb1efd0ada1f", "40150c188e1e0c89"), True),
+        ({"kind": "hold_out", "test": 0.25}, ("160f11e71b7f6323", "e7e5017b16c759c0"), True),
+        ({"kind": "rest"}, ("8d6bed411c3cbeb6", "de18790d6a8557db"), True),
+    ],
+)
+def test_only_a_drawn_split_of_users_has_another_hash_than_before_users_were_kept_together(
+    make_config, split, known, changes
+):
+    """The known hashes are those of a version that divided single examples; a dataset without users keeps them."""
+    dataset = {"path": "x", "name": "n", "content_hash": "c" * 40, "label": "l", "groups": ("g", "h")}
+    config = make_config({"kind": "sgd", "epochs": 3}, dataset=dataset, split=split)
+    assert (config.setting, config.trial) == known
+    assert config.record()["dataset"]["has_users"] is False
+    users = make_config({"kind": "sgd", "epochs": 3}, dataset=dataset | {"has_users": True}, split=split)
+    assert ((users.setting, users.trial) != known) == changes
+    assert users.record()["dataset"]["has_users"] is True
+    assert type(users).from_record(users.record()) == users
+
+
 def test_defaults_mean_what_they_meant(make_config):
     """Defaults are left out of hashes: a default that changes would silently turn old results into new settings."""
     optimizer = {
