@@ -6,24 +6,15 @@ from fairsweep.datasets.division import OfficialSplit
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.expand import PlannedTrial
 
-MANY_NUMBERS = 50
 
-
-def cautions(dataset: PreparedDataset, label: str, trials: Iterable[PlannedTrial]) -> tuple[str, ...]:
-    """Look at the label and the splits of a sweep.
+def cautions(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[str, ...]:
+    """Look at the splits of a sweep.
 
     Args:
         dataset: the dataset that is learnt from.
-        label: the attribute that is predicted.
         trials: the sweep's trials.
     """
     said = []
-    values = dataset.attribute(label).values
-    if len(values) > MANY_NUMBERS and all(value.removeprefix("-").replace(".", "", 1).isdecimal() for value in values):
-        said.append(
-            f"the label {label!r} has {len(values)} numbers as values: each is predicted as a class of its own, for "
-            "regression is not supported; take an attribute of bins, or prepare the dataset with some (--bins)"
-        )
     if dataset.users is not None and any(not isinstance(trial.config.split, OfficialSplit) for trial in trials):
         said.append("the dataset knows users: folds and hold-outs keep all images of one user in one part")
     said += [

@@ -141,7 +141,7 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
         feeding=feeding,
         megabytes=needed / 1e6,
         search=search,
-        cautions=(*warnings, *cautions(plan.dataset, sweep.dataset.label, plan.trials)),
+        cautions=(*warnings, *cautions(plan.dataset, plan.trials)),
     )
 
 

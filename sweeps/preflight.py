@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records import RESERVED_COLUMNS
 from fairsweep.datasets.division import HoldOutSplit
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.sweeps.aims import check_aims
 from fairsweep.sweeps.errors import Location, SweepError
 from fairsweep.sweeps.expand import PlannedTrial, expand, trials_at
+from fairsweep.sweeps.number_labels import check_number_label
 from fairsweep.sweeps.search.space import SearchSpace
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.undefined_aims import check_defined
@@ -166,14 +166,9 @@ def _check_attributes(sweep: Sweep, dataset: PreparedDataset) -> None:
             attribute = dataset.attribute(name)
         except ValueError as error:
             raise SweepError(str(error), place) from error
-        if place[-1] == "groups" and name in RESERVED_COLUMNS:
-            raise SweepError(
-                f"a group must not be named {name!r}, for records have a column of that name "
-                f"({', '.join(sorted(RESERVED_COLUMNS))}): prepare the dataset with another name",
-                place,
-            )
         if place[-1] == "label" and len(attribute.values) < 2:
             raise SweepError(f"a label needs at least two values, but {name!r} has {attribute.values}", place)
+    check_number_label(dataset, sweep.dataset.label, many_classes=sweep.dataset.many_classes)
 
 
 def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:

@@ -49,6 +49,10 @@ class DatasetSection(Section):
     groups: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="Attributes whose values are the groups that are compared; the label may be one of them."
     )
+    many_classes: bool = Field(
+        default=False,
+        description="Whether a label of more than 50 different numbers is meant as classes: there is no regression.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,7 +1,10 @@
 import shutil
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from fairsweep.datasets.prepared import Attribute, write_prepared
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.machines import Machine, check_resources, inner_workers, slots, this_machine
 from fairsweep.sweeps.plan import plan_sweep
@@ -171,3 +174,36 @@ def test_shards_get_the_workers_that_fit_and_what_never_fits_is_refused(mapping,
     else:
         check_resources(trials, [machine])
         assert inner_workers(trials[0], [machine]).count == expected
+
+
+@pytest.fixture(scope="module")
+def ages(tmp_path_factory):
+    """Faces of sixty ages, with bins of them."""
+    age = np.arange(960) % 60
+    examples = {"id": np.arange(960), "age": age, "age_bin": age // 30, "weight": age, "tone": np.arange(960) // 60 % 2}
+    numbers = tuple(map(str, range(59)))
+    values = {"age": (*numbers, "missing", "59"), "age_bin": ("0-29", "30+"), "tone": ("light", "dark")}
+    values["weight"] = tuple(f"{number}.5" for number in range(60))
+    return write_prepared(
+        tmp_path_factory.mktemp("data") / "ages",
+        name="ages",
+        attributes=[Attribute(name=name, values=words) for name, words in values.items()],
+        examples=pa.table(examples | {"split": np.array(["train", "validation", "test"])[np.arange(960) // 60 % 3]}),
+        images=np.zeros((960, 8, 8, 1), np.uint8),
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "remedy"), [("age", "take 'age_bin' as the label"), ("weight", "--bins weight=EDGES")]
+)
+def test_a_quantity_is_no_label_unless_its_numbers_are_meant_as_classes(mapping, ages, label, remedy):
+    dataset = {"path": str(ages), "label": label, "groups": ["tone"]}
+    del mapping["imbalance"]
+    message = refusal(mapping, (("dataset",), dataset))
+    for words in (f"the values of {label!r} are 60 different numbers", "regression is not supported", remedy):
+        assert words in message
+    meant = check_sweep(Sweep.from_mapping(mapping | {"dataset": dataset | {"many_classes": True}}))
+    assert meant.trials
+    few = check_sweep(Sweep.from_mapping(mapping | {"dataset": dataset | {"label": "age_bin"}}))
+    said = check_sweep(Sweep.from_mapping(mapping | {"dataset": dataset | {"label": "age_bin", "many_classes": True}}))
+    assert [trial.trial for trial in few.trials] == [trial.trial for trial in said.trials]
