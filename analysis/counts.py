@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fairsweep.analysis.records import RecordError, Vocabulary
+from fairsweep.analysis.records import RESERVED_COLUMNS, RecordError, Vocabulary, group_column
 from fairsweep.analysis.trial_cells import SPLITS, Integers, Meaning, TrialCells, combined, evaluation_key, separated
 
 ALL = "all"
@@ -15,6 +15,9 @@ ALL = "all"
 
 JOINT = " & "
 """Stands between attributes, and between values, of an intersection."""
+
+FRAME_COLUMNS = RESERVED_COLUMNS | {"trial"}
+"""Columns of tables of counts beside those of groups; see `fairsweep.analysis.records.group_column`."""
 
 _TRIAL_BITS = 34
 
@@ -106,7 +109,8 @@ class Cells:
             "split": np.array(SPLITS, object)[key >> 32 & 3],
             "iteration": key & (2**32 - 1),
         }
-        columns |= dict(zip(self._columns, separated(self._cell, self._sizes), strict=True))
+        names = (*(group_column(name, FRAME_COLUMNS) for name in self.groups), "label", "prediction")
+        columns |= dict(zip(names, separated(self._cell, self._sizes), strict=True))
         return pd.DataFrame(columns | {"count": self._count.astype(np.int64)})
 
     def evaluations(self, split: str) -> Evaluations:
@@ -138,7 +142,7 @@ class Cells:
                 f"by must be among the sweep's groups {list(self.groups)} or its label {self.label!r}, but got "
                 f"{unknown[0]!r}; add it to dataset.groups, or join predictions with examples by id"
             )
-        columns = [name if name in self.groups else "label" for name in by] + ["label", "prediction"]
+        columns = [group_column(name) if name in self.groups else "label" for name in by] + ["label", "prediction"]
         sizes = [self._sizes[self._columns.index(name)] for name in columns]
         shape = (len(evaluations), int(np.prod(sizes[:-2], dtype=np.int64)), *sizes[-2:])
         asked, place = self._found(evaluations)

@@ -5,7 +5,7 @@ either the old or the new content, also while the sweep runs and after a kill. T
 pyarrow alone reads them, and each Parquet file carries its vocabularies and ``FORMAT_VERSION`` in its schema metadata.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ __all__ = [
     "Vocabulary",
     "count_cells",
     "foreign_ids",
+    "group_column",
     "predictions_table",
     "read_cells",
     "read_examples",
@@ -73,6 +74,7 @@ WEIGHTS = "weights.pt"
 _VOCABULARIES_KEY = b"fairsweep.vocabularies"
 _LABEL_KEY = b"fairsweep.label"
 RESERVED_COLUMNS = frozenset({"iteration", "split", "label", "prediction", "count"})
+_GROUP_PREFIX = "group:"
 
 DIAGNOSTIC_TYPE = pa.struct(
     [
@@ -127,8 +129,9 @@ class CellsFile:
     """One cells file in memory.
 
     Attributes:
-        table: columns ``iteration``, ``split``, one int16 column a group, ``label``, ``prediction``, ``count``.
-        groups: names of the group columns, in file order.
+        table: columns ``iteration``, ``split``, one int16 column a group (see `group_column`), ``label``,
+            ``prediction``, ``count``.
+        groups: the group attributes, in the order of their columns.
         vocabularies: of every group and of the label, by name.
         label: name of the attribute in the column ``label``.
     """
@@ -140,6 +143,22 @@ class CellsFile:
 
 
 # --- cells ---
+
+
+def group_column(group: str, taken: Collection[str] = RESERVED_COLUMNS) -> str:
+    """Return the column that holds the codes of a group attribute, in tables that have columns of their own.
+
+    Args:
+        group: an attribute, called as the dataset calls it.
+        taken: names of the table's own columns.
+
+    Returns:
+        The attribute's name; behind ``group:`` where a column of the table has that name already.
+
+    >>> group_column("tone"), group_column("label")
+    ('tone', 'group:label')
+    """
+    return f"{_GROUP_PREFIX}{group}" if group in taken or group.startswith(_GROUP_PREFIX) else group
 
 
 def count_cells(
@@ -161,20 +180,18 @@ def count_cells(
 
     Returns:
         One row for each cell that holds an example, in ascending order of the codes; columns ``iteration`` int32,
-        ``split`` string, one int16 column for each group, ``label`` int16, ``prediction`` int16, ``count`` int64.
+        ``split`` string, one int16 column for each group (see `group_column`), ``label`` int16, ``prediction`` int16,
+        ``count`` int64.
 
     Raises:
-        ValueError: if lengths differ, codes are no int16 integers, or a group has the name of another column.
+        ValueError: if lengths differ, or codes are no int16 integers.
 
     >>> tone, label, prediction = [0, 0, 1], [1, 1, 0], [1, 1, 1]
     >>> cells = count_cells(iteration=1, split="test", groups={"tone": tone}, label=label, prediction=prediction)
     >>> cells.select(["tone", "label", "prediction", "count"]).to_pylist()[0]
     {'tone': 0, 'label': 1, 'prediction': 1, 'count': 2}
     """
-    taken = RESERVED_COLUMNS.intersection(groups)
-    if taken:
-        raise ValueError(f"a group must not be named {sorted(taken)[0]!r}: cells have a column of that name; rename it")
-    columns = {name: _codes(name, codes) for name, codes in groups.items()}
+    columns = {group_column(name): _codes(name, codes) for name, codes in groups.items()}
     columns["label"] = _codes("label", label)
     columns["prediction"] = _codes("prediction", prediction)
     lengths = {name: len(codes) for name, codes in columns.items()}
@@ -204,7 +221,7 @@ def write_cells(path: str | Path, table: pa.Table, vocabularies: Sequence[Vocabu
     missing = RESERVED_COLUMNS.difference(table.column_names)
     if missing:
         raise ValueError(f"cells must have the columns {sorted(RESERVED_COLUMNS)}, but {sorted(missing)} are missing")
-    needed = {name for name in table.column_names if name not in RESERVED_COLUMNS} | {label}
+    needed = {*_groups_of(table, vocabularies), label}
     unknown = needed - {vocabulary.name for vocabulary in vocabularies}
     if unknown:
         raise ValueError(f"each group and the label must have a vocabulary, but {sorted(unknown)} have none; pass them")
@@ -233,7 +250,7 @@ def read_cells(path: str | Path, filesystem: pafs.FileSystem | None = None, as_c
         label = metadata[_LABEL_KEY].decode()
     except (ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} is damaged: its vocabularies cannot be read ({error!r})") from error
-    groups = tuple(name for name in table.column_names if name not in RESERVED_COLUMNS)
+    groups = _groups_of(table, vocabularies.values())
     missing = {*groups, label} - vocabularies.keys() | RESERVED_COLUMNS.difference(table.column_names)
     if missing:
         raise RecordError(f"{path} is damaged: it lacks the column or the vocabulary of {sorted(missing)}")
@@ -352,6 +369,12 @@ def read_examples(path: str | Path, filesystem: pafs.FileSystem | None = None) -
 
 
 # --- inside ---
+
+
+def _groups_of(table: pa.Table, vocabularies: Iterable[Vocabulary]) -> tuple[str, ...]:
+    """The group attributes of cells; a column that belongs to no vocabulary stands for itself."""
+    attributes = {group_column(vocabulary.name): vocabulary.name for vocabulary in vocabularies}
+    return tuple(attributes.get(name, name) for name in table.column_names if name not in RESERVED_COLUMNS)
 
 
 def _codes(name: str, codes: npt.ArrayLike) -> npt.NDArray[np.int16]:

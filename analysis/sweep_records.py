@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from fairsweep.analysis import records
-from fairsweep.analysis.counts import Cells
+from fairsweep.analysis.counts import FRAME_COLUMNS, Cells
 from fairsweep.analysis.loading import Location, Problem, TrialFolder, read_each
 from fairsweep.analysis.overview import overview, settings_table
-from fairsweep.analysis.records import RecordError, Vocabulary
+from fairsweep.analysis.records import RecordError, Vocabulary, group_column
 from fairsweep.analysis.sources import joined_sweep, open_sources
 from fairsweep.analysis.trial_cells import Meaning
 from fairsweep.analysis.trials import trials_table
@@ -98,7 +98,10 @@ class SweepRecords:
     # --- tables of records ---
 
     def cells(self) -> pd.DataFrame:
-        """All cells: ``trial``, ``iteration``, ``split``, each group, ``label``, ``prediction``, ``count``."""
+        """All cells: ``trial``, ``iteration``, ``split``, each group, ``label``, ``prediction``, ``count``.
+
+        A group that is called as another column stands in ``group:label`` (``group:count``, …).
+        """
         return self.all_cells.frame()
 
     def predictions(self, trials: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
@@ -201,16 +204,21 @@ class SweepRecords:
         return pd.concat([rows[["trial", "iteration"]], parts], axis=1)
 
     def training_counts(self) -> pd.DataFrame:
-        """Realised training counts: ``trial``, a column for each group and the label's, ``count``; values as names."""
+        """Realised training counts: ``trial``, a column for each group, ``label``, ``count``; values as names.
+
+        A group that is called as another column stands in ``group:label`` (``group:count``, …).
+        """
+        columns = {name: (group_column(name), group_column(name, FRAME_COLUMNS)) for name in self.groups}
+        recorded, shown = zip(*columns.values(), ("label", "label"), ("count", "count"), strict=True)
         rows = [
-            {"trial": folder.name, **row}
+            (folder.name, *(row.get(column) for column in recorded))
             for folder in self.folders
             if folder.data
             for row in folder.data.get("counts", [])
         ]
-        frame = pd.DataFrame(rows, columns=["trial", *self.groups, "label", "count"])
-        for column in (*self.groups, "label"):
-            values = np.array(self.vocabulary(self.label if column == "label" else column).values, object)
+        frame = pd.DataFrame(rows, columns=["trial", *shown])
+        for column, attribute in zip(shown[:-1], (*self.groups, self.label), strict=True):
+            values = np.array(self.vocabulary(attribute).values, object)
             frame[column] = values[frame[column].to_numpy(np.int64)]
         return frame
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fairsweep.analysis.records import CellsFile, RecordError, Vocabulary
+from fairsweep.analysis.records import CellsFile, RecordError, Vocabulary, group_column
 
 SPLITS = ("train", "validation", "test")
 
@@ -38,7 +38,7 @@ class Meaning:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of codes: the groups, then ``label`` and ``prediction``."""
-        return (*self.groups, "label", "prediction")
+        return (*map(group_column, self.groups), "label", "prediction")
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.loading import TrialFolder
-from fairsweep.analysis.records import read_json
+from fairsweep.analysis.records import group_column, read_json
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.unlearning_records import COST, PLACEMENT, read_placement
 
 _WORK = ("examples", "steps", "seconds", "bytes")
+PLACEMENT_COLUMNS = ("trial", "learner", "shard", "slice", "count", "deleted")
 REQUEST_COLUMNS = (
     *("trial", "learner", "series", "replicate", "number", "iteration", "asked", "deleted", "affected_shards"),
     *_WORK,
@@ -45,7 +46,8 @@ def placements(results: SweepResults, by: str | Sequence[str]) -> pd.DataFrame:
 
     Returns:
         Columns ``trial``, ``learner``, ``shard``, ``slice`` (both from 1), one for each attribute (names of the
-        sweep's groups and label, else codes), ``count`` at the start and ``deleted`` of them.
+        sweep's groups and label, else codes; ``group:count`` for one called ``count``, see
+        `fairsweep.analysis.records.group_column`), ``count`` at the start and ``deleted`` of them.
 
     Raises:
         ValueError: if the sweep has no ``examples.parquet``, or it lacks an attribute.
@@ -55,18 +57,19 @@ def placements(results: SweepResults, by: str | Sequence[str]) -> pd.DataFrame:
     if examples is None or not {"id", *names} <= set(examples.column_names):
         known = [] if examples is None else examples.column_names
         raise ValueError(f"examples.parquet must have the columns {names}, but has {known}: name one of these")
-    attributes = examples.select(["id", *names]).to_pandas()
+    own = {name: group_column(name, PLACEMENT_COLUMNS) for name in names}
+    attributes = examples.select(["id", *names]).to_pandas().rename(columns=own)
     found = results.read_each(_forgetful(results), PLACEMENT, read_placement)
     parts = []
     for trial, table in found.items():
         joined = table.to_pandas().merge(attributes, on="id", how="left")
-        grouped = joined.groupby(["shard", "slice", *names])["deleted"].agg(["size", "sum"]).reset_index()
+        grouped = joined.groupby(["shard", "slice", *own.values()])["deleted"].agg(["size", "sum"]).reset_index()
         parts.append(grouped.rename(columns={"size": "count", "sum": "deleted"}).assign(trial=trial))
-    columns = ["trial", "shard", "slice", *names, "count", "deleted"]
+    columns = ["trial", "shard", "slice", *own.values(), "count", "deleted"]
     frame = pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
     for name in set(names) & set(results.all_cells.vocabularies):
         values = np.array(results.vocabulary(name).values, object)
-        frame[name] = values[frame[name].to_numpy(np.int64)]
+        frame[own[name]] = values[frame[own[name]].to_numpy(np.int64)]
     return frame.merge(results.trials[["trial", "learner"]], on="trial", how="left")[["trial", "learner", *columns[1:]]]
 
 

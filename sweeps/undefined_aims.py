@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pyarrow as pa
 
+from fairsweep.analysis.records import group_column
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.aims import aims_of, meaning_of
 from fairsweep.sweeps.errors import SweepError
@@ -41,7 +42,7 @@ def check_defined(sweep: Sweep, dataset: PreparedDataset, validation: Evaluation
     even = np.full((count * classes, classes), -np.log(classes), np.float32)
     wide = {name: codes.astype(np.int64) for name, codes in groups.items()}
     standing = Standing(
-        pa.table({name: pa.array(values) for name, values in (groups | columns).items()}),
+        pa.table({group_column(name): codes for name, codes in groups.items()} | columns),
         predictions=ValidationPredictions(even, label.astype(np.int64), wide),
     )
     for place, aim in aims:

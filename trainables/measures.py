@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fairsweep.analysis.records import CellsFile, Vocabulary
+from fairsweep.analysis.records import CellsFile, Vocabulary, group_column
 from fairsweep.datasets.layout import nearest
 from fairsweep.trainables.validation_predictions import ValidationPredictions
 
@@ -73,6 +73,11 @@ class Meaning:
     def of(cls, label: str, groups: Sequence[str], vocabularies: Sequence[Vocabulary]) -> "Meaning":
         """From the vocabularies of a trial."""
         return cls(label, tuple(groups), {v.name: tuple(v.values) for v in vocabularies})
+
+    def column(self, attribute: str) -> str:
+        """Return the column of cells that holds the codes of a group attribute, or of the label where it is none."""
+        is_label_alone = attribute == self.label and attribute not in self.groups
+        return "label" if is_label_alone else group_column(attribute)
 
 
 @dataclass(frozen=True)
@@ -215,8 +220,7 @@ class Measure:
             return float(disparity(counts(standing.cells, meaning, self.by), metric.row, metric.positive))
         table = standing.cells
         for name, value in self.where:
-            column = "label" if name == meaning.label and name not in meaning.groups else name
-            table = table.filter(pc.equal(table.column(column), meaning.values[name].index(value)))
+            table = table.filter(pc.equal(table.column(meaning.column(name)), meaning.values[name].index(value)))
         if isinstance(metric.row, ProbabilityScore):
             raise TypeError(f"{self.metric} is no function of cells")
         return float(value_of(counts(table, meaning, ())[0], metric.row, metric.positive))
@@ -255,7 +259,7 @@ def counts(table: pa.Table, meaning: Meaning, by: Sequence[str]) -> npt.NDArray[
         int64 [G, K, K]: groups, true labels, predictions.
     """
     classes = len(meaning.values[meaning.label])
-    columns = ["label" if name == meaning.label and name not in meaning.groups else name for name in by]
+    columns = [meaning.column(name) for name in by]
     sizes = [len(meaning.values[name]) for name in by]
     key = np.zeros(table.num_rows, np.int64)
     for name, size in zip((*columns, "label", "prediction"), (*sizes, classes, classes), strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsweep.analysis.records import group_column
 from fairsweep.datasets.partitions import Partition, majority_values
 from fairsweep.trainables.learner import LearningTask
 
@@ -27,7 +28,8 @@ def describe_partition(partition: Partition, task: LearningTask) -> dict[str, An
         counts of each of the first clients by value, and the values' codes.
     """
     sizes = partition.sizes
-    columns = {"label": np.asarray(task.labels), **{name: np.asarray(codes) for name, codes in task.groups.items()}}
+    groups = {group_column(name): np.asarray(codes) for name, codes in task.groups.items()}
+    columns = {"label": np.asarray(task.labels), **groups}
     return {
         "count": len(partition),
         "examples": {"least": int(sizes.min()), "median": float(np.median(sizes)), "most": int(sizes.max())},

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records import FORMAT_VERSION, Vocabulary
+from fairsweep.analysis.records import FORMAT_VERSION, Vocabulary, group_column
 from fairsweep.datasets.division import Division, divide
 from fairsweep.datasets.evaluation import evaluation_rows
 from fairsweep.datasets.feed_choice import FeedChoice, open_feed
@@ -241,7 +241,7 @@ def describe_data(data: TrialData, config: TrialConfig) -> dict[str, Any]:
     codes = [dataset.codes(name)[plan.rows] for name in (*groups, label)]
     distinct, counts = np.unique(np.stack(codes, axis=1), axis=0, return_counts=True)
     rows = [
-        {**dict(zip(groups, row[:-1], strict=True)), "label": row[-1], "count": count}
+        {**dict(zip(map(group_column, groups), row[:-1], strict=True)), "label": row[-1], "count": count}
         for row, count in zip(distinct.tolist(), counts.tolist(), strict=True)
     ]
     return {

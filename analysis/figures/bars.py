@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.counts import JOINT
+from fairsweep.analysis.counts import FRAME_COLUMNS, JOINT
 from fairsweep.analysis.figures.drawing import PANEL_HEIGHT, Axis, Bars, Drawing, Hover, Panel, Rule, columns_for
 from fairsweep.analysis.focus import focus_of, shown
 from fairsweep.analysis.looks import group_look, group_texts, is_many, is_rare, series_in
 from fairsweep.analysis.metrics import resolve
 from fairsweep.analysis.palette import COMMON_COLOUR, RARE_COLOUR, group_colour, learner_colour
+from fairsweep.analysis.records import group_column
 from fairsweep.analysis.replicates import average
 from fairsweep.analysis.results import At, SweepResults
 
@@ -145,12 +146,13 @@ def training_counts(results: SweepResults, attribute: str | None = None) -> Draw
     """
     focus = focus_of(results)
     attribute = attribute or focus.attribute
-    column = attribute if attribute in results.groups else "label"
-    counts = results.training_counts().merge(results.trials[["trial", "level"]], on="trial")
+    column = group_column(attribute, FRAME_COLUMNS) if attribute in results.groups else "label"
+    counts = results.training_counts()[["trial", column, "count"]].rename(columns={column: "value"})
+    counts = counts.merge(results.trials[["trial", "level"]], on="trial")
     if counts.empty:
         return None
-    totals = counts.groupby(["trial", "level", column], sort=False)["count"].sum().reset_index()
-    means = totals.groupby(["level", column], sort=False)["count"].mean()
+    totals = counts.groupby(["trial", "level", "value"], sort=False)["count"].sum().reset_index()
+    means = totals.groupby(["level", "value"], sort=False)["count"].mean()
     names = list(results.vocabulary(attribute).values)
     levels = [level.text for level in focus.levels]
     by_group = len(levels) == 1

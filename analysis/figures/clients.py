@@ -11,6 +11,7 @@ from fairsweep.analysis.figures.levels import LevelAxis, level_axis
 from fairsweep.analysis.focus import Focus, focus_of
 from fairsweep.analysis.looks import Look, group_look, is_many, is_rare, series_in
 from fairsweep.analysis.palette import NEUTRAL, RARE_COLOUR, group_colour
+from fairsweep.analysis.records import group_column
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.trials import varying_fields
 
@@ -133,7 +134,7 @@ def _divisions(results: SweepResults, focus: Focus, attribute: str) -> dict[str,
         clients = (folder.data or {}).get("clients")
         if not clients or known.loc[folder.name, "level"] != focus.levels[-1].text:
             continue
-        listed = clients["listed"].get("label" if attribute == results.label else attribute)
+        listed = clients["listed"].get("label" if attribute == results.label else group_column(attribute))
         fields = {k: v for k, v in varying_fields(folder.config or {}).items() if k.startswith("learner.clients.")}
         if listed is not None:
             found.setdefault(tuple(fields.values()), (fields, listed))

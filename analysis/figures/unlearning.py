@@ -7,8 +7,9 @@ from fairsweep.analysis.figures.drawing import PANEL_HEIGHT, Axis, Band, Bars, D
 from fairsweep.analysis.focus import focus_of
 from fairsweep.analysis.looks import group_look
 from fairsweep.analysis.palette import NEUTRAL
+from fairsweep.analysis.records import group_column
 from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.unlearning import along_requests, placements, requests
+from fairsweep.analysis.unlearning import PLACEMENT_COLUMNS, along_requests, placements, requests
 
 
 def placement_by_group(results: SweepResults, learner: str, attribute: str) -> Drawing | None:
@@ -27,13 +28,14 @@ def placement_by_group(results: SweepResults, learner: str, attribute: str) -> D
     if rows.empty:
         return None
     trials = rows["trial"].nunique()
-    table = rows.groupby(["shard", "slice", attribute])[["count", "deleted"]].sum() / trials
+    column = group_column(attribute, PLACEMENT_COLUMNS)
+    table = rows.groupby(["shard", "slice", column])[["count", "deleted"]].sum() / trials
     focus = focus_of(results)
     marks = []
     for group in results.vocabulary(attribute).values:
-        if group not in table.index.get_level_values(attribute):
+        if group not in table.index.get_level_values(column):
             continue
-        own = table.xs(group, level=attribute)
+        own = table.xs(group, level=column)
         look = group_look(results, focus, attribute, group, in_legend=True)
         template = "%{y:,.4g} examples, %{customdata:,.3g} deleted since"
         marks.append(

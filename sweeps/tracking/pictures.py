@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from fairsweep.analysis.records import CellsFile, Vocabulary
+from fairsweep.analysis.records import CellsFile, Vocabulary, group_column
 
 _MOST_GROUPS = 11
 _MOST_WRITTEN = 10
@@ -50,7 +50,7 @@ def as_png(figure: Figure) -> bytes:
 
 def _draw(table: pa.Table, group: Vocabulary, label: Vocabulary, title: str) -> bytes:
     classes = len(label.values)
-    codes = table.column(group.name).to_numpy()
+    codes = table.column(group_column(group.name)).to_numpy()
     matrices = [("all", _matrix(table, None, classes))]
     matrices += [
         (group.shown(code), _matrix(table, codes == code, classes)) for code in range(len(group.values))[:_MOST_GROUPS]

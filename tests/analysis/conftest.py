@@ -143,11 +143,12 @@ class Simulation:
             rare = [v for v in self.vocabulary(imbalance["attribute"]).values if v != imbalance["majority"]]
         elif imbalance is not None:
             rare = [str(value) for value in imbalance["keep"]]
-        rows = [dict(zip((*self.groups, "label", "count"), row, strict=True)) for row in counts]
+        columns = (*map(records.group_column, self.groups), "label", "count")
+        rows = [dict(zip(columns, row, strict=True)) for row in counts]
         minority = None
         if rare is not None:
             attribute = imbalance["attribute"]
-            key = attribute if attribute in self.groups else "label"
+            key = records.group_column(attribute) if attribute in self.groups else "label"
             codes = [self.vocabulary(attribute).values.index(value) for value in rare]
             count = sum(row["count"] for row in rows if row[key] in codes)
             minority = {"attribute": attribute, "values": rare, "count": count}

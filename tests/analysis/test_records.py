@@ -12,7 +12,7 @@ import pytest
 
 import fairsweep.analysis.records as records
 from fairsweep.analysis.records import Vocabulary, count_cells
-from fairsweep.analysis.trial_cells import TrialCells
+from fairsweep.analysis.trial_cells import Meaning, TrialCells
 
 TONE = Vocabulary("tone", ("light", "dark"), ("Light", "Dark"))
 SHAPE = Vocabulary("shape", ("round", "long"))
@@ -68,7 +68,6 @@ def test_codes_below_zero_and_large_codes_keep_their_order():
 @pytest.mark.parametrize(
     ("groups", "label", "message"),
     [
-        ({"count": [0]}, [0], "rename it"),
         ({"tone": [0, 1]}, [0], "one entry an example"),
         ({"tone": [0.5]}, [0], "integer codes"),
         ({"tone": [40_000]}, [0], "int16"),
@@ -90,6 +89,21 @@ def test_cells_round_trip_with_vocabularies(tmp_path):
     assert read.vocabularies["shape"].display == ("round", "long")
     remote = records.read_cells(str(tmp_path / records.CELLS), pafs.LocalFileSystem())
     assert remote.table.equals(table)
+
+
+def test_a_group_may_be_called_as_a_column_of_the_records(tmp_path):
+    names = (*sorted(records.RESERVED_COLUMNS), "group:label", "tone")
+    groups = {name: [number, number + 1] for number, name in enumerate(names)}
+    table = count_cells(iteration=1, split="test", groups=groups, label=[0, 1], prediction=[1, 1])
+    assert table["label"].to_pylist() == [0, 1]
+    assert table.column_names[-4:] == ["tone", "label", "prediction", "count"]
+    words = [Vocabulary(name, tuple("0123456789")) for name in names]
+    records.write_cells(tmp_path / records.CELLS, table, words, "label")
+    read = records.read_cells(tmp_path / records.CELLS)
+    assert read.groups == names
+    codes = {name: read.table[records.group_column(name)].to_pylist() for name in names}
+    assert codes == {name: [number, number + 1] for number, name in enumerate(names)}
+    assert Meaning.of(read).columns == tuple(read.table.column_names[2:-1])
 
 
 def test_cells_without_vocabulary_or_column_are_refused(tmp_path):
