@@ -30,7 +30,7 @@ def watched_head(say: Callable[[str], None], again: str, *, gone_seconds: float 
         gone_seconds: how long the head may be away.
     """
     address = ray.get_runtime_context().gcs_address
-    main, ended = threading.main_thread().ident, threading.Event()
+    main, ended = threading.main_thread(), threading.Event()
 
     def watch() -> None:
         answered = time.monotonic()
@@ -39,7 +39,8 @@ def watched_head(say: Callable[[str], None], again: str, *, gone_seconds: float 
                 answered = time.monotonic()
             elif time.monotonic() - answered >= gone_seconds:
                 say(f"the head of the cluster at {address} has died or cannot be reached: start it again, then {again}")
-                signal.pthread_kill(main, signal.SIGTERM)
+                if main.ident is not None:  # only of a thread that never started it is None
+                    signal.pthread_kill(main.ident, signal.SIGTERM)
                 if not ended.wait(_ENDING_SECONDS):
                     os._exit(_EXIT_INTERRUPTED)
                 return
