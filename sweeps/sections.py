@@ -1,6 +1,6 @@
 """The sections of a sweep whose fields can be search dimensions, and the typed configs at each of their points."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -204,14 +204,19 @@ def check_sections(sweep: "Sweep") -> None:
             for point in points(sweep, space, sample, purpose):
                 check(point)
 
+    def each_learner(which: Iterable[LearnerSection]) -> list[Callable[[], None]]:
+        return [partial(each_value, one.space, draw_purpose(one), one.config) for one in which]
+
     check_each(
         [
             lambda: each_value(sweep.imbalance, "imbalance", partial(imbalance_at, sweep.imbalance)),
             lambda: each_value(sweep.split, "split", partial(split_at, sweep.split)),
             lambda: each_value(sweep.model, "model", partial(model_at, sweep.model)),
-            *(partial(each_value, one.space, draw_purpose(one), one.config) for one in learners),
+            *each_learner(one for one in learners if one.original is None),
         ]
     )
+    # A twin has the errors of its original, which are said once.
+    check_each(each_learner(one for one in learners if one.original is not None))
 
 
 def _check_probes(sweep: "Sweep") -> None:

@@ -177,7 +177,7 @@ def test_what_is_needed_to_run_it_again_is_said(faces):
     assert again.commands.splitlines() == [
         "# the sweep ran in a repository at 0123456789ab",
         "pip install torch==2.15.0",
-        "pip install .    # fairsweep 0.1.0, in a clone of its repository; or name its wheel",
+        "pip install '.[train]'    # fairsweep 0.1.0, in a clone of its repository; or name its wheel",
         "fairsweep prepare faces --to data/faces    # content hash c0ffeec0ffee",
         "fairsweep run sweep.yaml --output runs/again    # sweep.yaml as below",
         "fairsweep compare simulated runs/again",
