@@ -166,6 +166,8 @@ def _spread(rows: pd.DataFrame, metric: str, over: str, group: str) -> LevelTabl
         raise ValueError(
             f"each replicate must have one value of {metric} at each {over}; choose one learner and setting"
         )
+    if rows[over].isna().all():
+        raise ValueError(f"over must vary between trials, but none has a {over}; choose another column of the trials")
     wide = rows.pivot(index=_SEEDS, columns=over, values="value").sort_index(axis=1).dropna()
     if wide.empty:
         raise ValueError(f"no replicate has a value of {metric} at every {over}; finish the sweep, or leave levels out")

@@ -1,6 +1,6 @@
 """Results of a sweep in hand: what `load` returns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
@@ -57,6 +57,8 @@ class SweepResults(SweepRecords):
             RecordError: if no trial fits.
         """
         every = self.all_cells.evaluations(split)
+        if states is not None:
+            states = _words("states", states)
         wanted = self.trials if states is None else self.trials[self.trials["state"].isin(states)]
         names = set(wanted["trial"])
         chosen = np.array([name in names for name in self.all_cells.trials], np.bool_)[every.number]
@@ -194,6 +196,8 @@ class SweepResults(SweepRecords):
             The columns `fairsweep.analysis.frames.TIDY_COLUMNS`.
         """
         known = self._metrics(metrics, (*DEFAULT_RATES, *DEFAULT_DISPARITIES), choice.get("positive"))
+        if not known:
+            raise ValueError("metrics must name at least one, but got none: None takes those that need no choice")
         rates = [metric.name for metric in known if not isinstance(metric.row, Disparity)]
         disparities = [metric.name for metric in known if isinstance(metric.row, Disparity)]
         parts = [self.rates(rates, **choice)] if rates else []
@@ -246,7 +250,7 @@ class SweepResults(SweepRecords):
 
     def _metrics(self, names: Sequence[str] | None, default: Sequence[str], positive: str | None) -> list[Metric]:
         if names is not None:
-            return [resolve(name, self.classes, positive) for name in names]
+            return [resolve(name, self.classes, positive) for name in _words("metrics", names)]
         named = len(self.classes) == 2 or positive is not None
         return [resolve(name, self.classes, positive) for name in default if named or not METRICS[name].needs_positive]
 
@@ -274,9 +278,19 @@ def load(
     Raises:
         FileNotFoundError: if there is no such folder.
     """
-    listed = [path] if isinstance(path, str | Path) else list(path)
+    listed = [path] if isinstance(path, str | Path) or not isinstance(path, Iterable) else list(path)
+    if not all(isinstance(one, str | Path) and str(one) for one in listed):
+        raise TypeError(f"load needs the output folder of a sweep, such as 'runs/quickstart', but got {path!r}")
     return SweepResults(*(Location.of(one) for one in (*listed, *more)), cache=cache, former=former)
 
 
 def _listed(by: By) -> tuple[str, ...]:
-    return (by,) if isinstance(by, str) else tuple(by)
+    return _words("by", by)
+
+
+def _words(name: str, given: object) -> tuple[str, ...]:
+    """One word, or several, as several."""
+    words = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError(f"{name} must be a name or a list of names, but got {given!r}")
+    return words

@@ -13,6 +13,7 @@ from fairsweep.analysis.record_cache import LEAST_TRIALS, CachedTrial, RecordCac
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.trial_cells import Meaning, TrialCells
 
+_DATASET = "dataset.json"
 CellsByTrial = dict[str, tuple[Meaning, TrialCells]]
 
 
@@ -50,6 +51,7 @@ class Source:
         """
         if not location.exists():
             raise FileNotFoundError(f"{location.path} must be the output folder of a sweep, but does not exist")
+        _check_kind(location)
         source = cls(location, cache=RecordCache(location.local) if cache and location.local else None)
         try:
             source.sweep = (location / records.SWEEP_JSON).json() or {}
@@ -187,3 +189,25 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def _read_cells(path: str, filesystem: pafs.FileSystem) -> tuple[Meaning, TrialCells]:
     file = records.read_cells(path, filesystem, ("split",))
     return Meaning.of(file), TrialCells.of(file)
+
+
+def _check_kind(location: Location) -> None:
+    """Refuse a local place that is no sweep's output: a file, a prepared dataset, or the folder above sweeps.
+
+    A folder without records is taken: its sweep may be about to begin.
+
+    Raises:
+        ValueError: with what it is.
+    """
+    folder = location.local
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} must be the output folder of a sweep, but is a file; give its folder")
+    if (folder / records.SWEEP_JSON).exists() or (folder / records.TRIALS).exists():
+        return
+    if (folder / _DATASET).exists():
+        raise ValueError(f"{folder} must be the output folder of a sweep, but is a prepared dataset; give runs/NAME")
+    inside = next((one for one in sorted(folder.iterdir()) if (one / records.SWEEP_JSON).exists()), None)
+    if inside is not None:
+        raise ValueError(f"{folder} holds sweeps, but is none: load one of them, such as {inside}, or a list of them")

@@ -179,6 +179,9 @@ def check_target(to: Path) -> None:
     Raises:
         DatasetError: The target is a file, or a folder with something in it.
     """
+    above = next((folder for folder in to.resolve().parents if (folder / INFO_FILE).exists()), None)
+    if above is not None:
+        raise DatasetError(f"{to} lies inside of the prepared dataset {above}; choose a folder outside of it")
     if to.is_file() or (to.is_dir() and any(to.iterdir())):
         raise DatasetError(f"{to} exists already: nothing is overwritten; delete it or choose another folder")
 

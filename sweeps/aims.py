@@ -16,6 +16,7 @@ from fairsweep.trainables.objectives import Objective
 if TYPE_CHECKING:
     from fairsweep.sweeps.spec import Sweep
 
+_NEVER_PRIVATE = frozenset({"sgd", "fedavg", "pbt"})
 _CONDITION = re.compile(r"(?P<measure>.+?)\s*(?P<sign><=|>=|≤|≥)\s*(?P<bound>[^<>=≤≥]+)")
 
 
@@ -104,6 +105,34 @@ def check_aims(sweep: "Sweep", dataset: PreparedDataset) -> None:
             aim.settled(meaning)
         except ValueError as error:
             raise SweepError(str(error), place) from error
+
+
+def check_reachable(sweep: "Sweep", dataset: PreparedDataset) -> None:
+    """Check that every constraint and target of a sweep can hold: its bound lies within the values of its measure.
+
+    Raises:
+        SweepError: on the first that never can, with its place.
+    """
+    meaning = meaning_of(sweep, dataset)
+    for place, aim in aims_of(sweep):
+        if not isinstance(aim, Condition):
+            continue
+        low, high = aim.measure.settled(meaning).range(meaning)
+        if aim.excess(low if aim.at_most else high) > 0:
+            raise SweepError(
+                f"{aim} can never hold, for {aim.measure.metric} lies between {low:g} and {high:g}; "
+                f"{'rates are written as parts of 1: ' if high == 1 else ''}choose a bound in between",
+                place,
+            )
+    kinds = {learner.raw.get("kind") for learner in sweep.learners if "twin_of" not in learner.raw}
+    unbounded = kinds <= _NEVER_PRIVATE
+    for number, constraint in enumerate(sweep.search.constraints):
+        if unbounded and constraint.measure.metric == "epsilon" and constraint.at_most:
+            raise SweepError(
+                f"{constraint} can never hold, for no learner of the search is private: delete it, or search a private "
+                "one (dpsgd, dpfedavg)",
+                ("search", "constraints", number),
+            )
 
 
 def aims_of(sweep: "Sweep") -> Iterator[tuple[Location, Objective | Condition]]:

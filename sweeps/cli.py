@@ -89,7 +89,8 @@ def main() -> None:
         if message is None:
             raise
         if message():  # nothing where no command was given: then the help has been shown
-            _say(message())
+            context = getattr(error, "ctx", None)
+            _say(f"{message()}{f' (see: {context.command_path} --help)' if context else ''}")
         sys.exit(EXIT_BAD_INPUT)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -139,7 +139,10 @@ def retry_failed(
     Example: `fairsweep retry-failed runs/quickstart --cause "out of memory"`
     """
     from fairsweep.sweeps import failures
+    from fairsweep.sweeps.folder_kind import is_output, no_sweep
 
+    if not Path(folder).is_dir() or not is_output([path.name for path in Path(folder).iterdir()]):
+        raise no_sweep(folder)
     if not failures.failed_trials(folder, cause):
         typer.echo(f"no trial has failed in {folder}")
         return

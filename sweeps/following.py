@@ -55,7 +55,7 @@ def track(
         section = Records.of(folder.resolve()).section
     except ValidationError as error:
         raise clear_error(error, TrackingSection, None, ("tracking",)) from error
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise no_sweep(folder) from error
     except RecordError as error:
         raise SweepError(f"{error}; written anew by: fairsweep resume {shlex.quote(str(folder))}") from error

@@ -1,5 +1,6 @@
 """Search dimensions as other tools write them: an error that names ours."""
 
+import re
 from collections.abc import Mapping
 
 from fairsweep.sweeps.errors import Location, SweepError
@@ -26,6 +27,7 @@ _OURS: Mapping[str, str] = {
     "range": _RANGE,
 }
 KINDS = ("grid", "choice", "uniform", "loguniform", "quniform", "randint", "lograndint")
+_THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(,[0-9]{3})+")
 _OPTIONS = ("log", "q", "step", "base")
 # The fields of a range that populations explore are named low, high and log, and of an objective min and max.
 _OWN_FIELDS = ("explore", "objective")
@@ -49,6 +51,41 @@ def check_words(raw: Mapping[object, object], location: Location) -> None:
     for value in raw.values():
         if isinstance(value, str) and value.startswith(("tune.", "np.random", "trial.suggest", "optuna.")):
             raise SweepError(f"a search dimension is not written as {value!r}: write {_LISTED}, or {_RANGE}", location)
+
+
+def instead_of_number(value: object, *, searchable: bool) -> str:
+    """The end of a message that a number was due: how we write what was probably meant; empty where that is unknown.
+
+    Args:
+        value: what was given.
+        searchable: whether the field can be a search dimension.
+
+    >>> instead_of_number("90%", searchable=False)
+    '; write 0.9'
+    >>> instead_of_number("0.1,0.01", searchable=True)
+    '; to try each, write {grid: [0.1, 0.01]}'
+    """
+    if isinstance(value, str) and value.strip().endswith("%"):
+        share = _number(value.strip()[:-1])
+        return "" if share is None else f"; write {share / 100:g}"
+    if isinstance(value, str) and _THOUSANDS.fullmatch(value.strip()):
+        return f"; write {value.strip().replace(',', '')}"
+    values = value.split(",") if isinstance(value, str) else value
+    if not searchable or not isinstance(values, list | tuple) or len(values) < (2 if isinstance(value, str) else 1):
+        return ""
+    numbers = [_number(item) for item in values]
+    if None in numbers:
+        return ""
+    return f"; to try each, write {{grid: [{', '.join(f'{number:g}' for number in numbers if number is not None)}]}}"
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def _remedy(raw: Mapping[object, object]) -> str | None:

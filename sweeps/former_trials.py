@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.folder_kind import no_sweep
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.output import OutputFolder
 
@@ -17,7 +17,7 @@ def find_former(folder: str | Path) -> tuple[Entry, ...]:
     """
     output = OutputFolder.at(folder)
     if output.description() is None:
-        raise SweepError(f"{folder} holds no sweep: there is no sweep.json in it")
+        raise no_sweep(folder)
     return tuple(sorted(output.ledger.former().values(), key=lambda entry: entry.folder.name))
 
 

@@ -30,6 +30,7 @@ from fairsweep.analysis.records import (
     read_json,
     write_json,
 )
+from fairsweep.datasets.layout import INFO_FILE
 from fairsweep.datasets.location import settled
 from fairsweep.sweeps.deletion_journal import JOURNAL, check_finished
 from fairsweep.sweeps.description import FILE, Description, as_yaml
@@ -135,6 +136,13 @@ class OutputFolder:
             raise SweepError(
                 f"the path of the output folder must have at most {_LONGEST_BYTES:,} bytes, for its trials' files have "
                 f"longer ones, but got one of {length:,} bytes; choose a shorter one",
+                ("output",),
+            )
+        above = next((folder for folder in self.path.resolve().parents if (folder / INFO_FILE).exists()), None)
+        if above is not None:
+            raise SweepError(
+                f"the output folder {self.path} lies inside of the prepared dataset {above}, and would go with it; "
+                "choose one outside of it",
                 ("output",),
             )
         check_finished(self.path)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fairsweep.datasets.division import HoldOutSplit
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import seed_key
-from fairsweep.sweeps.aims import check_aims
+from fairsweep.sweeps.aims import check_aims, check_reachable
 from fairsweep.sweeps.errors import Location, SweepError
 from fairsweep.sweeps.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.number_labels import check_number_label
@@ -101,6 +101,7 @@ def check_sweep(sweep: Sweep) -> SweepPlan:
     other = None if sweep.evaluation.dataset is None else _open(sweep.evaluation.dataset, place)
     _check_attributes(sweep, dataset)
     check_aims(sweep, dataset)
+    check_reachable(sweep, dataset)
     if sweep.search.is_guided:
         trials = trials_at(sweep, dataset, other, SearchSpace(sweep).probes())
     else:

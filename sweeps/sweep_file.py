@@ -5,6 +5,7 @@ refused before anything else is read, and its value is never repeated.
 """
 
 import difflib
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,21 @@ class SweepSource:
             SweepError: if it is missing, is no YAML mapping, or has what looks like a secret.
         """
         path = Path(path)
+        if path.is_dir():
+            inside = path / "sweep.yaml"
+            if inside.exists():
+                folder = shlex.quote(str(path))
+                raise SweepError(
+                    f"{path} is a sweep's output folder, not its file; go on with: fairsweep resume {folder}"
+                )
+            raise SweepError(f"{path} is a folder, not a sweep file: give the YAML file (`fairsweep init` writes one)")
         try:
             with path.open(encoding="utf-8") as file:
                 text = file.read(MOST_CHARACTERS + 1)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise SweepError(f"cannot read the sweep file {path}: {reason}") from error
+        except UnicodeDecodeError as error:
+            raise SweepError(f"the sweep file {path} must be UTF-8, but is not: save it as UTF-8") from error
+        except OSError as error:
+            raise SweepError(f"cannot read the sweep file {path}: {error.strerror or error}") from error
         return cls.parse(path, text)
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Tag, ValidationError
 
 from fairsweep.sweeps.errors import Location, SweepError
-from fairsweep.sweeps.foreign_words import KINDS
+from fairsweep.sweeps.foreign_words import KINDS, instead_of_number
 from fairsweep.sweeps.sweep_file import nearest
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def clear_error(
     listed = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
     misspelt = {item["loc"][:-1] for item in listed if item["type"] == "extra_forbidden"}
     telling = [item for item in listed if item["type"] != "missing" or item["loc"][:-1] not in misspelt] or listed
+    telling = [item for item in telling if not _follows(item)] or telling
     found: dict[Location, SweepError] = {}
     for item in telling:
         clear = _clear(item, model, content, prefix, tagged=tagged)
@@ -64,14 +65,24 @@ def _clear(found: "ErrorDetails", model: object, content: object, prefix: Locati
         return SweepError(f"{location[-1]} is required, but missing", (*prefix, *place))
     message = found["msg"].removeprefix("Value error, ")
     if found["type"] not in ("value_error", "imbalance_form"):
-        message = f"{_must_be(found['type'], message)}, but got {_shown(found['input'])}"
+        most = found.get("ctx", {}).get("min_length")
+        must = f"must have at least {most} item{'s' if most != 1 else ''}" if found["type"] == "too_short" else None
+        message = f"{must or _must_be(found['type'], message)}, but got {_shown(found['input'])}"
+        if found["type"] in _NUMBERS:
+            message += instead_of_number(found["input"], searchable=bool(prefix))
     return SweepError(message, (*prefix, *place))
+
+
+def _follows(found: "ErrorDetails") -> bool:
+    """Whether a list is called too short only because errors were found in its items."""
+    return found["type"] == "too_short" and len(found["input"]) >= found["ctx"]["min_length"]
 
 
 def _is_dimension(value: object) -> bool:
     return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in KINDS
 
 
+_NUMBERS = frozenset({"int_type", "int_parsing", "int_from_float", "float_type", "float_parsing"})
 _KINDS = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -89,6 +100,7 @@ _KINDS = {
     "model_type": "a mapping (key: value)",
     "model_attributes_type": "a mapping (key: value)",
     "path_type": "a path",
+    "invalid_key": "a field's name (decimals are written with a point, 0.5: a comma ends the value)",
 }
 
 

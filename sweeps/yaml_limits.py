@@ -22,6 +22,7 @@ MOST_NODES = 20_000
 MOST_DIGITS = 100
 # The scanner takes quadratic time for these: they are seen before it is started.
 _NESTED_LISTS = re.compile(rf"(\[\s*){{{MOST_LEVELS + 1}}}")
+_PLAIN_TAG = re.compile(r"!|tag:yaml\.org,2002:(str|int|float|bool|null|seq|map|merge|timestamp)")
 _NUMBER = re.compile(r"[-+]?(0(x[0-9a-f_]+|o[0-7_]+|b[01_]+)|\.?[0-9][0-9_.:]*(e[-+]?[0-9_]+)?)", re.IGNORECASE)
 
 
@@ -48,6 +49,10 @@ def check_limits(where: str, text: str) -> None:
     total = 0
     for event in YAML(typ="rt", pure=True).parse(text):
         line = f"{where}, line {event.start_mark.line + 1}"
+        tag = str(getattr(event, "tag", None) or "")
+        if tag and not _PLAIN_TAG.fullmatch(tag):
+            shown = tag.replace("tag:yaml.org,2002:", "!!")
+            raise SweepError(f"{line}: tags such as {shown} are not read in a sweep file: write the value itself")
         if isinstance(event, SequenceEndEvent | MappingEndEvent):
             anchor, size = open_nodes.pop()
         elif isinstance(event, CollectionStartEvent):

@@ -200,6 +200,14 @@ class Measure:
                 raise ValueError(f"{name} has no value {value!r} in '{self}': {nearest(value, meaning.values[name])}")
         return replace(self, by=by)
 
+    def range(self, meaning: Meaning) -> tuple[float, float]:
+        """Smallest and largest possible value."""
+        if self.metric in SPENT:
+            return 0.0, math.inf
+        from fairsweep.analysis.metrics import resolve
+
+        return resolve(self._full_name, meaning.values[meaning.label]).range
+
     def of(self, standing: Standing, meaning: Meaning) -> float:
         """Its value; NaN where it is undefined, for example the rate of a group without examples.
 

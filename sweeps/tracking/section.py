@@ -112,6 +112,8 @@ def _as_mapping(raw: object) -> object:
     """A word or a list of words stands for trackers with all defaults."""
     words = [raw] if isinstance(raw, str) else raw
     if isinstance(words, list | tuple) and all(isinstance(word, str) for word in words):
+        if unknown := [word for word in words if word not in TRACKER_NAMES]:
+            raise ValueError(f"there is no tracker {unknown[0]!r}: known: {', '.join(TRACKER_NAMES)}")
         return dict.fromkeys(words, True)
     return raw
 

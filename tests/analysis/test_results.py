@@ -295,3 +295,36 @@ def test_public_names_are_found_and_others_are_not():
     assert set(analysis.__all__) == set(dir(analysis))
     with pytest.raises(AttributeError, match="write_report"):
         analysis.write_reports  # noqa: B018
+
+
+def test_one_word_is_a_list_of_one(results):
+    pd.testing.assert_frame_equal(results.frame("accuracy", by="tone"), results.frame(["accuracy"], by=["tone"]))
+    listed = results.rates(["accuracy"], states=["done"])
+    pd.testing.assert_frame_equal(results.rates("accuracy", states="done"), listed)
+
+
+@pytest.mark.parametrize("wrong", [{"metrics": 3}, {"metrics": [None]}, {"by": 1}, {"states": 5}])
+def test_what_is_no_name_is_refused_by_name(results, wrong):
+    with pytest.raises(TypeError, match=f"{next(iter(wrong))} must be a name or a list of names, but got"):
+        results.frame(**({"metrics": ["accuracy"]} | wrong))
+
+
+def test_no_metric_at_all_is_refused(results):
+    with pytest.raises(ValueError, match="metrics must name at least one"):
+        results.frame([])
+
+
+def test_what_is_no_sweep_is_not_opened_as_an_empty_one(faces, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset.json").write_text("{}")
+    (tmp_path / "a.yaml").write_text("")
+    above = tmp_path / "runs"
+    (above / "x").mkdir(parents=True)
+    (above / "x" / "sweep.json").write_text("{}")
+    kinds = {"data": "is a prepared dataset", "a.yaml": "is a file", "runs": "holds sweeps, but is none"}
+    for place, said in kinds.items():
+        with pytest.raises(ValueError, match=said):
+            analysis.load(tmp_path / place)
+    for given in (None, 3, ""):
+        with pytest.raises(TypeError, match="load needs the output folder"):
+            analysis.load(given)
