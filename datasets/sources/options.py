@@ -108,6 +108,14 @@ def _build(kind: type[T], words: Mapping[str, str | Sequence[str]], prefix: str)
     return kind(**values)
 
 
+_DUE = {
+    "int_parsing": "it must be a whole number",
+    "int_from_float": "it must be a whole number",
+    "float_parsing": "it must be a number",
+    "bool_parsing": "it must be true or false",
+}
+
+
 def _value(annotation: Any, given: str | Sequence[str], name: str) -> Any:  # noqa: ANN401 - a field may have any type
     words = [given] if isinstance(given, str) else list(given)
     forms = {get_origin(option): option for option in (annotation, *get_args(annotation))}
@@ -123,7 +131,8 @@ def _value(annotation: Any, given: str | Sequence[str], name: str) -> Any:  # no
     try:
         return TypeAdapter(annotation).validate_python(reading)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        found = error.errors()[0]
+        reason = _DUE.get(found["type"], found["msg"])
     # Only a word that is no value itself stands for none: "none" may be the name of something.
     if words[0].lower() == "none" and type(None) in get_args(annotation):
         return None
