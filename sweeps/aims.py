@@ -16,7 +16,6 @@ from fairsweep.trainables.objectives import Objective
 if TYPE_CHECKING:
     from fairsweep.sweeps.spec import Sweep
 
-_NEVER_PRIVATE = frozenset({"sgd", "fedavg", "pbt"})
 _CONDITION = re.compile(r"(?P<measure>.+?)\s*(?P<sign><=|>=|≤|≥)\s*(?P<bound>[^<>=≤≥]+)")
 
 
@@ -123,15 +122,6 @@ def check_reachable(sweep: "Sweep", dataset: PreparedDataset) -> None:
                 f"{aim} can never hold, for {aim.measure.metric} lies between {low:g} and {high:g}; "
                 f"{'rates are written as parts of 1: ' if high == 1 else ''}choose a bound in between",
                 place,
-            )
-    kinds = {learner.raw.get("kind") for learner in sweep.learners if "twin_of" not in learner.raw}
-    unbounded = kinds <= _NEVER_PRIVATE
-    for number, constraint in enumerate(sweep.search.constraints):
-        if unbounded and constraint.measure.metric == "epsilon" and constraint.at_most:
-            raise SweepError(
-                f"{constraint} can never hold, for no learner of the search is private: delete it, or search a private "
-                "one (dpsgd, dpfedavg)",
-                ("search", "constraints", number),
             )
 
 

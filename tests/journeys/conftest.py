@@ -206,7 +206,9 @@ def prepared(user, raw, tmp_path_factory, worker_id):
             if not said.exists():
                 options = SMALL[source]
                 if "--from" in words:
-                    writers[source](user.folder / words[words.index("--from") + 1])
+                    files = user.folder / words[words.index("--from") + 1]
+                    if not files.exists():  # another command has read them
+                        writers[source](files)
                     options = [] if source == "mnist" else options
                 text = user.fairsweep(*_without(words, options[::2]), *options)
                 (user.folder / to).rename(ready)

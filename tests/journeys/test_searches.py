@@ -189,7 +189,9 @@ def shown_in(tracker, folder):
         return {path.parent.name for path in folder.glob("tensorboard/*/events.out.tfevents.*")}
     if tracker == "files":
         return {path.parent.name for path in folder.glob("files/*/summary.json")} | {
-            "sweep" for path in folder.glob("files/trials.csv") if len(list(csv.DictReader(path.open()))) == 4
+            "sweep"
+            for path in folder.glob("files/trials.csv")
+            if len(list(csv.DictReader(path.read_text().splitlines()))) == 4
         }
     if tracker == "wandb":
         names = {path.name.rpartition("-")[2] for path in folder.glob("wandb/offline-run-*")}

@@ -128,7 +128,7 @@ def test_whole_sections_are_dimensions(sweep, toy):
         ),
         ({"evaluation": {"per_cell": {"grid": [5, 6]}}}, "evaluation cannot be a search dimension: it is fixed"),
         ({"seeds": {"grid": [1, 2]}}, "seeds"),
-        ({"model": {"grid": [None, {"name": "linear"}]}}, "model: input should be .* dictionary"),
+        ({"model": {"grid": [None, {"name": "linear"}]}}, "model: must be a mapping"),
         ({"model": {"width": {"values": [4, 8]}}}, r"model.width: .* write {grid: \[a, b\]} to cross"),
         ({"model": {"width": {"min": 4, "max": 8}}}, r"write {uniform: \[a, b\]}, {loguniform"),
         ({"model": {"width": {"distribution": "uniform", "min": 4, "max": 8}}}, r"write {uniform: \[a, b\]}"),

@@ -30,7 +30,7 @@ def handed_over(mapping, monkeypatch):
     def run_it(**sections):
         taken = []
         for module in (run, running):
-            monkeypatch.setattr(module, "connected", lambda address: nullcontext())
+            monkeypatch.setattr(module, "connected", lambda address, **_: nullcontext())
             monkeypatch.setattr(module, "check_nodes", lambda *_: None)
             monkeypatch.setattr(module, "run_trials", lambda tasks, **objects: taken.append(objects | {"tasks": tasks}))
         monkeypatch.setattr(run, "with_more_gpu", lambda *_: {})
