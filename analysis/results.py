@@ -279,7 +279,8 @@ def load(
         FileNotFoundError: if there is no such folder.
     """
     listed = [path] if isinstance(path, str | Path) or not isinstance(path, Iterable) else list(path)
-    if not all(isinstance(one, str | Path) and str(one) for one in listed):
+    given: list[object] = list(listed)
+    if not all(isinstance(one, str | Path) and str(one) for one in given):
         raise TypeError(f"load needs the output folder of a sweep, such as 'runs/quickstart', but got {path!r}")
     return SweepResults(*(Location.of(one) for one in (*listed, *more)), cache=cache, former=former)
 
