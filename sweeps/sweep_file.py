@@ -47,9 +47,9 @@ class SweepSource:
         if path.is_dir():
             inside = path / "sweep.yaml"
             if inside.exists():
-                folder = shlex.quote(str(path))
                 raise SweepError(
-                    f"{path} is a sweep's output folder, not its file; go on with: fairsweep resume {folder}"
+                    f"{path} is a sweep's output folder, not its file; "
+                    f"go on with: fairsweep resume {shlex.quote(str(path))}"
                 )
             raise SweepError(f"{path} is a folder, not a sweep file: give the YAML file (`fairsweep init` writes one)")
         try:

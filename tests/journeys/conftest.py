@@ -201,7 +201,9 @@ def prepared(user, raw, tmp_path_factory, worker_id):
     def prepare(words):
         source, to = words[1], words[words.index("--to") + 1]
         name = "-".join(words).replace("/", "-")
-        ready, said = shared / name, shared / f"{name}.txt"
+        ready, said, place = shared / name, shared / f"{name}.txt", user.folder / to
+        if place.is_symlink():  # what another command has prepared for the same place
+            place.unlink()
         with FileLock(shared / f"{name}.lock"):
             if not said.exists():
                 options = SMALL[source]
@@ -211,11 +213,10 @@ def prepared(user, raw, tmp_path_factory, worker_id):
                         writers[source](files)
                     options = [] if source == "mnist" else options
                 text = user.fairsweep(*_without(words, options[::2]), *options)
-                (user.folder / to).rename(ready)
+                place.rename(ready)
                 said.write_text(text)
-        if not (user.folder / to).exists():
-            (user.folder / to).parent.mkdir(exist_ok=True)
-            (user.folder / to).symlink_to(ready)
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(ready)
         return said.read_text()
 
     return prepare
