@@ -21,24 +21,6 @@ COMMANDS = ("prepare", "plan", "run", "resume", "report", "compare", "show", "ls
 
 
 @pytest.fixture
-def fairsweep(monkeypatch, capsys, tmp_path):
-    """Runs the command in this process, in a folder of its own; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fairsweep", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return call
-
-
-@pytest.fixture
 def sweep_file(mapping, tmp_path):
     """Writes a sweep file with some places changed."""
 

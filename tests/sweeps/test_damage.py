@@ -3,7 +3,6 @@
 import os
 import random
 import shutil
-import sys
 
 import pytest
 
@@ -12,7 +11,6 @@ from fairsweep.analysis.files import read_parquet, write_json
 from fairsweep.analysis.record_check import TRIAL_FILES, check_trial
 from fairsweep.analysis.records import RecordError, read_cells, read_json
 from fairsweep.analysis.unlearning import placements, requests
-from fairsweep.sweeps import cli
 from fairsweep.sweeps.description import Description
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.failures import failed_trials, failure_groups
@@ -26,20 +24,6 @@ from fairsweep.sweeps.tasks import GradientModes
 
 FLIPS = 80
 LITTER = (".DS_Store", ".nfs000000000001", "desktop.ini", "Thumbs.db", "000003 (1).pt", "000003 (1).json", "notes.txt")
-
-
-@pytest.fixture
-def fairsweep(monkeypatch, capsys):
-    """Runs the command in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fairsweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        output = capsys.readouterr()
-        return end.value.code or 0, output.out, output.err
-
-    return call
 
 
 def trial_of(sweep, learner):
@@ -339,7 +323,12 @@ def test_foreign_files_beside_ours_change_nothing(finished, run_here, tmp_path, 
 def test_litter_in_an_empty_output_folder_is_no_sweep_and_no_obstacle(tmp_path):
     for name in LITTER[:4]:
         (tmp_path / name).write_text("x")
-    OutputFolder.at(tmp_path).check(name="toy", content=("c",), trials=("t",), needed_bytes=0)
+    output = OutputFolder.at(tmp_path)
+    output.check(name="toy", content=("c",), trials=("t",), needed_bytes=0)
+    assert output.description() is None
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(SweepError, match=r"thesis\.tex"):
+        output.check(name="toy", content=("c",), trials=("t",), needed_bytes=0)
 
 
 def test_commands_recognise_each_others_folders(finished, toy_path, fairsweep):

@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import sys
 import threading
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 import fairsweep.analysis.records as records
 from fairsweep import analysis
 from fairsweep.analysis.records import Vocabulary
-from fairsweep.sweeps import cli
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.known_places import (
     named_places,
@@ -88,20 +86,6 @@ def foreign(tmp_path, mapping, toy):
         return folder
 
     return write
-
-
-@pytest.fixture
-def fairsweep(monkeypatch, capsys):
-    """Runs the command in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fairsweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        output = capsys.readouterr()
-        return end.value.code or 0, output.out, output.err
-
-    return call
 
 
 def test_reading_somebody_elses_folder_asks_no_server(fairsweep, foreign, remote, server):

@@ -1,13 +1,10 @@
 """The commands on results, on a folder that looks like a sweep's."""
 
-import sys
-
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import fairsweep.analysis.records as records
-import fairsweep.sweeps.cli as cli
 from fairsweep.analysis.records import Vocabulary
 
 
@@ -34,20 +31,6 @@ def folders(tmp_path_factory):
         records.write_json(folder / records.SWEEP_JSON, {"name": f"sweep {name}", "versions": {"torch": name}})
         made.append(folder)
     return made
-
-
-@pytest.fixture
-def fairsweep(monkeypatch, capsys):
-    """Runs the command in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fairsweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        output = capsys.readouterr()
-        return end.value.code or 0, output.out, output.err
-
-    return call
 
 
 def test_two_sweeps_are_compared(fairsweep, folders, tmp_path):
