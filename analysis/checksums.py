@@ -19,6 +19,8 @@ _TAIL_LENGTH = len(_TAIL.format(0))
 _EXACT = re.compile(rb'\n  "checksum": "crc32:([0-9a-f]{8})"\n\}\n')
 # One damaged byte leaves one of them.
 _TRACES = (b'"checksum"', b'"crc32:')
+_LINE_TAIL = ', "checksum": "crc32:{:08x}"}}'
+_EXACT_LINE = re.compile(rb'(.*), "checksum": "crc32:([0-9a-f]{8})"\}', re.DOTALL)
 _MARK = b"\0crc32:\0"
 _MARK_LENGTH = len(_MARK) + 4
 _FOOTER_END = 8
@@ -53,6 +55,31 @@ def check_json(content: bytes) -> bool:
         return False
     _compare(zlib.crc32(memoryview(content)[:-_TAIL_LENGTH]), int(match[1], 16))
     return True
+
+
+def with_line_checksum(text: str) -> bytes:
+    """Add the checksum to a JSON object of one line, as ``json.dumps(mapping)`` writes it, as its last member."""
+    body = text.removesuffix("}").encode()
+    return body + _LINE_TAIL.format(zlib.crc32(body)).encode()
+
+
+def check_line(line: bytes) -> bool:
+    """Check the bytes of a line of JSON; returns whether they carry a checksum.
+
+    A line that ends before its checksum does was cut short while it was written, and carries none.
+
+    Raises:
+        ChecksumError: if they are not those that were written.
+    """
+    match = _EXACT_LINE.fullmatch(line)
+    if match is not None:
+        _compare(zlib.crc32(match[1]), int(match[2], 16))
+        return True
+    for trace in _TRACES:
+        begin = line.rfind(trace) - _LINE_TAIL.index(trace.decode())
+        if trace in line and len(line) - begin >= len(_LINE_TAIL.format(0)):
+            raise ChecksumError("its checksum is damaged")
+    return False
 
 
 def with_parquet_checksum(content: memoryview) -> list[memoryview | bytes]:

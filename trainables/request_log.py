@@ -15,9 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsweep.analysis.checksums import CHECKSUM, ChecksumError, check_line, with_line_checksum
+from fairsweep.analysis.records import RecordError
+from fairsweep.trainables.key_file import stored_key
+
 REQUEST_LOG = "requests.jsonl"
 REQUEST_KEY = "requests.key"
-_KEY_BYTES = 32
+_START = b'{"event"'
 
 
 class RequestLog:
@@ -32,18 +36,37 @@ class RequestLog:
         self._key_path = folder / REQUEST_KEY
 
     def entries(self) -> list[dict[str, Any]]:
-        """Returns all entries; a line that a crash cut short is left out."""
+        """Returns all entries; a line that a crash cut short is left out.
+
+        Raises:
+            RecordError: If a line is damaged.
+        """
         try:
-            lines = self._path.read_bytes().splitlines()
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return []
-        found = []
-        for line in lines:
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
+        lines = content.removesuffix(b"\n").split(b"\n") if content else []
+        return [entry for number, line in enumerate(lines, 1) if (entry := self._entry(number, line)) is not None]
+
+    def _entry(self, number: int, line: bytes) -> dict[str, Any] | None:
+        """The entry in a line; None for one that was cut short."""
+        try:
+            has_checksum = check_line(line)
+            if not line or not (line.startswith(_START) or _START.startswith(line)):
+                raise ChecksumError("it is not the beginning of an entry")
+        except ChecksumError as error:
+            lost = '{"event": "lost", "number": 0}'
+            raise RecordError(
+                f"line {number} of {self._path} is damaged: {error}; put the file back from a copy, or write {lost} in "
+                "place of the line (what was deleted stays deleted, and the number of lines counts)"
+            ) from error
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError:
+            return None
+        if has_checksum:
+            del entry[CHECKSUM]
+        return entry
 
     def append(self, event: str, number: int, **content: Any) -> None:  # noqa: ANN401 - JSON values
         """Adds an entry durably.
@@ -83,24 +106,12 @@ class RequestLog:
         ]
 
     def _key(self) -> bytes:
-        try:
-            stored = self._key_path.read_bytes()
-        except FileNotFoundError:
-            stored = b""
-        if len(stored) == _KEY_BYTES:
-            return stored
-        key = os.urandom(_KEY_BYTES)
-        descriptor = os.open(self._key_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-        return key
+        return stored_key(self._key_path, f"put it back from a copy, or delete it: nothing but {REQUEST_LOG} uses it")
 
     def _line(self, event: str, number: int, content: dict[str, Any]) -> bytes:
         entry = {"event": event, "number": number, "time": round(time.time(), 3), **content}
         # A line that was cut short must not swallow this one.
-        return (("" if self._ends_well() else "\n") + json.dumps(entry, allow_nan=False) + "\n").encode()
+        return (b"" if self._ends_well() else b"\n") + with_line_checksum(json.dumps(entry, allow_nan=False)) + b"\n"
 
     def _ends_well(self) -> bool:
         try:

@@ -5,11 +5,11 @@ release mode it comes from the operating system, is stored before the first step
 is erased when the trial is done.
 """
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairsweep.datasets.randomness import KEY_BYTES, derive, seed_key
+from fairsweep.datasets.randomness import derive, seed_key
+from fairsweep.trainables.key_file import erase_key, stored_key
 
 if TYPE_CHECKING:
     from fairsweep.trainables.trial_config import TrialConfig
@@ -26,39 +26,19 @@ def trial_secret(config: "TrialConfig", folder: Path) -> bytes:
 
     Returns:
         32 bytes, independent of every other trial's.
+
+    Raises:
+        RecordError: if the stored secret is damaged.
     """
     if config.mode == "research":
         return derive(seed_key(config.key, "trial secrets"), f"trial {config.trial}")
-    path = folder / _FILE
-    try:
-        stored = path.read_bytes()
-    except FileNotFoundError:
-        stored = b""
-    if len(stored) == KEY_BYTES:
-        return stored
-    secret = os.urandom(KEY_BYTES)
-    _store(path, secret)
-    return secret
+    return stored_key(
+        folder / _FILE,
+        "a secret cannot be made again: put the file back from a copy, or move the trial's folder out of the sweep and "
+        "resume the sweep, which trains it from the start",
+    )
 
 
 def erase_secret(folder: Path) -> None:
     """Overwrite and delete a stored secret; nothing happens if there is none."""
-    path = folder / _FILE
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        file.write(bytes(KEY_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
-    path.unlink()
-
-
-def _store(path: Path, secret: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secret)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    erase_key(folder / _FILE)

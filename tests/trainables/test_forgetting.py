@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from fairsweep.analysis.records import read_cells, read_json, read_predictions
+from fairsweep.analysis.records import RecordError, read_cells, read_json, read_predictions
 from fairsweep.analysis.unlearning_records import COST, PLACEMENT, read_placement
 from fairsweep.trainables.erasure import erase_from_trial
 from fairsweep.trainables.folder_transaction import FolderTransaction, recover
@@ -122,6 +122,43 @@ def test_the_log_grows_and_names_nobody(trial, tmp_path):
     erase_from_trial(trial, asked, tmp_path / "data-v2", "hash of the next version")
     assert not (trial / "requests.key").exists()
     assert log.hashes(asked) != known
+
+
+def test_no_flipped_byte_of_the_log_or_its_key_is_silent(trial):
+    asked = ids_of(trial, deleted=False)[:2]
+    forget(trial, asked)
+    log, path, key = RequestLog(trial), trial / "requests.jsonl", trial / "requests.key"
+    path.write_bytes(path.read_bytes() + b'{"event": "as')  # a crash
+    log.append("asked", 2, ids=[])
+    entries, rng = log.entries(), np.random.default_rng(7)
+    for file in (path, key):
+        whole = file.read_bytes()
+        for place in range(len(whole)) if file == key else rng.choice(len(whole), 400, replace=False):
+            for other in (whole[place] ^ 1 << rng.integers(8), ord("\n")):
+                file.write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+                try:
+                    found, said = (log.entries(), log.hashes(asked)), ""
+                except RecordError as error:
+                    found, said = None, str(error)
+                assert str(file) in said or (found[0] == entries and found[1] == entries[0]["ids"]), (place, other)
+        file.write_bytes(whole)
+    path.write_bytes(path.read_bytes().replace(b'"asked"', b'"asced"', 1))
+    with pytest.raises(RecordError, match=r"line 1 of .*put the file back from a copy, or write"):
+        forget(trial, ids_of(trial, deleted=False)[:1])
+    rest = path.read_bytes().split(b"\n", 1)[1]
+    path.write_bytes(b'{"event": "lost", "number": 0}\n' + rest)
+    assert [entry["event"] for entry in log.entries()] == ["lost", *(entry["event"] for entry in entries[1:])]
+    assert forget(trial, ids_of(trial, deleted=False)[:1]).served.deleted == 1
+
+
+def test_lines_and_keys_without_a_checksum_are_those_of_earlier_versions(trial):
+    (trial / "requests.key").write_bytes(bytes(32))
+    log = RequestLog(trial)
+    (trial / "requests.jsonl").write_text('{"event": "asked", "number": 1, "time": 2.0, "ids": []}\n{"event": "do')
+    log.append("done", 1)
+    assert [(entry["event"], entry["number"]) for entry in log.entries()] == [("asked", 1), ("done", 1)]
+    assert log.hashes(np.array([1])) == log.hashes(np.array([1]))
+    assert (trial / "requests.key").read_bytes() == bytes(32)
 
 
 def test_a_second_request_waits_or_is_told(trial):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fairsweep.analysis.records import read_cells, read_json
+from fairsweep.analysis.records import RecordError, read_cells, read_json
 from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.prepared import write_prepared
 from fairsweep.trainables import trial as trial_module
@@ -16,6 +16,7 @@ from fairsweep.trainables.evaluation import DivergedError
 from fairsweep.trainables.state import StaleAttemptError, TrialStateFile
 from fairsweep.trainables.trial import CheckpointPolicy, Trial
 from fairsweep.trainables.trial_config import DatasetReference
+from fairsweep.trainables.trial_secret import trial_secret
 
 EVERY = CheckpointPolicy(seconds=0)  # a checkpoint after each iteration
 IMBALANCE = {"attribute": "tone", "majority": "light", "share": 0.8, "size": 60}
@@ -301,9 +302,22 @@ def test_release_mode_leaves_out_what_is_private_and_erases_its_secret(make_conf
     assert (tmp_path / "again" / "secret.key").read_bytes() != first
 
 
-def test_no_two_trials_share_a_secret(make_config, dpsgd, tmp_path):
-    from fairsweep.trainables.trial_secret import trial_secret
+def test_no_flipped_bit_of_a_secret_is_silent(make_config, dpsgd, tmp_path):
+    config = make_config(dpsgd, mode="release")
+    Trial(config, tmp_path, checkpoints=EVERY).close()
+    path = tmp_path / "secret.key"
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        path.write_bytes((int.from_bytes(whole) ^ 1 << bit).to_bytes(len(whole)))
+        with pytest.raises(RecordError, match=r"secret\.key is damaged.*move the trial's folder out of the sweep"):
+            trial_secret(config, tmp_path)
+    with pytest.raises(RecordError, match=r"secret\.key is damaged"):
+        Trial(config, tmp_path)
+    path.write_bytes(whole[:32])  # as earlier versions wrote it
+    assert trial_secret(config, tmp_path) == whole[:32]
 
+
+def test_no_two_trials_share_a_secret(make_config, dpsgd, tmp_path):
     variants = [dpsgd, dpsgd | {"noise_multiplier": 2.0}, dpsgd | {"noise_multiplier": 0}]
     configs = [make_config(learner, seeds={"data": s, "train": s}) for learner in variants for s in range(3)]
     configs += [make_config(dpsgd, key=1)]
