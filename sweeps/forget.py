@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from fairsweep.analysis.files import remove_temporary
-from fairsweep.analysis.records import CONFIG, EXAMPLES, TRIALS, read_examples, read_json, write_examples
+from fairsweep.analysis.records import CONFIG, EXAMPLES, TRIALS, read_json
 from fairsweep.analysis.unlearning_records import PLACEMENT, read_placement
 from fairsweep.datasets.erasure import next_version, purge_copies, write_without
 from fairsweep.datasets.image_names import ids_of_images
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.deletion_journal import JOURNAL, DeletionJournal, home_of
+from fairsweep.sweeps.erased_examples import drop_examples
 from fairsweep.sweeps.errors import SweepError, as_ours
 from fairsweep.sweeps.ledger import SET_ASIDE
 from fairsweep.trainables.erasure import erase_from_trial
@@ -228,7 +227,7 @@ def _erase(home: Path, journal: DeletionJournal, folders: list[Path], say: Say) 
     target, content_hash = _write_version(home, journal, ids, say)
     for folder in folders:
         erase_from_trial(folder, ids, target, content_hash)
-    _drop_examples(home, ids)
+    drop_examples(home, ids)
     shutil.rmtree(home / SET_ASIDE, ignore_errors=True)  # weights of trials that were damaged, and began anew
     copies = purge_copies(journal.content_hash)
     return Erasure(target, Path(journal.dataset), tuple(copies), _others(home, journal, folders, ids))
@@ -273,14 +272,6 @@ def _kind(folder: Path) -> str | None:
         return str(read_json(folder / CONFIG)["learner"]["kind"])
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _drop_examples(home: Path, ids: Ids) -> None:
-    if (home / EXAMPLES).is_file():
-        table = read_examples(home / EXAMPLES)
-        kept = table.filter(pc.invert(pc.is_in(table.column("id"), pa.array(ids))))
-        if len(kept) < len(table):
-            write_examples(home / EXAMPLES, kept)
 
 
 def _others(home: Path, journal: DeletionJournal, folders: list[Path], ids: Ids) -> tuple[str, ...]:

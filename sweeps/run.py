@@ -16,6 +16,7 @@ from fairsweep.sweeps.cluster_address import check_address, cluster_of, is_clien
 from fairsweep.sweeps.description import Description
 from fairsweep.sweeps.difference import folder_difference
 from fairsweep.sweeps.display import show_progress
+from fairsweep.sweeps.erased_examples import erased_ids, without
 from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import settle_feed
@@ -208,6 +209,9 @@ def describe(
         text: the sweep file; None writes the resolved sweep instead.
         trials: how many trials the sweep has.
         members: their hashes; None for a search, which finds its trials as it runs.
+
+    Raises:
+        SweepError: if the examples must be written anew, and what was erased from them is not known.
     """
     sweep = plan.sweep
     dataset = _reference(plan.dataset, sweep.dataset.path) | {
@@ -225,7 +229,7 @@ def describe(
     if not output.has_examples:
         with_paths = sweep.privacy.mode == "research"
         table = recorded_examples(plan.dataset, plan.other, with_source_paths=with_paths)
-        write_examples(output.path / EXAMPLES, table)
+        write_examples(output.path / EXAMPLES, without(table, erased_ids(output.path, plan.dataset)))
 
 
 def _reference(dataset: PreparedDataset, path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 
+import numpy as np
 import pytest
 
 from fairsweep import analysis
@@ -11,9 +12,11 @@ from fairsweep.analysis.files import read_parquet, write_json
 from fairsweep.analysis.record_check import TRIAL_FILES, check_trial
 from fairsweep.analysis.records import RecordError, read_cells, read_json
 from fairsweep.analysis.unlearning import placements, requests
+from fairsweep.analysis.unlearning_records import PLACEMENT, read_placement
 from fairsweep.sweeps.description import Description
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.failures import failed_trials, failure_groups
+from fairsweep.sweeps.forget import forget_ids
 from fairsweep.sweeps.growing import extend_sweep
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.listing import list_sweeps, list_trials
@@ -382,6 +385,42 @@ def test_examples_that_are_damaged_are_written_anew(finished, run_here, tmp_path
     (tmp_path / "a.yaml").write_text(sweep_text(finished))
     run_here(tmp_path / "a.yaml")
     assert read_parquet(finished / "examples.parquet", None).equals(whole)
+
+
+@pytest.fixture
+def erased(run_here, sweep_text, toy_path, tmp_path):
+    """A sweep, its file, and ids that were erased from it: the version that the file names still holds them."""
+    shutil.copytree(toy_path, tmp_path / "data")
+    file = tmp_path / "a.yaml"
+    file.write_text(sweep_text(tmp_path / "out").replace(str(toy_path), str(tmp_path / "data")))
+    folder = run_here(file)
+    ids = read_placement(trial_of(folder, "forgets") / PLACEMENT).column("id").to_numpy()[[2, 9, 30]]
+    return folder, file, ids
+
+
+def recorded_ids(folder):
+    return read_parquet(folder / "examples.parquet", None).column("id").to_numpy()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_erased_examples_do_not_come_back_with_examples_that_are_written_anew(erased, run_here, tmp_path, when):
+    folder, file, ids = erased
+    every = recorded_ids(folder)
+    if when == "before":
+        flip(folder / "examples.parquet", random.Random(3))
+    forget_ids(folder, ids.tolist(), erase=True)
+    if when == "after":
+        flip(folder / "examples.parquet", random.Random(3))
+    run_here(file)
+    np.testing.assert_array_equal(recorded_ids(folder), np.setdiff1d(every, ids))
+    (folder / "examples.parquet").unlink()
+    (tmp_path / "data-v2").rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        SweepError, match=r"erased from forgets.*put the dataset that .*erased\.json names back"
+    ) as said:
+        run_here(file)
+    assert "fairsweep resume" in str(said.value)
+    assert not (folder / "examples.parquet").exists()
 
 
 def test_a_trial_is_checked_by_its_ends_or_by_every_byte(finished):
