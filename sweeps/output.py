@@ -278,7 +278,7 @@ class OutputFolder:
         write_json(self.path / SWEEP_JSON, content)
 
     def note_search(self, trials: int, refused: Mapping[str, int]) -> None:
-        """Keep ``sweep.json`` up to date while a guided search runs.
+        """Keep ``sweep.json`` up to date on a search; on a guided one while it runs.
 
         Args:
             trials: most trials that the sweep will have, as far as is known now.

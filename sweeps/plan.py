@@ -14,6 +14,7 @@ from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.scarcity import scarce_groups
 from fairsweep.sweeps.search.extent import Extent
 from fairsweep.sweeps.search.outlook import SearchOutlook
+from fairsweep.sweeps.search.refusals import refusal_lines
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.trainables.learners import privacy_outlook, workload
 from fairsweep.trainables.plan import Outlook
@@ -141,7 +142,7 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
         feeding=feeding,
         megabytes=needed / 1e6,
         search=search,
-        cautions=(*warnings, *cautions(plan.dataset, plan.trials)),
+        cautions=(*warnings, *refusal_lines(plan.refused), *cautions(plan.dataset, plan.trials)),
     )
 
 

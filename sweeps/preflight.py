@@ -1,7 +1,7 @@
 """Everything that can be known to be wrong before anything starts, and the plan of what will."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from fairsweep.datasets.division import HoldOutSplit
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.sweeps.aims import check_aims, check_reachable
+from fairsweep.sweeps.drawn_settings import DRAWING, drawn_settings, sound_settings
 from fairsweep.sweeps.errors import Location, SweepError
 from fairsweep.sweeps.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.number_labels import check_number_label
-from fairsweep.sweeps.search.space import SearchSpace
+from fairsweep.sweeps.search.space import Chosen, SearchSpace
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.undefined_aims import check_defined
 from fairsweep.trainables import learners
@@ -43,6 +44,7 @@ class SweepPlan:
         units: number of privacy units of each trial, examples or clients.
         evaluated: number of examples evaluated after each iteration.
         parameters: number of model parameters of each setting.
+        refused: of the settings that a search drew and that cannot run how many, by cause; they have no trials.
     """
 
     sweep: Sweep
@@ -53,6 +55,7 @@ class SweepPlan:
     units: dict[str, int]
     evaluated: int
     parameters: dict[str, int]
+    refused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def datasets(self) -> tuple[PreparedDataset, ...]:
@@ -102,11 +105,29 @@ def check_sweep(sweep: Sweep) -> SweepPlan:
     _check_attributes(sweep, dataset)
     check_aims(sweep, dataset)
     check_reachable(sweep, dataset)
+    if sweep.search.algorithm in DRAWING:
+        return _plan_drawn(sweep, dataset, other)
     if sweep.search.is_guided:
         trials = trials_at(sweep, dataset, other, SearchSpace(sweep).probes())
     else:
         trials = expand(sweep, dataset, other)
     return plan_trials(sweep, dataset, other, trials)
+
+
+def _plan_drawn(sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None) -> SweepPlan:
+    """Plan what was drawn beforehand; what cannot run is left out."""
+
+    def plan(settings: Sequence[Chosen]) -> SweepPlan:
+        planned = plan_trials(sweep, dataset, other, trials_at(sweep, dataset, other, settings))
+        privacy_plans(planned, planned.trials)
+        return planned
+
+    settings = drawn_settings(sweep)
+    try:
+        return plan(settings)
+    except ValueError:
+        sound = sound_settings(sweep, settings, plan)
+        return replace(plan(sound.settings), refused=sound.refused)
 
 
 def plan_trials(

@@ -34,6 +34,7 @@ from fairsweep.sweeps.progress import Progress
 from fairsweep.sweeps.remote_output import fetch_remote, published
 from fairsweep.sweeps.remote_states import state_callbacks
 from fairsweep.sweeps.scheduling.scheduler import make_scheduler
+from fairsweep.sweeps.search.refusals import refusal_lines
 from fairsweep.sweeps.second_pass import with_more_gpu
 from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.tasks import trial_tasks
@@ -113,9 +114,11 @@ def _run(
         # Another driver may have finished some while this one was checking.
         missing = output.ledger.missing(plan.trials, only)
         console.print(announce(plan, output, missing), highlight=False, markup=False, soft_wrap=True)
-        for line in folder_difference(plan, output).lines():
+        for line in (*refusal_lines(plan.refused), *folder_difference(plan, output).lines()):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         describe(plan, output, text, len(plan.trials), [trial.trial for trial in plan.trials])
+        if plan.refused:
+            output.note_search(len(plan.trials), plan.refused)
         if missing:
             lines = partial(console.print, highlight=False, markup=False, soft_wrap=True)
             with tracked(sweep.tracking, output.path, lines):

@@ -1,6 +1,6 @@
 """The sections of a sweep whose fields can be search dimensions, and the typed configs at each of their points."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -200,9 +200,12 @@ def check_sections(sweep: "Sweep") -> None:
         return
 
     def each_value(space: Space | None, purpose: str, check: Callable[[Point], object]) -> None:
+        outcomes: dict[str, list[SweepError | None]] = {}
         for sample in samples(sweep):
             for point in points(sweep, space, sample, purpose):
-                check(point)
+                outcomes.setdefault(listed_part(space, point), []).append(_error_of(check, point))
+        for found in outcomes.values():
+            _refuse_listed(sweep, found)
 
     def each_learner(which: Iterable[LearnerSection]) -> list[Callable[[], None]]:
         return [partial(each_value, one.space, draw_purpose(one), one.config) for one in which]
@@ -217,6 +220,35 @@ def check_sections(sweep: "Sweep") -> None:
     )
     # A twin has the errors of its original, which are said once.
     check_each(each_learner(one for one in learners if one.original is not None))
+
+
+def listed_part(space: Space | None, point: Point) -> str:
+    """What of a point the sweep file lists: the values of the grids, without those that were drawn."""
+    drawn = {place for place, _ in space.drawn} if space is not None else set()
+    return repr([(place, value) for place, value in point.values if place not in drawn])
+
+
+def _error_of(check: Callable[[Point], object], point: Point) -> SweepError | None:
+    try:
+        check(point)
+    except SweepError as error:
+        return error
+    return None
+
+
+def _refuse_listed(sweep: "Sweep", found: Sequence[SweepError | None]) -> None:
+    """Raise the first error of the draws at one combination of grid values if each has one: it lies in the file."""
+    errors = [error for error in found if error is not None]
+    if not errors or len(errors) < len(found):
+        return
+    first = errors[0]
+    if len({str(error) for error in errors}) == 1:
+        raise first
+    raise SweepError(
+        f"all {len(errors)} values that {sweep.search.algorithm} drew are refused, the first one so: {first.message}",
+        first.location,
+        first.others,
+    )
 
 
 def _check_probes(sweep: "Sweep") -> None:

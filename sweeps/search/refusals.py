@@ -1,4 +1,4 @@
-"""Settings of a guided search that were refused before they ran: how many, and why."""
+"""Settings of a search that were refused before they ran: how many, and why."""
 
 from collections.abc import Iterable, Mapping
 
@@ -24,7 +24,7 @@ def refusal_lines(counts: Mapping[str, int]) -> list[str]:
         counts: what `counted_causes` returned.
     """
     lines = [
-        f"{count} {'setting was' if count == 1 else 'settings were'} refused, each told as failed: {cause}"
+        f"{count} {'setting was' if count == 1 else 'settings were'} refused: {cause}"
         for cause, count in list(counts.items())[:_MOST_CAUSES]
     ]
     rest = sum(list(counts.values())[_MOST_CAUSES:])

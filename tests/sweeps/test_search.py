@@ -216,7 +216,7 @@ def test_a_setting_that_is_proposed_again_takes_over_what_is_known(search, mappi
 def test_refusals_are_counted_by_cause():
     counts = counted_causes(["width 7 is odd", "no momentum", "width 5 is odd"])
     assert counts == {"width 7 is odd": 2, "no momentum": 1}
-    assert refusal_lines(counts)[1] == "1 setting was refused, each told as failed: no momentum"
+    assert refusal_lines(counts)[1] == "1 setting was refused: no momentum"
 
 
 def test_an_undefined_value_fails_and_an_infinite_one_is_large(search, tmp_path):
