@@ -1,10 +1,13 @@
-"""What a user should know of a sweep's data before hours are spent on it: said by a plan, refused by nothing."""
+"""What a user should know of a sweep before hours are spent on it: said by a plan, refused by nothing."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 from fairsweep.datasets.division import OfficialSplit
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.expand import PlannedTrial
+from fairsweep.sweeps.sections import SHARED
+from fairsweep.sweeps.spec import Sweep
 
 
 def cautions(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[str, ...]:
@@ -23,3 +26,41 @@ def cautions(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[
         if count
     ]
     return tuple(said)
+
+
+def idle_settings(sweep: Sweep, trials: Sequence[PlannedTrial]) -> tuple[str, ...]:
+    """Look for what a sweep file asks for that will have no effect.
+
+    Args:
+        sweep: the sweep.
+        trials: its trials, or those by which the ends of its dimensions were checked.
+    """
+    said = []
+    search, scheduler = sweep.search, sweep.scheduler
+    if search.startup is not None and search.startup >= (search.samples or 0):
+        said.append(
+            f"search.startup={search.startup} is not below search.samples={search.samples}: every setting is drawn at "
+            f"random, and the part that {search.algorithm} guides never begins"
+        )
+    spaces = [*sweep.learners, *(getattr(sweep, name) for name in SHARED)]
+    if search.samples is not None and not any(space.drawn for space in spaces if space is not None):
+        said.append(
+            f"search.samples={search.samples} has nothing to draw: no field is written as choice, uniform, loguniform, "
+            "quniform, randint or lograndint"
+        )
+    lengths = [length for trial in trials if (length := _iterations(trial)) is not None]
+    if scheduler.kind != "none" and lengths and len(lengths) == len(trials) and scheduler.grace >= max(lengths):
+        said.append(
+            f"scheduler.grace={scheduler.grace} is not below the {max(lengths)} iterations of a trial: "
+            f"{scheduler.kind} will end none early"
+        )
+    return tuple(said)
+
+
+def _iterations(trial: PlannedTrial) -> int | None:
+    """The iterations of a trial where its config says them."""
+    learner = trial.config.learner
+    rounds, epochs = getattr(learner, "rounds", None), getattr(learner, "epochs", None)
+    if rounds is not None:
+        return math.ceil(rounds / learner.rounds_per_iteration)
+    return None if epochs is None or hasattr(learner, "slices") else int(epochs)

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from fairsweep.sweeps.cautions import cautions
+from fairsweep.sweeps.cautions import cautions, idle_settings
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import Feeding, settle_feed
@@ -142,7 +142,12 @@ def plan_sweep(sweep: Sweep) -> PlanReport:
         feeding=feeding,
         megabytes=needed / 1e6,
         search=search,
-        cautions=(*warnings, *refusal_lines(plan.refused), *cautions(plan.dataset, plan.trials)),
+        cautions=(
+            *warnings,
+            *refusal_lines(plan.refused),
+            *idle_settings(sweep, plan.trials),
+            *cautions(plan.dataset, plan.trials),
+        ),
     )
 
 

@@ -1,5 +1,7 @@
 """What `plan` says beforehand: machines that are too small, empty groups; values by the names they are shown by."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -84,3 +86,35 @@ def test_plan_on_a_small_machine_warns_and_run_refuses(mapping):
     assert report.learners[0].gpus == "0.25"
     with pytest.raises(SweepError, match=r"needs cpu=1000, gpu=0\.25 on one machine"):
         run_sweep(Sweep(**mapping), quiet=True)
+
+
+ACCURACY = {"max": "accuracy"}
+RATE = {"name": "tuned", "kind": "sgd", "epochs": 3, "optimizer": {"lr": {"loguniform": [0.001, 0.1]}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"search": {"algorithm": "tpe", "samples": 4, "startup": 4, "objectives": [ACCURACY]}, "learners": [RATE]},
+            r"search\.startup=4 is not below search\.samples=4: .* tpe guides never begins",
+        ),
+        ({"scheduler": {"kind": "asha", "grace": 3, "objectives": [ACCURACY]}}, r"grace=3 .* 3 iterations .* end none"),
+        ({"search": {"algorithm": "random", "samples": 5}}, r"search\.samples=5 has nothing to draw"),
+    ],
+)
+def test_plan_remarks_on_what_will_have_no_effect(mapping, changes, said):
+    (remark,) = plan_sweep(Sweep(**mapping | changes)).cautions
+    assert re.search(said, remark)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"search": {"algorithm": "tpe", "samples": 4, "startup": 3, "objectives": [ACCURACY]}, "learners": [RATE]},
+        {"scheduler": {"kind": "asha", "grace": 2, "objectives": [ACCURACY]}},
+        {"search": {"algorithm": "random", "samples": 5}, "learners": [RATE]},
+    ],
+)
+def test_plan_is_silent_where_all_has_an_effect(mapping, changes):
+    assert plan_sweep(Sweep(**mapping | changes)).cautions == ()
