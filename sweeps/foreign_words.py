@@ -1,4 +1,4 @@
-"""Search dimensions as other tools write them: an error that names ours."""
+"""Sweep files and search dimensions as other tools write them: an error that names ours."""
 
 import re
 from collections.abc import Mapping
@@ -31,6 +31,34 @@ _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(,[0-9]{3})+")
 _OPTIONS = ("log", "q", "step", "base")
 # The fields of a range that populations explore are named low, high and log, and of an objective min and max.
 _OWN_FIELDS = ("explore", "objective")
+
+
+_FILES: Mapping[str, tuple[frozenset[str], int]] = {
+    "a W&B sweep file": (frozenset({"program", "method", "parameters", "metric", "early_terminate"}), 2),
+    "a Hydra config": (frozenset({"defaults", "hydra"}), 1),
+    "an MLflow project": (frozenset({"entry_points"}), 1),
+    "a config of a Ray cluster": (frozenset({"cluster_name", "available_node_types", "head_node_type"}), 2),
+}
+"""Keys of other tools' files, and how many of them tell."""
+_OWN_KEY = "learners"
+
+
+def check_file(content: Mapping[str, object]) -> None:
+    """Refuse a whole file of another tool: to name the nearest key for each of its own would mislead.
+
+    Raises:
+        SweepError: with what it seems to be and how to begin.
+    """
+    if _OWN_KEY in content:
+        return
+    for tool, (keys, least) in _FILES.items():
+        found = [key for key in content if key in keys]
+        if len(found) >= least:
+            raise SweepError(
+                f"this seems to be {tool} ({', '.join(found)}), not a sweep file of fairsweep, which has the keys "
+                "dataset, model, learners, …: write one to start from with `fairsweep init celeba`, or utkface, faces, "
+                "folder"
+            )
 
 
 def check_words(raw: Mapping[object, object], location: Location) -> None:

@@ -17,6 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fairsweep.sweeps.credentials import secret_places
 from fairsweep.sweeps.errors import Location, SweepError
+from fairsweep.sweeps.foreign_words import check_file
 from fairsweep.sweeps.values import plain
 from fairsweep.sweeps.yaml_limits import MOST_CHARACTERS, check_limits
 
@@ -72,6 +73,10 @@ class SweepSource:
         if not isinstance(tree, CommentedMap):
             raise SweepError(f"{path}: a sweep file must be a mapping with the keys dataset, learners, …")
         source = cls(path, text, plain(tree), tree)
+        try:
+            check_file(source.content)
+        except SweepError as error:
+            raise source.error(error) from error
         for place in secret_places(source.content):
             raise source.error(
                 SweepError(

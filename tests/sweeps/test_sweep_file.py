@@ -143,3 +143,31 @@ def test_a_missing_file_is_named(tmp_path):
 def test_the_nearest_name_is_suggested():
     assert nearest("epoch", ["epochs", "lr"]) == "did you mean 'epochs'?"
     assert nearest("xyz", ["epochs", "lr"]) == "known: epochs, lr"
+
+
+WANDB = """\
+program: train.py
+method: bayes
+metric: {name: val_loss, goal: minimize}
+parameters:
+  lr: {min: 0.001, max: 0.1}
+"""
+HYDRA = """\
+defaults:
+  - model: resnet
+  - _self_
+hydra: {run: {dir: out}}
+name: x
+"""
+
+
+@pytest.mark.parametrize(("text", "tool"), [(WANDB, "W&B sweep file"), (HYDRA, "Hydra config")])
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_whole_file_of_another_tool_is_recognised(fairsweep, tmp_path, text, tool, command):
+    (tmp_path / "theirs.yaml").write_text(text)
+    code, out, err = fairsweep(command, "theirs.yaml")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert tool in err
+    assert "fairsweep init" in err
+    assert "did you mean" not in err
