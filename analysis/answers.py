@@ -10,7 +10,8 @@ from fairsweep.analysis.excess import excess_between_levels, excess_loss_by_tria
 from fairsweep.analysis.focus import Focus, named
 from fairsweep.analysis.pairs import TWIN
 from fairsweep.analysis.replicates import average
-from fairsweep.analysis.results import At, SweepResults
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_frames import At
 from fairsweep.analysis.table import epsilon_text
 
 Verdict = Literal["told", "images", "noise", "unknown"]

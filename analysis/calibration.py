@@ -13,7 +13,8 @@ from fairsweep.analysis.probabilities import BINS, bin_of
 from fairsweep.analysis.rates import Floats, divide
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 
 def reliability(confidence: Floats, correct: Codes, *, bins: int = BINS, level: float = 0.95) -> pd.DataFrame:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.results import At, SweepResults
+from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.selection import best_setting, distance_to_ideal, pareto_front, settings_table
+from fairsweep.analysis.sweep_frames import At
 
 
 def candidates(

@@ -16,7 +16,8 @@ from fairsweep.analysis.intervals import subtract
 from fairsweep.analysis.matching import BOTH, SAME_TRIALS, UNPAIRED, Matching, match
 from fairsweep.analysis.metrics import METRICS
 from fairsweep.analysis.replicates import average
-from fairsweep.analysis.results import At, SweepResults, load
+from fairsweep.analysis.results import SweepResults, load
+from fairsweep.analysis.sweep_frames import At
 from fairsweep.analysis.table import DISPARITIES_SHOWN, is_defined
 from fairsweep.analysis.two_sweeps import A, B, TwoSweeps
 

@@ -20,7 +20,8 @@ from fairsweep.analysis.rates import Floats
 from fairsweep.analysis.seeds import Seeds, mean_over_seeds
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 FEWEST = 6
 """Fewest seeds for which a p-value is given: of five the smallest exact one is 2 / 2**5 = .0625."""

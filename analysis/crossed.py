@@ -25,7 +25,8 @@ from fairsweep.analysis.rates import Bools, Counts, Floats, divide
 from fairsweep.analysis.shared_rates import Units, rate_bounds, units_of
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 FEW = 10
 """Below so many replicates they get a t interval."""

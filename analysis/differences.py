@@ -5,7 +5,6 @@ cancels most of it. How much is read off the predictions, id by id, as the corre
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +14,13 @@ from fairsweep.analysis.intervals import subtract
 from fairsweep.analysis.metrics import Metric, resolve
 from fairsweep.analysis.outcomes import Outcomes, group_masks, read_outcomes
 from fairsweep.analysis.rates import Bools, Floats, Rate, divide
-
-if TYPE_CHECKING:
-    from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_records import SweepRecords
 
 _KEY = ["split", "attribute", "group", "metric"]
 
 
 def difference_rows(
-    results: "SweepResults", frame: pd.DataFrame, pairs: pd.DataFrame, positive: str | None = None
+    results: SweepRecords, frame: pd.DataFrame, pairs: pd.DataFrame, positive: str | None = None
 ) -> pd.DataFrame:
     """Subtract each trial's baseline in a tidy table.
 
@@ -87,7 +84,7 @@ def phi(both: Floats, first: Floats, second: Floats, neither: Floats) -> Floats:
     return np.nan_to_num(divide(corrected, np.sqrt(margins)), nan=0.0)
 
 
-def _correlations(results: "SweepResults", both: pd.DataFrame, positive: str | None) -> Floats:
+def _correlations(results: SweepRecords, both: pd.DataFrame, positive: str | None) -> Floats:
     """Correlation of the outcomes of each row's two trials; NaN where it cannot be known."""
     correlation = np.full(len(both), np.nan)
     split, attribute, metric = (both[name].to_numpy(str) for name in ("split", "attribute", "metric"))
@@ -140,7 +137,7 @@ def _phi_of(
     return values[back.reshape(-1)]
 
 
-def _outcomes_of(results: "SweepResults", split: str, part: pd.DataFrame) -> Outcomes | None:
+def _outcomes_of(results: SweepRecords, split: str, part: pd.DataFrame) -> Outcomes | None:
     """Predictions on a split of all trials of some rows; None unless all saw the same ids."""
     mine, other = part[["trial", "iteration"]], part[["baseline", "iteration_baseline"]]
     asked = pd.concat([mine, other.set_axis(["trial", "iteration"], axis=1)]).drop_duplicates()

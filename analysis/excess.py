@@ -15,7 +15,8 @@ from fairsweep.analysis.rates import Floats
 from fairsweep.analysis.replicates import average
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 
 def excess_loss_by_trial(

@@ -17,7 +17,8 @@ from fairsweep.analysis.rates import Floats
 from fairsweep.analysis.seeds import MeanSquares, mean_over_seeds, mean_squares
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 POWER = 0.8
 _MOST_SEEDS = 1000

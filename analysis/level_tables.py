@@ -14,7 +14,8 @@ from fairsweep.analysis.rates import Counts, Floats, Rate
 from fairsweep.analysis.seeds import Seeds
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 
 _SEEDS = ["data_seed", "train_seed"]

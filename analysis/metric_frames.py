@@ -11,7 +11,8 @@ from fairsweep.analysis.outcomes import read_outcomes
 from fairsweep.analysis.records import RecordError
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 
 def to_metric_frame(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +10,7 @@ import pyarrow as pa
 
 from fairsweep.analysis.counts import JOINT
 from fairsweep.analysis.rates import Bools
-
-if TYPE_CHECKING:
-    from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_records import SweepRecords
 
 Codes = npt.NDArray[np.int64]
 _USER = "user"
@@ -53,7 +50,7 @@ class Outcomes:
 
 
 def read_outcomes(
-    results: "SweepResults", split: str, asked: pd.DataFrame, *, probabilities: bool = False
+    results: SweepRecords, split: str, asked: pd.DataFrame, *, probabilities: bool = False
 ) -> Outcomes | None:
     """Predictions on a split.
 
@@ -96,7 +93,7 @@ def _matrix(column: pa.ChunkedArray, rows: Codes, evaluations: int) -> npt.NDArr
     return np.asarray(matrix[rows].reshape(evaluations, -1, matrix.shape[1]), np.float32)
 
 
-def group_codes(results: "SweepResults", outcomes: Outcomes, names: Sequence[str]) -> Codes | None:
+def group_codes(results: SweepRecords, outcomes: Outcomes, names: Sequence[str]) -> Codes | None:
     """The code of each id's group among the intersections of some attributes, in the order of a count array.
 
     Args:
@@ -116,12 +113,12 @@ def group_codes(results: "SweepResults", outcomes: Outcomes, names: Sequence[str
     return number
 
 
-def users(results: "SweepResults", outcomes: Outcomes) -> Codes | None:
+def users(results: SweepRecords, outcomes: Outcomes) -> Codes | None:
     """The user that each id belongs to, int64 [N]; None where the dataset has no users."""
     return _column(results, outcomes, _USER)
 
 
-def group_masks(results: "SweepResults", outcomes: Outcomes, attribute: str) -> dict[str, Bools] | None:
+def group_masks(results: SweepRecords, outcomes: Outcomes, attribute: str) -> dict[str, Bools] | None:
     """For each group of a grouping which ids belong to it; None if the attributes are not recorded."""
     names = attribute.split(JOINT) if attribute else []
     number = group_codes(results, outcomes, names)
@@ -130,7 +127,7 @@ def group_masks(results: "SweepResults", outcomes: Outcomes, attribute: str) -> 
     return {group: number == i for i, group in enumerate(results.all_cells.group_names(names))}
 
 
-def _column(results: "SweepResults", outcomes: Outcomes, name: str) -> Codes | None:
+def _column(results: SweepRecords, outcomes: Outcomes, name: str) -> Codes | None:
     """An attribute of the ids; None if it is not recorded for all of them."""
     examples = results.examples
     if examples is None or name not in examples.column_names:

@@ -1,14 +1,11 @@
 """What there is in a sweep, at a glance: its settings as a table, and what a notebook shows of results in hand."""
 
 from html import escape
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from fairsweep.analysis.records import RecordError
-
-if TYPE_CHECKING:
-    from fairsweep.analysis.sweep_records import SweepRecords
+from fairsweep.analysis.sweep_records import SweepRecords
 
 _OF_SETTING = ("setting", "learner", "series", "kind", "twin_of", "level", "level_value")
 SETTING_COLUMNS = (*_OF_SETTING, "epsilon", "minority_count", "train_size", "trials", "done", "failed", "seconds")
@@ -35,7 +32,7 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
     return table[list(SETTING_COLUMNS)]
 
 
-def overview(results: "SweepRecords") -> str:
+def overview(results: SweepRecords) -> str:
     """A piece of HTML: states of the trials, learners, levels, groups with their values, and what could not be read."""
     trials = results.trials
     states = ", ".join(f"{count} {state}" for state, count in trials["state"].value_counts().items()) or "none yet"

@@ -12,7 +12,8 @@ from fairsweep.analysis.metrics import resolve
 from fairsweep.analysis.permutation import held_fixed, p_value, permuted_cells
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 _WORDS = {"label": "within labels", "prediction": "within predictions", "nothing": "among all examples"}
 

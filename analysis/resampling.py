@@ -18,7 +18,8 @@ from fairsweep.analysis.intervals import Strata, bootstrap_draws
 from fairsweep.analysis.metrics import Metric, resolve
 from fairsweep.analysis.probabilities import ProbabilityScore
 from fairsweep.analysis.rates import Counts, Floats
-from fairsweep.analysis.results import DONE, Choice, SweepResults
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_frames import DONE, Choice
 
 _METHOD = "bootstrap of cells"
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,7 @@ from fairsweep.analysis.focus import shown
 from fairsweep.analysis.metrics import resolve
 from fairsweep.analysis.replicates import average
 from fairsweep.analysis.significance import beaten
-
-if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+from fairsweep.analysis.sweep_frames import At, SweepFrames
 
 DIMENSIONS = ("learner", "series", "level", "group", "metric")
 _OF_SETTING = ("learner", "series")
@@ -98,7 +96,7 @@ class ResultTable:
         return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def result_table(results: "SweepResults", rows: str, columns: str, **options: Unpack[TableOptions]) -> ResultTable:
+def result_table(results: SweepFrames, rows: str, columns: str, **options: Unpack[TableOptions]) -> ResultTable:
     """Means over replicates with half-widths of their intervals.
 
     Args:
@@ -109,7 +107,7 @@ def result_table(results: "SweepResults", rows: str, columns: str, **options: Un
             examples together; for disparities the sweep's first group); ``where``, values of further dimensions, which
             must leave one number a cell: ``{"level": "share 0.9"}``; ``bold``, whether cells are compared (default
             true); ``decimals`` of percent (default 1); ``confidence`` (default 0.95); ``split`` and ``at`` as in
-            `SweepResults.evaluations`.
+            `SweepFrames.evaluations`.
 
     Raises:
         ValueError: if a dimension is unknown, or several numbers stand in one cell; the message names the dimension
@@ -138,7 +136,7 @@ def result_table(results: "SweepResults", rows: str, columns: str, **options: Un
     )
 
 
-def _frame_at(results: "SweepResults", confidence: float, options: TableOptions) -> pd.DataFrame:
+def _frame_at(results: SweepFrames, confidence: float, options: TableOptions) -> pd.DataFrame:
     metrics = list(options.get("metrics", ["accuracy"]))
     plain = [name for name in metrics if not isinstance(resolve(name, results.classes).row, Disparity)]
     others = [name for name in metrics if name not in plain]
@@ -176,7 +174,7 @@ def _one_each(means: pd.DataFrame, rows: str, columns: str) -> None:
 
 
 def _not_beaten(
-    results: "SweepResults", means: pd.DataFrame, rows: str, columns: str, options: TableOptions
+    results: SweepFrames, means: pd.DataFrame, rows: str, columns: str, options: TableOptions
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """For each averaged row whether no other setting in its line is significantly superior."""
     line = columns if rows in _OF_SETTING else rows
@@ -207,7 +205,7 @@ def _not_beaten(
     return found
 
 
-def _name(results: "SweepResults", means: pd.DataFrame, dimension: str, value: str) -> str:
+def _name(results: SweepFrames, means: pd.DataFrame, dimension: str, value: str) -> str:
     """A row or column as people read it."""
     if dimension == "metric":
         return resolve(value, results.classes).title
@@ -225,7 +223,7 @@ def _text(row: "pd.Series[Any]", decimals: int) -> str:
 
 
 def _caption(
-    results: "SweepResults", means: pd.DataFrame, rows: str, columns: str, confidence: float, *, is_compared: bool
+    results: SweepFrames, means: pd.DataFrame, rows: str, columns: str, confidence: float, *, is_compared: bool
 ) -> str:
     metrics = [resolve(name, results.classes).title for name in dict.fromkeys(means["metric"])]
     fixed = [

@@ -5,7 +5,7 @@ alone, so that its numbers do not depend on which other trials are looked at.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,7 @@ from fairsweep.analysis.permutation import held_fixed, permuted_cells, permuted_
 from fairsweep.analysis.probabilities import ProbabilityScore
 from fairsweep.analysis.rates import Counts, Floats
 from fairsweep.analysis.scores import Score
-
-if TYPE_CHECKING:
-    from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_records import SweepRecords
 
 DRAWS = 500
 """Resamples of an evaluation behind an interval, and permutations behind a null gap."""
@@ -89,7 +87,7 @@ def score_disparity_columns(counts: CountArray, metric: Metric, confidence: floa
 
 
 def prediction_rows(
-    results: "SweepResults",
+    results: SweepRecords,
     metrics: Sequence[Metric],
     groupings: Sequence[Sequence[str]],
     evaluations: Evaluations,

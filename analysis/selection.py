@@ -18,7 +18,8 @@ from fairsweep.analysis.rates import Floats
 from fairsweep.analysis.replicates import average
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 Direction = Literal["higher", "lower"]
 _KEYS = ["learner", "series", "setting", "level", "epsilon"]

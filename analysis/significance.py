@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.differences import difference_rows
 from fairsweep.analysis.replicates import average
-
-if TYPE_CHECKING:
-    from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_records import SweepRecords
 
 FrameAt = Callable[[float], pd.DataFrame]
 
 
 def beaten(
-    results: "SweepResults", frame_at: FrameAt, settings: Sequence[str], *, higher: bool, confidence: float = 0.95
+    results: SweepRecords, frame_at: FrameAt, settings: Sequence[str], *, higher: bool, confidence: float = 0.95
 ) -> set[str] | None:
     """The settings to which another one is significantly superior, by Holm's step-down over all pairs.
 
@@ -67,7 +64,7 @@ def _paired(trials: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     return pd.DataFrame({"trial": both["trial"], "baseline": both["trial_baseline"], "against": second})
 
 
-def _direction(results: "SweepResults", frame: pd.DataFrame, pairs: pd.DataFrame, level: float) -> int:
+def _direction(results: SweepRecords, frame: pd.DataFrame, pairs: pd.DataFrame, level: float) -> int:
     """1 if the first setting is significantly above the second, -1 if below, else 0."""
     chosen = frame[frame["trial"].isin([*pairs["trial"], *pairs["baseline"]])]
     means = average(difference_rows(results, chosen, pairs), level)

@@ -14,7 +14,6 @@ import pyarrow.fs as pafs
 from fairsweep.analysis import records
 from fairsweep.analysis.counts import FRAME_COLUMNS, Cells
 from fairsweep.analysis.loading import Location, Problem, TrialFolder, read_each
-from fairsweep.analysis.overview import overview, settings_table
 from fairsweep.analysis.records import RecordError, Vocabulary, group_column
 from fairsweep.analysis.sources import joined_sweep, open_sources
 from fairsweep.analysis.trial_cells import Meaning
@@ -54,15 +53,7 @@ class SweepRecords:
         states = ", ".join(f"{count} {state}" for state, count in self.trials["state"].value_counts().items())
         return f"{type(self).__name__}({self.name!r}, trials: {states or 'none'}, problems: {len(self.problems)})"
 
-    def _repr_html_(self) -> str:
-        return overview(self)
-
     # --- what there is ---
-
-    @property
-    def settings(self) -> pd.DataFrame:
-        """One row a setting; columns as `fairsweep.analysis.overview.settings_table` says."""
-        return settings_table(self.trials)
 
     @property
     def name(self) -> str:

@@ -10,7 +10,8 @@ import pandas as pd
 from fairsweep.analysis.focus import Focus, focus_of, shown
 from fairsweep.analysis.metrics import METRICS, resolve
 from fairsweep.analysis.replicates import average
-from fairsweep.analysis.results import DONE, At, SweepResults
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_frames import DONE, At
 
 _MOST_GROUPS = 6
 DISPARITIES_SHOWN = (

@@ -16,7 +16,8 @@ from fairsweep.analysis.outcomes import Codes, Outcomes, group_codes, read_outco
 from fairsweep.analysis.rates import Counts, Floats, divide
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 Constraint = Literal["none", "demographic_parity", "equal_opportunity", "equal_false_positive_rate"]
 _TARGETS = 201

@@ -20,7 +20,8 @@ from fairsweep.analysis.rates import Floats
 from fairsweep.analysis.seeds import mean_over_seeds
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.results import At, SweepResults
+    from fairsweep.analysis.results import SweepResults
+    from fairsweep.analysis.sweep_frames import At
 
 LOG_MINORITY = "log10 of the minority's count"
 

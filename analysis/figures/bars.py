@@ -13,7 +13,8 @@ from fairsweep.analysis.metrics import resolve
 from fairsweep.analysis.palette import COMMON_COLOUR, RARE_COLOUR, group_colour, learner_colour
 from fairsweep.analysis.records import group_column
 from fairsweep.analysis.replicates import average
-from fairsweep.analysis.results import At, SweepResults
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_frames import At
 
 
 def rate_by_group(

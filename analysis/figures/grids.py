@@ -9,7 +9,8 @@ from fairsweep.analysis.looks import series_in
 from fairsweep.analysis.metrics import resolve
 from fairsweep.analysis.rates import divide
 from fairsweep.analysis.replicates import average
-from fairsweep.analysis.results import At, SweepResults
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_frames import At
 
 _ROW, _AROUND = 46, 150
 _MOST_TEXTS = 12

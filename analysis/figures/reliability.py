@@ -10,7 +10,8 @@ from fairsweep.analysis.intervals import NORMAL_95, wilson
 from fairsweep.analysis.looks import group_look, series_in
 from fairsweep.analysis.palette import SYMBOLS
 from fairsweep.analysis.rates import divide
-from fairsweep.analysis.results import At, SweepResults
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_frames import At
 
 BINS = 10
 

@@ -10,7 +10,8 @@ from fairsweep.analysis.focus import Focus, focus_of
 from fairsweep.analysis.looks import Look, group_look
 from fairsweep.analysis.metrics import resolve
 from fairsweep.analysis.palette import NEUTRAL, SYMBOLS
-from fairsweep.analysis.results import At, SweepResults
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_frames import At
 from fairsweep.analysis.trends import LOG_MINORITY, Trend, trends_by_group
 
 _MOST_TICKS = 8

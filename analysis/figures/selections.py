@@ -12,7 +12,8 @@ from fairsweep.analysis.metrics import resolve
 from fairsweep.analysis.palette import NEUTRAL, SYMBOLS, learner_colour
 from fairsweep.analysis.rates import Bools
 from fairsweep.analysis.records import RecordError
-from fairsweep.analysis.results import At, SweepResults
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_frames import At
 
 _FRONT = "on the front by validation"
 _CHOSEN = "chosen by validation"

@@ -12,7 +12,8 @@ from fairsweep.analysis.looks import Look, group_look, series_in
 from fairsweep.analysis.metrics import resolve
 from fairsweep.analysis.palette import NEUTRAL, learner_colour
 from fairsweep.analysis.replicates import average
-from fairsweep.analysis.results import At, SweepResults
+from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.sweep_frames import At
 
 
 def rate_by_level(
