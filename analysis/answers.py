@@ -9,10 +9,10 @@ import pandas as pd
 from fairsweep.analysis.excess import excess_between_levels, excess_loss_by_trial
 from fairsweep.analysis.focus import Focus, named
 from fairsweep.analysis.pairs import TWIN
+from fairsweep.analysis.privacy_ledger import epsilon_text
 from fairsweep.analysis.replicates import average
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.sweep_frames import At
-from fairsweep.analysis.table import epsilon_text
 
 Verdict = Literal["told", "images", "noise", "unknown"]
 _MINUS = "\N{MINUS SIGN}"

@@ -8,10 +8,16 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.sweep_records import SweepRecords
-from fairsweep.analysis.table import epsilon_text
 
 _RESEARCH = "simulated (research mode)"
 _DEPLOYMENT = "simulation of a larger deployment"
+
+
+def epsilon_text(epsilon: float) -> str:
+    """An ε for people: ``2.95``, ``∞``, or ``n/a`` where it is not known yet."""
+    if np.isnan(epsilon):
+        return "n/a"
+    return "∞" if np.isinf(epsilon) else f"{epsilon:.3g}"
 
 
 @dataclass(frozen=True)

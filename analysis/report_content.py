@@ -15,14 +15,14 @@ from fairsweep.analysis.inquiry import Inquiry, split_kinds
 from fairsweep.analysis.membership import describe_former
 from fairsweep.analysis.metrics import METRICS
 from fairsweep.analysis.pair_answers import pair_inquiry
-from fairsweep.analysis.privacy_ledger import PrivacyLedger, privacy_ledger
+from fairsweep.analysis.privacy_ledger import PrivacyLedger, epsilon_text, privacy_ledger
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.report_figures import Figure
 from fairsweep.analysis.reproduction import Reproduction, dataset_name, reproduction
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.selection_answers import selection_inquiry
 from fairsweep.analysis.study import data_sentences, learners
-from fairsweep.analysis.table import DISPARITIES_SHOWN, SummaryTable, epsilon_text, is_defined, summary_tables
+from fairsweep.analysis.table import DISPARITIES_SHOWN, SummaryTable, is_defined, summary_tables
 from fairsweep.analysis.trend_answers import trend_inquiry
 
 DRAWINGS = (

@@ -10,12 +10,13 @@ from fairsweep.analysis.candidates import candidates, judged
 from fairsweep.analysis.focus import Focus
 from fairsweep.analysis.inquiry import Inquiry, split_kinds, table_of
 from fairsweep.analysis.outcomes import read_outcomes, users
+from fairsweep.analysis.privacy_ledger import epsilon_text
 from fairsweep.analysis.rates import Floats
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.report_figures import Figure
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.selection import Corrected, best_setting, corrected_winner
-from fairsweep.analysis.table import SummaryTable, epsilon_text, interval_text
+from fairsweep.analysis.table import SummaryTable, interval_text
 
 _TITLE = "Which setting to take"
 _UTILITY, _DISPARITY = "validation accuracy", "validation accuracy_difference"

@@ -5,8 +5,8 @@ import pandas as pd
 
 from fairsweep.analysis.answers import rare_text
 from fairsweep.analysis.focus import Focus
+from fairsweep.analysis.privacy_ledger import epsilon_text
 from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.table import epsilon_text
 
 _KINDS = {
     "sgd": "stochastic gradient descent, without a guarantee",

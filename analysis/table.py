@@ -9,6 +9,7 @@ import pandas as pd
 
 from fairsweep.analysis.focus import Focus, focus_of, shown
 from fairsweep.analysis.metrics import METRICS, resolve
+from fairsweep.analysis.privacy_ledger import epsilon_text
 from fairsweep.analysis.replicates import average
 from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.sweep_frames import DONE, At
@@ -198,10 +199,3 @@ def interval_text(value: float, low: float, high: float, null: float = float("na
     """
     text = f"{100 * value:.{decimals}f} [{100 * low:.{decimals}f},{100 * high:.{decimals}f}]"
     return f"{text} ≈{100 * null:.{decimals}f}" if np.isfinite(null) else text
-
-
-def epsilon_text(epsilon: float) -> str:
-    """An ε for people: ``2.95``, ``∞``, or ``n/a`` where it is not known yet."""
-    if np.isnan(epsilon):
-        return "n/a"
-    return "∞" if np.isinf(epsilon) else f"{epsilon:.3g}"

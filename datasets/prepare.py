@@ -32,7 +32,8 @@ from fairsweep.datasets.layout import (
     hash_examples,
     hash_source_paths,
 )
-from fairsweep.datasets.sources.source import Damaged, LeavesOut, Notes, Source
+from fairsweep.datasets.sources.damaged import Damaged
+from fairsweep.datasets.sources.source import LeavesOut, Notes, Source
 from fairsweep.datasets.writing import ROWS_PER_SHARD, check_target, checked_examples, finish, write_shard
 
 MAX_DAMAGED = 0.01

@@ -15,10 +15,11 @@ from fairsweep.analysis.example_images import refused
 from fairsweep.analysis.extras import missing_line
 from fairsweep.analysis.failed_trials import is_guided
 from fairsweep.analysis.membership import describe_former
+from fairsweep.analysis.privacy_ledger import epsilon_text
 from fairsweep.analysis.records import RecordError
 from fairsweep.analysis.report import write_report
 from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.table import SummaryTable, epsilon_text, summary_tables
+from fairsweep.analysis.table import SummaryTable, summary_tables
 from fairsweep.datasets.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.commands import print_failures

@@ -18,7 +18,6 @@ from ray import tune
 
 from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.datasets.layout import DatasetError
-from fairsweep.trainables.checkpoint import decode, encode
 from fairsweep.trainables.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.evaluation import DivergedError
 from fairsweep.trainables.gpu_memory import assigned_gpus, cap_gpu_memory
@@ -26,6 +25,7 @@ from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.published_trial import PublishedTrial, Publisher
 from fairsweep.trainables.sisa_config import SisaConfig
 from fairsweep.trainables.state import StaleAttemptError
+from fairsweep.trainables.tensor_bytes import decode, encode
 from fairsweep.trainables.trial import CheckpointPolicy, Metrics, Trial, TrialConfig
 from fairsweep.trainables.watch import Watch
 

@@ -9,7 +9,6 @@ There is no generator state in a checkpoint: all randomness is a function of key
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -20,9 +19,8 @@ from typing import Any
 import torch
 
 from fairsweep.analysis.files import read_json, remove_temporary, write_json, write_whole
+from fairsweep.trainables.tensor_bytes import State, decode, encode
 from fairsweep.trainables.trial_files import checkpoint_files, clear_checkpoints
-
-State = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -158,50 +156,10 @@ class CheckpointFolder:
         return self.folder / f"{iteration:06d}.json"
 
 
-def encode(state: State) -> bytes:
-    """Serialise tensors and JSON values, so that `decode` needs no trust in where the bytes come from.
-
-    Raises:
-        TypeError: if the state holds anything but tensors and JSON values.
-    """
-    plain = _plain(state, "state")
-    buffer = io.BytesIO()
-    torch.save(plain, buffer)
-    return buffer.getvalue()
-
-
-def decode(content: bytes) -> dict[str, Any]:
-    """The inverse of `encode`; tensors are loaded to the CPU, and no code in the bytes is ever run."""
-    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
-        raise ValueError(f"a checkpoint must hold a dict, but holds a {type(state).__name__}; delete it")
-    return state
-
-
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
     """Write a model's weights whole; ``torch.load(path, weights_only=True)`` reads them."""
     content = encode({name: tensor.detach().cpu() for name, tensor in weights.items()})
     write_whole(path, lambda file: file.write(content))
-
-
-def _plain(value: Any, where: str) -> Any:  # noqa: ANN401 - a nested state
-    if isinstance(value, torch.Tensor):
-        # A view would drag its whole storage into the file.
-        return value.detach().cpu().clone()
-    if isinstance(value, Mapping):
-        return {_plain_key(key, where): _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
-        return tuple(items) if isinstance(value, tuple) else items
-    if value is None or type(value) in (str, int, float, bool):
-        return value
-    raise TypeError(f"a checkpoint holds tensors and JSON values only, but {where} is a {type(value).__name__}")
-
-
-def _plain_key(key: object, where: str) -> str | int:
-    if type(key) not in (str, int):
-        raise TypeError(f"keys in a checkpoint must be str or int, but {where} has the key {key!r}")
-    return key  # type: ignore[return-value]
 
 
 def _flush_folder(folder: Path) -> None:

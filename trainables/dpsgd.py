@@ -33,6 +33,7 @@ from fairsweep.trainables.privacy_statement import PrivacyStatement
 from fairsweep.trainables.remedies.class_weights import GivenClassWeights, refuse_learnt_remedy
 from fairsweep.trainables.roles import Roles
 from fairsweep.trainables.sampling_weights import SamplingWeights
+from fairsweep.trainables.weighted_rates import check_weights, weights_of
 
 AddClipped = Callable[
     [torch.Tensor, torch.Tensor, Clipping, Sequence[torch.Tensor], torch.Tensor | None], ExampleGradients
@@ -178,7 +179,7 @@ def check_values(config: DpsgdConfig, roles: Roles) -> None:
         ValueError: With the nearest name.
     """
     if config.sampling_weights is not None:
-        config.sampling_weights.check(roles)
+        check_weights(config.sampling_weights, roles)
     if config.remedy is not None:
         config.remedy.check(roles)
 
@@ -224,7 +225,7 @@ class Dpsgd:
         self._physical = physical_batch_size(config.performance, task.model, task.device)
         self._clipping = self.plan.bound()
         self._noise = self.plan.noise(task.keys.secret, task.keys.run)
-        self._rates = None if config.sampling_weights is None else config.sampling_weights.of(task)
+        self._rates = None if config.sampling_weights is None else weights_of(config.sampling_weights, task)
         self._sampler = self.plan.inclusion(task.keys.secret, task.keys.run, self._rates)
         self._network = Network(
             task.model, task.image_shape, task.classes, config.optimizer, self.plan.steps, task.keys.train, task.device

@@ -22,12 +22,13 @@ from fairsweep.datasets.feed_choice import FeedChoice
 from fairsweep.datasets.feeds import Batch, Feed, step_range
 from fairsweep.datasets.randomness import KEY_BYTES, seed_key
 from fairsweep.datasets.sampling import Sampler
-from fairsweep.trainables.checkpoint import CheckpointFolder, encode
+from fairsweep.trainables.checkpoint import CheckpointFolder
 from fairsweep.trainables.gpu_memory import PeakMemory, peak_memory
 from fairsweep.trainables.learner import Learner, TrialKeys
 from fairsweep.trainables.learners import build_learner, close_learner
 from fairsweep.trainables.plan import Plan
 from fairsweep.trainables.sisa_config import SisaConfig
+from fairsweep.trainables.tensor_bytes import encode
 from fairsweep.trainables.trial_config import TrialConfig
 from fairsweep.trainables.trial_data import TrialData, learning_task
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairsweep.datasets.imbalance import ValueReference
-from fairsweep.trainables.learner import LearningTask
-from fairsweep.trainables.roles import Roles, weights_by_code
 
 
 class SamplingWeights(BaseModel):
@@ -30,29 +26,3 @@ class SamplingWeights(BaseModel):
     def largest(self) -> float:
         """The largest weight that the config allows any example, whichever examples there are."""
         return max(1.0, *self.weights.values())
-
-    def check(self, roles: Roles) -> None:
-        """Refuses attributes and values that do not exist.
-
-        Raises:
-            ValueError: With the nearest name; also if every value is named and weighs less than 1.
-        """
-        attribute = roles.attribute(self.attribute)
-        by_code = weights_by_code(attribute, self.weights)
-        if by_code.max() < 1:
-            raise ValueError(
-                f"the largest of the sampling weights of {self.attribute!r} must be at least 1, but got "
-                f"{dict(self.weights)} for all of its values: epsilon counts the weight 1, which nobody would have; "
-                "divide all by the largest and lower batch_size instead"
-            )
-
-    def of(self, task: LearningTask) -> NDArray[np.float64]:
-        """Returns the weight of each training example, float64 [n].
-
-        Raises:
-            ValueError: See `check`.
-        """
-        roles = task.roles
-        self.check(roles)
-        by_code = weights_by_code(roles.attribute(self.attribute), self.weights)
-        return by_code[np.asarray(task.codes(self.attribute), dtype=np.int64)]

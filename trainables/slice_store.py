@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from fairsweep.analysis.files import read_json, remove_temporary, write_json, write_whole
-from fairsweep.trainables.checkpoint import decode, encode
+from fairsweep.trainables.tensor_bytes import decode, encode
 
 Weights = dict[str, torch.Tensor]
 

@@ -250,7 +250,7 @@ class Trial:
         keys = TrialKeys(
             data=seed_key(config.seeds.data, "data"),
             train=seed_key(config.seeds.train, "train"),
-            secret=trial_secret(config, self.folder),
+            secret=trial_secret(self.folder, mode=config.mode, key=config.key, trial=config.trial),
         )
         reopen = partial(open_training_feed, config.dataset.path, config.dataset.content_hash, self._choice)
         task = replace(learning_task(config, self._data, keys, device, self.folder, self._workers), open_feed=reopen)

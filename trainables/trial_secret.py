@@ -6,23 +6,21 @@ is erased when the trial is done.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fairsweep.datasets.randomness import derive, seed_key
 from fairsweep.trainables.key_file import erase_key, stored_key
 
-if TYPE_CHECKING:
-    from fairsweep.trainables.trial_config import TrialConfig
-
 _FILE = "secret.key"
 
 
-def trial_secret(config: "TrialConfig", folder: Path) -> bytes:
+def trial_secret(folder: Path, *, mode: str, key: int, trial: str) -> bytes:
     """The secret of a trial, the same for every start of it until it is done.
 
     Args:
-        config: the trial's config.
         folder: the trial's folder; holds the secret in release mode.
+        mode: ``research`` or ``release``.
+        key: public key of the sweep; of research mode.
+        trial: hash of the trial; of research mode.
 
     Returns:
         32 bytes, independent of every other trial's.
@@ -30,8 +28,8 @@ def trial_secret(config: "TrialConfig", folder: Path) -> bytes:
     Raises:
         RecordError: if the stored secret is damaged.
     """
-    if config.mode == "research":
-        return derive(seed_key(config.key, "trial secrets"), f"trial {config.trial}")
+    if mode == "research":
+        return derive(seed_key(key, "trial secrets"), f"trial {trial}")
     return stored_key(
         folder / _FILE,
         "a secret cannot be made again: put the file back from a copy, or move the trial's folder out of the sweep and "

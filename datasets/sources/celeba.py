@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from fairsweep.datasets.layout import Attribute, Skipped, nearest
 from fairsweep.datasets.sources import celeba_names, celeba_tables
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, only, open_raw, read_table_file
 from fairsweep.datasets.sources.raw_images import SUFFIXES, Framing, read_images
 from fairsweep.datasets.sources.raw_names import first_five
-from fairsweep.datasets.sources.source import Damaged, source_paths
+from fairsweep.datasets.sources.source import source_paths
 from fairsweep.datasets.sources.splits import HoldOut, split_column
 
 NO_PARTITION = "none"

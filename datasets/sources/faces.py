@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fairsweep.datasets.layout import Attribute
 from fairsweep.datasets.randomness import generator, seed_key
 from fairsweep.datasets.sources.camera import Shot
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.portrait import SKIN, Person, draw
-from fairsweep.datasets.sources.source import Damaged
 
 # Upper edges of the age bins, inclusive, as UTKFace's users bin them.
 AGE_EDGES = (2, 9, 20, 27, 45, 65, 90)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from fairsweep.datasets.layout import RESERVED_COLUMNS, SPLITS, Attribute, Skipped
 from fairsweep.datasets.sources import raw_tables
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.own_tables import SPLIT_WORDS, Rows, open_parts, read_rows, words_of_splits
 from fairsweep.datasets.sources.raw_files import fingerprint, open_raw
 from fairsweep.datasets.sources.raw_images import Framing, read_images
-from fairsweep.datasets.sources.source import Damaged, source_paths
+from fairsweep.datasets.sources.source import source_paths
 from fairsweep.datasets.sources.splits import TEST, VALIDATION, HoldOut, split_column
 from fairsweep.datasets.sources.table_columns import MISSING, attribute, pairs
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairsweep.datasets.layout import Attribute
-from fairsweep.datasets.sources.source import Damaged
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.splits import TEST, TRAIN, VALIDATION, HoldOut, split_column
 
 # "train-images-idx3-ubyte", "train-images.idx3-ubyte", either plain or ".gz".

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.file_kinds import what_it_is
 from fairsweep.datasets.sources.raw_archives import ARCHIVE_DAMAGE
 from fairsweep.datasets.sources.raw_files import RawFiles
-from fairsweep.datasets.sources.source import Damaged
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 

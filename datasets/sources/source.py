@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -10,17 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from fairsweep.datasets.layout import Attribute, Skipped
-
-
-@dataclass(frozen=True)
-class Damaged:
-    """Stands for an image that cannot be read; it is counted and left out.
-
-    Attributes:
-        reason: What is wrong with it, for a reader of `dataset.json`.
-    """
-
-    reason: str
+from fairsweep.datasets.sources.damaged import Damaged
 
 
 class Source(Protocol):

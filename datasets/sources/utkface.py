@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairsweep.datasets.layout import Attribute, Skipped
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, open_raw
 from fairsweep.datasets.sources.raw_images import SUFFIXES, Framing, read_images
 from fairsweep.datasets.sources.raw_names import first_five
-from fairsweep.datasets.sources.source import Damaged, source_paths
+from fairsweep.datasets.sources.source import source_paths
 from fairsweep.datasets.sources.splits import BalancedTest, HoldOut, split_column
 
 AGE_EDGES = (2, 9, 20, 27, 45, 65, 120)

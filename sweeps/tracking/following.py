@@ -16,7 +16,8 @@ from fairsweep.sweeps.tracking.epsilon import EpsilonCurves
 from fairsweep.sweeps.tracking.journal import Journal, Sent
 from fairsweep.sweeps.tracking.reports import ENDED, SweepIdentity, SweepReport, TrialReport, read_state
 from fairsweep.sweeps.tracking.section import TrackingSection, tracking_of
-from fairsweep.sweeps.tracking.tracker import TRACKERS, Place, Tracker
+from fairsweep.sweeps.tracking.tracker import Place, Tracker
+from fairsweep.sweeps.tracking.trackers import TRACKERS
 
 FOLDER = "tracking"
 _FIRST_PAUSE = 10.0

@@ -1,6 +1,7 @@
-"""What every tracker offers, and the table of all trackers.
+"""What every tracker offers.
 
-A tracker is a class with the methods of `Tracker`, in a module of its own, and one row in `TRACKERS`.
+A tracker is a class with the methods of `Tracker`, in a module of its own, and one row in
+`fairsweep.sweeps.tracking.trackers`.
 """
 
 from collections.abc import Callable
@@ -54,35 +55,3 @@ class Tracker(Protocol):
     def close(self) -> None:
         """Finish what is open."""
         ...
-
-
-def _tensorboard(place: Place) -> Tracker:
-    from fairsweep.sweeps.tracking.tensorboard_events import TensorBoardTracker
-
-    return TensorBoardTracker(place)
-
-
-def _wandb(place: Place) -> Tracker:
-    from fairsweep.sweeps.tracking.wandb_runs import WandbTracker
-
-    return WandbTracker(place)
-
-
-def _mlflow(place: Place) -> Tracker:
-    from fairsweep.sweeps.tracking.mlflow_runs import MlflowTracker
-
-    return MlflowTracker(place)
-
-
-def _files(place: Place) -> Tracker:
-    from fairsweep.sweeps.tracking.plain_files import FilesTracker
-
-    return FilesTracker(place)
-
-
-TRACKERS: dict[str, Callable[[Place], Tracker]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "mlflow": _mlflow,
-    "files": _files,
-}

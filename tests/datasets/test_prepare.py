@@ -15,8 +15,8 @@ from filelock import FileLock
 
 from fairsweep.datasets.prepare import prepare
 from fairsweep.datasets.prepared import Attribute, DatasetError, PreparedDataset
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.faces import Faces
-from fairsweep.datasets.sources.source import Damaged
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from fairsweep.trainables.checkpoint import CheckpointFolder, decode, encode
+from fairsweep.trainables.checkpoint import CheckpointFolder
+from fairsweep.trainables.tensor_bytes import decode, encode
 
 
 def state(number):

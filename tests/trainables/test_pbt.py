@@ -12,7 +12,6 @@ from fairsweep.analysis.lineage_records import LINEAGE, read_lineage
 from fairsweep.analysis.records import RecordError, read_cells
 from fairsweep.datasets.layout import Attribute
 from fairsweep.datasets.randomness import generator
-from fairsweep.trainables.checkpoint import decode, encode
 from fairsweep.trainables.evaluation import DivergedError
 from fairsweep.trainables.hyperparameters import Hyperparameter, with_values
 from fairsweep.trainables.learner import LabelledRows
@@ -21,6 +20,7 @@ from fairsweep.trainables.pbt_config import PbtConfig
 from fairsweep.trainables.roles import Roles
 from fairsweep.trainables.selection_rounds import parents, ranked
 from fairsweep.trainables.sgd import SgdConfig
+from fairsweep.trainables.tensor_bytes import decode, encode
 from fairsweep.trainables.trial import CheckpointPolicy, Trial
 
 KEY = bytes(32)

@@ -302,6 +302,10 @@ def test_release_mode_leaves_out_what_is_private_and_erases_its_secret(make_conf
     assert (tmp_path / "again" / "secret.key").read_bytes() != first
 
 
+def secret_of(config, folder):
+    return trial_secret(folder, mode=config.mode, key=config.key, trial=config.trial)
+
+
 def test_no_flipped_bit_of_a_secret_is_silent(make_config, dpsgd, tmp_path):
     config = make_config(dpsgd, mode="release")
     Trial(config, tmp_path, checkpoints=EVERY).close()
@@ -310,19 +314,19 @@ def test_no_flipped_bit_of_a_secret_is_silent(make_config, dpsgd, tmp_path):
     for bit in range(8 * len(whole)):
         path.write_bytes((int.from_bytes(whole) ^ 1 << bit).to_bytes(len(whole)))
         with pytest.raises(RecordError, match=r"secret\.key is damaged.*move the trial's folder out of the sweep"):
-            trial_secret(config, tmp_path)
+            secret_of(config, tmp_path)
     with pytest.raises(RecordError, match=r"secret\.key is damaged"):
         Trial(config, tmp_path)
     path.write_bytes(whole[:32])  # as earlier versions wrote it
-    assert trial_secret(config, tmp_path) == whole[:32]
+    assert secret_of(config, tmp_path) == whole[:32]
 
 
 def test_no_two_trials_share_a_secret(make_config, dpsgd, tmp_path):
     variants = [dpsgd, dpsgd | {"noise_multiplier": 2.0}, dpsgd | {"noise_multiplier": 0}]
     configs = [make_config(learner, seeds={"data": s, "train": s}) for learner in variants for s in range(3)]
     configs += [make_config(dpsgd, key=1)]
-    assert len({trial_secret(config, tmp_path) for config in configs}) == len(configs)
-    assert trial_secret(configs[0], tmp_path) == trial_secret(configs[0], tmp_path / "elsewhere")
+    assert len({secret_of(config, tmp_path) for config in configs}) == len(configs)
+    assert secret_of(configs[0], tmp_path) == secret_of(configs[0], tmp_path / "elsewhere")
 
 
 def test_a_changed_dataset_is_refused(make_config, sgd, toy, tmp_path):

@@ -6,8 +6,8 @@ import pytest
 from fairsweep.datasets.layout import SPLITS
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.celeba_names import DISPLAY
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.raw_images import Framing
-from fairsweep.datasets.sources.source import Damaged
 from fairsweep.datasets.sources.splits import HoldOut
 
 COUNT = 24

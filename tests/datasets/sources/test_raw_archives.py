@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from fairsweep.datasets.sources import raw_images
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.raw_files import open_raw
 from fairsweep.datasets.sources.raw_images import Framing, read_images
-from fairsweep.datasets.sources.source import Damaged
 from fairsweep.datasets.sources.utkface import UTKFace
 
 

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from torchvision.transforms import v2
 
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.raw_files import open_raw
 from fairsweep.datasets.sources.raw_images import Framing, read_images
-from fairsweep.datasets.sources.source import Damaged
 
 
 def encoded(image, form, **options):

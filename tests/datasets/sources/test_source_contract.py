@@ -12,12 +12,12 @@ from fairsweep.datasets.layout import SPLITS, Attribute
 from fairsweep.datasets.prepare import prepare
 from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.celeba import CelebA
+from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.faces import Faces
 from fairsweep.datasets.sources.folder import Folder
 from fairsweep.datasets.sources.idx import Idx
 from fairsweep.datasets.sources.mnist_likes import FashionMnist, KuzushijiMnist
 from fairsweep.datasets.sources.options import from_options
-from fairsweep.datasets.sources.source import Damaged
 from fairsweep.datasets.sources.splits import BalancedTest
 from fairsweep.datasets.sources.utkface import UTKFace
 from fairsweep.datasets.writing import checked_examples
