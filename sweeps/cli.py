@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from fairsweep.analysis.extras import missing_line
 from fairsweep.sweeps.commands import COMMANDS, Contact
-from fairsweep.sweeps.errors import InterruptedSweepError, SweepError, as_ours
+from fairsweep.sweeps.errors import InterruptedSweepError, SweepError, as_ours, paths_fit
 from fairsweep.sweeps.following import FOLLOWING
 from fairsweep.sweeps.reporting import REPORTING
 from fairsweep.sweeps.starting import STARTING
@@ -65,7 +65,8 @@ def main() -> None:
     """Entry point of the ``fairsweep`` command."""
     speak_utf8()
     try:
-        code = app(standalone_mode=False)  # typer.Exit comes back as a number
+        with paths_fit():
+            code = app(standalone_mode=False)  # typer.Exit comes back as a number
     except InterruptedSweepError as error:
         _say(str(error))
         sys.exit(EXIT_INTERRUPTED)

@@ -1,5 +1,6 @@
 """The errors of a sweep that a user can mend: one line, and where in the sweep file it belongs."""
 
+import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -50,6 +51,27 @@ def as_ours() -> Iterator[None]:
         raise
     except (ValueError, OSError) as error:
         raise SweepError(str(error)) from error
+
+
+@contextmanager
+def paths_fit() -> Iterator[None]:
+    """Turn whatever comes of a path that no file system takes into one line, wherever it was met.
+
+    Raises:
+        SweepError: instead of an error that comes of such a path.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        cause: BaseException | None = error
+        while cause is not None and getattr(cause, "errno", None) != errno.ENAMETOOLONG:
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise SweepError(
+            "a path must have parts of at most 255 bytes, and at most 4,095 bytes in all, but one is longer: choose a "
+            "shorter one"
+        ) from error
 
 
 def check_each(checks: Iterable[Callable[[], object]]) -> None:

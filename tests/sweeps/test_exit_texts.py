@@ -73,3 +73,30 @@ def test_only_what_an_index_has_is_installed_by_name():
         text = path.read_text()
         assert not re.search(r"pip install (-\S+ )*fairsweep(\s|==|$)", text, re.MULTILINE), path
         assert 'SOURCE = \\"fairsweep\\"' not in text, path
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([command, LONG] for command in ("report", "ls", "stop", "retry-failed", "prune", "resume", "track", "show")),
+        *([command, LONG] for command in ("describe", "plan", "run")),
+        ["compare", LONG, LONG],
+        ["extend", LONG, "--seeds", "3"],
+        ["watch", LONG, "--once"],
+        ["ui", LONG, "--no-browser"],
+        ["forget", LONG, "--ids", "ids.csv"],
+        ["init", "faces", "--to", LONG],
+        ["prepare", "faces", "--to", LONG],
+        ["prepare", "folder", "--from", LONG, "--to", "data"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_name_that_no_file_system_takes_ends_in_one_clear_line(fairsweep, words):
+    code, out, err = fairsweep(*words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "at most 255 bytes" in err
+    assert "Errno" not in err
