@@ -35,7 +35,7 @@ from fairsweep.sweeps.cluster_address import check_address, cluster_of, is_clien
 from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.environment_variables import default_variables
 from fairsweep.sweeps.head_watch import watched_head
-from fairsweep.sweeps.local_ray import check_loopback, private_ray
+from fairsweep.sweeps.local_ray import check_loopback, private_ray, starting
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 
 TUNE_FOLDER = ".tune"
@@ -92,7 +92,7 @@ def connected(address: str | None, *, again: str = _AGAIN, show_workers: bool = 
         _quiet_ray(),
         private_ray() if where is None else nullcontext({"address": where}) as options,
     ):
-        with nullcontext() if where is None else reaching(where):
+        with starting() if where is None else reaching(where):
             ray.init(
                 **options,
                 runtime_env=_runtime_environment(empty, environment),

@@ -26,6 +26,7 @@ _TOKEN = secrets.token_hex(32)
 _PREFIX = "fairsweep-"
 _LONGEST_SOCKET = f"/{_PREFIX}12345678/ray/session_2026-11-28_16-17-17_071920_4194304/sockets/plasma_store"
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+_MOST_OF_CAUSE = 300
 _SHORT_FOLDERS = ("/tmp", "/var/tmp")
 
 
@@ -45,6 +46,25 @@ def private_ray() -> Iterator[dict[str, Any]]:
         # "local": without it Ray joins any cluster that somebody has started on this machine, and takes no counts then.
         counts = {"num_cpus": int(machine.cpu), "num_gpus": int(machine.gpu)}
         yield {"address": "local", "include_dashboard": False} | counts | folders
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Turn whatever keeps a local Ray from coming up into one line; what it has started is stopped.
+
+    Raises:
+        SweepError: with the cause and the remedy.
+    """
+    try:
+        yield
+    except Exception as error:  # Ray raises a plain Exception where its processes do not answer in time
+        ray.shutdown()
+        cause = " ".join(str(error).split())[:_MOST_OF_CAUSE] or type(error).__name__
+        raise SweepError(
+            f"Ray could not be started on this machine ({cause}): it needs some 20 processes, 1 GB of memory and room "
+            "in the folder for temporary files; make room (free -h, ulimit -u, df -h), end what is left of earlier "
+            "runs, and run the same command again"
+        ) from error
 
 
 def check_loopback() -> None:

@@ -145,3 +145,28 @@ def test_a_long_path_for_temporary_files_still_leaves_room_for_sockets(monkeypat
     message = r"at most 20 bytes.* \(\d+ bytes\), and /nowhere cannot be written to: set RAY_TMPDIR"
     with pytest.raises(SweepError, match=message), local_ray.private_ray():
         pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("The current node timed out during startup.\nSome of the raylet failed to startup."),
+        RuntimeError("Failed to start GCS server"),
+        TimeoutError(),
+        ConnectionError("ray.init: connection timed out"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_ray_that_does_not_come_up_is_one_line_with_a_remedy(monkeypatch, error):
+    def fail(**_):
+        raise error
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(SweepError, match="Ray could not be started on this machine") as told, launch.connected(None):
+        pass
+    assert "\n" not in str(told.value)
+    assert (str(error).split("\n")[0] or "TimeoutError") in str(told.value)
+    assert "run the same command again" in str(told.value)
