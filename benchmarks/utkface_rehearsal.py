@@ -18,7 +18,7 @@ from fairsweep.datasets.randomness import generator, seed_key
 from fairsweep.datasets.sources.camera import Shot
 from fairsweep.datasets.sources.portrait import Person, draw
 from fairsweep.datasets.sources.utkface import AGE_EDGES, RACES
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 
 # Tone levels of the drawn faces that stand for each race's files, and each race's share in UTKFace (about).

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
     from fairsweep.sweeps.plan import plan_sweep
     from fairsweep.sweeps.run import run_sweep
-    from fairsweep.sweeps.spec import Sweep
+    from fairsweep.sweeps.sweep import Sweep
 
 __all__ = ["InterruptedSweepError", "Sweep", "SweepError", "plan_sweep", "run_sweep"]
 
 _HOMES = {
     "InterruptedSweepError": "errors",
-    "Sweep": "spec",
+    "Sweep": "sweep",
     "SweepError": "errors",
     "plan_sweep": "plan",
     "run_sweep": "run",

@@ -1,92 +1,22 @@
-"""Aims in a sweep file: what is to be maximised or minimised, and conditions that must hold."""
+"""Aims of a sweep, what is to be maximised or minimised and conditions that must hold, checked against its dataset."""
 
-import math
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import PlainSerializer, PlainValidator
 
 from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.sweeps.conditions import Condition
 from fairsweep.sweeps.errors import Location, SweepError
-from fairsweep.trainables.measures import Meaning, Measure, Standing
+from fairsweep.sweeps.spec import SweepSpec
+from fairsweep.trainables.measures import Meaning
 from fairsweep.trainables.objectives import Objective
 
-if TYPE_CHECKING:
-    from fairsweep.sweeps.spec import Sweep
 
-_CONDITION = re.compile(r"(?P<measure>.+?)\s*(?P<sign><=|>=|≤|≥)\s*(?P<bound>[^<>=≤≥]+)")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """A bound on a measure: ``epsilon <= 3``.
-
-    Attributes:
-        measure: what is bounded.
-        at_most: whether it must not exceed the bound; else it must reach it.
-        bound: the bound.
-    """
-
-    measure: Measure
-    at_most: bool
-    bound: float
-
-    @classmethod
-    def parse(cls, text: str) -> "Condition":
-        """Read a condition.
-
-        Raises:
-            ValueError: if it is not written as one.
-
-        >>> Condition.parse("epsilon <= 3").bound
-        3.0
-        """
-        found = _CONDITION.fullmatch(text.strip())
-        try:
-            bound = float(found["bound"]) if found else math.nan
-        except ValueError:
-            bound = math.nan
-        if found is None or not math.isfinite(bound):
-            raise ValueError(f"a condition is written 'MEASURE <= NUMBER' or 'MEASURE >= NUMBER', but got {text!r}")
-        return cls(Measure.parse(found["measure"]), found["sign"] in ("<=", "≤"), bound)
-
-    def __str__(self) -> str:
-        """As it is written."""
-        return f"{self.measure} {'<=' if self.at_most else '>='} {self.bound:g}"
-
-    def settled(self, meaning: Meaning) -> "Condition":
-        """The same, checked against a sweep. Raises: ValueError as `Measure.settled`."""
-        return Condition(self.measure.settled(meaning), self.at_most, self.bound)
-
-    def excess(self, value: float) -> float:
-        """By how much a value misses the bound: at most 0 where the condition holds, NaN where it is undefined."""
-        return value - self.bound if self.at_most else self.bound - value
-
-    def holds(self, standing: Standing, meaning: Meaning) -> bool:
-        """Whether it holds; an undefined value never does."""
-        return self.excess(self.measure.of(standing, meaning)) <= 0
-
-
-def _condition(raw: object) -> Condition:
-    if isinstance(raw, Condition):
-        return raw
-    if not isinstance(raw, str):
-        raise ValueError(f"a condition is written 'MEASURE <= NUMBER', for example 'epsilon <= 3', but got {raw!r}")
-    return Condition.parse(raw)
-
-
-ConditionField = Annotated[Condition, PlainValidator(_condition), PlainSerializer(str)]
-
-
-def meaning_of(sweep: "Sweep", dataset: PreparedDataset) -> Meaning:
+def meaning_of(sweep: SweepSpec, dataset: PreparedDataset) -> Meaning:
     """What the cells of a sweep's trials will mean."""
     label, groups = sweep.dataset.label, sweep.dataset.groups
     return Meaning(label, groups, {name: tuple(dataset.attribute(name).values) for name in {label, *groups}})
 
 
-def check_aims(sweep: "Sweep", dataset: PreparedDataset) -> None:
+def check_aims(sweep: SweepSpec, dataset: PreparedDataset) -> None:
     """Check that every aim of a sweep names attributes, values and classes that exist.
 
     Raises:
@@ -106,7 +36,7 @@ def check_aims(sweep: "Sweep", dataset: PreparedDataset) -> None:
             raise SweepError(str(error), place) from error
 
 
-def check_reachable(sweep: "Sweep", dataset: PreparedDataset) -> None:
+def check_reachable(sweep: SweepSpec, dataset: PreparedDataset) -> None:
     """Check that every constraint and target of a sweep can hold: its bound lies within the values of its measure.
 
     Raises:
@@ -125,7 +55,7 @@ def check_reachable(sweep: "Sweep", dataset: PreparedDataset) -> None:
             )
 
 
-def aims_of(sweep: "Sweep") -> Iterator[tuple[Location, Objective | Condition]]:
+def aims_of(sweep: SweepSpec) -> Iterator[tuple[Location, Objective | Condition]]:
     """Every aim of a sweep, with its place."""
     for number, objective in enumerate(sweep.search.objectives):
         yield ("search", "objectives", number), objective

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from fairsweep.datasets.division import OfficialSplit
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.sections import SHARED
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 
 def cautions(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[str, ...]:
@@ -28,7 +29,7 @@ def cautions(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[
     return tuple(said)
 
 
-def idle_settings(sweep: Sweep, trials: Sequence[PlannedTrial]) -> tuple[str, ...]:
+def idle_settings(sweep: SweepSpec, trials: Sequence[PlannedTrial]) -> tuple[str, ...]:
     """Look for what a sweep file asks for that will have no effect.
 
     Args:
@@ -59,7 +60,7 @@ def idle_settings(sweep: Sweep, trials: Sequence[PlannedTrial]) -> tuple[str, ..
 
 def _iterations(trial: PlannedTrial) -> int | None:
     """The iterations of a trial where its config says them."""
-    learner = trial.config.learner
+    learner: Any = trial.config.learner
     rounds, epochs = getattr(learner, "rounds", None), getattr(learner, "epochs", None)
     if rounds is not None:
         return math.ceil(rounds / learner.rounds_per_iteration)

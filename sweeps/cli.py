@@ -105,8 +105,8 @@ def _version(asked: bool) -> None:
 
 
 def _run(sweep: Any, text: str, address: str | None, quiet: bool) -> None:  # noqa: ANN401 - Sweep, imported where used
-    from fairsweep.sweeps.remote_output import show_results
     from fairsweep.sweeps.run import run_sweep
+    from fairsweep.sweeps.showing import show_results
 
     run_sweep(sweep, text=text, address=address, quiet=quiet)
     failed = show_results(sweep, Console())
@@ -252,8 +252,8 @@ def resume(
 
     Examples: `fairsweep resume runs/quickstart`, `fairsweep resume /mnt/drive/quickstart --to runs/quickstart`
     """
-    from fairsweep.sweeps.fetching import is_mirror, resume_mirror
-    from fairsweep.sweeps.run import resume_sweep
+    from fairsweep.sweeps.fetching import is_mirror
+    from fairsweep.sweeps.resuming import resume_mirror, resume_sweep
 
     if to is None and is_mirror(Path(folder)):
         raise SweepError(f"{folder} is the mirror of a sweep: give the folder to work in with --to LOCAL")
@@ -353,11 +353,11 @@ def _read(
 ) -> tuple["SweepSource", Any]:
     """The sweep of a file with the changes of the command line, and the file that says so."""
     from fairsweep.sweeps.overrides import read_changed
-    from fairsweep.sweeps.spec import Sweep
+    from fairsweep.sweeps.spec import SweepSpec
 
     source = read_changed(file, changes or [], name=name, seeds=seeds, trials_at_most=trials_at_most)
     with _located(source):
-        sweep = Sweep.from_mapping(source.content | ({} if output is None else {"output": str(output)}))
+        sweep = SweepSpec.from_mapping(source.content | ({} if output is None else {"output": str(output)}))
     return source, sweep
 
 

@@ -2,10 +2,10 @@
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -16,9 +16,7 @@ from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.errors import Location as Place
 from fairsweep.sweeps.paths import resume_command
-
-if TYPE_CHECKING:
-    from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 _ANSWER_SECONDS = 180.0
 
@@ -51,7 +49,7 @@ class Complaint:
     message: str
 
 
-def check_nodes(sweep: "Sweep", folder: Path, datasets: Sequence[PreparedDataset]) -> None:
+def check_nodes(sweep: SweepSpec, folder: Path, datasets: Sequence[PreparedDataset]) -> None:
     """Ask every node that can run trials whether it sees the datasets and the output.
 
     A single node is asked too: it may be another machine than the head, or have another Python than the driver.
@@ -114,7 +112,7 @@ def look(wanted: Wanted) -> list[Complaint]:
     return complaints
 
 
-def run_from_afar(sweep: "Sweep", text: str | None, address: str, quiet: bool) -> None:
+def run_from_afar(sweep: SweepSpec, text: str | None, address: str, quiet: bool, run: Callable[..., object]) -> None:
     """Run a sweep by a driver on the cluster itself, and wait for it; Ctrl-C here stops it there.
 
     Tune's callbacks, the ledger's locks and Ctrl-C need a driver that is part of the cluster.
@@ -124,6 +122,7 @@ def run_from_afar(sweep: "Sweep", text: str | None, address: str, quiet: bool) -
         text: its file.
         address: ``ray://HOST:PORT``.
         quiet: whether to show nothing.
+        run: runs a sweep with its text: `fairsweep.sweeps.run.run_sweep`.
 
     Raises:
         SweepError: if its output is a local folder (the cluster's machines do not see this one's), or as `run_sweep`.
@@ -138,7 +137,7 @@ def run_from_afar(sweep: "Sweep", text: str | None, address: str, quiet: bool) -
         )
     with connected(address, show_workers=not quiet):
         drive = ray.remote(_drive).options(num_cpus=0, max_retries=0)
-        running = drive.remote(sweep.model_dump(mode="json"), text)
+        running = drive.remote(run, sweep.model_dump(mode="json"), text)
         try:
             error = ray.get(running)
         except KeyboardInterrupt as interrupt:
@@ -148,12 +147,9 @@ def run_from_afar(sweep: "Sweep", text: str | None, address: str, quiet: bool) -
         raise SweepError(error)
 
 
-def _drive(content: dict[str, Any], text: str | None) -> str | None:
-    from fairsweep.sweeps.run import run_sweep
-    from fairsweep.sweeps.spec import Sweep
-
+def _drive(run: Callable[..., object], content: dict[str, Any], text: str | None) -> str | None:
     try:
-        run_sweep(Sweep.from_mapping(content), text=text)
+        run(SweepSpec.from_mapping(content), text=text)
     except SweepError as error:
         return str(error)
     return None

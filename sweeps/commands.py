@@ -92,6 +92,8 @@ def ls(
     _print_problems((sweep,), console)
     console.print()
     _print(_trial_table(trials), console)
+    from fairsweep.sweeps.failure_lines import print_failures
+
     print_failures(folder, console)
     for line in refusal_lines((OutputFolder.at(folder).description() or {}).get("refused", {})):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -208,42 +210,6 @@ def prune(
         typer.confirm(f"Delete these {len(found)} with their models and records?", abort=True)
     delete_former(folder, found)
     typer.echo(f"deleted {len(found)}")
-
-
-def print_failures(folder: Path, console: Console, *, thorough: bool = False) -> bool:
-    """Print what trials failed of, each cause once, and what can be done; returns whether any failed.
-
-    Args:
-        folder: the output folder of the sweep.
-        console: where to.
-        thorough: see `fairsweep.sweeps.failures.failure_groups`.
-    """
-    from fairsweep.analysis.failed_trials import is_guided, more_settings_command, retry_command
-    from fairsweep.sweeps.failures import failure_groups
-    from fairsweep.sweeps.output import OutputFolder
-
-    output = OutputFolder.at(folder)
-    groups, sweep = failure_groups(folder, thorough=thorough), output.description() or {}
-    for group in groups:
-        shown = ", ".join(group.trials[:3]) + (" …" if group.count > 3 else "")
-        console.print(
-            f"[red]{group.count} failed[/red]: {escape(group.cause)} ({escape(shown)})", soft_wrap=True, highlight=False
-        )
-        retry = retry_command(sweep, str(folder), group.words)
-        if retry is not None:
-            console.print(f"  run again with: {escape(retry)}", soft_wrap=True, highlight=False)
-        if group.traceback:
-            console.print(
-                f"  traceback: {escape(str(folder))}/trials/{escape(group.trials[0])}/state.json", soft_wrap=True
-            )
-    if groups and is_guided(sweep):
-        more = more_settings_command(str(folder))
-        console.print(
-            f"The search has counted them as failed; it tries N more settings with: {escape(more)}",
-            soft_wrap=True,
-            highlight=False,
-        )
-    return bool(groups)
 
 
 def _show(extension: "Extension", console: Console) -> None:

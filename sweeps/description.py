@@ -88,11 +88,11 @@ def _text(path: Path) -> str | None:
 
 def _rebuilt(path: Path, text: str) -> dict[str, Any] | None:
     """The content of ``sweep.json`` as far as the sweep file and the trials know it; None where that is no sweep."""
-    from fairsweep.sweeps.spec import Sweep
+    from fairsweep.sweeps.spec import SweepSpec
     from fairsweep.sweeps.sweep_file import SweepSource
 
     try:
-        sweep = Sweep.from_mapping(SweepSource.read(path / SWEEP_YAML).content)
+        sweep = SweepSpec.from_mapping(SweepSource.read(path / SWEEP_YAML).content)
     except SweepError:
         return None
     trials = path / TRIALS

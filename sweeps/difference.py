@@ -10,7 +10,7 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.paths import with_stored_paths
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 Kind = Literal["added", "removed", "changed"]
 _MARKS = {"added": "+", "removed": "-", "changed": "~"}
@@ -79,7 +79,7 @@ def changes(before: object, after: object, place: str = "") -> tuple[Change, ...
     return tuple(_changes(before, after, place))
 
 
-def difference_of(sweep: Sweep) -> SweepDifference:
+def difference_of(sweep: SweepSpec) -> SweepDifference:
     """What a sweep changes in its output folder; nothing is started or written.
 
     Raises:
@@ -111,7 +111,7 @@ def _comparable(description: Mapping[str, Any]) -> dict[str, Any]:
     """A sweep with every default of this version filled in, and with the dataset's path wherever it was started."""
     content = dict(description["sweep"])
     with suppress(SweepError):  # a version that this one no longer reads is compared as it stands
-        content = Sweep.from_mapping(with_stored_paths(description)).model_dump(mode="json")
+        content = SweepSpec.from_mapping(with_stored_paths(description)).model_dump(mode="json")
     content["dataset"] = content["dataset"] | {"path": description["dataset"]["path"]}
     other = (content.get("evaluation") or {}).get("dataset")
     if other is not None:

@@ -13,7 +13,7 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.search.refusals import counted_causes
 from fairsweep.sweeps.search.space import Chosen
 from fairsweep.sweeps.sections import SHARED, draw_purpose, learner_sections, listed_part, points, samples
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 DRAWING = ("random", "sobol")
 """Algorithms that draw settings before anything runs."""
@@ -32,7 +32,7 @@ class SoundSettings:
     refused: Mapping[str, int]
 
 
-def drawn_settings(sweep: Sweep) -> tuple[Chosen, ...]:
+def drawn_settings(sweep: SweepSpec) -> tuple[Chosen, ...]:
     """Every setting that is drawn, each once, with the twins of its learner."""
     learners = learner_sections(sweep)
     found: dict[str, Chosen] = {}
@@ -49,7 +49,7 @@ def drawn_settings(sweep: Sweep) -> tuple[Chosen, ...]:
 
 
 def sound_settings(
-    sweep: Sweep, settings: Sequence[Chosen], check: Callable[[Sequence[Chosen]], object]
+    sweep: SweepSpec, settings: Sequence[Chosen], check: Callable[[Sequence[Chosen]], object]
 ) -> SoundSettings:
     """Leave out the settings that cannot run.
 
@@ -87,7 +87,7 @@ def _refused(
         yield from _refused(settings[middle:], check)
 
 
-def _listed(sweep: Sweep, setting: Chosen) -> str:
+def _listed(sweep: SweepSpec, setting: Chosen) -> str:
     """What of a setting the sweep file lists: its learner and the values of its grids."""
     section, own = setting.learners[0]
     spaces: list[tuple[Space | None, Point]] = [(section.space, own)]
@@ -95,7 +95,7 @@ def _listed(sweep: Sweep, setting: Chosen) -> str:
     return repr((section.name, *(listed_part(space, point) for space, point in spaces)))
 
 
-def _none_left(sweep: Sweep, setting: Chosen, errors: Sequence[SweepError]) -> SweepError:
+def _none_left(sweep: SweepSpec, setting: Chosen, errors: Sequence[SweepError]) -> SweepError:
     first = errors[0]
     if len(errors) == 1:
         return first

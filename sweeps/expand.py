@@ -23,7 +23,7 @@ from fairsweep.sweeps.sections import (
     samples,
     split_at,
 )
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.trainables.models import ModelConfig
 from fairsweep.trainables.trial_config import DatasetReference, Seeds, TrialConfig
 
@@ -53,7 +53,9 @@ class PlannedTrial:
     setting: str
 
 
-def expand(sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None = None) -> tuple[PlannedTrial, ...]:
+def expand(
+    sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None = None
+) -> tuple[PlannedTrial, ...]:
     """All trials of a sweep, in the order in which they start: seed by seed, so that early results cover all settings.
 
     Args:
@@ -68,7 +70,7 @@ def expand(sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None
 
 
 def trials_at(
-    sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, chosen: Iterable[Chosen]
+    sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None, chosen: Iterable[Chosen]
 ) -> tuple[PlannedTrial, ...]:
     """The trials of settings that a search has chosen, each with its twins and in every replicate.
 
@@ -90,7 +92,7 @@ def trials_at(
 
 
 def _trials(
-    sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, settings: list["_Setting"]
+    sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None, settings: list["_Setting"]
 ) -> tuple[PlannedTrial, ...]:
     data = _SweepData(_reference(sweep, dataset), sweep.evaluation, None if other is None else other.info.content_hash)
     settings = [replace(setting, imbalance=_named(setting.imbalance, dataset)) for setting in settings]
@@ -108,7 +110,7 @@ def _trials(
     return tuple(trials.values())
 
 
-def seed_pairs(sweep: Sweep) -> list[tuple[int, Seeds]]:
+def seed_pairs(sweep: SweepSpec) -> list[tuple[int, Seeds]]:
     """Number and seeds of each replicate: tied ones for ``seeds: 5``, crossed ones for ``{data: 2, train: 5}``."""
     if isinstance(sweep.seeds, int):
         return [(seed, Seeds(data=seed, train=seed)) for seed in range(sweep.seeds)]
@@ -137,7 +139,7 @@ class _Setting:
     label: str
 
 
-def _settings(sweep: Sweep) -> Iterator[_Setting]:
+def _settings(sweep: SweepSpec) -> Iterator[_Setting]:
     learners = learner_sections(sweep)
     for sample in samples(sweep):
         methods = [
@@ -154,7 +156,7 @@ def _settings(sweep: Sweep) -> Iterator[_Setting]:
 
 
 def _setting(
-    sweep: Sweep,
+    sweep: SweepSpec,
     section: LearnerSection,
     own: Point,
     learner: Any,  # noqa: ANN401 - a member of the union LearnerConfig
@@ -166,7 +168,7 @@ def _setting(
     return _Setting(section, learner, imbalance, split, model, _label(sweep, section, own, shared))
 
 
-def _trial(sweep: Sweep, data: _SweepData, setting: _Setting, seeds: Seeds, replicate: int) -> PlannedTrial:
+def _trial(sweep: SweepSpec, data: _SweepData, setting: _Setting, seeds: Seeds, replicate: int) -> PlannedTrial:
     config = TrialConfig(
         dataset=data.reference,
         imbalance=setting.imbalance,
@@ -200,7 +202,7 @@ def _named(imbalance: Any, dataset: PreparedDataset) -> Any:  # noqa: ANN401 - a
     return imbalance.model_copy(update={"majority": attribute.named(imbalance.majority)})
 
 
-def _reference(sweep: Sweep, dataset: PreparedDataset) -> DatasetReference:
+def _reference(sweep: SweepSpec, dataset: PreparedDataset) -> DatasetReference:
     return DatasetReference(
         path=sweep.dataset.path,
         name=dataset.info.name,
@@ -211,7 +213,7 @@ def _reference(sweep: Sweep, dataset: PreparedDataset) -> DatasetReference:
     )
 
 
-def _label(sweep: Sweep, learner: LearnerSection, own: Point, shared: tuple[Point, ...]) -> str:
+def _label(sweep: SweepSpec, learner: LearnerSection, own: Point, shared: tuple[Point, ...]) -> str:
     """For example ``private-eps3_share.95``: the learner, its dimensions, then those of imbalance and model."""
     kept = Point(tuple((place, value) for place, value in own.values if not _is_dropped(learner, place)))
     own_part = "".join(f"-{words}" for words in _words(learner.space, kept, ""))

@@ -59,7 +59,8 @@ def retry_failed(
     Raises:
         SweepError: if the folder holds no sweep, or none failed of such a cause.
     """
-    from fairsweep.sweeps.run import resume_sweep, run_sweep
+    from fairsweep.sweeps.resuming import resume_sweep
+    from fairsweep.sweeps.run import run_sweep
 
     sweep, text = resume_sweep(folder, contact=contact)
     return run_sweep(sweep, text=text, address=address, quiet=quiet, only=failed_trials(folder, cause))

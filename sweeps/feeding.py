@@ -12,7 +12,7 @@ from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.machines import Machine, beside_readers, needed_cpus, slots
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Feeding:
 
 
 def settle_feed(
-    sweep: Sweep, datasets: Sequence[PreparedDataset], trials: Sequence[PlannedTrial], available: Sequence[Machine]
+    sweep: SweepSpec, datasets: Sequence[PreparedDataset], trials: Sequence[PlannedTrial], available: Sequence[Machine]
 ) -> Feeding:
     """Settle on a feed, and on how many trials run at once with it.
 

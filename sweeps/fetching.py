@@ -5,17 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairsweep.analysis.records import SWEEP_JSON, TRIALS
+from fairsweep.analysis.records import TRIALS
 from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.location import Location
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.folder_copy import INSIDE, FolderCopy, Listing, child, list_files
 from fairsweep.sweeps.folder_kind import is_visible
-from fairsweep.sweeps.known_places import settle_places
-from fairsweep.sweeps.places import MirrorSection, absolute
+from fairsweep.sweeps.places import absolute
 
 if TYPE_CHECKING:
-    from fairsweep.sweeps.spec import Sweep
+    pass
 
 _FETCHING = ".fetching"
 _BESIDE = ".fetched"
@@ -55,28 +54,6 @@ def fetch_sweep(to: str, folder: Path) -> int:
     shutil.rmtree(folder / _BESIDE, ignore_errors=True)
     (folder / _FETCHING).unlink()
     return count
-
-
-def resume_mirror(mirror: str, folder: Path, *, contact: bool | None = None) -> tuple["Sweep", str]:
-    """The sweep of a mirror, after what the mirror holds was fetched into a folder that lacks it.
-
-    Args:
-        mirror: the mirror; the sweep goes on being copied there.
-        folder: the local output folder.
-        contact: whether to use other places that the mirror's files alone name; see `settle_places`.
-
-    Raises:
-        SweepError: if the mirror holds no sweep, cannot be read, or names places that the user has not.
-    """
-    from fairsweep.sweeps.run import described_sweep
-
-    fetch_sweep(mirror, folder)
-    if not (folder / SWEEP_JSON).exists():
-        raise SweepError(f"{mirror} holds no whole copy of a sweep, so nothing came to {folder}; run its file there")
-    sweep, text = described_sweep(folder)
-    minutes = {} if sweep.mirror is None else {"minutes": sweep.mirror.minutes}
-    named = sweep.model_copy(update={"mirror": MirrorSection.model_validate({"to": mirror, **minutes})})
-    return settle_places(named, contact=contact, named=(absolute(mirror),)), text
 
 
 def is_mirror(folder: Path) -> bool:

@@ -8,8 +8,9 @@ from typing import Any
 from fairsweep.analysis import SweepResults
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.overrides import edited
-from fairsweep.sweeps.run import resume_sweep, run_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.resuming import resume_sweep
+from fairsweep.sweeps.run import run_sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Extension:
         text: its file, with the comments that it had.
     """
 
-    sweep: Sweep
+    sweep: SweepSpec
     text: str
 
     def run(self, *, address: str | None = None, quiet: bool = False) -> SweepResults:
@@ -48,11 +49,11 @@ def extend_sweep(
     sweep, text = resume_sweep(folder, contact=contact)
     place, value = _more_samples(sweep, trials) if trials is not None else _more_seeds(sweep, int(seeds or 0))
     content = _with(sweep.model_dump(mode="json"), place, value)
-    grown = Sweep.from_mapping(content | {"output": str(sweep.folder)})
+    grown = SweepSpec.from_mapping(content | {"output": str(sweep.folder)})
     return Extension(grown, edited(text, [(place, value)]))
 
 
-def _more_samples(sweep: Sweep, more: int) -> tuple[tuple[str, ...], int]:
+def _more_samples(sweep: SweepSpec, more: int) -> tuple[tuple[str, ...], int]:
     now = sweep.search.samples
     if now is None:
         raise SweepError(
@@ -65,7 +66,7 @@ def _more_samples(sweep: Sweep, more: int) -> tuple[tuple[str, ...], int]:
     return ("search", "samples"), now + more
 
 
-def _more_seeds(sweep: Sweep, seeds: int) -> tuple[tuple[str, ...], int]:
+def _more_seeds(sweep: SweepSpec, seeds: int) -> tuple[tuple[str, ...], int]:
     place = ("seeds",) if isinstance(sweep.seeds, int) else ("seeds", "train")
     now = sweep.seeds if isinstance(sweep.seeds, int) else sweep.seeds.train
     if seeds <= now:

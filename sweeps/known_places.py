@@ -17,7 +17,7 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.places import absolute, uri_of
 
 if TYPE_CHECKING:
-    from fairsweep.sweeps.spec import Sweep
+    from fairsweep.sweeps.spec import SweepSpec
     from fairsweep.sweeps.tracking.section import TrackingSection
 
 MIRROR, STORAGE = "mirror", "storage of the search"
@@ -51,12 +51,12 @@ class NamedPlace:
         return _mark(self.address) in _known()
 
 
-def named_places(sweep: "Sweep") -> tuple[NamedPlace, ...]:
+def named_places(sweep: "SweepSpec") -> tuple[NamedPlace, ...]:
     """The places outside its output folder that a sweep contacts or writes to when it runs; local datasets excepted."""
     return tuple(_named(sweep))
 
 
-def remember_places(sweep: "Sweep") -> None:
+def remember_places(sweep: "SweepSpec") -> None:
     """Take the places that a sweep names for known from now on. Without a cache that can be written, none is."""
     _remember({_mark(place.address) for place in named_places(sweep)})
 
@@ -76,7 +76,7 @@ def shows_public(described: Mapping[str, Any]) -> bool:
     return is_local and _mark(_PUBLIC + str(described.get("content_hash"))) in _known()
 
 
-def settle_places(sweep: "Sweep", *, contact: bool | None, named: Collection[str] = ()) -> "Sweep":
+def settle_places(sweep: "SweepSpec", *, contact: bool | None, named: Collection[str] = ()) -> "SweepSpec":
     """Decide on the places that a sweep from an output folder names and this user has not.
 
     Args:
@@ -145,7 +145,7 @@ def _dataset(path: str | Path | None) -> NamedPlace | None:
     return None if uri is None or uri.startswith("file:") else NamedPlace("dataset", uri, is_needed=True)
 
 
-def _named(sweep: "Sweep") -> Iterator[NamedPlace]:
+def _named(sweep: "SweepSpec") -> Iterator[NamedPlace]:
     yield from filter(None, map(_dataset, (sweep.dataset.path, sweep.evaluation.dataset)))
     if sweep.search.storage is not None:
         yield NamedPlace(STORAGE, absolute(sweep.search.storage), is_needed=True)

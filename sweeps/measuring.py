@@ -18,7 +18,7 @@ from fairsweep.sweeps.launch import connected
 from fairsweep.sweeps.machines import check_resources, inner_workers, machines, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.sweeps.words import duration
 from fairsweep.trainables.adapter import use_threads
 from fairsweep.trainables.gpu_memory import PeakMemory, part_text
@@ -73,7 +73,7 @@ class MeasuredSweep:
     cache_bytes: int
 
 
-def measure_sweep(sweep: Sweep, *, limit_seconds: float = LIMIT_SECONDS) -> MeasuredSweep:
+def measure_sweep(sweep: SweepSpec, *, limit_seconds: float = LIMIT_SECONDS) -> MeasuredSweep:
     """Time a few steps, one evaluation and one checkpoint of each learner with each model, in a temporary folder.
 
     A dataset's decoded copy is built in the cache if it is not there yet: the sweep will need it.

@@ -27,7 +27,7 @@ from fairsweep.sweeps.places import absolute
 from fairsweep.trainables.state import TrialStateFile
 
 if TYPE_CHECKING:
-    from fairsweep.sweeps.spec import Sweep
+    from fairsweep.sweeps.spec import SweepSpec
 
 _SECRET = "secret.key"
 _LINKS = ".copying"
@@ -167,7 +167,7 @@ class Mirror:
 
 
 @contextmanager
-def mirrored(sweep: "Sweep", console: Console) -> Iterator[None]:
+def mirrored(sweep: "SweepSpec", console: Console) -> Iterator[None]:
     """Fetch what the mirror of a sweep holds and its folder lacks, then copy for the time of a context.
 
     Nothing happens where the sweep file names no mirror.

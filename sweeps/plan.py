@@ -15,7 +15,7 @@ from fairsweep.sweeps.scarcity import scarce_groups
 from fairsweep.sweeps.search.extent import Extent
 from fairsweep.sweeps.search.outlook import SearchOutlook
 from fairsweep.sweeps.search.refusals import refusal_lines
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.trainables.learners import privacy_outlook, workload
 from fairsweep.trainables.plan import Outlook
 
@@ -98,7 +98,7 @@ class PlanReport:
     cautions: tuple[str, ...] = ()
 
 
-def plan_sweep(sweep: Sweep) -> PlanReport:
+def plan_sweep(sweep: SweepSpec) -> PlanReport:
     """Check a sweep as `run` would, and say what it would do.
 
     Raises:

@@ -17,7 +17,7 @@ from fairsweep.sweeps.errors import Location, SweepError
 from fairsweep.sweeps.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.number_labels import check_number_label
 from fairsweep.sweeps.search.space import Chosen, SearchSpace
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.sweeps.undefined_aims import check_defined
 from fairsweep.trainables import learners
 from fairsweep.trainables.augmentation import AugmentationConfig
@@ -47,7 +47,7 @@ class SweepPlan:
         refused: of the settings that a search drew and that cannot run how many, by cause; they have no trials.
     """
 
-    sweep: Sweep
+    sweep: SweepSpec
     dataset: PreparedDataset
     other: PreparedDataset | None
     trials: tuple[PlannedTrial, ...]
@@ -91,7 +91,7 @@ class SweepPlan:
         return sum(map(self.trial_bytes, listed)) + largest * (self.sweep.checkpoints.keep + 1)
 
 
-def check_sweep(sweep: Sweep) -> SweepPlan:
+def check_sweep(sweep: SweepSpec) -> SweepPlan:
     """Open the dataset, enumerate the trials, and check each distinct part of them once.
 
     The settings of a guided search become known while it runs: what is checked are the ends of its dimensions.
@@ -114,7 +114,7 @@ def check_sweep(sweep: Sweep) -> SweepPlan:
     return plan_trials(sweep, dataset, other, trials)
 
 
-def _plan_drawn(sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None) -> SweepPlan:
+def _plan_drawn(sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None) -> SweepPlan:
     """Plan what was drawn beforehand; what cannot run is left out."""
 
     def plan(settings: Sequence[Chosen]) -> SweepPlan:
@@ -131,7 +131,7 @@ def _plan_drawn(sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset |
 
 
 def plan_trials(
-    sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, trials: tuple[PlannedTrial, ...]
+    sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None, trials: tuple[PlannedTrial, ...]
 ) -> SweepPlan:
     """Check each distinct part of some trials once.
 
@@ -180,7 +180,7 @@ def _open(path: Path, place: Location) -> PreparedDataset:
         raise SweepError(str(error), place) from error
 
 
-def _check_attributes(sweep: Sweep, dataset: PreparedDataset) -> None:
+def _check_attributes(sweep: SweepSpec, dataset: PreparedDataset) -> None:
     named = [(sweep.dataset.label, ("dataset", "label"))]
     named += [(group, ("dataset", "groups")) for group in sweep.dataset.groups]
     for name, place in named:
@@ -212,7 +212,7 @@ def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) ->
 
 
 def _privacy_units(
-    sweep: Sweep, dataset: PreparedDataset, trials: Iterable[PlannedTrial], sizes: Mapping[str, int]
+    sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial], sizes: Mapping[str, int]
 ) -> dict[str, int]:
     """Count what each trial's privacy protects, and let its learner refuse a training set that it cannot divide."""
     counted: dict[str, int] = {}
@@ -236,7 +236,7 @@ def _privacy_units(
 
 
 def _evaluated(
-    sweep: Sweep, dataset: PreparedDataset, other: PreparedDataset | None, trials: Iterable[PlannedTrial]
+    sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None, trials: Iterable[PlannedTrial]
 ) -> int:
     """Check each distinct pair of evaluation sets; returns the most examples that a trial evaluates at once."""
     most, checked = 0, set()
@@ -277,7 +277,7 @@ def _check_labels(dataset: PreparedDataset, trial: PlannedTrial, labels: NDArray
     )
 
 
-def _check_models(sweep: Sweep, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:
+def _check_models(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:
     """Build each distinct model once, and ask each learner whether it can train it."""
     counted: dict[str, int] = {}
     parameters = {}
@@ -300,7 +300,7 @@ def _check_models(sweep: Sweep, dataset: PreparedDataset, trials: Iterable[Plann
     return parameters
 
 
-def _check_values(sweep: Sweep, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> None:
+def _check_values(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> None:
     """Ask each learner whether the attributes and values that its config names exist."""
     roles = Roles.of(dataset, sweep.dataset.label, sweep.dataset.groups)
     for trial in {trial.setting: trial for trial in trials}.values():
@@ -310,7 +310,7 @@ def _check_values(sweep: Sweep, dataset: PreparedDataset, trials: Iterable[Plann
             raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
 
 
-def _learner_place(sweep: Sweep, trial: PlannedTrial) -> tuple[Any, ...]:
+def _learner_place(sweep: SweepSpec, trial: PlannedTrial) -> tuple[Any, ...]:
     name = trial.config.learner.name
     names = [space.raw.get("name", space.raw.get("kind")) for space in sweep.learners]
     return ("learners", names.index(name)) if name in names else ("learners",)

@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from fairsweep.datasets.division import SPLIT_KINDS
 from fairsweep.datasets.imbalance import KeepImbalance, MinoritySizeImbalance, ShareImbalance
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.sweeps.validation import models_of
 from fairsweep.trainables.learners import LEARNERS
 from fairsweep.trainables.models import ModelConfig
@@ -62,9 +62,9 @@ This page is made from the code by `python -m fairsweep.sweeps.reference`.
 
 def reference() -> str:
     """The page, in Markdown."""
-    parts = [_INTRODUCTION, _section("The file", Sweep)]
-    for name, field in Sweep.model_fields.items():
-        parts += [_section(f"`{name}`", model) for model in models_of(field.annotation) if model is not Sweep]
+    parts = [_INTRODUCTION, _section("The file", SweepSpec)]
+    for name, field in SweepSpec.model_fields.items():
+        parts += [_section(f"`{name}`", model) for model in models_of(field.annotation) if model is not SweepSpec]
     forms: dict[str, type[BaseModel]] = {
         "share": ShareImbalance,
         "minority_size": MinoritySizeImbalance,
@@ -94,7 +94,7 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str
     meanings = _documented(model)
     for name, field in model.model_fields.items():
         meaning = field.description or meanings.get(name, _KIND if name == "kind" else "")
-        inner = [m for m in models_of(field.annotation) if m is not model] if prefix or model is not Sweep else []
+        inner = [m for m in models_of(field.annotation) if m is not model] if prefix or model is not SweepSpec else []
         required = field.is_required()
         value = None if required else field.get_default(call_default_factory=True)
         default = "required" if required else _shown(value)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,18 +21,18 @@ import psutil
 from rich.console import Console
 
 from fairsweep.analysis.files import read_json
-from fairsweep.analysis.records import CONFIG, REPORT, STATE, TRIALS, RecordError
+from fairsweep.analysis.records import CONFIG, STATE, TRIALS, RecordError
 from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.location import Location
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.fetching import by_folder
 from fairsweep.sweeps.folder_copy import FolderCopy, Listing, child, list_files, write_file
-from fairsweep.sweeps.mirror import Mirror, sweep_files
+from fairsweep.sweeps.mirror import sweep_files
 from fairsweep.sweeps.places import working_folder
 from fairsweep.trainables.state import TrialState, TrialStateFile
 
 if TYPE_CHECKING:
-    from fairsweep.sweeps.spec import Sweep
+    from fairsweep.sweeps.spec import SweepSpec
 
 _LIGHT = frozenset({STATE, CONFIG})
 _DRIVER = ".driver.json"
@@ -198,7 +197,7 @@ def fetch_remote(uri: str) -> Path:
 
 
 @contextmanager
-def published(sweep: "Sweep", console: Console) -> Iterator[None]:
+def published(sweep: "SweepSpec", console: Console) -> Iterator[None]:
     """Bring the output of a sweep here, publish what changes for the time of a context, and all of it at the end.
 
     Nothing happens where the output is a local folder.
@@ -234,30 +233,15 @@ def published(sweep: "Sweep", console: Console) -> Iterator[None]:
         _end(output)
 
 
-def show_results(sweep: "Sweep", console: Console) -> bool:
-    """Print the results of a sweep and write its report; returns whether any trial failed."""
-    from fairsweep.sweeps.tables import print_results
+def push_own(uri: str) -> None:
+    """Publish the sweep's own files: its report, above all.
 
-    if sweep.remote is not None:
-        return _show_remote(sweep, sweep.remote, console)
-    failed = print_results(sweep.folder, console)
-    if sweep.mirror is not None:
-        Mirror(
-            sweep.folder, sweep.mirror.to, partial(Console(stderr=True).print, highlight=False, markup=False)
-        ).copy_own()
-    return failed
-
-
-def _show_remote(sweep: "Sweep", uri: str, console: Console) -> bool:
-    from fairsweep.sweeps.commands import print_failures
-    from fairsweep.sweeps.tables import print_results
-
-    failed = print_failures(sweep.folder, console)
-    print_results(uri, console, to=sweep.folder / REPORT)
+    Raises:
+        SweepError: if the output cannot be reached.
+    """
     output = RemoteOutput(uri)
     with _reachable(output):
         output.push_own()
-    return failed
 
 
 def _end(output: RemoteOutput) -> None:

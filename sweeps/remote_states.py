@@ -9,7 +9,7 @@ from ray import tune
 from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.remote_output import RemoteOutput
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 
 class RemoteStates(DriverOnly, tune.Callback):
@@ -39,7 +39,7 @@ class RemoteStates(DriverOnly, tune.Callback):
                 self._output.pull_state(name)
 
 
-def state_callbacks(sweep: Sweep, queued: Mapping[str, Entry]) -> list[tune.Callback]:
+def state_callbacks(sweep: SweepSpec, queued: Mapping[str, Entry]) -> list[tune.Callback]:
     """What keeps the driver's ledger up to date where trials work elsewhere."""
     if sweep.remote is None:
         return []

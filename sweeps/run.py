@@ -21,22 +21,21 @@ from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.feeding import settle_feed
 from fairsweep.sweeps.gpu_parts import GpuParts, with_gpu_parts
-from fairsweep.sweeps.known_places import remember_places, settle_places
+from fairsweep.sweeps.known_places import remember_places
 from fairsweep.sweeps.launch import connected, run_trials, terminable
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.machines import check_budget, check_resources, machines, slots
 from fairsweep.sweeps.mirror import mirrored
 from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.paths import resume_command, shown, shown_from_here, with_stored_paths
-from fairsweep.sweeps.places import uri_of
+from fairsweep.sweeps.paths import resume_command, shown, shown_from_here
 from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.progress import Progress
-from fairsweep.sweeps.remote_output import fetch_remote, published
+from fairsweep.sweeps.remote_output import published
 from fairsweep.sweeps.remote_states import state_callbacks
 from fairsweep.sweeps.scheduling.scheduler import make_scheduler
 from fairsweep.sweeps.search.refusals import refusal_lines
 from fairsweep.sweeps.second_pass import with_more_gpu
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.sweeps.tasks import trial_tasks
 from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.sweeps.watching import watching
@@ -45,7 +44,7 @@ from fairsweep.trainables.plan import Plan
 
 
 def run_sweep(
-    sweep: Sweep,
+    sweep: SweepSpec,
     *,
     text: str | None = None,
     address: str | None = None,
@@ -77,7 +76,7 @@ def run_sweep(
     for problem in (*(found.problems if found else ()), *output.file_problems()):
         console.print(f"{sweep.name}: {problem}; it is made anew", highlight=False, markup=False, soft_wrap=True)
     if is_client(address):
-        run_from_afar(sweep, text, str(address), quiet)
+        run_from_afar(sweep, text, str(address), quiet, run_sweep)
         return analysis.load(sweep.remote or sweep.folder)
     if address is not None:
         check_address(address)
@@ -87,7 +86,7 @@ def run_sweep(
 
 
 def _run(
-    sweep: Sweep, text: str | None, address: str | None, console: Console, quiet: bool, only: Collection[str] | None
+    sweep: SweepSpec, text: str | None, address: str | None, console: Console, quiet: bool, only: Collection[str] | None
 ) -> "analysis.SweepResults":
     if sweep.search.is_guided:
         from fairsweep.sweeps.search.running import run_search
@@ -133,33 +132,6 @@ def _refuse_choice(only: Collection[str] | None) -> None:
             "a guided search has counted its failed trials as failures already, so none can run again alone: "
             "change search.key to search anew; what is done is not run again"
         )
-
-
-def resume_sweep(folder: str | Path, *, contact: bool | None = None) -> tuple[Sweep, str]:
-    """The sweep of an output folder, and its file's text.
-
-    Args:
-        folder: the output folder, or its URI.
-        contact: whether to use places that the folder's files alone name; see `settle_places`.
-
-    Raises:
-        SweepError: if the folder holds no sweep, or names places that the user has not.
-    """
-    sweep, text = described_sweep(folder)
-    return settle_places(sweep, contact=contact), text
-
-
-def described_sweep(folder: str | Path) -> tuple[Sweep, str]:
-    """The sweep that an output folder describes, with every place that it names, and its file's text.
-
-    Raises:
-        SweepError: if the folder holds no sweep.
-    """
-    uri = uri_of(folder)
-    output = OutputFolder.at(folder if uri is None else fetch_remote(uri))
-    found = output.sweep()
-    sweep = Sweep.from_mapping(with_stored_paths(found.content) | {"output": uri or str(output.path)})
-    return sweep, found.text
 
 
 def announce(plan: SweepPlan, output: OutputFolder, missing: Sequence[PlannedTrial]) -> str:

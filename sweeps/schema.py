@@ -15,7 +15,7 @@ from fairsweep.datasets.division import SPLIT_KINDS
 from fairsweep.datasets.imbalance import KeepImbalance, MinoritySizeImbalance, ShareImbalance
 from fairsweep.sweeps.foreign_words import KINDS
 from fairsweep.sweeps.resources import ResourcesSection
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.trainables.learners import LEARNERS
 from fairsweep.trainables.models import ModelConfig
 
@@ -29,7 +29,7 @@ def sweep_schema() -> Schema:
     """Make the schema (JSON Schema 2020-12)."""
     kinds = {kind: row.config for kind, row in LEARNERS.items()}
     spaces: tuple[type[BaseModel], ...] = (ModelConfig, *_IMBALANCES, *SPLIT_KINDS.values(), *kinds.values())
-    sections: tuple[type[BaseModel], ...] = (Sweep, ResourcesSection, *spaces)
+    sections: tuple[type[BaseModel], ...] = (SweepSpec, ResourcesSection, *spaces)
     asked: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in sections]
     found, holder = models_json_schema(asked, schema_generator=_Generator)
     definitions: dict[str, Schema] = holder["$defs"]
@@ -48,7 +48,7 @@ def sweep_schema() -> Schema:
         "description": "Several values instead of one.",
         "anyOf": [_dimension(k) for k in KINDS],
     }
-    schema = definitions.pop(name_of(Sweep))
+    schema = definitions.pop(name_of(SweepSpec))
     fields = schema["properties"]
     fields["imbalance"] |= _any_of(*_references(found, _IMBALANCES), {"type": "null"})
     fields["split"] |= _any_of(*_references(found, SPLIT_KINDS.values()), {"type": "null"})

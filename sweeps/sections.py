@@ -1,9 +1,8 @@
 """The sections of a sweep whose fields can be search dimensions, and the typed configs at each of their points."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -11,17 +10,15 @@ from fairsweep.datasets.division import SPLIT_KINDS, OfficialSplit
 from fairsweep.datasets.imbalance import ImbalanceConfig
 from fairsweep.datasets.randomness import seed_key
 from fairsweep.sweeps.dimensions import Point, Space
-from fairsweep.sweeps.errors import Location, SweepError, check_each
+from fairsweep.sweeps.errors import Location, SweepError
 from fairsweep.sweeps.names import check_name
+from fairsweep.sweeps.resources import ResourcesSection
+from fairsweep.sweeps.search.section import SearchSection
 from fairsweep.sweeps.search.sobol import SobolDraws
 from fairsweep.sweeps.sweep_file import nearest
 from fairsweep.sweeps.validation import clear_error
 from fairsweep.trainables.learners import LEARNERS
 from fairsweep.trainables.models import ModelConfig
-
-if TYPE_CHECKING:
-    from fairsweep.sweeps.resources import ResourcesSection
-    from fairsweep.sweeps.spec import Sweep
 
 _IMBALANCE: TypeAdapter[Any] = TypeAdapter(ImbalanceConfig)
 _SPLIT_KIND: Location = ("split", "kind")
@@ -29,6 +26,23 @@ _SECTION_FIELDS = ("resources",)
 _TWIN_FIELDS = ("name", "twin_of", "resources")
 SHARED = ("imbalance", "split", "model")
 """The sections with search dimensions that all learners share."""
+
+
+class Spaces(Protocol):
+    """What a sweep's settings are enumerated from."""
+
+    @property
+    def learners(self) -> tuple[Space, ...]: ...  # noqa: D102
+    @property
+    def imbalance(self) -> Space | None: ...  # noqa: D102
+    @property
+    def split(self) -> Space | None: ...  # noqa: D102
+    @property
+    def model(self) -> Space: ...  # noqa: D102
+    @property
+    def resources(self) -> ResourcesSection: ...  # noqa: D102
+    @property
+    def search(self) -> SearchSection: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class LearnerSection:
     position: int
     space: Space
     original: str | None
-    resources: "ResourcesSection"
+    resources: ResourcesSection
 
     def config(self, point: Point) -> Any:  # noqa: ANN401 - a member of the union LearnerConfig
         """The typed config at a point.
@@ -69,7 +83,7 @@ class LearnerSection:
         return twin(config, self.name)
 
 
-def learner_sections(sweep: "Sweep") -> tuple[LearnerSection, ...]:
+def learner_sections(sweep: Spaces) -> tuple[LearnerSection, ...]:
     """The learners of a sweep, twins resolved.
 
     Raises:
@@ -90,7 +104,7 @@ def learner_sections(sweep: "Sweep") -> tuple[LearnerSection, ...]:
     return tuple(_section(sweep, position, name, by_name) for position, name in enumerate(names))
 
 
-def _section(sweep: "Sweep", position: int, name: str, by_name: Mapping[str, Space]) -> LearnerSection:
+def _section(sweep: Spaces, position: int, name: str, by_name: Mapping[str, Space]) -> LearnerSection:
     space = by_name[name]
     place: Location = ("learners", position)
     resources = sweep.resources
@@ -149,12 +163,12 @@ def model_at(space: Space, point: Point) -> ModelConfig:
     return config
 
 
-def samples(sweep: "Sweep") -> range:
+def samples(sweep: Spaces) -> range:
     """Numbers of the samples of a search that draws them beforehand; a single one for a grid."""
     return range(sweep.search.samples or 1)
 
 
-def points(sweep: "Sweep", space: Space | None, sample: int, purpose: str) -> Iterator[Point]:
+def points(sweep: Spaces, space: Space | None, sample: int, purpose: str) -> Iterator[Point]:
     """The points of one space in one sample; a section that is left out has one, empty, point."""
     if space is None:
         yield Point()
@@ -167,101 +181,17 @@ def points(sweep: "Sweep", space: Space | None, sample: int, purpose: str) -> It
         yield from space.points(sample, seed_key(sweep.search.key, "search"), purpose)
 
 
-def _sobol(sweep: "Sweep") -> SobolDraws:
+def _sobol(sweep: Spaces) -> SobolDraws:
     spaces: dict[str, Space | None] = {name: getattr(sweep, name) for name in SHARED}
     spaces |= {draw_purpose(learner): learner.space for learner in learner_sections(sweep) if not learner.original}
     coordinates = [(name, place) for name, space in spaces.items() if space for place, _ in space.drawn]
     return SobolDraws(coordinates, seed_key(sweep.search.key, "search"), sweep.search.samples or 1)
 
 
-def check_sections(sweep: "Sweep") -> None:
-    """Check every value that any dimension can take.
-
-    Raises:
-        SweepError: on the first that is not valid, with its place in the sweep file.
-    """
-    learners = learner_sections(sweep)
-    spaces: list[tuple[tuple[str | int, ...], Space | None]] = [
-        (("imbalance",), sweep.imbalance),
-        (("split",), sweep.split),
-        (("model",), sweep.model),
-    ]
-    spaces += [(("learners", learner.position), learner.space) for learner in learners if learner.original is None]
-    for place, space in spaces:
-        if space is not None and space.drawn and sweep.search.algorithm == "grid":
-            where, dimension = space.drawn[0]
-            raise SweepError(
-                f"{dimension.kind} draws values, which needs search: {{algorithm: random, samples: N}}; "
-                "for a grid write {grid: [...]}",
-                (*place, *where),
-            )
-    if sweep.search.is_guided:
-        _check_probes(sweep)
-        return
-
-    def each_value(space: Space | None, purpose: str, check: Callable[[Point], object]) -> None:
-        outcomes: dict[str, list[SweepError | None]] = {}
-        for sample in samples(sweep):
-            for point in points(sweep, space, sample, purpose):
-                outcomes.setdefault(listed_part(space, point), []).append(_error_of(check, point))
-        for found in outcomes.values():
-            _refuse_listed(sweep, found)
-
-    def each_learner(which: Iterable[LearnerSection]) -> list[Callable[[], None]]:
-        return [partial(each_value, one.space, draw_purpose(one), one.config) for one in which]
-
-    check_each(
-        [
-            lambda: each_value(sweep.imbalance, "imbalance", partial(imbalance_at, sweep.imbalance)),
-            lambda: each_value(sweep.split, "split", partial(split_at, sweep.split)),
-            lambda: each_value(sweep.model, "model", partial(model_at, sweep.model)),
-            *each_learner(one for one in learners if one.original is None),
-        ]
-    )
-    # A twin has the errors of its original, which are said once.
-    check_each(each_learner(one for one in learners if one.original is not None))
-
-
 def listed_part(space: Space | None, point: Point) -> str:
     """What of a point the sweep file lists: the values of the grids, without those that were drawn."""
     drawn = {place for place, _ in space.drawn} if space is not None else set()
     return repr([(place, value) for place, value in point.values if place not in drawn])
-
-
-def _error_of(check: Callable[[Point], object], point: Point) -> SweepError | None:
-    try:
-        check(point)
-    except SweepError as error:
-        return error
-    return None
-
-
-def _refuse_listed(sweep: "Sweep", found: Sequence[SweepError | None]) -> None:
-    """Raise the first error of the draws at one combination of grid values if each has one: it lies in the file."""
-    errors = [error for error in found if error is not None]
-    if not errors or len(errors) < len(found):
-        return
-    first = errors[0]
-    if len({str(error) for error in errors}) == 1:
-        raise first
-    raise SweepError(
-        f"all {len(errors)} values that {sweep.search.algorithm} drew are refused, the first one so: {first.message}",
-        first.location,
-        first.others,
-    )
-
-
-def _check_probes(sweep: "Sweep") -> None:
-    """Check the ends of every dimension of a guided search."""
-    from fairsweep.sweeps.search.space import SearchSpace
-
-    for probe in SearchSpace(sweep).probes():
-        imbalance, split, model = probe.shared
-        imbalance_at(sweep.imbalance, imbalance)
-        split_at(sweep.split, split)
-        model_at(sweep.model, model)
-        for learner, point in probe.learners:
-            learner.config(point)
 
 
 def draw_purpose(learner: LearnerSection) -> str:

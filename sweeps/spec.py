@@ -1,13 +1,13 @@
 """The sweep file as a typed object: every field, its default, and what it means.
 
-`Sweep` is what ``fairsweep run FILE`` reads and what Python users build. Sections in which fields can be search
-dimensions (imbalance, model, learners) are kept as `Space`; every value that they can take is checked when the sweep is
-made, so a sweep that exists can be enumerated.
+`SweepSpec` is what ``fairsweep run FILE`` reads; Python users build `fairsweep.sweeps.Sweep`, which also runs.
+Sections in which fields can be search dimensions (imbalance, model, learners) are kept as `Space`; every value that
+they can take is checked when the sweep is made, so a sweep that exists can be enumerated.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
@@ -25,6 +25,7 @@ from fairsweep.sweeps.resources import ResourcesSection
 from fairsweep.sweeps.scheduling.section import SchedulerSection
 from fairsweep.sweeps.search.section import SearchSection
 from fairsweep.sweeps.section import Section
+from fairsweep.sweeps.section_checks import check_sections
 from fairsweep.sweeps.stopping.section import StopSection
 from fairsweep.sweeps.survival import CheckpointsSection, FailuresSection
 from fairsweep.sweeps.sweep_file import SweepSource
@@ -32,9 +33,6 @@ from fairsweep.sweeps.tracking.section import TrackingField
 from fairsweep.sweeps.trial_count import check_count
 from fairsweep.sweeps.validation import clear_error
 from fairsweep.sweeps.values import plain
-
-if TYPE_CHECKING:
-    from fairsweep.analysis import SweepResults
 
 _RUNS = Path("runs")
 _SOME_DATASET = {"path": ".", "label": "label", "groups": ["group"]}
@@ -142,21 +140,21 @@ def _rest_of(fields: Mapping[str, Any], found: SweepError) -> tuple[SweepError, 
     if (
         not wrong & fields.keys()
         or wrong & {"learners", "search", "trials_at_most"}
-        or fields.keys() - Sweep.model_fields.keys()
+        or fields.keys() - SweepSpec.model_fields.keys()
     ):
         return ()  # what would be found follows from these
     rest = {name: value for name, value in fields.items() if name not in wrong}
     try:
-        Sweep(**(rest if "dataset" in rest else rest | {"dataset": _SOME_DATASET}))
+        SweepSpec(**(rest if "dataset" in rest else rest | {"dataset": _SOME_DATASET}))
     except SweepError as error:
         return error.each
     return ()
 
 
-class Sweep(Section):
+class SweepSpec(Section):
     """A sweep: everything that is trained, on what, and where the results go.
 
-    >>> sweep = Sweep(
+    >>> sweep = SweepSpec(
     ...     dataset={"path": "data/faces", "label": "smiling", "groups": ["tone"]},
     ...     imbalance={"attribute": "tone", "majority": "light", "share": {"grid": [0.5, 0.9]}, "size": 4000},
     ...     learners=[{"kind": "sgd", "name": "plain"}],
@@ -237,11 +235,11 @@ class Sweep(Section):
 
     @model_validator(mode="after")
     def _check_sections(self) -> Self:
-        from fairsweep.sweeps.sections import check_sections
-
         if self.output is None:
             check_name(self.name, "a sweep", ("name",))
-        check_count(self)
+        seeds = self.seeds
+        replicates = seeds if isinstance(seeds, int) else seeds.data * seeds.train
+        check_count(self, replicates, self.trials_at_most)
         check_addresses(self.model_dump(mode="json"))
         check_sections(self)
         return self
@@ -259,7 +257,7 @@ class Sweep(Section):
         return uri_of(self.output)
 
     @classmethod
-    def from_mapping(cls, content: Mapping[str, Any]) -> "Sweep":
+    def from_mapping(cls, content: Mapping[str, Any]) -> Self:
         """Make a sweep of plain values, as they stand in a sweep file.
 
         Raises:
@@ -268,7 +266,7 @@ class Sweep(Section):
         return cls(**{str(name): value for name, value in content.items()})
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> "Sweep":
+    def from_yaml(cls, path: str | Path) -> Self:
         """Read and check a sweep file.
 
         Raises:
@@ -279,20 +277,3 @@ class Sweep(Section):
             return cls.from_mapping(source.content)
         except SweepError as error:
             raise source.error(error) from error
-
-    def run(self, *, address: str | None = None, quiet: bool = False) -> "SweepResults":
-        """Run what is missing of this sweep and return the results.
-
-        Args:
-            address: of a Ray cluster; None uses the Ray that is connected, or starts one on this machine.
-            quiet: whether to show no progress.
-
-        Returns:
-            The results in the output folder, `analysis.load(sweep.folder)`.
-
-        Raises:
-            SweepError: if the sweep cannot run as asked; nothing has been started then.
-        """
-        from fairsweep.sweeps.run import run_sweep
-
-        return run_sweep(self, address=address, quiet=quiet)

@@ -22,7 +22,7 @@ from fairsweep.analysis.results import SweepResults
 from fairsweep.analysis.table import SummaryTable, summary_tables
 from fairsweep.datasets.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.sweeps.commands import print_failures
+from fairsweep.sweeps.failure_lines import print_failures
 from fairsweep.sweeps.known_places import shows_public
 from fairsweep.sweeps.output import OutputFolder
 

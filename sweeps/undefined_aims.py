@@ -10,13 +10,13 @@ from fairsweep.analysis.records import group_column
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.aims import aims_of, meaning_of
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.trainables.evaluation import EvaluationSet
 from fairsweep.trainables.measures import SPENT, Measure, Standing
 from fairsweep.trainables.validation_predictions import ValidationPredictions
 
 
-def check_defined(sweep: Sweep, dataset: PreparedDataset, validation: EvaluationSet) -> None:
+def check_defined(sweep: SweepSpec, dataset: PreparedDataset, validation: EvaluationSet) -> None:
     """Check that every aim of a sweep can have a value on its validation set.
 
     Whether a measure is defined depends on which counts are 0. The model that is looked at predicts every class for

@@ -8,14 +8,14 @@ from ray import tune
 
 from fairsweep.sweeps.ledger import Entry
 from fairsweep.sweeps.nodes import NodeWatch
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.sweeps.stop_requests import StopRequests
 from fairsweep.sweeps.stopping.undefined_values import UndefinedValues
 
 
 @contextmanager
 def watching(
-    sweep: Sweep, output: Path, queued: Mapping[str, Entry], say: Callable[[str], None]
+    sweep: SweepSpec, output: Path, queued: Mapping[str, Entry], say: Callable[[str], None]
 ) -> Iterator[list[tune.Callback]]:
     """The callbacks for Tune that a sweep needs to survive, for the time of a context.
 

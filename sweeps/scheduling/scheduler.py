@@ -29,7 +29,7 @@ from fairsweep.trainables.measures import Meaning, Standing
 from fairsweep.trainables.objectives import Objective
 
 if TYPE_CHECKING:
-    from fairsweep.sweeps.spec import Sweep
+    from fairsweep.sweeps.spec import SweepSpec
 
 _VALUE, _TIME = "value", "iteration"
 # Further rungs than any training has iterations.
@@ -161,7 +161,7 @@ class Verdicts(DriverOnly, FIFOScheduler):
 
 
 def make_scheduler(
-    sweep: "Sweep", dataset: PreparedDataset, ledger: Ledger, entry_of: Callable[[str], Entry]
+    sweep: "SweepSpec", dataset: PreparedDataset, ledger: Ledger, entry_of: Callable[[str], Entry]
 ) -> Verdicts | None:
     """The scheduler of a run, told of all that earlier runs have recorded; None for no scheduler.
 

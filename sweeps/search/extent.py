@@ -13,7 +13,7 @@ from fairsweep.sweeps.preflight import SweepPlan
 from fairsweep.sweeps.search.space import SearchSpace
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import SearchStudy
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 _SHORT = 6
 # Of the section search, what decides neither what is proposed nor what is told.
@@ -37,7 +37,7 @@ class Extent:
     twins: int
 
     @classmethod
-    def of(cls, sweep: Sweep) -> "Extent":
+    def of(cls, sweep: SweepSpec) -> "Extent":
         """The size of a sweep's search."""
         space = SearchSpace(sweep)
         twins = max(len(probe.learners) for probe in space.probes()) - 1
@@ -65,7 +65,7 @@ class Extent:
 
 
 def open_studies(
-    sweep: Sweep, content: Sequence[str], space: SearchSpace, folder: Path, batch: int
+    sweep: SweepSpec, content: Sequence[str], space: SearchSpace, folder: Path, batch: int
 ) -> tuple[SearchStudy, ...]:
     """Open or make a study for each condition.
 
@@ -86,7 +86,7 @@ def open_studies(
     )
 
 
-def study_names(sweep: Sweep, content: Sequence[str], space: SearchSpace) -> tuple[str, ...]:
+def study_names(sweep: SweepSpec, content: Sequence[str], space: SearchSpace) -> tuple[str, ...]:
     """The name of each condition's study.
 
     A study belongs to what is searched and how: where any of it changes, a new one begins, and trials that it proposes

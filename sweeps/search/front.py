@@ -18,7 +18,7 @@ from fairsweep.sweeps.search.section import GUIDED
 from fairsweep.sweeps.search.space import LEARNER, Condition, Parameter, SearchSpace
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import REFUSED
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 _MOST_ROWS = 12
 
@@ -65,7 +65,7 @@ def search_fronts(folder: Path) -> Iterator[Front]:
     if description is None or search.get("algorithm") not in GUIDED:
         return  # and nothing more is read: the sweep may be one that a former version wrote
     # Trackers play no part here, and need not be installed.
-    sweep = Sweep.from_mapping({key: value for key, value in description["sweep"].items() if key != "tracking"})
+    sweep = SweepSpec.from_mapping({key: value for key, value in description["sweep"].items() if key != "tracking"})
     dataset = description["dataset"]
     other = (dataset.get("evaluation") or {}).get("content_hash")
     content = [dataset["content_hash"], *([other] if other else [])]
@@ -81,7 +81,7 @@ def search_fronts(folder: Path) -> Iterator[Front]:
             yield _table(sweep, space, condition, optuna.load_study(study_name=name, storage=storage))
 
 
-def _table(sweep: Sweep, space: SearchSpace, condition: Condition, study: optuna.Study) -> Front:
+def _table(sweep: SweepSpec, space: SearchSpace, condition: Condition, study: optuna.Study) -> Front:
     objectives = sweep.search.objectives
     trials = study.get_trials(deepcopy=False)
     complete = [trial for trial in trials if trial.values is not None]

@@ -11,7 +11,7 @@ from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.search.extent import Extent
 from fairsweep.sweeps.search.space import LEARNER, SearchSpace
 from fairsweep.sweeps.search.storage import shown_storage
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SearchOutlook:
     storage: str
 
     @classmethod
-    def of(cls, sweep: Sweep, output: OutputFolder, at_once: int) -> "SearchOutlook":
+    def of(cls, sweep: SweepSpec, output: OutputFolder, at_once: int) -> "SearchOutlook":
         """Of a checked sweep."""
         space, extent = SearchSpace(sweep), Extent.of(sweep)
         competitors = [(LEARNER, " | ".join(c.name for c in space.competitors))] if len(space.competitors) > 1 else []

@@ -31,7 +31,7 @@ from fairsweep.sweeps.search.outcomes import recorded_values
 from fairsweep.sweeps.search.refusals import counted_causes, refusal_lines
 from fairsweep.sweeps.search.searcher import SearchSource
 from fairsweep.sweeps.search.space import Chosen, SearchSpace
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 from fairsweep.sweeps.tasks import trial_tasks
 from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.sweeps.watching import watching
@@ -39,7 +39,7 @@ from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.objectives import Objective
 
 
-def run_search(sweep: Sweep, *, text: str | None, address: str | None, console: Console, quiet: bool) -> None:
+def run_search(sweep: SweepSpec, *, text: str | None, address: str | None, console: Console, quiet: bool) -> None:
     """Run a guided search into its output folder, from wherever it stands there.
 
     Args:

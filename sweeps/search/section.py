@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from fairsweep.analysis.extras import is_installed, needs
-from fairsweep.sweeps.aims import ConditionField
+from fairsweep.sweeps.conditions import ConditionField
 from fairsweep.sweeps.section import Section
 from fairsweep.trainables.objectives import Objective
 

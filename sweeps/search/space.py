@@ -9,7 +9,7 @@ brings its own. The twin of a learner is no competitor; it runs beside its origi
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optuna.distributions import (
     BaseDistribution,
@@ -20,10 +20,7 @@ from optuna.distributions import (
 
 from fairsweep.sweeps.dimensions import Dimension, Point, Space, Value
 from fairsweep.sweeps.errors import Location, SweepError, dotted
-from fairsweep.sweeps.sections import SHARED, LearnerSection, learner_sections
-
-if TYPE_CHECKING:
-    from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sections import SHARED, LearnerSection, Spaces, learner_sections
 
 LEARNER = "learner"
 """Name of the parameter that says which learner a setting takes."""
@@ -101,7 +98,7 @@ class SearchSpace:
         sweep: the sweep.
     """
 
-    def __init__(self, sweep: "Sweep") -> None:
+    def __init__(self, sweep: Spaces) -> None:
         self._shared: dict[str, Space | None] = {name: getattr(sweep, name) for name in SHARED}
         sections = learner_sections(sweep)
         self.competitors = tuple(section for section in sections if section.original is None)

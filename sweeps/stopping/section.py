@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from fairsweep.sweeps.aims import ConditionField
+from fairsweep.sweeps.conditions import ConditionField
 from fairsweep.sweeps.section import Section
 from fairsweep.trainables.measures import SPENT
 from fairsweep.trainables.objectives import Objective

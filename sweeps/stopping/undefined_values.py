@@ -6,7 +6,7 @@ from typing import Any
 from ray import tune
 
 from fairsweep.sweeps.driver_only import DriverOnly
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.spec import SweepSpec
 
 
 class UndefinedValues(DriverOnly, tune.Callback):
@@ -17,7 +17,7 @@ class UndefinedValues(DriverOnly, tune.Callback):
         say: shows a line to the user.
     """
 
-    def __init__(self, sweep: Sweep, say: Callable[[str], None]) -> None:
+    def __init__(self, sweep: SweepSpec, say: Callable[[str], None]) -> None:
         stop = sweep.stop
         measures = [objective.measure for objective in sweep.scheduler.objectives]
         measures += [condition.measure for condition in stop.target]

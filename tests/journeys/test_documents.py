@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from fairsweep.sweeps import cli
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 
 ROOT = Path(__file__).resolve().parents[2]

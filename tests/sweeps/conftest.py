@@ -13,7 +13,7 @@ from fairsweep.sweeps import cli
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import check_sweep, privacy_plans
 from fairsweep.sweeps.run import describe
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.tracking.epsilon import write_plans
 from fairsweep.trainables.trial import Trial

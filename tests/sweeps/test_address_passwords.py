@@ -5,7 +5,7 @@ from ruamel.yaml import YAML
 
 from fairsweep.sweeps.address_passwords import holds_password
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 GUIDED = {"algorithm": "tpe", "samples": 2, "objectives": [{"max": "accuracy"}]}
 

@@ -4,7 +4,7 @@ import pytest
 
 from fairsweep.sweeps.cli import main
 from fairsweep.sweeps.errors import SweepError, check_each
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 TEXT = """\
 name: a b

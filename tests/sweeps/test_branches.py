@@ -7,7 +7,7 @@ from fairsweep.sweeps.expand import expand, trials_at
 from fairsweep.sweeps.search.space import SearchSpace
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import SearchStudy
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 SGD, ADAM = {"name": "sgd", "momentum": {"uniform": [0.1, 0.9]}}, {"name": "adam", "lr": {"loguniform": [0.001, 0.1]}}
 

@@ -19,7 +19,7 @@ from fairsweep.sweeps.head_watch import watched_head
 from fairsweep.sweeps.launch import terminable
 from fairsweep.sweeps.paths import resume_command
 from fairsweep.sweeps.run import run_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 def refused(address):

@@ -25,7 +25,7 @@ from fairsweep.sweeps.cluster import Wanted, look
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.run import run_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.trial import Trial
 
 PRIVATE = {"kind": "dpsgd", "epochs": 12, "batch_size": 24, "noise_multiplier": 1.0}
@@ -52,7 +52,7 @@ DRIVER = """
 import dataclasses, json, os, sys, time
 from pathlib import Path
 from fairsweep.sweeps import tasks
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 
 @dataclasses.dataclass(frozen=True)

@@ -23,9 +23,9 @@ from fairsweep.sweeps.listing import list_sweeps, list_trials
 from fairsweep.sweeps.output import STOP_REQUESTS, OutputFolder
 from fairsweep.sweeps.progress import Progress
 from fairsweep.sweeps.requests import find_trial, stop_sweep
-from fairsweep.sweeps.run import resume_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.resuming import resume_sweep
 from fairsweep.sweeps.stop_requests import StopRequests
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.state import StaleAttemptError
 
 STATES = ("done", "failed", "failed", "stopped", "running")

@@ -22,7 +22,8 @@ from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.listing import list_sweeps, list_trials
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.run import describe, resume_sweep
+from fairsweep.sweeps.resuming import resume_sweep
+from fairsweep.sweeps.run import describe
 from fairsweep.sweeps.tasks import GradientModes
 
 FLIPS = 80
@@ -232,7 +233,7 @@ def killed_at(monkeypatch):
 
 def begin(file):
     """What a driver writes before the first trial."""
-    from fairsweep.sweeps.spec import Sweep
+    from fairsweep.sweeps.sweep import Sweep
     from fairsweep.sweeps.sweep_file import SweepSource
 
     source = SweepSource.read(file)

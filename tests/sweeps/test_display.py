@@ -10,8 +10,8 @@ from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Entry, Ledger
 from fairsweep.sweeps.notebook import in_notebook, panel
 from fairsweep.sweeps.progress import Progress
-from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.spent_privacy import SpentPrivacy
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.privacy import PrivacyPlan
 

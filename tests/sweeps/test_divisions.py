@@ -11,8 +11,9 @@ from fairsweep.datasets.prepared import write_prepared
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.run import resume_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.resuming import resume_sweep
+from fairsweep.sweeps.run import run_sweep
+from fairsweep.sweeps.sweep import Sweep
 
 ONE = [{"name": "plain", "kind": "sgd", "epochs": 1, "batch_size": 32}]
 
@@ -71,7 +72,7 @@ def test_another_dataset_is_tested_on_and_joined_by_id(small, other_path, tmp_pa
     # It resumes from its folder alone, from elsewhere, and the folder takes no sweep with another test set.
     monkeypatch.chdir(tmp_path)
     sweep, _ = resume_sweep(out)
-    sweep.run(quiet=True)
+    run_sweep(sweep, quiet=True)
     with pytest.raises(SweepError, match="holds results on another dataset"):
         Sweep.from_mapping(small | {"evaluation": {}}).run(quiet=True)
 

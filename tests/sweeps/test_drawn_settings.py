@@ -7,7 +7,7 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.run import run_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 EITHER = {"name": {"choice": ["sgd", "adam"]}, "momentum": {"choice": [0.0, 0.9]}}
 

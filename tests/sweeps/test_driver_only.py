@@ -12,11 +12,12 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from fairsweep import sweeps
-from fairsweep.sweeps import launch, nodes, progress, remote_states, run, spec, stop_requests
+from fairsweep.sweeps import launch, nodes, progress, remote_states, run, stop_requests
 from fairsweep.sweeps.driver_only import DriverOnly
 from fairsweep.sweeps.scheduling import scheduler
 from fairsweep.sweeps.search import running, searcher
 from fairsweep.sweeps.stopping import undefined_values
+from fairsweep.sweeps.sweep import Sweep
 
 MODULES = (launch, nodes, progress, remote_states, scheduler, searcher, stop_requests, undefined_values)
 SEARCH = {"algorithm": "tpe", "samples": 3, "startup": 2, "objectives": [{"max": "accuracy"}]}
@@ -39,7 +40,7 @@ def handed_over(mapping, monkeypatch):
             {"name": "tuned", "kind": "sgd", "epochs": 1, "optimizer": {"lr": {"uniform": [0.1, 0.2]}}}
         ]
         mapping["seeds"] = 1
-        spec.Sweep.from_mapping(mapping | sections).run(quiet=True)
+        Sweep.from_mapping(mapping | sections).run(quiet=True)
         (objects,) = taken
         return objects
 

@@ -9,7 +9,7 @@ import pytest
 from fairsweep.datasets.sources import SOURCES
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.measuring import _time_needed
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 

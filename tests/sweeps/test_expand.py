@@ -4,7 +4,7 @@ import pytest
 
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import expand
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 @pytest.fixture

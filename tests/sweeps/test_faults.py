@@ -18,7 +18,7 @@ import pytest
 from fairsweep.analysis.records import read_cells
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Ledger
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.checkpoint import CheckpointFolder
 from fairsweep.trainables.trial import Trial
 
@@ -28,7 +28,7 @@ DRIVER = """
 import dataclasses, json, os, sys, time
 from pathlib import Path
 from fairsweep.sweeps import tasks
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from fairsweep.analysis.records import read_cells, read_json, read_training
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Ledger
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.trial import Trial
 
 # Where a file named "pause" says so, the first worker in its sixth round stops when its clients have trained, before
@@ -21,7 +21,7 @@ DRIVER = """
 import dataclasses, json, sys, time
 from pathlib import Path
 from fairsweep.sweeps import tasks
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 
 @dataclasses.dataclass(frozen=True)

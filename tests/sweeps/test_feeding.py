@@ -13,7 +13,7 @@ from fairsweep.sweeps.feeding import settle_feed
 from fairsweep.sweeps.machines import Machine, beside_readers, inner_workers
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.trial import Trial
 
 COMPARED = ("cells.parquet", "predictions.parquet", "data.json")

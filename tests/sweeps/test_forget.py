@@ -14,7 +14,7 @@ from fairsweep.datasets.resident import cache_root
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.forget import forget_ids
 from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.forgetting import forget
 from fairsweep.trainables.trial import Trial
 

@@ -12,7 +12,7 @@ from fairsweep.datasets.prepared import write_prepared
 from fairsweep.datasets.sources.faces import Faces
 from fairsweep.datasets.sources.utkface import UTKFace
 from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.trainables.trial import Trial
 

@@ -9,7 +9,7 @@ from fairsweep.sweeps.failures import failed_trials
 from fairsweep.sweeps.former_trials import find_former
 from fairsweep.sweeps.listing import list_sweeps, list_trials
 from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 @pytest.fixture

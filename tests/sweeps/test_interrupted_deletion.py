@@ -25,7 +25,7 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.forget import forget_ids
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.other_dataset import recorded_examples
 from fairsweep.trainables.trial import Trial
 

@@ -19,7 +19,7 @@ from fairsweep.sweeps.known_places import (
     settle_places,
     shows_public,
 )
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 @pytest.fixture

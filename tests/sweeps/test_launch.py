@@ -14,7 +14,7 @@ from fairsweep.analysis.records import read_cells
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.launch import connected, run_trials
 from fairsweep.sweeps.ledger import Ledger
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.trial import CheckpointPolicy, Trial
 

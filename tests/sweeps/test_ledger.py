@@ -4,7 +4,7 @@ import pytest
 
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Ledger
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.state import StaleAttemptError
 from fairsweep.trainables.trial import Trial
 

@@ -7,7 +7,7 @@ import pytest
 import fairsweep.analysis.records as records
 from fairsweep.analysis.disparities import DISPARITIES, disparity
 from fairsweep.analysis.records import Vocabulary
-from fairsweep.sweeps.aims import Condition
+from fairsweep.sweeps.conditions import Condition
 from fairsweep.sweeps.search.outcomes import recorded_values
 from fairsweep.trainables.measures import Meaning, Measure, Standing, counts, validation_cells
 from fairsweep.trainables.objectives import Objective

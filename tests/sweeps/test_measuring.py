@@ -7,7 +7,7 @@ import pytest
 
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.measuring import measure_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 def test_a_sweep_is_measured_by_learner_and_model_and_leaves_nothing(mapping, tmp_path):

@@ -15,11 +15,12 @@ from pyarrow import fs
 from fairsweep.analysis.records import read_cells, write_json
 from fairsweep.datasets.location import Location
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.fetching import fetch_sweep, is_mirror, resume_mirror
+from fairsweep.sweeps.fetching import fetch_sweep, is_mirror
 from fairsweep.sweeps.folder_copy import CopyError, FolderCopy, StaleCopyError, list_files, write_file
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.mirror import Mirror, sweep_files, trial_files
 from fairsweep.sweeps.places import MirrorSection
+from fairsweep.sweeps.resuming import resume_mirror
 from fairsweep.trainables.checkpoint import CheckpointFolder
 from fairsweep.trainables.state import TrialStateFile
 
@@ -53,7 +54,7 @@ DRIVER = (
     + """
 import dataclasses, json, time
 from fairsweep.sweeps import tasks
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 
 @dataclasses.dataclass(frozen=True)

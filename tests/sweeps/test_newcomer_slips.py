@@ -6,7 +6,7 @@ from fairsweep.datasets.layout import DatasetError
 from fairsweep.datasets.writing import check_target
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 
 BASE = """\

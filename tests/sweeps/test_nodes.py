@@ -130,7 +130,7 @@ import ray
 from ray.cluster_utils import Cluster
 from fairsweep.sweeps import tasks
 from fairsweep.sweeps.run import run_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from fairsweep.sweeps.cli import app
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.overrides import edited, parse_change, read_changed
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 TEXT = """\
 name: toy   # a comment

@@ -10,7 +10,7 @@ from fairsweep import analysis
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.paths import settle_paths, shown_from_here, with_stored_paths
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 def test_every_path_is_settled_against_the_working_folder_and_home(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.run import run_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.machines import Machine, check_resources, inner_workers, slots, this_machine
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.preflight import check_sweep, privacy_plans
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.privacy import PrivacyPlan
 
 

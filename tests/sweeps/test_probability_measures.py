@@ -10,10 +10,10 @@ from fairsweep.analysis.probabilities import auc, calibration_error, log_loss
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.stopping.section import PlateauSection
 from fairsweep.sweeps.stopping.undefined_values import UndefinedValues
 from fairsweep.sweeps.stopping.watch import Plateau
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.measures import Meaning, Measure, Standing
 from fairsweep.trainables.validation_predictions import ValidationPredictions
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from fairsweep.sweeps.reference import reference
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "sweep-file.md"
 

@@ -15,7 +15,7 @@ from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.places import uri_of, working_folder
 from fairsweep.sweeps.publishing import TrialPublisher
 from fairsweep.sweeps.remote_output import RemoteOutput, fetch_remote
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.published_trial import PublishedTrial
 from fairsweep.trainables.state import StaleAttemptError, TrialStateFile

@@ -7,8 +7,9 @@ import pytest
 from fairsweep import analysis
 from fairsweep.analysis.records import read_cells, read_examples, read_json
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.run import resume_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.resuming import resume_sweep
+from fairsweep.sweeps.run import run_sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_a_sweep_resumes_from_its_folder_alone(folder, ray_session, tmp_path, mo
     assert sweep.imbalance.raw["share"] == {"grid": [0.9, 0.5]}
     assert text == (folder / "sweep.yaml").read_text()
     before = states(folder)
-    sweep.run(quiet=True)
+    run_sweep(sweep, quiet=True)
     assert states(folder) == before
     with pytest.raises(SweepError, match="holds no sweep"):
         resume_sweep(tmp_path)

@@ -18,9 +18,9 @@ from fairsweep.sweeps.scheduling.pareto import ParetoHalving, crowding_distances
 from fairsweep.sweeps.scheduling.scheduler import Verdicts, make_judge, make_scheduler, recorded_course
 from fairsweep.sweeps.scheduling.section import SchedulerSection
 from fairsweep.sweeps.search.outcomes import recorded_values
-from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.stopping.section import StopSection
 from fairsweep.sweeps.stopping.watch import TrialWatch, steps_within
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.tasks import Watches
 from fairsweep.trainables.measures import Meaning, Measure, Standing
 from fairsweep.trainables.objectives import Objective

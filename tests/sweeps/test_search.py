@@ -14,7 +14,7 @@ from fairsweep.sweeps.search.refusals import counted_causes, refusal_lines
 from fairsweep.sweeps.search.space import SearchSpace
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import SearchStudy
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 LEARNERS = [
     {

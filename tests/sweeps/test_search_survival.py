@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 DRIVER = """
 import json, sys
 from pathlib import Path
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 if __name__ == "__main__":
     Sweep.from_mapping(json.loads(Path(sys.argv[1]).read_text())).run(quiet=True)
 """

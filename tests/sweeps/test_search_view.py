@@ -18,7 +18,7 @@ from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.search import running
 from fairsweep.sweeps.search.extent import Extent
 from fairsweep.sweeps.search.running import _Run
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 VOCABULARIES = [Vocabulary("tone", ("light", "dark")), Vocabulary("smiling", ("no", "yes"))]
 TONE, SMILING = np.repeat([0, 1], 20), np.tile([0, 1], 20)

@@ -11,7 +11,7 @@ from fairsweep.sweeps import tasks
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.second_pass import with_more_gpu
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.gpu_memory import assigned_gpus
 

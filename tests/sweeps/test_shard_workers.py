@@ -6,7 +6,7 @@ import torch
 from fairsweep.analysis.records import read_json
 from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.run import run_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.trial import Trial
 
 

@@ -5,7 +5,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 def refused(mapping, *changes, drop=()):

@@ -18,8 +18,8 @@ from fairsweep.sweeps.cli import app
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.live_page import LOOPBACK, serving
 from fairsweep.sweeps.schema import sweep_schema
-from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.starters import STARTERS
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.sweep_file import SweepSource
 from fairsweep.sweeps.watch import WatchedSweep
 

@@ -16,7 +16,7 @@ import pytest
 from fairsweep.analysis.records import read_cells
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Ledger
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.trial import Trial
 
 # Runs a sweep whose trials take their time. Where a file named "pause" says so, the worker that next has a newer
@@ -25,7 +25,7 @@ DRIVER = """
 import dataclasses, json, signal, sys, time
 from pathlib import Path
 from fairsweep.sweeps import tasks
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
 
 @dataclasses.dataclass(frozen=True)

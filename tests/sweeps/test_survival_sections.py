@@ -6,8 +6,8 @@ from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.spec import Sweep
 from fairsweep.sweeps.survival import CheckpointsSection
+from fairsweep.sweeps.sweep import Sweep
 
 
 @pytest.mark.parametrize(("words", "count"), [("2GB", 2 * 10**9), ("1.5 MB", 1_500_000), ("1KiB", 1024), (77, 77)])

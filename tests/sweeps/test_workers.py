@@ -8,7 +8,7 @@ from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.machines import Machine, check_resources, slots
 from fairsweep.sweeps.plan import plan_sweep
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.trial import Trial
 
 FEDERATED = {

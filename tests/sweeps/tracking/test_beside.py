@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from fairsweep.analysis.records import write_json
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.tracking.beside import tracked
 from fairsweep.sweeps.tracking.section import TrackingSection
 

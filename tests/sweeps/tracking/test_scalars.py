@@ -3,7 +3,7 @@ import math
 import pytest
 
 from fairsweep.sweeps.expand import expand
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.tracking.epsilon import EpsilonCurves, read_plans, write_plans
 from fairsweep.sweeps.tracking.following import Records
 from fairsweep.sweeps.tracking.reports import TrialReport, read_state

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.tracking.following import Follower, Records
 
 TRIAL = "plain_s0-cccccccc"
