@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -122,11 +123,16 @@ def print_results(
     except RecordError as error:
         console.print(f"No results yet: {escape(str(error))}", soft_wrap=True)
         return failed
+    fronts = None if local is None else _fronts(local, console)
+    if local is not None and fronts is not None:
+        tables = fronts.mark_infeasible(tables, local)
     for table in tables:
         console.print()
         print_table(table, console)
-    if local is not None:
-        _print_fronts(local, console)
+    if local is not None and fronts is not None:
+        for front in fronts.search_fronts(local):
+            console.print()
+            front.show(console)
     if results.former:
         line = describe_former(len(results.former), str(folder))
         console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)
@@ -136,21 +142,19 @@ def print_results(
     return failed
 
 
-def _print_fronts(folder: Path, console: Console) -> None:
-    """Print the best settings of a guided search; where what reads them is not installed, how to get it."""
+def _fronts(folder: Path, console: Console) -> ModuleType | None:
+    """What reads a guided search; None for other sweeps, and where it is not installed: then how to get it is said."""
     if not is_guided(OutputFolder.at(folder).description() or {}):
-        return
+        return None
     try:
-        from fairsweep.sweeps.search.front import search_fronts
+        from fairsweep.sweeps.search import front
     except ModuleNotFoundError as error:
         line = missing_line(error, "the table of best settings")
         if line is None:
             raise
         console.print(f"\n{line}", soft_wrap=True, highlight=False, markup=False)
-        return
-    for front in search_fronts(folder):
-        console.print()
-        front.show(console)
+        return None
+    return front
 
 
 def _print_damage(results: SweepResults, console: Console) -> None:

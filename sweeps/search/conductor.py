@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.search.space import Chosen, SearchSpace
-from fairsweep.sweeps.search.study import CAUSE, REFUSED, TRIALS, SearchStudy
+from fairsweep.sweeps.search.study import CAUSE, REFUSED, SETTING, TRIALS, SearchStudy
 
 Values = Sequence[float]
 
@@ -133,7 +133,7 @@ class Conductor:
             return
         told = tuple(trial for trial in planned if trial.config.twin_of is None)
         self._settings[place, number] = _Setting(told)
-        facts = {"fairsweep:setting": told[0].setting, TRIALS: [trial.trial for trial in told]}
+        facts = {SETTING: told[0].setting, TRIALS: [trial.trial for trial in told]}
         study.note(number, facts)
         for trial in planned:
             if trial.trial in self._given:

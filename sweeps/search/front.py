@@ -1,7 +1,8 @@
 """What a guided search has found: the settings that no other one beats in every objective."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Set
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fairsweep.analysis.table import SummaryTable
 from fairsweep.sweeps.known_places import STORAGE, named_places
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.search.extent import study_names
 from fairsweep.sweeps.search.section import GUIDED
 from fairsweep.sweeps.search.space import LEARNER, Condition, Parameter, SearchSpace
 from fairsweep.sweeps.search.storage import open_storage
-from fairsweep.sweeps.search.study import REFUSED
+from fairsweep.sweeps.search.study import REFUSED, SETTING
 from fairsweep.sweeps.spec import SweepSpec
 
 _MOST_ROWS = 12
@@ -60,6 +62,55 @@ def search_fronts(folder: Path) -> Iterator[Front]:
     Raises:
         SweepError: if the storage cannot be opened.
     """
+    try:
+        for found in _kept_studies(folder):
+            yield _table(*found)
+    except _ForeignStorageError as error:
+        yield Front("Best settings", (), (), f"Not read from {error}: no sweep that you have run here names it.")
+
+
+def mark_infeasible(tables: Iterable[SummaryTable], folder: Path) -> tuple[SummaryTable, ...]:
+    """Mark in the tables of a search the settings that miss its constraints, as the search was told.
+
+    Args:
+        tables: of the results in the folder.
+        folder: the output folder.
+
+    Returns:
+        The same tables, a star behind the learner of each such setting, and a caption that says so.
+
+    Raises:
+        SweepError: if the storage cannot be opened.
+    """
+    missed: set[str] = set()
+    constraints = ""
+    with suppress(_ForeignStorageError):
+        for sweep, _, _, study in _kept_studies(folder):
+            constraints = ", ".join(map(str, sweep.search.constraints))
+            for trial in study.get_trials(deepcopy=False):
+                if any(excess > 0 for excess in trial.constraints.values()):
+                    missed.add(str(trial.user_attrs.get(SETTING)))
+    return tuple(_marked(table, missed, constraints) for table in tables)
+
+
+def _marked(table: SummaryTable, missed: Set[str], constraints: str) -> SummaryTable:
+    settings = table.numbers["setting"].drop_duplicates().tolist()
+    if not missed & set(settings):
+        return table
+    rows = tuple(
+        (f"{first} *", *rest) if setting in missed else (first, *rest)
+        for setting, (first, *rest) in zip(settings, table.rows, strict=True)
+    )
+    caption = f"{table.caption} * misses a constraint of the search on the validation split: {constraints}."
+    return replace(table, rows=rows, caption=caption)
+
+
+class _ForeignStorageError(Exception):
+    """The storage of a search is a place that the user has not named."""
+
+
+def _kept_studies(folder: Path) -> Iterator[tuple[SweepSpec, SearchSpace, Condition, optuna.Study]]:
+    """The studies of the search that an output folder holds; none for other sweeps."""
     description = OutputFolder.at(folder).description()
     search = (description or {}).get("sweep", {}).get("search", {})
     if description is None or search.get("algorithm") not in GUIDED:
@@ -71,14 +122,13 @@ def search_fronts(folder: Path) -> Iterator[Front]:
     content = [dataset["content_hash"], *([other] if other else [])]
     foreign = [place for place in named_places(sweep) if place.role == STORAGE and not place.is_known]
     if foreign:
-        yield Front("Best settings", (), (), f"Not read from {foreign[0]}: no sweep that you have run here names it.")
-        return
+        raise _ForeignStorageError(str(foreign[0]))
     space = SearchSpace(sweep)
     storage = open_storage(sweep.search.storage, folder)
     known = set(optuna.get_all_study_names(storage))
     for name, condition in zip(study_names(sweep, content, space), space.conditions, strict=True):
         if name in known:
-            yield _table(sweep, space, condition, optuna.load_study(study_name=name, storage=storage))
+            yield sweep, space, condition, optuna.load_study(study_name=name, storage=storage)
 
 
 def _table(sweep: SweepSpec, space: SearchSpace, condition: Condition, study: optuna.Study) -> Front:
@@ -110,7 +160,7 @@ def _distinct(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """Each setting once, though it was proposed several times."""
     found: dict[str, FrozenTrial] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
-        found.setdefault(str(trial.user_attrs.get("fairsweep:setting", trial.number)), trial)
+        found.setdefault(str(trial.user_attrs.get(SETTING, trial.number)), trial)
     return list(found.values())
 
 

@@ -29,6 +29,8 @@ from fairsweep.sweeps.search.space import LEARNER, Condition, SearchSpace
 
 CAUSE, REFUSED, TRIALS = "fairsweep:cause", "fairsweep:refused", "fairsweep:trials"
 """Attributes of a setting: why it counts as failed, whether it was refused before it ran, its trials' hashes."""
+SETTING = "fairsweep:setting"
+"""Attribute of a setting: its own hash."""
 
 _CONSTRAINT = "constraints:"
 _BATCH = "fairsweep:batch"

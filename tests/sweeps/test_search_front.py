@@ -1,0 +1,56 @@
+"""What is printed of a finished search: settings that miss its constraints are marked."""
+
+import pandas as pd
+import pytest
+
+from fairsweep.analysis.table import SummaryTable
+from fairsweep.sweeps.output import OutputFolder
+from fairsweep.sweeps.preflight import check_sweep
+from fairsweep.sweeps.run import describe
+from fairsweep.sweeps.search.extent import open_studies
+from fairsweep.sweeps.search.front import mark_infeasible, search_fronts
+from fairsweep.sweeps.search.space import SearchSpace
+from fairsweep.sweeps.search.study import SETTING
+from fairsweep.sweeps.spec import Sweep
+
+
+@pytest.fixture
+def searched(mapping):
+    """An output folder whose search was told of two settings: one keeps epsilon <= 6, one misses it."""
+    mapping["imbalance"]["share"] = 0.7
+    mapping["learners"] = mapping["learners"][:1]
+    mapping["learners"][0]["noise_multiplier"] = {"uniform": [0.8, 2.0]}
+    mapping["search"] = {
+        "algorithm": "tpe",
+        "samples": 2,
+        "objectives": [{"max": "accuracy"}],
+        "constraints": ["epsilon <= 6"],
+    }
+    sweep = Sweep.from_mapping(mapping)
+    plan, output = check_sweep(sweep), OutputFolder.at(sweep.folder)
+    output.path.mkdir()
+    describe(plan, output, None, 2)
+    (study,) = open_studies(sweep, plan.content, SearchSpace(sweep), output.path, 2)
+    for name, excess in (("kept", -1.0), ("missed", 2.5)):
+        number = study.ask()
+        study.note(number, {SETTING: name})
+        study.tell(number, [0.8], [excess])
+    return output.path
+
+
+def test_settings_that_miss_a_constraint_are_marked_in_the_tables_and_explained(searched):
+    rows = (("private", "4.1", "80.0"), ("private", "8.5", "80.0"), ("matched", "∞", "82.0"))
+    # Two metrics of each setting, as averages are.
+    numbers = pd.DataFrame({"setting": ["kept", "kept", "missed", "missed", "twin", "twin"]})
+    table = SummaryTable("Accuracy", "In %.", ("learner", "ε", "all"), rows, (), numbers)
+    (marked,) = mark_infeasible([table], searched)
+    assert [row[0] for row in marked.rows] == ["private", "private *", "matched"]
+    assert [row[1:] for row in marked.rows] == [row[1:] for row in rows]
+    assert marked.caption == "In %. * misses a constraint of the search on the validation split: epsilon <= 6."
+    (front,) = search_fronts(searched)
+    assert "1 of them within epsilon <= 6" in front.caption
+
+
+def test_a_table_without_such_settings_stays_as_it_is(searched):
+    table = SummaryTable("A", "In %.", ("learner",), (("private",),), (), pd.DataFrame({"setting": ["kept"]}))
+    assert mark_infeasible([table], searched) == (table,)
