@@ -3,7 +3,8 @@
 A record carries the CRC-32 of all its other bytes, so that one rename replaces the file and its checksum. In JSON it is
 the last member, ``"checksum"``. In Parquet it stands between the last column and the footer, where the format leaves
 room: every Parquet reader opens such a file. (The checksums of its pages, which any of them can check too, do not cover
-headers and footer.) Files without a checksum are older, and are read as they are.
+headers and footer.) In a line of JSON it is the last member too, and of a zip archive it is the comment. Files without
+a checksum are older, and are read as they are.
 """
 
 import re
@@ -21,6 +22,8 @@ _EXACT = re.compile(rb'\n  "checksum": "crc32:([0-9a-f]{8})"\n\}\n')
 _TRACES = (b'"checksum"', b'"crc32:')
 _LINE_TAIL = ', "checksum": "crc32:{:08x}"}}'
 _EXACT_LINE = re.compile(rb'(.*), "checksum": "crc32:([0-9a-f]{8})"\}', re.DOTALL)
+_ZIP_TAIL = "crc32:{:08x}"
+_EXACT_ZIP = re.compile(rb"crc32:([0-9a-f]{8})")
 _MARK = b"\0crc32:\0"
 _MARK_LENGTH = len(_MARK) + 4
 _FOOTER_END = 8
@@ -103,6 +106,25 @@ def check_parquet(content: bytes) -> bool:
     expected = int.from_bytes(view[start - 4 : start], "little")
     _compare(zlib.crc32(view[start:], zlib.crc32(view[:mark])), expected)
     return True
+
+
+def with_zip_checksum(content: bytes) -> bytes:
+    """The bytes of a zip archive without a comment, with the checksum as its comment, which every reader skips."""
+    body = content[:-2] + len(_ZIP_TAIL.format(0)).to_bytes(2, "little")
+    return body + _ZIP_TAIL.format(zlib.crc32(body)).encode()
+
+
+def check_zip(content: bytes) -> bool:
+    """Check the bytes of a zip archive; returns whether they carry a checksum.
+
+    Raises:
+        ChecksumError: if they are not those that were written.
+    """
+    length = len(_ZIP_TAIL.format(0))
+    match = _EXACT_ZIP.fullmatch(content[-length:])
+    if match is not None:
+        _compare(zlib.crc32(memoryview(content)[:-length]), int(match[1], 16))
+    return match is not None
 
 
 def _footer(content: memoryview) -> int:

@@ -39,6 +39,15 @@ class RecordError(ValueError):
     """A record is missing, damaged or of an unknown format; `fairsweep.analysis.loading.Problem` has the remedy."""
 
 
+class NewerFormatError(RecordError):
+    """A record of a newer fairsweep: it is whole, and neither written anew nor deleted; the message has the remedy."""
+
+    def __init__(self, path: str | Path, version: int) -> None:
+        super().__init__(
+            f"{path} has format version {version}, but this fairsweep reads up to {FORMAT_VERSION}: update fairsweep"
+        )
+
+
 def write_json(path: str | Path, mapping: Mapping[str, Any]) -> None:
     """Write a mapping as standard JSON.
 
@@ -58,7 +67,7 @@ def read_json(path: str | Path, filesystem: pafs.FileSystem | None = None) -> di
     """Read one of the JSON records.
 
     Raises:
-        RecordError: if the content is damaged, or no JSON object.
+        RecordError: if the content is damaged, no JSON object, or comes from a newer fairsweep.
         FileNotFoundError: if there is no such file.
     """
     content = _whole(str(path), filesystem)
@@ -71,6 +80,9 @@ def read_json(path: str | Path, filesystem: pafs.FileSystem | None = None) -> di
         raise RecordError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")
     if has_checksum:
         del value[CHECKSUM]
+    version = value.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise NewerFormatError(path, version)
     return value
 
 
@@ -127,9 +139,7 @@ def read_parquet(
     except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         raise RecordError(f"{path} is damaged: {' '.join(str(error).split())}") from error
     if version > FORMAT_VERSION:
-        raise RecordError(
-            f"{path} has format version {version}, but this fairsweep reads up to {FORMAT_VERSION}; install a newer one"
-        )
+        raise NewerFormatError(path, version)
     return table
 
 

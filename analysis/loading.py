@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pyarrow.fs as pafs
 
 from fairsweep.analysis import records
+from fairsweep.analysis.files import NewerFormatError
 from fairsweep.analysis.record_cache import LEAST_TRIALS, RecordCache, signature_of
 from fairsweep.analysis.records import RecordError
 
@@ -107,15 +108,14 @@ class Problem:
     @classmethod
     def of_sweep(cls, sweep: Location, file: str, error: object) -> "Problem":
         """A file of the sweep itself: its driver writes it anew."""
-        return cls("", file, f"{error}; written anew by: fairsweep resume {shlex.quote(_shown(sweep))}")
+        return cls("", file, _with_remedy(error, f"written anew by: fairsweep resume {shlex.quote(_shown(sweep))}"))
 
     @classmethod
     def of_trial(cls, trial: "TrialFolder", file: str, error: object) -> "Problem":
         """A file of a trial."""
         sweep = Location(trial.location.filesystem, trial.location.path.rsplit("/", 2)[0])
-        return cls(
-            trial.name, file, f"{error}; run the trial again with: fairsweep retry-failed {shlex.quote(_shown(sweep))}"
-        )
+        remedy = f"run the trial again with: fairsweep retry-failed {shlex.quote(_shown(sweep))}"
+        return cls(trial.name, file, _with_remedy(error, remedy))
 
     @classmethod
     def missing(cls, trial: "TrialFolder", file: str) -> "Problem":
@@ -244,6 +244,11 @@ def _json(trial: TrialFolder, file: str) -> dict[str, Any] | None:
     except (RecordError, OSError) as error:
         trial.problems.append(Problem.of_trial(trial, file, error))
         return None
+
+
+def _with_remedy(error: object, remedy: str) -> str:
+    """What is wrong with a file, and what to do; what a newer fairsweep wrote is not made anew by this one."""
+    return str(error) if isinstance(error, NewerFormatError) else f"{error}; {remedy}"
 
 
 def _shown(sweep: Location) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fairsweep.analysis import records
+from fairsweep.analysis.checksums import ChecksumError, check_zip
 from fairsweep.analysis.files import RecordError, check_record
 from fairsweep.analysis.lineage_records import LINEAGE
 from fairsweep.analysis.unlearning_records import COST, PLACEMENT, SHARD_PREDICTIONS
@@ -20,8 +21,8 @@ def check_trial(folder: Path, *, has_ended: bool, thorough: bool) -> dict[str, s
     Args:
         folder: the trial's folder.
         has_ended: whether its state says that it is recorded whole.
-        thorough: whether every byte of its records is checked, and that they are there; or only the small files and the
-            ends of the others. Of weights, which can be large, only the end is checked.
+        thorough: whether every byte of its records and weights is checked, and that they are there; or only the small
+            files and the ends of the others.
 
     Returns:
         What is wrong, by name of the file, on one line.
@@ -38,13 +39,21 @@ def _problems(folder: Path, *, has_ended: bool, thorough: bool) -> Iterator[tupl
                 yield file, "it is missing"
         except (RecordError, OSError) as error:
             yield file, _reason(error, folder / file)
+    if (reason := _weights_problem(folder / records.WEIGHTS, thorough=thorough)) is not None:
+        yield records.WEIGHTS, reason
+
+
+def _weights_problem(path: Path, *, thorough: bool) -> str | None:
+    """What is wrong with weights, a zip archive; without a checksum of the whole, its parts have some."""
     try:
-        with zipfile.ZipFile(folder / records.WEIGHTS):
-            pass
+        with zipfile.ZipFile(path) as archive:
+            if thorough and not check_zip(path.read_bytes()) and (archive.comment or archive.testzip() is not None):
+                raise ChecksumError("its bytes are not those that were written")
     except FileNotFoundError:
-        pass
-    except (zipfile.BadZipFile, OSError) as error:
-        yield records.WEIGHTS, f"it is damaged, or was cut short ({error})"
+        return None
+    except Exception as error:  # noqa: BLE001 - zipfile raises many types for changed bytes; all mean the same here
+        return f"it is damaged, or was cut short ({' '.join(str(error).split())})"
+    return None
 
 
 def _reason(error: Exception, path: Path) -> str:

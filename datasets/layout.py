@@ -237,8 +237,24 @@ def read_info(text: bytes) -> tuple[DatasetInfo, bool]:
         content = json.loads(text)
     except ValueError:
         return DatasetInfo.model_validate_json(text), False  # which says what is wrong
+    is_whole = _pop_checksum(content)
+    return DatasetInfo.model_validate_json(json.dumps(content)), is_whole
+
+
+def format_version(text: bytes) -> int:
+    """Returns the format version in the bytes of `dataset.json`, whatever else it holds; 0 where it is damaged."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return 0
+    version = content.get("format_version") if _pop_checksum(content) and isinstance(content, dict) else None
+    return version if isinstance(version, int) else 0
+
+
+def _pop_checksum(content: object) -> bool:
+    """Takes the checksum out; returns whether it is that of the rest, or there is none."""
     known = content.pop(_CHECKSUM, None) if isinstance(content, dict) else None
-    return DatasetInfo.model_validate_json(json.dumps(content)), known is None or known == _checksum(content)
+    return known is None or (isinstance(content, dict) and known == _checksum(content))
 
 
 def _checksum(content: Mapping[str, object]) -> str:

@@ -25,6 +25,7 @@ from fairsweep.datasets.layout import (
     ShardInfo,
     content_hash,
     examples_schema,
+    format_version,
     hash_examples,
     hash_source_paths,
     image_type,
@@ -236,17 +237,18 @@ def _read_info(location: Location) -> tuple[DatasetInfo, bool]:
         raise DatasetError(f"{location} is not a folder: a dataset is a folder made by `fairsweep prepare`")
     if not location.describe(INFO_FILE).is_file:
         raise DatasetError(f"{location} {_instead(location)}")
+    text = location.read(INFO_FILE)
+    if (version := format_version(text)) > FORMAT_VERSION:
+        raise DatasetError(
+            f"the dataset at {location} has format version {version}, but this fairsweep reads up to {FORMAT_VERSION}: "
+            "update fairsweep"
+        )
     try:
-        info, is_whole = read_info(location.read(INFO_FILE))
+        info, is_whole = read_info(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise _damaged(location, f"{INFO_FILE} cannot be understood ({where}: {first['msg']})") from error
-    if info.format_version != FORMAT_VERSION:
-        raise DatasetError(
-            f"{location} has format version {info.format_version}, but this version reads {FORMAT_VERSION}: "
-            "prepare it again"
-        )
     return info, is_whole
 
 

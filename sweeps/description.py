@@ -14,6 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from fairsweep.analysis.files import NewerFormatError
 from fairsweep.analysis.records import CONFIG, SWEEP_JSON, SWEEP_YAML, TRIALS, RecordError, read_json
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.folder_kind import is_output
@@ -37,12 +38,18 @@ class Description:
 
     @classmethod
     def read(cls, path: Path) -> "Description | None":
-        """The description in a folder; None where neither ``sweep.json`` nor ``sweep.yaml`` can be read."""
+        """The description in a folder; None where neither ``sweep.json`` nor ``sweep.yaml`` can be read.
+
+        Raises:
+            SweepError: if a newer fairsweep wrote it.
+        """
         yaml = _text(path / SWEEP_YAML)
         try:
             content = read_json(path / SWEEP_JSON)
         except (FileNotFoundError, NotADirectoryError):
             problem = f"{SWEEP_JSON} is missing"
+        except NewerFormatError as error:
+            raise SweepError(str(error)) from error
         except (RecordError, OSError) as error:
             problem = f"{SWEEP_JSON} is damaged ({str(error).removeprefix(f'{path / SWEEP_JSON} is damaged: ')})"
         else:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from fairsweep.analysis.checksums import with_zip_checksum
 from fairsweep.analysis.files import read_json, remove_temporary, write_json, write_whole
 from fairsweep.trainables.tensor_bytes import State, decode, encode
 from fairsweep.trainables.trial_files import checkpoint_files, clear_checkpoints
@@ -157,8 +158,8 @@ class CheckpointFolder:
 
 
 def save_weights(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
-    """Write a model's weights whole; ``torch.load(path, weights_only=True)`` reads them."""
-    content = encode({name: tensor.detach().cpu() for name, tensor in weights.items()})
+    """Write a model's weights whole, with a checksum; ``torch.load(path, weights_only=True)`` reads them."""
+    content = with_zip_checksum(encode({name: tensor.detach().cpu() for name, tensor in weights.items()}))
     write_whole(path, lambda file: file.write(content))
 
 

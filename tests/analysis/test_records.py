@@ -216,8 +216,11 @@ def test_damaged_and_newer_files_are_named(tmp_path):
     with pytest.raises(records.RecordError, match="vocabularies"):
         records.read_cells(tmp_path / "bare.parquet")
     pq.write_table(table.replace_schema_metadata({b"fairsweep.format_version": b"99"}), tmp_path / "new.parquet")
-    with pytest.raises(records.RecordError, match="format version 99"):
+    with pytest.raises(records.RecordError, match="format version 99, but this fairsweep reads up to 1: update"):
         records.read_cells(tmp_path / "new.parquet")
+    records.write_json(tmp_path / "new.json", {"format_version": 99})
+    with pytest.raises(records.RecordError, match="format version 99, but this fairsweep reads up to 1: update"):
+        records.read_json(tmp_path / "new.json")
     with pytest.raises(FileNotFoundError):
         records.read_cells(tmp_path / "absent.parquet")
 

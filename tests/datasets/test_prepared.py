@@ -328,10 +328,11 @@ def test_every_cut_of_dataset_json_is_refused(folder):
             PreparedDataset.open(folder)
 
 
-def test_another_format_version_is_refused_as_such(folder):
-    edit_info(folder, format_version=99)
-    with pytest.raises(DatasetError, match="has format version 99, but this version reads 1: prepare it again"):
+def test_a_newer_format_version_is_said_whatever_it_holds(folder):
+    edit_info(folder, format_version=99, colour_space="sRGB")
+    with pytest.raises(DatasetError, match=r"has format version 99, but this fairsweep reads up to 1: update") as said:
         PreparedDataset.open(folder)
+    assert not {"damaged", "delete", "prepare"} & set(str(said.value).split())
 
 
 def test_edited_vocabularies_and_hashes_are_noticed(folder, tmp_path):

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from fairsweep import analysis
 from fairsweep.analysis.files import read_parquet, write_json
@@ -80,6 +81,27 @@ def test_no_flipped_byte_of_a_record_is_silent(finished):
             path.write_bytes(whole)
         checked.add(path.name)
     assert checked == set(TRIAL_FILES) - {"lineage.parquet"} | {"state.json", "plans.json", "examples.parquet"}
+
+
+def test_no_flipped_byte_of_weights_is_silent(finished, fairsweep):
+    rng, trial = random.Random(15), trial_of(finished, "private")
+    path = trial / "weights.pt"
+    whole = path.read_bytes()
+    assert check_trial(trial, has_ended=True, thorough=True) == {}
+    for _ in range(3 * FLIPS):
+        flip(path, rng)
+        assert check_trial(trial, has_ended=True, thorough=True).keys() == {"weights.pt"}
+        path.write_bytes(whole)
+    weights = torch.load(path, weights_only=True)
+    torch.save(weights, path)  # as earlier versions wrote them
+    whole = path.read_bytes()
+    assert check_trial(trial, has_ended=True, thorough=True) == {}
+    start = whole.index(next(iter(weights.values())).numpy().tobytes())
+    path.write_bytes(whole[:start] + bytes([whole[start] ^ 1]) + whole[start + 1 :])
+    assert not check_trial(trial, has_ended=True, thorough=False)
+    code, out, _ = fairsweep("report", finished)
+    assert (code, "damaged weights.pt" in out) == (0, True)
+    assert len(failed_trials(finished)) == 1
 
 
 @pytest.mark.parametrize("name", ["sweep.json", "sweep.yaml"])
@@ -322,6 +344,28 @@ def test_foreign_files_beside_ours_change_nothing(finished, run_here, tmp_path, 
     assert code == 0, err
     assert "damaged" not in out
     assert len(analysis.load(finished).rates(["accuracy"], by=())) == 2
+
+
+def test_a_sweep_of_a_newer_version_is_left_as_it_is(finished, run_here, tmp_path, sweep_text, fairsweep):
+    for path in (finished / "sweep.json", trial_of(finished, "private") / "state.json"):
+        write_json(path, read_json(path) | {"format_version": 99, "mood": "sunny"})
+    problems = [*analysis.load(finished).problems["message"]]
+    code, out, _ = fairsweep("ls", finished.parent)
+    assert code == 0
+    problems.append(out.replace("\n", ""))
+    for command in ("ls", "report", "resume", "retry-failed"):
+        code, out, err = fairsweep(command, finished)
+        assert code == 2, (command, out)
+        problems.append(err)
+    (tmp_path / "a.yaml").write_text(sweep_text(finished))
+    with pytest.raises(SweepError, match="format version 99") as said:
+        run_here(tmp_path / "a.yaml")
+    problems.append(str(said.value))
+    for problem in problems:
+        assert "99" in problem
+        assert "update fairsweep" in problem
+        for word in ("damaged", "delete", "retry-failed", "anew"):
+            assert word not in problem, problem
 
 
 def test_litter_in_an_empty_output_folder_is_no_sweep_and_no_obstacle(tmp_path):
