@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 FEW = 10
 """Below so many replicates they get a t interval."""
 
+_NO_WIDTH = 1e-12
+
 CROSSED_COLUMNS = (
     "learner",
     "series",
@@ -118,7 +120,7 @@ def crossed_frame(
 
     Returns:
         The columns `CROSSED_COLUMNS`; ``deviation`` is that between replicates, ``images_deviation`` that of the mean
-        between resamples of the images alone.
+        between resamples of the images alone. Bounds are NaN where one replicate gives every resample the same value.
 
     Raises:
         ValueError: if the trials saw different images, or groups are not recorded by id.
@@ -321,6 +323,10 @@ def _setting_columns(
         low, high = _bounds_of_draws(mean.mean, images, None, units, len(drawn), confidence)
         low, high = widen(mean.mean, np.minimum(low, mean.mean), np.maximum(high, mean.mean), mean.half_width)
         method = "images resampled, joined with t over replicates"
+    # Trainings that score alike on every image, in every resample, are not certain to: what is left is the smallest
+    # step of a value over the replicates, and of one replicate nothing.
+    flat = high - low < _NO_WIDTH
+    low, high = np.where(flat, mean.mean - mean.half_width, low), np.where(flat, mean.mean + mean.half_width, high)
     undefined = ~np.isfinite(mean.mean)
     known = np.isfinite(images).any(0)
     return {

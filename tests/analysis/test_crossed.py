@@ -74,3 +74,19 @@ def test_users_whose_images_err_together_widen_the_interval(results, monkeypatch
 def test_predictions_of_all_trials_are_needed(unfinished):
     with pytest.raises(ValueError, match="predictions of all trials"):
         crossed_frame(analysis.load(unfinished.folder), ["accuracy"], by="tone", states=("running",), draws=20)
+
+
+@pytest.mark.parametrize("replicates", [1, 3, 12])
+def test_trainings_that_predict_alike_are_no_certainty(simulate, monkeypatch, tmp_path, replicates):
+    """Every trial predicts the same of every image, so every resample of the images gives a difference of 0."""
+    monkeypatch.setitem(simulate["truth"], "private", simulate["truth"]["matched"])
+    options = {"per_cell": 20, "shared": 1, "training_spread": 0}
+    simulate["faces"](tmp_path / "alike", replicates=replicates, shares=(0.9,), **options)
+    names = ["accuracy", "balanced_accuracy", "accuracy_difference", "log_loss"]
+    frame = crossed_frame(analysis.load(tmp_path / "alike"), names, by="tone", against="twin", draws=100)
+    assert len(frame) == 7
+    assert (frame["value"] == 0).all()
+    if replicates == 1:
+        assert frame[["low", "high"]].isna().all(axis=None)
+    else:
+        assert ((frame["low"] < 0) & (frame["high"] > 0)).all()
