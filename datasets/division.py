@@ -2,13 +2,13 @@
 
 `official` follows the dataset's own column. The other kinds divide all examples anew, whatever that column says:
 `folds` and `rest` in the same way for every seed, `hold_out` anew for each data seed. Training sets are drawn from the
-training part afterwards, so they are nested within each division. Where the examples belong to users, `folds`,
-`hold_out` and the validation part of `rest` divide users, each in the stratum of most of its images: all images of one
-user are in one part. The balanced test set of `rest` takes single examples.
+training part afterwards, so they are nested within each division. Where the examples belong to users, these divide
+users, each in the stratum of most of its images: all images of one user are in one part. The balanced test set of
+`rest` takes single examples; the other images of their users are in no part.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
@@ -92,6 +92,8 @@ class HoldOutSplit(BaseModel):
 class RestSplit(BaseModel):
     """The test set is what `evaluation` takes of all examples; training and validation are the rest.
 
+    Where the examples belong to users, those of users with an image in the test set are left out of the rest.
+
     Attributes:
         validation: Share of the rest that is held back for validation, in (0, 1).
         stratify: Attributes by which it is stratified; null takes the label and the groups.
@@ -124,11 +126,13 @@ class Division:
         train: May be learnt from.
         validation: Validation sets are taken from these.
         test: Test sets are taken from these.
+        left_out: In no part, for other images of their users are tested on.
     """
 
     train: Rows
     validation: Rows
     test: Rows
+    left_out: Rows = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 def divide(
@@ -171,8 +175,10 @@ def divide(
         else:
             test = _balanced_test(dataset, evaluation, everything)
     rest = np.setdiff1d(everything, test, assume_unique=True)
+    left_out = rest[_of_users(dataset, test)[rest]]
+    rest = np.setdiff1d(rest, left_out, assume_unique=True)
     validation = _take(dataset, rest, strata, validation_share, key, "validation")
-    division = Division(np.setdiff1d(rest, validation, assume_unique=True), validation, test)
+    division = Division(np.setdiff1d(rest, validation, assume_unique=True), validation, test, left_out)
     for part in ("train", "validation", "test"):
         if not len(getattr(division, part)):
             raise ValueError(
@@ -180,6 +186,20 @@ def divide(
                 f"{dataset.info.name!r}: change its shares or folds"
             )
     return division
+
+
+def users_tested(dataset: PreparedDataset, division: Division) -> Rows:
+    """The users with images both in the training and in the test part, as the splits of a dataset may have them."""
+    if dataset.users is None:
+        return np.empty(0, np.int64)
+    return np.intersect1d(dataset.users[division.train], dataset.users[division.test])
+
+
+def _of_users(dataset: PreparedDataset, rows: Rows) -> NDArray[np.bool_]:
+    """Whether each example belongs to a user of some rows, bool [N]; of a dataset without users none does."""
+    if dataset.users is None:
+        return np.zeros(len(dataset), bool)
+    return np.isin(dataset.users, dataset.users[rows])
 
 
 def _fold(dataset: PreparedDataset, rows: Rows, strata: list[NDArray[np.int16]], config: FoldSplit, key: bytes) -> Rows:

@@ -13,7 +13,7 @@ from fairsweep.trainables.objectives import Objective
 def meaning_of(sweep: SweepSpec, dataset: PreparedDataset) -> Meaning:
     """What the cells of a sweep's trials will mean."""
     label, groups = sweep.dataset.label, sweep.dataset.groups
-    return Meaning(label, groups, {name: tuple(dataset.attribute(name).values) for name in {label, *groups}})
+    return Meaning.of(label, groups, [dataset.attribute(name) for name in dict.fromkeys((*groups, label))])
 
 
 def check_aims(sweep: SweepSpec, dataset: PreparedDataset) -> None:

@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fairsweep.datasets.division import OfficialSplit
+from fairsweep.datasets.division import OfficialSplit, RestSplit, users_tested
 from fairsweep.datasets.prepared import PreparedDataset
 from fairsweep.sweeps.expand import PlannedTrial
 from fairsweep.sweeps.sections import SHARED
 from fairsweep.sweeps.spec import SweepSpec
+from fairsweep.trainables.trial_data import division_of
 
 
 def cautions(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[str, ...]:
@@ -18,9 +19,7 @@ def cautions(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[
         dataset: the dataset that is learnt from.
         trials: the sweep's trials.
     """
-    said = []
-    if dataset.users is not None and any(not isinstance(trial.config.split, OfficialSplit) for trial in trials):
-        said.append("the dataset knows users: folds and hold-outs keep all images of one user in one part")
+    said = [] if dataset.users is None else _of_users(dataset, trials)
     said += [
         f"images of the {second} split that are identical to images of the {first} split: {count:,}"
         for (first, second), count in dataset.info.identical_images()
@@ -65,3 +64,25 @@ def _iterations(trial: PlannedTrial) -> int | None:
     if rounds is not None:
         return math.ceil(rounds / learner.rounds_per_iteration)
     return None if epochs is None or hasattr(learner, "slices") else int(epochs)
+
+
+def _of_users(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> list[str]:
+    """Whether images of one user are both learnt from and tested on."""
+    configs = [trial.config for trial in trials]
+    said = []
+    if any(not isinstance(config.split, OfficialSplit) for config in configs):
+        said.append("the dataset knows users: folds and hold-outs keep all images of one user in one part")
+    # These divide alike for every seed.
+    fixed = [config for config in configs if isinstance(config.split, OfficialSplit | RestSplit)]
+    distinct = {(repr(config.split), repr(config.evaluation)): config for config in fixed}
+    divisions = [division_of(dataset, config) for config in distinct.values()]
+    if left_out := max((len(division.left_out) for division in divisions), default=0):
+        said.append(
+            f"examples that are neither learnt from nor tested on, since their users are tested on: {left_out:,}"
+        )
+    if both := max((len(users_tested(dataset, division)) for division in divisions), default=0):
+        said.append(
+            f"users with images in both the train and the test split of the dataset: {both:,}; "
+            "split: {kind: hold_out} keeps them together"
+        )
+    return said

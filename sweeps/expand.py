@@ -95,7 +95,10 @@ def _trials(
     sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None, settings: list["_Setting"]
 ) -> tuple[PlannedTrial, ...]:
     data = _SweepData(_reference(sweep, dataset), sweep.evaluation, None if other is None else other.info.content_hash)
-    settings = [replace(setting, imbalance=_named(setting.imbalance, dataset)) for setting in settings]
+    settings = [
+        replace(s, imbalance=_named(s.imbalance, dataset), learner=_named_requests(s.learner, dataset))
+        for s in settings
+    ]
     trials: dict[str, PlannedTrial] = {}
     for replicate, seeds in seed_pairs(sweep):
         for setting in settings:
@@ -200,6 +203,20 @@ def _named(imbalance: Any, dataset: PreparedDataset) -> Any:  # noqa: ANN401 - a
     if isinstance(imbalance, KeepImbalance):
         return imbalance.model_copy(update={"keep": {attribute.named(v): cap for v, cap in imbalance.keep.items()}})
     return imbalance.model_copy(update={"majority": attribute.named(imbalance.majority)})
+
+
+def _named_requests(learner: Any, dataset: PreparedDataset) -> Any:  # noqa: ANN401 - a member of the union LearnerConfig
+    """The same for the groups whose deletions a learner serves, if it does."""
+    requests = getattr(learner, "requests", None)
+    known = {attribute.name: attribute for attribute in dataset.info.attributes}
+    if requests is None or not known.keys() & {*requests.group, *requests.weights}:
+        return learner
+    group = {name: known[name].named(value) if name in known else value for name, value in requests.group.items()}
+    weights = {
+        name: {known[name].named(value): weight for value, weight in of.items()} if name in known else of
+        for name, of in requests.weights.items()
+    }
+    return learner.model_copy(update={"requests": requests.model_copy(update={"group": group, "weights": weights})})
 
 
 def _reference(sweep: SweepSpec, dataset: PreparedDataset) -> DatasetReference:

@@ -13,14 +13,14 @@ A measure is written as people say it, without brackets or commas, so that it st
 | ``epsilon`` | what has been spent, by PLD; infinite where nothing is promised |
 | ``seconds`` | of training and evaluation |
 
-All others are rows of `fairsweep.analysis.METRICS`, computed by the functions of that package. There is no
-word for a split: everything is read on the validation split.
+A value is given by its name or by the one that it is shown by. All others are rows of `fairsweep.analysis.METRICS`,
+computed by the functions of that package. There is no word for a split: everything is read on the validation split.
 """
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairsweep.analysis.records import CellsFile, Vocabulary, group_column
-from fairsweep.datasets.layout import nearest
+from fairsweep.datasets.layout import Attribute, nearest
 from fairsweep.trainables.validation_predictions import ValidationPredictions
 
 SPENT = ("epsilon", "seconds")
@@ -63,16 +63,24 @@ class Meaning:
         label: the attribute that is predicted.
         groups: the group attributes.
         values: the values of each of them and of the label, by name.
+        shown: the names that these values are shown by, where they are others.
     """
 
     label: str
     groups: tuple[str, ...]
     values: Mapping[str, tuple[str, ...]]
+    shown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, label: str, groups: Sequence[str], vocabularies: Sequence[Vocabulary]) -> "Meaning":
-        """From the vocabularies of a trial."""
-        return cls(label, tuple(groups), {v.name: tuple(v.values) for v in vocabularies})
+    def of(cls, label: str, groups: Sequence[str], vocabularies: Sequence[Vocabulary | Attribute]) -> "Meaning":
+        """From the vocabularies of a trial, or the attributes of a dataset."""
+        values = {v.name: tuple(v.values) for v in vocabularies}
+        return cls(label, tuple(groups), values, {v.name: tuple(v.display or ()) for v in vocabularies})
+
+    def named(self, attribute: str, value: str) -> str:
+        """Return the name of a value that may be given by the name that it is shown by; all else stays as it is."""
+        values, shown = self.values.get(attribute, ()), self.shown.get(attribute, ())
+        return values[shown.index(value)] if value not in values and shown.count(value) == 1 else value
 
     def column(self, attribute: str) -> str:
         """Return the column of cells that holds the codes of a group attribute, or of the label where it is none."""
@@ -172,7 +180,9 @@ class Measure:
         return bool(row.of_cells) if isinstance(row, Disparity) else not isinstance(row, ProbabilityScore)
 
     def settled(self, meaning: Meaning) -> "Measure":
-        """The same measure, checked against a sweep; a disparity that names no attribute takes the only one there is.
+        """The same measure, checked against a sweep, with values by their names in the records.
+
+        A disparity that names no attribute takes the only one there is.
 
         Raises:
             ValueError: if an attribute, value or class does not exist, or is needed and missing.
@@ -182,8 +192,9 @@ class Measure:
         from fairsweep.analysis.metrics import resolve
 
         classes = meaning.values[meaning.label]
-        resolve(self._full_name, classes)
-        by = self.by
+        positive = None if self.positive is None else meaning.named(meaning.label, self.positive)
+        resolve(replace(self, positive=positive)._full_name, classes)
+        by, where = self.by, tuple((name, meaning.named(name, value)) for name, value in self.where)
         if _is_disparity(self.metric) and not by:
             if len(meaning.groups) != 1:
                 raise ValueError(
@@ -195,10 +206,11 @@ class Measure:
         for name in (*by, *(name for name, _ in self.where)):
             if name not in known:
                 raise ValueError(f"{name!r} in '{self}' is no group of the sweep: {nearest(name, known)}")
-        for name, value in self.where:
+        for name, value in where:
             if value not in meaning.values[name]:
-                raise ValueError(f"{name} has no value {value!r} in '{self}': {nearest(value, meaning.values[name])}")
-        return replace(self, by=by)
+                values = list(dict.fromkeys([*meaning.values[name], *meaning.shown.get(name, ())]))
+                raise ValueError(f"{name} has no value {value!r} in '{self}': {nearest(value, values)}")
+        return replace(self, positive=positive, by=by, where=where)
 
     def range(self, meaning: Meaning) -> tuple[float, float]:
         """Smallest and largest possible value."""

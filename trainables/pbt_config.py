@@ -168,7 +168,7 @@ def check_values(config: PbtConfig, roles: Roles) -> None:
 def meaning_of(roles: Roles) -> Meaning:
     """Returns what cells mean where attributes have these roles."""
     groups = tuple(attribute.name for attribute in roles.groups)
-    return Meaning(roles.label.name, groups, {a.name: tuple(a.values) for a in (*roles.groups, roles.label)})
+    return Meaning.of(roles.label.name, groups, (*roles.groups, roles.label))
 
 
 def workload(config: PbtConfig, examples: int) -> str:

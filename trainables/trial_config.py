@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.analysis.records import FORMAT_VERSION
-from fairsweep.datasets.division import OfficialSplit, SplitConfig
+from fairsweep.datasets.division import OfficialSplit, RestSplit, SplitConfig
 from fairsweep.datasets.evaluation import EvaluationConfig
 from fairsweep.datasets.imbalance import ImbalanceConfig
 from fairsweep.trainables.learners import LearnerConfig
@@ -170,7 +170,8 @@ class TrialConfig(BaseModel):
             identity["split"] = _canonical(self.split) | {"kind": self.split.kind}
             if self.dataset.has_users:
                 # Trials of earlier versions, which divided single examples, keep the hashes they had.
-                identity["split"]["divides"] = "users"
+                is_rest = isinstance(self.split, RestSplit)
+                identity["split"]["divides"] = "users but those tested" if is_rest else "users"
         if self.test_content is not None:
             identity["test_content"] = self.test_content
         return identity

@@ -113,6 +113,18 @@ def open_test_dataset(config: TrialConfig) -> PreparedDataset | None:
     return None if path is None or content is None else open_dataset(path, content)
 
 
+def division_of(dataset: PreparedDataset, config: TrialConfig) -> Division:
+    """The parts of its dataset that a trial learns from, is validated on and is tested on."""
+    return divide(
+        dataset,
+        config.split,
+        config.evaluation,
+        label=config.dataset.label,
+        groups=config.dataset.groups,
+        data_key=seed_key(config.seeds.data, "data"),
+    )
+
+
 def training_plan(dataset: PreparedDataset, config: TrialConfig) -> TrainingPlan:
     """The training set of a trial, drawn from the training part of its split.
 
@@ -120,7 +132,7 @@ def training_plan(dataset: PreparedDataset, config: TrialConfig) -> TrainingPlan
         ValueError: if it asks for more than the dataset has.
     """
     key = seed_key(config.seeds.data, "data")
-    pool = _division(dataset, config).train
+    pool = division_of(dataset, config).train
     return plan_training(dataset, config.imbalance, label=config.dataset.label, data_key=key, pool=pool)
 
 
@@ -195,7 +207,7 @@ def evaluation_sets(
         ValueError: if a part of the split is missing or too small, or the other dataset does not fit.
     """
     label, groups, evaluation = config.dataset.label, config.dataset.groups, config.evaluation
-    division = _division(dataset, config)
+    division = division_of(dataset, config)
     rows = evaluation_rows(dataset, evaluation, "validation", division.validation)
     validation = EvaluationSet.of(dataset, "validation", rows, label, groups)
     if other is None:
@@ -244,29 +256,20 @@ def describe_data(data: TrialData, config: TrialConfig) -> dict[str, Any]:
         {**dict(zip(map(group_column, groups), row[:-1], strict=True)), "label": row[-1], "count": count}
         for row, count in zip(distinct.tolist(), counts.tolist(), strict=True)
     ]
+    left_out = len(division_of(dataset, config).left_out)
     return {
         "format_version": FORMAT_VERSION,
         "size": len(plan),
         "counts": rows,
         "hashes": {"training": hash_ids(plan.ids)} | {name: hash_ids(s.ids) for name, s in data.evaluations.items()},
         "minority": minority_of(dataset, config, plan),
+        **({"left_out": left_out} if left_out else {}),
     }
 
 
 def hash_ids(ids: NDArray[np.int64]) -> str:
     """A hash of a set of ids, 32 hexadecimal digits; their order does not matter."""
     return hashlib.blake2b(np.sort(ids).astype("<i8").tobytes(), digest_size=16).hexdigest()
-
-
-def _division(dataset: PreparedDataset, config: TrialConfig) -> Division:
-    return divide(
-        dataset,
-        config.split,
-        config.evaluation,
-        label=config.dataset.label,
-        groups=config.dataset.groups,
-        data_key=seed_key(config.seeds.data, "data"),
-    )
 
 
 def _halved(choice: FeedChoice) -> FeedChoice:

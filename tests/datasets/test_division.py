@@ -213,6 +213,15 @@ def test_hold_outs_keep_the_images_of_a_user_together(people):
     often = np.bincount(np.concatenate([division.test for division in divisions]), minlength=len(people))
     counts = np.bincount(people.users, minlength=1)[people.users]
     assert abs(often[counts >= 4].mean() - often[counts <= 2].mean()) < 1.5
+
+
+def test_no_user_of_a_balanced_test_set_is_learnt_from(people):
     rest = divided(people, EvaluationConfig(balance=("label",), per_cell=9), kind="rest", validation=0.3)
-    train, validation = users_of(people, rest.train, rest.validation)
+    train, validation, test, left_out = users_of(people, rest.train, rest.validation, rest.test, rest.left_out)
     assert train.isdisjoint(validation)
+    assert test.isdisjoint(train | validation)
+    assert len(rest.test) == 18
+    assert len(rest.left_out) > 0
+    assert left_out <= test
+    every = np.concatenate([rest.train, rest.validation, rest.test, rest.left_out])
+    np.testing.assert_array_equal(np.sort(every), np.arange(len(people)))

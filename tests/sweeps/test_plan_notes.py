@@ -6,14 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from fairsweep.analysis.records import read_json
 from fairsweep.analysis.trials import trials_table
 from fairsweep.datasets.layout import Attribute
 from fairsweep.datasets.prepared import PreparedDataset, write_prepared
+from fairsweep.sweeps.aims import meaning_of
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.expand import expand
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.run import run_sweep
 from fairsweep.sweeps.sweep import Sweep
+from fairsweep.trainables.measures import Measure
+from fairsweep.trainables.trial import Trial
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,26 @@ def test_a_value_may_be_given_by_the_name_it_is_shown_by_and_is_the_same_trial(s
     shown["imbalance"] = {"attribute": "male", "majority": "femal", "share": 0.5, "size": 80}
     with pytest.raises(SweepError, match="did you mean 'female'"):
         plan_sweep(Sweep(**shown))
+
+
+def test_measures_and_requests_take_the_names_that_values_are_shown_by(shown, shown_path):
+    dataset = PreparedDataset.open(shown_path)
+    meaning = meaning_of(Sweep(**shown), dataset)
+    measure = Measure.parse("accuracy where male=female").settled(meaning)
+    assert measure == Measure.parse("accuracy where male=no")
+    with pytest.raises(ValueError, match="did you mean 'female'"):
+        Measure.parse("accuracy where male=femal").settled(meaning)
+    inner = {"kind": "sgd", "batch_size": 16}
+    forgets = {"name": "forgets", "kind": "sisa", "shards": 2, "slices": 2, "epochs": 1, "inner": inner}
+    hashes = []
+    for female in ("female", "no"):
+        by_group = {"count": 2, "by": "group", "group": {"male": female}}
+        by_weight = {"count": 2, "model": "groups", "weights": {"male": {female: 3.0}}}
+        shown["learners"] = [forgets | {"requests": by_group}, forgets | {"name": "weighs", "requests": by_weight}]
+        trials = expand(Sweep(**shown), dataset)
+        hashes.append([trial.trial for trial in trials])
+        assert {str(trial.config.learner.requests.group) for trial in trials} == {"{'male': 'no'}", "{}"}
+    assert hashes[0] == hashes[1]
 
 
 def test_levels_are_named_by_what_is_shown(simulated_level):
@@ -118,3 +142,33 @@ def test_plan_remarks_on_what_will_have_no_effect(mapping, changes, said):
 )
 def test_plan_is_silent_where_all_has_an_effect(mapping, changes):
     assert plan_sweep(Sweep(**mapping | changes)).cautions == ()
+
+
+@pytest.fixture
+def of_users(toy, mapping, tmp_path):
+    """A sweep on a dataset in which each user has three images, in several splits."""
+    images = np.concatenate([toy.shard_images(number) for number in range(len(toy.info.shards))])
+    examples = toy.examples().append_column("user", pa.array(np.arange(len(toy)) // 3))
+    data = write_prepared(
+        tmp_path / "users", name="users", attributes=list(toy.info.attributes), examples=examples, images=images
+    )
+    mapping["dataset"]["path"] = str(data)
+    mapping["imbalance"] = None
+    mapping["learners"] = mapping["learners"][2:]
+    return mapping
+
+
+def test_a_plan_and_the_records_say_which_users_are_tested_on(of_users, tmp_path):
+    said = plan_sweep(Sweep(**of_users)).cautions
+    both = r"users with images in both the train and the test split of the dataset: \d+; .*"
+    assert any(re.fullmatch(both, line) for line in said)
+    of_users["split"] = {"kind": "rest"}
+    of_users["evaluation"] = {"balance": ["smiling"], "per_cell": 50}
+    sweep = Sweep(**of_users)
+    (left_out,) = [s.rpartition(": ")[2] for s in plan_sweep(sweep).cautions if "since their users are tested on" in s]
+    assert int(left_out) > 100
+    trial = expand(sweep, PreparedDataset.open(tmp_path / "users"))[0]
+    Trial(trial.config, tmp_path / "trial").close()
+    data = read_json(tmp_path / "trial" / "data.json")
+    assert data["left_out"] == int(left_out)
+    assert data["size"] < 960 - 100 - data["left_out"]
