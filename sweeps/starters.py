@@ -43,62 +43,55 @@ resources: {{cpu: 1}}            # {{cpu: 1, gpu: 0.25}} lets four trials share 
 """
 
 
-def _starter(**words: str) -> str:
-    return _HEAD.format_map(words) + _BODY.format_map(words)
+_WORDS = {
+    "celeba": {
+        "title": "Do private models learn to see smiles of men as well as those of women, where men are rare? (CelebA)",
+        "prepare": "fairsweep prepare celeba --from CelebA --to data/celeba --image-size 64",
+        "name": "celeba",
+        "label": "smiling",
+        "groups": "male",
+        "attribute": "male",
+        "majority": "female",
+        "size": "20000",
+        "balance": "male, smiling",
+    },
+    "utkface": {
+        "title": "Whose gender does a private model get wrong, where most faces are white? (UTKFace)",
+        "prepare": "fairsweep prepare utkface --from UTKFace --to data/utkface --image-size 64",
+        "name": "utkface",
+        "label": "gender",
+        "groups": "race",
+        "attribute": "race",
+        "majority": "white",
+        "size": "6000",
+        "balance": "race, gender",
+    },
+    "faces": {
+        "title": "What happens to faces of a rare skin tone when training is private? (drawn faces: no download)",
+        "prepare": "fairsweep prepare faces --to data/faces",
+        "name": "faces",
+        "label": "smiling",
+        "groups": "tone, shape",
+        "attribute": "tone",
+        "majority": "light",
+        "size": "4000",
+        "balance": "tone, shape, smiling",
+    },
+    "folder": {
+        "title": "Your own images: a folder or zip of them, and a table that says what each one shows",
+        "prepare": "fairsweep prepare folder --from IMAGES --table labels.csv --to data/mine --image-size 64",
+        "name": "mine",
+        "label": "LABEL",
+        "groups": "GROUP",
+        "attribute": "GROUP",
+        "majority": "VALUE",
+        "size": "2000",
+        "balance": "GROUP, LABEL",
+    },
+}
 
-
-STARTERS: dict[str, str] = {
-    "celeba": _starter(
-        title="Do private models learn to see smiles of men as well as those of women, where men are rare? (CelebA)",
-        prepare="fairsweep prepare celeba --from CelebA --to data/celeba --image-size 64",
-        file="celeba.yaml",
-        name="celeba",
-        path="data/celeba",
-        label="smiling",
-        groups="male",
-        attribute="male",
-        majority="female",
-        size="20000",
-        balance="male, smiling",
-    ),
-    "utkface": _starter(
-        title="Whose gender does a private model get wrong, where most faces are white? (UTKFace)",
-        prepare="fairsweep prepare utkface --from UTKFace --to data/utkface --image-size 64",
-        file="utkface.yaml",
-        name="utkface",
-        path="data/utkface",
-        label="gender",
-        groups="race",
-        attribute="race",
-        majority="white",
-        size="6000",
-        balance="race, gender",
-    ),
-    "faces": _starter(
-        title="What happens to faces of a rare skin tone when training is private? (drawn faces: no download)",
-        prepare="fairsweep prepare faces --to data/faces",
-        file="faces.yaml",
-        name="faces",
-        path="data/faces",
-        label="smiling",
-        groups="tone, shape",
-        attribute="tone",
-        majority="light",
-        size="4000",
-        balance="tone, shape, smiling",
-    ),
-    "folder": _starter(
-        title="Your own images: a folder or zip of them, and a table that says what each one shows",
-        prepare="fairsweep prepare folder --from IMAGES --table labels.csv --to data/mine --image-size 64",
-        file="folder.yaml",
-        name="mine",
-        path="data/mine",
-        label="LABEL",
-        groups="GROUP",
-        attribute="GROUP",
-        majority="VALUE",
-        size="2000",
-        balance="GROUP, LABEL",
-    ),
+STARTERS = {
+    kind: (_HEAD + _BODY).format_map(words | {"file": f"{kind}.yaml", "path": f"data/{words['name']}"})
+    for kind, words in _WORDS.items()
 }
 """By the name that `fairsweep init` takes; a word in capitals is to be replaced."""
