@@ -11,7 +11,7 @@ from fairsweep.sweeps.search.extent import open_studies
 from fairsweep.sweeps.search.front import mark_infeasible, search_fronts
 from fairsweep.sweeps.search.space import SearchSpace
 from fairsweep.sweeps.search.study import SETTING
-from fairsweep.sweeps.spec import Sweep
+from fairsweep.sweeps.sweep import Sweep
 
 
 @pytest.fixture
