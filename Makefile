@@ -8,12 +8,13 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal -
 PACKAGES := datasets trainables analysis sweeps
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types wheel slow format clean
+.PHONY: help install demo test lint types wheel slow schema format clean
 
 help:
 	@echo "make demo    set up, prepare the embedded faces, run examples/quickstart.yaml, write its report"
 	@echo "make test    set up, then lint, type-check, build the wheel and import it, run the tests"
 	@echo "make slow    the longer tests (both: in 2 processes, or PROCESSES=4)"
+	@echo "make schema  write sweeps/sweep.schema.json anew, after a change of what a sweep file may hold"
 	@echo "make format  format and sort imports"
 	@echo "make clean   remove caches and build folders (keeps .venv, data and runs)"
 
@@ -53,6 +54,9 @@ test: lint types wheel
 
 slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
+
+schema: $(VENV)/.installed
+	$(BIN)/python -W ignore -c 'from fairsweep.sweeps.schema import write_schema; print(write_schema())'
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -4,8 +4,9 @@ Names are imported when they are first used: whoever only writes records (every 
 plotly.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fairsweep.analysis.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fairsweep.analysis.calibration import reliability_frame
@@ -109,14 +110,4 @@ _HOMES = {
     "write_report": "report",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name from the module that holds it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """The public names."""
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -3,8 +3,9 @@
 Names are imported when they are first used: the tracker's process and the command line load no more than they need.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from fairsweep.analysis.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
@@ -22,14 +23,4 @@ _HOMES = {
     "run_sweep": "run",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name from the module that holds it."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
-    try:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    except ModuleNotFoundError as error:
-        from fairsweep.analysis.extras import explained
-
-        raise explained(error, f"{__name__}.{name}") from error
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

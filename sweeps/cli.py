@@ -363,7 +363,7 @@ def _read(
 
 def _print_plan(sweep: Any) -> None:  # noqa: ANN401 - Sweep, imported where used
     from fairsweep.sweeps.plan import plan_sweep
-    from fairsweep.sweeps.tables import print_plan
+    from fairsweep.sweeps.plan_tables import print_plan
 
     print_plan(plan_sweep(sweep), Console())
 

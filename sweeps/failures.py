@@ -1,11 +1,16 @@
 """Failed and damaged trials of a sweep's output folder, by cause, and which of them to run again."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from fairsweep.analysis import SweepResults
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from fairsweep.analysis.failed_trials import FailedTrial, FailureGroup, grouped
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.output import OutputFolder
+
+if TYPE_CHECKING:
+    from fairsweep.analysis import SweepResults
 
 
 def failure_groups(folder: str | Path, *, thorough: bool = False) -> tuple[FailureGroup, ...]:

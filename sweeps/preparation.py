@@ -16,8 +16,8 @@ from rich.text import Text
 from fairsweep.analysis.example_images import PUBLIC_DATASETS
 from fairsweep.datasets.identical import counted_identical
 from fairsweep.datasets.layout import DatasetInfo, nearest
-from fairsweep.datasets.prepare import PreparationProgress, prepare
 from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.datasets.preparing import PreparationProgress, prepare
 from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.download import download
 from fairsweep.datasets.sources.options import from_options, option_names, option_words

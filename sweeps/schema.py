@@ -1,10 +1,14 @@
 """A JSON schema of the sweep file, for editors that complete and check YAML while it is written.
 
 It knows every field, its type and its range. What only the whole sweep can tell (two fields that exclude each other,
-names that the dataset has) is checked by `fairsweep plan`.
+names that the dataset has) is checked by `fairsweep plan`. `make schema` writes it into the package, where the command
+finds it without loading what learners need.
 """
 
+import json
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,6 +20,7 @@ from fairsweep.datasets.imbalance import KeepImbalance, MinoritySizeImbalance, S
 from fairsweep.sweeps.foreign_words import KINDS
 from fairsweep.sweeps.resources import ResourcesSection
 from fairsweep.sweeps.spec import SweepSpec
+from fairsweep.sweeps.starting import SCHEMA_FILE
 from fairsweep.trainables.learners import LEARNERS
 from fairsweep.trainables.models import ModelConfig
 
@@ -56,6 +61,18 @@ def sweep_schema() -> Schema:
     learners = [*_references(found, kinds.values()), {"$ref": "#/$defs/Twin"}]
     fields["learners"] |= {"type": "array", "minItems": 1, "items": {"anyOf": learners}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "$defs": definitions}
+
+
+def schema_text() -> str:
+    """Make the schema as text, as it is stored."""
+    return json.dumps(sweep_schema(), indent=2) + "\n"
+
+
+def write_schema() -> Path:
+    """Write the schema into the package, and return the file; done after each change of a config."""
+    path = Path(str(files("fairsweep.sweeps") / SCHEMA_FILE))
+    path.write_text(schema_text(), encoding="utf-8")
+    return path
 
 
 class _Generator(GenerateJsonSchema):

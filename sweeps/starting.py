@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fairsweep.sweeps.errors import SweepError, as_ours
+
+SCHEMA_FILE = "sweep.schema.json"
+"""Holds what `fairsweep.sweeps.schema` makes."""
 
 
 def init(
@@ -97,9 +101,7 @@ def schema() -> None:
 
     Example: `fairsweep schema > sweep.schema.json`
     """
-    from fairsweep.sweeps.schema import sweep_schema
-
-    typer.echo(json.dumps(sweep_schema(), indent=2))
+    typer.echo((files("fairsweep.sweeps") / SCHEMA_FILE).read_text(encoding="utf-8"), nl=False)
 
 
 STARTING: dict[str, Callable[..., None]] = {"init": init, "describe": describe, "schema": schema}

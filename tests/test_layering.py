@@ -18,7 +18,7 @@ MAY_IMPORT_RAY = {
     "trainables/adapter.py",
     "trainables/cohort_workers.py",
     "trainables/shard_actors.py",
-    "datasets/prepare.py",
+    "datasets/preparing.py",
     "datasets/reading.py",
 }
 

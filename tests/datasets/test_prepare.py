@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from filelock import FileLock
 
-from fairsweep.datasets.prepare import prepare
 from fairsweep.datasets.prepared import Attribute, DatasetError, PreparedDataset
+from fairsweep.datasets.preparing import prepare
 from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.faces import Faces
 
@@ -216,7 +216,7 @@ def test_what_an_earlier_attempt_left_half_written_is_written_again(tmp_path, sp
 CHILD = """
 import sys, time
 from pathlib import Path
-from fairsweep.datasets.prepare import prepare
+from fairsweep.datasets.preparing import prepare
 from fairsweep.datasets.sources.faces import Faces
 
 def slowly(now):

@@ -25,6 +25,7 @@ from fairsweep.sweeps.ledger import Ledger
 from fairsweep.sweeps.machines import Machine, check_resources, slots
 from fairsweep.sweeps.output import OutputFolder
 from fairsweep.sweeps.plan import plan_sweep
+from fairsweep.sweeps.plan_tables import print_plan
 from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.resuming import resume_sweep
 from fairsweep.sweeps.run import run_sweep
@@ -33,7 +34,6 @@ from fairsweep.sweeps.search.extent import Extent
 from fairsweep.sweeps.search.space import SearchSpace
 from fairsweep.sweeps.second_pass import with_more_gpu
 from fairsweep.sweeps.sweep import Sweep
-from fairsweep.sweeps.tables import print_plan
 from fairsweep.trainables.gpu_memory import GPU_PARTS, PeakMemory
 
 GB = 10**9

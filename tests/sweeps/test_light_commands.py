@@ -1,4 +1,4 @@
-"""Commands that only read results run where what trains, spreads and searches is not installed."""
+"""Commands load no more than they need, and those that only read results run where what trains is not installed."""
 
 import os
 import re
@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from fairsweep.analysis.extras import EXTRAS
 
@@ -33,7 +35,8 @@ def call(words):
 COMMANDS = """
 toy, again, data = sys.argv[1:]
 lines = ["--help", "--version", f"ls {toy}", f"ls {toy} --json", "ls .", f"watch {toy} --once", f"prune {toy}",
-         f"stop {toy}", f"describe {data}", f"report {toy}", f"compare {toy} {again} --html c.html", "init folder"]
+         f"stop {toy}", f"describe {data}", f"report {toy}", f"compare {toy} {again} --html c.html", "init folder",
+         "schema"]
 for line in lines:
     print(line, call(line.split()), file=sys.stderr)
 
@@ -46,10 +49,110 @@ with serving(WatchedSweep(toy), 0) as address:
 print("load", len(analysis.load(toy).trials), file=sys.stderr)
 """
 REFUSED = """
-for line in (f"plan {sys.argv[1]}/sweep.yaml", f"run {sys.argv[1]}/sweep.yaml", f"resume {sys.argv[1]}", "schema",
+for line in (f"plan {sys.argv[1]}/sweep.yaml", f"run {sys.argv[1]}/sweep.yaml", f"resume {sys.argv[1]}",
              "prepare faces --to faces"):
     print(line.split()[0], call(line.split()))
 """
+
+
+LOADED = """
+import atexit, sys
+
+# At the end of the process, for completion ends it in a way of its own.
+atexit.register(lambda: print("loaded", *sorted(sys.modules), file=sys.__stderr__))
+from fairsweep.sweeps.cli import main
+
+sys.argv[0] = "fairsweep"  # completion is asked for by that name
+main()
+"""
+HEAVY = {
+    "dp_accounting",
+    "jinja2",
+    "matplotlib",
+    "opacus",
+    "optuna",
+    "pandas",
+    "plotly",
+    "ray",
+    "scipy",
+    "torch",
+    "torchvision",
+}
+READING = {"numpy", "pyarrow", "ruamel"}  # not pydantic: typer looks at it where it parses arguments
+COMPLETION = {"_FAIRSWEEP_COMPLETE": "complete_bash", "COMP_WORDS": "fairsweep w", "COMP_CWORD": "1"}
+
+
+def loaded_by(words, folder, **environment):
+    """What a command prints in a fresh process, and the modules that it has loaded at the end."""
+    command = [sys.executable, "-W", "ignore", "-c", LOADED, *words]
+    shown = {"capture_output": True, "text": True, "env": os.environ | environment}
+    answer = subprocess.run(command, cwd=folder, check=False, timeout=300, **shown)
+    (line,) = [line for line in answer.stderr.splitlines() if line.startswith("loaded ")]
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout, set(line.split()[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "printed"),
+    [
+        (["--help"], {}, "Usage"),
+        (["run", "--help"], {}, "Usage"),
+        (["--version"], {}, "fairsweep"),
+        (["schema"], {}, "json-schema.org"),
+        ([], COMPLETION, "watch"),
+    ],
+    ids=["help", "help of a command", "version", "schema", "completion"],
+)
+def test_what_reads_no_folder_loads_nothing_to_read_with(words, environment, printed, tmp_path):
+    output, loaded = loaded_by(words, tmp_path, **environment)
+    assert printed in output
+    assert loaded & (HEAVY | READING) == set()
+
+
+@pytest.mark.parametrize(
+    "words", [["ls"], ["ls", "."], ["ls", "toy", "--json"], ["ls", "toy"], ["watch", "toy", "--once"]]
+)
+def test_a_look_at_a_sweep_loads_neither_what_trains_nor_what_analyses(words, finished_once, tmp_path):
+    shutil.copytree(finished_once, tmp_path / "toy")
+    output, loaded = loaded_by(words, tmp_path)
+    assert "forgets" in output or "toy" in output
+    assert loaded & HEAVY == set()
+    assert {name for name in loaded if name.startswith("fairsweep.datasets.sources")} == set()
+
+
+def test_a_plan_loads_no_plots_and_no_report(finished_once, tmp_path):
+    output, loaded = loaded_by(["plan", str(finished_once / "sweep.yaml")], tmp_path)
+    assert "Nothing was started" in output
+    assert loaded & {"plotly", "jinja2", "matplotlib", "statsmodels"} == set()
+    ours = ("fairsweep.analysis.figures", "fairsweep.analysis.plots", "fairsweep.analysis.report")
+    assert {name for name in loaded if name.startswith(ours)} == set()
+
+
+PACKAGES = """
+import importlib, sys
+from fairsweep import analysis, datasets, sweeps, trainables
+
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+for package in (datasets, analysis, trainables, sweeps):
+    assert set(package.__all__) <= set(dir(package)), package
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+from fairsweep.datasets import prepare
+assert callable(prepare)
+try:
+    datasets.prepared_dataset
+except AttributeError as error:
+    print(error)
+"""
+
+
+def test_packages_load_their_names_when_they_are_used(tmp_path):
+    shown = {"capture_output": True, "text": True, "timeout": 300}
+    answer = subprocess.run([sys.executable, "-W", "ignore", "-c", PACKAGES], cwd=tmp_path, check=False, **shown)
+    assert answer.returncode == 0, answer.stderr
+    loaded, unknown = answer.stdout.splitlines()
+    assert set(loaded.split()) & (HEAVY | READING) == set()
+    assert "has no attribute 'prepared_dataset'; it has" in unknown
 
 
 def run_barred(code, folder, *arguments):
@@ -65,21 +168,19 @@ def test_results_are_read_without_torch_ray_and_optuna(finished_once, toy_path, 
     ended = [line.rsplit(" ", 1) for line in answer.stderr.splitlines() if line.rsplit(" ", 1)[-1].isdigit()]
     assert [words for words, code in ended[:-2] if code != "0"] == [], answer.stderr
     assert ended[-2:] == [["ui", "200"], ["load", "2"]], answer.stderr
-    assert len(ended) == 14, answer.stderr
+    assert len(ended) == 15, answer.stderr
     assert (toy / "report.html").is_file()
     assert (tmp_path / "c.html").is_file()
 
 
 def test_what_needs_more_says_what_to_install(finished_once, tmp_path):
     answer = run_barred(REFUSED, tmp_path, finished_once)
-    assert answer.stdout.split() == ["plan", "2", "run", "2", "resume", "2", "schema", "2", "prepare", "2"], (
-        answer.stderr
-    )
+    assert answer.stdout.split() == ["plan", "2", "run", "2", "resume", "2", "prepare", "2"], answer.stderr
     lines = answer.stderr.splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 4
     for line in lines:
         assert re.fullmatch(
-            r"fairsweep: fairsweep (plan|run|resume|schema|prepare) needs \w+, which is not installed: "
+            r"fairsweep: fairsweep (plan|run|resume|prepare) needs \w+, which is not installed: "
             r"pip install 'fairsweep\[train\]'",
             line,
         )

@@ -11,9 +11,9 @@ from rich.console import Console
 from fairsweep.datasets.prepared import Attribute, write_prepared
 from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.plan import plan_sweep
+from fairsweep.sweeps.plan_tables import print_plan
 from fairsweep.sweeps.preflight import check_sweep
 from fairsweep.sweeps.sweep import Sweep
-from fairsweep.sweeps.tables import print_plan
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "faces-pbt.yaml"
 POPULATION = {

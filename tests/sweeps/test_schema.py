@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from fairsweep.sweeps.schema import sweep_schema
+from fairsweep.sweeps.schema import schema_text, sweep_schema
 from fairsweep.sweeps.sweep_file import SweepSource
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
@@ -81,3 +81,9 @@ def test_other_ways_to_write_it_are_accepted(validator, place, value):
         node = node[part]
     node[place[-1]] = value
     assert [error.message for error in validator.iter_errors(content)] == []
+
+
+def test_the_stored_schema_is_that_of_the_configs(fairsweep):
+    code, output, _ = fairsweep("schema")
+    assert code == 0
+    assert output == schema_text(), "a config has changed: run `make schema`"

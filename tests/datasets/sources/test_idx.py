@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from fairsweep.datasets.prepare import prepare
 from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.datasets.preparing import prepare
 from fairsweep.datasets.sources.idx import Idx, read_idx
 from fairsweep.datasets.sources.splits import HoldOut
 

@@ -7,8 +7,8 @@ import pytest
 
 from fairsweep.datasets.identical import counted_identical
 from fairsweep.datasets.layout import DatasetError
-from fairsweep.datasets.prepare import prepare
 from fairsweep.datasets.prepared import PreparedDataset
+from fairsweep.datasets.preparing import prepare
 from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.folder import Folder

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from fairsweep.datasets.layout import SPLITS, Attribute
-from fairsweep.datasets.prepare import prepare
+from fairsweep.datasets.preparing import prepare
 from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.damaged import Damaged

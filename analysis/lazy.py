@@ -1,0 +1,25 @@
+"""Names of a package that are imported when they are first used (PEP 562), so that each command loads what it needs."""
+
+import importlib
+from collections.abc import Callable, Mapping
+
+from fairsweep.analysis.extras import explained
+
+
+def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Make the ``__getattr__`` and the ``__dir__`` of a package.
+
+    Args:
+        package: its ``__name__``.
+        homes: for each public name the module of the package that holds it.
+    """
+
+    def get(name: str) -> object:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {sorted(homes)}")
+        try:
+            return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        except ModuleNotFoundError as error:
+            raise explained(error, f"{package}.{name}") from error
+
+    return get, lambda: sorted(homes)
