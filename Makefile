@@ -14,7 +14,7 @@ help:
 	@echo "make demo    set up, prepare the embedded faces, run examples/quickstart.yaml, write its report"
 	@echo "make test    set up, then lint, type-check, build the wheel and import it, run the tests"
 	@echo "make slow    the longer tests (both: in 2 processes, or PROCESSES=4)"
-	@echo "make schema  write sweeps/sweep.schema.json anew, after a change of what a sweep file may hold"
+	@echo "make schema  write sweeps/spec/sweep.schema.json anew, after a change of what a sweep file may hold"
 	@echo "make format  format and sort imports"
 	@echo "make clean   remove caches and build folders (keeps .venv, data and runs)"
 
@@ -56,7 +56,7 @@ slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
 
 schema: $(VENV)/.installed
-	$(BIN)/python -W ignore -c 'from fairsweep.sweeps.schema import write_schema; print(write_schema())'
+	$(BIN)/python -W ignore -c 'from fairsweep.sweeps.spec.schema import write_schema; print(write_schema())'
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -4,37 +4,39 @@ Names are imported when they are first used: whoever only writes records (every 
 plotly.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from fairsweep.analysis.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.calibration import reliability_frame
-    from fairsweep.analysis.comparison import SweepComparison, compare
-    from fairsweep.analysis.comparisons import compare_learners, compare_over_datasets
-    from fairsweep.analysis.criteria import MEDFAIR, SUBPOPBENCH
-    from fairsweep.analysis.crossed import crossed_frame
-    from fairsweep.analysis.excess import excess_loss, excess_loss_by_trial
-    from fairsweep.analysis.fluctuations import Fluctuations, explain_fluctuations
-    from fairsweep.analysis.metric_frames import to_metric_frame
-    from fairsweep.analysis.metrics import METRICS, describe
-    from fairsweep.analysis.permutation_frames import permutation_frame
-    from fairsweep.analysis.records import RecordError
-    from fairsweep.analysis.replicates import average
-    from fairsweep.analysis.report import write_report
-    from fairsweep.analysis.resampling import bootstrap_frame
-    from fairsweep.analysis.result_table import ResultTable
-    from fairsweep.analysis.results import SweepResults, load
-    from fairsweep.analysis.selection import (
+    from fairsweep.analysis.comparing.comparison import SweepComparison, compare
+    from fairsweep.analysis.inference.calibration import reliability_frame
+    from fairsweep.analysis.inference.comparisons import compare_learners, compare_over_datasets
+    from fairsweep.analysis.inference.criteria import MEDFAIR, SUBPOPBENCH
+    from fairsweep.analysis.inference.crossed import crossed_frame
+    from fairsweep.analysis.inference.difference_in_differences import excess_loss, excess_loss_by_trial
+    from fairsweep.analysis.inference.fluctuations import Fluctuations, explain_fluctuations
+    from fairsweep.analysis.inference.permutation_frames import permutation_frame
+    from fairsweep.analysis.inference.resampling import bootstrap_frame
+    from fairsweep.analysis.inference.selection import (
         best_setting,
         corrected_winner,
         distance_to_ideal,
         pareto_front,
         settings_table,
     )
-    from fairsweep.analysis.table import SummaryTable, summary_tables
-    from fairsweep.analysis.thresholds import choose_thresholds, thresholded_counts
-    from fairsweep.analysis.trends import mixed_trend, trend
+    from fairsweep.analysis.inference.thresholds import choose_thresholds, thresholded_counts
+    from fairsweep.analysis.inference.trends import mixed_trend, trend
+    from fairsweep.analysis.metrics.catalogue import METRICS, describe
+    from fairsweep.analysis.records.columns import RecordError
+    from fairsweep.analysis.report.report_page import write_report
+    from fairsweep.analysis.report.table import SummaryTable, summary_tables
+    from fairsweep.analysis.results.metric_frames import to_metric_frame
+    from fairsweep.analysis.results.replicates import average
+    from fairsweep.analysis.results.result_table import ResultTable
+    from fairsweep.analysis.results.results import SweepResults, load
 
 __all__ = [
     "MEDFAIR",
@@ -74,40 +76,40 @@ __all__ = [
 ]
 
 _HOMES = {
-    "MEDFAIR": "criteria",
-    "METRICS": "metrics",
-    "SUBPOPBENCH": "criteria",
-    "Fluctuations": "fluctuations",
-    "RecordError": "records",
-    "ResultTable": "result_table",
-    "SummaryTable": "table",
-    "SweepComparison": "comparison",
-    "SweepResults": "results",
-    "average": "replicates",
-    "best_setting": "selection",
-    "bootstrap_frame": "resampling",
-    "choose_thresholds": "thresholds",
-    "compare": "comparison",
-    "compare_learners": "comparisons",
-    "compare_over_datasets": "comparisons",
-    "corrected_winner": "selection",
-    "crossed_frame": "crossed",
-    "describe": "metrics",
-    "distance_to_ideal": "selection",
-    "excess_loss": "excess",
-    "excess_loss_by_trial": "excess",
-    "explain_fluctuations": "fluctuations",
-    "load": "results",
-    "mixed_trend": "trends",
-    "pareto_front": "selection",
-    "permutation_frame": "permutation_frames",
-    "reliability_frame": "calibration",
-    "settings_table": "selection",
-    "summary_tables": "table",
-    "thresholded_counts": "thresholds",
-    "to_metric_frame": "metric_frames",
-    "trend": "trends",
-    "write_report": "report",
+    "MEDFAIR": "inference.criteria",
+    "METRICS": "metrics.catalogue",
+    "SUBPOPBENCH": "inference.criteria",
+    "Fluctuations": "inference.fluctuations",
+    "RecordError": "records.columns",
+    "ResultTable": "results.result_table",
+    "SummaryTable": "report.table",
+    "SweepComparison": "comparing.comparison",
+    "SweepResults": "results.results",
+    "average": "results.replicates",
+    "best_setting": "inference.selection",
+    "bootstrap_frame": "inference.resampling",
+    "choose_thresholds": "inference.thresholds",
+    "compare": "comparing.comparison",
+    "compare_learners": "inference.comparisons",
+    "compare_over_datasets": "inference.comparisons",
+    "corrected_winner": "inference.selection",
+    "crossed_frame": "inference.crossed",
+    "describe": "metrics.catalogue",
+    "distance_to_ideal": "inference.selection",
+    "excess_loss": "inference.difference_in_differences",
+    "excess_loss_by_trial": "inference.difference_in_differences",
+    "explain_fluctuations": "inference.fluctuations",
+    "load": "results.results",
+    "mixed_trend": "inference.trends",
+    "pareto_front": "inference.selection",
+    "permutation_frame": "inference.permutation_frames",
+    "reliability_frame": "inference.calibration",
+    "settings_table": "inference.selection",
+    "summary_tables": "report.table",
+    "thresholded_counts": "inference.thresholds",
+    "to_metric_frame": "results.metric_frames",
+    "trend": "inference.trends",
+    "write_report": "report.report_page",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

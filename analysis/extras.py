@@ -1,5 +1,7 @@
 """Packages that a small installation lacks, and the extra of fairsweep that brings each."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -30,7 +32,7 @@ def is_installed(package: str) -> bool:
 
 
 def needs(what: str, package: str) -> str:
-    """A line for people: what needs a package, and how to install it.
+    """Return a line for people: what needs a package, and how to install it.
 
     >>> needs("tracking with W&B", "wandb")
     "tracking with W&B needs wandb, which is not installed: pip install 'fairsweep[wandb]'"
@@ -39,7 +41,7 @@ def needs(what: str, package: str) -> str:
 
 
 def missing_line(error: ModuleNotFoundError, what: str) -> str | None:
-    """The same for an import that failed; None where no extra brings what it lacks.
+    """Return the same for an import that failed; None where no extra brings what it lacks.
 
     Args:
         error: what the import raised.
@@ -50,6 +52,6 @@ def missing_line(error: ModuleNotFoundError, what: str) -> str | None:
 
 
 def explained(error: ModuleNotFoundError, what: str) -> ModuleNotFoundError:
-    """The error of an import with that line as its message, where there is one; else the error itself."""
+    """Return the error of an import with that line as its message, where there is one; else the error itself."""
     line = missing_line(error, what)
     return error if line is None else ModuleNotFoundError(line, name=error.name)

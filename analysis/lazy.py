@@ -1,5 +1,7 @@
 """Names of a package that are imported when they are first used (PEP 562), so that each command loads what it needs."""
 
+from __future__ import annotations
+
 import importlib
 from collections.abc import Callable, Mapping
 

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fairsweep.datasets.randomness import generator, seed_key
-from fairsweep.datasets.resident import ResidentFeed
-from fairsweep.trainables.dpsgd import Dpsgd, DpsgdConfig, matched_twin
-from fairsweep.trainables.gradient_modes import GRADIENT_MODES, PerformanceConfig, physical_batch_size
-from fairsweep.trainables.inputs import normalise, to_device
-from fairsweep.trainables.learner import LearningTask, TrialKeys
-from fairsweep.trainables.models import ModelConfig, build_model
-from fairsweep.trainables.optimizers import OptimizerConfig
-from fairsweep.trainables.sgd import Sgd, SgdConfig
+from fairsweep.datasets.feeds.resident import ResidentFeed
+from fairsweep.datasets.selection.randomness import generator, seed_key
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig, matched_twin
+from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES, PerformanceConfig, physical_batch_size
+from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
+from fairsweep.trainables.models.inputs import normalise, to_device
+from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig
 
 KEY = seed_key(0, "benchmark")
 OPTIMIZER = OptimizerConfig(lr=0.05, momentum=0.9)

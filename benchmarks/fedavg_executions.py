@@ -12,12 +12,12 @@ import time
 import numpy as np
 import torch
 
-from fairsweep.datasets.randomness import seed_key
-from fairsweep.datasets.resident import ResidentFeed
-from fairsweep.trainables.dpfedavg import Dpfedavg
-from fairsweep.trainables.fedavg_config import DpfedavgConfig
-from fairsweep.trainables.learner import LearningTask, TrialKeys
-from fairsweep.trainables.models import ModelConfig
+from fairsweep.datasets.feeds.resident import ResidentFeed
+from fairsweep.datasets.selection.randomness import seed_key
+from fairsweep.trainables.federated.dpfedavg import Dpfedavg
+from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig
+from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
+from fairsweep.trainables.models.models import ModelConfig
 
 CLIENTS, EACH, ROUNDS = 32, 20, 6
 

@@ -77,10 +77,10 @@ def save(path, model, moments):
 
 def ours_task(problem):
     """The learning task of the problem; release mode, so that nothing is measured beside training."""
-    from fairsweep.datasets.randomness import seed_key
-    from fairsweep.datasets.resident import ResidentFeed
-    from fairsweep.trainables.learner import LearningTask, TrialKeys
-    from fairsweep.trainables.models import ModelConfig
+    from fairsweep.datasets.feeds.resident import ResidentFeed
+    from fairsweep.datasets.selection.randomness import seed_key
+    from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
+    from fairsweep.trainables.models.models import ModelConfig
 
     size = CLIENTS * EACH
     return LearningTask(
@@ -98,7 +98,7 @@ def ours_task(problem):
 
 
 def ours_learner(problem, cohort):
-    from fairsweep.trainables.fedavg_config import FedavgConfig
+    from fairsweep.trainables.federated.fedavg_config import FedavgConfig
     from fairsweep.trainables.learners import build_learner
 
     config = FedavgConfig(

@@ -23,12 +23,12 @@ import psutil
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairsweep.datasets.feeds import Feed
-from fairsweep.datasets.layout import Attribute
-from fairsweep.datasets.prepared import PreparedDataset, write_prepared
-from fairsweep.datasets.resident import ResidentFeed
-from fairsweep.datasets.sampling import Shuffled
-from fairsweep.datasets.stream import StreamFeed, StreamLimits
+from fairsweep.datasets.feeds.feed import Feed
+from fairsweep.datasets.feeds.resident import ResidentFeed
+from fairsweep.datasets.feeds.stream import StreamFeed, StreamLimits
+from fairsweep.datasets.selection.sampling import Shuffled
+from fairsweep.datasets.storage.layout import Attribute
+from fairsweep.datasets.storage.prepared import PreparedDataset, write_prepared
 
 BATCH = 256
 TRIALS = 8

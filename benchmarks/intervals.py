@@ -15,10 +15,10 @@ import numpy as np
 import sklearn.metrics as sk
 from scipy import stats
 
-from fairsweep.analysis.disparities import value_of
-from fairsweep.analysis.intervals import bootstrap_draws
-from fairsweep.analysis.rates import RATES
-from fairsweep.analysis.scores import SCORES
+from fairsweep.analysis.metrics.disparities import value_of
+from fairsweep.analysis.metrics.rates import RATES
+from fairsweep.analysis.metrics.scores import SCORES
+from fairsweep.analysis.statistics.intervals import bootstrap_draws
 
 METRICS = {
     "accuracy": sk.accuracy_score,

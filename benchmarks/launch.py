@@ -36,11 +36,19 @@ import pyarrow as pa
 import ray
 from ray import tune
 
-from fairsweep.analysis.records import Vocabulary, count_cells, training_table, write_cells, write_json, write_training
+from fairsweep.analysis.records.columns import (
+    Vocabulary,
+    count_cells,
+    training_table,
+    write_cells,
+    write_json,
+    write_training,
+)
 from fairsweep.datasets import Attribute, write_prepared
-from fairsweep.sweeps import Sweep, run
+from fairsweep.sweeps import Sweep
+from fairsweep.sweeps.execution import run
 from fairsweep.trainables.adapter import TrialTask
-from fairsweep.trainables.state import TrialStateFile
+from fairsweep.trainables.trial.state import TrialStateFile
 
 IMAGES = 400
 

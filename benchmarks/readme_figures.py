@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from fairsweep import analysis
-from fairsweep.analysis.answers import answer
-from fairsweep.analysis.focus import focus_of
-from fairsweep.analysis.plots import rate_by_group, rate_by_level
+from fairsweep.analysis.figures.plots import rate_by_group, rate_by_level
+from fairsweep.analysis.report.answers import answer
+from fairsweep.analysis.results.focus import focus_of
 
 _DPI = 200
 

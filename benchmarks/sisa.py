@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fairsweep.datasets.randomness import derive, seed_key
-from fairsweep.datasets.resident import ResidentFeed
-from fairsweep.trainables.learner import LearningTask, TrialKeys
+from fairsweep.datasets.feeds.resident import ResidentFeed
+from fairsweep.datasets.selection.randomness import derive, seed_key
 from fairsweep.trainables.learners import build_learner
-from fairsweep.trainables.models import ModelConfig
-from fairsweep.trainables.sisa import Sisa
-from fairsweep.trainables.sisa_config import SisaConfig
-from fairsweep.trainables.unlearning_costs import expected_examples
+from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
+from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.unlearning.sisa import Sisa
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
+from fairsweep.trainables.unlearning.unlearning_costs import expected_examples
 
 
 def make_task(model: str, examples: int, size: int, seed: int = 0) -> LearningTask:
@@ -120,8 +120,8 @@ def time_workers(model: str, examples: int, size: int, most: int, folder: Path) 
     import ray
     from ray.util import placement_group, remove_placement_group
 
-    from fairsweep.trainables.shard_actors import ActorPool
-    from fairsweep.trainables.sisa_config import inner_of
+    from fairsweep.trainables.unlearning.shard_actors import ActorPool
+    from fairsweep.trainables.unlearning.sisa_config import inner_of
 
     given = config(4, 2, 6, shard_resources={"cpu": 1})
     task = make_task(model, examples, size)

@@ -35,10 +35,11 @@ import ray
 from ray import tune
 
 from fairsweep.datasets import Attribute, PreparedDataset, ResidentFeed, write_prepared
-from fairsweep.datasets.randomness import seed_key
-from fairsweep.sweeps import Sweep, launch
+from fairsweep.datasets.selection.randomness import seed_key
+from fairsweep.sweeps import Sweep
+from fairsweep.sweeps.runtime import launch
 from fairsweep.trainables import LearningTask, ModelConfig, TrialKeys, build_learner
-from fairsweep.trainables.sgd import SgdConfig
+from fairsweep.trainables.sgd.sgd_learner import SgdConfig
 
 SLOTS = 2
 IMAGES = 800
@@ -163,7 +164,7 @@ def ours(trials, iterations, path, folder):
     def clocked(*arguments, callbacks=(), **keywords):
         original(*arguments, callbacks=[*callbacks, clock], **keywords)
 
-    from fairsweep.sweeps import run
+    from fairsweep.sweeps.execution import run
 
     run.run_trials = clocked
     sweep = Sweep(

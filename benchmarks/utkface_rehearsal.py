@@ -14,12 +14,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from fairsweep.datasets.randomness import generator, seed_key
+from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.datasets.sources.camera import Shot
 from fairsweep.datasets.sources.portrait import Person, draw
 from fairsweep.datasets.sources.utkface import AGE_EDGES, RACES
 from fairsweep.sweeps.sweep import Sweep
-from fairsweep.sweeps.sweep_file import SweepSource
+from fairsweep.sweeps.syntax.sweep_file import SweepSource
 
 # Tone levels of the drawn faces that stand for each race's files, and each race's share in UTKFace (about).
 _TONES = ((0, 1), (8, 9), (2, 3), (5, 6), (4, 7))

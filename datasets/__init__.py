@@ -3,13 +3,18 @@
 Names are imported when they are first used: whoever looks at results loads no feed and no source.
 """
 
+from __future__ import annotations
+
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fairsweep.datasets.evaluation import EvaluationConfig, SplitEvaluation, evaluation_rows
-    from fairsweep.datasets.feeds import Batch, Feed
-    from fairsweep.datasets.imbalance import (
+    from fairsweep.datasets.feeds.feed import Batch, Feed
+    from fairsweep.datasets.feeds.resident import ResidentFeed
+    from fairsweep.datasets.preparation.pictures import contact_sheet, counts_chart
+    from fairsweep.datasets.preparation.preparing import PreparationProgress, prepare
+    from fairsweep.datasets.selection.evaluation import EvaluationConfig, SplitEvaluation, evaluation_rows
+    from fairsweep.datasets.selection.imbalance import (
         ImbalanceConfig,
         KeepImbalance,
         MinoritySizeImbalance,
@@ -17,14 +22,11 @@ if TYPE_CHECKING:
         TrainingPlan,
         plan_training,
     )
-    from fairsweep.datasets.layout import Attribute, DatasetError, DatasetInfo
-    from fairsweep.datasets.partitions import ClientsConfig, Partition, TrainingColumns, partition_clients
-    from fairsweep.datasets.pictures import contact_sheet, counts_chart
-    from fairsweep.datasets.prepared import PreparedDataset
-    from fairsweep.datasets.preparing import PreparationProgress, prepare
-    from fairsweep.datasets.resident import ResidentFeed
-    from fairsweep.datasets.sampling import Poisson, Sampler, Shuffled
-    from fairsweep.datasets.writing import write_prepared
+    from fairsweep.datasets.selection.partitions import ClientsConfig, Partition, TrainingColumns, partition_clients
+    from fairsweep.datasets.selection.sampling import Poisson, Sampler, Shuffled
+    from fairsweep.datasets.storage.layout import Attribute, DatasetError, DatasetInfo
+    from fairsweep.datasets.storage.prepared import PreparedDataset
+    from fairsweep.datasets.storage.writing import write_prepared
 
 __all__ = [
     "Attribute",
@@ -58,34 +60,34 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Attribute": "layout",
-    "Batch": "feeds",
-    "ClientsConfig": "partitions",
-    "DatasetError": "layout",
-    "DatasetInfo": "layout",
-    "EvaluationConfig": "evaluation",
-    "Feed": "feeds",
-    "ImbalanceConfig": "imbalance",
-    "KeepImbalance": "imbalance",
-    "MinoritySizeImbalance": "imbalance",
-    "Partition": "partitions",
-    "Poisson": "sampling",
-    "PreparationProgress": "preparing",
-    "PreparedDataset": "prepared",
-    "ResidentFeed": "resident",
-    "Sampler": "sampling",
-    "ShareImbalance": "imbalance",
-    "Shuffled": "sampling",
-    "SplitEvaluation": "evaluation",
-    "TrainingColumns": "partitions",
-    "TrainingPlan": "imbalance",
-    "contact_sheet": "pictures",
-    "counts_chart": "pictures",
-    "evaluation_rows": "evaluation",
-    "partition_clients": "partitions",
-    "plan_training": "imbalance",
-    "prepare": "preparing",
-    "write_prepared": "writing",
+    "Attribute": "storage.layout",
+    "Batch": "feeds.feed",
+    "ClientsConfig": "selection.partitions",
+    "DatasetError": "storage.layout",
+    "DatasetInfo": "storage.layout",
+    "EvaluationConfig": "selection.evaluation",
+    "Feed": "feeds.feed",
+    "ImbalanceConfig": "selection.imbalance",
+    "KeepImbalance": "selection.imbalance",
+    "MinoritySizeImbalance": "selection.imbalance",
+    "Partition": "selection.partitions",
+    "Poisson": "selection.sampling",
+    "PreparationProgress": "preparation.preparing",
+    "PreparedDataset": "storage.prepared",
+    "ResidentFeed": "feeds.resident",
+    "Sampler": "selection.sampling",
+    "ShareImbalance": "selection.imbalance",
+    "Shuffled": "selection.sampling",
+    "SplitEvaluation": "selection.evaluation",
+    "TrainingColumns": "selection.partitions",
+    "TrainingPlan": "selection.imbalance",
+    "contact_sheet": "preparation.pictures",
+    "counts_chart": "preparation.pictures",
+    "evaluation_rows": "selection.evaluation",
+    "partition_clients": "selection.partitions",
+    "plan_training": "selection.imbalance",
+    "prepare": "preparation.preparing",
+    "write_prepared": "storage.writing",
 }
 
 

@@ -3,24 +3,26 @@
 Names are imported when they are first used: the tracker's process and the command line load no more than they need.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from fairsweep.analysis.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fairsweep.sweeps.errors import InterruptedSweepError, SweepError
+    from fairsweep.sweeps.execution.run import run_sweep
     from fairsweep.sweeps.plan import plan_sweep
-    from fairsweep.sweeps.run import run_sweep
     from fairsweep.sweeps.sweep import Sweep
+    from fairsweep.sweeps.syntax.errors import InterruptedSweepError, SweepError
 
 __all__ = ["InterruptedSweepError", "Sweep", "SweepError", "plan_sweep", "run_sweep"]
 
 _HOMES = {
-    "InterruptedSweepError": "errors",
+    "InterruptedSweepError": "syntax.errors",
     "Sweep": "sweep",
-    "SweepError": "errors",
+    "SweepError": "syntax.errors",
     "plan_sweep": "plan",
-    "run_sweep": "run",
+    "run_sweep": "execution.run",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

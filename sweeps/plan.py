@@ -1,23 +1,25 @@
 """What a sweep would do, as tables for people: trials, resources, privacy, bytes. Nothing is started."""
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass
 
-from fairsweep.sweeps.cautions import cautions, idle_settings
-from fairsweep.sweeps.errors import SweepError
-from fairsweep.sweeps.expand import PlannedTrial
-from fairsweep.sweeps.feeding import Feeding, settle_feed
-from fairsweep.sweeps.gpu_parts import GpuParts
-from fairsweep.sweeps.machines import check_budget, check_resources, large_enough, machines, slots
-from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.preflight import SweepPlan, check_sweep, privacy_plans
-from fairsweep.sweeps.scarcity import scarce_groups
-from fairsweep.sweeps.search.extent import Extent
+from fairsweep.sweeps.planning.cautions import cautions, idle_settings
+from fairsweep.sweeps.planning.expand import PlannedTrial
+from fairsweep.sweeps.planning.feed_choice import Feeding, settle_feed
+from fairsweep.sweeps.planning.gpu_parts import GpuParts
+from fairsweep.sweeps.planning.machines import check_budget, check_resources, large_enough, machines, slots
+from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, privacy_plans
+from fairsweep.sweeps.planning.refusals import refusal_lines
+from fairsweep.sweeps.planning.scarcity import scarce_groups
 from fairsweep.sweeps.search.outlook import SearchOutlook
-from fairsweep.sweeps.search.refusals import refusal_lines
-from fairsweep.sweeps.spec import SweepSpec
+from fairsweep.sweeps.search.search_budget import Extent
+from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+from fairsweep.sweeps.store.output import OutputFolder
+from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.learners import privacy_outlook, workload
-from fairsweep.trainables.plan import Outlook
+from fairsweep.trainables.privacy.plan import Outlook
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """The sweep that Python users build, run and load."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
-from fairsweep.sweeps.run import run_sweep
-from fairsweep.sweeps.spec import SweepSpec
+from fairsweep.sweeps.execution.run import run_sweep
+from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 
 if TYPE_CHECKING:
     from fairsweep.analysis import SweepResults
@@ -21,7 +23,7 @@ class Sweep(SweepSpec):
     1
     """
 
-    def run(self, *, address: str | None = None, quiet: bool = False) -> "SweepResults":
+    def run(self, *, address: str | None = None, quiet: bool = False) -> SweepResults:
         """Run what is missing of this sweep and return the results.
 
         Args:

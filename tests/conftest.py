@@ -19,7 +19,7 @@ def ray_session(cache_folder):
     """
     import ray
 
-    from fairsweep.sweeps.local_ray import private_ray
+    from fairsweep.sweeps.runtime.local_ray import private_ray
 
     with private_ray() as options:
         counts = {"num_cpus": 2, "num_gpus": 2, "object_store_memory": 2**29}

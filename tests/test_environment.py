@@ -56,7 +56,7 @@ def test_a_worker_started_from_the_repository_root_does_not_see_our_folders(ray_
     code = """
     import importlib.util
     import ray
-    from fairsweep.sweeps.launch import connected
+    from fairsweep.sweeps.runtime.launch import connected
 
     def where(name):
         import importlib.util, sys

@@ -16,10 +16,10 @@ MAY_IMPORT = {
 # The adapter, and what hands work to other processes, may import ray; learners and feeds run without it.
 MAY_IMPORT_RAY = {
     "trainables/adapter.py",
-    "trainables/cohort_workers.py",
-    "trainables/shard_actors.py",
-    "datasets/preparing.py",
-    "datasets/reading.py",
+    "trainables/trial/cohort_workers.py",
+    "trainables/unlearning/shard_actors.py",
+    "datasets/preparation/preparing.py",
+    "datasets/storage/reading.py",
 }
 
 

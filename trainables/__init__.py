@@ -3,16 +3,18 @@
 Names are imported when they are first used: whoever only reads the state of a trial loads no torch.
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 from fairsweep.analysis.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fairsweep.trainables.learner import GroupDiagnostic, IterationReport, Learner, LearningTask, TrialKeys
     from fairsweep.trainables.learners import LEARNERS, LearnerConfig, build_learner, check, plan_privacy, twin_of
-    from fairsweep.trainables.models import ModelConfig, build_model
-    from fairsweep.trainables.privacy import PrivacyPlan
-    from fairsweep.trainables.privacy_statement import PrivacyStatement
+    from fairsweep.trainables.learning.learner import GroupDiagnostic, IterationReport, Learner, LearningTask, TrialKeys
+    from fairsweep.trainables.models.models import ModelConfig, build_model
+    from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
+    from fairsweep.trainables.privacy.private_training import PrivacyPlan
 
 __all__ = [
     "LEARNERS",
@@ -34,17 +36,17 @@ __all__ = [
 
 _HOMES = {
     "LEARNERS": "learners",
-    "GroupDiagnostic": "learner",
-    "IterationReport": "learner",
-    "Learner": "learner",
+    "GroupDiagnostic": "learning.learner",
+    "IterationReport": "learning.learner",
+    "Learner": "learning.learner",
     "LearnerConfig": "learners",
-    "LearningTask": "learner",
-    "ModelConfig": "models",
-    "PrivacyPlan": "privacy",
-    "PrivacyStatement": "privacy_statement",
-    "TrialKeys": "learner",
+    "LearningTask": "learning.learner",
+    "ModelConfig": "models.models",
+    "PrivacyPlan": "privacy.private_training",
+    "PrivacyStatement": "privacy.privacy_statement",
+    "TrialKeys": "learning.learner",
     "build_learner": "learners",
-    "build_model": "models",
+    "build_model": "models.models",
     "check": "learners",
     "plan_privacy": "learners",
     "twin_of": "learners",

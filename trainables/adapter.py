@@ -4,6 +4,8 @@ An actor runs one trial after another (`reset_config`): each closes what the las
 write their own durable checkpoints, so a trial that Tune starts again after a crash finds the newest one by itself.
 """
 
+from __future__ import annotations
+
 import os
 import time
 from collections.abc import Mapping
@@ -16,18 +18,18 @@ import ray
 import torch
 from ray import tune
 
-from fairsweep.datasets.feed_choice import FeedChoice
-from fairsweep.datasets.layout import DatasetError
-from fairsweep.trainables.cohort_workers import RayCohortWorkers
-from fairsweep.trainables.evaluation import DivergedError
-from fairsweep.trainables.gpu_memory import assigned_gpus, cap_gpu_memory
-from fairsweep.trainables.plan import Plan
-from fairsweep.trainables.published_trial import PublishedTrial, Publisher
-from fairsweep.trainables.sisa_config import SisaConfig
-from fairsweep.trainables.state import StaleAttemptError
-from fairsweep.trainables.tensor_bytes import decode, encode
-from fairsweep.trainables.trial import CheckpointPolicy, Metrics, Trial, TrialConfig
-from fairsweep.trainables.watch import Watch
+from fairsweep.datasets.feeds.feed_choice import FeedChoice
+from fairsweep.datasets.storage.layout import DatasetError
+from fairsweep.trainables.learning.evaluation import DivergedError
+from fairsweep.trainables.learning.gpu_memory import assigned_gpus, cap_gpu_memory
+from fairsweep.trainables.learning.tensor_bytes import decode, encode
+from fairsweep.trainables.learning.trial_watch import Watch
+from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.trial.cohort_workers import RayCohortWorkers
+from fairsweep.trainables.trial.published_trial import PublishedTrial, Publisher
+from fairsweep.trainables.trial.state import StaleAttemptError
+from fairsweep.trainables.trial.trial import CheckpointPolicy, Metrics, Trial, TrialConfig
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
 _STATE = "state.pt"
 # Errors that a second attempt would meet again: the trial ends as failed, and its actor goes on with the next one.

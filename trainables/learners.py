@@ -9,24 +9,27 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fairsweep.datasets.partitions import TrainingColumns
-from fairsweep.trainables import dpfedavg, dpsgd, fedavg_config, pbt_config, sgd
-from fairsweep.trainables.client_privacy import ClientPlan
-from fairsweep.trainables.dpfedavg import Dpfedavg
-from fairsweep.trainables.dpsgd import Dpsgd, DpsgdConfig, check_model, matched_twin
-from fairsweep.trainables.evaluation import Predictor
-from fairsweep.trainables.fedavg_config import DpfedavgConfig, FedavgConfig
-from fairsweep.trainables.learner import Learner, LearningTask
-from fairsweep.trainables.models import ModelConfig
-from fairsweep.trainables.pbt import Pbt
-from fairsweep.trainables.pbt_config import PbtConfig
-from fairsweep.trainables.plan import Outlook, Plan
-from fairsweep.trainables.privacy import PrivacyPlan
-from fairsweep.trainables.roles import Roles
-from fairsweep.trainables.sgd import Sgd, SgdConfig
-from fairsweep.trainables.sisa import Sisa
-from fairsweep.trainables.sisa_config import SisaConfig, count_examples, whole_twin
-from fairsweep.trainables.sisa_privacy import FirstTraining
+from fairsweep.datasets.selection.partitions import TrainingColumns
+from fairsweep.trainables.dpsgd import dpsgd_learner as dpsgd
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig, check_model, matched_twin
+from fairsweep.trainables.federated import dpfedavg, fedavg_config
+from fairsweep.trainables.federated.client_privacy import ClientPlan
+from fairsweep.trainables.federated.dpfedavg import Dpfedavg
+from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
+from fairsweep.trainables.learning.evaluation import Predictor
+from fairsweep.trainables.learning.learner import Learner, LearningTask
+from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.population import pbt_config
+from fairsweep.trainables.population.pbt import Pbt
+from fairsweep.trainables.population.pbt_config import PbtConfig
+from fairsweep.trainables.privacy.plan import Outlook, Plan
+from fairsweep.trainables.privacy.private_training import PrivacyPlan
+from fairsweep.trainables.sgd import sgd_learner as sgd
+from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig
+from fairsweep.trainables.unlearning.sisa import Sisa
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig, count_examples, whole_twin
+from fairsweep.trainables.unlearning.sisa_privacy import FirstTraining
 
 LearnerConfig = Annotated[
     SgdConfig | DpsgdConfig | DpfedavgConfig | FedavgConfig | SisaConfig | PbtConfig, Field(discriminator="kind")
@@ -124,7 +127,7 @@ LEARNERS: dict[str, LearnerKind] = {
 
 
 def build_learner(config: LearnerConfig, task: LearningTask, plan: Plan | None = None) -> Learner:
-    """Makes a learner.
+    """Make a learner.
 
     Args:
         config: A learner's config.
@@ -147,7 +150,7 @@ def build_learner(config: LearnerConfig, task: LearningTask, plan: Plan | None =
 
 
 def count_units(config: LearnerConfig, columns: TrainingColumns, data_key: bytes) -> int:
-    """Counts what a learner's privacy protects in a training set: examples, or clients.
+    """Count what a learner's privacy protects in a training set: examples, or clients.
 
     Args:
         config: A learner's config.
@@ -162,7 +165,7 @@ def count_units(config: LearnerConfig, columns: TrainingColumns, data_key: bytes
 
 
 def plan_privacy(config: LearnerConfig, units: int) -> Plan | None:
-    """Makes the privacy plan of a config for so many units; None for a learner that claims nothing.
+    """Make the privacy plan of a config for so many units; None for a learner that claims nothing.
 
     Calibration takes seconds: do it once for all trials with the same numbers, and hand the plan over as JSON.
 
@@ -174,13 +177,13 @@ def plan_privacy(config: LearnerConfig, units: int) -> Plan | None:
 
 
 def privacy_outlook(config: LearnerConfig, units: int) -> Outlook | None:
-    """Returns what can be known beforehand of the cost of a learner without a plan; None where nothing is claimed."""
+    """Return what can be known beforehand of the cost of a learner without a plan; None where nothing is claimed."""
     outlook = LEARNERS[config.kind].outlook
     return None if outlook is None else outlook(config, units)
 
 
 def workload(config: LearnerConfig, examples: int) -> str | None:
-    """Returns what a trial does where its config's epochs are not all of it, in words; None elsewhere.
+    """Return what a trial does where its config's epochs are not all of it, in words; None elsewhere.
 
     Args:
         config: A learner's config.
@@ -191,19 +194,19 @@ def workload(config: LearnerConfig, examples: int) -> str | None:
 
 
 def state_models(config: LearnerConfig) -> int:
-    """Returns how many models, each with its optimiser, a checkpoint holds."""
+    """Return how many models, each with its optimiser, a checkpoint holds."""
     count = LEARNERS[config.kind].models
     return 1 if count is None else count(config)
 
 
 def learner_files(learner: Learner) -> Mapping[str, Callable[[Path], None]]:
-    """Returns the records of its own that a learner keeps: for each name what writes it; mostly none."""
+    """Return the records of its own that a learner keeps: for each name what writes it; mostly none."""
     row = LEARNERS.get(learner.kind)
     return {} if row is None or row.files is None else row.files(learner)
 
 
 def learner_parts(learner: Learner) -> Sequence[Predictor]:
-    """Returns the models that a learner aggregates; none where it is a single one."""
+    """Return the models that a learner aggregates; none where it is a single one."""
     row = LEARNERS.get(learner.kind)
     return () if row is None or row.parts is None else row.parts(learner)
 
@@ -216,7 +219,7 @@ def close_learner(learner: Learner) -> None:
 
 
 def learner_facts(learner: Learner) -> dict[str, Any]:
-    """Returns what ``data.json`` shows of how a learner uses its training set, in JSON values; mostly nothing."""
+    """Return what ``data.json`` shows of how a learner uses its training set, in JSON values; mostly nothing."""
     row = LEARNERS.get(learner.kind)
     return {} if row is None or row.facts is None else dict(row.facts(learner))
 
@@ -248,7 +251,7 @@ def check_values(config: LearnerConfig, roles: Roles) -> None:
 
 
 def twin_of(config: LearnerConfig, name: str) -> LearnerConfig:
-    """Returns the config that differs from another in its privacy fields alone.
+    """Return the config that differs from another in its privacy fields alone.
 
     Raises:
         ValueError: If the kind has no such fields.

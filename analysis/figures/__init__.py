@@ -1,1 +1,1 @@
-"""Figures: what each one shows is described once, in `drawing`, and drawn by plotly or by matplotlib."""
+"""What is drawn of a sweep: one module for each kind of figure, and the table of all."""

@@ -1,20 +1,22 @@
 """Bars with intervals for one level: rates and changes by group or class; training counts."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.counts import FRAME_COLUMNS, JOINT
-from fairsweep.analysis.figures.drawing import PANEL_HEIGHT, Axis, Bars, Drawing, Hover, Panel, Rule, columns_for
-from fairsweep.analysis.focus import focus_of, shown
-from fairsweep.analysis.looks import group_look, group_texts, is_many, is_rare, series_in
-from fairsweep.analysis.metrics import resolve
-from fairsweep.analysis.palette import COMMON_COLOUR, RARE_COLOUR, group_colour, learner_colour
-from fairsweep.analysis.records import group_column
-from fairsweep.analysis.replicates import average
-from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.sweep_frames import At
+from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT, Axis, Bars, Drawing, Hover, Panel, Rule, columns_for
+from fairsweep.analysis.drawing.palette import COMMON_COLOUR, RARE_COLOUR, group_colour, learner_colour
+from fairsweep.analysis.figures.looks import group_look, group_texts, is_many, is_rare, series_in
+from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.records.columns import group_column
+from fairsweep.analysis.records.counts import FRAME_COLUMNS, JOINT
+from fairsweep.analysis.results.focus import focus_of, shown
+from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_frames import At
 
 
 def rate_by_group(

@@ -1,19 +1,21 @@
 """Federated clients: what each holds, and how each is served."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.figures.drawing import Axis, Bars, Drawing, Hover, Line, Panel, columns_for
+from fairsweep.analysis.drawing.drawing import Axis, Bars, Drawing, Hover, Line, Panel, columns_for
+from fairsweep.analysis.drawing.palette import NEUTRAL, RARE_COLOUR, group_colour
 from fairsweep.analysis.figures.levels import LevelAxis, level_axis
-from fairsweep.analysis.focus import Focus, focus_of
-from fairsweep.analysis.looks import Look, group_look, is_many, is_rare, series_in
-from fairsweep.analysis.palette import NEUTRAL, RARE_COLOUR, group_colour
-from fairsweep.analysis.records import group_column
-from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.trials import varying_fields
+from fairsweep.analysis.figures.looks import Look, group_look, is_many, is_rare, series_in
+from fairsweep.analysis.records.columns import group_column
+from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.trials import varying_fields
 
 _MOST_PANELS = 6
 _ALL = Look("all clients", NEUTRAL, "", in_legend=False)
@@ -72,7 +74,7 @@ def _served(axis: LevelAxis, rows: pd.DataFrame, quantity: str, look: Look, dash
 
 
 def client_composition(results: SweepResults, attribute: str | None = None) -> Drawing | None:
-    """What each client holds: one stacked bar a client, one panel a distinct division of the training set.
+    """Return what each client holds: one stacked bar a client, one panel a distinct division of the training set.
 
     Args:
         results: the sweep.
@@ -119,7 +121,7 @@ def _look(results: SweepResults, focus: Focus, attribute: str, value: str) -> Lo
 
 
 def _last(results: SweepResults) -> pd.DataFrame:
-    """The clients of each finished trial after its last iteration, with series and level."""
+    """Return the clients of each finished trial after its last iteration, with series and level."""
     rows = results.clients()
     trials = results.trials[results.trials["state"] == "done"][["trial", "series", "level"]]
     rows = rows.merge(trials, on="trial")
@@ -127,7 +129,7 @@ def _last(results: SweepResults) -> pd.DataFrame:
 
 
 def _divisions(results: SweepResults, focus: Focus, attribute: str) -> dict[str, Mapping[str, Any]]:
-    """The composition of clients of each distinct division, by a title that says what is particular about it."""
+    """Return the composition of clients of each distinct division, by a title that says what is particular about it."""
     known = results.trials.set_index("trial")
     found: dict[tuple[str, ...], tuple[dict[str, str], Mapping[str, Any]]] = {}
     for folder in sorted(results.folders, key=lambda folder: int((folder.config or {}).get("replicate") or 0)):

@@ -1,15 +1,17 @@
 """Why a group loses: gradient norms, clipping and direction, by group, in the course of training."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.figures.drawing import PANEL_HEIGHT, Axis, Drawing, Hover, Line, Panel
-from fairsweep.analysis.focus import Focus, focus_of
-from fairsweep.analysis.looks import OTHERS, Look, group_look, is_many, is_rare
-from fairsweep.analysis.palette import COMMON_COLOUR
-from fairsweep.analysis.results import SweepResults
+from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT, Axis, Drawing, Hover, Line, Panel
+from fairsweep.analysis.drawing.palette import COMMON_COLOUR
+from fairsweep.analysis.figures.looks import OTHERS, Look, group_look, is_many, is_rare
+from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.results.results import SweepResults
 
 
 def diagnostics(results: SweepResults, series: str, attribute: str | None = None) -> Drawing | None:

@@ -1,16 +1,18 @@
 """Heat maps: a metric for learners and levels, and confusion by group."""
 
+from __future__ import annotations
+
 import numpy as np
 
-from fairsweep.analysis.disparities import Disparity
-from fairsweep.analysis.figures.drawing import PANEL_HEIGHT, Axis, Cells, Drawing, Hover, Panel, columns_for
-from fairsweep.analysis.focus import focus_of, shown
-from fairsweep.analysis.looks import series_in
-from fairsweep.analysis.metrics import resolve
-from fairsweep.analysis.rates import divide
-from fairsweep.analysis.replicates import average
-from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.sweep_frames import At
+from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT, Axis, Cells, Drawing, Hover, Panel, columns_for
+from fairsweep.analysis.figures.looks import series_in
+from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.metrics.disparities import Disparity
+from fairsweep.analysis.metrics.rates import divide
+from fairsweep.analysis.results.focus import focus_of, shown
+from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_frames import At
 
 _ROW, _AROUND = 46, 150
 _MOST_TEXTS = 12
@@ -24,7 +26,7 @@ def heat_map(
     *,
     at: At = "last",
 ) -> Drawing:
-    """A metric for each learner (rows) and level (columns), with the half-width of its interval.
+    """Return a metric for each learner (rows) and level (columns), with the half-width of its interval.
 
     Args:
         results: the sweep.
@@ -112,7 +114,7 @@ def confusion(
 
 
 def _share_text(share: float, count: int, classes: int) -> str:
-    """What stands in a cell: with many classes the share alone, and nothing where it rounds to 0."""
+    """Return what stands in a cell: with many classes the share alone, and nothing where it rounds to 0."""
     if np.isnan(share) or (classes > _MOST_TEXTS and share < 0.005):
         return ""
     if classes > _MOST_TEXTS // 2:

@@ -1,15 +1,17 @@
 """The axis of imbalance levels, and lines with bands along it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.figures.drawing import Axis, Band, Floats, Hover, Line
-from fairsweep.analysis.focus import Focus
-from fairsweep.analysis.looks import OTHERS, Look
-from fairsweep.analysis.palette import DASHES, SYMBOLS
+from fairsweep.analysis.drawing.drawing import Axis, Band, Floats, Hover, Line
+from fairsweep.analysis.drawing.palette import DASHES, SYMBOLS
+from fairsweep.analysis.figures.looks import OTHERS, Look
+from fairsweep.analysis.results.focus import Focus
 
 OF_MEANS = ["low", "high", "n_min", "replicates", "level"]
 HOVER_OF_MEANS = (
@@ -51,7 +53,7 @@ class LevelAxis:
 
 
 def level_axis(focus: Focus) -> LevelAxis:
-    """The axis for the levels of a sweep."""
+    """Return the axis for the levels of a sweep."""
     counts = [level.rare_count for level in focus.levels]
     spread = len(set(counts)) == len(counts) and all(np.isfinite(count) and count > 0 for count in counts)
     x = {
@@ -120,7 +122,7 @@ def level_lines(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, look
 
 
 def level_bars(axis: LevelAxis, means: pd.DataFrame, look: Look, count: int) -> Line:
-    """A line over the levels with a bar for each interval, moved aside a little: for several lines that overlap.
+    """Return a line over the levels with a bar for each interval, moved aside a little: for several lines that overlap.
 
     Args:
         axis: the levels.
@@ -135,7 +137,7 @@ def level_bars(axis: LevelAxis, means: pd.DataFrame, look: Look, count: int) -> 
 
 
 def value_range(means: pd.DataFrame, *, least: float | None = None) -> tuple[float, float] | None:
-    """A range for the values and the error of the test images; wider bands run out of the picture.
+    """Return a range for the values and the error of the test images; wider bands run out of the picture.
 
     With few replicates a t interval may be as wide as the whole axis, and would press every trend flat.
 

@@ -1,11 +1,13 @@
 """Critical-difference diagrams: mean ranks of learners over datasets, and which of them cannot be told apart."""
 
+from __future__ import annotations
+
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.comparisons import compare_over_datasets
-from fairsweep.analysis.figures.drawing import Axis, Drawing, Line, Note, Panel
-from fairsweep.analysis.palette import NEUTRAL, learner_colour
+from fairsweep.analysis.drawing.drawing import Axis, Drawing, Line, Note, Panel
+from fairsweep.analysis.drawing.palette import NEUTRAL, learner_colour
+from fairsweep.analysis.inference.comparisons import compare_over_datasets
 
 
 def critical_difference(scores: pd.DataFrame, *, higher_is_better: bool = True, level: float = 0.05) -> Drawing:
@@ -19,7 +21,7 @@ def critical_difference(scores: pd.DataFrame, *, higher_is_better: bool = True, 
         level: of the family of all pairs.
 
     Raises:
-        ValueError: as `fairsweep.analysis.comparisons.compare_over_datasets`.
+        ValueError: as `fairsweep.analysis.inference.comparisons.compare_over_datasets`.
 
     References:
         Demšar 2006, https://jmlr.org/papers/v7/demsar06a.html, section 3.2.2.

@@ -1,17 +1,19 @@
 """Reliability diagrams: how often a model is right where it says that it is."""
 
+from __future__ import annotations
+
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.calibration import reliability_frame
-from fairsweep.analysis.figures.drawing import Axis, Drawing, Hover, Line, Panel, Rule, columns_for
-from fairsweep.analysis.focus import focus_of
-from fairsweep.analysis.intervals import NORMAL_95, wilson
-from fairsweep.analysis.looks import group_look, series_in
-from fairsweep.analysis.palette import SYMBOLS
-from fairsweep.analysis.rates import divide
-from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.sweep_frames import At
+from fairsweep.analysis.drawing.drawing import Axis, Drawing, Hover, Line, Panel, Rule, columns_for
+from fairsweep.analysis.drawing.palette import SYMBOLS
+from fairsweep.analysis.figures.looks import group_look, series_in
+from fairsweep.analysis.inference.calibration import reliability_frame
+from fairsweep.analysis.metrics.rates import divide
+from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_frames import At
+from fairsweep.analysis.statistics.intervals import NORMAL_95, wilson
 
 BINS = 10
 

@@ -1,18 +1,20 @@
 """Trends as they are tested: a straight line for each seed, and their mean."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
 
-from fairsweep.analysis.counts import ALL
-from fairsweep.analysis.figures.drawing import Axis, Band, Drawing, Floats, Hover, Line, Panel, columns_for
-from fairsweep.analysis.focus import Focus, focus_of
-from fairsweep.analysis.looks import Look, group_look
-from fairsweep.analysis.metrics import resolve
-from fairsweep.analysis.palette import NEUTRAL, SYMBOLS
-from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.sweep_frames import At
-from fairsweep.analysis.trends import LOG_MINORITY, Trend, trends_by_group
+from fairsweep.analysis.drawing.drawing import Axis, Band, Drawing, Floats, Hover, Line, Panel, columns_for
+from fairsweep.analysis.drawing.palette import NEUTRAL, SYMBOLS
+from fairsweep.analysis.figures.looks import Look, group_look
+from fairsweep.analysis.inference.trends import LOG_MINORITY, Trend, trends_by_group
+from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.records.counts import ALL
+from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_frames import At
 
 _MOST_TICKS = 8
 
@@ -26,7 +28,7 @@ def slopes(
     learners: Sequence[str] | None = None,
     at: At = "last",
 ) -> Drawing | None:
-    """The line through each seed's values over log10 of the minority's count, one panel a learner.
+    """Return the line through each seed's values over log10 of the minority's count, one panel a learner.
 
     Args:
         results: the sweep.
@@ -77,7 +79,7 @@ def _sign(focus: Focus, one: Trend) -> float:
 
 
 def _axis(focus: Focus, trends: Sequence[Trend]) -> tuple[Axis, str]:
-    """The axis with a tick at each level, and its title."""
+    """Return the axis with a tick at each level, and its title."""
     is_log = trends[0].x_name == LOG_MINORITY
     places = np.unique(np.round(np.concatenate([_sign(focus, one) * one.x for one in trends]), 6))
     places = places[np.isfinite(places)]

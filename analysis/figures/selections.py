@@ -1,19 +1,21 @@
 """Settings as selection sees them: what they promise on validation, and what they hold on test."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.candidates import candidates, judged
-from fairsweep.analysis.figures.drawing import Axis, Drawing, Floats, Hover, Line, Panel, Rule
-from fairsweep.analysis.focus import focus_of
-from fairsweep.analysis.metrics import resolve
-from fairsweep.analysis.palette import NEUTRAL, SYMBOLS, learner_colour
-from fairsweep.analysis.rates import Bools
-from fairsweep.analysis.records import RecordError
-from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.sweep_frames import At
+from fairsweep.analysis.drawing.drawing import Axis, Drawing, Floats, Hover, Line, Panel, Rule
+from fairsweep.analysis.drawing.palette import NEUTRAL, SYMBOLS, learner_colour
+from fairsweep.analysis.inference.candidates import candidates, judged
+from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.metrics.rates import Bools
+from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_frames import At
 
 _FRONT = "on the front by validation"
 _CHOSEN = "chosen by validation"
@@ -110,7 +112,7 @@ def _points(rows: pd.DataFrame, metric: str, name: str, learners: Sequence[str],
 
 
 def _span(values: Floats) -> tuple[float, float]:
-    """The range of some values with a margin."""
+    """Return the range of some values with a margin."""
     known = values[np.isfinite(values)]
     margin = 0.12 * max(float(np.ptp(known)), 0.02)
     return float(known.min()) - margin, float(known.max()) + margin

@@ -1,20 +1,22 @@
 """What fairness and utility cost: disparities and rates against ε, the clipping norm and one another."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.figures.drawing import Axis, Drawing, Floats, Hover, Line, Panel, columns_for
+from fairsweep.analysis.drawing.drawing import Axis, Drawing, Floats, Hover, Line, Panel, columns_for
+from fairsweep.analysis.drawing.palette import NEUTRAL, SYMBOLS, learner_colour
 from fairsweep.analysis.figures.levels import mean_line, value_range
-from fairsweep.analysis.focus import Focus, focus_of
-from fairsweep.analysis.looks import Look, group_look, series_in
-from fairsweep.analysis.metrics import resolve
-from fairsweep.analysis.palette import NEUTRAL, SYMBOLS, learner_colour
-from fairsweep.analysis.replicates import average
-from fairsweep.analysis.results import SweepResults
-from fairsweep.analysis.sweep_frames import At
+from fairsweep.analysis.figures.looks import Look, group_look, series_in
+from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_frames import At
 
 EPSILON = "epsilon"
 
@@ -22,7 +24,7 @@ EPSILON = "epsilon"
 def disparity_by_epsilon(
     results: SweepResults, attribute: str | None = None, metric: str = "accuracy_difference", *, at: At = "last"
 ) -> Drawing | None:
-    """A disparity against the ε spent, one panel a learner and one line a level.
+    """Return a disparity against the ε spent, one panel a learner and one line a level.
 
     Args:
         results: the sweep.
@@ -64,7 +66,7 @@ def rate_by_field(
     level: str | None = None,
     at: At = "last",
 ) -> Drawing | None:
-    """A rate of each group against a field of the learner that is swept, one panel a learner.
+    """Return a rate of each group against a field of the learner that is swept, one panel a learner.
 
     Args:
         results: the sweep.
@@ -112,7 +114,7 @@ def pareto_front(
     split: str = "test",
     at: At = "last",
 ) -> Drawing:
-    """Utility against disparity, one point a setting; a line joins those that no other one beats in both.
+    """Return the utility against disparity, one point a setting; a line joins those that no other one beats in both.
 
     Args:
         results: the sweep.
@@ -151,7 +153,7 @@ def _two_means(
 
 
 def _front(rows: pd.DataFrame, *, in_legend: bool) -> Line:
-    """Steps through the settings that are not dominated: none has less disparity and as much utility."""
+    """Step through the settings that are not dominated: none has less disparity and as much utility."""
     known = rows[np.isfinite(rows["value"]) & np.isfinite(rows["value_disparity"])]
     known = known.sort_values(["value_disparity", "value"], ascending=[True, False])
     best = known["value"].cummax()
@@ -192,7 +194,7 @@ def _point(rows: pd.DataFrame, colour: str, place: int, in_legend: bool) -> Line
 
 
 def _field_values(results: SweepResults, rows: pd.DataFrame, field: str) -> Floats:
-    """The value of a learner's field for the setting of each row; NaN where it has none."""
+    """Return the value of a learner's field for the setting of each row; NaN where it has none."""
     if field == EPSILON:
         return rows["epsilon"].to_numpy(np.float64)
     configs = {(f.config or {}).get("setting"): (f.config or {}).get("learner", {}) for f in results.folders}
@@ -204,7 +206,7 @@ def _number(value: Any) -> float:  # noqa: ANN401 - any JSON value
 
 
 def _logarithmic(title: str, values: Sequence[float] | Floats) -> Axis:
-    """A logarithmic axis with a tick at each value; a linear one where a value is 0."""
+    """Return a logarithmic axis with a tick at each value; a linear one where a value is 0."""
     places = np.unique(np.round(np.asarray(values, np.float64), 6))
     texts = tuple(f"{value:.3g}" for value in places)
     if places.min() <= 0:

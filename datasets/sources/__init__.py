@@ -1,5 +1,7 @@
 """Where raw images come from: the table of sources. To add one, write its file, then one row here."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from fairsweep.datasets.sources.celeba import CelebA

@@ -4,6 +4,8 @@ Nothing here knows an attribute. Dark surfaces reflect less light, so that in a 
 noise of the sensor, as with real cameras: that, and no rule of ours, makes dark tones harder.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +33,7 @@ class Shot:
     blur: float
 
     @classmethod
-    def draw(cls, random: np.random.Generator) -> "Shot":
+    def draw(cls, random: np.random.Generator) -> Shot:
         """Draws the light of one photograph."""
         return cls(
             exposure=float(np.exp(random.uniform(np.log(0.25), np.log(1.1)))),
@@ -41,7 +43,7 @@ class Shot:
         )
 
     def take(self, scene: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.uint8]:
-        """Takes the photograph.
+        """Take the photograph.
 
         Args:
             scene: float32 [H, W, 3], light from each point under full exposure, in [0, ~1.3].

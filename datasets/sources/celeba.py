@@ -1,5 +1,7 @@
 """CelebA: 202,599 photographs of 10,177 people with 40 attributes each, as its publishers or Kaggle hand it out."""
 
+from __future__ import annotations
+
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import Attribute, Skipped, nearest
+from fairsweep.datasets.raw.damaged import Damaged
+from fairsweep.datasets.raw.raw_files import RawFiles, fingerprint, only, open_raw, read_table_file
+from fairsweep.datasets.raw.raw_images import SUFFIXES, Framing, read_images
+from fairsweep.datasets.raw.raw_names import first_five
 from fairsweep.datasets.sources import celeba_names, celeba_tables
-from fairsweep.datasets.sources.damaged import Damaged
-from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, only, open_raw, read_table_file
-from fairsweep.datasets.sources.raw_images import SUFFIXES, Framing, read_images
-from fairsweep.datasets.sources.raw_names import first_five
 from fairsweep.datasets.sources.source import source_paths
 from fairsweep.datasets.sources.splits import HoldOut, split_column
+from fairsweep.datasets.storage.layout import Attribute, Skipped, nearest
 
 NO_PARTITION = "none"
 _IMAGES = "img_align_celeba"
@@ -83,7 +85,7 @@ class CelebA:
         return self._framing().shape
 
     def examples(self) -> pa.Table:
-        """Lists all images with their attributes, splits and, where known, people.
+        """List all images with their attributes, splits and, where known, people.
 
         Raises:
             ValueError: A file is missing or malformed, or the tables and the images do not name the same images.
@@ -108,7 +110,7 @@ class CelebA:
         return pa.table(columns).sort_by("id")
 
     def left_out(self) -> tuple[Skipped, ...]:
-        """Lists the images that the attribute file lists and that are not there."""
+        """List the images that the attribute file lists and that are not there."""
         files = open_raw(self.raw)
         data, where = self._attribute_file(files)
         listed, _ = celeba_tables.read_attributes(data, where)
@@ -128,7 +130,7 @@ class CelebA:
         return (f"no official partition is used: the splits were drawn{together}",)
 
     def images(self, ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | Damaged]:
-        """Decodes the images of ids, uint8 [image_size, image_size, 3] each."""
+        """Decode the images of ids, uint8 [image_size, image_size, 3] each."""
         images = _images_of(open_raw(self.raw))
         return read_images(images.files, images.names_of(ids), self._framing())
 
@@ -175,7 +177,7 @@ class _Images:
     names: tuple[str, ...]
 
     def names_of(self, ids: NDArray[np.int64]) -> list[str]:
-        """Returns the names of ids.
+        """Return the names of ids.
 
         Raises:
             ValueError: There is no such image.
@@ -189,7 +191,7 @@ class _Images:
 
 @functools.lru_cache(maxsize=2)
 def _images_of(files: RawFiles) -> _Images:
-    """Finds the folder of images, or the zip of them that lies in a folder (kept, since files stay the same object)."""
+    """Find the folder of images, or the zip of them that lies in a folder (kept, since files stay the same object)."""
     by_folder: dict[str, list[str]] = {}
     for name in files.names:
         folder, _, file = name.rpartition("/")
@@ -220,7 +222,7 @@ def _images_of(files: RawFiles) -> _Images:
 
 
 def _table(files: RawFiles, given: str | Path | None, stem: str) -> tuple[bytes, str] | None:
-    """Reads a table: the file given, else the one of this name in `files`; None where there is none."""
+    """Read a table: the file given, else the one of this name in `files`; None where there is none."""
     if given is not None:
         path = Path(given)
         if not path.is_file():
@@ -232,7 +234,7 @@ def _table(files: RawFiles, given: str | Path | None, stem: str) -> tuple[bytes,
 
 
 def _check_listed(wanted: NDArray[np.int64], listed: NDArray[np.int64], where: str) -> None:
-    """Checks that all images wanted are listed.
+    """Return the checks that all images wanted are listed.
 
     Raises:
         ValueError: They are not: how many, and the first five.
@@ -246,7 +248,7 @@ def _check_listed(wanted: NDArray[np.int64], listed: NDArray[np.int64], where: s
 
 
 def _places(named: NDArray[np.int64], ids: NDArray[np.int64], where: str) -> NDArray[np.int64]:
-    """Finds where each id stands in a table that must name it, and may name others."""
+    """Find where each id stands in a table that must name it, and may name others."""
     _check_listed(ids, named, where)
     order = np.argsort(named)
     return order[np.searchsorted(named[order], ids)].astype(np.int64)

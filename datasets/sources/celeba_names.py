@@ -1,6 +1,8 @@
 """How CelebA's 40 attributes are called in this project, and how plots show their two values."""
 
-from fairsweep.datasets.layout import Attribute
+from __future__ import annotations
+
+from fairsweep.datasets.storage.layout import Attribute
 
 # The attribute's column: what to show for an example without it, and for one with it.
 DISPLAY: dict[str, tuple[str, str]] = {
@@ -48,7 +50,7 @@ DISPLAY: dict[str, tuple[str, str]] = {
 
 
 def attribute(raw_name: str) -> Attribute:
-    """Returns the attribute of a column of CelebA's table.
+    """Return the attribute of a column of CelebA's table.
 
     Args:
         raw_name: Its name there, for example "5_o_Clock_Shadow". One that CelebA does not have is shown by its words.

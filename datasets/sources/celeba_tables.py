@@ -1,13 +1,15 @@
 """CelebA's three tables in all the forms in which they travel: attributes, partition, identities."""
 
+from __future__ import annotations
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import SPLITS
-from fairsweep.datasets.sources import raw_tables
-from fairsweep.datasets.sources.raw_names import first_five
+from fairsweep.datasets.raw import raw_tables
+from fairsweep.datasets.raw.raw_names import first_five
+from fairsweep.datasets.storage.layout import SPLITS
 
 _IMAGE = "image_id"
 # 000001.jpg; the aligned images in PNG are listed under the same names.
@@ -15,7 +17,7 @@ _NUMBERED = r"^(?P<number>[0-9]{1,9})\.(?i:jpe?g|png)$"
 
 
 def attribute_names(head: bytes, where: str) -> tuple[str, ...]:
-    """Reads the names of the attributes from the first lines of the attribute file.
+    """Read the names of the attributes from the first lines of the attribute file.
 
     Args:
         head: The file, or its first lines.
@@ -44,7 +46,7 @@ def attribute_names(head: bytes, where: str) -> tuple[str, ...]:
 
 
 def read_attributes(data: bytes, where: str) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int16]]]:
-    """Reads the attribute file: text (count, names, then rows with runs of spaces) or CSV.
+    """Read the attribute file: text (count, names, then rows with runs of spaces) or CSV.
 
     Args:
         data: The whole file.
@@ -72,7 +74,7 @@ def read_attributes(data: bytes, where: str) -> tuple[NDArray[np.int64], dict[st
 
 
 def read_partition(data: bytes, where: str) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """Reads the official partition: text or CSV of image and 0 (train), 1 (validation) or 2 (test).
+    """Read the official partition: text or CSV of image and 0 (train), 1 (validation) or 2 (test).
 
     Returns:
         Numbers of the images, int64 [N], and places in `SPLITS`, int8 [N].
@@ -88,7 +90,7 @@ def read_partition(data: bytes, where: str) -> tuple[NDArray[np.int64], NDArray[
 
 
 def read_identities(data: bytes, where: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Reads who is on each image: text or CSV of image and identity.
+    """Read who is on each image: text or CSV of image and identity.
 
     Returns:
         Numbers of the images and of the people, int64 [N] each.
@@ -100,7 +102,7 @@ def read_identities(data: bytes, where: str) -> tuple[NDArray[np.int64], NDArray
 
 
 def image_numbers(names: pa.Array) -> pa.Array:
-    """Returns the numbers in file names such as 000001.jpg, int64; null for other names."""
+    """Return the numbers in file names such as 000001.jpg, int64; null for other names."""
     return pc.cast(pc.struct_field(pc.extract_regex(names, _NUMBERED), "number"), pa.int64())
 
 

@@ -4,6 +4,8 @@ Every picture is a function of (key, id, its attributes) alone. In every split t
 other.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import Attribute
-from fairsweep.datasets.randomness import generator, seed_key
+from fairsweep.datasets.raw.damaged import Damaged
+from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.datasets.sources.camera import Shot
-from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.portrait import SKIN, Person, draw
+from fairsweep.datasets.storage.layout import Attribute
 
 # Upper edges of the age bins, inclusive, as UTKFace's users bin them.
 AGE_EDGES = (2, 9, 20, 27, 45, 65, 90)
@@ -72,7 +74,7 @@ class Faces:
         return (self.size, self.size, 3)
 
     def split_counts(self) -> dict[str, int]:
-        """Returns the number of faces of each split: about 19% test, 9.5% validation, in whole rounds of all values."""
+        """Return the number of faces of each split: about 19% test, 9.5% validation, in whole rounds of all values."""
         counts = {}
         for split, share in (("validation", 0.095), ("test", 0.19)):
             wanted = int(self.count * share)
@@ -81,7 +83,7 @@ class Faces:
         return {"train": self.count - sum(counts.values()), **counts}
 
     def examples(self) -> pa.Table:
-        """Lists all faces; the attributes of each split are balanced as far as its size divides."""
+        """List all faces; the attributes of each split are balanced as far as its size divides."""
         columns: dict[str, list[NDArray[np.int16]]] = {attribute.name: [] for attribute in self.attributes}
         splits: list[str] = []
         for split, count in self.split_counts().items():

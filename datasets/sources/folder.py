@@ -1,5 +1,7 @@
 """Any images with a table: a folder, zip or tar, and a CSV or Parquet file with a row for each image."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,15 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import RESERVED_COLUMNS, SPLITS, Attribute, Skipped
-from fairsweep.datasets.sources import raw_tables
-from fairsweep.datasets.sources.damaged import Damaged
+from fairsweep.datasets.raw import raw_tables
+from fairsweep.datasets.raw.damaged import Damaged
+from fairsweep.datasets.raw.raw_files import fingerprint, open_raw
+from fairsweep.datasets.raw.raw_images import Framing, read_images
+from fairsweep.datasets.raw.table_columns import MISSING, attribute, pairs
 from fairsweep.datasets.sources.own_tables import SPLIT_WORDS, Rows, open_parts, read_rows, words_of_splits
-from fairsweep.datasets.sources.raw_files import fingerprint, open_raw
-from fairsweep.datasets.sources.raw_images import Framing, read_images
 from fairsweep.datasets.sources.source import source_paths
 from fairsweep.datasets.sources.splits import TEST, VALIDATION, HoldOut, split_column
-from fairsweep.datasets.sources.table_columns import MISSING, attribute, pairs
+from fairsweep.datasets.storage.layout import RESERVED_COLUMNS, SPLITS, Attribute, Skipped
 
 _LABEL = "label"
 _BESIDE = ("split", "user")
@@ -100,7 +102,7 @@ class Folder:
         return self._framing().shape
 
     def examples(self) -> pa.Table:
-        """Lists all images that the table lists and that are there.
+        """List all images that the table lists and that are there.
 
         Raises:
             ValueError: There is no table, it lacks a column or a value, names an image twice or none that is there, or
@@ -118,7 +120,7 @@ class Folder:
         return pa.table(columns).sort_by("id")
 
     def left_out(self) -> tuple[Skipped, ...]:
-        """Lists the rows whose image is not there."""
+        """List the rows whose image is not there."""
         rows = self._rows()
         complete = self._complete(rows)
         return tuple(
@@ -146,7 +148,7 @@ class Folder:
         return tuple(said)
 
     def images(self, ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | Damaged]:
-        """Decodes the images of ids, uint8 [image_size, image_size, 3] each."""
+        """Decode the images of ids, uint8 [image_size, image_size, 3] each."""
         rows = self._rows()
         row_of = np.empty(len(rows.ids), np.int64)
         row_of[rows.ids] = np.arange(len(rows.ids))
@@ -167,7 +169,7 @@ class Folder:
         return read_rows(files, open_parts(files, self._given()), self.path_column, self.missing_words)
 
     def _kept(self, table: pa.Table) -> list[str]:
-        """Returns the names of the columns that become attributes."""
+        """Return the names of the columns that become attributes."""
         beside = (self.path_column, *_BESIDE)
         kept = [name for name in table.column_names if name not in beside] if self.columns is None else self.columns
         for name in kept:
@@ -182,12 +184,12 @@ class Folder:
         return list(kept)
 
     def _lacking(self, rows: Rows) -> dict[str, int]:
-        """Returns how many values each column lacks that is used."""
+        """Return how many values each column lacks that is used."""
         used = [*self._kept(rows.table), *(name for name in _BESIDE if name in rows.table.column_names)]
         return {name: rows.table.column(name).null_count for name in used}
 
     def _complete(self, rows: Rows) -> NDArray[np.bool_]:
-        """Returns which rows are kept, whatever their image, bool [N]."""
+        """Return which rows are kept, whatever their image, bool [N]."""
         lacking = [name for name, count in self._lacking(rows).items() if count]
         if not lacking or self.missing == "group":
             return np.ones(len(rows.paths), bool)
@@ -204,13 +206,13 @@ class Folder:
         return complete
 
     def _used(self) -> NDArray[np.int64]:
-        """Returns the rows that become examples, int64."""
+        """Return the rows that become examples, int64."""
         rows = self._rows()
         there = np.array([file is not None for file in rows.files], bool)
         return np.flatnonzero(self._complete(rows) & there).astype(np.int64)
 
     def _attributes(self) -> list[tuple[Attribute, pa.Array]]:
-        """Returns each attribute with the codes of the rows used."""
+        """Return each attribute with the codes of the rows used."""
         table, used, where = self._rows().table, pa.array(self._used()), self._where()
         kept = self._kept(table)
         order, bins = pairs(self.order, kept, "--order"), pairs(self.bins, kept, "--bins")
@@ -248,7 +250,7 @@ class Folder:
 
 
 def _settled(table: str | Path) -> str:
-    """Makes a table's path absolute, where there is such a file; else it is a name in the raw files."""
+    """Make a table's path absolute, where there is such a file; else it is a name in the raw files."""
     word, equals, rest = str(table).partition("=")
     if equals and word.lower() in SPLIT_WORDS and not Path(table).is_file():
         return f"{word}={_settled(rest)}"
@@ -256,14 +258,14 @@ def _settled(table: str | Path) -> str:
 
 
 def _with_missing(whole: Attribute, codes: pa.Array, column: pa.ChunkedArray) -> tuple[Attribute, pa.Array]:
-    """Adds the value of those that lack one, behind all others."""
+    """Add the value of those that lack one, behind all others."""
     filled = np.full(len(column), len(whole.values), np.int16)
     filled[column.is_valid().to_numpy()] = codes.to_numpy()
     return Attribute(name=whole.name, values=(*whole.values, MISSING)), pa.array(filled)
 
 
 def _check_values(attributes: tuple[Attribute, ...], where: str) -> None:
-    """Checks that there is something to predict."""
+    """Return the checks that there is something to predict."""
     label = [attribute for attribute in attributes if attribute.name == _LABEL] or list(attributes)
     if all(len(attribute.values) < 2 for attribute in label):
         raise ValueError(
@@ -273,7 +275,7 @@ def _check_values(attributes: tuple[Attribute, ...], where: str) -> None:
 
 
 def _users(users: pa.ChunkedArray, where: str) -> pa.Array:
-    """Returns the users: numbers as they are; words by their place among the sorted words."""
+    """Return the users: numbers as they are; words by their place among the sorted words."""
     if users.null_count:
         raise ValueError(f"every row of {where} must have a user, but {users.null_count:,} have none")
     if pc.all(pc.match_substring_regex(users, r"^-?[0-9]{1,18}$")).as_py():

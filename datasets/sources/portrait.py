@@ -5,6 +5,8 @@ scaled and shifted by the pose. Colours are linear reflectances in [0, 1]. Hair,
 independently of all attributes but age, so that no attribute gives away another.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +73,7 @@ class _Canvas:
         self.edge = np.float32(2.2 / size)
 
     def cover(self, distance: Field) -> Field:
-        """Turns a signed distance (negative inside) into coverage in [0, 1] with a soft edge."""
+        """Turn a signed distance (negative inside) into coverage in [0, 1] with a soft edge."""
         coverage: Field = np.clip(0.5 - distance / self.edge, 0, 1)
         return coverage
 
@@ -95,7 +97,7 @@ def _ellipse(x: Field, y: Field, at: tuple[float, float], radii: tuple[float, fl
 
 
 def _glow(x: Field, y: Field, at: tuple[float, float], radii: tuple[float, float]) -> Field:
-    """A soft spot in [0, 1]."""
+    """Return a soft spot in [0, 1]."""
     spot: Field = np.exp(-(((x - at[0]) / radii[0]) ** 2) - ((y - at[1]) / radii[1]) ** 2)
     return spot
 
@@ -157,7 +159,7 @@ class _Portrait:
         self.hair_length = random.uniform(-0.5, 1.0)
 
     def background(self) -> None:
-        """A wall of two colours with soft spots; neither knows who stands before it."""
+        """Return a wall of two colours with soft spots; neither knows who stands before it."""
         random, canvas = self.random, self.canvas
         first, second = random.uniform(0.05, 0.75, 3), random.uniform(0.05, 0.75, 3)
         angle = random.uniform(0, 2 * np.pi)
@@ -219,7 +221,7 @@ class _Portrait:
             canvas.shade(canvas.cover(fold) * self.face, 1 - depth)
 
     def nose(self) -> None:
-        """A shaded flank and two nostrils."""
+        """Return a shaded flank and two nostrils."""
         canvas, x, y = self.canvas, self.x - 1.25 * self.yaw, self.y - self.pitch
         tip = 0.24 - 0.06 * self.child
         lit = self.random.choice([-1, 1])

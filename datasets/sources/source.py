@@ -1,5 +1,7 @@
 """What a source of images must offer to be prepared."""
 
+from __future__ import annotations
+
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Protocol, runtime_checkable
@@ -8,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import Attribute, Skipped
-from fairsweep.datasets.sources.damaged import Damaged
+from fairsweep.datasets.raw.damaged import Damaged
+from fairsweep.datasets.storage.layout import Attribute, Skipped
 
 
 class Source(Protocol):
@@ -40,7 +42,7 @@ class Source(Protocol):
         ...
 
     def examples(self) -> pa.Table:
-        """Lists all examples: `id` int64, `split`, a column of codes for each attribute, optionally `user`.
+        """List all examples: `id` int64, `split`, a column of codes for each attribute, optionally `user`.
 
         Sources that read files also say in `source_path` (string) where each image lies below `raw`.
 
@@ -50,7 +52,7 @@ class Source(Protocol):
         ...
 
     def images(self, ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | Damaged]:
-        """Gives the image of each id, in order: uint8 [H, W, C], or why there is none.
+        """Give the image of each id, in order: uint8 [H, W, C], or why there is none.
 
         Args:
             ids: int64 [N], ids that `examples` lists.
@@ -72,12 +74,12 @@ class LeavesOut(Protocol):
     """What a source also offers if some of its files cannot become examples, whatever their images look like."""
 
     def left_out(self) -> tuple[Skipped, ...]:
-        """Lists these files, each under an id that no example has; they are counted and listed with the damaged."""
+        """List these files, each under an id that no example has; they are counted and listed with the damaged."""
         ...
 
 
 def source_paths(names: Iterable[str]) -> pa.Array:
-    """Returns the `source_path` column of files, strings in one Unicode form (NFC), since archives differ in theirs.
+    """Return the `source_path` column of files, strings in one Unicode form (NFC), since archives differ in theirs.
 
     Bytes of names that are not UTF-8 become question marks.
     """

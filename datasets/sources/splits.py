@@ -1,5 +1,7 @@
 """Divides the examples of a source that has no official split."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import SPLITS, Attribute
-from fairsweep.datasets.randomness import first_by_priority, generator, priorities, seed_key
-from fairsweep.datasets.user_units import UserUnits
+from fairsweep.datasets.selection.randomness import first_by_priority, generator, priorities, seed_key
+from fairsweep.datasets.selection.user_units import UserUnits
+from fairsweep.datasets.storage.layout import SPLITS, Attribute
 
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
 
@@ -131,7 +133,7 @@ class BalancedTest:
 
 
 def split_column(splits: NDArray[np.int8]) -> pa.Array:
-    """Writes splits by their names.
+    """Write splits by their names.
 
     Args:
         splits: int8 [N], places in `SPLITS`.

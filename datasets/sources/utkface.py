@@ -1,5 +1,7 @@
 """UTKFace: about 23,700 faces whose age, gender and race stand in their file names."""
 
+from __future__ import annotations
+
 import functools
 import itertools
 from collections.abc import Iterator
@@ -12,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.datasets.layout import Attribute, Skipped
-from fairsweep.datasets.sources.damaged import Damaged
-from fairsweep.datasets.sources.raw_files import RawFiles, fingerprint, open_raw
-from fairsweep.datasets.sources.raw_images import SUFFIXES, Framing, read_images
-from fairsweep.datasets.sources.raw_names import first_five
+from fairsweep.datasets.raw.damaged import Damaged
+from fairsweep.datasets.raw.raw_files import RawFiles, fingerprint, open_raw
+from fairsweep.datasets.raw.raw_images import SUFFIXES, Framing, read_images
+from fairsweep.datasets.raw.raw_names import first_five
 from fairsweep.datasets.sources.source import source_paths
 from fairsweep.datasets.sources.splits import BalancedTest, HoldOut, split_column
+from fairsweep.datasets.storage.layout import Attribute, Skipped
 
 AGE_EDGES = (2, 9, 20, 27, 45, 65, 120)
 GENDERS = ("male", "female")
@@ -93,7 +95,7 @@ class UTKFace:
         return self._framing().shape
 
     def examples(self) -> pa.Table:
-        """Lists all faces whose names are whole.
+        """List all faces whose names are whole.
 
         Raises:
             ValueError: There are no such faces, two files have one name, someone is older than the last bin, or the
@@ -131,7 +133,7 @@ class UTKFace:
         )
 
     def left_out(self) -> tuple[Skipped, ...]:
-        """Lists the files that are no examples, since their names do not say what is on them."""
+        """List the files that are no examples, since their names do not say what is on them."""
         files = open_raw(self.raw)
         names = _names(files)
         return tuple(
@@ -140,7 +142,7 @@ class UTKFace:
         )
 
     def images(self, ids: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | Damaged]:
-        """Decodes the images of ids, uint8 [image_size, image_size, 3] each."""
+        """Decode the images of ids, uint8 [image_size, image_size, 3] each."""
         files = open_raw(self.raw)
         names = _names(files)
         return read_images(files, [names[place] for place in ids.tolist()], self._framing())
@@ -151,7 +153,7 @@ class UTKFace:
 
 @functools.lru_cache(maxsize=2)
 def _names(files: RawFiles) -> tuple[str, ...]:
-    """Returns the files that may be faces, sorted by the last part of their names.
+    """Return the files that may be faces, sorted by the last part of their names.
 
     Raises:
         ValueError: Two have the same one.
@@ -175,7 +177,7 @@ def _names(files: RawFiles) -> tuple[str, ...]:
 
 
 def _parse(files: RawFiles) -> pa.Array:
-    """Splits names into age, gender and race (strings); null where a name does not say them."""
+    """Split names into age, gender and race (strings); null where a name does not say them."""
     return pc.extract_regex(pa.array([_last(name) for name in _names(files)], pa.string()), _NAME)
 
 

@@ -1,1 +1,1 @@
-"""How search dimensions get their values."""
+"""Which settings are tried and which trials end early: samplers, studies, schedulers, stopping rules."""

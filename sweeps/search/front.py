@@ -1,5 +1,7 @@
 """What a guided search has found: the settings that no other one beats in every objective."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,15 +14,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fairsweep.analysis.table import SummaryTable
-from fairsweep.sweeps.known_places import STORAGE, named_places
-from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.search.extent import study_names
-from fairsweep.sweeps.search.section import GUIDED
-from fairsweep.sweeps.search.space import LEARNER, Condition, Parameter, SearchSpace
+from fairsweep.analysis.report.table import SummaryTable
+from fairsweep.sweeps.search.search_budget import study_names
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import REFUSED, SETTING
-from fairsweep.sweeps.spec import SweepSpec
+from fairsweep.sweeps.spec.search_section import GUIDED
+from fairsweep.sweeps.spec.search_space import LEARNER, Condition, Parameter, SearchSpace
+from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+from fairsweep.sweeps.store.known_places import STORAGE, named_places
+from fairsweep.sweeps.store.output import OutputFolder
 
 _MOST_ROWS = 12
 
@@ -54,7 +56,7 @@ class Front:
 
 
 def search_fronts(folder: Path) -> Iterator[Front]:
-    """A table for each condition of the search that an output folder holds; none for other sweeps.
+    """Return a table for each condition of the search that an output folder holds; none for other sweeps.
 
     Args:
         folder: the output folder.
@@ -110,7 +112,7 @@ class _ForeignStorageError(Exception):
 
 
 def _kept_studies(folder: Path) -> Iterator[tuple[SweepSpec, SearchSpace, Condition, optuna.Study]]:
-    """The studies of the search that an output folder holds; none for other sweeps."""
+    """Return the studies of the search that an output folder holds; none for other sweeps."""
     description = OutputFolder.at(folder).description()
     search = (description or {}).get("sweep", {}).get("search", {})
     if description is None or search.get("algorithm") not in GUIDED:

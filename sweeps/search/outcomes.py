@@ -1,5 +1,7 @@
 """What a search is told of a trial: measures read off its records, on the validation split alone."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from fairsweep.analysis.records import (
+from fairsweep.analysis.records.columns import (
     CELLS,
     EXAMPLES,
     PREDICTIONS,
@@ -18,9 +20,9 @@ from fairsweep.analysis.records import (
     read_json,
     read_predictions,
 )
-from fairsweep.trainables.measures import Meaning, Measure, Standing, validation_cells
-from fairsweep.trainables.state import TrialStateFile
-from fairsweep.trainables.validation_predictions import ValidationPredictions
+from fairsweep.trainables.learning.measures import Meaning, Measure, Standing, validation_cells
+from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
+from fairsweep.trainables.trial.state import TrialStateFile
 
 
 def recorded_values(folder: Path, measures: Sequence[Measure], meaning: Meaning) -> list[float]:

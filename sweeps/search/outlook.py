@@ -1,17 +1,19 @@
 """What is known of a guided search before it starts."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fairsweep.sweeps.dimensions import Dimension
-from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.search.extent import Extent
-from fairsweep.sweeps.search.space import LEARNER, SearchSpace
+from fairsweep.sweeps.search.search_budget import Extent
 from fairsweep.sweeps.search.storage import shown_storage
-from fairsweep.sweeps.spec import SweepSpec
+from fairsweep.sweeps.spec.search_space import LEARNER, SearchSpace
+from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+from fairsweep.sweeps.store.output import OutputFolder
+from fairsweep.sweeps.syntax.dimensions import Dimension
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class SearchOutlook:
     storage: str
 
     @classmethod
-    def of(cls, sweep: SweepSpec, output: OutputFolder, at_once: int) -> "SearchOutlook":
+    def of(cls, sweep: SweepSpec, output: OutputFolder, at_once: int) -> SearchOutlook:
         """Of a checked sweep."""
         space, extent = SearchSpace(sweep), Extent.of(sweep)
         competitors = [(LEARNER, " | ".join(c.name for c in space.competitors))] if len(space.competitors) > 1 else []

@@ -1,5 +1,7 @@
 """Optuna's samplers by the words of a sweep file: one more is a row here and a word in `section.Algorithm`."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIIISampler, NSGAIISampler, TPESampler
 
-from fairsweep.sweeps.search.section import SearchSection
+from fairsweep.sweeps.spec.search_section import SearchSection
 
 _LEAST_POPULATION, _MOST_POPULATION = 4, 50
 # What Optuna has of its own where nothing is asked for.
@@ -62,7 +64,7 @@ SAMPLERS: Mapping[str, SamplerRow] = {
 
 
 def make_sampler(section: SearchSection, seed: int) -> BaseSampler:
-    """The sampler of a section.
+    """Return the sampler of a section.
 
     Args:
         section: the section ``search``; its algorithm is a guided one.

@@ -1,5 +1,7 @@
 """Tune's side of a guided search: it hands over trials as they come into being."""
 
+from __future__ import annotations
+
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,9 +9,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from fairsweep.sweeps.driver_only import DriverOnly
-from fairsweep.sweeps.expand import PlannedTrial
-from fairsweep.sweeps.search.conductor import Conductor
+from fairsweep.sweeps.planning.expand import PlannedTrial
+from fairsweep.sweeps.search.ask_tell import Conductor
+from fairsweep.sweeps.store.driver_only import DriverOnly
 from fairsweep.trainables.adapter import TrialTask
 
 
@@ -44,7 +46,7 @@ class SearchSource(DriverOnly, Searcher):
         return bool(self._ready)
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a config, FINISHED, or None: not now
-        """The next trial; None while results are waited for."""
+        """Return the next trial; None while results are waited for."""
         if self.has_trials():
             trial, task = self._ready.popleft()
             self._running[trial_id] = trial
@@ -53,13 +55,13 @@ class SearchSource(DriverOnly, Searcher):
         return None if self._running else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial has ended, or its worker died more often than it may."""
+        """Return a trial has ended, or its worker died more often than it may."""
         trial = self._running.pop(trial_id, None)
         if trial is not None and self._closed(trial, error):
             self._conductor.ended(trial)
 
     def save(self, checkpoint_path: str) -> None:
-        """A file without content: what a search knows is in its storage and in the trials' records."""
+        """Return a file without content: what a search knows is in its storage and in the trials' records."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:

@@ -1,5 +1,7 @@
 """Where Optuna keeps searches: a journal or SQLite file, or a database, such that Optuna's own tools open it."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from fairsweep.sweeps.errors import SweepError
+from fairsweep.sweeps.syntax.errors import SweepError
 
 JOURNAL = "search.journal"
 _SQLITE = (".db", ".sqlite", ".sqlite3")
@@ -44,7 +46,7 @@ def open_storage(where: str | None, folder: Path) -> BaseStorage:
 
 
 def shown_storage(where: str | None, folder: Path) -> str:
-    """What ``optuna-dashboard`` is given to open the storage."""
+    """Return what ``optuna-dashboard`` is given to open the storage."""
     if where is None:
         return str(folder / JOURNAL)
     return f"sqlite:///{Path(where).resolve()}" if "://" not in where and Path(where).suffix in _SQLITE else where

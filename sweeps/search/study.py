@@ -9,6 +9,8 @@ Sampling happens in memory, and each finished step is written to the storage at 
 its values or not at all, so a kill leaves no half-asked setting behind.
 """
 
+from __future__ import annotations
+
 import copy
 import math
 import warnings
@@ -22,10 +24,10 @@ from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from fairsweep.datasets.randomness import derive, seed_key
+from fairsweep.datasets.selection.randomness import derive, seed_key
 from fairsweep.sweeps.search.samplers import SAMPLERS, make_sampler, population
-from fairsweep.sweeps.search.section import SearchSection
-from fairsweep.sweeps.search.space import LEARNER, Condition, SearchSpace
+from fairsweep.sweeps.spec.search_section import SearchSection
+from fairsweep.sweeps.spec.search_space import LEARNER, Condition, SearchSpace
 
 CAUSE, REFUSED, TRIALS = "fairsweep:cause", "fairsweep:refused", "fairsweep:trials"
 """Attributes of a setting: why it counts as failed, whether it was refused before it ran, its trials' hashes."""
@@ -116,7 +118,7 @@ class SearchStudy:
         return self.asked < (self._section.samples or 0) and len(self.waiting) < self.batch
 
     def suggested(self, number: int) -> dict[str, Any]:
-        """What was suggested for a setting: values by the parameters' names."""
+        """Return what was suggested for a setting: values by the parameters' names."""
         return dict(self._study.get_trials(deepcopy=False)[number].params)
 
     def ask(self) -> int:

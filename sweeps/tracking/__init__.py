@@ -1,1 +1,1 @@
-"""Trackers: TensorBoard, W&B, MLflow and plain files beside the records, fed off the critical path."""
+"""Showing trials elsewhere: W&B, TensorBoard, MLflow, plain files."""

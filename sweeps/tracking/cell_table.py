@@ -1,13 +1,15 @@
 """The cells of one evaluation as a table for people: codes replaced by names."""
 
+from __future__ import annotations
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fairsweep.analysis.records import CellsFile, group_column
+from fairsweep.analysis.records.columns import CellsFile, group_column
 
 
 def named_cells(file: CellsFile, iteration: int | None = None) -> pa.Table:
-    """The cells of one iteration, on every split.
+    """Return the cells of one iteration, on every split.
 
     Args:
         file: the cells of a trial.

@@ -4,6 +4,8 @@ What a tracker could not take is not lost: the records stay, the journal stays w
 ``fairsweep track DIR`` a week later, tries again.
 """
 
+from __future__ import annotations
+
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +13,11 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
-from fairsweep.analysis.records import SWEEP_JSON, TRIALS, RecordError, read_json
-from fairsweep.sweeps.tracking.epsilon import EpsilonCurves
+from fairsweep.analysis.records.columns import SWEEP_JSON, TRIALS, RecordError, read_json
+from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves
+from fairsweep.sweeps.spec.tracking_section import TrackingSection, tracking_of
 from fairsweep.sweeps.tracking.journal import Journal, Sent
 from fairsweep.sweeps.tracking.reports import ENDED, SweepIdentity, SweepReport, TrialReport, read_state
-from fairsweep.sweeps.tracking.section import TrackingSection, tracking_of
 from fairsweep.sweeps.tracking.tracker import Place, Tracker
 from fairsweep.sweeps.tracking.trackers import TRACKERS
 
@@ -47,8 +49,8 @@ class Records:
         self._lock = Lock()
 
     @classmethod
-    def of(cls, output: Path) -> "Records":
-        """The records of an output folder that holds a sweep. Raises: FileNotFoundError if it holds none."""
+    def of(cls, output: Path) -> Records:
+        """Return the records of an output folder that holds a sweep. Raises: FileNotFoundError if it holds none."""
         content = read_json(output / SWEEP_JSON)
         section = tracking_of(content)
         return cls(output, section, str(content.get("name")), str(content.get("created")), content.get("sweep", {}))
@@ -66,7 +68,7 @@ class Records:
                 yield folder, stamp
 
     def report(self, folder: Path, stamp: Stamp) -> TrialReport | None:
-        """A trial as it stands; None before its first record."""
+        """Return a trial as it stands; None before its first record."""
         with self._lock:
             key = (folder.name, stamp)
             if key not in self._known:

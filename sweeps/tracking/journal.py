@@ -1,5 +1,7 @@
 """What a tracker has been sent: a line for each sending, appended, so that a crash costs the last line at most."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,5 +1,7 @@
 """MLflow: a run for each trial and one for the sweep, through its client; nothing of MLflow's global state is used."""
 
+from __future__ import annotations
+
 import io
 import json
 import time
@@ -73,7 +75,7 @@ class MlflowTracker:
         self._runs.pop(report.run_id, None)
 
     def send_sweep(self, report: SweepReport) -> None:
-        """The table of trials and the trends, as a run of their own."""
+        """Return the table of trials and the trends, as a run of their own."""
         run = self._run(report.run_id, report.sweep.name, {"sweep": report.sweep.name}, {})
         self._client.log_text(run, as_csv(report.trials).decode(), "trials.csv")
         self._log_pictures(run, report.pictures)

@@ -1,5 +1,7 @@
 """Confusion matrices by group, drawn."""
 
+from __future__ import annotations
+
 import io
 from threading import Lock
 
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from fairsweep.analysis.records import CellsFile, Vocabulary, group_column
+from fairsweep.analysis.records.columns import CellsFile, Vocabulary, group_column
 
 _MOST_GROUPS = 11
 _MOST_WRITTEN = 10
@@ -41,7 +43,7 @@ def confusion_pictures(file: CellsFile, split: str = "test") -> dict[str, bytes]
 
 
 def as_png(figure: Figure) -> bytes:
-    """A figure as PNG."""
+    """Return a figure as PNG."""
     with _DRAWING:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")

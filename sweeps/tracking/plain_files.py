@@ -1,5 +1,7 @@
 """Plain files: for each trial its scalars and cells as CSV, a summary as JSON, its pictures as PNG."""
 
+from __future__ import annotations
+
 import csv
 import io
 from collections.abc import Mapping
@@ -8,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from fairsweep.analysis.files import write_json, write_whole
+from fairsweep.analysis.records.files import write_json, write_whole
 from fairsweep.sweeps.tracking.reports import SweepReport, TrialReport
 from fairsweep.sweeps.tracking.tracker import Place
 
@@ -53,7 +55,7 @@ class FilesTracker:
 
 
 def as_csv(table: pa.Table) -> bytes:
-    """A table as CSV."""
+    """Return a table as CSV."""
     buffer = io.BytesIO()
     pacsv.write_csv(table, buffer)
     return buffer.getvalue()

@@ -4,6 +4,8 @@ Records are the only source. What a release leaves out of them (losses, diagnost
 cannot reach a tracker.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,8 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from fairsweep.analysis.records import CELLS, CONFIG, DATA, PRIVACY, STATE, CellsFile, read_cells, read_json
-from fairsweep.sweeps.tracking.epsilon import EpsilonCurves
+from fairsweep.analysis.records.columns import CELLS, CONFIG, DATA, PRIVACY, STATE, CellsFile, read_cells, read_json
+from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves
 from fairsweep.sweeps.tracking.scalars import Series, series_of
 
 ENDED = ("done", "failed", "stopped")
@@ -180,7 +182,7 @@ class SweepReport:
 
     @cached_property
     def trials(self) -> pa.Table:
-        """One row a trial; see `fairsweep.analysis.trials`, with accuracy and worst group on the test split."""
+        """One row a trial; see `fairsweep.analysis.results.trials`, with accuracy and worst group on the test split."""
         from fairsweep.sweeps.tracking.trends import trial_table
 
         return trial_table(self.sweep.folder)

@@ -3,6 +3,8 @@
 Names are paths, ``validation/accuracy/tone.dark``: letters, digits and ``_ - . /`` alone, which every tracker takes.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections import defaultdict
@@ -10,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fairsweep.analysis.records import TRAINING, CellsFile, read_training
+from fairsweep.analysis.records.columns import TRAINING, CellsFile, read_training
 
 Series = dict[int, dict[str, float]]
 """Scalars by iteration, ascending."""
@@ -70,7 +72,7 @@ def series_of(
 
 
 def path_part(text: str) -> str:
-    """A text as a part of a scalar's name.
+    """Return a text as a part of a scalar's name.
 
     >>> path_part("25-45 years & male")
     '25-45-years-male'
@@ -115,10 +117,10 @@ def _cell_scalars(file: CellsFile, metrics: tuple[str, ...] | None) -> Iterator[
     """Each metric of all examples and of each group, on each split and iteration."""
     import numpy as np
 
-    from fairsweep.analysis.counts import Cells
-    from fairsweep.analysis.disparities import Disparity, disparity, value_of
-    from fairsweep.analysis.probabilities import ProbabilityScore
-    from fairsweep.analysis.trial_cells import Meaning, TrialCells
+    from fairsweep.analysis.metrics.disparities import Disparity, disparity, value_of
+    from fairsweep.analysis.metrics.probabilities import ProbabilityScore
+    from fairsweep.analysis.records.counts import Cells
+    from fairsweep.analysis.records.trial_cells import Meaning, TrialCells
 
     cells = Cells(Meaning.of(file), {"": TrialCells.of(file)})
     chosen = list(_resolved(metrics, cells.classes))
@@ -147,7 +149,7 @@ def _cell_scalars(file: CellsFile, metrics: tuple[str, ...] | None) -> Iterator[
 
 
 def _resolved(metrics: tuple[str, ...] | None, classes: tuple[str, ...]) -> Iterator[Any]:
-    from fairsweep.analysis.metrics import resolve
+    from fairsweep.analysis.metrics.catalogue import resolve
 
     for name in DEFAULT_METRICS if metrics is None else metrics:
         try:

@@ -3,6 +3,8 @@
 Events are written in this thread: tensorboardX's own writer hands them to another, in which a full disk goes unnoticed.
 """
 
+from __future__ import annotations
+
 import io
 import json
 import time
@@ -55,7 +57,7 @@ class TensorBoardTracker:
             self._forget(report.name)
 
     def send_sweep(self, report: SweepReport) -> None:
-        """The table of trials and the trends, as a run of their own."""
+        """Return the table of trials and the trends, as a run of their own."""
         self._write("sweep", summary.text("trials", _markdown(report.trials)), 0)
         for name, png in report.pictures.items():
             self._write("sweep", _picture(name, png), 0)
@@ -111,7 +113,7 @@ def _picture(name: str, png: bytes) -> Any:  # noqa: ANN401
 
 
 def _markdown(table: pa.Table) -> str:
-    """A table as Markdown, its first rows if there are many."""
+    """Return a table as Markdown, its first rows if there are many."""
     names = table.column_names
     rows = [["" if row[name] is None else str(row[name]) for name in names] for row in table[:_MOST_ROWS].to_pylist()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, ["---"] * len(names), *rows))

@@ -4,13 +4,15 @@ A tracker is a class with the methods of `Tracker`, in a module of its own, and 
 `fairsweep.sweeps.tracking.trackers`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fairsweep.sweeps.spec.tracking_section import TrackingSection
 from fairsweep.sweeps.tracking.reports import SweepReport, TrialReport
-from fairsweep.sweeps.tracking.section import TrackingSection
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The table of all trackers: each is imported when it is used."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 from fairsweep.sweeps.tracking.tracker import Place, Tracker

@@ -1,5 +1,7 @@
 """The sweep as a whole, at its end: the table of trials, and trends over its levels, drawn."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,9 @@ import pyarrow as pa
 from matplotlib.figure import Figure
 
 from fairsweep import analysis
-from fairsweep.analysis.focus import focus_of
-from fairsweep.analysis.palette import group_colour, learner_colour
-from fairsweep.analysis.records import RecordError
+from fairsweep.analysis.drawing.palette import group_colour, learner_colour
+from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.results.focus import focus_of
 from fairsweep.sweeps.tracking.pictures import as_png
 
 _COLUMNS = ["trial", "learner", "series", "state", "level", "replicate", "epsilon", "iteration", "seconds", "error"]

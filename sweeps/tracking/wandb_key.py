@@ -1,5 +1,7 @@
 """Whether W&B can be reached with a key, and where notebooks keep theirs."""
 
+from __future__ import annotations
+
 import netrc
 import os
 from collections.abc import Mapping
@@ -14,7 +16,7 @@ Mode = Literal["online", "offline", "disabled"]
 
 
 def wandb_environment() -> dict[str, str]:
-    """What the tracker's process needs besides the driver's environment: a key that only a kernel can read."""
+    """Return what the tracker's process needs besides the driver's environment: a key that only a kernel can read."""
     if os.environ.get(KEY) or _has_netrc(os.environ):
         return {}
     key = _notebook_secret()
@@ -52,7 +54,7 @@ def _has_netrc(environment: Mapping[str, str]) -> bool:
 
 
 def _notebook_secret() -> str | None:
-    """The key in the secrets of Colab or Kaggle; None elsewhere, or where the notebook may not read it."""
+    """Return the key in the secrets of Colab or Kaggle; None elsewhere, or where the notebook may not read it."""
     try:
         from google.colab import userdata  # type: ignore[import-untyped,import-not-found,unused-ignore]
 

@@ -5,6 +5,8 @@ takes the place of the earlier folder, so that one command sends every run once.
 one that is resumed goes on where the server says it stands.
 """
 
+from __future__ import annotations
+
 import io
 import os
 import shlex
@@ -65,7 +67,7 @@ class WandbTracker:
             self._finish(report.run_id, exit_code=int(report.state["state"] == "failed"))
 
     def send_sweep(self, report: SweepReport) -> None:
-        """The table of trials and the trends, as a run of its own; offline, say how all of it is sent."""
+        """Return the table of trials and the trends, as a run of its own; offline, say how all of it is sent."""
         if self._mode == "disabled":
             return
         run = self._start(report.run_id, report.sweep, report.sweep.name, "sweep", "sweep", report.sweep.config)
@@ -137,7 +139,7 @@ class WandbTracker:
 
 
 def _next_step(run: Any) -> int:  # noqa: ANN401 - wandb's Run
-    """The first step that a run takes: a resumed one says 0 for ``step`` until something is logged."""
+    """Return the first step that a run takes: a resumed one says 0 for ``step`` until something is logged."""
     return max(int(run.step), int(run.starting_step))
 
 

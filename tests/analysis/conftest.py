@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import fairsweep.analysis.records as records
-from fairsweep.analysis.records import Vocabulary
+import fairsweep.analysis.records.columns as records
+from fairsweep.analysis.records.columns import Vocabulary
 
 TONE = Vocabulary("tone", ("light", "dark"), ("light tone", "dark tone"))
 SHAPE = Vocabulary("shape", ("round", "long"))

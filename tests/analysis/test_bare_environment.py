@@ -21,7 +21,7 @@ print(results.predictions(columns=["id"]).num_rows > 0, "overview" if results._r
 heavy = {"plotly", "matplotlib", "statsmodels", "sklearn", "fairlearn"} & set(sys.modules)
 assert not heavy, heavy
 print(results.table("series", "level").to_latex().count("toprule"))
-import fairsweep.analysis.plots as plots
+import fairsweep.analysis.figures.plots as plots
 print(len(plots.rate_by_level(results).data) > 0)
 assert not {"matplotlib", "statsmodels"} & set(sys.modules)
 print(analysis.write_report(results, sys.argv[2]).stat().st_size > 0)

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 from filelock import FileLock
 
-from fairsweep.datasets.prepared import Attribute, DatasetError, PreparedDataset
-from fairsweep.datasets.preparing import prepare
-from fairsweep.datasets.sources.damaged import Damaged
+from fairsweep.datasets.preparation.preparing import prepare
+from fairsweep.datasets.raw.damaged import Damaged
 from fairsweep.datasets.sources.faces import Faces
+from fairsweep.datasets.storage.prepared import Attribute, DatasetError, PreparedDataset
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def test_what_an_earlier_attempt_left_half_written_is_written_again(tmp_path, sp
 CHILD = """
 import sys, time
 from pathlib import Path
-from fairsweep.datasets.preparing import prepare
+from fairsweep.datasets.preparation.preparing import prepare
 from fairsweep.datasets.sources.faces import Faces
 
 def slowly(now):

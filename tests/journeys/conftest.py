@@ -15,7 +15,7 @@ from filelock import FileLock
 from PIL import Image
 from ruamel.yaml import YAML
 
-from fairsweep.sweeps.sweep_file import SweepSource
+from fairsweep.sweeps.syntax.sweep_file import SweepSource
 
 ROOT = Path(__file__).resolve().parents[2]
 # `analysis` must open results on a laptop that has neither.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from fairsweep.sweeps import cli
+from fairsweep.sweeps.cli import app as cli
 from fairsweep.sweeps.sweep import Sweep
-from fairsweep.sweeps.sweep_file import SweepSource
+from fairsweep.sweeps.syntax.sweep_file import SweepSource
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -28,8 +28,8 @@ INSTEAD = {
     "fairsweep resume /content/drive/MyDrive/faces --to runs/faces": "fairsweep resume drive/faces --to runs/again",
 }
 # What is not run here, and why.
-CLUSTERS = "needs machines; with two raylets on this one it is run by tests/sweeps/test_clusters.py (slow)"
-STORES = "needs an object store; tests/sweeps/test_remote.py runs it against one on loopback"
+CLUSTERS = "needs machines; with two raylets on this one it is run by tests/sweeps/runtime/test_clusters.py (slow)"
+STORES = "needs an object store; tests/sweeps/copies/test_remote.py runs it against one on loopback"
 NOT_RUN = {
     "make demo": "its parts follow in the next block",
     "make test": "is what runs this",
@@ -40,10 +40,10 @@ NOT_RUN = {
     "ray start --address=HEAD:6379": CLUSTERS,
     "fairsweep run sweep.yaml --address auto": CLUSTERS,
     "fairsweep run sweep.yaml --address ray://HEAD:10001": CLUSTERS,
-    "ray job submit": "needs a head with a dashboard: tests/sweeps/test_jobs.py (slow)",
+    "ray job submit": "needs a head with a dashboard: tests/sweeps/execution/test_jobs.py (slow)",
     "fairsweep resume s3://bucket/runs/faces": STORES,
     "fairsweep report s3://bucket/runs/faces --to faces.html": STORES,
-    "from google.colab import drive": "Colab's own machine; tests/sweeps/test_mirror.py runs a sweep beside a drive",
+    "from google.colab import drive": "Colab's own machine; tests/sweeps/copies/test_mirror.py runs a sweep beside a drive",
 }
 # Places in Python that stand for the reader's own.
 PLACES = {'"s3://bucket/runs/again"': '"runs/quickstart"'}

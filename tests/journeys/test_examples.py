@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fairsweep import analysis
-from fairsweep.sweeps.listing import list_sweeps
+from fairsweep.sweeps.store.listing import list_sweeps
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 

@@ -12,11 +12,11 @@ import pytest
 
 from fairsweep import analysis
 from fairsweep.datasets.sources import SOURCES
-from fairsweep.sweeps.listing import list_trials
-from fairsweep.sweeps.scheduling.section import SchedulerSection
-from fairsweep.sweeps.search.section import Algorithm
-from fairsweep.sweeps.stopping.section import StopSection
-from fairsweep.sweeps.tracking.section import TRACKER_NAMES
+from fairsweep.sweeps.spec.scheduler_section import SchedulerSection
+from fairsweep.sweeps.spec.search_section import Algorithm
+from fairsweep.sweeps.spec.stop_section import StopSection
+from fairsweep.sweeps.spec.tracking_section import TRACKER_NAMES
+from fairsweep.sweeps.store.listing import list_trials
 
 ACCURACY = {"max": "accuracy"}
 SGD = {

@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairsweep.datasets.prepared import Attribute, PreparedDataset, write_prepared
-from fairsweep.sweeps import cli
-from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.preflight import check_sweep, privacy_plans
-from fairsweep.sweeps.run import describe
+from fairsweep.datasets.storage.prepared import Attribute, PreparedDataset, write_prepared
+from fairsweep.sweeps.cli import app as cli
+from fairsweep.sweeps.execution.run import describe
+from fairsweep.sweeps.planning.preflight import check_sweep, privacy_plans
+from fairsweep.sweeps.planning.running_epsilon import write_plans
+from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.sweep import Sweep
-from fairsweep.sweeps.sweep_file import SweepSource
-from fairsweep.sweeps.tracking.epsilon import write_plans
-from fairsweep.trainables.trial import Trial
+from fairsweep.sweeps.syntax.sweep_file import SweepSource
+from fairsweep.trainables.trial.trial import Trial
 
 SWEEP = {
     "name": "toy",

@@ -3,14 +3,14 @@
 import pandas as pd
 import pytest
 
-from fairsweep.analysis.table import SummaryTable
-from fairsweep.sweeps.output import OutputFolder
-from fairsweep.sweeps.preflight import check_sweep
-from fairsweep.sweeps.run import describe
-from fairsweep.sweeps.search.extent import open_studies
+from fairsweep.analysis.report.table import SummaryTable
+from fairsweep.sweeps.execution.run import describe
+from fairsweep.sweeps.planning.preflight import check_sweep
 from fairsweep.sweeps.search.front import mark_infeasible, search_fronts
-from fairsweep.sweeps.search.space import SearchSpace
+from fairsweep.sweeps.search.search_budget import open_studies
 from fairsweep.sweeps.search.study import SETTING
+from fairsweep.sweeps.spec.search_space import SearchSpace
+from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.sweep import Sweep
 
 

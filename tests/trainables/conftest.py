@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairsweep.datasets.prepared import Attribute, PreparedDataset, write_prepared
+from fairsweep.datasets.storage.prepared import Attribute, PreparedDataset, write_prepared
 from fairsweep.trainables.learners import build_learner
-from fairsweep.trainables.sisa import Sisa
-from fairsweep.trainables.trial_config import DatasetReference, TrialConfig
+from fairsweep.trainables.trial.trial_config import DatasetReference, TrialConfig
+from fairsweep.trainables.unlearning.sisa import Sisa
 
 
 @pytest.fixture(scope="session")
@@ -71,10 +71,10 @@ def make_task():
     """Makes a learner's task on made-up images: ``make_task(model, n=…, size=…, trial=…, **fields)``."""
     import torch
 
-    from fairsweep.datasets.randomness import derive, seed_key
-    from fairsweep.datasets.resident import ResidentFeed
-    from fairsweep.trainables.learner import LearningTask, TrialKeys
-    from fairsweep.trainables.models import ModelConfig
+    from fairsweep.datasets.feeds.resident import ResidentFeed
+    from fairsweep.datasets.selection.randomness import derive, seed_key
+    from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
+    from fairsweep.trainables.models.models import ModelConfig
 
     def make(model="linear", n=64, size=8, channels=1, classes=2, trial=0, seed=1, **fields):
         random = np.random.default_rng(7)

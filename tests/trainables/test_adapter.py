@@ -9,10 +9,10 @@ import pytest
 import ray
 import torch
 
-from fairsweep.analysis.records import read_cells
+from fairsweep.analysis.records.columns import read_cells
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
-from fairsweep.trainables.state import TrialStateFile
-from fairsweep.trainables.trial import Trial
+from fairsweep.trainables.trial.state import TrialStateFile
+from fairsweep.trainables.trial.trial import Trial
 
 
 class Given(SweepTrainable):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from fairsweep.trainables.dpsgd import DpsgdConfig
-from fairsweep.trainables.learner import LabelledRows
+from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
 from fairsweep.trainables.learners import LEARNERS, LearnerConfig, build_learner, check, plan_privacy, twin_of
-from fairsweep.trainables.models import ModelConfig
-from fairsweep.trainables.sgd import SgdConfig
+from fairsweep.trainables.learning.learner import LabelledRows
+from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.sgd.sgd_learner import SgdConfig
 
 ADAPTER = TypeAdapter(LearnerConfig)
 AUGMENTED = {"flip": True, "crop": 1, "brightness": 0.1}

@@ -10,6 +10,8 @@ group_dro            each group's weight, by its loss           groups, losses  
 ===================  =========================================  ==================  ===================
 """
 
+from __future__ import annotations
+
 from typing import Annotated
 
 from pydantic import Field

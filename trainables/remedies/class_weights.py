@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from fairsweep.datasets.imbalance import ValueReference
-from fairsweep.trainables.learner import LearningTask
+from fairsweep.datasets.selection.imbalance import ValueReference
+from fairsweep.trainables.learning.learner import LearningTask
+from fairsweep.trainables.learning.roles import Roles, weights_by_code
 from fairsweep.trainables.remedies.groups import balancing_weights
 from fairsweep.trainables.remedies.remedy import LossWeights
-from fairsweep.trainables.roles import Roles, weights_by_code
 
 WeightByValue = Annotated[dict[ValueReference, Annotated[float, Field(gt=0)]], Field(min_length=1)]
 _LEARNT = ("group_sampling", "group_reweighting", "group_dro")
@@ -42,7 +42,7 @@ class GivenClassWeights(BaseModel):
         weights_by_code(roles.label, self.weights)
 
     def of(self, task: LearningTask) -> NDArray[np.float64]:
-        """Returns the weight of each training example, float64 [n]."""
+        """Return the weight of each training example, float64 [n]."""
         return weights_by_code(task.roles.label, self.weights)[np.asarray(task.labels, dtype=np.int64)]
 
 
@@ -66,7 +66,7 @@ class ClassWeights(BaseModel):
             weights_by_code(roles.label, self.weights)
 
     def build(self, task: LearningTask) -> LossWeights:
-        """Makes the remedy for a training set."""
+        """Make the remedy for a training set."""
         if self.weights == "balanced":
             weights = balancing_weights(np.asarray(task.labels, dtype=np.int64))
         else:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from fairsweep.trainables.learner import LearningTask
+from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.remedies.group_sampling import BalancedOrder
 from fairsweep.trainables.remedies.groups import GroupRemedy
 
@@ -28,7 +28,7 @@ class GroupDro(GroupRemedy):
     step_size: float = Field(default=0.01, gt=0)
 
     def build(self, task: LearningTask) -> WorstGroup:
-        """Makes the remedy for a training set."""
+        """Make the remedy for a training set."""
         return WorstGroup(task, self)
 
 
@@ -60,11 +60,11 @@ class WorstGroup(BalancedOrder):
         return (self.weights_G * means_G).sum()
 
     def state(self) -> dict[str, Any]:
-        """Returns the groups' weights."""
+        """Return the groups' weights."""
         return {"weights": self.weights_G.cpu().clone()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Takes over the groups' weights.
+        """Take over the groups' weights.
 
         Raises:
             ValueError: If they are of another number of groups.

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from fairsweep.trainables.learner import LearningTask
+from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.remedies.groups import GroupRemedy, balancing_weights, group_numbers
 from fairsweep.trainables.remedies.remedy import LossWeights
 
@@ -24,5 +24,5 @@ class GroupReweighting(GroupRemedy):
     kind: Literal["group_reweighting"]
 
     def build(self, task: LearningTask) -> LossWeights:
-        """Makes the remedy for a training set."""
+        """Make the remedy for a training set."""
         return LossWeights(task, torch.from_numpy(balancing_weights(group_numbers(task, self.attributes))))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fairsweep.datasets.sampling import GroupBalanced
-from fairsweep.trainables.learner import LearningTask
+from fairsweep.datasets.selection.sampling import GroupBalanced
+from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.remedies.groups import GroupRemedy, group_numbers
 from fairsweep.trainables.remedies.remedy import EpochSampler, Remedy
 
@@ -23,7 +23,7 @@ class GroupSampling(GroupRemedy):
     kind: Literal["group_sampling"]
 
     def build(self, task: LearningTask) -> Remedy:
-        """Makes the remedy for a training set."""
+        """Make the remedy for a training set."""
         return BalancedOrder(task, self.attributes)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fairsweep.trainables.learner import LearningTask
-from fairsweep.trainables.roles import Roles
+from fairsweep.trainables.learning.learner import LearningTask
+from fairsweep.trainables.learning.roles import Roles
 
 
 class GroupRemedy(BaseModel):
@@ -42,14 +42,14 @@ class GroupRemedy(BaseModel):
 
 
 def group_numbers(task: LearningTask, attributes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Returns the group of each training example, int64 [n] in [0, G): the intersections that occur, numbered."""
+    """Return the group of each training example, int64 [n] in [0, G): the intersections that occur, numbered."""
     codes = np.stack([task.codes(name) for name in attributes], axis=1)
     _, numbers = np.unique(codes, axis=0, return_inverse=True)
     return numbers.reshape(-1).astype(np.int64)
 
 
 def balancing_weights(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Returns n / (G n_g) for each example, float64 [n]: all groups weigh the same together, and the mean is 1.
+    """Return n / (G n_g) for each example, float64 [n]: all groups weigh the same together, and the mean is 1.
 
     Example:
         >>> balancing_weights(np.array([0, 0, 0, 1])).round(3).tolist()

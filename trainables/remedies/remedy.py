@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import torch
 
-from fairsweep.datasets.sampling import Sampler, Shuffled
-from fairsweep.trainables.learner import LearningTask
+from fairsweep.datasets.selection.sampling import Sampler, Shuffled
+from fairsweep.trainables.learning.learner import LearningTask
 
 
 class EpochSampler(Sampler, Protocol):
@@ -31,11 +31,11 @@ class Remedy:
         self._task = task
 
     def order(self, batch_size: int, epochs: int) -> EpochSampler:
-        """Returns who joins which step, keyed by the task's public training key."""
+        """Return who joins which step, keyed by the task's public training key."""
         return Shuffled(self._task.size, batch_size, epochs, self._task.keys.train)
 
     def objective(self, losses_B: torch.Tensor, positions_B: torch.Tensor) -> torch.Tensor:
-        """Returns what a step minimises; called once for each step, in order.
+        """Return what a step minimises; called once for each step, in order.
 
         Args:
             losses_B: float32 [B], each example's loss, with its graph.
@@ -47,7 +47,7 @@ class Remedy:
         return losses_B.mean()
 
     def state(self) -> dict[str, Any]:
-        """Returns what a resume needs: tensors and JSON values."""
+        """Return what a resume needs: tensors and JSON values."""
         return {}
 
     def load(self, state: Mapping[str, Any]) -> None:

@@ -3,12 +3,12 @@ import shutil
 import numpy as np
 import pytest
 
-from fairsweep.datasets.layout import SPLITS
+from fairsweep.datasets.raw.damaged import Damaged
+from fairsweep.datasets.raw.raw_images import Framing
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.celeba_names import DISPLAY
-from fairsweep.datasets.sources.damaged import Damaged
-from fairsweep.datasets.sources.raw_images import Framing
 from fairsweep.datasets.sources.splits import HoldOut
+from fairsweep.datasets.storage.layout import SPLITS
 
 COUNT = 24
 

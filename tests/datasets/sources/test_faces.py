@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from fairsweep.datasets.randomness import generator, seed_key
+from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.datasets.sources.camera import Shot
 from fairsweep.datasets.sources.faces import AGE_EDGES, Faces
 from fairsweep.datasets.sources.portrait import SKIN, Person, draw

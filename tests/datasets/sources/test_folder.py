@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from fairsweep.datasets.raw.table_columns import attribute
 from fairsweep.datasets.sources.folder import Folder
 from fairsweep.datasets.sources.splits import HoldOut
-from fairsweep.datasets.sources.table_columns import attribute
 
 NAMES = ["zebra/ä.png", "ape/1.jpg", "ape/2.jpg", "b c.jpg", "写真.webp", "ape/10.jpg"]
 

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.datasets.preparing import prepare
+from fairsweep.datasets.preparation.preparing import prepare
 from fairsweep.datasets.sources.idx import Idx, read_idx
 from fairsweep.datasets.sources.splits import HoldOut
+from fairsweep.datasets.storage.prepared import PreparedDataset
 
 
 def digits(source):

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from fairsweep.datasets.identical import counted_identical
-from fairsweep.datasets.layout import DatasetError
-from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.datasets.preparing import prepare
+from fairsweep.datasets.preparation.identical import counted_identical
+from fairsweep.datasets.preparation.preparing import prepare
 from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.folder import Folder
 from fairsweep.datasets.sources.options import from_options
 from fairsweep.datasets.sources.utkface import UTKFace
-from fairsweep.datasets.writing import checked_examples
+from fairsweep.datasets.storage.layout import DatasetError
+from fairsweep.datasets.storage.prepared import PreparedDataset
+from fairsweep.datasets.storage.writing import checked_examples
 
 MALFORMED = "61_1_20170109142408075.jpg.chip.jpg"
 

@@ -7,8 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from fairsweep import analysis
-from fairsweep.datasets.prepared import PreparedDataset
-from fairsweep.sweeps import cli
+from fairsweep.datasets.storage.prepared import PreparedDataset
+from fairsweep.sweeps.cli import app as cli
 
 LEARNERS = [{"name": "plain", "kind": "sgd", "epochs": 1, "batch_size": 64}]
 

@@ -8,11 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairsweep.datasets.layout import SPLITS, Attribute
-from fairsweep.datasets.preparing import prepare
+from fairsweep.datasets.preparation.preparing import prepare
+from fairsweep.datasets.raw.damaged import Damaged
 from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.celeba import CelebA
-from fairsweep.datasets.sources.damaged import Damaged
 from fairsweep.datasets.sources.faces import Faces
 from fairsweep.datasets.sources.folder import Folder
 from fairsweep.datasets.sources.idx import Idx
@@ -20,7 +19,8 @@ from fairsweep.datasets.sources.mnist_likes import FashionMnist, KuzushijiMnist
 from fairsweep.datasets.sources.options import from_options
 from fairsweep.datasets.sources.splits import BalancedTest
 from fairsweep.datasets.sources.utkface import UTKFace
-from fairsweep.datasets.writing import checked_examples
+from fairsweep.datasets.storage.layout import SPLITS, Attribute
+from fairsweep.datasets.storage.writing import checked_examples
 
 
 class SourceContract:

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairsweep.datasets.layout import SPLITS, Attribute
 from fairsweep.datasets.sources.splits import TEST, TRAIN, VALIDATION, BalancedTest, HoldOut, split_column
+from fairsweep.datasets.storage.layout import SPLITS, Attribute
 
 CODES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=200)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fairsweep.datasets.sources.raw_images import Framing
+from fairsweep.datasets.raw.raw_images import Framing
 from fairsweep.datasets.sources.splits import BalancedTest, HoldOut
 from fairsweep.datasets.sources.utkface import UTKFace
 

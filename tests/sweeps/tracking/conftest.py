@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairsweep.analysis.records import (
+from fairsweep.analysis.records.columns import (
     Vocabulary,
     count_cells,
     training_table,

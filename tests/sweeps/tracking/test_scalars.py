@@ -2,13 +2,13 @@ import math
 
 import pytest
 
-from fairsweep.sweeps.expand import expand
+from fairsweep.sweeps.planning.expand import expand
+from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves, read_plans, write_plans
 from fairsweep.sweeps.sweep import Sweep
-from fairsweep.sweeps.tracking.epsilon import EpsilonCurves, read_plans, write_plans
 from fairsweep.sweeps.tracking.following import Records
 from fairsweep.sweeps.tracking.reports import TrialReport, read_state
-from fairsweep.trainables.privacy import PrivacyPlan
-from fairsweep.trainables.trial import CheckpointPolicy, Trial
+from fairsweep.trainables.privacy.private_training import PrivacyPlan
+from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
 
 
 def report_of(sweep, folder):

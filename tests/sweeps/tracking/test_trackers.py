@@ -8,8 +8,8 @@ import sys
 import pytest
 from PIL import Image
 
-from fairsweep.sweeps.errors import SweepError
 from fairsweep.sweeps.sweep import Sweep
+from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.tracking.following import Follower, Records
 
 TRIAL = "plain_s0-cccccccc"

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from fairsweep.analysis.records import write_json
-from fairsweep.sweeps.tracking.beside import tracked
+from fairsweep.analysis.records.columns import write_json
 from fairsweep.sweeps.tracking.following import Follower, Records
+from fairsweep.sweeps.tracking.tracker_process import tracked
 
 from .wandb_server import ENTITY, serving
 

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from pydantic import TypeAdapter, ValidationError
 from sklearn.utils.class_weight import compute_class_weight
 
-from fairsweep.datasets.sampling import GroupBalanced, Shuffled
-from fairsweep.trainables.models import build_model
+from fairsweep.datasets.selection.sampling import GroupBalanced, Shuffled
+from fairsweep.trainables.models.models import build_model
 from fairsweep.trainables.remedies import RemedyConfig
 from fairsweep.trainables.remedies.groups import balancing_weights, group_numbers
-from fairsweep.trainables.sgd import Sgd, SgdConfig, check_values
+from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig, check_values
 
 ADAPTER = TypeAdapter(RemedyConfig)
 GIVEN = {"kind": "class_weights", "weights": {"1": 3.0}}

@@ -1,0 +1,276 @@
+"""Two sweeps side by side: what they share, what differs in their configs, and what that does to each group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.comparing.config_changes import config_changes
+from fairsweep.analysis.comparing.matching import BOTH, SAME_TRIALS, UNPAIRED, Matching, match
+from fairsweep.analysis.comparing.two_sweeps import A, B, TwoSweeps
+from fairsweep.analysis.metrics.catalogue import METRICS
+from fairsweep.analysis.metrics.disparities import Disparity
+from fairsweep.analysis.report.answers import verdict
+from fairsweep.analysis.report.table import DISPARITIES_SHOWN, is_defined
+from fairsweep.analysis.results.differences import difference_rows
+from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.results import SweepResults, load
+from fairsweep.analysis.results.sweep_frames import At
+from fairsweep.analysis.statistics.intervals import subtract
+
+_KEYS = ["setting", "attribute", "group", "metric"]
+DIFFERENCE_COLUMNS = (
+    "learner",
+    "level",
+    "setting",
+    "attribute",
+    "group",
+    "metric",
+    "a",
+    "b",
+    "difference",
+    "low",
+    "high",
+    "replicates",
+    "n_min",
+    "pairing",
+    "images",
+    "verdict",
+)
+"""Columns of `SweepComparison.differences`.
+
+``difference`` is b minus a with its 95% interval. ``replicates`` counts the pairs, or the fewer replicates of the two
+where nothing pairs; ``pairing`` is that of `Matching`. ``images`` says whether the two saw the same test images and the
+interval knows it (``paired``). ``verdict`` is one of ``told``, ``images``, ``noise``, ``unknown``, as in the report.
+"""
+
+
+@dataclass(frozen=True)
+class SweepComparison:
+    """What `compare` found; A is the earlier sweep, B the later one.
+
+    Attributes:
+        a: the first sweep.
+        b: the second sweep.
+        settings: see `fairsweep.analysis.comparing.matching.Matching`.
+        trials: the pairs of trials: ``trial_a``, ``trial_b``, ``setting_b``, ``pairing``, and ``identical``: whether
+            every cell of the last test evaluation has the same count.
+        differences: one row a matched setting, group and metric; columns `DIFFERENCE_COLUMNS`.
+        changes: see `fairsweep.analysis.comparing.config_changes.config_changes`.
+    """
+
+    a: SweepResults
+    b: SweepResults
+    settings: pd.DataFrame
+    trials: pd.DataFrame
+    differences: pd.DataFrame
+    changes: pd.DataFrame
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return what there is to say, in short."""
+        same = self.trials[self.trials["pairing"] == SAME_TRIALS]
+        listed = []
+        if len(same):
+            equal = int(same["identical"].sum())
+            text = f"{len(same)} trials are in both sweeps by their hash; "
+            listed.append(
+                text + f"{'all' if equal == len(same) else equal} of them have the same test counts to the last image."
+            )
+        seeds = len(self.trials) - len(same)
+        if seeds:
+            listed.append(f"{seeds} pairs of trials differ in their config and share their seeds.")
+        where = self.settings["where"].value_counts()
+        counts = [int(where.get(name, 0)) for name in ("both", "A", "B")]
+        listed.append(f"{counts[0]} settings are in both, {counts[1]} only in A and {counts[2]} only in B.")
+        listed += self._left_out()
+        # Where all pairs are identical there is nothing to tell from noise.
+        known = self.differences[self.differences["low"] < self.differences["high"]]
+        if len(known):
+            told = int((known["verdict"] == "told").sum())
+            listed.append(
+                f"Of {len(known)} differences between them {told} can be told from noise; where nothing differs about "
+                "one in 20 would look so by luck."
+            )
+        if self.changes.empty:
+            listed.append("Configs, data set, versions and commit are the same.")
+        return tuple(listed)
+
+    def _left_out(self) -> list[str]:
+        """Which learners take no part, and why."""
+        learners = self.settings.groupby("learner", sort=False)
+        listed = []
+        for side in ("A", "B"):
+            alone = [str(name) for name, rows in learners if (rows["where"] == side).all()]
+            if alone:
+                listed.append(f"Not compared, for only {side} has them: {', '.join(alone)}.")
+        both = {str(name) for name, rows in learners if (rows["where"] == BOTH).any()}
+        waiting = sorted(both - set(self.differences["learner"].astype(str)))
+        if waiting:
+            listed.append(f"Not compared, for they are not done in both: {', '.join(waiting)}.")
+        return listed
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<li>{text}</li>" for text in self.sentences())
+        columns = ["learner", "level", "attribute", "group", "metric", "a", "b", "difference", "low", "high"]
+        table = self.differences[columns].round(4)
+        return (
+            f"<p>A: {_escaped(self.a.name)}; B: {_escaped(self.b.name)}</p><ul>{lines}</ul>{table.to_html(index=False)}"
+        )
+
+
+def compare(
+    a: str | Path | SweepResults,
+    b: str | Path | SweepResults,
+    metrics: Sequence[str] | None = None,
+    *,
+    by: Sequence[str] | None = None,
+    at: At = "last",
+) -> SweepComparison:
+    """Compare two sweeps, B minus A.
+
+    Settings and trials are matched as `fairsweep.analysis.comparing.matching.match` says. A difference of paired trials is taken
+    pair by pair: its interval joins a t interval over the pairs with the error of the test images, which for rates
+    knows that both saw the same ones; it has no width where all pairs are one trial twice, with the same counts. Where
+    nothing pairs, the two means are subtracted as if independent.
+
+    Args:
+        a: output folder or URI of a sweep, or what `load` returned.
+        b: the other one.
+        metrics: names in `METRICS`; None takes the accuracy and the disparities that the report shows.
+        by: attributes whose groups are compared; None takes every group attribute that both have.
+        at: see `SweepResults.evaluations`.
+
+    Raises:
+        ValueError: if the two predict different labels, or share no group.
+        RecordError: if one of them has no finished trial.
+    """
+    one, other = (sweep if isinstance(sweep, SweepResults) else load(sweep) for sweep in (a, b))
+    if (one.label, one.classes) != (other.label, other.classes):
+        raise ValueError(
+            f"two sweeps that are compared must predict the same label, but {one.name} predicts {one.label} "
+            f"{list(one.classes)} and {other.name} predicts {other.label} {list(other.classes)}"
+        )
+    attributes = [name for name in other.groups or (other.label,) if _shared(one, other, name)] if by is None else by
+    if not attributes:
+        raise ValueError(f"the sweeps must share a group attribute, but have {one.groups} and {other.groups}")
+    matching = match(one, other)
+    names = list(metrics) if metrics is not None else _shown_metrics(other)
+    frames = [_frame(results, side, names, attributes, at) for results, side in ((one, A), (other, B))]
+    trials = matching.pairs.assign(identical=_identical(one, other, matching.pairs, attributes, at))
+    parts = [_exact(_paired(one, other, matching, frames), trials), _unpaired(matching, frames)]
+    # An empty part has columns of no type, and would make the others' numbers objects.
+    known = [part for part in parts if len(part)]
+    differences = _in_order(pd.concat(known, ignore_index=True) if known else parts[0], matching)
+    changes = config_changes(one, other, matching)
+    return SweepComparison(one, other, matching.settings, trials, differences, changes)
+
+
+def _shared(a: SweepResults, b: SweepResults, attribute: str) -> bool:
+    known = attribute in (*a.groups, a.label)
+    return known and a.vocabulary(attribute).values == b.vocabulary(attribute).values
+
+
+def _shown_metrics(results: SweepResults) -> list[str]:
+    names = ["accuracy", "worst_group_accuracy", *DISPARITIES_SHOWN]
+    return [name for name in names if name != "base_rate_difference" and is_defined(results, name)]
+
+
+def _frame(results: SweepResults, side: str, metrics: Sequence[str], by: Sequence[str], at: At) -> pd.DataFrame:
+    """Rates of all, and rates and disparities of each attribute; trials carry the letter of their sweep."""
+    plain = [name for name in metrics if not isinstance(METRICS[name.split("[")[0]], Disparity)]
+    parts = [results.rates(plain, by=(), at=at)] if plain else []
+    parts += [results.frame(metrics, by=attribute, at=at) for attribute in by]
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.assign(trial=side + frame["trial"].astype(str))
+
+
+def _paired(a: SweepResults, b: SweepResults, matching: Matching, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Differences of settings whose trials pair, pair by pair and averaged."""
+    pairs = matching.pairs
+    if pairs.empty:
+        return pd.DataFrame(columns=list(DIFFERENCE_COLUMNS))
+    named = pd.DataFrame({"trial": B + pairs["trial_b"], "baseline": A + pairs["trial_a"], "against": a.name or "A"})
+    both = cast("SweepResults", TwoSweeps(a, b))
+    rows = difference_rows(both, pd.concat(frames, ignore_index=True), named)
+    means = average(rows)
+    setting = dict(zip(named["baseline"], pairs["setting_b"], strict=True))
+    before = frames[0][frames[0]["trial"].isin(named["baseline"])]
+    before = average(before.assign(setting=before["trial"].map(setting)))
+    after = average(frames[1][frames[1]["trial"].isin(named["trial"])])
+    means = means.merge(_values(before, "a"), on=_KEYS, how="left").merge(_values(after, "b"), on=_KEYS, how="left")
+    kinds = rows.assign(images=rows["interval"] == "paired").groupby(_KEYS, sort=False)["images"].all().reset_index()
+    means = means.merge(kinds, on=_KEYS, how="left")
+    means["images"] = np.where(means["images"], "paired", "as if independent")
+    trials = dict(iter(rows.groupby(_KEYS, sort=False)))
+    found = [verdict(row, trials[tuple(row[_KEYS])]) for _, row in means.iterrows()]
+    pairing = dict(zip(matching.settings["setting_b"], matching.settings["pairing"], strict=True))
+    means = means.rename(columns={"value": "difference"}).assign(verdict=found, pairing=means["setting"].map(pairing))
+    return means.assign(learner=means["series"])[list(DIFFERENCE_COLUMNS)]
+
+
+def _exact(differences: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Where every pair of a setting is one trial twice, with one outcome, the difference is 0: no luck is in it.
+
+    Different trainings that happen to agree on all test images keep their interval.
+    """
+    same = trials.assign(same=trials["identical"] & (trials["pairing"] == SAME_TRIALS))
+    equal = same.groupby("setting_b")["same"].all()
+    exact = differences["setting"].map(equal).fillna(False).astype(bool) & differences["difference"].notna()
+    differences.loc[exact, ["low", "high"]] = 0.0
+    return differences
+
+
+def _unpaired(matching: Matching, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Differences of means, where no trial of one setting has a partner in the other sweep."""
+    settings = matching.settings
+    alone = settings[(settings["pairing"] == UNPAIRED) & (settings[["done_a", "done_b"]].min(axis=1) > 0)]
+    if alone.empty:
+        return pd.DataFrame(columns=list(DIFFERENCE_COLUMNS))
+    partner = dict(zip(alone["setting_a"], alone["setting_b"], strict=True))
+    before = frames[0][frames[0]["setting"].isin(list(partner))]
+    before = average(before.assign(setting=before["setting"].map(partner)))
+    after = average(frames[1][frames[1]["setting"].isin(partner.values())])
+    means = after.merge(before, on=_KEYS, suffixes=("", "_a"))
+    names = ("value", "low", "high")
+    second = tuple(means[f"{name}_a"].to_numpy(np.float64) for name in names)
+    first = tuple(means[name].to_numpy(np.float64) for name in names)
+    low, high = subtract((first[0], first[1], first[2]), (second[0], second[1], second[2]))
+    means = means.assign(a=second[0], b=first[0], difference=first[0] - second[0], low=low, high=high)
+    means["replicates"] = means[["replicates", "replicates_a"]].min(axis=1)
+    means["n_min"] = means[["n_min", "n_min_a"]].min(axis=1)
+    rows = means.assign(value=means["difference"])
+    means["verdict"] = [verdict(row, pd.DataFrame([row])) for _, row in rows.iterrows()]
+    means = means.assign(pairing=UNPAIRED, images="as if independent", learner=means["series"])
+    return means[list(DIFFERENCE_COLUMNS)]
+
+
+def _values(means: pd.DataFrame, name: str) -> pd.DataFrame:
+    return means[[*_KEYS, "value"]].rename(columns={"value": name})
+
+
+def _in_order(differences: pd.DataFrame, matching: Matching) -> pd.DataFrame:
+    """By the place of the setting; each setting's rows stay as they are."""
+    place = {setting: i for i, setting in enumerate(matching.settings["setting_b"])}
+    order = differences["setting"].map(place).sort_values(kind="stable").index
+    return differences.loc[order].reset_index(drop=True)
+
+
+def _identical(a: SweepResults, b: SweepResults, pairs: pd.DataFrame, by: Sequence[str], at: At) -> list[bool]:
+    """Whether every cell of the last test evaluation has the same count in both trials of a pair."""
+    if pairs.empty:
+        return []
+    counts = [results.counts(by, at=at) for results in (a, b)]
+    places = [{str(name): i for i, name in enumerate(count.evaluations.trial)} for count in counts]
+    return [
+        bool(np.array_equal(counts[0].values[places[0][one]], counts[1].values[places[1][other]]))
+        for one, other in zip(pairs["trial_a"], pairs["trial_b"], strict=True)
+    ]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;")

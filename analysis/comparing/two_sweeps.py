@@ -1,0 +1,73 @@
+"""Two sweeps as one, for whoever subtracts a trial of the first from one of the second."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.analysis.records.counts import Cells
+from fairsweep.analysis.records.loading import TrialFolder
+from fairsweep.analysis.results.results import SweepResults
+
+A, B = "A/", "B/"
+"""What stands before a trial's name, so that trials of one name in both sweeps stay apart."""
+
+
+class TwoSweeps:
+    """Both sweeps as `difference_rows` looks at one: folders, vocabularies, examples, predictions.
+
+    A trial is named with the letter of its sweep. Where the two ran on different data, an id means two images: there
+    are no predictions then, and the intervals take the images as independent.
+    """
+
+    def __init__(self, a: SweepResults, b: SweepResults) -> None:
+        self._sides = {A: a, B: b}
+        contents = [str((results.sweep.get("dataset") or {}).get("content_hash")) for results in (a, b)]
+        self._comparable = contents[0] == contents[1]
+        self._later = b
+
+    @functools.cached_property
+    def folders(self) -> list[TrialFolder]:
+        """The small records of all trials."""
+        return [
+            TrialFolder(f"{side}{folder.name}", folder.location, folder.config, folder.data, folder.state)
+            for side, results in self._sides.items()
+            for folder in results.folders
+        ]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Those of both."""
+        return self._later.classes
+
+    @property
+    def label(self) -> str:
+        """That of both."""
+        return self._later.label
+
+    @property
+    def all_cells(self) -> Cells:
+        """For the names of the groups."""
+        return self._later.all_cells
+
+    @property
+    def examples(self) -> pa.Table | None:
+        """Ids mean the same images in both."""
+        return self._later.examples
+
+    def vocabulary(self, attribute: str) -> Vocabulary:
+        """Return that of both."""
+        return self._later.vocabulary(attribute)
+
+    def predictions(self, trials: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Those of both sweeps."""
+        parts = []
+        for side, results in self._sides.items():
+            names = [name.removeprefix(side) for name in trials or [] if name.startswith(side)]
+            table = results.predictions(names if self._comparable else [], columns)
+            marked = pa.array([f"{side}{name}" for name in table.column("trial").to_pylist()], pa.string())
+            parts.append(table.set_column(table.column_names.index("trial"), "trial", marked))
+        return pa.concat_tables(parts)

@@ -1,0 +1,77 @@
+"""How groups and learners look in every figure: colours, names, symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from fairsweep.analysis.drawing.palette import NEUTRAL, RARE_COLOUR, group_colour
+from fairsweep.analysis.results.focus import Focus, shown
+from fairsweep.analysis.results.results import SweepResults
+
+MOST_COLOURS = 8
+OTHERS = "the others"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one line looks.
+
+    Attributes:
+        name: in legend and hover.
+        colour: of line and band.
+        key: lines with one key are switched on and off together.
+        in_legend: whether this one stands in the legend.
+        place: chooses symbol and dash, for readers who see no colour.
+        is_faint: whether it is one of many that stand behind.
+        is_solid: whether it has no dashes whatever its place.
+    """
+
+    name: str
+    colour: str
+    key: str
+    in_legend: bool
+    place: int = 0
+    is_faint: bool = False
+    is_solid: bool = False
+
+
+def series_of(results: SweepResults) -> list[str]:
+    """Names of the series (learners, with what varies under their name), in the order of the sweep."""
+    return [name for name in dict.fromkeys(results.trials["series"]) if name]
+
+
+def series_in(results: SweepResults, rows: pd.DataFrame) -> list[str]:
+    """Those of the series that some rows have."""
+    there = set(rows["series"])
+    return [name for name in series_of(results) if name in there]
+
+
+def is_many(results: SweepResults, attribute: str) -> bool:
+    """Whether an attribute has more groups than there are colours."""
+    return len(results.vocabulary(attribute).values) > MOST_COLOURS
+
+
+def is_rare(focus: Focus, attribute: str, group: str) -> bool:
+    """Whether the imbalance makes a group rare."""
+    return attribute == focus.attribute and group in focus.rare
+
+
+def group_look(results: SweepResults, focus: Focus, attribute: str, group: str, *, in_legend: bool) -> Look:
+    """Return a colour for each group while they are few; of many, the rare ones stand out and the others are faint."""
+    names = results.vocabulary(attribute).values
+    text = shown(results, attribute, group)
+    if not is_many(results, attribute):
+        return Look(text, group_colour(names, group), group, in_legend, names.index(group), is_solid=True)
+    if is_rare(focus, attribute, group):
+        return Look(text, RARE_COLOUR, group, in_legend)
+    first = next(name for name in names if not is_rare(focus, attribute, name))
+    return Look(text, NEUTRAL, OTHERS, in_legend and group == first, is_faint=True)
+
+
+def group_texts(results: SweepResults, attribute: str, groups: Sequence[str]) -> list[str]:
+    """Group as shown below a bar: the attribute stands in the axis' title."""
+    vocabulary = results.vocabulary(attribute)
+    return [vocabulary.display[vocabulary.values.index(name)] for name in groups]

@@ -1,0 +1,103 @@
+"""Figures of a sweep: for screens as plotly figures (the default), for papers as matplotlib figures.
+
+Every function has the keyword ``backend``: ``"plotly"`` or ``"matplotlib"``. Group colours and learner marks are the
+same in every figure, and can be told apart by colour-blind readers. Intervals are the joint ones of `average`: t over
+replicates and the error of the test images, which a trend also shows by itself as the darker band. On screens the
+counts behind each point stand under the pointer.
+
+What `fairsweep.analysis.trend` tests is drawn by `slopes`, what `best_setting` and `fairsweep.analysis.pareto_front`
+choose by `selection`, what `explain_fluctuations` finds by `fluctuations`.
+
+Figures of deep-learning-fairness (Farrand et al. 2020, arXiv 2009.06389) and where they are drawn:
+
+    accuracy over the share of the majority, by group      `rate_by_level`
+    precision, recall, F1 over the share                   `rate_by_level` with ``metric=``
+    difference from the model without privacy              `change_by_level`, `change_by_group`
+    equal opportunity, parity, odds over the share         `disparity_by_level`
+    disparity and accuracy against ε                       `disparity_by_epsilon`, `rate_by_field`
+    accuracy against the clipping norm                     `rate_by_field` with ``field="l2_clip_norm"``
+    confusion matrices of all, of each group               `confusion`
+    mean gradient norms and cosines by class               `diagnostics`
+
+Figures of unlearning-fairness:
+
+    accuracy by race, each the mean over age bins          `rate_by_group` with ``mean_over=``
+    accuracy by age bin and race                           `rate_by_two_groups`
+    what the slices of each shard are made of              `placement_by_group`
+    and, which it did not draw, what requests cost         `request_timeline`
+"""
+
+from __future__ import annotations
+
+from fairsweep.analysis.drawing.render import drawn
+from fairsweep.analysis.figures import (
+    bars,
+    clients,
+    courses,
+    grids,
+    ranks,
+    reliability,
+    seed_slopes,
+    selections,
+    tradeoffs,
+)
+from fairsweep.analysis.figures import fluctuation_lines as fluctuation
+from fairsweep.analysis.figures import trend_lines as trends
+from fairsweep.analysis.figures import unlearning_costs as unlearning
+from fairsweep.analysis.figures.looks import series_of
+
+__all__ = [
+    "change_by_group",
+    "change_by_level",
+    "client_accuracy",
+    "client_composition",
+    "client_diagnostics",
+    "confusion",
+    "critical_difference",
+    "diagnostics",
+    "disparity_by_epsilon",
+    "disparity_by_level",
+    "fluctuations",
+    "heat_map",
+    "pareto_front",
+    "placement_by_group",
+    "rate_by_field",
+    "rate_by_group",
+    "rate_by_level",
+    "rate_by_two_groups",
+    "reliability_by_group",
+    "request_timeline",
+    "selection",
+    "series_of",
+    "slopes",
+    "training_counts",
+]
+
+rate_by_level = drawn(trends.rate_by_level)
+change_by_level = drawn(trends.change_by_level)
+disparity_by_level = drawn(trends.disparity_by_level)
+slopes = drawn(seed_slopes.slopes)
+
+disparity_by_epsilon = drawn(tradeoffs.disparity_by_epsilon)
+rate_by_field = drawn(tradeoffs.rate_by_field)
+pareto_front = drawn(tradeoffs.pareto_front)
+selection = drawn(selections.selection)
+
+rate_by_group = drawn(bars.rate_by_group)
+rate_by_two_groups = drawn(bars.rate_by_two_groups)
+change_by_group = drawn(bars.change_by_group)
+training_counts = drawn(bars.training_counts)
+
+heat_map = drawn(grids.heat_map)
+confusion = drawn(grids.confusion)
+reliability_by_group = drawn(reliability.reliability)
+critical_difference = drawn(ranks.critical_difference)
+fluctuations = drawn(fluctuation.fluctuations)
+
+diagnostics = drawn(courses.diagnostics)
+client_diagnostics = drawn(courses.client_diagnostics)
+client_accuracy = drawn(clients.client_accuracy)
+client_composition = drawn(clients.client_composition)
+
+placement_by_group = drawn(unlearning.placement_by_group)
+request_timeline = drawn(unlearning.request_timeline)

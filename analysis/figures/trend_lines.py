@@ -1,0 +1,156 @@
+"""Trends: rates, disparities and changes over the levels of the imbalance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.drawing.drawing import Axis, Drawing, Hover, Line, Panel, Rule, columns_for
+from fairsweep.analysis.drawing.palette import NEUTRAL, learner_colour
+from fairsweep.analysis.figures.levels import LevelAxis, level_axis, level_bars, level_lines, value_range
+from fairsweep.analysis.figures.looks import Look, group_look, series_in
+from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_frames import At
+
+
+def rate_by_level(
+    results: SweepResults, attribute: str | None = None, metric: str = "accuracy", *, at: At = "last"
+) -> Drawing:
+    """Trend of a rate of each group over the levels of the imbalance, one panel a learner.
+
+    Args:
+        results: the sweep.
+        attribute: whose groups are drawn; None takes the one that is made imbalanced.
+        metric: a rate.
+        at: see `SweepResults.evaluations`.
+    """
+    focus = focus_of(results)
+    attribute = attribute or focus.attribute
+    trials = results.rates([metric], by=attribute, at=at)
+    means = average(trials)
+    series = series_in(results, means)
+    title = f"test {resolve(metric, results.classes).title.lower()}"
+    y = Axis(title, style="percent", range=value_range(means))
+    return _by_group(results, focus, attribute, trials, means, dict(zip(series, series, strict=True)), y)
+
+
+def change_by_level(
+    results: SweepResults,
+    attribute: str | None = None,
+    metric: str = "accuracy",
+    *,
+    against: str = "twin",
+    learners: Sequence[str] | None = None,
+    at: At = "last",
+) -> Drawing | None:
+    """Change of each group against a baseline of the same imbalance and seeds, one panel a learner.
+
+    Args:
+        results: the sweep.
+        attribute: whose groups are drawn; None takes the one that is made imbalanced.
+        metric: a rate.
+        against: ``"twin"``, or the name of a separately tuned learner.
+        learners: names of learners; None takes all that have a baseline.
+        at: see `SweepResults.evaluations`.
+
+    Returns:
+        The figure; None if no trial has such a baseline.
+    """
+    focus = focus_of(results)
+    attribute = attribute or focus.attribute
+    trials = results.frame([metric], by=attribute, against=against, at=at)
+    trials = trials[trials["learner"].isin(trials["learner"] if learners is None else learners)]
+    if trials.empty:
+        return None
+    means = average(trials)
+    titles = {
+        name: f"{name} minus {means.loc[means['series'] == name, 'against'].iloc[0]}"
+        for name in series_in(results, means)
+    }
+    title = f"change of test {resolve(metric, results.classes).title.lower()}"
+    y = Axis(title, style="percent", range=value_range(means, least=0.0))
+    return _by_group(results, focus, attribute, trials, means, titles, y, Rule(0.0))
+
+
+def _by_group(
+    results: SweepResults,
+    focus: Focus,
+    attribute: str,
+    trials: pd.DataFrame,
+    means: pd.DataFrame,
+    titles: dict[str, str],
+    y: Axis,
+    *rules: Rule,
+) -> Drawing:
+    """One panel a series, in it one line a group."""
+    axis = level_axis(focus)
+    panels: list[Panel] = []
+    for name, title in titles.items():
+        marks: list[Line | Rule] = []
+        for group in results.vocabulary(attribute).values:
+            chosen, mine = (rows[(rows["series"] == name) & (rows["group"] == group)] for rows in (means, trials))
+            look = group_look(results, focus, attribute, group, in_legend=not panels)
+            marks += level_lines(axis, chosen, mine, look)
+        panels.append(Panel(title, (*marks, *rules), axis.axis, y))
+    return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, x_title=axis.title)
+
+
+def disparity_by_level(
+    results: SweepResults,
+    attribute: str | None = None,
+    metrics: Sequence[str] = ("accuracy_difference",),
+    *,
+    at: At = "last",
+) -> Drawing:
+    """Disparities over the levels, one line a learner and one panel a metric.
+
+    A dotted line is what equal groups of these sizes would show by luck alone.
+
+    Args:
+        results: the sweep.
+        attribute: between whose groups; None takes the one that is made imbalanced.
+        metrics: names of disparities.
+        at: see `SweepResults.evaluations`.
+    """
+    focus = focus_of(results)
+    means = average(results.disparities(metrics, by=attribute or focus.attribute, at=at))
+    series = series_in(results, means)
+    axis = level_axis(focus)
+    y = Axis(style="percent", range=value_range(means, least=0.0))
+    panels: list[Panel] = []
+    for number, metric in enumerate(metrics):
+        mine = means[means["metric"] == metric]
+        lines = [
+            level_bars(
+                axis,
+                mine[mine["series"] == name],
+                Look(name, learner_colour(series, name), name, number == 0, place),
+                len(series),
+            )
+            for place, name in enumerate(series)
+        ]
+        lines.append(_luck(axis, mine, in_legend=number == 0))
+        panels.append(Panel(resolve(metric, results.classes).title, tuple(lines), axis.axis, y))
+    return Drawing(tuple(panels), min(2, len(metrics)), shares_y=True, x_title=axis.title)
+
+
+def _luck(axis: LevelAxis, means: pd.DataFrame, *, in_legend: bool) -> Line:
+    by_level = means.groupby("level", sort=False)["null"].mean()
+    x = axis.positions(by_level.index)
+    order = np.argsort(x)
+    return Line(
+        x[order],
+        by_level.to_numpy(np.float64)[order],
+        "by luck, if groups were equal",
+        NEUTRAL,
+        in_legend=in_legend,
+        dash="dot",
+        symbol=None,
+        width=2,
+        hover=Hover("%{y:.1%} by luck alone<extra></extra>"),
+    )

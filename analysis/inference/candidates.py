@@ -1,0 +1,56 @@
+"""Settings that could be chosen at each level of imbalance, with what validation says for and against each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.inference.selection import best_setting, distance_to_ideal, pareto_front, settings_table
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_frames import At
+
+
+def candidates(
+    results: SweepResults,
+    *,
+    by: str | Sequence[str],
+    utility: str = "accuracy",
+    disparity: str = "accuracy_difference",
+    at: At = "last",
+) -> pd.DataFrame:
+    """Return the settings of a sweep, judged within their level: an imbalance is given, and nobody chooses it.
+
+    Args:
+        results: the sweep.
+        by: the groups that the disparity compares.
+        utility: a rate or score of all examples.
+        disparity: a disparity.
+        at: see `SweepResults.evaluations`.
+
+    Returns:
+        The columns of `fairsweep.analysis.inference.selection.settings_table` and three more, which look at the validation means
+        of both and at ε where some setting has a finite one: ``front`` (no other setting of the level beats it in one
+        without losing in another), ``distance`` (to the best of all in each), ``best`` (has the best utility).
+    """
+    table = settings_table(results, (utility, disparity), by=by, at=at)
+    front, best = np.zeros(len(table), np.bool_), np.zeros(len(table), np.bool_)
+    distance = np.full(len(table), np.nan)
+    for places in table.groupby("level", sort=False, observed=True).indices.values():
+        rows = table.iloc[places]
+        columns = judged(rows, utility, disparity)
+        known = np.isfinite(rows[columns[:2]].to_numpy(np.float64)).all(1) & rows[columns].notna().to_numpy().all(1)
+        if not known.any():
+            continue
+        inside = places[known]
+        front[inside] = pareto_front(table.iloc[inside], columns)
+        distance[inside] = distance_to_ideal(table.iloc[inside], columns)
+        best |= table["setting"].to_numpy() == best_setting(table.iloc[inside], f"validation {utility}")["setting"]
+    return table.assign(front=front, distance=distance, best=best)
+
+
+def judged(table: pd.DataFrame, utility: str = "accuracy", disparity: str = "accuracy_difference") -> list[str]:
+    """Return the columns by which settings are judged: validation means, and ε where one is finite."""
+    private = bool(np.isfinite(table["epsilon"].to_numpy(np.float64)).any())
+    return [f"validation {utility}", f"validation {disparity}", *(["epsilon"] if private else [])]

@@ -1,0 +1,165 @@
+"""Who pays: how much more one group loses against a baseline than the other groups do.
+
+Papers call it the disparate impact of privacy: the loss of the rare class or group minus the mean loss of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.metrics.rates import Floats
+from fairsweep.analysis.results.differences import difference_rows
+from fairsweep.analysis.results.focus import Focus
+from fairsweep.analysis.results.replicates import average
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.results.results import SweepResults
+    from fairsweep.analysis.results.sweep_frames import At
+
+
+def excess_loss_by_trial(
+    results: SweepResults,
+    attribute: str,
+    group: str,
+    *,
+    learner: str | None = None,
+    against: str = "twin",
+    metric: str = "accuracy",
+    at: At = "last",
+    split: str = "test",
+    states: Sequence[str] | None = ("done",),
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Return the loss of one group minus the mean loss of the other groups, for each trial that has a baseline.
+
+    The loss is baseline minus trial, so a positive excess says that the group pays more than the rest. Each of the
+    other groups counts the same, whatever its size. Their images differ, so their intervals join in squares.
+
+    Args:
+        results: the sweep.
+        attribute: a group attribute, or the label for losses by class.
+        group: the group, as a sweep file names it: ``dark``, ``8``.
+        learner: name of the learner that is looked at; None takes all that have a baseline.
+        against: ``"twin"`` or the name of the baseline's learner.
+        metric: a rate for which higher is better.
+        at: see `SweepResults.evaluations`.
+        split: see `SweepResults.evaluations`.
+        states: see `SweepResults.evaluations`.
+        confidence: of the intervals.
+
+    Returns:
+        A tidy table with the metric ``excess_loss(METRIC)``; ``n_min`` is the smallest count of any group involved.
+
+    Raises:
+        ValueError: if the attribute has no such group, or no other one.
+
+    References:
+        Bagdasaryan & Shmatikov 2019, arXiv 1905.12101, section 3.
+    """
+    known = results.vocabulary(attribute).values
+    if group not in known or len(known) < 2:
+        raise ValueError(f"group must be one of {list(known)} and not the only one, but got {group!r}")
+    frame = results.frame(
+        [metric], by=attribute, against=against, split=split, at=at, states=states, confidence=confidence
+    )
+    return excess_rows(frame if learner is None else frame[frame["learner"] == learner], known, group, metric)
+
+
+def excess_between_levels(
+    results: SweepResults, focus: Focus, group: str, *, metric: str = "accuracy", at: At = "last"
+) -> pd.DataFrame:
+    """How much more a group loses than the rest from the least to the most imbalanced level, for each seed and series.
+
+    Args:
+        results: the sweep.
+        focus: what it is about; the two levels are its first and last.
+        group: a value of its attribute.
+        metric: a rate for which higher is better.
+        at: see `SweepResults.evaluations`.
+
+    Returns:
+        A tidy table like that of `excess_loss_by_trial`; ``against`` is the least imbalanced level.
+    """
+    trials = results.trials
+    first, last = (trials[trials["level"] == focus.levels[place].text] for place in (0, -1))
+    keys = ["series", "data_seed", "train_seed"]
+    both = last.merge(first, on=keys, suffixes=("", "_baseline"))
+    pairs = pd.DataFrame(
+        {"trial": both["trial"], "baseline": both["trial_baseline"], "against": both["level_baseline"]}
+    )
+    frame = results.rates([metric], by=focus.attribute, at=at)
+    differences = difference_rows(results, frame, pairs)
+    return excess_rows(differences, results.vocabulary(focus.attribute).values, group, metric)
+
+
+def excess_rows(frame: pd.DataFrame, known: Sequence[str], group: str, metric: str) -> pd.DataFrame:
+    """Return the excess loss of one group from the differences of all groups of one attribute.
+
+    Args:
+        frame: a tidy table of differences, one row a trial and group.
+        known: all groups.
+        group: the one that is looked at.
+        metric: what the differences are of.
+
+    Raises:
+        ValueError: if no other group has examples.
+    """
+    value, low, high, n_min = (_matrix(frame, name, known) for name in ("value", "low", "high", "n_min"))
+    mine = list(known).index(group)
+    rest = np.flatnonzero((n_min.max(0, initial=0) > 0) & (np.arange(len(known)) != mine))
+    if len(frame) and not len(rest):
+        raise ValueError(f"another group than {group!r} must have examples of its own, but none has")
+    loss = value[:, rest].mean(1) - value[:, mine] if len(frame) else np.empty(0)
+    # The excess is lowest where the group's change is at its highest and the others' changes are at their lowest.
+    down, up = np.square(value - low), np.square(high - value)
+    below = np.sqrt(up[:, mine] + down[:, rest].sum(1) / max(1, len(rest)) ** 2)
+    above = np.sqrt(down[:, mine] + up[:, rest].sum(1) / max(1, len(rest)) ** 2)
+    rows = frame[frame["group"] == group].sort_values("trial")
+    columns = {"value": loss, "low": loss - below, "high": loss + above}
+    smallest = n_min[:, [mine, *rest]].min(1) if len(frame) else np.empty(0)
+    name = f"excess_loss({metric})"
+    return rows.assign(metric=name, n_min=smallest.astype(np.int64), **columns).reset_index(drop=True)
+
+
+def _matrix(frame: pd.DataFrame, column: str, groups: Sequence[str]) -> Floats:
+    """Return a column as trials (by name) x groups."""
+    table = frame.pivot(index="trial", columns="group", values=column)
+    return table.sort_index().reindex(columns=list(groups)).to_numpy(np.float64, na_value=np.nan)
+
+
+def excess_loss(
+    results: SweepResults,
+    attribute: str,
+    group: str,
+    *,
+    learner: str | None = None,
+    against: str = "twin",
+    metric: str = "accuracy",
+    at: At = "last",
+    split: str = "test",
+    states: Sequence[str] | None = ("done",),
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """`excess_loss_by_trial`, averaged over the replicates of each setting: paired by seed, then a t interval.
+
+    Returns:
+        The columns `fairsweep.analysis.results.replicates.AVERAGE_COLUMNS`: ``training_low`` and ``training_high`` are the t
+        interval over the replicates, ``low`` and ``high`` add the error of the test images.
+    """
+    frame = excess_loss_by_trial(
+        results,
+        attribute,
+        group,
+        learner=learner,
+        against=against,
+        metric=metric,
+        at=at,
+        split=split,
+        states=states,
+        confidence=confidence,
+    )
+    return average(frame, confidence)

@@ -1,0 +1,126 @@
+"""What moves a metric over the levels of a sweep, in one paragraph, no bolder than the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.inference.level_tables import LevelTable
+
+_LEVEL = 0.05
+
+
+def in_words(
+    table: LevelTable,
+    parts: pd.DataFrame,
+    neighbours: pd.DataFrame,
+    detectable: float,
+    test_p_value: float,
+    seeds_needed: float,
+    images_needed: float,
+    change: float,
+    power: float,
+) -> str:
+    """One paragraph from the numbers of `fairsweep.analysis.inference.fluctuations.Fluctuations`."""
+    sentences = [
+        _what(table),
+        _test_alone(table, test_p_value),
+        _components(parts),
+        _steps(neighbours),
+        _detectable(detectable, power),
+        _needed(table, seeds_needed, images_needed, change, detectable),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def points(value: float) -> str:
+    """Return a share in percentage points: ``1.4``.
+
+    >>> points(0.0137)
+    '1.4'
+    """
+    return f"{100 * value:.1f}" if abs(value) >= 0.0095 or value == 0 else f"{100 * value:.2g}"
+
+
+def _what(table: LevelTable) -> str:
+    replicates, levels = table.values.shape
+    means = table.values.mean(0)
+    who = f" of {table.group}" if table.group not in ("all", "") else ""
+    low, high = 100 * means.min(), 100 * means.max()
+    seeds = "one seed" if replicates == 1 else f"{replicates} replicates"
+    n = sorted({int(value) for value in (table.n.min(), table.n.max())})
+    images = f"{n[0]:,}" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,}"
+    return (
+        f"The {table.metric}{who} lies between {low:.1f} and {high:.1f}% over {levels} levels of {table.over} "
+        f"({seeds} at each, {images} test images behind a value)."
+    )
+
+
+def _test_alone(table: LevelTable, p_value: float) -> str:
+    if np.isnan(p_value):
+        return "What the test images add to it is not known."
+    if p_value >= _LEVEL:
+        return (
+            f"Test sampling alone suffices to explain what is seen: values with one true {table.metric} would scatter "
+            f"at least as much in {100 * p_value:.0f}% of cases."
+        )
+    shown = f"{100 * p_value:.1f}%" if p_value >= 0.001 else "fewer than 0.1%"
+    return (
+        f"Test sampling alone does not explain what is seen: it would scatter the values as much in {shown} of cases."
+    )
+
+
+def _components(parts: pd.DataFrame) -> str:
+    """Deviations of what the design identifies, and why the rest is not."""
+    known = parts[parts["variance"].notna()]
+    unknown = parts[parts["variance"].isna()]
+    columns = (known[name].clip(lower=0) ** 0.5 for name in ("variance", "low", "high"))
+    rows = zip(known["component"], *(column.tolist() for column in columns), strict=True)
+    texts = [f"{name} {points(value)} [{points(low)}, {points(high)}]" for name, value, low, high in rows]
+    sentence = (
+        f"In percentage points one standard deviation is, with 95% intervals: {', '.join(texts)}." if texts else ""
+    )
+    reasons = dict.fromkeys(unknown["reason"])
+    missing = [
+        f"{' and '.join(unknown.loc[unknown['reason'] == reason, 'component'])} ({reason})" for reason in reasons
+    ]
+    return f"{sentence} Not identified: {'; '.join(missing)}." if missing else sentence
+
+
+def _steps(neighbours: pd.DataFrame) -> str:
+    if not len(neighbours):
+        return ""
+    real = neighbours[neighbours["differ"]]
+    if not len(real):
+        count = len(neighbours)
+        return f"No two neighbouring levels can be told apart ({count} comparison{'s' if count > 1 else ''}, Holm)."
+    rows = zip(real["level"], real["next"], real["difference"].tolist(), strict=True)
+    texts = [f"{_name(level)} and {_name(following)} ({100 * change:+.1f})" for level, following, change in rows]
+    return f"Of {len(neighbours)} pairs of neighbouring levels these can be told apart (Holm): {', '.join(texts)}."
+
+
+def _name(level: object) -> str:
+    return f"{level:g}" if isinstance(level, float) else str(level)
+
+
+def _detectable(detectable: float, power: float) -> str:
+    if np.isnan(detectable):
+        return ""
+    return f"A change of {points(detectable)} points between neighbours would have been found in {power:.0%} of sweeps."
+
+
+def _needed(table: LevelTable, seeds: float, images: float, change: float, detectable: float) -> str:
+    if np.isfinite(detectable) and detectable <= change:
+        return ""
+    target = f"To find {points(change)} points"
+    if len(table.values) == 1:
+        text = f"{target}, several seeds are needed first: one says nothing about how much trainings differ"
+        return f"{text}; the test images alone would have to be {images:,.0f}." if np.isfinite(images) else f"{text}."
+    more_seeds = f"{seeds:.0f} replicates" if np.isfinite(seeds) else "no number of replicates"
+    if not table.same_images:
+        return f"{target}, {more_seeds} with as many test images each would be enough."
+    more_images = f"{images:,.0f} test images behind a value" if np.isfinite(images) else "no number of test images"
+    return f"{target}, {more_seeds} would be enough with these test images, or {more_images} with these replicates."

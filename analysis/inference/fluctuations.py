@@ -1,0 +1,351 @@
+"""Are these fluctuations real? What moves a metric over the levels of a sweep, as far as its design can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fairsweep.analysis.inference.comparisons import holm
+from fairsweep.analysis.inference.fluctuation_words import in_words
+from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame, table_of_results
+from fairsweep.analysis.metrics.rates import Floats
+from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
+from fairsweep.analysis.statistics.intervals import subtract
+from fairsweep.analysis.statistics.variance_components import MeanSquares, mean_over_seeds, mean_squares
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.results.results import SweepResults
+    from fairsweep.analysis.results.sweep_frames import At
+
+POWER = 0.8
+_MOST_SEEDS = 1000
+_NULL_DRAWS = 5000
+_ONE_SEED = "one seed at each level: a change between levels and the luck of that seed look the same"
+_UNKNOWN_TEST = "the error of the test images is known for rates and for sweeps with predictions; give those"
+
+
+@dataclass(frozen=True)
+class Fluctuations:
+    """What moves a metric over the levels of a sweep.
+
+    Attributes:
+        parts: one row a component: ``component``, ``variance`` (unbiased, so it may be below 0), ``low``, ``high``,
+            ``deviation`` (its root, 0 below 0), ``freedom``, ``reason`` (why it is NaN, else what it rests on).
+        neighbours: one row for each two neighbouring levels: ``level``, ``next``, ``difference``, ``low``, ``high``,
+            ``p_value``, ``p_holm``, ``differ``, ``basis``.
+        detectable: the smallest change between neighbouring levels that this sweep would have detected with probability
+            `POWER` at the 5% level.
+        test_p_value: how often test sampling alone would scatter all values as much; NaN where it is unknown.
+        seeds_needed: replicates that would detect ``change``; NaN where no number suffices, or it is unknown.
+        images_needed: test images (behind each value) that would, with the replicates there are; NaN likewise.
+        change: what the two are for.
+        text: all of it in one paragraph.
+        table: the numbers behind it.
+    """
+
+    parts: pd.DataFrame
+    neighbours: pd.DataFrame
+    detectable: float
+    test_p_value: float
+    seeds_needed: float
+    images_needed: float
+    change: float
+    text: str
+    table: LevelTable
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def explain_fluctuations(
+    source: SweepResults | pd.DataFrame,
+    metric: str = "accuracy",
+    over: str = "share",
+    *,
+    by: str | Sequence[str] = (),
+    group: str | None = None,
+    learner: str | None = None,
+    split: str = "test",
+    at: At = "last",
+    change: float = 0.02,
+    confidence: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Fluctuations:
+    """Split what is seen over the levels into the components that the design of the sweep identifies.
+
+    Components are of the variance of one trial's value. *setting*: between the true means of the levels. *data seed*
+    and *training seed*: what redrawing the one changes at a level, the other held; where seeds are tied both together
+    are *replicate*; crossed seeds leave *interaction* (and each trial's own noise). *test sampling*: what other test
+    images would change in one value; *test sampling, seen*: the part of it by which trials of this sweep differ, which
+    for one common test set is the smaller the more the models agree. It is taken off the other components. A component
+    that the design does not identify is NaN, with the reason.
+
+    Args:
+        source: a sweep, or a tidy table of one learner (see `fairsweep.analysis.inference.level_tables.table_of_frame`).
+        metric: a name in `METRICS`.
+        over: the levels: ``share``, ``level_value``, ``minority_count``, ``epsilon``…
+        by: see `table_of_results`.
+        group: which group; None for all examples or for a disparity.
+        learner: which learner or series of a sweep.
+        split: see `SweepResults.evaluations`.
+        at: see `SweepResults.evaluations`.
+        change: the change between neighbouring levels for which the needed seeds and images are told.
+        confidence: of the intervals.
+        draws: of the test images.
+        seed: of the draws.
+
+    References:
+        Components: Searle, Casella & McCulloch 1992. Intervals: chi-square bounds of mean squares (effective degrees of
+        freedom for levels of nested draws, `fairsweep.analysis.statistics.variance_components`), joined as in Graybill & Wang 1980,
+        doi 10.1080/01621459.1980.10477565.
+    """
+    if isinstance(source, pd.DataFrame):
+        table = table_of_frame(source, metric, over, group=group, draws=draws, seed=seed)
+    else:
+        table = table_of_results(
+            source, metric, over, by=by, group=group, learner=learner, split=split, at=at, draws=draws, seed=seed
+        )
+    return explain_table(table, change=change, confidence=confidence)
+
+
+def explain_table(table: LevelTable, *, change: float = 0.02, confidence: float = 0.95) -> Fluctuations:
+    """`explain_fluctuations` of values that are in hand."""
+    parts = _parts(table, confidence)
+    neighbours = _neighbours(table, confidence)
+    p_value = _test_alone(table)
+    freedom, replicates, images = _error_of_steps(table)
+    detectable = _detectable(freedom, replicates / len(table.values) + images)
+    seeds = _seeds_needed(replicates, images, change)
+    factor = _images_factor(freedom, replicates / len(table.values), images, change)
+    sizes = float(np.median(table.n))
+    needed = float(np.ceil(factor * sizes))
+    text = in_words(table, parts, neighbours, detectable, p_value, seeds, needed, change, POWER)
+    return Fluctuations(parts, neighbours, detectable, p_value, seeds, needed, change, text, table)
+
+
+def _parts(table: LevelTable, confidence: float) -> pd.DataFrame:
+    """Return the components, one row each."""
+    squares = mean_squares(table.values, table.seeds)
+    total, seen, seen_of_levels = _test_parts(table)
+    images = float(np.median(table.n))
+    rows = [_setting(table, squares, seen, seen_of_levels, confidence), *_seed_parts(table, squares, seen, confidence)]
+    reason = _UNKNOWN_TEST if np.isnan(total) else f"{images:,.0f} test images behind each value"
+    rows.append(_row("test sampling", total, *_chi_square(total, images - 1, confidence), images - 1, reason))
+    if table.same_images:
+        reason = "the part by which trials on the same test images differ"
+        rows.append(_row("test sampling, seen", seen, *_chi_square(seen, images - 1, confidence), images - 1, reason))
+    frame = pd.DataFrame(rows)
+    return frame.assign(deviation=np.sqrt(frame["variance"].clip(lower=0)))
+
+
+def _row(name: str, variance: float, low: float, high: float, freedom: float, reason: str) -> dict[str, object]:
+    columns = {"component": name, "variance": variance, "low": low, "high": high, "deviation": np.nan}
+    return columns | {"freedom": freedom, "reason": reason}
+
+
+def _nothing(name: str, reason: str) -> dict[str, object]:
+    return _row(name, np.nan, np.nan, np.nan, np.nan, reason)
+
+
+def _test_parts(table: LevelTable) -> tuple[float, float, float]:
+    """Variance of one value by test sampling; what of it differs within a level; and between the levels' means."""
+    noise, replicates, levels = table.noise, *table.values.shape
+    total = float(noise.var(0).mean())
+    seen = total
+    if table.same_images and replicates > 1:
+        seen = float((noise - noise.mean(1, keepdims=True)).var(0).sum() / levels / (replicates - 1))
+    means = noise.mean(1)
+    between = float((means - means.mean(1, keepdims=True)).var(0).sum() / max(levels - 1, 1))
+    return total, seen, between
+
+
+def _setting(
+    table: LevelTable, squares: MeanSquares, seen: float, seen_of_levels: float, confidence: float
+) -> dict[str, object]:
+    """Variance between the levels' true means: that of the observed ones less what seeds and images make of it."""
+    replicates, levels = table.values.shape
+    if levels < 2:
+        return _nothing("setting", "one level")
+    if replicates < 2:
+        return _nothing("setting", _ONE_SEED)
+    observed = float(table.values.mean(0).var(ddof=1))
+    residual = table.values - table.values.mean(0) - table.values.mean(1, keepdims=True) + table.values.mean()
+    step = float(np.square(residual).sum() / (replicates - 1) / (levels - 1))
+    images = 0.0 if np.isnan(seen) else max(seen_of_levels - seen / replicates, 0.0)
+    noise, freedom = step / replicates + images, (replicates - 1) * (levels - 1)
+    low, high = _noncentral(observed / noise if noise else np.inf, levels - 1, freedom, confidence)
+    scale = noise / (levels - 1)
+    reason = f"between {levels} levels, against how seeds differ in their changes from level to level"
+    return _row("setting", observed - noise, low * scale, high * scale, levels - 1.0, reason)
+
+
+def _noncentral(ratio: float, above: int, below: int, confidence: float) -> tuple[float, float]:
+    """Bounds of the noncentrality of an F ratio; the levels are fixed, not drawn (Steiger 2004)."""
+    if not np.isfinite(ratio):
+        return float("nan"), float("nan")
+    bounds = []
+    for quantile in (0.5 + confidence / 2, 0.5 - confidence / 2):
+        low, high = 0.0, 10.0 + 10 * above * ratio
+        if stats.f.cdf(ratio, above, below) <= quantile:
+            bounds.append(0.0)
+            continue
+        while stats.ncf.cdf(ratio, above, below, high) > quantile and high < 1e9:
+            high *= 2
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if stats.ncf.cdf(ratio, above, below, middle) > quantile else (low, middle)
+        bounds.append(low)
+    return bounds[0], bounds[1]
+
+
+def _seed_parts(table: LevelTable, squares: MeanSquares, seen: float, confidence: float) -> list[dict[str, object]]:
+    design, known = table.seeds.design, 0.0 if np.isnan(seen) else seen
+    label = {"tied": "replicate", "data": "data seed", "training": "training seed", "crossed": "interaction"}
+    if design == "one":
+        return [_nothing(name, "one seed at each level") for name in ("data seed", "training seed")]
+    freedom = squares.freedom[2]
+    low, high = _chi_square(squares.rest, freedom, confidence)
+    replicates = len(table.values)
+    what = {
+        "tied": f"{replicates} replicates that redraw both seeds",
+        "data": f"{replicates} data seeds, each with its trial's own noise",
+        "training": f"{replicates} training seeds, each with its trial's own noise",
+        "crossed": "what neither seed explains alone, and each trial's own noise",
+    }[design]
+    bounds = max(low - known, 0.0), max(high - known, 0.0)
+    rest = _row(label[design], squares.rest - known, *bounds, freedom, what)
+    if design == "tied":
+        tied = "data and training seeds were changed together; cross them (seeds: {data: .., train: ..})"
+        return [_nothing("data seed", tied), _nothing("training seed", tied), rest]
+    if design != "crossed":
+        other = "training seed" if design == "data" else "data seed"
+        return [rest, _nothing(other, f"one {other} only; what it would change is not seen")]
+    a, b = squares.sizes
+    rows = []
+    for name, square, place, times in (("data seed", squares.data, 0, b), ("training seed", squares.training, 1, a)):
+        mine = _chi_square(square, squares.freedom[place], confidence)
+        down, up = (np.asarray(bound) for bound in subtract(_three(square, mine), _three(squares.rest, (low, high))))
+        bounds = max(float(down), 0.0) / times, max(float(up), 0.0) / times
+        text = f"{(a, b)[place]} seeds, crossed with {(b, a)[place]} of the other kind"
+        rows.append(_row(name, (square - squares.rest) / times, *bounds, squares.freedom[place], text))
+    return [*rows, rest]
+
+
+def _three(value: float, bounds: tuple[float, float]) -> tuple[Floats, Floats, Floats]:
+    return np.asarray(value), np.asarray(bounds[0]), np.asarray(bounds[1])
+
+
+def _chi_square(variance: float, freedom: float, confidence: float) -> tuple[float, float]:
+    """Bounds of a variance that has a mean square's distribution."""
+    if not freedom > 0 or np.isnan(variance):
+        return float("nan"), float("nan")
+    few, many = (float(stats.chi2.ppf(0.5 + sign * confidence / 2, freedom)) for sign in (-1, 1))
+    return variance * freedom / many, variance * freedom / few
+
+
+def _steps(table: LevelTable) -> tuple[Floats, Floats]:
+    """Changes from each level to the next, [S, L - 1], and the test images' variance of their means, [L - 1]."""
+    images = np.diff(table.noise.mean(1), axis=-1).var(0)
+    if not table.same_images and len(table.values) > 1:
+        # Every value has images of its own, so that the replicates' scatter holds all of their error.
+        images = np.zeros_like(images)
+    elif len(table.values) > 1:
+        own = np.diff(table.noise, axis=-1)
+        seen = (own - own.mean(1, keepdims=True)).var(0).sum(0) / max(len(table.values) - 1, 1)
+        # The part that differs between replicates is in their scatter already.
+        images = np.maximum(images - seen / len(table.values), 0)
+    return np.diff(table.values, axis=1), np.nan_to_num(images)
+
+
+def _neighbours(table: LevelTable, confidence: float) -> pd.DataFrame:
+    changes, images = _steps(table)
+    normal = float(stats.norm.ppf(0.5 + confidence / 2))
+    rows = []
+    for place in range(changes.shape[1]):
+        found = mean_over_seeds(changes[:, place], table.seeds)
+        other = float(images[place])
+        if table.seeds.design == "one":
+            known = np.isfinite(table.noise).all()
+            deviation = np.sqrt(other) if known else np.nan
+            low, high = found.mean - normal * deviation, found.mean + normal * deviation
+            p = float(2 * stats.norm.sf(abs(found.mean) / deviation)) if deviation else np.nan
+            basis = "test images only; one seed"
+        else:
+            (low, high), p = found.interval(confidence, other), found.p_value(other)
+            basis = f"{len(changes)} replicates, paired by seed, and test images"
+        rows.append((table.levels[place], table.levels[place + 1], found.mean, low, high, p, basis))
+    frame = pd.DataFrame(rows, columns=["level", "next", "difference", "low", "high", "p_value", "basis"])
+    frame["p_holm"] = holm(frame["p_value"].to_numpy(np.float64))
+    frame["differ"] = frame["p_holm"] < 1 - confidence
+    return frame[["level", "next", "difference", "low", "high", "p_value", "p_holm", "differ", "basis"]]
+
+
+def _test_alone(table: LevelTable) -> float:
+    """How often test sampling alone, with one true value for all trials, scatters the values as much as they are."""
+    values, noise = table.values.ravel(), table.noise.reshape(len(table.noise), -1)
+    if len(values) < 2 or not np.isfinite(noise).all():
+        return float("nan")
+    variance = noise.var(0)
+    if not table.same_images:
+        n = table.n.ravel()
+        pooled = float((values * n).sum() / n.sum())
+        variance = pooled * (1 - pooled) / n
+        generator = keyed_generator("test sampling alone", table.metric, table.group)
+        noise = generator.binomial(n, pooled, (_NULL_DRAWS, len(n))) / n - pooled
+    usable = variance > 0
+    if usable.sum() < 2:
+        return float("nan")
+    weight = 1 / variance[usable]
+
+    def scatter(rows: Floats) -> Floats:
+        middle = (rows * weight).sum(-1, keepdims=True) / weight.sum()
+        return np.asarray((np.square(rows - middle) * weight).sum(-1))
+
+    observed = float(scatter(values[usable][None])[0])
+    return float((1 + (scatter(noise[:, usable]) >= observed).sum()) / (1 + len(noise)))
+
+
+def _error_of_steps(table: LevelTable) -> tuple[float, float, float]:
+    """Degrees of freedom, variance of one replicate's change between neighbours, variance by the test images alone."""
+    changes, images = _steps(table)
+    other = float(images.mean()) if images.size else float("nan")
+    if table.seeds.design == "one":
+        return float("inf"), 0.0, other if np.isfinite(table.noise).all() else float("nan")
+    means = [mean_over_seeds(changes[:, place], table.seeds) for place in range(changes.shape[1])]
+    variance = float(np.mean([found.variance for found in means])) if means else float("nan")
+    freedom = float(np.mean([found.freedom for found in means])) if means else float("nan")
+    return freedom, variance * len(changes), other
+
+
+def _quantiles(freedom: float) -> float:
+    if not np.isfinite(freedom):
+        return float(stats.norm.ppf(0.975) + stats.norm.ppf(POWER))
+    return float(stats.t.ppf(0.975, freedom) + stats.t.ppf(POWER, freedom))
+
+
+def _detectable(freedom: float, variance: float) -> float:
+    """Smallest change with power `POWER` at the 5% level (Bloom 1995, doi 10.1177/0193841X9501900504)."""
+    return _quantiles(freedom) * float(np.sqrt(variance)) if freedom > 0 else float("nan")
+
+
+def _seeds_needed(replicates: float, images: float, change: float) -> float:
+    if not replicates > 0 or np.isnan(images):
+        return float("nan")
+    count = np.arange(2, _MOST_SEEDS)
+    quantile = stats.t.ppf(0.975, count - 1) + stats.t.ppf(POWER, count - 1)
+    enough = quantile * np.sqrt(replicates / count + images) <= change
+    return float(count[enough][0]) if enough.any() else float("nan")
+
+
+def _images_factor(freedom: float, replicates: float, images: float, change: float) -> float:
+    """How many times as many test images would do, with the replicates there are."""
+    room = (change / _quantiles(freedom)) ** 2 - replicates if freedom > 0 else float("nan")
+    if not room > 0 or np.isnan(images):
+        return float("nan")
+    return images / room

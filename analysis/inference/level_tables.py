@@ -1,0 +1,200 @@
+"""One metric of one learner as a table of replicates x levels, with what is known of the test images' error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.inference.crossed import resample
+from fairsweep.analysis.metrics.catalogue import METRICS
+from fairsweep.analysis.metrics.rates import Counts, Floats, Rate
+from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
+from fairsweep.analysis.statistics.variance_components import Seeds
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.results.results import SweepResults
+    from fairsweep.analysis.results.sweep_frames import At
+
+
+_SEEDS = ["data_seed", "train_seed"]
+
+
+@dataclass(frozen=True)
+class LevelTable:
+    """Values of S replicates at L levels, in the order of the levels.
+
+    Attributes:
+        metric: its name.
+        group: the group, ``all`` for all examples.
+        over: what the levels are.
+        levels: as a number where all are numbers, else as text, [L].
+        minority: rare training images at each level, float64 [L]; NaN where unknown.
+        values: float64 [S, L].
+        n: count behind each value, int64 [S, L].
+        seeds: of the replicates.
+        noise: what resampled test images add to each value, centred, float64 [B, S, L]; NaN where unknown.
+        same_images: whether all values come from the same test images, resampled alike.
+    """
+
+    metric: str
+    group: str
+    over: str
+    levels: tuple[object, ...]
+    minority: Floats
+    values: Floats
+    n: Counts
+    seeds: Seeds
+    noise: Floats
+    same_images: bool
+
+
+def table_of_frame(
+    frame: pd.DataFrame, metric: str, over: str, *, group: str | None = None, draws: int = 2000, seed: int = 0
+) -> LevelTable:
+    """From a tidy table of one learner: columns ``metric``, ``group``, ``value``, ``n`` and the levels' own.
+
+    ``data_seed`` and ``train_seed`` say how seeds were varied; without them ``replicate`` ties both. Each value's test
+    images are taken as its own (binomial around the mean of its level), for a tidy table does not say which they were.
+
+    Args:
+        frame: the table; other metrics and groups are left out.
+        metric: its name.
+        over: column of the levels.
+        group: which group; needed where the table has several.
+        draws: of the test images' error.
+        seed: of the draws.
+
+    Raises:
+        ValueError: if a column is missing, or one replicate has two values at one level.
+    """
+    missing = {"metric", "group", "value", "n", over} - set(frame)
+    if missing:
+        raise ValueError(
+            f"the table must have the columns metric, group, value, n and {over}, but lacks {sorted(missing)}"
+        )
+    rows = frame[(frame["metric"] == metric) & np.isfinite(frame["value"].to_numpy(np.float64)) & frame[over].notna()]
+    groups = rows["group"].unique().tolist()
+    if group is None and len(groups) > 1:
+        raise ValueError(f"group must be one of {groups}, but none was given")
+    rows = rows[rows["group"] == (group or groups[0])] if groups else rows
+    table = _spread(rows, metric, over, group or (groups[0] if groups else "all"))
+    generator = keyed_generator("fluctuations", seed, metric, table.group)
+    row = METRICS.get(metric.split("[", maxsplit=1)[0])
+    if isinstance(row, Rate):
+        level_rate = (table.values * table.n).sum(0) / np.maximum(table.n.sum(0), 1)
+        rate = np.broadcast_to(level_rate, table.values.shape)
+        noise = generator.binomial(table.n, rate, (draws, *table.n.shape)) / np.maximum(table.n, 1) - rate
+        return _with_noise(table, noise, same=False)
+    return table
+
+
+def table_of_results(
+    results: SweepResults,
+    metric: str,
+    over: str,
+    *,
+    by: str | Sequence[str] = (),
+    group: str | None = None,
+    learner: str | None = None,
+    split: str = "test",
+    at: At = "last",
+    draws: int = 1000,
+    seed: int = 0,
+) -> LevelTable:
+    """From a sweep: with the same resamples of test images in all trials where predictions allow it.
+
+    Args:
+        results: the sweep.
+        metric: a name in `METRICS`.
+        over: ``share``, or another column of ``results.trials``.
+        by: attribute whose group is looked at; empty for all examples, or the groups that a disparity compares.
+        group: the group; of a disparity None.
+        learner: a learner or series; needed where there are several.
+        split: see `SweepResults.evaluations`.
+        at: see `SweepResults.evaluations`.
+        draws: of the test images.
+        seed: of the draws.
+
+    Raises:
+        ValueError: if a choice is missing, or levels are not recorded.
+    """
+    frame = results.frame([metric], by=by, split=split, at=at)
+    trials = results.trials.set_index("trial")
+    names = list(dict.fromkeys(trials.loc[frame["trial"].unique(), "series"]))
+    chosen = [
+        name for name in names if learner in (None, name, trials.loc[trials["series"] == name, "learner"].iloc[0])
+    ]
+    if len(chosen) != 1:
+        raise ValueError(f"learner must name one of the series {names}, but {learner!r} fits {len(chosen)}")
+    frame = frame[frame["series"].astype(str) == chosen[0]].copy()
+    for name in {over, "data_seed", "train_seed", "minority_count"}:
+        if name not in trials:
+            raise ValueError(f"over must be a column of the table of trials, such as level_value, but got {over!r}")
+        frame[name] = trials[name].reindex(frame["trial"].astype(str)).to_numpy()
+    table = table_of_frame(frame, metric, over, group=group, draws=draws, seed=seed)
+    names_of = _names(frame, table, over)
+    drawn = resample(results, metric, names_of.ravel().tolist(), by=by, split=split, at=at, draws=draws, seed=seed)
+    if drawn is None:
+        return table
+    place = list(results.all_cells.group_names((by,) if isinstance(by, str) else tuple(by)))
+    column = place.index(table.group) if table.group in place else 0
+    noise = np.stack([[drawn[name][:, column] for name in row] for row in names_of.tolist()])
+    noise = np.moveaxis(noise, -1, 0)
+    return _with_noise(table, noise - noise.mean(0), same=True)
+
+
+def _with_noise(table: LevelTable, noise: Floats, *, same: bool) -> LevelTable:
+    return LevelTable(
+        table.metric,
+        table.group,
+        table.over,
+        table.levels,
+        table.minority,
+        table.values,
+        table.n,
+        table.seeds,
+        noise,
+        same,
+    )
+
+
+def _spread(rows: pd.DataFrame, metric: str, over: str, group: str) -> LevelTable:
+    """Replicates that have a value at every level; where none has, those that are first at each level."""
+    rows = _with_seeds(rows)
+    if rows.duplicated([*_SEEDS, over]).any():
+        raise ValueError(
+            f"each replicate must have one value of {metric} at each {over}; choose one learner and setting"
+        )
+    if rows[over].isna().all():
+        raise ValueError(f"over must vary between trials, but none has a {over}; choose another column of the trials")
+    wide = rows.pivot(index=_SEEDS, columns=over, values="value").sort_index(axis=1).dropna()
+    if wide.empty:
+        raise ValueError(f"no replicate has a value of {metric} at every {over}; finish the sweep, or leave levels out")
+    kept = rows.set_index(_SEEDS).loc[wide.index].reset_index()
+    n = kept.pivot(index=_SEEDS, columns=over, values="n")[wide.columns].to_numpy(np.int64)
+    minority = np.full(wide.shape[1], np.nan)
+    if "minority_count" in kept:
+        minority = kept.groupby(over)["minority_count"].mean()[wide.columns].to_numpy(np.float64)
+    seeds = Seeds.of(*(wide.index.get_level_values(name).to_numpy(np.float64) for name in _SEEDS))
+    values = wide.to_numpy(np.float64)
+    unknown = np.full((1, *values.shape), np.nan)
+    return LevelTable(metric, group, over, tuple(wide.columns), minority, values, n, seeds, unknown, False)
+
+
+def _with_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with columns for their data and training seed; both the replicate where they are not told."""
+    if {"data_seed", "train_seed"} <= set(rows):
+        return rows
+    replicate = rows["replicate"].astype(float) if "replicate" in rows else pd.Series(0.0, rows.index)
+    return rows.assign(data_seed=replicate, train_seed=replicate)
+
+
+def _names(frame: pd.DataFrame, table: LevelTable, over: str) -> np.ndarray[tuple[int, int], np.dtype[np.object_]]:
+    """Return the trial behind each value, [S, L]."""
+    rows = _with_seeds(frame[(frame["group"] == table.group) & np.isfinite(frame["value"].to_numpy(np.float64))])
+    wide = rows.pivot(index=_SEEDS, columns=over, values="trial").sort_index(axis=1).dropna()
+    return np.array(wide.astype(str).to_numpy(), object)

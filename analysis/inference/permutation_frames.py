@@ -1,0 +1,78 @@
+"""Permutation p-values of disparities: could groups that do not matter have shown this?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.metrics.disparities import Disparity, disparity
+from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
+from fairsweep.analysis.statistics.permutation import held_fixed, p_value, permuted_cells
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.results.results import SweepResults
+    from fairsweep.analysis.results.sweep_frames import At
+
+_WORDS = {"label": "within labels", "prediction": "within predictions", "nothing": "among all examples"}
+
+
+def permutation_frame(
+    results: SweepResults,
+    metrics: Sequence[str],
+    *,
+    by: str | Sequence[str],
+    split: str = "test",
+    at: At = "last",
+    states: Sequence[str] | None = ("done",),
+    positive: str | None = None,
+    draws: int = 1999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Disparities of cells with a permutation p-value, for each trial.
+
+    Groups are permuted among examples that are alike: within labels for rates of one label (TPR, FPR, equalised odds,
+    balanced accuracy), within predictions for predictive values, among all examples for the rest. The p-value knows the
+    test images only: it is about this model, not about the method that trained it.
+
+    Args:
+        results: the sweep.
+        metrics: disparities of cells.
+        by: the groups.
+        split: see `SweepResults.evaluations`.
+        at: see `SweepResults.evaluations`.
+        states: see `SweepResults.evaluations`.
+        positive: the positive class; default the second of two.
+        draws: number of permutations; the smallest p-value is 1 / (1 + draws).
+        seed: of the permutations; those of a trial depend on its name, iteration and the metric alone.
+
+    Returns:
+        Columns ``trial``, ``iteration``, ``attribute``, ``metric``, ``value``, ``null`` (its mean over permutations),
+        ``null_high`` (their 95% quantile, of a ratio or lowest value the 5% one), ``p_value``, ``permuted``.
+
+    Raises:
+        ValueError: if a metric is no disparity of cells.
+    """
+    counts = results.counts(by, split=split, at=at, states=states)
+    rows = []
+    for name in metrics:
+        metric = resolve(name, results.classes, positive)
+        row = metric.row
+        if not isinstance(row, Disparity) or not row.of_cells:
+            raise ValueError(f"a permutation test is for disparities of cells, but got {name!r}")
+        given, falls = held_fixed(row), row.statistic in ("ratio", "lowest")
+        observed = disparity(counts.values, row, metric.positive)
+        pairs = zip(counts.evaluations.trial, counts.evaluations.iteration, strict=True)
+        for i, (trial, iteration) in enumerate(pairs):
+            generator = keyed_generator("permutation", seed, trial, int(iteration), split, metric.name)
+            drawn = disparity(permuted_cells(counts.values[i], given, draws, generator), row, metric.positive)
+            known = drawn[np.isfinite(drawn)]
+            luck = [known.mean(), np.quantile(known, 0.05 if falls else 0.95)] if len(known) else [np.nan, np.nan]
+            p = p_value(float(observed[i]), drawn, row)
+            head = (trial, int(iteration), counts.attribute, metric.name, float(observed[i]))
+            rows.append((*head, float(luck[0]), float(luck[1]), p, _WORDS[given]))
+    columns = ["trial", "iteration", "attribute", "metric", "value", "null", "null_high", "p_value", "permuted"]
+    return pd.DataFrame(rows, columns=columns)

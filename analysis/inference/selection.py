@@ -1,0 +1,222 @@
+"""Which setting to take: chosen by the validation mean over replicates, reported on test.
+
+Settings are selected, never trials: a lucky seed is no property of a method. What is chosen because it looked best on
+a split looks better there than it is, so the report comes from another split, or is corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fairsweep.analysis.metrics.catalogue import METRICS, resolve
+from fairsweep.analysis.metrics.rates import Floats
+from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.results.results import SweepResults
+    from fairsweep.analysis.results.sweep_frames import At
+
+Direction = Literal["higher", "lower"]
+_KEYS = ["learner", "series", "setting", "level", "epsilon"]
+
+
+def settings_table(
+    results: SweepResults,
+    metrics: Sequence[str],
+    *,
+    by: str | Sequence[str] = (),
+    at: At = "last",
+    states: Sequence[str] | None = ("done",),
+) -> pd.DataFrame:
+    """One row a setting: the means of some metrics over replicates, on validation and on test.
+
+    Args:
+        results: the sweep.
+        metrics: rates and scores of all examples together, and disparities between the groups of ``by``.
+        by: the groups that disparities compare.
+        at: see `SweepResults.evaluations`.
+        states: see `SweepResults.evaluations`.
+
+    Returns:
+        ``learner``, ``series``, ``setting``, ``level``, ``epsilon``, ``replicates``, ``seconds`` (mean over replicates,
+        a cost), and for each metric ``validation NAME``, ``test NAME``, ``test NAME low``, ``test NAME high`` and
+        ``test NAME n`` (images behind it, of a disparity those of the smallest group).
+    """
+    known = {name: resolve(name, results.classes).name for name in metrics}
+    whole = [name for name in metrics if name.split("[")[0] not in _disparities()]
+    between = [name for name in metrics if name not in whole]
+    table: pd.DataFrame | None = None
+    for split in ("validation", "test"):
+        parts = [results.rates(whole, by=(), split=split, at=at, states=states)] if whole else []
+        if between:
+            parts.append(results.disparities(between, by=by, split=split, at=at, states=states, null=False))
+        means = average(pd.concat(parts, ignore_index=True))
+        if table is None:
+            table = means.drop_duplicates("setting")[[*_KEYS, "replicates"]].reset_index(drop=True)
+        for name in metrics:
+            mine = means[means["metric"].astype(str) == known[name]].set_index("setting")
+            columns = {f"{split} {name}": "value"}
+            if split == "test":
+                columns |= {f"test {name} low": "low", f"test {name} high": "high", f"test {name} n": "n_min"}
+            for column, source in columns.items():
+                table[column] = mine[source].reindex(table["setting"]).to_numpy()
+    if table is None:
+        raise ValueError("metrics must name at least one metric, but are empty")
+    seconds = results.trials.groupby("setting")["seconds"].mean()
+    return table.assign(seconds=seconds.reindex(table["setting"]).to_numpy())
+
+
+def _disparities() -> frozenset[str]:
+    from fairsweep.analysis.metrics.disparities import DISPARITIES
+
+    return frozenset(DISPARITIES)
+
+
+def direction_of(column: str) -> Direction:
+    """Which direction of a column of `settings_table` is good; ε and seconds are costs.
+
+    Raises:
+        ValueError: for a metric without a direction.
+    """
+    name = column.removeprefix("validation ").removeprefix("test ").split("[")[0]
+    better = METRICS[name].better if name in METRICS else "lower"
+    if better == "none":
+        raise ValueError(f"{name} has no better direction; give one, such as a disparity of it")
+    return better
+
+
+def best_setting(
+    table: pd.DataFrame,
+    maximise: str,
+    *,
+    subject_to: Mapping[str, tuple[Literal["<=", ">="], float]] | None = None,
+) -> pd.Series[float]:
+    """Return the best setting by a validation mean, among those whose validation means meet the constraints.
+
+    Args:
+        table: of `settings_table`.
+        maximise: a column, such as ``validation accuracy``; one for which lower is better is minimised.
+        subject_to: column -> comparison and bound: ``{"epsilon": ("<=", 3), "validation accuracy_difference": ("<=",
+            0.05)}``.
+
+    Returns:
+        The row; its test columns are the report.
+
+    Raises:
+        ValueError: if a column is of the test split, or no setting meets the constraints.
+    """
+    constraints = subject_to or {}
+    leaks = [column for column in (maximise, *constraints) if column.startswith("test ")]
+    if leaks:
+        raise ValueError(f"selection must not see the test split, but uses {leaks}; take the validation columns")
+    meets = np.isfinite(table[maximise].to_numpy(np.float64))
+    for column, (comparison, bound) in constraints.items():
+        values = table[column].to_numpy(np.float64)
+        meets &= values <= bound if comparison == "<=" else values >= bound
+    if not meets.any():
+        raise ValueError(f"no setting meets {dict(constraints)}; loosen one, or look at pareto_front")
+    values = table[maximise].to_numpy(np.float64) * (1 if direction_of(maximise) == "higher" else -1)
+    return table.iloc[int(np.argmax(np.where(meets, values, -np.inf)))]
+
+
+def pareto_front(table: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which settings no other one beats in one column without losing in another.
+
+    Args:
+        table: of `settings_table`.
+        columns: such as ``validation accuracy``, ``validation accuracy_difference``, ``epsilon``, ``seconds``; their
+            directions are those of `direction_of`.
+
+    Returns:
+        bool, one a row; settings with an undefined value are not on the front.
+    """
+    values = _costs(table, columns)
+    no_worse = (values[:, None] <= values[None]).all(-1)
+    beaten = (no_worse & (values[:, None] < values[None]).any(-1)).any(0)
+    return np.asarray(~beaten & ~np.isnan(values).any(1))
+
+
+def distance_to_ideal(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
+    """Euclidean distance of each setting from the best value of every column, each on the scale of its range.
+
+    A setting that is best in all has 0. Infinite ε is as far from the least as a range is long, also where one finite
+    value is all there is.
+
+    References:
+        Zong et al. 2023, arXiv 2210.01725, section 3.3 (DTO); Han et al. 2022, arXiv 2203.12748.
+    """
+    costs = _costs(table, columns)
+    finite = np.where(np.isinf(costs), np.nan, costs)
+    most, least = np.nanmax(finite, axis=0), np.nanmin(finite, axis=0)
+    scaled = (costs - least) / np.where(most > least, most - least, 1)
+    return np.asarray(np.sqrt(np.square(np.where(np.isposinf(costs), 1.0, scaled)).sum(1)))
+
+
+def _costs(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
+    """Columns as costs, float64 [settings, columns]: lower is better."""
+    signs = np.array([1.0 if direction_of(column) == "lower" else -1.0 for column in columns])
+    return np.asarray(table[list(columns)].to_numpy(np.float64) * signs)
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """What the winner is worth when selection and report share a split.
+
+    Attributes:
+        winner: position of the setting that looks best.
+        naive: its value there, too good by the winner's curse.
+        corrected: the mean out-of-sample value of whichever setting wins in a resample.
+        low: percentile bound of the latter.
+        high: likewise.
+    """
+
+    winner: int
+    naive: float
+    corrected: float
+    low: float
+    high: float
+
+
+def corrected_winner(
+    outcomes: npt.ArrayLike,
+    *,
+    users: npt.ArrayLike | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Corrected:
+    """Correct the value of the best of several settings for having been chosen on the images that report it.
+
+    Images are resampled; the setting that wins on those drawn is scored on those not drawn.
+
+    Args:
+        outcomes: value of each setting on each image (means over replicates), higher is better, float [settings, N].
+        users: user of each image, int [N], drawn whole.
+        draws: number of resamples.
+        seed: of the draws.
+        confidence: of the percentile interval.
+
+    References:
+        Tsamardinos, Greasidou & Borboudakis 2018, doi 10.1007/s10994-018-5714-4 (BBC-CV).
+    """
+    values = np.asarray(outcomes, np.float64)
+    size = values.shape[1]
+    place = np.arange(size) if users is None else np.unique(np.asarray(users), return_inverse=True)[1]
+    units = int(place.max()) + 1
+    generator = keyed_generator("winner", seed, values.shape)
+    weights = generator.multinomial(units, np.full(units, 1 / units), draws)[:, place].astype(np.float64)
+    inside = weights @ values.T / weights.sum(1, keepdims=True)
+    left = (weights == 0).astype(np.float64)
+    usable = left.sum(1) > 0
+    outside = (left @ values.T)[usable] / left[usable].sum(1, keepdims=True)
+    won = np.take_along_axis(outside, inside[usable].argmax(1)[:, None], 1)[:, 0]
+    winner = int(values.mean(1).argmax())
+    low, high = np.quantile(won, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return Corrected(winner, float(values[winner].mean()), float(won.mean()), float(low), float(high))

@@ -1,0 +1,1 @@
+"""Pure functions of arrays: rates, scores, probabilities, disparities, and the table of all metrics."""

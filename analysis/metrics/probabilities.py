@@ -1,0 +1,170 @@
+"""Scores of predicted probabilities: from the predictions themselves, for which cells are not enough.
+
+Every score takes weights, one row a resample, so that its bootstrap is one call: a weight of 2 stands for an example
+drawn twice. A row of zeros and ones chooses a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fairsweep.analysis.metrics.rates import Better, Floats, Given, divide
+
+Codes = npt.NDArray[np.int64]
+
+BINS = 15
+"""Bins of equal width on [0, 1], closed on the right, for reliability and calibration."""
+
+
+@dataclass(frozen=True)
+class ProbabilityScore:
+    """One row of the table of scores from predictions.
+
+    Attributes:
+        name: as in the column ``metric``.
+        title: as shown in tables and plots.
+        formula: in words.
+        compute: (log-probabilities float [N, K], labels int64 [N], weights float64 [B, N]) -> float64 [B].
+        better: which direction is good.
+        multiclass: what it means for more than two classes.
+        highest: its largest possible value.
+        reference: where it is defined.
+        proportion: whether it is a share of examples, so that Wilson's interval applies.
+        needs_positive: never; it looks at all classes.
+        given: what a permutation of the groups must hold fixed.
+    """
+
+    name: str
+    title: str
+    formula: str
+    compute: Callable[[Floats, Codes, Floats], Floats]
+    better: Better
+    multiclass: str
+    highest: float
+    reference: str
+    proportion: bool = False
+    needs_positive: bool = False
+    given: Given = "nothing"
+
+
+def _mean(values: Floats, weights: Floats) -> Floats:
+    return divide(weights @ values, weights.sum(-1))
+
+
+def top_two(log_p: Floats, label: Codes, weights: Floats) -> Floats:
+    """Weighted share of examples whose label is among the two likeliest classes; a tie counts in its favour."""
+    own = log_p[np.arange(len(label)), label]
+    return _mean(((log_p > own[:, None]).sum(-1) < 2).astype(np.float64), weights)
+
+
+def log_loss(log_p: Floats, label: Codes, weights: Floats) -> Floats:
+    """Weighted mean of the negative log-probability of the label, in nats."""
+    return _mean(-log_p[np.arange(len(label)), label].astype(np.float64), weights)
+
+
+def brier(log_p: Floats, label: Codes, weights: Floats) -> Floats:
+    """Weighted mean of the squared distance between the probabilities and the label's indicator."""
+    distance = np.exp(log_p.astype(np.float64))
+    distance[np.arange(len(label)), label] -= 1
+    return _mean(np.square(distance).sum(-1), weights)
+
+
+def auc(log_p: Floats, label: Codes, weights: Floats) -> Floats:
+    """Weighted area under the ROC curve, one class against the rest, mean over the classes that have examples."""
+    classes = log_p.shape[1]
+    if not len(label):
+        return np.full(len(weights), np.nan)
+    there = np.stack([weights[:, label == code].sum(-1) > 0 for code in range(classes)])
+    several = there.sum(0) >= 2
+    # Of two classes the one's area is the other's.
+    one = [_area(log_p[:, code], label == code, weights) for code in range(1 if classes == 2 else classes)]
+    areas = np.stack(one * 2 if classes == 2 else one)
+    mean = divide(np.where(there & several, np.nan_to_num(areas), 0).sum(0), there.sum(0))
+    return np.where(several, mean, np.nan)
+
+
+def _area(score: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
+    """Mann-Whitney's statistic over its maximum, ties by half: float64 [B]."""
+    order = np.argsort(score, kind="stable")
+    first = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)
+    ordered = weights[:, order]
+    up = np.add.reduceat(ordered * positive[order], first, axis=1)
+    down = np.add.reduceat(ordered * ~positive[order], first, axis=1)
+    below = np.cumsum(down, axis=1) - down
+    return divide((up * (below + down / 2)).sum(1), up.sum(1) * down.sum(1))
+
+
+def bin_of(confidence: Floats, bins: int = BINS) -> Codes:
+    """Return the bin of each probability: ``(i / bins, (i + 1) / bins]``, 0 in the first."""
+    return np.clip(np.ceil(np.asarray(confidence, np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def calibration_error(log_p: Floats, label: Codes, weights: Floats) -> Floats:
+    """Weighted expected calibration error of the predicted class in `BINS` bins of equal width."""
+    confidence = np.exp(log_p.astype(np.float64).max(-1))
+    error = (log_p.argmax(-1) == label) - confidence
+    bins = bin_of(confidence)
+    sums = np.stack([weights[:, bins == code] @ error[bins == code] for code in range(BINS)], -1)
+    return divide(np.abs(sums).sum(-1), weights.sum(-1))
+
+
+PROBABILITY_SCORES: Mapping[str, ProbabilityScore] = {
+    score.name: score
+    for score in (
+        ProbabilityScore(
+            "top_2_accuracy",
+            "Top-2 accuracy",
+            "share of examples whose label is among the two likeliest classes",
+            top_two,
+            "higher",
+            "as it stands; always 1 for two classes",
+            1.0,
+            "Russakovsky et al. 2015, arXiv 1409.0575, with 2 in the place of 5",
+            proportion=True,
+        ),
+        ProbabilityScore(
+            "log_loss",
+            "Log loss",
+            "mean of -ln p(label), in nats",
+            log_loss,
+            "lower",
+            "as it stands",
+            np.inf,
+            "Good 1952, doi 10.1111/j.2517-6161.1952.tb00104.x",
+        ),
+        ProbabilityScore(
+            "brier_score",
+            "Brier score",
+            "mean of the sum over classes of (p - indicator of the label)^2",
+            brier,
+            "lower",
+            "as it stands; twice the binary definition for two classes",
+            2.0,
+            "Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2",
+        ),
+        ProbabilityScore(
+            "auc",
+            "AUC",
+            "chance that a positive outranks a negative, ties by half",
+            auc,
+            "higher",
+            "one class against the rest, mean over the classes that have examples; NaN for fewer than two",
+            1.0,
+            "Hanley & McNeil 1982, doi 10.1148/radiology.143.1.7063747; Fawcett 2006, section 10",
+        ),
+        ProbabilityScore(
+            "expected_calibration_error",
+            "Expected calibration error",
+            f"sum over {BINS} equal bins of n(bin) / n |accuracy(bin) - mean confidence(bin)|",
+            calibration_error,
+            "lower",
+            "of the predicted class",
+            1.0,
+            "Guo et al. 2017, arXiv 1706.04599, equation (3)",
+        ),
+    )
+}

@@ -1,0 +1,138 @@
+"""Failed trials, grouped by their cause, and how they run again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fairsweep.analysis.records.loading import TrialFolder
+
+UNKNOWN_CAUSE = "no cause known"
+# Causes that differ in numbers only are one: "the training loss is nan in iteration 3", "… in iteration 4".
+_NUMBER = re.compile(r"\b\d[\w.,+-]*")
+_MOST_WORDS = 6
+
+
+@dataclass(frozen=True)
+class FailedTrial:
+    """One trial that failed.
+
+    Attributes:
+        name: that of its folder.
+        trial: its hash.
+        cause: one line.
+        traceback: None where its worker died without a word.
+    """
+
+    name: str
+    trial: str
+    cause: str
+    traceback: str | None
+
+    @classmethod
+    def of(cls, name: str, state: Mapping[str, Any]) -> FailedTrial:
+        """Return the trial of a name and a state, as ``state.json`` holds it."""
+        cause, traceback = state.get("error") or UNKNOWN_CAUSE, state.get("traceback") or None
+        return cls(name, str(state.get("trial", "")), str(cause), traceback)
+
+
+@dataclass(frozen=True)
+class FailureGroup:
+    """Trials that failed of one cause.
+
+    Attributes:
+        cause: of the first of them, one line; the others' differs in numbers at most.
+        trials: names of their folders.
+        hashes: their hashes, in the same order.
+        traceback: of the first that has one; None where workers died without a word.
+        words: the first few of the cause that no other group's has; empty for the only group.
+    """
+
+    cause: str
+    trials: tuple[str, ...]
+    hashes: tuple[str, ...]
+    traceback: str | None
+    words: str
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self.trials)
+
+    def has(self, words: str | None) -> bool:
+        """Whether the cause has these words in it, in any case; None is in every cause."""
+        return words is None or _holds(self.cause, words)
+
+
+def grouped(failed: Iterable[FailedTrial]) -> tuple[FailureGroup, ...]:
+    """Failed trials by cause, the most frequent cause first."""
+    kinds: dict[str, list[FailedTrial]] = {}
+    for trial in failed:
+        kinds.setdefault(cause_kind(trial.cause), []).append(trial)
+    most_first = sorted(kinds.items(), key=lambda item: -len(item[1]))
+    return tuple(
+        FailureGroup(
+            cause=trials[0].cause,
+            trials=tuple(trial.name for trial in trials),
+            hashes=tuple(trial.trial for trial in trials),
+            traceback=next((trial.traceback for trial in trials if trial.traceback), None),
+            words=_telling(kind, [other for other in kinds if other != kind]),
+        )
+        for kind, trials in most_first
+    )
+
+
+def failure_groups(folders: Iterable[TrialFolder]) -> tuple[FailureGroup, ...]:
+    """Return the failed trials of a sweep by cause, the most frequent cause first."""
+    return grouped(FailedTrial.of(folder.name, folder.state or {}) for folder in folders if folder.stage == "failed")
+
+
+def retry_command(sweep: Mapping[str, Any], folder: str, words: str = "") -> str | None:
+    """The command that runs failed trials again, and only them; None for a guided search, which has counted them.
+
+    Args:
+        sweep: content of ``sweep.json``.
+        folder: the output folder.
+        words: of the cause; empty for all failed trials.
+    """
+    if is_guided(sweep):
+        return None
+    return shlex.join(["fairsweep", "retry-failed", folder, *(["--cause", words] if words else [])])
+
+
+def more_settings_command(folder: str) -> str:
+    """Return the command by which a search tries more settings."""
+    return shlex.join(["fairsweep", "extend", folder, "--trials", "N"])
+
+
+def is_guided(sweep: Mapping[str, Any]) -> bool:
+    """Whether settings depend on the results of others: only such a search has objectives.
+
+    Args:
+        sweep: content of ``sweep.json``.
+    """
+    return bool(((sweep.get("sweep") or {}).get("search") or {}).get("objectives"))
+
+
+def _telling(kind: str, others: list[str]) -> str:
+    """Return the first few words of a cause that no other one has; empty where there is no other."""
+    if not others:
+        return ""
+    words = kind.split("#", maxsplit=1)[0].replace('"', " ").split()
+    for count in range(1, _MOST_WORDS + 1):
+        start = " ".join(words[:count]).rstrip(":")
+        if start and not any(_holds(other, start) for other in others):
+            return start
+    return " ".join(words)
+
+
+def _holds(cause: str, words: str) -> bool:
+    return " ".join(words.lower().split()) in " ".join(cause.lower().split())
+
+
+def cause_kind(cause: str) -> str:
+    """Return a cause with its numbers left out: causes of one kind are counted together."""
+    return " ".join(_NUMBER.sub("#", cause).split())

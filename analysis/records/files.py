@@ -1,0 +1,229 @@
+"""Whole files or nothing: JSON and Parquet records, written atomically and read from any pyarrow file system.
+
+A file is written to a hidden name in the same folder, flushed to the disk, then renamed. A reader meets either the old
+or the new content, also while the sweep runs and after a kill. Each file carries a checksum that its reader checks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from pydantic_core import from_json
+
+from fairsweep.analysis.records.checksums import (
+    CHECKSUM,
+    PARQUET_KEY,
+    PARQUET_KIND,
+    ChecksumError,
+    check_json,
+    check_parquet,
+    with_json_checksum,
+    with_parquet_checksum,
+)
+
+FORMAT_VERSION = 1
+_VERSION_KEY = b"fairsweep.format_version"
+_PARQUET_END = b"PAR1"
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+
+
+class RecordError(ValueError):
+    """A record is missing, damaged or of an unknown format; `fairsweep.analysis.records.loading.Problem` has the remedy."""
+
+
+class NewerFormatError(RecordError):
+    """A record of a newer fairsweep: it is whole, and neither written anew nor deleted; the message has the remedy."""
+
+    def __init__(self, path: str | Path, version: int) -> None:
+        super().__init__(
+            f"{path} has format version {version}, but this fairsweep reads up to {FORMAT_VERSION}: update fairsweep"
+        )
+
+
+def write_json(path: str | Path, mapping: Mapping[str, Any]) -> None:
+    """Write a mapping as standard JSON.
+
+    JSON has no infinity and no NaN: infinity is written as the string ``"inf"`` (Python's ``float`` reads it back), NaN
+    as ``null``. Tuples become lists, numpy scalars numbers. A last member ``checksum`` is added, which `read_json`
+    checks and leaves out.
+
+    Raises:
+        TypeError: if a value has no JSON form.
+    """
+    plain = {key: value for key, value in _standard(mapping).items() if key != CHECKSUM}
+    content = with_json_checksum(json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False))
+    write_whole(path, lambda file: file.write(content))
+
+
+def read_json(path: str | Path, filesystem: pafs.FileSystem | None = None) -> dict[str, Any]:
+    """Read one of the JSON records.
+
+    Raises:
+        RecordError: if the content is damaged, no JSON object, or comes from a newer fairsweep.
+        FileNotFoundError: if there is no such file.
+    """
+    content = _whole(str(path), filesystem)
+    try:
+        has_checksum = check_json(content)
+        value = from_json(content)
+    except ValueError as error:
+        raise RecordError(f"{path} is damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise RecordError(f"{path} must hold a JSON object, but holds a {type(value).__name__}")
+    if has_checksum:
+        del value[CHECKSUM]
+    version = value.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise NewerFormatError(path, version)
+    return value
+
+
+def write_parquet(
+    path: str | Path, table: pa.Table, metadata: Mapping[bytes, bytes], *, is_small: bool = False
+) -> None:
+    """Write a table with the format version and the given schema metadata.
+
+    Args:
+        path: the file.
+        table: its rows.
+        metadata: further schema metadata.
+        is_small: of a few kilobytes and read by the thousand: compressed for speed, without statistics of columns.
+    """
+    own = {_VERSION_KEY: str(FORMAT_VERSION).encode(), PARQUET_KEY: PARQUET_KIND}
+    marked = table.replace_schema_metadata({**metadata, **own})
+    compression = "snappy" if is_small else "zstd"
+    sink = pa.BufferOutputStream()
+    pq.write_table(marked, sink, compression=compression, write_statistics=not is_small, write_page_checksum=True)
+    parts = with_parquet_checksum(memoryview(sink.getvalue()))
+    write_whole(path, lambda file: file.writelines(parts))
+
+
+def read_parquet(
+    path: str | Path,
+    filesystem: pafs.FileSystem | None,
+    columns: Sequence[str] | None = None,
+    as_codes: Sequence[str] = (),
+) -> pa.Table:
+    """Read a table, or some of its columns; its schema metadata stay on it.
+
+    Args:
+        path: the file.
+        filesystem: where it is; None for a local file.
+        columns: which ones; None reads all.
+        as_codes: columns of texts that are read as codes with a dictionary.
+
+    Raises:
+        RecordError: if the file is damaged or comes from a newer fairsweep.
+        FileNotFoundError: if there is no such file.
+    """
+    content = _whole(str(path), filesystem)
+    try:
+        has_checksum = check_parquet(content)
+        with pa.BufferReader(content) as file:
+            # Many small files are read in threads already.
+            parquet = pq.ParquetFile(file, pre_buffer=False, read_dictionary=list(as_codes))
+            table = parquet.read(None if columns is None else list(columns), use_threads=False)
+        metadata = table.schema.metadata or {}
+        version = int(metadata.get(_VERSION_KEY, b"0"))
+        if PARQUET_KEY in metadata and not has_checksum:
+            raise ChecksumError("its checksum is damaged")
+    # What pyarrow raises of damaged bytes has many types; none has another cause, for they are in memory.
+    except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
+        raise RecordError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(path, version)
+    return table
+
+
+def check_record(path: str | Path, *, thorough: bool = True) -> None:
+    """Check a local JSON or Parquet file without taking it in.
+
+    Args:
+        path: the file.
+        thorough: whether every byte of a Parquet file is checked, or only that it has an end.
+
+    Raises:
+        RecordError: if the file is damaged.
+        FileNotFoundError: if there is no such file.
+    """
+    if Path(path).suffix == ".json":
+        read_json(path)
+    elif not thorough:
+        with Path(path).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - len(_PARQUET_END)))
+            if file.read() != _PARQUET_END:
+                raise RecordError(f"{path} is damaged: it was cut short")
+    else:
+        try:
+            has_checksum = check_parquet(_whole(str(path), None))
+        except ChecksumError as error:
+            raise RecordError(f"{path} is damaged: {error}") from error
+        if not has_checksum:
+            read_parquet(path, None)
+
+
+def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write to a hidden name in the same folder, flush to the disk, rename: no reader ever meets half a file."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_temporary(folder: str | Path, name: str = "*") -> None:
+    """Delete what writers that were killed left behind; only for whoever writes these files alone.
+
+    Args:
+        folder: where they wrote; its subfolders stay as they are.
+        name: the file's own name; all files without one.
+    """
+    for path in Path(folder).glob(f".{name}.{'[0-9a-f]' * 32}.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _whole(path: str, filesystem: pafs.FileSystem | None) -> bytes:
+    """Return the content of a file, with as few calls as it takes: a large sweep has thousands, and each call costs."""
+    if filesystem is not None and not isinstance(filesystem, pafs.LocalFileSystem):
+        with filesystem.open_input_file(path) as file:
+            content: bytes = file.read()
+        return content
+    descriptor = os.open(path, _READ)
+    try:
+        return _content(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _content(descriptor: int, size: int) -> bytes:
+    content = os.read(descriptor, size)
+    while len(content) < size and (more := os.read(descriptor, size - len(content))):
+        content += more
+    return content
+
+
+def _standard(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Mapping):
+        return {str(key): _standard(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_standard(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value

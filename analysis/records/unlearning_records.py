@@ -1,0 +1,80 @@
+"""What a trial that can forget leaves on disk beside the other records: what forgetting cost, and who sat where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from fairsweep.analysis.records.columns import PREDICTIONS_SCHEMA
+from fairsweep.analysis.records.files import RecordError, read_parquet, write_parquet
+
+COST = "cost.json"
+PLACEMENT = "placement.parquet"
+SHARD_PREDICTIONS = "shard_predictions.parquet"
+
+PLACEMENT_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.int64()),
+        pa.field("shard", pa.int32()),
+        pa.field("slice", pa.int32()),
+        pa.field("deleted", pa.bool_()),
+    ]
+)
+
+
+def placement_table(
+    ids: npt.NDArray[np.int64], shard: npt.ArrayLike, slice_: npt.ArrayLike, deleted: npt.ArrayLike
+) -> pa.Table:
+    """Who sits where, one row a training example, by ascending id.
+
+    Args:
+        ids: int64 [n].
+        shard: int [n], from 1.
+        slice_: int [n], from 1.
+        deleted: bool [n], whether a request has deleted the example.
+    """
+    order = np.argsort(ids, kind="stable")
+    columns = [np.asarray(column)[order] for column in (ids, shard, slice_, deleted)]
+    return pa.table(columns, names=PLACEMENT_SCHEMA.names).cast(PLACEMENT_SCHEMA)
+
+
+def write_placement(path: str | Path, table: pa.Table) -> None:
+    """Write ``placement.parquet``."""
+    write_parquet(path, table.cast(PLACEMENT_SCHEMA), {})
+
+
+def read_placement(path: str | Path, filesystem: pafs.FileSystem | None = None) -> pa.Table:
+    """Read ``placement.parquet``.
+
+    Raises:
+        RecordError: if the file is damaged or has other columns.
+        FileNotFoundError: if there is no such file.
+    """
+    table = read_parquet(path, filesystem)
+    if not set(PLACEMENT_SCHEMA.names) <= set(table.column_names):
+        raise RecordError(f"{path} must have the columns {PLACEMENT_SCHEMA.names}, but has {table.column_names}")
+    return table.select(PLACEMENT_SCHEMA.names)
+
+
+def write_shard_predictions(path: str | Path, by_shard: Sequence[pa.Table]) -> None:
+    """Write ``shard_predictions.parquet``: the columns of ``predictions.parquet`` and ``shard``, int32, from 1.
+
+    Args:
+        path: the file.
+        by_shard: for each shard its predictions, as `fairsweep.analysis.records.columns.predictions_table` makes them.
+    """
+    tables = [
+        table.select(PREDICTIONS_SCHEMA.names).append_column("shard", pa.array(np.full(len(table), shard, np.int32)))
+        for shard, table in enumerate(by_shard, start=1)
+    ]
+    write_parquet(path, pa.concat_tables(tables), {})
+
+
+def read_shard_predictions(path: str | Path, filesystem: pafs.FileSystem | None = None) -> pa.Table:
+    """Read ``shard_predictions.parquet``; raises as `read_placement`."""
+    return read_parquet(path, filesystem)

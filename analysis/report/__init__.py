@@ -1,0 +1,1 @@
+"""What is told of a sweep: sections, sentences, tables, the page."""

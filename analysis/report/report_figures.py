@@ -1,0 +1,216 @@
+"""The figures of a report with their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from fairsweep.analysis.figures import plots
+from fairsweep.analysis.report import answers
+from fairsweep.analysis.report.table import DISPARITIES_SHOWN, is_defined
+from fairsweep.analysis.results.focus import Focus, named
+from fairsweep.analysis.results.pairs import TWIN
+from fairsweep.analysis.results.results import SweepResults
+
+_MOST_RARE = 2
+_MOST_PANELS = 6
+_MOST_CLASSES = 10
+_MOST_CONFUSIONS = 3
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its caption.
+
+    Attributes:
+        name: unique in the report.
+        figure: what is drawn.
+        caption: how to read it.
+    """
+
+    name: str
+    figure: go.Figure
+    caption: str
+
+
+def trends(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Accuracy of each group over the levels, or as bars where there is one level."""
+    caption = (
+        "The darker band is the error of the test images alone; the lighter one, which may run out of the picture, "
+        "joins it with a t interval over the replicates (95%). Small dots are single trials."
+        if focus.is_trend
+        else "Bars are 95% intervals: a t interval over replicates joined with the error of the test images."
+    )
+    figures = []
+    for attribute in focus.groupings:
+        if focus.is_trend:
+            drawn = plots.rate_by_level(results, attribute)
+            text = f"Test accuracy by {attribute}, one panel a learner; imbalance grows to the right. {caption}"
+        else:
+            drawn = plots.rate_by_group(results, attribute)
+            text = f"Test accuracy by {attribute} and learner. {caption}"
+        figures.append(Figure(f"accuracy-{attribute}", drawn, text))
+    served = plots.client_accuracy(results, focus.attribute)
+    if served is not None:
+        text = (
+            "Accuracy of federated clients on held-out images of their own, after the last iteration; a client counts "
+            f"with the value of {focus.attribute} that most of its images have. Dotted: the tenth of the clients that "
+            "is served worst. Means over clients and replicates, without intervals; exact functions of the training "
+            "images, recorded in research mode only and not covered by ε."
+        )
+        figures.append(Figure("clients", served, text))
+    return tuple(figures)
+
+
+def overviews(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Every learner and level at one glance: the rare groups' accuracy, and accuracy against the gap."""
+    figures = []
+    several = len(plots.series_of(results)) > 1
+    if several and focus.is_trend:
+        for group in focus.rare[:_MOST_RARE] or (None,):
+            whose = "all test images" if group is None else named(results, focus.attribute, group)
+            drawn = plots.heat_map(results, attribute=focus.attribute, group=group)
+            text = f"Accuracy of {whose} by learner and level; ± is half of the 95% interval."
+            figures.append(Figure(f"heat-map-{group or 'all'}", drawn, text))
+    if several and len(results.vocabulary(focus.attribute).values) > 1:
+        text = (
+            f"Accuracy against the accuracy gap by {focus.attribute}, one point a setting; a line joins those that no "
+            "other one beats in both. Whoever chooses among settings does so on the validation split: here is the test."
+        )
+        figures.append(Figure("pareto", plots.pareto_front(results, focus.attribute), text))
+    return tuple(figures)
+
+
+def predictions(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Return what is taken for what, and how sure the models are, at the most imbalanced level."""
+    figures = []
+    groups = len(results.vocabulary(focus.attribute).values)
+    if not focus.of_label and groups <= _MOST_PANELS and len(results.classes) <= _MOST_CLASSES:
+        for series in plots.series_of(results)[:_MOST_CONFUSIONS]:
+            drawn = plots.confusion(results, series, focus.attribute)
+            if drawn is not None:
+                text = f"{series}, {focus.levels[-1].text}: what the images of each class are taken for, by group."
+                figures.append(Figure(f"confusion-{series}", drawn, text))
+    sure = plots.reliability_by_group(results, focus.attribute)
+    if sure is not None:
+        text = (
+            f"Accuracy against confidence by {focus.attribute}, at {focus.levels[-1].text}, replicates pooled: below "
+            "the diagonal a model is surer than it is right."
+        )
+        figures.append(Figure("reliability", sure, text))
+    return tuple(figures)
+
+
+def disparities(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Disparities over the levels and, where it varies, over ε."""
+    if not focus.is_trend:
+        return ()
+    names = [name for name in DISPARITIES_SHOWN if name != "base_rate_difference" and is_defined(results, name)]
+    text = (
+        "Largest differences between groups, with simultaneous 95% intervals over all pairs of groups. The dotted line "
+        "is what equal groups of these sizes would show by luck alone; it is not subtracted."
+    )
+    figures = [Figure("disparity", plots.disparity_by_level(results, focus.attribute, names), text)]
+    by_epsilon = plots.disparity_by_epsilon(results, focus.attribute)
+    if by_epsilon is not None:
+        figures.append(Figure("epsilon", by_epsilon, "Accuracy gap against the ε spent, one line a level."))
+    return tuple(figures)
+
+
+def comparisons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Change against each baseline: matched twins first."""
+    draw: Callable[..., go.Figure | None] = plots.change_by_level if focus.is_trend else plots.change_by_group
+    figures = []
+    found = answers.comparisons(results)
+    for against in dict.fromkeys(comparison.against for comparison in found):
+        learners = [comparison.learner for comparison in found if comparison.against == against]
+        drawn = draw(results, focus.attribute, against=against, learners=learners)
+        if drawn is not None:
+            kinds = set(results.trials.loc[results.trials["learner"].isin(learners), "kind"])
+            without = (
+                "clipping and noise" if "sisa" not in kinds else "clipping and noise, or shards, slices and requests"
+            )
+            kind = (
+                f"Matched twins: the same training without {without}, same seeds."
+                if against == TWIN
+                else f"Against {against}, separately tuned: privacy and tuning differ, seeds and images are the same."
+            )
+            text = f"{kind} Change of the test accuracy by {focus.attribute}; below zero the learner named first loses."
+            figures.append(Figure(f"against-{against}", drawn, text))
+    return tuple(figures)
+
+
+def reasons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Group diagnostics of the private learners."""
+    figures = []
+    private = results.trials[np.isfinite(results.trials["epsilon"])]
+    for series in dict.fromkeys(private["series"]):
+        drawn = plots.diagnostics(results, series, focus.attribute)
+        if drawn is not None:
+            extremes = (
+                f"; solid lines are {focus.levels[-1].text}, dotted ones {focus.levels[0].text}"
+                if len(focus.levels) > 1
+                else ""
+            )
+            text = (
+                f"{series}: what clipping does to the groups of {focus.attribute} during training{extremes}. Exact "
+                "functions of the training images, recorded in research mode only and not covered by ε."
+            )
+            figures.append(Figure(f"diagnostics-{series}", drawn, text))
+    return (*figures, *_client_reasons(results, focus))
+
+
+def _client_reasons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Whose updates shape the models of federated learners."""
+    figures = []
+    for series in plots.series_of(results):
+        drawn = plots.client_diagnostics(results, series, focus.attribute)
+        if drawn is not None:
+            text = (
+                f"{series}: updates of clients, by the value of {focus.attribute} that most of their images have. "
+                "Exact functions of the training images, recorded in research mode only and not covered by ε."
+            )
+            figures.append(Figure(f"updates-{series}", drawn, text))
+    return tuple(figures)
+
+
+def unlearning(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Who sits where, and cost and groups along the requests, for learners that forget."""
+    figures = []
+    forgetful = results.trials[results.trials["kind"] == "sisa"]
+    for learner in dict.fromkeys(forgetful["learner"]):
+        drawn = plots.request_timeline(results, learner, focus.attribute)
+        if drawn is not None:
+            text = (
+                f"{learner}: examples seen again for each request as a share of training every shard from the start, "
+                f"and what the model without them does to the groups of {focus.attribute}. Means over trials; "
+                "bands are 95% intervals of one trial's test images, which all requests share; 0 is the model before "
+                "the first request."
+            )
+            figures.append(Figure(f"requests-{learner}", drawn, text))
+        try:
+            drawn = plots.placement_by_group(results, learner, focus.attribute)
+        except ValueError:
+            drawn = None  # without examples.parquet nobody knows who belongs to which group
+        if drawn is not None:
+            text = f"{learner}: training images by {focus.attribute} in each slice of each shard, mean over trials."
+            figures.append(Figure(f"placement-{learner}", drawn, text))
+    return tuple(figures)
+
+
+def data(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+    """Training images by group."""
+    drawn = plots.training_counts(results, focus.attribute)
+    text = f"Training images by {focus.attribute} as drawn, mean over replicates."
+    figures = [] if drawn is None else [Figure("training-counts", drawn, text)]
+    clients = plots.client_composition(results, focus.attribute)
+    if clients is not None:
+        text = (
+            f"What each federated client holds, by {focus.attribute}: one bar a client, at {focus.levels[-1].text} in "
+            "the first replicate, the first 500 clients."
+        )
+        figures.append(Figure("clients-hold", clients, text))
+    return tuple(figures)

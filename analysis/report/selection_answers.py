@@ -1,0 +1,194 @@
+"""What the report says on selection: which setting validation chooses at each level, and what it is worth on test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.figures import plots
+from fairsweep.analysis.inference.candidates import candidates, judged
+from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.analysis.inference.selection import Corrected, best_setting, corrected_winner
+from fairsweep.analysis.metrics.rates import Floats
+from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.report.inquiry import Inquiry, split_kinds, table_of
+from fairsweep.analysis.report.report_figures import Figure
+from fairsweep.analysis.report.table import SummaryTable, interval_text
+from fairsweep.analysis.results.focus import Focus
+from fairsweep.analysis.results.outcomes import read_outcomes, users
+from fairsweep.analysis.results.results import SweepResults
+
+_TITLE = "Which setting to take"
+_UTILITY, _DISPARITY = "validation accuracy", "validation accuracy_difference"
+_MOST_NAMED = 5
+_MOST_ROWS = 300
+
+
+def selection_inquiry(results: SweepResults, focus: Focus) -> Inquiry | None:
+    """Return the choice among settings at each level, by validation means over replicates, reported on test.
+
+    Args:
+        results: the sweep.
+        focus: what it is about.
+
+    Returns:
+        None for a sweep with one setting a level; one sentence where its design leaves no honest choice.
+    """
+    done = results.trials[results.trials["state"] == "done"]
+    if done.groupby("level")["setting"].nunique().max() < 2:
+        return None
+    if "folds" in split_kinds(results):
+        why = "Nothing is chosen here: each fold is a setting of its own, and what one holds out trains the others."
+        return Inquiry("selection", "Selection", _TITLE, (why,))
+    try:
+        results.evaluations(split="validation")
+    except RecordError:
+        return Inquiry("selection", "Selection", _TITLE, (_shared_split(results, focus),))
+    table = candidates(results, by=focus.attribute)
+    level = focus.levels[-1].text
+    rows = table[(table["level"].astype(str) == level) & table["distance"].notna()]
+    sentences = (
+        _sentences(rows, focus) if len(rows) >= 2 else (f"With {level} there is one setting: nothing to choose.",)
+    )
+    drawn = plots.selection(results, focus.attribute)
+    caption = (
+        f"What validation promises and test holds with {level}, one point a setting: means over replicates, bars are "
+        "95% intervals on test. Pale discs: settings that no other one beats on validation; the widest is round the "
+        "one with the best validation accuracy. On the diagonal a promise holds."
+    )
+    figures = () if drawn is None else (Figure("selection", drawn, caption),)
+    return Inquiry("selection", "Selection", _TITLE, sentences, (), figures, (_summary(results, focus, table),))
+
+
+def _sentences(rows: pd.DataFrame, focus: Focus) -> tuple[str, ...]:
+    """Return the choice at the most imbalanced level, in words."""
+    best, fair = best_setting(rows, _UTILITY), best_setting(rows, _DISPARITY)
+    rank = 1 + int((rows["test accuracy"] > best["test accuracy"]).sum())
+    found = [
+        f"With {focus.levels[-1].text} the validation accuracy, mean over replicates, chooses {best['series']} among "
+        f"{len(rows)} settings: {100 * best[_UTILITY]:.1f}% on validation, and {_on_test(best, 'accuracy')} on test, "
+        f"where it ranks {rank} of {len(rows)}."
+    ]
+    private = rows[np.isfinite(rows["epsilon"])]
+    if len(private) and not np.isfinite(best["epsilon"]):
+        chosen = best_setting(private, _UTILITY)
+        found.append(
+            f"Among those with a finite ε it chooses {chosen['series']} (ε = {epsilon_text(chosen['epsilon'])}): "
+            f"{_on_test(chosen, 'accuracy')} on test."
+        )
+    found.append(
+        f"Learner {fair['series']} has the smallest accuracy gap between the {focus.members} of {focus.attribute} on "
+        f"validation: {_on_test(fair, 'accuracy_difference')} on test, at an accuracy of {_on_test(fair, 'accuracy')}."
+    )
+    found.append(_of_front(rows))
+    found.append(
+        "Settings are chosen, never trials, and by validation alone. The test images took no part in it, but the "
+        "models are the same: luck of training that helped a setting on validation helps it on test too."
+    )
+    if rows["replicates"].min() < 2:
+        found.append(
+            "Some of these settings have one replicate: a choice among them is as much one among seeds, and their "
+            "intervals know the test images only."
+        )
+    return tuple(found)
+
+
+def _of_front(rows: pd.DataFrame) -> str:
+    front = rows[rows["front"]]["series"].tolist()
+    named = "; ".join(front[:_MOST_NAMED]) + (
+        f" and {len(front) - _MOST_NAMED} more" if len(front) > _MOST_NAMED else ""
+    )
+    nearest = rows.iloc[int(rows["distance"].argmin())]
+    return (
+        f"By {_judges(rows)} on validation {len(front)} of {len(rows)} settings are on the Pareto front: {named}. "
+        f"Nearest to the best of each is {nearest['series']} (distance {nearest['distance']:.2f}, each on the scale of "
+        "its range)."
+    )
+
+
+def _judges(rows: pd.DataFrame) -> str:
+    return "accuracy, accuracy gap and ε" if "epsilon" in judged(rows) else "accuracy and accuracy gap"
+
+
+def _on_test(row: pd.Series[Any], metric: str) -> str:
+    value, low, high = (100 * row[f"test {metric}{end}"] for end in ("", " low", " high"))
+    unit = "%" if metric == "accuracy" else " points"
+    return f"{value:.1f}{unit} [{low:.1f}, {high:.1f}]"
+
+
+def _shared_split(results: SweepResults, focus: Focus) -> str:
+    """Where there is no validation: the best on test, and what it is worth, corrected for having been chosen there."""
+    found = _winner_on_test(results, focus)
+    why = "There are no evaluations on a validation split, so the choice and its report share the test images"
+    if found is None:
+        return (
+            f"{why}. What looks best there looks better than it is, and without predictions of all trials on the same "
+            "images the excess cannot be corrected: no setting is named."
+        )
+    series, winner = found
+    return (
+        f"{why}: {series} looks best with {focus.levels[-1].text}, {100 * winner.naive:.1f}%, too good by the "
+        f"winner's curse. Chosen on resampled images and scored on those left out, the best setting is worth "
+        f"{100 * winner.corrected:.1f}% [{100 * winner.low:.1f}, {100 * winner.high:.1f}]."
+    )
+
+
+def _winner_on_test(results: SweepResults, focus: Focus) -> tuple[str, Corrected] | None:
+    """Return the series of the best setting at the most imbalanced level, and its corrected value."""
+    evaluations = results.evaluations()
+    asked = pd.DataFrame({"trial": list(evaluations.trial), "iteration": evaluations.iteration})
+    trials = results.trials.set_index("trial")
+    asked = asked[trials["level"].reindex(asked["trial"]).to_numpy() == focus.levels[-1].text]
+    outcomes = read_outcomes(results, "test", asked) if len(asked) else None
+    if outcomes is None or len(outcomes.row) < len(asked):
+        return None
+    right: Floats = (outcomes.prediction == outcomes.label).astype(np.float64)
+    settings = trials["setting"].reindex([trial for trial, _ in outcomes.row]).to_numpy()
+    names = list(dict.fromkeys(settings))
+    if len(names) < 2:
+        return None
+    means = np.stack([right[settings == name].mean(0) for name in names])
+    winner = corrected_winner(means, users=users(results, outcomes))
+    series = trials.loc[trials["setting"] == names[winner.winner], "series"].iloc[0]
+    return str(series), winner
+
+
+def _summary(results: SweepResults, focus: Focus, table: pd.DataFrame) -> SummaryTable:
+    """All settings, level by level, the most imbalanced first; of very many those nearest to the ideal."""
+    place = {level.text: i for i, level in enumerate(focus.levels)}
+    level = table["level"].astype(str)
+    ordered = table.assign(place=[-place.get(text, 0) for text in level]).sort_values(["place", "distance"])
+    rows = ordered[ordered["distance"].notna()].head(_MOST_ROWS)
+    left = "" if len(rows) == len(table) else f" {len(rows)} of {len(table)} settings are shown."
+    caption = (
+        f"Means over replicates in %; test with 95% intervals. The gap is the largest difference between the "
+        f"{focus.members} of {focus.attribute}. Front: no other setting of the level beats it on validation in "
+        f"{_judges(table)}. Distance: to the best of each on validation, on the scale of their ranges. Seconds: of one "
+        f"trial.{left}"
+    )
+    marks = [
+        "chosen" if best else ("front" if front else "")
+        for best, front in zip(rows["best"], rows["front"], strict=True)
+    ]
+    columns = {
+        "level": (rows["level"].astype(str).tolist(), [-value for value in rows["place"]]),
+        "learner": (rows["series"].astype(str).tolist(), None),
+        "ε": ([epsilon_text(value) for value in rows["epsilon"]], rows["epsilon"].tolist()),
+        "runs": ([str(count) for count in rows["replicates"]], rows["replicates"].tolist()),
+    }
+    for metric, short in (("accuracy", "accuracy"), ("accuracy_difference", "gap")):
+        values = rows[f"validation {metric}"].tolist()
+        columns[f"validation {short}"] = ([f"{100 * value:.1f}" for value in values], values)
+        triples = zip(*(rows[f"test {metric}{end}"].tolist() for end in ("", " low", " high")), strict=True)
+        columns[f"test {short}"] = ([interval_text(*row) for row in triples], rows[f"test {metric}"].tolist())
+    columns |= {
+        "distance": ([f"{value:.2f}" for value in rows["distance"]], rows["distance"].tolist()),
+        "seconds": (
+            [f"{value:,.0f}" if np.isfinite(value) else "n/a" for value in rows["seconds"]],
+            rows["seconds"].tolist(),
+        ),
+        "on validation": (marks, None),
+    }
+    return table_of("Settings", caption, columns, rows)

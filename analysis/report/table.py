@@ -1,0 +1,203 @@
+"""The summary tables: accuracy by group, and disparities, with intervals, for each learner and level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.analysis.metrics.catalogue import METRICS, resolve
+from fairsweep.analysis.results.focus import Focus, focus_of, shown
+from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_frames import DONE, At
+
+_MOST_GROUPS = 6
+DISPARITIES_SHOWN = (
+    "accuracy_difference",
+    "demographic_parity_difference",
+    "base_rate_difference",
+    "equal_opportunity_difference",
+    "equalized_odds_difference",
+)
+_SHORT_TITLES = {
+    "accuracy_difference": "accuracy gap",
+    "base_rate_difference": "base rate",
+    "demographic_parity_difference": "dem. parity",
+    "equal_opportunity_difference": "equal opp.",
+    "equalized_odds_difference": "eq. odds",
+}
+
+
+@dataclass(frozen=True)
+class SummaryTable:
+    """A table for people, with the numbers behind it.
+
+    Attributes:
+        title: what it shows.
+        caption: how to read it.
+        header: names of the columns.
+        rows: texts, one tuple a row.
+        sort_values: numbers behind the texts, NaN where there are none; same shape as ``rows``.
+        numbers: the averaged tidy rows that the texts were made from.
+    """
+
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    sort_values: tuple[tuple[float, ...], ...]
+    numbers: pd.DataFrame
+
+    def frame(self) -> pd.DataFrame:
+        """Return the texts as a data frame."""
+        return pd.DataFrame(list(self.rows), columns=list(self.header))
+
+    def markdown(self) -> str:
+        """Return the texts as a Markdown table."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def summary_tables(
+    results: SweepResults, *, at: At = "last", states: Sequence[str] | None = DONE, confidence: float = 0.95
+) -> tuple[SummaryTable, ...]:
+    """Accuracy and disparities for each attribute, by learner and level, means over replicates.
+
+    Args:
+        results: the sweep.
+        at: see `SweepResults.evaluations`.
+        states: see `SweepResults.evaluations`.
+        confidence: of the intervals.
+    """
+    focus = focus_of(results)
+    tables = []
+    for attribute in focus.groupings:
+        tables.append(accuracy_table(results, focus, attribute, at=at, states=states, confidence=confidence))
+        tables.append(disparity_table(results, focus, attribute, at=at, states=states, confidence=confidence))
+    return tuple(tables)
+
+
+def accuracy_table(
+    results: SweepResults,
+    focus: Focus,
+    attribute: str,
+    *,
+    at: At = "last",
+    states: Sequence[str] | None = DONE,
+    confidence: float = 0.95,
+) -> SummaryTable:
+    """Accuracy of all, of each group (of the rare ones where there are many) and of the worst group."""
+    overall = results.rates(["accuracy"], by=(), at=at, states=states, confidence=confidence)
+    groups = results.rates(["accuracy"], by=attribute, at=at, states=states, confidence=confidence)
+    worst = results.disparities(
+        ["worst_group_accuracy"], by=attribute, at=at, states=states, confidence=confidence, null=False
+    )
+    numbers = average(pd.concat([overall, groups, worst], ignore_index=True), confidence)
+    names = list(dict.fromkeys(groups["group"]))
+    if len(names) > _MOST_GROUPS:
+        names = [name for name in names if attribute == focus.attribute and name in focus.rare]
+    columns = {"all": (numbers["attribute"] == "")}
+    columns |= {
+        shown(results, attribute, name): (numbers["group"] == name) & (numbers["attribute"] == attribute)
+        for name in names
+    }
+    columns["worst group"] = numbers["metric"] == "worst_group_accuracy"
+    caption = (
+        f"Test accuracy in % by {attribute}; means over replicates (runs) with {confidence:.0%} intervals: t over "
+        "replicates joined with the error of the test images; with one replicate the test images only."
+    )
+    return _table(f"Accuracy by {attribute}", caption, numbers, columns)
+
+
+def disparity_table(
+    results: SweepResults,
+    focus: Focus,
+    attribute: str,
+    *,
+    at: At = "last",
+    states: Sequence[str] | None = DONE,
+    confidence: float = 0.95,
+) -> SummaryTable:
+    """The disparities of `DISPARITIES_SHOWN` that the label allows, each with the gap that luck alone would make."""
+    names = [name for name in DISPARITIES_SHOWN if is_defined(results, name)]
+    frame = results.disparities(names, by=attribute, at=at, states=states, confidence=confidence)
+    numbers = average(frame, confidence)
+    columns = {_SHORT_TITLES[name]: numbers["metric"] == name for name in names}
+    caption = (
+        f"Largest differences between the groups of {attribute} in percentage points ({_listed(names)}), means over "
+        f"replicates with simultaneous {confidence:.0%} intervals. After ≈ stands what equal groups of these sizes "
+        "would show by luck alone; it is not subtracted."
+    )
+    return _table(f"Disparities by {attribute}", caption, numbers, columns, null=True)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return what the columns are, in full."""
+    titles = [METRICS[name].title.lower().removesuffix(" difference") for name in names]
+    text = ", ".join(titles)
+    return f"{text}; the base rate is a property of the test images" if "base_rate_difference" in names else text
+
+
+def is_defined(results: SweepResults, name: str) -> bool:
+    """Whether a metric is defined for the sweep's label without naming a class."""
+    try:
+        resolve(name, results.classes)
+    except ValueError:
+        return False
+    return True
+
+
+def _table(
+    title: str,
+    caption: str,
+    numbers: pd.DataFrame,
+    columns: Mapping[str, pd.Series[bool]],
+    *,
+    null: bool = False,
+) -> SummaryTable:
+    """One row for each setting, in the order of the averages; ``columns`` says which averages make a column."""
+    settings = numbers.drop_duplicates("setting").set_index("setting")
+    shares = settings["share"].notna().all()
+    level = "share" if shares else "level"
+    levels = [f"{value:g}" for value in settings["share"]] if shares else settings["level"].tolist()
+    texts: dict[str, list[str]] = {"learner": settings["series"].tolist(), level: levels}
+    keys: dict[str, list[float]] = {
+        "learner": [float("nan")] * len(settings),
+        level: settings["level_value"].tolist(),
+    }
+    if np.isfinite(settings["epsilon"]).any():
+        texts["ε"] = [epsilon_text(value) for value in settings["epsilon"].tolist()]
+        keys["ε"] = settings["epsilon"].tolist()
+    texts["runs"] = [str(count) for count in settings["replicates"].tolist()]
+    keys["runs"] = settings["replicates"].astype(np.float64).tolist()
+    for name, chosen in columns.items():
+        cells = numbers[chosen].set_index("setting").reindex(settings.index)
+        texts[name] = [
+            _cell_text(row, null=null)
+            for row in cells[["metric", "value", "low", "high", "null", "n_min"]].itertuples()
+        ]
+        keys[name] = cells["value"].tolist()
+    rows = tuple(zip(*texts.values(), strict=True))
+    return SummaryTable(title, caption, tuple(texts), rows, tuple(zip(*keys.values(), strict=True)), numbers)
+
+
+def _cell_text(row: Any, *, null: bool) -> str:  # noqa: ANN401 - a named tuple
+    if not np.isfinite(row.value):
+        return f"n/a (n {int(row.n_min)})"
+    if row.metric == "base_rate_difference":
+        return f"{100 * row.value:.1f}"
+    return interval_text(row.value, row.low, row.high, row.null if null else float("nan"))
+
+
+def interval_text(value: float, low: float, high: float, null: float = float("nan"), decimals: int = 1) -> str:
+    """Return a value with its interval in percent, ``83.2 [80.1,86.0]``; the gap by luck behind it if it is given.
+
+    No space within the brackets: a narrow terminal then breaks the line before the interval, never inside.
+    """
+    text = f"{100 * value:.{decimals}f} [{100 * low:.{decimals}f},{100 * high:.{decimals}f}]"
+    return f"{text} ≈{100 * null:.{decimals}f}" if np.isfinite(null) else text

@@ -1,0 +1,1 @@
+"""A sweep as tidy tables: trials, pairs, evaluations, rates, disparities, replicates, differences."""

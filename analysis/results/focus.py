@@ -1,0 +1,106 @@
+"""What a sweep is about: which attribute it makes imbalanced, who is rare, and at which levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.records.counts import ALL, JOINT
+from fairsweep.analysis.results.sweep_records import SweepRecords
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the imbalance.
+
+    Attributes:
+        text: as in the column ``level``.
+        value: as in the column ``level_value``; NaN for the natural training set.
+        rare_count: rare training images, mean over trials; NaN where the sweep has no imbalance.
+        train_size: training images, mean over trials.
+    """
+
+    text: str
+    value: float
+    rare_count: float
+    train_size: float
+
+
+@dataclass(frozen=True)
+class Focus:
+    """What plots, tables and report look at first.
+
+    Attributes:
+        attribute: the attribute that is made imbalanced, else the sweep's first group.
+        rare: the values of it that are made rare, as a sweep file names them; empty without an imbalance.
+        groupings: every attribute whose groups are shown, the first one first.
+        levels: from the least to the most imbalanced, of the trials that are done (of all while none is).
+        level_name: what the levels are, for an axis.
+        of_label: whether the attribute is the label, so that groups are classes.
+    """
+
+    attribute: str
+    rare: tuple[str, ...]
+    groupings: tuple[str, ...]
+    levels: tuple[Level, ...]
+    level_name: str
+    of_label: bool
+
+    @property
+    def members(self) -> str:
+        """What its values are called: ``classes`` of the label, ``groups`` of any other attribute."""
+        return "classes" if self.of_label else "groups"
+
+    @property
+    def is_trend(self) -> bool:
+        """Whether there are several levels in an order."""
+        return len(self.levels) > 1 and all(pd.notna(level.value) for level in self.levels)
+
+
+def focus_of(results: SweepRecords) -> Focus:
+    """Read off the records what a sweep is about; the most frequent imbalance where there are several."""
+    minorities = [(folder.data or {}).get("minority") for folder in results.folders]
+    known = [(minority["attribute"], tuple(minority["values"])) for minority in minorities if minority]
+    usable = [pair for pair in known if pair[0] in (*results.groups, results.label)]
+    attribute: str = (results.groups or (results.label,))[0]
+    rare: tuple[str, ...] = ()
+    if usable:
+        attribute, rare = max(usable, key=usable.count)
+    groupings = tuple(dict.fromkeys([attribute, *results.groups]))
+    levels = _levels(results.trials)
+    names = results.trials.loc[results.trials["level_name"] != "", "level_name"]
+    name = str(names.iloc[0]) if len(names) else "training set"
+    return Focus(attribute, rare, groupings, levels, name, attribute == results.label)
+
+
+def _levels(trials: pd.DataFrame) -> tuple[Level, ...]:
+    done = trials["state"] == "done"
+    chosen = trials[(trials["level"] != "") & (done if done.any() else ~done)]
+    keys = ["level", "level_value"]
+    table = chosen.groupby(keys, sort=False, dropna=False)[["minority_count", "train_size"]].mean().reset_index()
+    rare = table["minority_count"].fillna(0).to_numpy(np.float64)
+    table = table.iloc[np.argsort(-rare, kind="stable")]
+    columns = (table[name].tolist() for name in (*keys, "minority_count", "train_size"))
+    return tuple(Level(*values) for values in zip(*columns, strict=True))
+
+
+def shown(results: SweepRecords, attribute: str, group: str) -> str:
+    """Return a group as people read it: by its display names, with the attribute where the value alone says little."""
+    if group == ALL and attribute == "":
+        return "all"
+    names = attribute.split(JOINT)
+    parts = []
+    for name, value in zip(names, group.split(JOINT) if len(names) > 1 else [group], strict=True):
+        vocabulary = results.vocabulary(name)
+        text = vocabulary.display[vocabulary.values.index(value)]
+        says_little = text.isdigit() or text in {"yes", "no"}
+        parts.append(f"{name} {text}" if says_little else text)
+    return ", ".join(parts)
+
+
+def named(results: SweepRecords, attribute: str, group: str) -> str:
+    """A group as a sentence names it: ``tone dark``, ``digit 8``; by its display name alone where that says it all."""
+    text = shown(results, attribute, group)
+    return text if attribute in text or JOINT in attribute else f"{attribute} {text}"

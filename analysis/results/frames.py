@@ -1,0 +1,184 @@
+"""Long (tidy) tables of rates and disparities: one row an evaluation, group and metric, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pandas.api.extensions import ExtensionArray
+
+from fairsweep.analysis.metrics.catalogue import Metric
+from fairsweep.analysis.metrics.disparities import Disparity, disparity_of, present, stacked_quotients
+from fairsweep.analysis.metrics.rates import Rate, divide, quotients
+from fairsweep.analysis.metrics.scores import Score
+from fairsweep.analysis.records.counts import JOINT, CountArray
+from fairsweep.analysis.results.means import INTERVAL, groups_without_stratum, mean_over_columns
+from fairsweep.analysis.results.score_frames import METHOD, score_columns, score_disparity_columns
+from fairsweep.analysis.statistics import simultaneous_intervals as gaps
+from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
+
+TIDY_COLUMNS = (
+    "learner",
+    "series",
+    "setting",
+    "replicate",
+    "share",
+    "level",
+    "level_value",
+    "epsilon",
+    "trial",
+    "iteration",
+    "split",
+    "attribute",
+    "group",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n",
+    "n_min",
+    "interval",
+    "null",
+    "against",
+    "sweep",
+)
+"""Columns of every tidy table.
+
+``n`` is the denominator and ``n_min`` the smallest group's. ``interval`` names the method. ``null`` is what a disparity
+would be by luck alone, NaN for rates. ``against`` names the learner that was subtracted, empty for plain values.
+``sweep`` is the name of the sweep in which the trial stands.
+"""
+
+_OF_TRIAL = ("learner", "series", "setting", "replicate", "share", "level", "level_value", "epsilon", "sweep")
+
+
+def rate_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float) -> pd.DataFrame:
+    """Rates of each group with Wilson intervals, and scores with bootstrap intervals.
+
+    ``n`` and ``n_min`` are a rate's denominator; of a score ``n_min`` is the smallest count that it rests on.
+    """
+    quantile = normal_quantile(confidence)
+    parts = []
+    for metric in metrics:
+        if isinstance(metric.row, Score):
+            parts.append(_long(counts, counts.groups, metric.name, score_columns(counts, metric, confidence), METHOD))
+            continue
+        if not isinstance(metric.row, Rate):
+            raise TypeError(f"{metric.name} must be a rate, but is a disparity")
+        above, below = quotients(counts.values, metric.row, metric.positive)
+        low, high = wilson(above, below, quantile)
+        columns = {"value": divide(above, below), "low": low, "high": high, "n": below, "n_min": below}
+        parts.append(_long(counts, counts.groups, metric.name, columns, "Wilson"))
+    return _joined(parts)
+
+
+def mean_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float, over: str, strata: int) -> pd.DataFrame:
+    """Means of rates over the last attribute of a grouping; the column ``attribute`` says so.
+
+    Args:
+        counts: count arrays by (groups..., stratum).
+        metrics: rates.
+        confidence: of the intervals.
+        over: name of the last attribute.
+        strata: how many values it has.
+    """
+    groups = groups_without_stratum(counts, strata)
+    rest = counts.attribute.removesuffix(over).removesuffix(JOINT)
+    named = replace(counts, attribute=f"{rest}, mean over {over}".removeprefix(", "))
+    parts = [
+        _long(named, groups, metric.name, mean_over_columns(counts, metric, strata, confidence), INTERVAL)
+        for metric in metrics
+    ]
+    return _joined(parts)
+
+
+def disparity_rows(
+    counts: CountArray, metrics: Sequence[Metric], confidence: float, *, null: bool, seed: int, least_n: int = 1
+) -> pd.DataFrame:
+    """Disparities with simultaneous intervals.
+
+    ``n`` sums the denominators, ``n_min`` is the smallest group's; groups of fewer than ``least_n`` take no part.
+    """
+    if least_n > 1:
+        enough = counts.values.sum((-2, -1), keepdims=True) >= least_n
+        counts = replace(counts, values=np.where(enough, counts.values, 0))
+    exists = present(counts.values)
+    parts = []
+    for metric in metrics:
+        row = metric.row
+        if not isinstance(row, Disparity):
+            raise TypeError(f"{metric.name} must be a disparity, but is a rate")
+        if not row.of_rates:
+            found = score_disparity_columns(counts, metric, confidence, null=null)
+            found = {name: values[:, None] for name, values in found.items()}
+            parts.append(_long(counts, (counts.attribute,), metric.name, found, METHOD))
+            continue
+        above, below = stacked_quotients(counts.values, row, metric.positive)
+        low, high = gaps.simultaneous(above, below, exists, row, confidence)
+        by_luck = gaps.null_disparity(above, below, exists, row, seed=seed) if null else np.full(len(low), np.nan)
+        smallest = np.where(exists[:, None], below, np.iinfo(np.int64).max).min((-2, -1))
+        columns: dict[str, npt.NDArray[Any]] = {
+            "value": disparity_of(above, below, exists, row),
+            "low": low,
+            "high": high,
+            "n": below.sum(-1).min(-1),
+            "n_min": np.where(exists.any(-1), smallest, 0),
+            "null": by_luck,
+        }
+        columns = {name: values[:, None] for name, values in columns.items()}
+        parts.append(_long(counts, (counts.attribute,), metric.name, columns, "simultaneous"))
+    return _joined(parts)
+
+
+def with_trials(rows: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns of the trials and put all columns in their order."""
+    place = pd.Index(trials["trial"]).get_indexer
+    trial = rows["trial"]
+    if isinstance(trial.dtype, pd.CategoricalDtype):
+        position = place(trial.cat.categories)[trial.cat.codes.to_numpy()]
+    else:
+        position = place(pd.Index(trial))
+    # Texts are taken from one short column each: written out one by one they would take longer than all numbers.
+    columns = {name: trials[name].array.take(position) for name in ("trial", *_OF_TRIAL)}
+    columns |= {name: rows[name].array for name in rows.columns if name not in columns}
+    columns["against"] = _repeated([""], np.zeros(len(rows), np.int64))
+    return pd.DataFrame({name: columns[name] for name in TIDY_COLUMNS}, copy=False)
+
+
+def _long(
+    counts: CountArray,
+    groups: Sequence[str],
+    metric: str,
+    columns: Mapping[str, npt.NDArray[Any]],
+    interval: str,
+) -> pd.DataFrame:
+    """One row for each evaluation and group from columns of the shape [E, G]."""
+    size, width = len(counts.evaluations), len(groups)
+    number, names = pd.factorize(counts.evaluations.trial)
+    once = np.zeros(size * width, np.int64)
+    head = {
+        "trial": pd.Categorical.from_codes(np.repeat(number, width), pd.Index(names)),
+        "iteration": np.repeat(counts.evaluations.iteration, width),
+        "split": _repeated([counts.evaluations.split], once),
+        "attribute": _repeated([counts.attribute], once),
+        "group": _repeated(groups, np.tile(np.arange(width), size)),
+        "metric": _repeated([metric], once),
+    }
+    body = {name: values.reshape(-1) for name, values in columns.items()}
+    return pd.DataFrame({**head, **body, "interval": _repeated([interval], once)}, copy=False)
+
+
+def _repeated(texts: Sequence[str], places: npt.NDArray[np.int64]) -> ExtensionArray:
+    """Return a column of texts from a few distinct ones."""
+    return pd.array(list(texts), dtype="str").take(places)
+
+
+def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    joined = pd.concat(parts, ignore_index=True)
+    if "null" not in joined:
+        joined["null"] = np.nan
+    return joined

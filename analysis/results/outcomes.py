@@ -1,0 +1,143 @@
+"""Predictions of several evaluations on the same images, side by side, with the groups that each image belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from fairsweep.analysis.metrics.rates import Bools
+from fairsweep.analysis.records.counts import JOINT
+from fairsweep.analysis.results.sweep_records import SweepRecords
+
+Codes = npt.NDArray[np.int64]
+_USER = "user"
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Predictions of T evaluations on the same N ids.
+
+    Attributes:
+        row: position of each (trial, iteration).
+        ids: int64 [N], ascending.
+        label: int64 [N].
+        prediction: int64 [T, N].
+        log_probabilities: float32 [T, N, K], or None where they were not asked for.
+    """
+
+    row: dict[tuple[str, int], int]
+    ids: Codes
+    label: Codes
+    prediction: Codes
+    log_probabilities: npt.NDArray[np.float32] | None = None
+
+    def cells(self, at: int, groups: Codes, count: int, classes: int) -> Codes:
+        """For each id the flat position of its cell in a cell array [count, classes, classes].
+
+        Args:
+            at: position of the evaluation.
+            groups: code of each id's group, int64 [N].
+            count: number of groups.
+            classes: number of classes.
+        """
+        if len(groups) and not 0 <= groups.min() <= groups.max() < count:
+            raise ValueError(f"groups must lie in [0, {count}), but reach from {groups.min()} to {groups.max()}")
+        place: Codes = (groups * classes + self.label) * classes + self.prediction[at]
+        return place
+
+
+def read_outcomes(
+    results: SweepRecords, split: str, asked: pd.DataFrame, *, probabilities: bool = False
+) -> Outcomes | None:
+    """Predictions on a split.
+
+    Args:
+        results: the sweep.
+        split: ``test``, ``validation`` or ``train``.
+        asked: columns ``trial`` and ``iteration``, distinct; those without predictions are left out.
+        probabilities: whether to read the log-probabilities too.
+
+    Returns:
+        The outcomes; None where there are none, or where two evaluations saw different ids.
+    """
+    columns = ["iteration", "id", "split", "label", "prediction", *(["log_probabilities"] if probabilities else [])]
+    table = results.predictions(list(asked["trial"].unique()), columns)
+    known = set(asked[["trial", "iteration"]].itertuples(index=False, name=None))
+    plain = table.drop_columns(["log_probabilities"]) if probabilities else table
+    frame = plain.to_pandas()
+    pairs = zip(frame["trial"], frame["iteration"], strict=True)
+    wanted = np.array([pair in known for pair in pairs], np.bool_)
+    rows = np.flatnonzero((frame["split"] == split).to_numpy(np.bool_) & wanted)
+    if not len(rows):
+        return None
+    rows = rows[frame.iloc[rows].reset_index(drop=True).sort_values(["trial", "iteration", "id"]).index.to_numpy()]
+    frame = frame.iloc[rows]
+    keys = list(frame[["trial", "iteration"]].drop_duplicates().itertuples(index=False, name=None))
+    size, remainder = divmod(len(frame), len(keys))
+    ids = frame["id"].to_numpy(np.int64).reshape(len(keys), -1) if not remainder else np.empty((0, 0), np.int64)
+    if remainder or (ids != ids[0]).any():
+        return None
+    place = {(str(trial), int(iteration)): i for i, (trial, iteration) in enumerate(keys)}
+    prediction = frame["prediction"].to_numpy(np.int64).reshape(len(keys), size)
+    log_p = _matrix(table.column("log_probabilities"), rows, len(keys)) if probabilities else None
+    return Outcomes(place, ids[0], frame["label"].to_numpy(np.int64)[:size], prediction, log_p)
+
+
+def _matrix(column: pa.ChunkedArray, rows: Codes, evaluations: int) -> npt.NDArray[np.float32]:
+    """List of one length as a matrix, chosen rows: float32 [T, N, K]."""
+    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
+    matrix = flat.reshape(len(column), -1)
+    return np.asarray(matrix[rows].reshape(evaluations, -1, matrix.shape[1]), np.float32)
+
+
+def group_codes(results: SweepRecords, outcomes: Outcomes, names: Sequence[str]) -> Codes | None:
+    """Return the code of each id's group among the intersections of some attributes, in the order of a count array.
+
+    Args:
+        results: the sweep.
+        outcomes: the ids.
+        names: attributes; none for all ids in one group.
+
+    Returns:
+        int64 [N]; None where an attribute is not recorded for every id.
+    """
+    number = np.zeros(len(outcomes.ids), np.int64)
+    for name in names:
+        codes = outcomes.label if name == results.label else _column(results, outcomes, name)
+        if codes is None:
+            return None
+        number = number * len(results.vocabulary(name).values) + codes
+    return number
+
+
+def users(results: SweepRecords, outcomes: Outcomes) -> Codes | None:
+    """Return the user that each id belongs to, int64 [N]; None where the dataset has no users."""
+    return _column(results, outcomes, _USER)
+
+
+def group_masks(results: SweepRecords, outcomes: Outcomes, attribute: str) -> dict[str, Bools] | None:
+    """For each group of a grouping which ids belong to it; None if the attributes are not recorded."""
+    names = attribute.split(JOINT) if attribute else []
+    number = group_codes(results, outcomes, names)
+    if number is None:
+        return None
+    return {group: number == i for i, group in enumerate(results.all_cells.group_names(names))}
+
+
+def _column(results: SweepRecords, outcomes: Outcomes, name: str) -> Codes | None:
+    """Return an attribute of the ids; None if it is not recorded for all of them."""
+    examples = results.examples
+    if examples is None or name not in examples.column_names:
+        return None
+    known = examples.column("id").to_numpy()
+    order = np.argsort(known)
+    place = np.minimum(np.searchsorted(known, outcomes.ids, sorter=order), len(known) - 1)
+    if (known[order[place]] != outcomes.ids).any():
+        return None
+    column = examples.column(name)
+    return None if column.null_count else np.asarray(column.to_numpy()[order[place]], np.int64)

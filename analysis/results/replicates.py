@@ -1,0 +1,133 @@
+"""Means over replicates, with intervals that know both what differs between trainings and between test images.
+
+All trials of a sweep see the same test images, so more replicates do not make the images' error smaller: the interval
+of a mean joins the mean of the trials' own intervals (test images) with a t interval over the replicates (data draw,
+initial weights, order, noise). With one replicate the second is unknown, NaN, and the interval says so in words.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.metrics.catalogue import METRICS, Metric
+from fairsweep.analysis.metrics.rates import Bools, Floats, divide
+from fairsweep.analysis.statistics.intervals import replicate_mean, widen
+
+AVERAGE_COLUMNS = (
+    "learner",
+    "series",
+    "setting",
+    "share",
+    "level",
+    "level_value",
+    "epsilon",
+    "split",
+    "attribute",
+    "group",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n",
+    "n_min",
+    "interval",
+    "null",
+    "against",
+    "replicates",
+    "undefined",
+    "deviation",
+    "training_low",
+    "training_high",
+    "images_low",
+    "images_high",
+)
+"""Columns of `average`.
+
+``low`` and ``high`` join both sources of error. ``training_low`` and ``training_high`` are the t interval over the
+replicates alone, ``images_low`` and ``images_high`` that of the test images alone; ``deviation`` is the standard
+deviation between replicates; ``undefined`` counts the replicates whose value is NaN and which are left out.
+"""
+
+_EXCESS = "excess_loss("
+_WITHIN = ("setting", "split", "attribute", "group", "metric", "against")
+_FIRST = (
+    "learner",
+    "series",
+    "setting",
+    "share",
+    "level",
+    "level_value",
+    "split",
+    "attribute",
+    "group",
+    "metric",
+    "against",
+)
+
+
+def average(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Average a tidy table over the replicates of each setting.
+
+    Args:
+        frame: a result of `SweepResults.frame`, with one iteration of each trial, or with all (then iterations are
+            averaged one by one and a column ``iteration`` is kept).
+        confidence: of the t intervals; take the one the frame was made with.
+
+    Returns:
+        One row for each setting, group and metric; columns `AVERAGE_COLUMNS`.
+    """
+    keys = list(_WITHIN)
+    if frame.duplicated(["trial", *keys[1:]]).any():
+        keys.append("iteration")
+    grouped = frame.groupby(keys, sort=False, dropna=False)
+    number = grouped.ngroup().to_numpy(np.int64)
+    place = grouped.cumcount().to_numpy(np.int64)
+    shape = (int(number.max(initial=-1)) + 1, int(place.max(initial=-1)) + 1)
+
+    def spread(column: str) -> Floats:
+        matrix = np.full(shape, np.nan)
+        matrix[number, place] = frame[column].to_numpy(np.float64)
+        return matrix
+
+    values = spread("value")
+    known = np.isfinite(values)
+    smallest = np.nanmin(spread("n_min"), axis=1, initial=np.inf)
+    mean = replicate_mean(values, confidence, divide(1.0, smallest))
+    low, high, null, epsilon = (_mean_where(spread(name), known) for name in ("low", "high", "null", "epsilon"))
+    first = np.unique(number, return_index=True)[1]
+    result = frame.iloc[first][[*_FIRST, *(["iteration"] if "iteration" in keys else [])]].reset_index(drop=True)
+    least, most = _bounds_of(result)
+    joined_low, joined_high = widen(mean.mean, low, high, mean.half_width)
+    result["value"], result["null"], result["epsilon"] = mean.mean, null, epsilon
+    result["low"], result["high"] = np.maximum(joined_low, least), np.minimum(joined_high, most)
+    result["training_low"] = np.maximum(mean.mean - mean.half_width, least)
+    result["training_high"] = np.minimum(mean.mean + mean.half_width, most)
+    result["images_low"], result["images_high"] = low, high
+    result["deviation"] = mean.standard_deviation
+    result["replicates"] = mean.replicates
+    result["undefined"] = np.bincount(number, minlength=shape[0]) - mean.replicates
+    for name in ("n", "n_min"):
+        result[name] = np.nanmin(spread(name), axis=1, initial=np.inf).astype(np.int64)
+    result["interval"] = np.where(mean.replicates >= 2, "t over replicates, and test images", "test images only")
+    return result[[*AVERAGE_COLUMNS, *(["iteration"] if "iteration" in keys else [])]]
+
+
+def _mean_where(matrix: Floats, known: Bools) -> Floats:
+    """Mean over the replicates that have a value; NaN where there is none, infinite where one is."""
+    return divide(np.where(known, matrix, 0).sum(1), known.sum(1))
+
+
+def _bounds_of(result: pd.DataFrame) -> tuple[Floats, Floats]:
+    """What a value can be: the metric's range; of a difference and of an excess loss that of its parts' difference."""
+    ranges = {name: _range_of(str(name)) for name in result["metric"].unique()}
+    bounds = np.array([ranges[name] for name in result["metric"]], np.float64).reshape(-1, 2)
+    is_difference = result["against"].to_numpy(str) != ""
+    is_excess = np.array([str(name).startswith(_EXCESS) for name in result["metric"]], np.bool_)
+    width = (bounds[:, 1] - bounds[:, 0]) * np.where(is_excess, 2, 1)
+    return np.where(is_difference, -width, bounds[:, 0]), np.where(is_difference, width, bounds[:, 1])
+
+
+def _range_of(name: str) -> tuple[float, float]:
+    base = name.removeprefix(_EXCESS).split("[")[0].removesuffix(")")
+    return Metric(METRICS[base], None, base).range if base in METRICS else (-np.inf, np.inf)

@@ -1,0 +1,236 @@
+"""A sweep as tidy tables: rates, disparities and their differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypedDict, Unpack
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.metrics.catalogue import DEFAULT_DISPARITIES, DEFAULT_RATES, METRICS, Metric, resolve
+from fairsweep.analysis.metrics.disparities import Disparity
+from fairsweep.analysis.metrics.rates import Floats, divide
+from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.counts import CountArray, Evaluations
+from fairsweep.analysis.results.differences import difference_rows
+from fairsweep.analysis.results.frames import disparity_rows, mean_rows, rate_rows, with_trials
+from fairsweep.analysis.results.pairs import Pairing, pair_trials
+from fairsweep.analysis.results.score_frames import prediction_rows
+from fairsweep.analysis.results.sweep_records import SweepRecords
+
+At = Literal["last", "selected", "all"]
+By = str | Sequence[str]
+DONE = ("done",)
+
+
+class Choice(TypedDict, total=False):
+    """Keywords that rates, disparities and their differences share; see `SweepFrames.rates`."""
+
+    by: By | None
+    split: str
+    at: At
+    states: Sequence[str] | None
+    positive: str | None
+    confidence: float
+
+
+class SweepFrames(SweepRecords):
+    """Rates, disparities and differences of a sweep, as tidy tables.
+
+    Works while the sweep runs. Tables take the trials that are done; ``states=None`` takes every trial that has
+    recorded something.
+    """
+
+    def evaluations(self, *, split: str = "test", at: At = "last", states: Sequence[str] | None = DONE) -> Evaluations:
+        """Which evaluations a table is made of.
+
+        Args:
+            split: ``test`` or ``validation``.
+            at: ``last`` iteration; ``selected``, the first one with the best validation accuracy; or ``all``.
+            states: take trials in these states; None takes all.
+
+        Raises:
+            RecordError: if no trial fits.
+        """
+        every = self.all_cells.evaluations(split)
+        if states is not None:
+            states = _words("states", states)
+        wanted = self.trials if states is None else self.trials[self.trials["state"].isin(states)]
+        names = set(wanted["trial"])
+        chosen = np.array([name in names for name in self.all_cells.trials], np.bool_)[every.number]
+        if not chosen.any():
+            counts = dict(self.trials["state"].value_counts())
+            raise RecordError(
+                f"no trial in the states {states} has an evaluation on {split}; the states are {counts}. "
+                "Wait, resume the sweep, or take all with states=None"
+            )
+        every = every.at(chosen)
+        if at == "all":
+            return every
+        scores = every.iteration.astype(np.float64) if at == "last" else self._validation_accuracy(every)
+        order = np.lexsort((every.iteration, -scores, every.number))
+        first = np.unique(every.number[order], return_index=True)[1]
+        return every.at(np.sort(order[first]))
+
+    def counts(
+        self, by: By = (), *, split: str = "test", at: At = "last", states: Sequence[str] | None = DONE
+    ) -> CountArray:
+        """Count arrays by group; arguments as in `evaluations`.
+
+        Args:
+            by: an attribute or several whose intersections are the groups; empty for all examples together.
+            split: see `evaluations`.
+            at: see `evaluations`.
+            states: see `evaluations`.
+        """
+        return self.all_cells.stack(self.evaluations(split=split, at=at, states=states), _listed(by))
+
+    def rates(
+        self,
+        metrics: Sequence[str] | None = None,
+        *,
+        by: By | None = None,
+        split: str = "test",
+        at: At = "last",
+        states: Sequence[str] | None = DONE,
+        positive: str | None = None,
+        confidence: float = 0.95,
+        mean_over: str | None = None,
+    ) -> pd.DataFrame:
+        """Rates of all examples and of each group, one row a trial, iteration, group and metric.
+
+        Args:
+            metrics: rates and scores in `METRICS`, a class in brackets where one is needed; None takes `DEFAULT_RATES`,
+                and only the accuracy where there are more than two classes and no positive one.
+            by: an attribute, or several for their intersections; None takes all examples together and each of the
+                sweep's groups.
+            split: see `evaluations`.
+            at: see `evaluations`.
+            states: see `evaluations`.
+            positive: the positive class; default the second of two.
+            confidence: of the intervals.
+            mean_over: average each rate over the values of this attribute, within the groups; see
+                `fairsweep.analysis.results.means`.
+
+        Returns:
+            The columns `fairsweep.analysis.results.frames.TIDY_COLUMNS`.
+        """
+        evaluations = self.evaluations(split=split, at=at, states=states)
+        chosen = self._metrics(metrics, DEFAULT_RATES, positive)
+        groupings = [(), *((name,) for name in self.groups)] if by is None else [_listed(by)]
+        counted = [metric for metric in chosen if metric.of_cells]
+        predicted = [metric for metric in chosen if not metric.of_cells]
+        parts = []
+        if mean_over is not None:
+            counted, strata = chosen, len(self.vocabulary(mean_over).values)
+            for g in groupings:
+                counts = self.all_cells.stack(evaluations, (*(name for name in g if name != mean_over), mean_over))
+                parts.append(mean_rows(counts, counted, confidence, mean_over, strata))
+        elif counted:
+            parts = [rate_rows(self.all_cells.stack(evaluations, g), counted, confidence) for g in groupings]
+        if predicted and mean_over is None:
+            parts += prediction_rows(self, predicted, groupings, evaluations, confidence)
+        return with_trials(pd.concat(parts, ignore_index=True), self.trials)
+
+    def disparities(
+        self,
+        metrics: Sequence[str] | None = None,
+        *,
+        by: By | None = None,
+        split: str = "test",
+        at: At = "last",
+        states: Sequence[str] | None = DONE,
+        positive: str | None = None,
+        confidence: float = 0.95,
+        null: bool = True,
+        seed: int = 0,
+        least_n: int = 1,
+    ) -> pd.DataFrame:
+        """Disparities between groups, one row a trial, iteration, attribute and metric; ``group`` is the attribute.
+
+        Args:
+            metrics: names in `DISPARITIES`; None takes `DEFAULT_DISPARITIES`, and only those of the accuracy where
+                there are more than two classes and no positive one.
+            by: as in `rates`; None takes each of the sweep's groups (the label where there is none).
+            split: see `evaluations`.
+            at: see `evaluations`.
+            states: see `evaluations`.
+            positive: the positive class; default the second of two.
+            confidence: of the simultaneous intervals.
+            null: whether to compute what equal groups would show by luck.
+            seed: of the part of that which is simulated.
+            least_n: groups of fewer examples take no part; intersections have small ones.
+
+        Returns:
+            The columns `fairsweep.analysis.results.frames.TIDY_COLUMNS`.
+        """
+        evaluations = self.evaluations(split=split, at=at, states=states)
+        chosen = self._metrics(metrics, DEFAULT_DISPARITIES, positive)
+        groupings = [(name,) for name in self.groups or (self.label,)] if by is None else [_listed(by)]
+        counted = [metric for metric in chosen if metric.of_cells]
+        predicted = [metric for metric in chosen if not metric.of_cells]
+        parts = []
+        if counted:
+            stacked = (self.all_cells.stack(evaluations, g) for g in groupings)
+            parts = [disparity_rows(s, counted, confidence, null=null, seed=seed, least_n=least_n) for s in stacked]
+        if predicted:
+            parts += prediction_rows(self, predicted, groupings, evaluations, confidence, null=null, least_n=least_n)
+        return with_trials(pd.concat(parts, ignore_index=True), self.trials)
+
+    def frame(
+        self, metrics: Sequence[str] | None = None, *, against: str | None = None, **choice: Unpack[Choice]
+    ) -> pd.DataFrame:
+        """Rates and disparities in one tidy table, or their differences from a baseline.
+
+        Args:
+            metrics: names in `METRICS`; None takes those that need no further choice.
+            against: ``"twin"``, or the name of a learner: every value becomes the difference from the trial of the same
+                imbalance, model and seeds; see `pairs` and `fairsweep.analysis.results.differences.difference_rows`.
+            choice: the keywords of `rates`.
+
+        Returns:
+            The columns `fairsweep.analysis.results.frames.TIDY_COLUMNS`.
+        """
+        known = self._metrics(metrics, (*DEFAULT_RATES, *DEFAULT_DISPARITIES), choice.get("positive"))
+        if not known:
+            raise ValueError("metrics must name at least one, but got none: None takes those that need no choice")
+        rates = [metric.name for metric in known if not isinstance(metric.row, Disparity)]
+        disparities = [metric.name for metric in known if isinstance(metric.row, Disparity)]
+        parts = [self.rates(rates, **choice)] if rates else []
+        if disparities and choice.get("by") != ():
+            parts.append(self.disparities(disparities, **choice))
+        frame = pd.concat(parts, ignore_index=True)
+        if against is None:
+            return frame
+        return difference_rows(self, frame, self.pairs(against).pairs, choice.get("positive"))
+
+    def pairs(self, against: str) -> Pairing:
+        """Which trial is compared with which; see `fairsweep.analysis.results.pairs.pair_trials`."""
+        return pair_trials(self.folders, against)
+
+    # --- inside ---
+
+    def _metrics(self, names: Sequence[str] | None, default: Sequence[str], positive: str | None) -> list[Metric]:
+        if names is not None:
+            return [resolve(name, self.classes, positive) for name in _words("metrics", names)]
+        named = len(self.classes) == 2 or positive is not None
+        return [resolve(name, self.classes, positive) for name in default if named or not METRICS[name].needs_positive]
+
+    def _validation_accuracy(self, evaluations: Evaluations) -> Floats:
+        """Accuracy on the validation split at the same trial and iteration; -1 where there is none."""
+        counts = self.all_cells.stack(evaluations.on("validation"), ()).values[:, 0]
+        accuracy = divide(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
+        return np.nan_to_num(accuracy, nan=-1.0)
+
+
+def _listed(by: By) -> tuple[str, ...]:
+    return _words("by", by)
+
+
+def _words(name: str, given: object) -> tuple[str, ...]:
+    """One word, or several, as several."""
+    words = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError(f"{name} must be a name or a list of names, but got {given!r}")
+    return words

@@ -1,0 +1,264 @@
+"""The records of a sweep as tables, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from fairsweep.analysis.records import columns as records
+from fairsweep.analysis.records.columns import RecordError, Vocabulary, group_column
+from fairsweep.analysis.records.counts import FRAME_COLUMNS, Cells
+from fairsweep.analysis.records.loading import Location, Problem, TrialFolder, read_each
+from fairsweep.analysis.records.trial_cells import Meaning
+from fairsweep.analysis.results.opened_sweeps import joined_sweep, open_sources
+from fairsweep.analysis.results.trials import trials_table
+
+R = TypeVar("R")
+_SOURCE_PATH = "source_path"
+
+
+class SweepRecords:
+    """The records of a sweep.
+
+    Works while the sweep runs: what is not there yet is missing from the tables, and `problems` lists whatever is
+    missing or damaged though its trial says it is done.
+
+    Attributes:
+        location: the output folder; of several sweeps that of the first.
+        sweep: ``sweep.json``, or an empty mapping; see `fairsweep.analysis.results.opened_sweeps.joined_sweep`.
+        folders: the small records of every trial.
+        former: names of the folders of trials that belong to earlier versions of the sweep and are left out; see
+            `fairsweep.analysis.records.membership`.
+        trials: one row a trial, by learner (in the order of the sweep file), level and replicate; its columns are those
+            of `fairsweep.analysis.results.trials.trials_table`.
+    """
+
+    def __init__(self, *locations: Location, cache: bool = True, former: bool = False) -> None:
+        self._sources = open_sources(locations, cache=cache, former=former)
+        self.former = tuple(sorted(name for source in self._sources for name in source.former))
+        self._problems: list[Problem] = []
+        self.location = self._sources[0].location
+        self.sweep = joined_sweep(self._sources)
+        self.folders: list[TrialFolder]
+        self.trials: pd.DataFrame
+        self.folders, self.trials = self._in_order([folder for source in self._sources for folder in source.folders])
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{count} {state}" for state, count in self.trials["state"].value_counts().items())
+        return f"{type(self).__name__}({self.name!r}, trials: {states or 'none'}, problems: {len(self.problems)})"
+
+    # --- what there is ---
+
+    @property
+    def name(self) -> str:
+        """Name of the sweep; without ``sweep.json`` the name of its folder."""
+        return str(self.sweep.get("name") or self.location.path.rsplit("/", 1)[-1])
+
+    @property
+    def problems(self) -> pd.DataFrame:
+        """What could not be read: columns ``trial``, ``file``, ``message``. Grows as files are read."""
+        listed = [*(problem for source in self._sources for problem in source.problems), *self._problems]
+        rows = [(problem.trial, problem.file, problem.message) for problem in dict.fromkeys(listed)]
+        return pd.DataFrame(rows, columns=["trial", "file", "message"])
+
+    @property
+    def label(self) -> str:
+        """The attribute that is predicted."""
+        return self.all_cells.label
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The attributes whose values are the groups."""
+        return self.all_cells.groups
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes as a sweep file names them."""
+        return self.all_cells.classes
+
+    def vocabulary(self, attribute: str) -> Vocabulary:
+        """Return the values of a group attribute or of the label."""
+        return self.all_cells.vocabularies[attribute]
+
+    # --- tables of records ---
+
+    def cells(self) -> pd.DataFrame:
+        """All cells: ``trial``, ``iteration``, ``split``, each group, ``label``, ``prediction``, ``count``.
+
+        A group that is called as another column stands in ``group:label`` (``group:count``, …).
+        """
+        return self.all_cells.frame()
+
+    def predictions(self, trials: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Predictions of the last and of the validation-selected iteration, with the name of the ``trial``.
+
+        Args:
+            trials: names of trials; None takes all.
+            columns: some of the file's columns; None takes all.
+        """
+        chosen = [folder for folder in self.folders if trials is None or folder.name in set(trials)]
+        found = self.read_each(chosen, records.PREDICTIONS, partial(records.read_predictions, columns=columns))
+        kept = [field for field in records.PREDICTIONS_SCHEMA if columns is None or field.name in columns]
+        schema = pa.schema([*kept, pa.field("trial", pa.string())])
+        tables = [
+            table.append_column("trial", pa.repeat(name, len(table))).select(schema.names).cast(schema)
+            for name, table in found.items()
+        ]
+        return pa.concat_tables([schema.empty_table(), *tables])
+
+    @cached_property
+    def examples(self) -> pa.Table | None:
+        """``examples.parquet``: ``id``, ``split``, codes of every attribute; None if there is none.
+
+        Of several sweeps each example once: their trials are counted together only if they are of one dataset.
+        """
+        found: list[pa.Table] = []
+        for source in self._sources:
+            place = source.location / records.EXAMPLES
+            try:
+                found.append(records.read_examples(place.path, place.filesystem))
+            except FileNotFoundError:
+                continue
+            except (RecordError, OSError) as error:
+                self._problems.append(Problem.of_sweep(source.location, records.EXAMPLES, error))
+        if len(found) < 2:
+            return found[0] if found else None
+        table = pa.concat_tables([table.replace_schema_metadata(None) for table in found], promote_options="default")
+        return table.take(np.sort(np.unique(table.column("id").to_numpy(), return_index=True)[1]))
+
+    def source_paths(self, ids: npt.ArrayLike) -> pd.Series:
+        """Where images lie in the raw data: from a prediction's ``id`` back to its picture.
+
+        Args:
+            ids: of examples, for instance ``results.predictions().column("id")``; any number of them.
+
+        Returns:
+            A path for each id, in their order, relative to the folder or archive that was prepared; missing for an id
+            that the sweep does not know. The index holds the ids.
+
+        Raises:
+            RecordError: if the sweep has no paths: its source has no files, it ran in release mode, or the dataset was
+                prepared by an earlier fairsweep.
+        """
+        wanted = pd.Index(np.asarray(ids, np.int64), name="id")
+        examples = self.examples
+        if examples is None or _SOURCE_PATH not in examples.column_names:
+            raise RecordError(
+                f"{records.EXAMPLES} must have a column {_SOURCE_PATH}, but has none: the images have no files, the "
+                "sweep ran in release mode, or its dataset must be prepared anew"
+            )
+        known: pd.Series = examples.select(["id", _SOURCE_PATH]).to_pandas().set_index("id")[_SOURCE_PATH]
+        return known.reindex(wanted)
+
+    def training(self) -> pd.DataFrame:
+        """The course of training: ``trial``, ``iteration``, ``loss``, ``seconds``, ``examples``, ``l2_clip_norm``."""
+        return self._training.drop(columns=["diagnostics", "clients"])
+
+    def diagnostics(self) -> pd.DataFrame:
+        """Group diagnostics of private learners in long form, one row an iteration, group and label.
+
+        Columns: ``trial``, ``iteration``, ``attribute``, ``value`` and ``label`` (as a sweep file names them),
+        ``count``, ``mean_gradient_norm``, ``clipped_share``, ``cosine``.
+        """
+        parts = self._listed("diagnostics", records.DIAGNOSTIC_TYPE)
+        parts["label"] = [self.classes[code] for code in parts["label"]]
+        return parts
+
+    def clients(self) -> pd.DataFrame:
+        """How groups of federated clients fared, in long form: one row an iteration and group of clients.
+
+        A client belongs to the group that most of its examples have. Columns: ``trial``, ``iteration``, ``attribute``
+        and ``value`` (as a sweep file names them; both empty for all clients), ``clients``, ``accuracy_mean``,
+        ``accuracy_variance``, ``accuracy_worst_decile``, ``updates``, ``mean_update_norm``, ``clipped_share``,
+        ``cosine``.
+        """
+        return self._listed("clients", records.CLIENT_TYPE)
+
+    def _listed(self, column: str, kind: pa.StructType) -> pd.DataFrame:
+        """Return the entries of a column of lists, one row each, codes of groups as names."""
+        rows = self._training[["trial", "iteration", column]]
+        rows = rows[rows[column].map(lambda entries: isinstance(entries, np.ndarray) and len(entries) > 0).astype(bool)]
+        rows = rows.explode(column, ignore_index=True)
+        parts = pd.DataFrame(rows[column].tolist(), columns=[field.name for field in kind])
+        if len(parts):
+            known = self.all_cells.vocabularies
+            parts["value"] = [
+                (known[name].values[code] if name in known else str(code)) if name else ""
+                for name, code in zip(parts["attribute"], parts["value"], strict=True)
+            ]
+        return pd.concat([rows[["trial", "iteration"]], parts], axis=1)
+
+    def training_counts(self) -> pd.DataFrame:
+        """Realised training counts: ``trial``, a column for each group, ``label``, ``count``; values as names.
+
+        A group that is called as another column stands in ``group:label`` (``group:count``, …).
+        """
+        columns = {name: (group_column(name), group_column(name, FRAME_COLUMNS)) for name in self.groups}
+        recorded, shown = zip(*columns.values(), ("label", "label"), ("count", "count"), strict=True)
+        rows = [
+            (folder.name, *(row.get(column) for column in recorded))
+            for folder in self.folders
+            if folder.data
+            for row in folder.data.get("counts", [])
+        ]
+        frame = pd.DataFrame(rows, columns=["trial", *shown])
+        for column, attribute in zip(shown[:-1], (*self.groups, self.label), strict=True):
+            values = np.array(self.vocabulary(attribute).values, object)
+            frame[column] = values[frame[column].to_numpy(np.int64)]
+        return frame
+
+    # --- inside ---
+
+    def _in_order(self, folders: list[TrialFolder]) -> tuple[list[TrialFolder], pd.DataFrame]:
+        named = [learner.get("name") for learner in self.sweep.get("sweep", {}).get("learners", [])]
+        table = trials_table(folders, (self.sweep.get("dataset") or {}).get("shown"))
+        place = [named.index(name) if name in named else len(named) for name in table["learner"]]
+        keys = ["place", "learner", "series", "level_value", "replicate", "trial"]
+        order = table.assign(place=place).sort_values(keys, kind="stable").index
+        return [folders[i] for i in order], table.loc[order].reset_index(drop=True)
+
+    def read_each(
+        self, folders: Sequence[TrialFolder], file: str, read: Callable[[str, pafs.FileSystem], R]
+    ) -> dict[str, R]:
+        """Read one file of some trials, by name of the trial; what cannot be read is among the `problems`."""
+        found, problems = read_each(folders, file, read)
+        self._problems += problems
+        return found
+
+    @cached_property
+    def all_cells(self) -> Cells:
+        """The cells of every trial, in columns.
+
+        Trials of another label, groups or vocabularies than most belong to another sweep: they are left out, and
+        `problems` names them.
+        """
+        found = {name: cells for source in self._sources for name, cells in source.cells().items()}
+        found = {folder.name: found[folder.name] for folder in self.folders if folder.name in found}
+        usual = Counter(meaning for meaning, _ in found.values()).most_common(1)
+        strange = {name for name, (meaning, _) in found.items() if meaning != usual[0][0]}
+        message = (
+            "its label, groups or vocabularies differ from those of most trials, so it is left out; keep different "
+            "sweeps in different folders"
+        )
+        self._problems += [Problem(name, records.CELLS, message) for name in found if name in strange]
+        meaning = usual[0][0] if usual else Meaning("", (), ())
+        return Cells(meaning, {name: cells for name, (_, cells) in found.items() if name not in strange})
+
+    @cached_property
+    def _training(self) -> pd.DataFrame:
+        found = self.read_each(self.folders, records.TRAINING, records.read_training)
+        parts = [table.to_pandas().assign(trial=name) for name, table in found.items()]
+        columns = ["trial", *records.TRAINING_SCHEMA.names]
+        if not parts:
+            return pd.DataFrame(columns=columns)
+        # Records of an earlier version lack the newest columns.
+        table: pd.DataFrame = pd.concat(parts, ignore_index=True).reindex(columns=columns)
+        return table

@@ -1,0 +1,210 @@
+"""The table of trials: one row each, from their small records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.records.loading import TrialFolder
+
+# Fields of a learner by which a trial and its twin differ, and those that name or speed up only.
+PRIVACY_FIELDS = frozenset({"epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping", "deployment_cohort"})
+_NAMING_FIELDS = frozenset({"name", "kind", "twin_of", "performance"})
+# The field of each form of imbalance that is its level, on the x axis.
+_LEVEL_FIELDS = ("share", "minority_size", "keep")
+# In the name of a series, as papers write them.
+_SYMBOLS = {"epsilon": "ε", "noise_multiplier": "z", "l2_clip_norm": "clip", "batch_size": "batch"}
+
+COLUMNS = (
+    "trial",
+    "learner",
+    "series",
+    "kind",
+    "twin_of",
+    "state",
+    "stopped_by",
+    "setting",
+    "replicate",
+    "data_seed",
+    "train_seed",
+    "attribute",
+    "majority",
+    "share",
+    "minority_size",
+    "keep",
+    "level",
+    "level_name",
+    "level_value",
+    "train_size",
+    "minority_count",
+    "epsilon",
+    "epsilon_rdp",
+    "delta",
+    "noise_multiplier",
+    "iteration",
+    "iterations",
+    "seconds",
+    "attempt",
+    "error",
+    "sweep",
+)
+_TEXTS = frozenset(
+    {"trial", "learner", "series", "kind", "twin_of", "state", "stopped_by", "setting", "attribute", "majority", "keep"}
+    | {"level", "level_name", "error", "sweep"}
+)
+
+
+def trials_table(folders: Iterable[TrialFolder], shown: Mapping[str, Mapping[str, str]] | None = None) -> pd.DataFrame:
+    """One row a trial, in the order of the folders.
+
+    Columns: ``trial`` (name of the folder), ``learner``, ``series`` (the learner, with the values of the fields that
+    vary under its name), ``kind``, ``twin_of``, ``state`` (done also where a stopper ended it), ``stopped_by``
+    (scheduler, stopper, user, or empty), ``setting``, ``replicate``, ``data_seed``, ``train_seed``;
+    of the imbalance ``attribute``, ``majority``, ``share``, ``minority_size``, ``keep`` and, whatever its form, the
+    ``level`` in words with ``level_name`` and ``level_value``; ``train_size`` and ``minority_count`` as realised;
+    ``epsilon`` (PLD), ``epsilon_rdp``, ``delta``, ``noise_multiplier`` as spent (epsilon is infinite for a learner
+    without privacy); ``iteration`` of ``iterations``, ``seconds``, ``attempt``, ``error``; the ``sweep`` it stands in.
+    What is not known yet is NaN or an empty text.
+
+    Args:
+        folders: the trials.
+        shown: of attributes whose values are shown by other names, those names by value; None for none.
+    """
+    listed = list(folders)
+    series = _series([folder.config for folder in listed])
+    rows = [_row(folder, shown or {}) | {"series": name} for folder, name in zip(listed, series, strict=True)]
+    columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    return pd.DataFrame(
+        {name: _texts(values) if name in _TEXTS else _numbers(values) for name, values in columns.items()}
+    )
+
+
+def _texts(values: Sequence[Any]) -> pd.Series[str]:
+    return pd.Series(["" if value is None else str(value) for value in values], dtype="str")
+
+
+def _numbers(values: Sequence[Any]) -> pd.Series[float]:
+    """Integers where all are known and whole, else floats with NaN."""
+    array = np.array([np.nan if value is None else value for value in values], np.float64)
+    return pd.Series(array.astype(np.int64) if all(isinstance(value, int) for value in values) else array)
+
+
+def _row(folder: TrialFolder, shown: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    config, data, state = folder.config or {}, folder.data or {}, folder.state or {}
+    learner, seeds = config.get("learner", {}), config.get("seeds", {})
+    row = {
+        "trial": folder.name,
+        "learner": learner.get("name"),
+        "kind": learner.get("kind"),
+        "twin_of": learner.get("twin_of"),
+        "state": folder.stage,
+        "sweep": folder.sweep,
+        "stopped_by": folder.stopped_by,
+        "setting": config.get("setting"),
+        "replicate": config.get("replicate"),
+        "data_seed": seeds.get("data"),
+        "train_seed": seeds.get("train"),
+        "train_size": data.get("size"),
+        "minority_count": (data.get("minority") or {}).get("count"),
+    }
+    row |= {name: state.get(name) for name in ("iteration", "iterations", "seconds", "attempt", "error")}
+    return row | _level(config, shown) | _privacy(folder)
+
+
+def _level(config: Mapping[str, Any], shown: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return the imbalance of a trial: its fields, and its level in words and as a number."""
+
+    def words(value: object) -> str:
+        """Return a value as it is shown: ``female``; ``digit 8`` where it has no name of its own."""
+        return shown.get(str(attribute), {}).get(str(value)) or f"{attribute} {value}"
+
+    imbalance = config.get("imbalance")
+    if imbalance is None:
+        return {"level": "natural" if config else ""}
+    attribute = imbalance.get("attribute")
+    row = {"attribute": attribute, "majority": imbalance.get("majority")}
+    if "keep" in imbalance:
+        kept = {str(value): int(cap) for value, cap in imbalance["keep"].items()}
+        caps = ", ".join(f"{cap:,} of {words(value)}" for value, cap in kept.items())
+        row |= {"keep": json.dumps(kept), "level": f"at most {caps}"}
+        if len(kept) == 1:
+            row |= {"level_name": f"images kept of {words(next(iter(kept)))}", "level_value": min(kept.values())}
+        return row
+    if "share" in imbalance:
+        share = imbalance["share"]
+        name = f"share of {words(row['majority'])}"
+        return row | {"share": share, "level": f"share {share:g}", "level_name": name, "level_value": share}
+    size = imbalance.get("minority_size")
+    name = f"images not {words(row['majority'])}"
+    return row | {"minority_size": size, "level": f"minority size {size:,}", "level_name": name, "level_value": size}
+
+
+def _privacy(folder: TrialFolder) -> dict[str, Any]:
+    """Return what was spent; infinite where nothing was promised, NaN where it is not known (yet)."""
+    spent = folder.privacy
+    if spent is None:
+        learner = (folder.config or {}).get("learner", {"noise_multiplier": None})
+        is_private = "noise_multiplier" in learner.get("inner", learner)
+        return {} if is_private else {"epsilon": float("inf"), "epsilon_rdp": float("inf")}
+    epsilon = spent.get("epsilon") or {}
+    return {
+        "epsilon": _number(epsilon.get("pld")),
+        "epsilon_rdp": _number(epsilon.get("rdp")),
+        "delta": _number(spent.get("delta")),
+        "noise_multiplier": _number(spent.get("noise_multiplier")),
+    }
+
+
+def _number(value: Any) -> float:  # noqa: ANN401 - a number, the text "inf", or null
+    return float("nan") if value is None else float(value)
+
+
+def _series(configs: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """Return a learner's name, followed by the fields that take several values under that name (the level left out)."""
+    flat = _varying_by_setting(configs)
+    names = [(config or {}).get("learner", {}).get("name", "") for config in configs]
+    # Replicates of a setting share one mapping of fields, which is looked at once.
+    each = {(name, id(fields)): fields or {} for name, fields in zip(names, flat, strict=True)}
+    seen: dict[tuple[str, str], set[str]] = {}
+    for (name, _), fields in each.items():
+        for key, value in fields.items():
+            seen.setdefault((name, key), set()).add(value)
+    text = {}
+    for (name, number), fields in each.items():
+        varied = [(key.split(".")[-1], value) for key, value in fields.items() if len(seen[name, key]) > 1]
+        text[name, number] = ", ".join([name, *(f"{_SYMBOLS.get(key, key)}={value}" for key, value in varied)])
+    return [text[name, id(fields)] for name, fields in zip(names, flat, strict=True)]
+
+
+def _varying_by_setting(configs: Sequence[Mapping[str, Any] | None]) -> list[dict[str, str] | None]:
+    """Return the varying fields of each config, worked out once a setting: replicates differ in their seeds only."""
+    known: dict[str, dict[str, str]] = {}
+    found: list[dict[str, str] | None] = []
+    for config in configs:
+        setting = (config or {}).get("setting")
+        if config is None or setting is None:
+            found.append(None if config is None else varying_fields(config))
+            continue
+        if setting not in known:
+            known[setting] = varying_fields(config)
+        found.append(known[setting])
+    return found
+
+
+def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of learner, model, imbalance and split that may be swept, as texts by dotted name."""
+    learner = {key: value for key, value in config.get("learner", {}).items() if key not in _NAMING_FIELDS}
+    imbalance = {key: value for key, value in (config.get("imbalance") or {}).items() if key not in _LEVEL_FIELDS}
+    split = {key: value for key, value in (config.get("split") or {}).items() if key != "kind"}
+    parts = {"learner": learner, "model": config.get("model") or {}, "imbalance": imbalance, "split": split}
+    return {key: value for name, part in parts.items() for key, value in _flatten(part, name).items()}
+
+
+def _flatten(value: Any, name: str) -> dict[str, str]:  # noqa: ANN401 - any JSON value
+    if isinstance(value, Mapping):
+        return {key: text for inner, item in value.items() for key, text in _flatten(item, f"{name}.{inner}").items()}
+    return {name: f"{value:g}" if isinstance(value, float) else str(value)}

@@ -1,0 +1,1 @@
+"""Uncertainty of arrays: intervals, simultaneous intervals, permutation, bootstrap draws, components of variance."""

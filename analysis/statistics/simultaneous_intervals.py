@@ -1,0 +1,208 @@
+"""Simultaneous intervals for disparities, and the disparity that equal groups would show by luck.
+
+The largest of several noisy differences is never 0, also when all groups are equal: five groups of 63 images at 72%
+show a gap of .13 by luck alone, and a percentile bootstrap of max - min then covers the true gap of 0 never. So every
+pair of groups gets an interval at the Bonferroni level of all pairs; the gap is then at least the largest lower bound
+(or 0) and at most the largest upper bound. Equal groups' gap stands beside the estimate and is never subtracted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import special
+
+from fairsweep.analysis.metrics.disparities import Disparity, Statistic, disparity_of
+from fairsweep.analysis.metrics.rates import Bools, Counts, Floats, divide
+from fairsweep.analysis.statistics.intervals import exact, subtract
+
+_GRID = 1000
+_CENTRES = 401
+_ROWS_AT_ONCE = 1_000_000
+
+
+def simultaneous(
+    above: Counts, below: Counts, exists: Bools, row: Disparity, confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Return an interval for a disparity that holds for all groups and pairs at once.
+
+    Differences use the intervals of all pairs; the gap to overall compares each group with the rest and scales by the
+    rest's part; ratios, the lowest and the highest rate and the variance use intervals of all groups: the variance is
+    at least that of the box's most even point and at most that of its most uneven one. Several rates in one disparity
+    share the level.
+    All rest on exact bounds of single rates: with Wilson's, three equal groups of 9 images were covered in 92% only.
+    The coverage at 95% was found to be at least 94% for 2 to 10 groups of 9, 63 and 2,000 images.
+
+    Args:
+        above: numerators, int64 [E, R, G], one row for each of ``row.rates``.
+        below: denominators, int64 [E, R, G].
+        exists: bool [E, G], which groups have examples.
+        row: the disparity.
+        confidence: of the whole.
+
+    Returns:
+        Lower and upper bounds, float64 [E]; NaN where the disparity is.
+
+    References:
+        Newcombe 1998 (see `intervals.difference`); Clopper & Pearson 1934 (see `intervals.exact`).
+    """
+    size, rates, groups = above.shape
+    low, high = np.empty(size), np.empty(size)
+    step = max(1, _ROWS_AT_ONCE // max(1, rates * groups * groups))
+    for start in range(0, size, step):
+        part = slice(start, start + step)
+        low[part], high[part] = _bounds(above[part], below[part], exists[part], row, confidence)
+    undefined = np.isnan(disparity_of(above, below, exists, row))
+    return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
+
+
+def _bounds(above: Counts, below: Counts, exists: Bools, row: Disparity, confidence: float) -> tuple[Floats, Floats]:
+    count = exists.sum(-1)
+    comparisons = above.shape[-2] * (count * (count - 1) // 2 if row.statistic == "difference" else count)
+    tail = (1 - confidence) / 2 / np.maximum(comparisons, 1)[:, None, None]
+    if row.statistic == "difference":
+        lows, highs = _pairs(above, below, exists, tail)
+    elif row.statistic in ("below_overall", "above_overall", "from_overall"):
+        lows, highs = _rest(above, below, exists, tail, row.statistic)
+    else:
+        lows, highs = _box(above, below, exists, tail, row.statistic)
+    if row.combination == "mean":
+        return np.asarray(lows.mean(-1)), np.asarray(highs.mean(-1))
+    if row.statistic == "ratio":
+        return np.asarray(lows.min(-1)), np.asarray(highs.min(-1))
+    return np.asarray(lows.max(-1)), np.asarray(highs.max(-1))
+
+
+def _pairs(above: Counts, below: Counts, exists: Bools, tail: Floats) -> tuple[Floats, Floats]:
+    first, second = np.triu_indices(above.shape[-1], 1)
+    value, low, high = divide(above, below), *exact(above, below, tail)
+    one = value[..., first], low[..., first], high[..., first]
+    other = value[..., second], low[..., second], high[..., second]
+    least, most = subtract(one, other)
+    valid = (exists[:, first] & exists[:, second])[:, None]
+    at_least = np.where(valid, np.maximum(least, -most), 0).max(-1, initial=0)
+    at_most = np.where(valid, np.maximum(most, -least), 0).max(-1, initial=0)
+    return np.maximum(at_least, 0), at_most
+
+
+def _rest(above: Counts, below: Counts, exists: Bools, tail: Floats, statistic: Statistic) -> tuple[Floats, Floats]:
+    others = above.sum(-1, keepdims=True) - above, below.sum(-1, keepdims=True) - below
+    least, most = subtract((divide(*others), *exact(*others, tail)), (divide(above, below), *exact(above, below, tail)))
+    part = divide(others[1], below.sum(-1, keepdims=True))
+    valid = exists[:, None]
+    if statistic == "above_overall":
+        least, most = -most, -least
+    if statistic == "from_overall":
+        least, most = np.maximum(least, -most), np.maximum(most, -least)
+    at_least = np.where(valid, least * part, 0).max(-1, initial=0)
+    at_most = np.where(valid, most * part, 0).max(-1, initial=0)
+    return np.maximum(at_least, 0), at_most
+
+
+def _box(above: Counts, below: Counts, exists: Bools, tail: Floats, statistic: Statistic) -> tuple[Floats, Floats]:
+    low, high = exact(above, below, tail)
+    valid = exists[:, None]
+    if statistic == "lowest":
+        return np.where(valid, low, np.inf).min(-1), np.where(valid, high, np.inf).min(-1)
+    if statistic == "highest":
+        return np.where(valid, low, -np.inf).max(-1), np.where(valid, high, -np.inf).max(-1)
+    if statistic == "variance":
+        return _variance_box(np.where(valid, low, np.nan), np.where(valid, high, np.nan))
+    pair = valid[..., :, None] & valid[..., None, :] & ~np.eye(above.shape[-1], dtype=np.bool_)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lowest = np.where(pair, low[..., :, None] / high[..., None, :], np.inf)
+        highest = np.where(pair & (low[..., None, :] > 0), high[..., :, None] / low[..., None, :], np.inf)
+    return np.minimum(lowest.min((-2, -1)), 1), np.minimum(highest.min((-2, -1)), 1)
+
+
+def _variance_box(low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """Smallest variance between groups in a box of rates, and a bound on its largest; groups of NaN take no part.
+
+    The sum of squares around the mean is the least one around any centre c, so a grid of centres gives both.
+    """
+    least, most = np.full(low.shape[:-1], np.inf), np.full(low.shape[:-1], np.inf)
+    for centre in np.linspace(0, 1, _CENTRES):
+        inside = np.square(np.maximum(np.maximum(low - centre, centre - high), 0))
+        outside = np.square(np.maximum(high - centre, centre - low))
+        least = np.minimum(least, np.nansum(inside, -1))
+        most = np.minimum(most, np.nansum(outside, -1))
+    groups = np.isfinite(low).sum(-1)
+    return divide(least, groups - 1), divide(most, groups - 1)
+
+
+def null_disparity(
+    above: Counts, below: Counts, exists: Bools, row: Disparity, *, seed: int = 0, draws: int = 2000
+) -> Floats:
+    """Return what a disparity would be on average if all groups had the pooled rate: its size by luck alone.
+
+    Differences, lowest and highest rates and their means follow exactly from the binomial distribution of the extremes;
+    the variance has none by construction; a ratio, the distance to overall and the larger of two differences are
+    simulated with a generator that depends on ``seed`` alone, so that the
+    number of one trial does not depend on which other trials are looked at.
+
+    Args:
+        above: numerators, int64 [E, R, G].
+        below: denominators, int64 [E, R, G].
+        exists: bool [E, G].
+        row: the disparity.
+        seed: of the simulation.
+        draws: of the simulation, for each evaluation.
+
+    Returns:
+        float64 [E]; NaN where the disparity is.
+    """
+    if not len(above):
+        return np.empty(0)
+    groups = exists[:, None]
+    pooled = divide(np.where(groups, above, 0).sum(-1), np.where(groups, below, 0).sum(-1))
+    undefined = np.isnan(disparity_of(above, below, exists, row))
+    # The grid of rates is a thousandth: finer than the answer needs, and equal evaluations are computed once.
+    pooled = np.asarray(np.round(np.where(undefined[:, None], 0.5, pooled), 3), np.float64)
+    size = np.where(groups & ~undefined[:, None, None], below, 0)
+    keys = np.concatenate([pooled, size.reshape(len(size), -1).astype(np.float64)], axis=1)
+    _, first, back = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    if row.statistic == "variance" and row.combination != "largest":
+        return np.where(undefined, np.nan, 0.0)
+    if row.statistic in ("ratio", "from_overall") or row.combination == "largest":
+        values = np.array([_simulated(pooled[i], size[i], row, seed, draws) for i in first], np.float64)
+    else:
+        parts = [first[i : i + _ROWS_AT_ONCE // _GRID] for i in range(0, len(first), _ROWS_AT_ONCE // _GRID)]
+        extremes = [_expected_extremes(pooled[part], size[part]) for part in parts]
+        lowest, highest = (np.concatenate(side) for side in zip(*extremes, strict=True))
+        each = {
+            "difference": highest - lowest,
+            "lowest": lowest,
+            "highest": highest,
+            "below_overall": pooled[first] - lowest,
+            "above_overall": highest - pooled[first],
+        }[row.statistic]
+        values = each.mean(-1)
+    return np.where(undefined, np.nan, values[back.reshape(-1)])
+
+
+def _expected_extremes(pooled: Floats, size: Counts) -> tuple[Floats, Floats]:
+    """Return the expected lowest and highest of G observed rates with one true rate: [E, R], [E, R, G] -> two [E, R].
+
+    E max = integral of 1 - prod F_g, E min = integral of prod (1 - F_g) over [0, 1]; groups of size 0 take no part.
+    """
+    grid = (np.arange(_GRID) + 0.5) / _GRID
+    below = np.ones((*pooled.shape, _GRID), np.float64)
+    beyond = below.copy()
+    for group in range(size.shape[-1]):
+        n = size[..., group, None].astype(np.float64)
+        successes = np.floor(n * grid)
+        # P(X <= k) of a binomial by the incomplete beta function; on the grid k < n, so both parameters are positive.
+        inside = special.betainc(np.maximum(n - successes, 1), successes + 1, 1 - pooled[..., None])
+        takes_part = n > 0
+        below *= np.where(takes_part, inside, 1)
+        beyond *= np.where(takes_part, 1 - inside, 1)
+    return beyond.mean(-1), 1 - below.mean(-1)
+
+
+def _simulated(pooled: Floats, size: Counts, row: Disparity, seed: int, draws: int) -> float:
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    above = generator.binomial(size, pooled[:, None], size=(draws, *size.shape))
+    values = disparity_of(
+        above, np.broadcast_to(size, above.shape), np.broadcast_to(size[0] > 0, above[:, 0].shape), row
+    )
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -1,0 +1,192 @@
+"""How the seeds of a sweep were varied, and what its replicates therefore say about luck.
+
+Seeds come tied (each replicate has its own data seed and its own training seed), crossed (every data seed with every
+training seed), or one of the two alone varies. Crossed replicates share seeds, so they are not independent: their mean
+errs more than a plain t interval says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from fairsweep.analysis.metrics.rates import Floats
+
+Design = Literal["one", "tied", "crossed", "data", "training"]
+Codes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of S replicates.
+
+    Attributes:
+        data: code of each replicate's data seed, int64 [S].
+        training: code of each replicate's training seed, int64 [S].
+    """
+
+    data: Codes
+    training: Codes
+
+    @classmethod
+    def of(cls, data: npt.ArrayLike, training: npt.ArrayLike) -> Seeds:
+        """From any numbers; equal numbers are one seed, and NaN is a seed of its own in each replicate."""
+        codes = []
+        for seeds in (data, training):
+            array = np.asarray(seeds, np.float64)
+            known = np.where(np.isfinite(array), array, np.nanmax(array, initial=0) + 1 + np.arange(len(array)))
+            codes.append(np.unique(known, return_inverse=True)[1].astype(np.int64))
+        return cls(*codes)
+
+    @property
+    def design(self) -> Design:
+        """How they were varied; what is neither crossed nor of one seed counts as tied."""
+        count, data, training = len(self.data), len(np.unique(self.data)), len(np.unique(self.training))
+        pairs = len(np.unique(self.data * count + self.training))
+        if count < 2:
+            return "one"
+        if data > 1 and training > 1 and pairs == count == data * training:
+            return "crossed"
+        if training == 1 and data == count:
+            return "data"
+        return "training" if data == 1 and training == count else "tied"
+
+
+@dataclass(frozen=True)
+class MeanSquares:
+    """Mean squares of replicates, pooled over L columns, with degrees of freedom that know how columns correlate.
+
+    Attributes:
+        data: of data seeds (times the number of training seeds), NaN where they are not told apart.
+        training: likewise of training seeds.
+        rest: of what remains: of crossed seeds their interaction, else all replicates.
+        freedom: degrees of freedom of the three.
+        sizes: number of data seeds and of training seeds that are crossed; 1 and 1 otherwise.
+    """
+
+    data: float
+    training: float
+    rest: float
+    freedom: tuple[float, float, float]
+    sizes: tuple[int, int]
+
+
+def mean_squares(values: Floats, seeds: Seeds) -> MeanSquares:
+    """Mean squares of the replicates within each column.
+
+    Args:
+        values: float64 [S, L], replicates x columns (levels), none undefined.
+        seeds: of the replicates.
+
+    References:
+        Searle, Casella & McCulloch 1992, Variance Components, chapter 4 (two-way crossed, random).
+    """
+    nan = float("nan")
+    centred = values - values.mean(0)
+    if seeds.design == "one":
+        return MeanSquares(nan, nan, nan, (0.0, 0.0, 0.0), (1, 1))
+    if seeds.design != "crossed":
+        square, freedom = _pooled(centred, len(values) - 1)
+        return MeanSquares(nan, nan, square, (0.0, 0.0, freedom), (1, 1))
+    a, b = len(np.unique(seeds.data)), len(np.unique(seeds.training))
+    table = np.empty((a, b, values.shape[1]))
+    table[seeds.data, seeds.training] = centred
+    by_data, by_training = table.mean(1), table.mean(0)
+    rest = (table - by_data[:, None] - by_training[None]).reshape(a * b, -1)
+    data, data_freedom = _pooled(np.sqrt(b) * by_data, a - 1)
+    training, training_freedom = _pooled(np.sqrt(a) * by_training, b - 1)
+    left, freedom = _pooled(rest, (a - 1) * (b - 1))
+    return MeanSquares(data, training, left, (data_freedom, training_freedom, freedom), (a, b))
+
+
+def _pooled(residuals: Floats, freedom: int) -> tuple[float, float]:
+    """Mean square of residuals [m, L] over all columns, and its effective degrees of freedom."""
+    square = float(np.square(residuals).sum() / freedom / residuals.shape[1])
+    return square, effective_freedom(residuals, freedom)
+
+
+def effective_freedom(residuals: Floats, freedom: int) -> float:
+    """Degrees of freedom of a mean square pooled over correlated columns: from those of one to those of all.
+
+    Args:
+        residuals: float64 [m, L].
+        freedom: of one column.
+
+    References:
+        Box 1954, doi 10.1214/aoms/1177728786, with the sample's covariance (Greenhouse & Geisser 1959,
+        doi 10.1007/BF02289823): with few seeds it errs towards too few degrees of freedom.
+    """
+    columns = residuals.shape[1]
+    covariance = residuals.T @ residuals / freedom
+    squared = float(np.square(covariance).sum())
+    if squared == 0:
+        return float(freedom)
+    return float(freedom * np.clip(float(np.trace(covariance)) ** 2 / squared, 1, columns))
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """A mean over replicates.
+
+    Attributes:
+        mean: the mean.
+        variance: of the mean, from the replicates; NaN with one.
+        freedom: its degrees of freedom.
+    """
+
+    mean: float
+    variance: float
+    freedom: float
+
+    def interval(self, confidence: float = 0.95, other: float = 0.0) -> tuple[float, float]:
+        """Return a t interval; ``other`` is the variance of a further, independent error.
+
+        NaN where there is one replicate, and where all agree to the last digit: that says how fine values are, not how
+        much trainings differ.
+        """
+        total, freedom = self.joined(other)
+        known = freedom > 0 and total > 0
+        half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(total)) if known else float("nan")
+        return self.mean - half, self.mean + half
+
+    def p_value(self, other: float = 0.0) -> float:
+        """Two-sided p of a t test against 0; NaN with one replicate."""
+        total, freedom = self.joined(other)
+        if not freedom > 0:
+            return float("nan")
+        if total == 0:
+            return 0.0 if self.mean else 1.0
+        return float(2 * stats.t.sf(abs(self.mean) / np.sqrt(total), freedom))
+
+    def joined(self, other: float) -> tuple[float, float]:
+        """Variance with a further known one, and its degrees of freedom (Satterthwaite 1946)."""
+        total = self.variance + other
+        if not self.variance > 0:
+            return total, self.freedom
+        return total, self.freedom * (total / self.variance) ** 2
+
+
+def mean_over_seeds(values: Floats, seeds: Seeds) -> SeedMean:
+    """Return the mean of one number over replicates, float64 [S], with the variance that their seeds imply.
+
+    Crossed seeds: (MS data + MS training - MS interaction) / S, and at least the largest of them alone, with
+    Satterthwaite's degrees of freedom. Else the plain variance of a mean.
+    """
+    squares = mean_squares(values[:, None], seeds)
+    mean = float(values.mean())
+    if seeds.design == "one":
+        return SeedMean(mean, float("nan"), 0.0)
+    if seeds.design != "crossed":
+        return SeedMean(mean, squares.rest / len(values), squares.freedom[2])
+    parts = np.array([squares.data, squares.training, squares.rest])
+    least = max(squares.data, squares.training, squares.rest)
+    total = squares.data + squares.training - squares.rest
+    freedom = np.array(squares.freedom)
+    if total <= least:
+        return SeedMean(mean, least / len(values), float(freedom[int(parts.argmax())]))
+    spread = float((np.square(parts) / freedom).sum())
+    return SeedMean(mean, total / len(values), total**2 / spread if spread else float(freedom.min()))

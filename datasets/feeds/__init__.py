@@ -1,0 +1,1 @@
+"""Batches from a plan of ids: resident in memory, or streamed."""

@@ -1,0 +1,1 @@
+"""Raw files as they are handed out: archives, pictures, tables, downloads."""

@@ -1,0 +1,1 @@
+"""Which examples, and when: keys, imbalance, splits, evaluation sets, partitions, sampling."""

@@ -1,0 +1,1 @@
+"""The prepared dataset on disk: layout, location, writing, reading."""

@@ -1,0 +1,98 @@
+"""The commands that follow a sweep: ``fairsweep watch | track | ui``."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fairsweep.sweeps.syntax.errors import SweepError
+
+_NOT_ALL_SENT = 1
+
+
+def watch(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="The output folder of a sweep, or its URI.", show_default=False)
+    ],
+    once: Annotated[bool, typer.Option("--once", help="Show how it stands now, and be done.")] = False,
+    seconds: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Between two looks.")] = 2.0,
+) -> None:
+    """Show a sweep that runs elsewhere; reads its folder only.
+
+    Examples: `fairsweep watch runs/faces`, `fairsweep watch s3://bucket/runs/faces --once`
+    """
+    from fairsweep.sweeps.views.watch import watch as show
+
+    show(folder, Console(), once=once, seconds=seconds)
+
+
+def track(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of a sweep.", show_default=False)],
+    seconds: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=1, help="How long it may take.")] = 3600.0,
+    contact: Annotated[
+        bool, typer.Option("--contact", help="Also to a server that no sweep file run here has named.")
+    ] = False,
+) -> None:
+    """Send to the trackers of a sweep what they have not got; works when the sweep has ended long ago.
+
+    Example: `fairsweep track runs/faces`
+    """
+    from pydantic import ValidationError
+
+    from fairsweep.analysis.records.columns import RecordError
+    from fairsweep.sweeps.spec.tracking_section import TrackingSection
+    from fairsweep.sweeps.store.folder_kind import no_sweep
+    from fairsweep.sweeps.store.known_places import check_trackers
+    from fairsweep.sweeps.syntax.validation import clear_error
+    from fairsweep.sweeps.tracking.following import Records
+    from fairsweep.sweeps.tracking.tracker_main import track as send
+
+    try:
+        section = Records.of(folder.resolve()).section
+    except ValidationError as error:
+        raise clear_error(error, TrackingSection, None, ("tracking",)) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise no_sweep(folder) from error
+    except RecordError as error:
+        raise SweepError(f"{error}; written anew by: fairsweep resume {shlex.quote(str(folder))}") from error
+    names = section.names
+    if not names:
+        raise SweepError(f"the sweep in {folder} has no trackers: give it `tracking: [tensorboard]` and run it")
+    check_trackers(section, contact=contact)
+    finishing = threading.Event()
+    finishing.set()
+    if not send(folder.resolve(), typer.echo, finishing, lambda: seconds):
+        raise typer.Exit(_NOT_ALL_SENT)
+    typer.echo(f"{', '.join(names)}: all sent")
+
+
+def ui(
+    folder: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="The output folder of a sweep, or its URI.", show_default=False)
+    ],
+    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
+) -> None:
+    """Serve the live table of a sweep as a page, on this machine alone, until Ctrl-C; reads its folder only.
+
+    Example: `fairsweep ui runs/faces`
+    """
+    import webbrowser
+
+    from fairsweep.sweeps.views.live_page import serving
+    from fairsweep.sweeps.views.watch import WatchedSweep
+
+    with serving(WatchedSweep(folder), port) as address:
+        typer.echo(f"{address}    (Ctrl-C ends it)")
+        if not no_browser:
+            webbrowser.open(address)
+        threading.Event().wait()
+
+
+FOLLOWING: dict[str, Callable[..., None]] = {"watch": watch, "track": track, "ui": ui}

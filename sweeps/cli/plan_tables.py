@@ -1,0 +1,74 @@
+"""What the command line prints of a plan."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.sweeps.plan import PlanReport
+
+_MOST_TRIALS = 40
+
+
+def print_plan(report: PlanReport, console: Console) -> None:
+    """Print what a sweep would do.
+
+    Args:
+        report: what `plan_sweep` says.
+        console: where to.
+    """
+    sizes = " or ".join(f"{size:,}" for size in report.training_sizes)
+    trials = f"{len(report.labels)} trials of {report.settings} settings, {report.missing} of them to run"
+    if report.search is not None:
+        trials = f"at most {report.search.extent.trials} trials of {report.search.extent.settings} settings"
+    console.print(
+        f"[bold]{escape(report.name)}[/bold]: {trials}, {report.at_once} at once; {sizes} training examples, "
+        f"{report.evaluated:,} evaluated after each iteration; writes about {report.megabytes:,.0f} MB to "
+        f"{escape(str(report.output.path))}",
+        soft_wrap=True,
+    )
+    choice, note = report.feeding.choice, report.feeding.note
+    console.print(
+        f"Feed: {choice.kind} ({choice.reason}){'; ' + note if note else ''}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+    for caution in report.cautions:
+        console.print(f"Note: {escape(caution)}", soft_wrap=True, highlight=False)
+    learners = Table("learner", "kind", "twin of", "trials", "CPUs", "GPUs", box=None, header_style="bold")
+    for line in report.learners:
+        cells = (line.name, line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", line.gpus)
+        learners.add_row(*map(escape, cells))
+    console.print(learners)
+    for line in report.learners:
+        for words in line.workloads:
+            console.print(f"{escape(line.name)}: {escape(words)}", soft_wrap=True, highlight=False)
+    if report.privacy:
+        columns = ("learner", "ε", "δ", "noise multiplier", "sampling rate", "steps", "trials", "")
+        privacy = Table(*columns, box=None, header_style="bold")
+        for cost in report.privacy:
+            plan = cost.plan
+            privacy.add_row(
+                escape(cost.learner),
+                epsilon_text(cost.epsilon),
+                f"{plan.delta:g}",
+                f"{plan.noise_multiplier:.4g}",
+                f"{plan.largest_rate:.4g}",
+                f"{plan.steps:,}",
+                str(cost.trials),
+                escape(plan.remark),
+            )
+        console.print(privacy)
+    if report.search is not None:
+        console.print("These are the ends of the dimensions; what lies between becomes known later.", soft_wrap=True)
+        report.search.show(console)
+        console.print("Nothing was started.")
+        return
+    for label in report.labels[:_MOST_TRIALS]:
+        console.print(f"  {escape(label)}", highlight=False)
+    if len(report.labels) > _MOST_TRIALS:
+        console.print(f"  … and {len(report.labels) - _MOST_TRIALS} more")
+    console.print("Nothing was started.")

@@ -1,0 +1,112 @@
+"""The commands on results: ``fairsweep report | compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from fairsweep.sweeps.cli.commands import say_unfinished
+from fairsweep.sweeps.syntax.errors import SweepError, as_ours
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.records.loading import Location
+
+Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's output folder, or its URI.", show_default=False)]
+
+
+def report(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A sweep's output folder, or its URI.", show_default=False)
+    ],
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="The report goes here; default: DIR/report.html.")
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Show example images of a data set that is not public, too.")
+    ] = False,
+    former: Annotated[
+        bool, typer.Option("--all", help="Also trials of earlier versions of the sweep: of values edited since.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
+) -> None:
+    """Print the results of a sweep and write its report, one HTML page; works while the sweep runs.
+
+    Examples: `fairsweep report runs/quickstart`, `fairsweep report s3://bucket/runs/faces --to faces.html`
+    """
+    import webbrowser
+
+    from fairsweep.analysis.records.columns import REPORT
+    from fairsweep.sweeps.cli.tables import print_results
+
+    local = _check(folder).local
+    if local is None and to is None:
+        raise SweepError(f"{folder} is no folder of this machine: say where the report goes with --to FILE")
+    if local is not None:
+        say_unfinished(local)
+    with as_ours():
+        print_results(folder, Console(), to=to, pictures=pictures, former=former)
+    page = to if to is not None else local and local / REPORT
+    if show and page is not None and page.is_file():
+        webbrowser.open(page.resolve().as_uri())
+
+
+def compare(
+    a: Sweep,
+    b: Sweep,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as one HTML page.")
+    ] = None,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", "-a", help="Compare the groups of this attribute; repeat for more."),
+    ] = None,
+) -> None:
+    """Compare two sweeps, B minus A: what both have, what differs in their configs, and what that does to each group.
+
+    Examples: `fairsweep compare runs/quickstart runs/again`, `fairsweep compare runs/a s3://bucket/b --html c.html`
+    """
+    from fairsweep import analysis
+    from fairsweep.analysis.comparing.comparison_page import write_comparison
+    from fairsweep.analysis.comparing.comparison_table import comparison_tables
+    from fairsweep.sweeps.cli.tables import print_changes, print_table
+
+    for place in (a, b):
+        _check(place)
+    console = Console()
+    with as_ours():
+        found = analysis.compare(a, b, by=attribute)
+        console.print(
+            f"A: {escape(found.a.name)} ({escape(a)}); B: {escape(found.b.name)} ({escape(b)})", soft_wrap=True
+        )
+        for text in found.sentences():
+            console.print(escape(text), highlight=False, soft_wrap=True)
+        print_changes(found.changes, console)
+        for table in comparison_tables(found):
+            console.print()
+            print_table(table, console)
+        if html is not None:
+            path = write_comparison(found, html)
+            console.print(f"\nComparison: {escape(str(path))}", soft_wrap=True, highlight=False)
+
+
+def _check(place: str) -> Location:
+    """Refuse what holds no sweep; returns where it is."""
+    from fairsweep.analysis.records.columns import SWEEP_JSON, TRIALS
+    from fairsweep.analysis.records.loading import Location
+    from fairsweep.sweeps.store.folder_kind import no_sweep
+
+    with as_ours():
+        location = Location.of(place)
+        if not any((location / name).exists() for name in (SWEEP_JSON, TRIALS)):
+            if location.local is not None:
+                raise no_sweep(place)
+            raise SweepError(f"{place} holds no sweep: there is no {SWEEP_JSON} in it")
+        return location
+
+
+REPORTING: dict[str, Callable[..., None]] = {"report": report, "compare": compare}

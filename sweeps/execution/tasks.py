@@ -1,0 +1,182 @@
+"""What each worker is told about its trial: plans calibrated once, gradient modes chosen once, for the whole sweep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fairsweep.analysis.records.columns import CONFIG, DATA, RecordError, read_json, write_json
+from fairsweep.datasets.feeds.feed_choice import FeedChoice
+from fairsweep.sweeps.copies.publishing import publisher_of
+from fairsweep.sweeps.planning.expand import PlannedTrial
+from fairsweep.sweeps.planning.machines import beside_readers, inner_workers, machines
+from fairsweep.sweeps.planning.objectives import meaning_of
+from fairsweep.sweeps.planning.preflight import SweepPlan
+from fairsweep.sweeps.planning.running_epsilon import write_plans
+from fairsweep.sweeps.search.stopping_rules import TrialWatch, steps_within
+from fairsweep.sweeps.store.ledger import Entry, Ledger
+from fairsweep.trainables.adapter import TrialTask
+from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
+from fairsweep.trainables.dpsgd.gradient_modes import choose_mode, physical_batch_size
+from fairsweep.trainables.learning.measures import SPENT
+from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.trial.trial_config import TrialConfig
+
+GRADIENT_MODES_FILE = "gradient_modes.json"
+
+
+def trial_tasks(
+    plan: SweepPlan,
+    trials: Sequence[PlannedTrial],
+    queued: Mapping[str, Entry],
+    privacy: Mapping[str, Plan],
+    output: Path,
+    feed: FeedChoice,
+    at_once: int = 1,
+) -> dict[str, TrialTask]:
+    """Return the tasks of trials, by hash.
+
+    Args:
+        plan: the checked sweep.
+        trials: those that will run.
+        queued: their entries in the ledger.
+        privacy: the privacy plan of each private trial.
+        output: the output folder; the gradient modes that were measured are kept there.
+        feed: where images come from.
+        at_once: how many trials run at once; they share the budget for checkpoints.
+    """
+    policy = plan.sweep.checkpoints.policy(at_once, Ledger(output).waiting_bytes(at_once))
+    watches = Watches(plan)
+    modes = GradientModes(output / GRADIENT_MODES_FILE)
+    available = beside_readers(machines(), feed.kind)
+    tasks = {}
+    for trial in trials:
+        entry = queued[trial.trial]
+        config = modes.fixed(trial, plan) if trial.trial in privacy else trial.config
+        workers = inner_workers(trial, available)
+        tasks[trial.trial] = TrialTask(
+            config=config,
+            folder=entry.folder,
+            run=entry.state.run,
+            plan=privacy.get(trial.trial),
+            cpu=trial.resources.cpu,
+            gpu=trial.resources.gpus,
+            workers=workers.count,
+            worker_cpu=workers.cpu,
+            worker_gpu=workers.gpu,
+            checkpoints=policy,
+            feed=feed,
+            publisher=publisher_of(plan.sweep.remote, plan.sweep.privacy.mode),
+            watch=watches.of(privacy.get(trial.trial)),
+            scheduled=plan.sweep.scheduler.kind != "none",
+            report_seconds=0.0 if plan.sweep.scheduler.kind != "none" else TrialTask.report_seconds,
+        )
+    write_plans(output, {trial: privacy[trial] for trial in tasks if trial in privacy})
+    return tasks
+
+
+class Watches:
+    """What is watched of each trial of a sweep.
+
+    Args:
+        plan: the checked sweep.
+    """
+
+    def __init__(self, plan: SweepPlan) -> None:
+        sweep, meaning = plan.sweep, meaning_of(plan.sweep, plan.dataset)
+        aims = [*sweep.search.objectives, *sweep.scheduler.objectives]
+        settled = [aim.measure.settled(meaning) for aim in aims if aim.measure.metric not in SPENT]
+        self._watch = TrialWatch(
+            sweep.dataset.label, sweep.dataset.groups, tuple(dict.fromkeys(settled)), stop=sweep.stop
+        )
+        self._steps: dict[str, int] = {}
+        self._needed = bool(settled) or sweep.stop.rules
+
+    def of(self, plan: Plan | None) -> TrialWatch | None:
+        """Return the watch over a trial with a privacy plan, or none; None where there is nothing to watch."""
+        if not self._needed:
+            return None
+        epsilon = self._watch.stop.epsilon
+        if epsilon is None or plan is None or not plan.guarantees:
+            return self._watch
+        return replace(self._watch, most_steps=self._steps_within(plan, epsilon))
+
+    def _steps_within(self, plan: Plan, epsilon: float) -> int:
+        """Each distinct plan is looked at once, for the accountant takes its time."""
+        text = plan.model_dump_json()
+        if text not in self._steps:
+            self._steps[text] = steps_within(plan, epsilon)
+        return self._steps[text]
+
+
+class GradientModes:
+    """The gradient modes that were chosen by measuring, kept with the sweep.
+
+    Two workers that measured on their own could choose differently, and their results would differ by rounding. Only
+    modes on the CPU are chosen here: the driver may lack the workers' accelerator. What trials of the sweep have
+    recorded comes first, so that an extension trains as the sweep did, also where the file is lost.
+
+    Args:
+        path: the file that keeps them, in the output folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._chosen: dict[str, str] = {}
+        with suppress(FileNotFoundError, RecordError):
+            self._chosen = dict(read_json(path))
+
+    @cached_property
+    def _recorded(self) -> dict[str, str]:
+        """The mode that the trials on disk have trained with, by learner, model, clipping and kind of device."""
+        found: dict[str, str] = {}
+        for entry in Ledger(self._path.parent).entries().values():
+            with suppress(OSError, RecordError, KeyError, TypeError):
+                config, data = read_json(entry.folder / CONFIG), read_json(entry.folder / DATA)
+                learner = config["learner"]
+                key = _recorded_key(learner["name"], config["model"], learner["clipping"], data["device"])
+                found.setdefault(key, str(data["gradient_mode"]))
+        return found
+
+    def fixed(self, trial: PlannedTrial, plan: SweepPlan) -> TrialConfig:
+        """The trial's config with ``auto`` replaced by the mode that is chosen; no part of the trial's identity."""
+        config, learner = trial.config, trial.config.learner
+        if not isinstance(learner, DpsgdConfig) or learner.performance.gradient_mode != "auto":
+            return config
+        if learner.clipping == "none":
+            return config
+        device = "cuda" if trial.resources.gpus else "cpu"
+        key = _recorded_key(learner.name, config.model.model_dump(mode="json"), learner.clipping, device)
+        mode = self._recorded.get(key)
+        if mode is None and device == "cpu":
+            mode = self._mode(config, learner, plan)
+        if mode is None:
+            return config
+        performance = learner.performance.model_copy(update={"gradient_mode": mode})
+        return config.model_copy(update={"learner": learner.model_copy(update={"performance": performance})})
+
+    def _mode(self, config: TrialConfig, learner: DpsgdConfig, plan: SweepPlan) -> str:
+        device = torch.device("cpu")
+        batch = physical_batch_size(learner.performance, config.model, device)
+        key = f"cpu {config.model.model_dump_json()} {learner.clipping} batch {batch}"
+        if key not in self._chosen:
+            dataset = plan.dataset
+            classes = len(dataset.attribute(config.dataset.label).values)
+            clipping = Clipping(learner.clipping, learner.l2_clip_norm)
+            self._chosen[key] = choose_mode(
+                config.model, dataset.info.image_shape, classes, clipping, device, batch
+            ).mode
+            write_json(self._path, self._chosen)
+        return self._chosen[key]
+
+
+def _recorded_key(learner: str, model: Mapping[str, Any], clipping: str, device: str) -> str:
+    return json.dumps([learner, model, clipping, device], sort_keys=True)

@@ -1,0 +1,218 @@
+"""What the machines at hand can give, and what a trial needs: a sweep that no machine can run is refused at once."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fairsweep.datasets.feeds.feed_choice import FeedKind, cpus_outside_trials, machine_memory
+from fairsweep.sweeps.planning.expand import PlannedTrial
+from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.planning.preflight import SweepPlan
+
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one machine can give to trials.
+
+    Attributes:
+        cpu: CPUs.
+        gpu: GPUs.
+        memory: bytes of memory; in a cluster, what Ray counts as the machine's.
+    """
+
+    cpu: float
+    gpu: float
+    memory: int = 2**63
+
+    def slots(self, cpu: float, gpu: float) -> int:
+        """How many trials of one shape fit at once."""
+        amounts = [(self.cpu, cpu), (self.gpu, gpu)]
+        # Ray counts in steps of 1/10,000.
+        return min(math.floor(round(have / need, 4)) for have, need in amounts if need > 0)
+
+
+def this_machine() -> Machine:
+    """CPUs that this process may use (its container's quota included) and CUDA devices."""
+    import torch
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()[:2]
+        cpus = cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no quota
+    return Machine(float(cpus), float(torch.cuda.device_count()), machine_memory())
+
+
+def machines() -> list[Machine]:
+    """Return the machines of the Ray that is connected; this machine if there is none."""
+    import ray
+
+    if not ray.is_initialized():
+        return [this_machine()]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [
+        Machine(
+            float(node.get("CPU", 0)),
+            float(node.get("GPU", 0)),
+            int(node.get("memory", 0) + node.get("object_store_memory", 0)) or machine_memory(),
+        )
+        for node in nodes
+    ]
+
+
+def check_resources(trials: Iterable[PlannedTrial], available: list[Machine]) -> None:
+    """Refuse trials that no machine can ever run.
+
+    Raises:
+        SweepError: with what is needed and what there is.
+    """
+    trials = tuple(trials)
+    for trial in trials:
+        asked = trial.resources
+        cpu, gpu = asked.cpu, (1.0 if asked.is_measured else asked.gpus)
+        if any(machine.slots(cpu, gpu) >= 1 for machine in available):
+            continue
+        there = "; ".join(sorted({f"cpu={m.cpu:g}, gpu={m.gpu:g}" for m in available})) or "none"
+        name, remedy = trial.config.learner.name, "lower its resources, or connect to a larger cluster"
+        needs = f"a trial of learner {name!r} needs cpu={cpu:g}, gpu={gpu:g} on one machine"
+        if asked.is_measured:
+            needs = f"gpu: auto measures learner {name!r} with cpu={cpu:g} and a whole GPU (gpu=1) of one machine"
+            remedy = "write gpu: 0 to train on CPUs, or connect to a cluster that has a GPU"
+        raise SweepError(f"{needs}, but there is {there}; {remedy}", ("resources",))
+    for trial in trials:
+        _check_workers(trial, available)
+
+
+def large_enough(trials: Sequence[PlannedTrial], available: Sequence[Machine]) -> Machine:
+    """Return a machine on which any of some trials fits with its workers, for a plan of what runs elsewhere."""
+    largest = max(available, key=lambda machine: machine.cpu, default=Machine(1.0, 0.0))
+    cpu, gpu = largest.cpu, largest.gpu
+    for trial in trials:
+        asked, learner = trial.resources, trial.config.learner
+        count, each = asked.workers, (asked.worker_cpu, asked.worker_gpus)
+        if isinstance(learner, SisaConfig) and (shape := learner.shard_resources) is not None:
+            count, each = shape.workers or learner.shards, (shape.cpu, shape.gpu)
+        own = 1.0 if asked.is_measured else asked.gpus
+        cpu, gpu = max(cpu, asked.cpu + count * each[0]), max(gpu, own + count * each[1])
+    return replace(largest, cpu=float(math.ceil(cpu)), gpu=float(math.ceil(gpu)))
+
+
+@dataclass(frozen=True)
+class InnerWorkers:
+    """The further processes of one trial, in bundles 1 to n of its placement group.
+
+    Attributes:
+        count: how many.
+        cpu: CPUs of each.
+        gpu: GPUs of each.
+    """
+
+    count: int = 0
+    cpu: float = 1.0
+    gpu: float = 0.0
+
+
+def inner_workers(trial: PlannedTrial, available: list[Machine]) -> InnerWorkers:
+    """The workers that a trial gets: those asked for, or of shards as many as there is room for beside the trial.
+
+    Shards beyond the number of workers wait their turn, and results do not depend on it.
+
+    Raises:
+        SweepError: if there is no room for a trial with the workers asked for, or with a single one.
+    """
+    asked, learner = trial.resources, trial.config.learner
+    if isinstance(learner, SisaConfig) and learner.shard_resources is not None:
+        shape = learner.shard_resources
+        most = min(learner.shards, shape.workers or learner.shards)
+        room = _room(asked.cpu, asked.gpus, shape.cpu, shape.gpu, available)
+        least = most if shape.workers is not None else 1
+        if room < least:
+            raise SweepError(
+                f"a trial of learner {learner.name!r} (cpu={asked.cpu:g}, gpu={asked.gpus:g}) needs {least} workers "
+                f"beside it (cpu={shape.cpu:g}, gpu={shape.gpu:g} each), but there is room for {room}; lower its "
+                "resources, shard_resources, or shard_resources.workers",
+                ("learners",),
+            )
+        return InnerWorkers(min(most, room), shape.cpu, shape.gpu)
+    return InnerWorkers(asked.workers, asked.worker_cpu, asked.worker_gpus)
+
+
+def beside_readers(available: Sequence[Machine], feed: FeedKind) -> list[Machine]:
+    """What machines have for trials and their workers: a whole CPU of each stays free for what reads a stream."""
+    outside = cpus_outside_trials(feed)
+    return [replace(machine, cpu=machine.cpu - outside) for machine in available] if outside else list(available)
+
+
+def needed_cpus(trial: PlannedTrial, available: list[Machine]) -> float:
+    """CPUs of a trial and its workers together."""
+    inner = inner_workers(trial, available)
+    return trial.resources.cpu + inner.count * inner.cpu
+
+
+def _room(cpu: float, gpu: float, worker_cpu: float, worker_gpu: float, available: list[Machine]) -> int:
+    """How many workers fit beside a trial, wherever it goes."""
+    best = 0
+    for number, host in enumerate(available):
+        if host.slots(cpu, gpu) < 1:
+            continue
+        rest = [replace(host, cpu=host.cpu - cpu, gpu=host.gpu - gpu), *available[:number], *available[number + 1 :]]
+        best = max(best, sum(machine.slots(worker_cpu, worker_gpu) for machine in rest))
+    return best
+
+
+def _check_workers(trial: PlannedTrial, available: list[Machine]) -> None:
+    """Refuse workers of a learner that has no use for them, or for which all machines together have no room."""
+    asked, learner = trial.resources, trial.config.learner
+    if asked.workers and not isinstance(learner, DpfedavgConfig | FedavgConfig):
+        raise SweepError(
+            f"workers train the clients of federated learners, but {learner.name!r} is of kind {learner.kind!r}: give "
+            "workers in the resources of a federated learner only",
+            ("resources",),
+        )
+    inner = inner_workers(trial, available)
+    need = Machine(asked.cpu + inner.count * inner.cpu, asked.gpus + inner.count * inner.gpu)
+    have = Machine(sum(machine.cpu for machine in available), sum(machine.gpu for machine in available))
+    if need.cpu > have.cpu or need.gpu > have.gpu:
+        raise SweepError(
+            f"a trial of learner {learner.name!r} and its {asked.workers} workers need cpu={need.cpu:g}, "
+            f"gpu={need.gpu:g} together, but there is cpu={have.cpu:g}, gpu={have.gpu:g}; lower resources.workers",
+            ("resources",),
+        )
+
+
+def check_budget(plan: SweepPlan, trials: Sequence[PlannedTrial], available: list[Machine]) -> None:
+    """Refuse a budget for checkpoints that cannot hold those of the trials that run at once.
+
+    Raises:
+        SweepError: with what is needed.
+    """
+    if plan.sweep.checkpoints.budget is None or not trials:
+        return
+    at_once = slots(trials, available, plan.sweep.resources.max_concurrent)
+    # Shards keep what they hold elsewhere.
+    sizes = (plan.checkpoint_bytes(t) for t in trials if not isinstance(t.config.learner, SisaConfig))
+    plan.sweep.checkpoints.check_budget(sizes, at_once)
+
+
+def slots(trials: Iterable[PlannedTrial], available: list[Machine], max_concurrent: int | None) -> int:
+    """How many trials run at once, for estimates; by the shape that most trials have.
+
+    A part of a GPU that is yet to be measured counts as a whole one.
+    """
+    listed = [(trial.resources.with_part(1.0), inner_workers(trial, available)) for trial in trials]
+    shapes = [(own.cpu + inner.count * inner.cpu, own.gpus + inner.count * inner.gpu) for own, inner in listed]
+    cpu, gpu = max(set(shapes), key=shapes.count)
+    fitting = sum(machine.slots(cpu, gpu) for machine in available)
+    return max(1, min(fitting, max_concurrent or fitting, len(shapes)))

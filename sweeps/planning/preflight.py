@@ -1,0 +1,318 @@
+"""Everything that can be known to be wrong before anything starts, and the plan of what will."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairsweep.datasets.selection.division import HoldOutSplit
+from fairsweep.datasets.selection.randomness import seed_key
+from fairsweep.datasets.storage.prepared import PreparedDataset
+from fairsweep.sweeps.planning.drawn_settings import DRAWING, drawn_settings, sound_settings
+from fairsweep.sweeps.planning.expand import PlannedTrial, expand, trials_at
+from fairsweep.sweeps.planning.number_labels import check_number_label
+from fairsweep.sweeps.planning.objectives import check_aims, check_reachable
+from fairsweep.sweeps.planning.undefined_objectives import check_defined
+from fairsweep.sweeps.spec.search_space import Chosen, SearchSpace
+from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+from fairsweep.sweeps.syntax.errors import Location, SweepError
+from fairsweep.trainables import learners
+from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.augmentation import AugmentationConfig
+from fairsweep.trainables.models.models import build_model
+from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.trial.trial_data import evaluation_sets, training_columns, training_plan
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
+
+# What Parquet and JSON records of one trial take beside weights and predictions.
+_RECORD_BYTES = 100_000
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A sweep that can run.
+
+    Attributes:
+        sweep: the sweep.
+        dataset: its dataset, opened.
+        other: the dataset that it is tested on, opened, if that is another one.
+        trials: all trials.
+        sizes: number of training examples of each trial, by its hash.
+        units: number of privacy units of each trial, examples or clients.
+        evaluated: number of examples evaluated after each iteration.
+        parameters: number of model parameters of each setting.
+        refused: of the settings that a search drew and that cannot run how many, by cause; they have no trials.
+    """
+
+    sweep: SweepSpec
+    dataset: PreparedDataset
+    other: PreparedDataset | None
+    trials: tuple[PlannedTrial, ...]
+    sizes: dict[str, int]
+    units: dict[str, int]
+    evaluated: int
+    parameters: dict[str, int]
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def datasets(self) -> tuple[PreparedDataset, ...]:
+        """What trials read images from."""
+        return (self.dataset,) if self.other is None else (self.dataset, self.other)
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """Content hashes of these datasets."""
+        return tuple(dataset.info.content_hash for dataset in self.datasets)
+
+    def trial_bytes(self, trial: PlannedTrial) -> int:
+        """Estimate of what a finished trial leaves on disk."""
+        learner, one = trial.config.learner, 4 * self.parameters[trial.setting]
+        weights = one if self.sweep.checkpoints.keep_final_weights else 0
+        if isinstance(learner, SisaConfig):
+            # A model a shard, and the checkpoint of every slice: without them nothing could be forgotten.
+            weights = learner.shards * (weights + learner.slices * one)
+        classes = len(self.dataset.attribute(self.sweep.dataset.label).values)
+        return weights + _RECORD_BYTES + 2 * self.evaluated * (16 + 4 * classes)
+
+    def checkpoint_bytes(self, trial: PlannedTrial) -> int:
+        """Estimate of one checkpoint: weights and up to two moments of an optimiser, of each model that it holds."""
+        return 12 * self.parameters[trial.setting] * learners.state_models(trial.config.learner)
+
+    def needed_bytes(self, trials: Iterable[PlannedTrial]) -> int:
+        """Estimate of what trials write, the checkpoints of those that run at once included."""
+        listed = list(trials)
+        if not listed:
+            return 0
+        # One more checkpoint is written before one is deleted.
+        largest = max(map(self.checkpoint_bytes, listed))
+        return sum(map(self.trial_bytes, listed)) + largest * (self.sweep.checkpoints.keep + 1)
+
+
+def check_sweep(sweep: SweepSpec) -> SweepPlan:
+    """Open the dataset, enumerate the trials, and check each distinct part of them once.
+
+    The settings of a guided search become known while it runs: what is checked are the ends of its dimensions.
+
+    Raises:
+        SweepError: on the first thing that cannot work, in one line.
+    """
+    dataset = _open(sweep.dataset.path, ("dataset", "path"))
+    place: Location = ("evaluation", "dataset")
+    other = None if sweep.evaluation.dataset is None else _open(sweep.evaluation.dataset, place)
+    _check_attributes(sweep, dataset)
+    check_aims(sweep, dataset)
+    check_reachable(sweep, dataset)
+    if sweep.search.algorithm in DRAWING:
+        return _plan_drawn(sweep, dataset, other)
+    if sweep.search.is_guided:
+        trials = trials_at(sweep, dataset, other, SearchSpace(sweep).probes())
+    else:
+        trials = expand(sweep, dataset, other)
+    return plan_trials(sweep, dataset, other, trials)
+
+
+def _plan_drawn(sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None) -> SweepPlan:
+    """Plan what was drawn beforehand; what cannot run is left out."""
+
+    def plan(settings: Sequence[Chosen]) -> SweepPlan:
+        planned = plan_trials(sweep, dataset, other, trials_at(sweep, dataset, other, settings))
+        privacy_plans(planned, planned.trials)
+        return planned
+
+    settings = drawn_settings(sweep)
+    try:
+        return plan(settings)
+    except ValueError:
+        sound = sound_settings(sweep, settings, plan)
+        return replace(plan(sound.settings), refused=sound.refused)
+
+
+def plan_trials(
+    sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None, trials: tuple[PlannedTrial, ...]
+) -> SweepPlan:
+    """Check each distinct part of some trials once.
+
+    Args:
+        sweep: the sweep.
+        dataset: its dataset, opened.
+        other: the dataset that it is tested on, opened, if that is another one.
+        trials: its trials, or some of them.
+
+    Raises:
+        SweepError: on the first thing that cannot work, in one line.
+    """
+    sizes = _training_sizes(dataset, trials)
+    parameters = _check_models(sweep, dataset, trials)
+    _check_values(sweep, dataset, trials)
+    units = _privacy_units(sweep, dataset, trials, sizes)
+    return SweepPlan(sweep, dataset, other, trials, sizes, units, _evaluated(sweep, dataset, other, trials), parameters)
+
+
+def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, Plan]:
+    """Return the privacy plan of each private trial, by its hash; each distinct one is calibrated once.
+
+    Raises:
+        SweepError: if a setting has no plan, for example a batch larger than its training set.
+    """
+    found: dict[str, Plan] = {}
+    made: dict[tuple[str, int], Plan | None] = {}
+    for trial in trials:
+        units = plan.units[trial.trial]
+        key = trial.config.learner.model_dump_json(), units
+        if key not in made:
+            try:
+                made[key] = learners.plan_privacy(trial.config.learner, units)
+            except ValueError as error:
+                raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(plan.sweep, trial)) from error
+        known = made[key]
+        if known is not None:
+            found[trial.trial] = known
+    return found
+
+
+def _open(path: Path, place: Location) -> PreparedDataset:
+    try:
+        return PreparedDataset.open(path)
+    except ValueError as error:
+        raise SweepError(str(error), place) from error
+
+
+def _check_attributes(sweep: SweepSpec, dataset: PreparedDataset) -> None:
+    named = [(sweep.dataset.label, ("dataset", "label"))]
+    named += [(group, ("dataset", "groups")) for group in sweep.dataset.groups]
+    for name, place in named:
+        try:
+            attribute = dataset.attribute(name)
+        except ValueError as error:
+            raise SweepError(str(error), place) from error
+        if place[-1] == "label" and len(attribute.values) < 2:
+            raise SweepError(f"a label needs at least two values, but {name!r} has {attribute.values}", place)
+    check_number_label(dataset, sweep.dataset.label, many_classes=sweep.dataset.many_classes)
+
+
+def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:
+    """Draw each distinct training set once; but for a hold-out its size is the same for every seed."""
+    drawn: dict[str, int] = {}
+    sizes = {}
+    for trial in trials:
+        imbalance = trial.config.imbalance
+        key = f"{'' if imbalance is None else imbalance.model_dump_json()} {_division_key(trial)}"
+        if key not in drawn:
+            try:
+                plan = training_plan(dataset, trial.config)
+            except ValueError as error:
+                raise SweepError(str(error), ("imbalance",) if imbalance is not None else ("split",)) from error
+            _check_labels(dataset, trial, dataset.codes(trial.config.dataset.label)[plan.rows], "training")
+            drawn[key] = len(plan)
+        sizes[trial.trial] = drawn[key]
+    return sizes
+
+
+def _privacy_units(
+    sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial], sizes: Mapping[str, int]
+) -> dict[str, int]:
+    """Count what each trial's privacy protects, and let its learner refuse a training set that it cannot divide."""
+    counted: dict[str, int] = {}
+    units = {}
+    for trial in trials:
+        config = trial.config
+        if learners.LEARNERS[config.learner.kind].units is None:
+            units[trial.trial] = sizes[trial.trial]
+            continue
+        imbalance = "" if config.imbalance is None else config.imbalance.model_dump_json()
+        learner = config.learner.model_dump_json(exclude={"name"})
+        key = f"{learner} {imbalance} {_division_key(trial)} {config.seeds.data} {config.dataset.groups}"
+        if key not in counted:
+            columns = training_columns(dataset, config, training_plan(dataset, config))
+            try:
+                counted[key] = learners.count_units(config.learner, columns, seed_key(config.seeds.data, "data"))
+            except ValueError as error:
+                raise SweepError(f"{config.learner.name}: {error}", _learner_place(sweep, trial)) from error
+        units[trial.trial] = counted[key]
+    return units
+
+
+def _evaluated(
+    sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None, trials: Iterable[PlannedTrial]
+) -> int:
+    """Check each distinct pair of evaluation sets; returns the most examples that a trial evaluates at once."""
+    most, checked = 0, set()
+    for trial in trials:
+        key = _division_key(trial)
+        if key in checked:
+            continue
+        checked.add(key)
+        try:
+            sets = evaluation_sets(dataset, trial.config, other)
+        except ValueError as error:
+            raise SweepError(str(error), ("evaluation",)) from error
+        for name, chosen in sets.items():
+            _check_labels(dataset, trial, chosen.labels, name)
+        check_defined(sweep, dataset, sets["validation"])
+        most = max(most, sum(len(chosen.rows) for chosen in sets.values()))
+    return most
+
+
+def _division_key(trial: PlannedTrial) -> str:
+    """Return what decides the division of the dataset; only a hold-out depends on the seed."""
+    split = trial.config.split
+    seed = trial.config.seeds.data if isinstance(split, HoldOutSplit) else ""
+    return f"{split.model_dump_json()} {seed}"
+
+
+def _check_labels(dataset: PreparedDataset, trial: PlannedTrial, labels: NDArray[np.int16], name: str) -> None:
+    """Refuse a set of examples that all have one label: there is nothing to learn from it, and nothing to measure."""
+    found = np.unique(labels)
+    if len(found) > 1:
+        return
+    label = dataset.attribute(trial.config.dataset.label)
+    place: Location = ("imbalance",) if name == "training" and trial.config.imbalance is not None else ("split",)
+    raise SweepError(
+        f"the {name} set must have examples of at least two values of the label, but all {len(labels):,} have "
+        f"{label.name} = {label.values[int(found[0])]}: choose another label, imbalance, split or evaluation",
+        place if name == "training" else ("evaluation",),
+    )
+
+
+def _check_models(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:
+    """Build each distinct model once, and ask each learner whether it can train it."""
+    counted: dict[str, int] = {}
+    parameters = {}
+    classes = len(dataset.attribute(sweep.dataset.label).values)
+    for trial in trials:
+        if trial.setting in parameters:
+            continue
+        model = trial.config.model
+        key = model.model_dump_json()
+        try:
+            learners.check(model, trial.config.learner)
+            if isinstance(changes := getattr(trial.config.learner, "augmentation", None), AugmentationConfig):
+                changes.check_shape(dataset.info.image_shape)
+            if key not in counted:
+                built = build_model(model, dataset.info.image_shape, classes, seed_key(0, "preflight"))
+                counted[key] = sum(parameter.numel() for parameter in built.parameters())
+        except (ValueError, OSError) as error:
+            raise SweepError(f"learner {trial.config.learner.name!r}: {error}", ("model",)) from error
+        parameters[trial.setting] = counted[key]
+    return parameters
+
+
+def _check_values(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> None:
+    """Ask each learner whether the attributes and values that its config names exist."""
+    roles = Roles.of(dataset, sweep.dataset.label, sweep.dataset.groups)
+    for trial in {trial.setting: trial for trial in trials}.values():
+        try:
+            learners.check_values(trial.config.learner, roles)
+        except ValueError as error:
+            raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
+
+
+def _learner_place(sweep: SweepSpec, trial: PlannedTrial) -> tuple[Any, ...]:
+    name = trial.config.learner.name
+    names = [space.raw.get("name", space.raw.get("kind")) for space in sweep.learners]
+    return ("learners", names.index(name)) if name in names else ("learners",)

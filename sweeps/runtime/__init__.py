@@ -1,0 +1,1 @@
+"""Ray: one of this machine's own, clusters and their nodes, what workers inherit."""

@@ -1,0 +1,282 @@
+"""Running trials on Ray Tune: a new Tuner for exactly those that are missing, and nothing restored from Tune's files.
+
+What Tune would do a second time is turned off, each by Tune's own switch: its file loggers (our records hold every
+number, the CSV, JSON and TensorBoard files of each trial would cost more than launching it), its periodic snapshots of
+the experiment (the ledger is the truth), its checkpoints (trials write their own) and its console output. What is left
+of Tune's files lies in ``.tune`` in the output folder, of the last run only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import ray
+from ray import tune
+from ray.air._internal import usage
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.tune.execution import class_cache
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from fairsweep.sweeps.runtime.cluster_address import check_address, cluster_of, is_client, reaching
+from fairsweep.sweeps.runtime.environment_variables import default_variables
+from fairsweep.sweeps.runtime.head_watch import watched_head
+from fairsweep.sweeps.runtime.local_ray import check_loopback, private_ray, starting
+from fairsweep.sweeps.store.driver_only import DriverOnly
+from fairsweep.trainables.adapter import SweepTrainable, TrialTask
+
+TUNE_FOLDER = ".tune"
+_AGAIN = "run the same command again"
+_NEVER = str(10**9)
+_PENDING = "64"
+_SWITCHES = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": _NEVER,
+    # Ctrl-C reaches us as KeyboardInterrupt; Tune would end as if all were done.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_THRESHOLD_S": _NEVER,
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+_RAY_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Workers stay in their working folder, and none of them brings a pool of threads for every core of the machine.
+_WORKER_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_SWITCH_PREFIXES = ("RAY_", "TUNE_", "TRAIN_")
+_HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
+
+
+@contextmanager
+def connected(address: str | None, *, again: str = _AGAIN, show_workers: bool = False) -> Iterator[bool]:
+    """A connection to Ray: the one that exists, a cluster's, or a Ray on this machine that ends with the context.
+
+    Workers get an empty folder as their working folder: without one, Ray puts the folder that the driver was started in
+    on their import path, and there `datasets` may be anything.
+
+    Args:
+        address: of a cluster; None takes ``RAY_ADDRESS`` or starts Ray here.
+        again: how the user goes on if the cluster's head dies.
+        show_workers: whether what workers print appears here.
+
+    Yields:
+        Whether it is a Ray of this process's own, on this machine alone.
+
+    Raises:
+        SweepError: if no cluster answers at the address, it refuses, or a Ray on this machine cannot be private.
+    """
+    if ray.is_initialized():
+        yield False
+        return
+    where = cluster_of(address)
+    if where is not None:
+        check_address(where)
+    # On a cluster each node's own environment says where its caches are.
+    own = {name: os.environ[name] for name in _HANDED_ON if where is None and name in os.environ}
+    environment = _WORKER_ENVIRONMENT | own
+    with (
+        tempfile.TemporaryDirectory(prefix="fairsweep-") as empty,
+        default_variables(_RAY_SWITCHES),
+        _quiet_ray(),
+        private_ray() if where is None else nullcontext({"address": where}) as options,
+    ):
+        with starting() if where is None else reaching(where):
+            ray.init(
+                **options,
+                runtime_env=_runtime_environment(empty, environment),
+                log_to_driver=show_workers,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+        try:
+            if where is None:
+                check_loopback()
+            apart = where is None or is_client(where)
+            with terminable(), nullcontext() if apart else watched_head(_print_line, again):
+                yield where is None
+        finally:
+            ray.shutdown()
+
+
+def _print_line(line: str) -> None:
+    print(f"fairsweep: {line}", file=sys.stderr, flush=True)  # noqa: T201 - from a thread, of a driver that may end at once
+
+
+def _runtime_environment(folder: str, variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the workers get; a submitted job's own runtime environment stands, for Ray refuses to change it."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("runtime_env") or {}
+    said = job.get("env_vars") or {}
+    own = {"env_vars": {name: value for name, value in variables.items() if name not in said}}
+    return own if "working_dir" in job else own | {"working_dir": folder}
+
+
+def run_trials(
+    tasks: Mapping[str, TrialTask],
+    *,
+    output: Path,
+    number: int,
+    retries: int,
+    max_concurrent: int | None,
+    callbacks: Sequence[tune.Callback] = (),
+    source: Searcher | None = None,
+    scheduler: TrialScheduler | None = None,
+) -> None:
+    """Run trials to their end, each in a Tune trial of its own.
+
+    Args:
+        tasks: the trials by hash, in the order in which they start.
+        output: the output folder of the sweep, on this machine.
+        number: number of this run, in the name of Tune's folder.
+        retries: how often Tune starts a trial again whose worker failed or died.
+        max_concurrent: most trials at once; None for as many as fit.
+        callbacks: see every start, result, end and error.
+        source: gives further trials, each with its task, while the sweep runs; ``tasks`` is empty then.
+        scheduler: sees every result.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C; the trials that run have their checkpoints.
+    """
+    folder = output / TUNE_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    trainable = SweepTrainable if source else tune.with_parameters(SweepTrainable, tasks=dict(tasks))
+    trainable = tune.with_resources(
+        trainable,
+        lambda config: tune.PlacementGroupFactory(_shape(config["task"]) if "task" in config else config["shape"]),
+    )
+    # Tune imports W&B, MLflow and Comet to count whose callbacks it is given: two seconds for statistics that are off.
+    uncounted = patch.object(usage, "tag_callbacks", return_value=False)
+    # Trials that are known may ask for their places together; Tune lets those of a search come one by one.
+    pending = {"TUNE_MAX_PENDING_TRIALS_PG": _PENDING} if source is None else {}
+    with default_variables(_SWITCHES | pending), _quiet_ray(), _memory_kills_as_deaths(), _secrets_stay(), uncounted:
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=source or _Listed(tasks),
+                num_samples=-1,
+                scheduler=scheduler,
+                reuse_actors=True,
+                max_concurrent_trials=max_concurrent,
+                trial_dirname_creator=lambda trial: str(trial.config["trial"]),
+                trial_name_creator=lambda trial: str(trial.config["trial"]),
+            ),
+            run_config=tune.RunConfig(
+                name=f"run-{number}",
+                storage_path=str(folder),
+                failure_config=tune.FailureConfig(max_failures=retries),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                callbacks=list(callbacks),
+                verbose=0,
+            ),
+        ).fit()
+
+
+class _Listed(DriverOnly, Searcher):
+    """Hands Tune trials that are known, one after the other, each with its bundles.
+
+    A grid search would do, were it not that Tune copies its whole list for each of its trials.
+    """
+
+    def __init__(self, tasks: Mapping[str, TrialTask]) -> None:
+        super().__init__(metric=None, mode=None)
+        self._left = deque((trial, _shape(task)) for trial, task in tasks.items())
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a config, or FINISHED
+        """Return the next trial."""
+        if not self._left:
+            return Searcher.FINISHED
+        trial, shape = self._left.popleft()
+        return {"trial": trial, "shape": shape}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the trial's own records say how it ended."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Return a file without content: nothing is restored from Tune's files."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see `save`."""
+
+
+@contextmanager
+def _memory_kills_as_deaths() -> Iterator[None]:
+    """For the time of a context, a worker that Ray's memory monitor kills is to Tune a worker that died.
+
+    Tune ends the whole run with "Caught unexpected exception" otherwise: it knows errors of actors and of tasks, and
+    ``OutOfMemoryError`` is neither (seen with Ray 2.60; it has no switch).
+    """
+    handle = RayActorManager._actor_task_failed
+
+    def handle_death(manager: RayActorManager, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            cause = str(exception).splitlines()[0]
+            exception = RayActorError(error_msg=f"Ray killed the worker for lack of memory on its node: {cause}")
+        handle(manager, tracked_actor_task, exception)
+
+    with patch.object(RayActorManager, "_actor_task_failed", handle_death):
+        yield
+
+
+@contextmanager
+def _secrets_stay() -> Iterator[None]:
+    """For the time of a context, Tune copies its own switches to workers, and no keys.
+
+    It would copy AWS keys from the driver's environment into the runtime environment of each actor, and Ray writes
+    runtime environments into logs that anybody may read (Ray 2.60; it has no switch). Workers have the environment of
+    their node: on this machine it is the driver's.
+    """
+    switches = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith(_SWITCH_PREFIXES)}
+    with patch.object(class_cache, "ENV_VARS_TO_PROPAGATE", switches):
+        yield
+
+
+def _shape(task: TrialTask) -> list[dict[str, float]]:
+    """Return the bundles of a trial: its own, then one for each of its workers."""
+    return [_bundle(task.cpu, task.gpu), *[_bundle(task.worker_cpu, task.worker_gpu)] * task.workers]
+
+
+def _bundle(cpu: float, gpu: float) -> dict[str, float]:
+    return {name: amount for name, amount in (("CPU", cpu), ("GPU", gpu)) if amount > 0}
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """For the time of a context, a request to terminate (of a batch system, a container) acts as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _quiet_ray() -> Iterator[None]:
+    """Ray's and Tune's own log lines, errors excepted, stay out of the progress display."""
+    logger = logging.getLogger("ray")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

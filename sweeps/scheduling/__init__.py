@@ -1,1 +1,0 @@
-"""When a trial ends before its last iteration because others do better."""

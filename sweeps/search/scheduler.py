@@ -1,0 +1,213 @@
+"""From the section ``scheduler`` to what decides: Tune's rules for one objective, ours for several.
+
+A scheduler of Tune's stops a trial by taking its actor away, which would leave its records half written. Here it only
+judges: the verdict goes into the trial's state file before the next iteration begins, and the worker ends the trial
+itself, with all of its records. A driver that is killed in between finds the verdict there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow.compute as pc
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from fairsweep.analysis.records.columns import CELLS, RecordError, read_cells
+from fairsweep.datasets.selection.randomness import generator, seed_key
+from fairsweep.datasets.storage.prepared import PreparedDataset
+from fairsweep.sweeps.planning.objectives import meaning_of
+from fairsweep.sweeps.search.outcomes import recorded_predictions
+from fairsweep.sweeps.search.pareto import ParetoHalving
+from fairsweep.sweeps.spec.scheduler_section import SchedulerSection
+from fairsweep.sweeps.store.driver_only import DriverOnly
+from fairsweep.sweeps.store.ledger import Entry, Ledger
+from fairsweep.trainables.learning.measures import Meaning, Standing
+from fairsweep.trainables.learning.objectives import Objective
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+
+_VALUE, _TIME = "value", "iteration"
+# Further rungs than any training has iterations.
+_FAR = 10**9
+
+
+class Judge(Protocol):
+    """Decides which trials end early."""
+
+    def ends(self, trial: str, iteration: int, values: Sequence[float]) -> bool:
+        """Take in what a trial has reached, more being better; returns whether it shall end here."""
+        ...
+
+
+class TuneJudge:
+    """One of Tune's schedulers as a judge; it sees neither Tune's trials nor its controller.
+
+    Args:
+        scheduler: made for the metric ``value``, to be maximised, by the time ``iteration``.
+        bracket: chooses the bracket of a trial by its hash, where the scheduler has some.
+    """
+
+    def __init__(self, scheduler: TrialScheduler, bracket: Callable[[str], int] | None = None) -> None:
+        self._scheduler = scheduler
+        self._bracket = bracket
+        self._controller = SimpleNamespace(get_live_trials=list)
+        self._known: set[str] = set()
+
+    def ends(self, trial: str, iteration: int, values: Sequence[float]) -> bool:
+        """See `Judge.ends`."""
+        if trial not in self._known:
+            self._known.add(trial)
+            self._add(trial)
+        result = {_TIME: iteration, _VALUE: values[0]}
+        decision = self._scheduler.on_trial_result(self._controller, _Key(trial), result)  # type: ignore[arg-type]
+        return bool(decision == TrialScheduler.STOP)
+
+    def _add(self, trial: str) -> None:
+        if self._bracket is not None and isinstance(self._scheduler, AsyncHyperBandScheduler):
+            # Tune would draw the bracket from the global generator.
+            self._scheduler._trial_info[trial] = self._scheduler._brackets[self._bracket(trial)]
+        else:
+            self._scheduler.on_trial_add(self._controller, _Key(trial))  # type: ignore[arg-type]
+
+
+class _Key(str):
+    """A trial's hash that has what Tune's rules ask of a trial."""
+
+    @property
+    def trial_id(self) -> str:
+        """The hash."""
+        return str(self)
+
+
+def make_judge(section: SchedulerSection, key: int) -> Judge | None:
+    """Return the judge of a section; None for no scheduler.
+
+    Args:
+        section: the section ``scheduler``.
+        key: of the sweep's search; hyperband's brackets follow from it and a trial's hash.
+    """
+    if section.kind == "none":
+        return None
+    if section.kind == "pareto-asha":
+        return ParetoHalving(section.grace, section.reduction)
+    if section.kind == "median":
+        rule = MedianStoppingRule(
+            time_attr=_TIME,
+            metric=_VALUE,
+            mode="max",
+            grace_period=section.grace,
+            min_samples_required=section.least,
+        )
+        return TuneJudge(rule)
+    brackets = section.brackets if section.kind == "hyperband" else 1
+    halving = AsyncHyperBandScheduler(
+        time_attr=_TIME,
+        metric=_VALUE,
+        mode="max",
+        max_t=_FAR,
+        grace_period=section.grace,
+        reduction_factor=section.reduction,
+        brackets=brackets,
+    )
+    # As Tune weighs them: each bracket e times as likely as the one that begins after it.
+    weights = np.exp(-np.arange(brackets))
+    shares = np.cumsum(weights / weights.sum())
+
+    def bracket(trial: str) -> int:
+        draw = generator(seed_key(key, "search"), f"hyperband {trial}").random()
+        return min(int(np.searchsorted(shares, draw, side="right")), brackets - 1)
+
+    return TuneJudge(halving, bracket)
+
+
+class Verdicts(DriverOnly, FIFOScheduler):
+    """Tune's side: shows every result to a judge and passes its verdicts on; to Tune, every trial goes on.
+
+    Args:
+        judge: decides.
+        objectives: settled ones, whose measures the results carry.
+        pass_on: takes hash, iteration and reason of a trial that shall end.
+    """
+
+    def __init__(self, judge: Judge, objectives: Sequence[Objective], pass_on: Callable[[str, int, str], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._judge = judge
+        self._objectives = objectives
+        self._pass_on = pass_on
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ANN401
+        """Return a trial has reported."""
+        self._see(trial.config["trial"], result)
+        return str(TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:  # noqa: ANN401
+        """Return a trial has ended: others are compared with it."""
+        self._see(trial.config["trial"], result)
+
+    def _see(self, trial: str, result: dict[str, Any]) -> None:
+        values = [result.get(str(objective.measure)) for objective in self._objectives]
+        known = [float(value) for value in values if value is not None]
+        if len(known) < len(values) or result.get("failed"):
+            return
+        signed = [objective.sign * value for objective, value in zip(self._objectives, known, strict=True)]
+        iteration = int(result["iteration"])
+        if self._judge.ends(trial, iteration, signed) and not result.get("done"):
+            self._pass_on(trial, iteration, f"others did better by {', '.join(map(str, self._objectives))}")
+
+
+def make_scheduler(
+    sweep: SweepSpec, dataset: PreparedDataset, ledger: Ledger, entry_of: Callable[[str], Entry]
+) -> Verdicts | None:
+    """Return the scheduler of a run, told of all that earlier runs have recorded; None for no scheduler.
+
+    Args:
+        sweep: the sweep.
+        dataset: its dataset, opened.
+        ledger: the trials on disk.
+        entry_of: gives the entry of a trial of this run.
+    """
+    judge = make_judge(sweep.scheduler, sweep.search.key)
+    if judge is None:
+        return None
+    meaning = meaning_of(sweep, dataset)
+    objectives = [objective.settled(meaning) for objective in sweep.scheduler.objectives]
+    for entry in ledger.entries().values():
+        for iteration, values in recorded_course(entry.folder, objectives, meaning):
+            judge.ends(entry.state.trial, iteration, values)
+
+    def pass_on(trial: str, iteration: int, reason: str) -> None:
+        entry_of(trial).mark(
+            {"stop_at": iteration, "reason": reason}, when=lambda state: state.state in ("queued", "running")
+        )
+
+    return Verdicts(judge, objectives, pass_on)
+
+
+def recorded_course(folder: Path, objectives: Sequence[Objective], meaning: Meaning) -> list[tuple[int, list[float]]]:
+    """Return what a trial has reached at each iteration on disk, more being better; undefined ones are left out."""
+    try:
+        table = read_cells(folder / CELLS).table
+    except (FileNotFoundError, RecordError):
+        return []
+    table = table.filter(pc.equal(table.column("split"), "validation"))
+    iterations = sorted(set(table.column("iteration").to_pylist()))
+    predictions = None
+    if not all(objective.measure.of_cells for objective in objectives):
+        # Of each trial the last predictions are kept.
+        iterations = iterations[-1:]
+        with suppress(FileNotFoundError, RecordError):
+            predictions = recorded_predictions(folder, meaning)
+    course = []
+    for iteration in iterations:
+        standing = Standing(table.filter(pc.equal(table.column("iteration"), iteration)), predictions=predictions)
+        values = [objective.sign * objective.measure.of(standing, meaning) for objective in objectives]
+        if not any(map(math.isnan, values)):
+            course.append((iteration, values))
+    return course

@@ -1,0 +1,136 @@
+"""The watch over one trial: the measures that are reported of it, and the rules by which it ends early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.sweeps.spec.stop_section import PlateauSection, StopSection
+from fairsweep.trainables.learning.measures import Meaning, Measure, Standing
+from fairsweep.trainables.learning.objectives import Objective
+from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
+from fairsweep.trainables.privacy.plan import Plan
+
+
+@dataclass(frozen=True)
+class TrialWatch:
+    """What is looked at after each iteration of a trial.
+
+    Attributes:
+        label: the attribute that is predicted.
+        groups: the group attributes.
+        measures: reported under the name as they are written; settled.
+        stop: the rules.
+        most_steps: steps that a bound on epsilon allows; None without one.
+    """
+
+    label: str
+    groups: tuple[str, ...]
+    measures: tuple[Measure, ...] = ()
+    stop: StopSection = field(default_factory=StopSection)
+    most_steps: int | None = None
+
+    def begin(self, vocabularies: Sequence[Vocabulary]) -> TrialWatcher:
+        """See `Watch.begin`."""
+        return TrialWatcher(self, Meaning.of(self.label, self.groups, vocabularies))
+
+
+class TrialWatcher:
+    """Looks at one trial; see `Watcher`.
+
+    Args:
+        watch: what is looked at.
+        meaning: of the cells.
+    """
+
+    def __init__(self, watch: TrialWatch, meaning: Meaning) -> None:
+        self._watch = watch
+        self._meaning = meaning
+        stop = watch.stop
+        self._target = [condition.settled(meaning) for condition in stop.target]
+        self._plateau = None if stop.plateau is None else Plateau(stop.plateau, meaning)
+        self._held: list[bool] = []
+
+    def see(
+        self,
+        cells: pa.Table,
+        predictions: ValidationPredictions | None = None,
+        known: Mapping[str, float] | None = None,
+    ) -> Mapping[str, float]:
+        """See `Watcher.see`."""
+        standing, before = Standing(cells, predictions=predictions), known or {}
+
+        def value(measure: Measure) -> float:
+            is_known = predictions is None and not measure.of_cells
+            return before.get(str(measure), math.nan) if is_known else measure.of(standing, self._meaning)
+
+        if self._plateau is not None:
+            self._plateau.see(value(self._plateau.objective.measure))
+        self._held = [condition.excess(value(condition.measure)) <= 0 for condition in self._target]
+        own = [condition.measure for condition in self._target]
+        own += [] if self._plateau is None else [self._plateau.objective.measure]
+        # What decides here is reported too: whoever watches sees where it is undefined.
+        return {str(measure): value(measure) for measure in dict.fromkeys((*self._watch.measures, *own))}
+
+    def verdict(self, *, seconds: float, steps: int, next_steps: int) -> str | None:
+        """See `Watcher.verdict`."""
+        stop = self._watch.stop
+        if self._plateau is not None and self._plateau.reached:
+            return f"plateau: {self._plateau.objective} has not improved for {self._plateau.patience} iterations"
+        if self._held and all(self._held):
+            return f"target reached: {', '.join(map(str, self._target))}"
+        if stop.seconds is not None and seconds >= stop.seconds:
+            return f"time: {stop.seconds:g} s of training are over"
+        most = self._watch.most_steps
+        if most is not None and steps + next_steps > most:
+            return f"epsilon: another iteration would spend more than {stop.epsilon:g}"
+        return None
+
+
+class Plateau:
+    """Whether something has stopped improving.
+
+    Args:
+        section: what and for how long.
+        meaning: of the cells.
+    """
+
+    def __init__(self, section: PlateauSection, meaning: Meaning) -> None:
+        self.objective: Objective = section.objective.settled(meaning)
+        self.patience = section.patience
+        self._least = section.least
+        self._best = -math.inf
+        self._since = 0
+
+    def see(self, measured: float) -> None:
+        """Take in the next iteration; an undefined value says nothing about improvement, and is left out."""
+        value = self.objective.sign * measured
+        if math.isnan(value):
+            return
+        if value > self._best + self._least:
+            self._best, self._since = value, 0
+        else:
+            self._since += 1
+
+    @property
+    def reached(self) -> bool:
+        """Whether it has gone on for too long."""
+        return self._since >= self.patience
+
+
+def steps_within(plan: Plan, epsilon: float) -> int:
+    """Return the most steps of a plan that cost no more than an epsilon, by PLD."""
+    if plan.epsilon().pld <= epsilon:
+        return plan.steps
+    low, high = 0, plan.steps  # low is within, high is not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if plan.epsilon(middle).pld <= epsilon:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,9 +1,0 @@
-"""What every section of a sweep file is built on."""
-
-from pydantic import BaseModel, ConfigDict
-
-
-class Section(BaseModel):
-    """A section: frozen, without unknown keys, without infinities or NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

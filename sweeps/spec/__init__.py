@@ -1,0 +1,1 @@
+"""The sweep as a typed object: its sections and the configs at each point of its dimensions."""

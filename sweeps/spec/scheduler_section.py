@@ -1,0 +1,54 @@
+"""The section ``scheduler`` of a sweep file."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from fairsweep.sweeps.spec.stop_section import check_live
+from fairsweep.sweeps.syntax.section import Section
+from fairsweep.trainables.learning.objectives import Objective
+
+
+class SchedulerSection(Section):
+    """Which trials end early because others do better, on the validation split alone.
+
+    A trial that a scheduler ended is recorded whole, is charged for the steps that it took, and is not run again.
+    """
+
+    kind: Literal["none", "asha", "hyperband", "median", "pareto-asha"] = Field(
+        default="none",
+        description="`asha`: at iterations `grace * reduction^k` the best `1 / reduction` go on (Li et al. 2020, arXiv "
+        "1810.05934). `hyperband`: the same in several brackets that begin later. `median`: whoever is worse than the "
+        "median of the others' running means ends (Golovin et al. 2017). `pareto-asha`: asha by non-dominated rank "
+        "with several objectives, crowding breaks ties.",
+    )
+    objectives: tuple[Objective, ...] = Field(
+        default=(),
+        description="What is compared: one for `asha`, `hyperband`, `median`, two or more for `pareto-asha`.",
+    )
+    grace: int = Field(default=1, ge=1, description="No trial ends before so many iterations.")
+    reduction: float = Field(default=3.0, gt=1, description="Of asha and its kin: one in so many goes on.")
+    brackets: int = Field(default=3, ge=1, description="Of hyperband.")
+    least: int = Field(default=3, ge=1, description="Of median: so many others must be known.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "none":
+            if self.objectives:
+                raise ValueError("without a scheduler there is nothing to compare: delete objectives, or give a kind")
+            return self
+        if self.kind == "pareto-asha" and len(self.objectives) < 2:
+            raise ValueError(
+                f"pareto-asha needs two objectives or more, but got {len(self.objectives)}; "
+                "write objectives: [{max: accuracy}, {min: accuracy_difference by tone}], or use asha"
+            )
+        if self.kind != "pareto-asha" and len(self.objectives) != 1:
+            raise ValueError(
+                f"{self.kind} needs one objective, but got {len(self.objectives)}; "
+                "write objectives: [{max: accuracy}], or use pareto-asha for several"
+            )
+        for objective in self.objectives:
+            check_live(objective)
+        return self

@@ -1,0 +1,107 @@
+"""The section ``search`` of a sweep file."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from fairsweep.analysis.extras import is_installed, needs
+from fairsweep.sweeps.spec.conditions import ConditionField
+from fairsweep.sweeps.syntax.section import Section
+from fairsweep.trainables.learning.objectives import Objective
+
+Algorithm = Literal["grid", "random", "sobol", "tpe", "cmaes", "nsga2", "nsga3", "gp"]
+GUIDED: tuple[Algorithm, ...] = ("tpe", "cmaes", "nsga2", "nsga3", "gp")
+"""Algorithms that look at results: Optuna's samplers."""
+
+
+class SearchSection(Section):
+    """How the search dimensions get their values; see `docs/search.md`."""
+
+    algorithm: Algorithm = Field(
+        default="grid",
+        description="`grid` enumerates every `{grid: …}`. All others also give values to `choice`, `uniform`, "
+        "`loguniform` and `randint`: `random`, `sobol` (spread evenly) beforehand; `tpe`, `cmaes`, `nsga2`, `nsga3`, "
+        "`gp` (Optuna's) guided by the results so far.",
+    )
+    samples: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of settings that are tried, for each combination of grid values; random and sobol try each "
+        "learner at each.",
+    )
+    key: int = Field(default=0, ge=0, description="Keys the draws; another key gives other ones.")
+    objectives: tuple[Objective, ...] = Field(
+        default=(),
+        description="What a guided search improves, on the validation split: `{max: accuracy}`, `{min: "
+        "equalized_odds_difference by tone}`.",
+    )
+    constraints: tuple[ConditionField, ...] = Field(
+        default=(), description="What an acceptable setting fulfils, on the validation split: `epsilon <= 3`."
+    )
+    batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many settings of one combination of grid values are under way at once; null takes what the "
+        "first run has room for. It decides what is proposed.",
+    )
+    population: int | None = Field(
+        default=None, ge=2, description="Of nsga2 and nsga3: settings in a generation; null takes a fifth of `samples`."
+    )
+    startup: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of tpe, gp and cmaes: settings drawn at random first; null leaves it to Optuna.",
+    )
+    storage: str | None = Field(
+        default=None,
+        description="Where Optuna keeps a guided search: a file (`….db` for SQLite, else a journal) or the URL of a "
+        "database; null takes `search.journal` in the output folder.",
+    )
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether settings depend on the results of others, so that they become known while the sweep runs."""
+        return self.algorithm in GUIDED
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.algorithm != "grid") != (self.samples is not None):
+            raise ValueError(
+                "samples says how many settings are tried: every algorithm but grid needs it, and grid takes none, "
+                f"but got algorithm={self.algorithm!r}, samples={self.samples}"
+            )
+        if not self.is_guided:
+            self._check_unguided()
+            return self
+        if not self.objectives:
+            raise ValueError(f"{self.algorithm} needs objectives, but got none; write objectives: [{{max: accuracy}}]")
+        if self.algorithm == "cmaes" and (len(self.objectives) > 1 or self.constraints):
+            raise ValueError(
+                f"cmaes takes one objective and no constraints, but got {len(self.objectives)} and "
+                f"{len(self.constraints)}; use tpe, gp, nsga2 or nsga3"
+            )
+        if len({str(objective.measure) for objective in self.objectives}) < len(self.objectives):
+            raise ValueError(f"objectives must differ, but got {', '.join(map(str, self.objectives))}")
+        self._check_tuning()
+        if self.algorithm == "cmaes" and not is_installed("cmaes"):
+            raise ValueError(needs("a search by cmaes", "cmaes"))
+        return self
+
+    def _check_unguided(self) -> None:
+        given = [
+            name for name in ("objectives", "constraints", "batch", "population", "startup") if getattr(self, name)
+        ]
+        given += ["storage"] if self.storage is not None else []
+        if given:
+            raise ValueError(
+                f"{self.algorithm} does not look at results, so it takes no {given[0]}: "
+                f"use one of {', '.join(GUIDED)}, or delete it"
+            )
+
+    def _check_tuning(self) -> None:
+        if self.population is not None and self.algorithm not in ("nsga2", "nsga3"):
+            raise ValueError(f"population belongs to nsga2 and nsga3, but got algorithm={self.algorithm!r}; delete it")
+        if self.startup is not None and self.algorithm in ("nsga2", "nsga3"):
+            raise ValueError(f"startup belongs to tpe, gp and cmaes, but got {self.algorithm!r}; set population")

@@ -1,0 +1,219 @@
+"""The sections of a sweep whose fields can be search dimensions, and the typed configs at each of their points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from fairsweep.datasets.selection.division import SPLIT_KINDS, OfficialSplit
+from fairsweep.datasets.selection.imbalance import ImbalanceConfig
+from fairsweep.datasets.selection.randomness import seed_key
+from fairsweep.sweeps.spec.resources import ResourcesSection
+from fairsweep.sweeps.spec.search_section import SearchSection
+from fairsweep.sweeps.spec.sobol import SobolDraws
+from fairsweep.sweeps.syntax.dimensions import Point, Space
+from fairsweep.sweeps.syntax.errors import Location, SweepError
+from fairsweep.sweeps.syntax.names import check_name
+from fairsweep.sweeps.syntax.sweep_file import nearest
+from fairsweep.sweeps.syntax.validation import clear_error
+from fairsweep.trainables.learners import LEARNERS
+from fairsweep.trainables.models.models import ModelConfig
+
+_IMBALANCE: TypeAdapter[Any] = TypeAdapter(ImbalanceConfig)
+_SPLIT_KIND: Location = ("split", "kind")
+_SECTION_FIELDS = ("resources",)
+_TWIN_FIELDS = ("name", "twin_of", "resources")
+SHARED = ("imbalance", "split", "model")
+"""The sections with search dimensions that all learners share."""
+
+
+class Spaces(Protocol):
+    """What a sweep's settings are enumerated from."""
+
+    @property
+    def learners(self) -> tuple[Space, ...]: ...  # noqa: D102
+    @property
+    def imbalance(self) -> Space | None: ...  # noqa: D102
+    @property
+    def split(self) -> Space | None: ...  # noqa: D102
+    @property
+    def model(self) -> Space: ...  # noqa: D102
+    @property
+    def resources(self) -> ResourcesSection: ...  # noqa: D102
+    @property
+    def search(self) -> SearchSection: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class LearnerSection:
+    """One entry of ``learners``.
+
+    Attributes:
+        name: its name in the sweep.
+        position: its place in the list.
+        space: its fields; a twin has those of its original.
+        original: name of the learner that it is the twin of, or None.
+        resources: what one of its trials reserves.
+    """
+
+    name: str
+    position: int
+    space: Space
+    original: str | None
+    resources: ResourcesSection
+
+    def config(self, point: Point) -> Any:  # noqa: ANN401 - a member of the union LearnerConfig
+        """Return the typed config at a point.
+
+        Raises:
+            SweepError: if the values are not valid together.
+        """
+        content = self.space.at(point)
+        place: Location = ("learners", self.position)
+        model = _model_of_kind(content, place)
+        config = _validated(model, {"name": self.name, **content}, place)
+        if self.original is None:
+            return config
+        twin = LEARNERS[config.kind].twin
+        if twin is None:
+            raise SweepError(
+                f"twin_of needs a private learner, but {self.original!r} is of kind {config.kind!r}", place
+            )
+        return twin(config, self.name)
+
+
+def learner_sections(sweep: Spaces) -> tuple[LearnerSection, ...]:
+    """Return the learners of a sweep, twins resolved.
+
+    Raises:
+        SweepError: if two have one name, or a twin's original does not exist.
+    """
+    by_name: dict[str, Space] = {}
+    names = []
+    for position, space in enumerate(sweep.learners):
+        name = space.raw.get("name", space.raw.get("kind"))
+        place: Location = ("learners", position, "name")
+        if not isinstance(name, str) or not name:
+            raise SweepError("a learner needs a name: a word that tells it apart from the others", place)
+        check_name(name, "a learner", place)
+        if name in by_name:
+            raise SweepError(f"two learners are named {name!r}; give one another name", place)
+        by_name[name] = space
+        names.append(name)
+    return tuple(_section(sweep, position, name, by_name) for position, name in enumerate(names))
+
+
+def _section(sweep: Spaces, position: int, name: str, by_name: Mapping[str, Space]) -> LearnerSection:
+    space = by_name[name]
+    place: Location = ("learners", position)
+    resources = sweep.resources
+    if "resources" in space.raw:
+        resources = _validated(type(resources), space.raw["resources"], (*place, "resources"))
+    if "twin_of" not in space.raw:
+        return LearnerSection(name, position, space.without(*_SECTION_FIELDS), None, resources)
+    for field in space.raw:
+        if field not in _TWIN_FIELDS:
+            raise SweepError(
+                f"a twin takes every field but its privacy from its original, so it cannot have {field!r}; "
+                "delete it, or write the learner out in full",
+                (*place, field),
+            )
+    original = space.raw["twin_of"]
+    if original not in by_name:
+        raise SweepError(
+            f"there is no learner {original!r}: {nearest(str(original), list(by_name))}", (*place, "twin_of")
+        )
+    if "twin_of" in by_name[original].raw:
+        raise SweepError(f"{original!r} is a twin itself; name the learner that it is a twin of", (*place, "twin_of"))
+    return LearnerSection(name, position, by_name[original].without("name", *_SECTION_FIELDS), original, resources)
+
+
+def imbalance_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a member of the union ImbalanceConfig, or None
+    """Return the typed imbalance at a point; None takes the whole training split."""
+    if space is None:
+        return None
+    content = space.at(point)
+    if content is None:
+        return None
+    try:
+        return _IMBALANCE.validate_python(content)
+    except ValidationError as error:
+        raise clear_error(error, ImbalanceConfig, content, ("imbalance",), tagged=True) from error
+
+
+def split_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a member of the union SplitConfig
+    """Return the typed split at a point; None is the dataset's own."""
+    if space is None:
+        return OfficialSplit()
+    content = space.at(point)
+    if content is None:
+        return OfficialSplit()
+    kind = content.get("kind") if isinstance(content, Mapping) else None
+    if kind is None:
+        raise SweepError(f"a split needs a kind ({', '.join(SPLIT_KINDS)})", ("split",))
+    if kind not in SPLIT_KINDS:
+        raise SweepError(f"there is no split of kind {kind!r}: {nearest(str(kind), list(SPLIT_KINDS))}", _SPLIT_KIND)
+    return _validated(SPLIT_KINDS[kind], content, ("split",))
+
+
+def model_at(space: Space, point: Point) -> ModelConfig:
+    """Return the typed model at a point."""
+    config: ModelConfig = _validated(ModelConfig, space.at(point), ("model",))
+    return config
+
+
+def samples(sweep: Spaces) -> range:
+    """Numbers of the samples of a search that draws them beforehand; a single one for a grid."""
+    return range(sweep.search.samples or 1)
+
+
+def points(sweep: Spaces, space: Space | None, sample: int, purpose: str) -> Iterator[Point]:
+    """Return the points of one space in one sample; a section that is left out has one, empty, point."""
+    if space is None:
+        yield Point()
+    elif sweep.search.algorithm == "sobol":
+        draws = _sobol(sweep)
+        yield from space.crossed(
+            {place: dimension.at(draws.share(purpose, place, sample)) for place, dimension in space.drawn}
+        )
+    else:
+        yield from space.points(sample, seed_key(sweep.search.key, "search"), purpose)
+
+
+def _sobol(sweep: Spaces) -> SobolDraws:
+    spaces: dict[str, Space | None] = {name: getattr(sweep, name) for name in SHARED}
+    spaces |= {draw_purpose(learner): learner.space for learner in learner_sections(sweep) if not learner.original}
+    coordinates = [(name, place) for name, space in spaces.items() if space for place, _ in space.drawn]
+    return SobolDraws(coordinates, seed_key(sweep.search.key, "search"), sweep.search.samples or 1)
+
+
+def listed_part(space: Space | None, point: Point) -> str:
+    """Return what of a point the sweep file lists: the values of the grids, without those that were drawn."""
+    drawn = {place for place, _ in space.drawn} if space is not None else set()
+    return repr([(place, value) for place, value in point.values if place not in drawn])
+
+
+def draw_purpose(learner: LearnerSection) -> str:
+    """Return what keeps the draws of one learner apart from another's; a twin draws what its original draws."""
+    return f"learner {learner.original or learner.name}"
+
+
+def _model_of_kind(content: Mapping[str, Any], place: Location) -> type[BaseModel]:
+    kind = content.get("kind")
+    if kind is None:
+        raise SweepError(f"a learner needs a kind ({', '.join(LEARNERS)}), or twin_of: NAME", place)
+    if not isinstance(kind, str) or kind not in LEARNERS:
+        raise SweepError(
+            f"there is no learner of kind {kind!r}: {nearest(str(kind), list(LEARNERS))}", (*place, "kind")
+        )
+    return LEARNERS[kind].config
+
+
+def _validated(model: type[BaseModel], content: object, place: Location) -> Any:  # noqa: ANN401 - an instance of the model
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise clear_error(error, model, content, place) from error

@@ -1,1 +1,0 @@
-"""When a trial ends before its last iteration by a rule of its own."""

@@ -1,0 +1,249 @@
+"""Watching a sweep from another terminal or machine: its folder is all that is read.
+
+Works on a local folder and on any that pyarrow knows (``s3://bucket/runs/faces``), such as the mirror of a sweep. What
+a trial reports between two checkpoints is not seen here.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+from rich.console import Console
+
+from fairsweep.analysis.extras import is_installed, needs
+from fairsweep.analysis.records.columns import SWEEP_JSON, TRIALS, RecordError
+from fairsweep.analysis.records.failed_trials import is_guided
+from fairsweep.analysis.records.loading import Location
+from fairsweep.analysis.records.membership import members_of
+from fairsweep.sweeps.copies.remote_output import RemoteOutput
+from fairsweep.sweeps.planning.running_epsilon import PLANS_FILE, planned_trials, read_plans
+from fairsweep.sweeps.store.output import OutputFolder
+from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.sweeps.syntax.storage_uri import uri_of
+from fairsweep.sweeps.views.display import render, showing
+from fairsweep.sweeps.views.status import ENDED, Board, Row, Spent, Stage
+
+_STAGES: Mapping[str, Stage] = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed"}
+_THREADS = 8
+_HASH_LENGTH = 9
+_ACCOUNTING = "dp_accounting"
+
+
+class RecordedEpsilon:
+    """Epsilon as the records say it: known of trials that have ended, and in a local folder of those that run."""
+
+    def __init__(self, output: Location) -> None:
+        self.last: dict[str, Mapping[str, Any]] = {}
+        self._output = output.local
+        self._stamp = -1
+        self._planned: frozenset[str] = frozenset()
+        self._spent: Spent | None = None
+
+    def is_planned(self, trial: str) -> bool:
+        """Whether it can be computed for a trial that runs."""
+        path = None if self._output is None else self._output / PLANS_FILE
+        stamp = path.stat().st_mtime_ns if path is not None and path.exists() else -1
+        if self._output is not None and stamp != self._stamp:
+            self._stamp, self._planned, self._spent = stamp, planned_trials(self._output), None
+        return trial in self._planned
+
+    def after(self, trial: str, steps: float | None) -> float | None:
+        """See `Spent.after`."""
+        said = self.last.get(trial, {}).get("epsilon")
+        if said is not None:
+            return float(said)
+        if self._output is None or not self.is_planned(trial) or not is_installed(_ACCOUNTING):
+            return None
+        if self._spent is None:
+            from fairsweep.sweeps.planning.spent_privacy import SpentPrivacy
+
+            self._spent = SpentPrivacy(read_plans(self._output))
+        return self._spent.after(trial, steps)
+
+
+class WatchedSweep(Board):
+    """The board of a sweep that another process runs.
+
+    Args:
+        folder: its output folder, local or a URI.
+
+    Attributes:
+        is_total_a_bound: whether the sweep may end with fewer trials than it was given.
+
+    Raises:
+        SweepError: if there is no sweep.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._output = Location.of(folder)
+        said = _description(self._output, folder)
+        # Settings that a search proposes again do not run again.
+        self.is_total_a_bound = is_guided(said)
+        remote = uri_of((said.get("sweep") or {}).get("output"))
+        # Elsewhere than there lies a copy, whose driver works on another one.
+        self._remote = remote if remote is not None and remote.rstrip("/") == str(folder).rstrip("/") else None
+        self._epsilon = RecordedEpsilon(self._output)
+        super().__init__(self._epsilon, name=str(said.get("name", "")), expected=int(said.get("trials", 0)))
+        self._members = members_of(said)
+        self._states: dict[str, tuple[object, Mapping[str, Any]]] = {}
+        self.refresh()
+        started = [row.began for row in self.rows.values() if row.began is not None]
+        self.began = min(started, default=self.now())
+        running = [trial for trial, row in self.rows.items() if row.stage == "running"]
+        if any(map(self._epsilon.is_planned, running)) and not is_installed(_ACCOUNTING):
+            self.notes.append(needs("ε of trials that run", _ACCOUNTING))
+
+    def now(self) -> float:
+        """Seconds since 1970: what the records are dated by."""
+        return time.time()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial that is known has ended."""
+        return self.count(*ENDED) >= self.total
+
+    def has_driver(self) -> bool | None:
+        """Whether a driver is at work on the sweep; None where the folder cannot tell: a mirror, or another copy.
+
+        Raises:
+            OSError: if the file system fails.
+        """
+        if self._remote is not None:
+            return RemoteOutput(self._remote).is_claimed()
+        local = self._output.local
+        if local is None or not (output := OutputFolder.at(local)).has_lock:
+            return None
+        return output.holder() is not None
+
+    def refresh(self) -> None:
+        """Read every state file that has changed."""
+        trials = self._output / TRIALS
+        found = self._output.filesystem.get_file_info([f"{trials.path}/{name}/state.json" for name in trials.folders()])
+        listed = [info for info in found if info.type == pafs.FileType.File]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            states = list(pool.map(self._state, listed))
+        rows = {}
+        for info, state in zip(listed, states, strict=True):
+            if state is None or (self._members is not None and state["trial"] not in self._members):
+                continue
+            name = info.path.rsplit("/", 2)[-2]
+            rows[str(state["trial"])] = _row(name, state, self.rows.get(str(state["trial"])), self.now())
+            self._epsilon.last[str(state["trial"])] = state.get("metrics") or {}
+        self.rows = rows
+        self.slots = max(1, self.slots, self.count("running"))
+        if self.is_total_a_bound:
+            with suppress(RecordError, OSError):  # being replaced
+                self.expected = int(((self._output / SWEEP_JSON).json() or {}).get("trials", self.expected))
+
+    def _state(self, info: pafs.FileInfo) -> Mapping[str, Any] | None:
+        stamp = (info.mtime_ns, info.size)
+        known = self._states.get(info.path)
+        if known is None or known[0] != stamp:
+            try:
+                state = Location(self._output.filesystem, info.path).json()
+            except (RecordError, OSError):
+                return known[1] if known else None  # being replaced on a file system that cannot do so at once
+            if state is None:
+                return None
+            self._states[info.path] = known = (stamp, state)
+        return known[1]
+
+
+def watch(
+    folder: str | Path,
+    console: Console,
+    *,
+    once: bool,
+    seconds: float = 2.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Show a sweep until it has ended, or its driver has, or somebody stops watching.
+
+    Args:
+        folder: its output folder, local or a URI.
+        console: where to.
+        once: whether to show how it stands now, and be done.
+        seconds: between two looks.
+        sleep: waits.
+
+    Raises:
+        SweepError: if there is no sweep.
+    """
+    board = WatchedSweep(folder)
+    if once:
+        height = console.size.height if console.is_terminal else 40
+        console.print(render(board, height, console.size.width))
+        return
+    # Asked before the states are read: a driver that ends with its last trial leaves a sweep that is over.
+    has_driver = True
+    with showing(board, console):
+        while not board.is_over and has_driver:
+            sleep(seconds)
+            has_driver = _unless_unreachable(board.has_driver) is not False
+            board.refresh()
+    if not board.is_over:
+        most = "at most " if board.is_total_a_bound else ""
+        console.print(
+            f"no driver is at work: {board.count(*ENDED)} of {most}{board.total} trials have ended; go on with: "
+            f"fairsweep resume {shlex.quote(str(folder))}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _description(output: Location, folder: str | Path) -> dict[str, Any]:
+    """Return what ``sweep.json`` says, or what stands for it where it is damaged."""
+    local = output.local
+    if local is not None:
+        return OutputFolder.at(local).sweep().content
+    try:
+        said = (output / SWEEP_JSON).json() if output.exists() else None
+    except RecordError as error:
+        raise SweepError(f"{error}; written anew by: fairsweep resume {shlex.quote(str(folder))}") from error
+    if said is None:
+        raise SweepError(f"{folder} holds no sweep: there is no {SWEEP_JSON} in it")
+    return said
+
+
+def _unless_unreachable(ask: Callable[[], bool | None]) -> bool | None:
+    """Return an answer; None where a file system does not give it now."""
+    try:
+        return ask()
+    except OSError:
+        return None
+
+
+def _row(name: str, state: Mapping[str, Any], before: Row | None, now: float) -> Row:
+    """Return what a state file says of a trial.
+
+    The clock of a trial is that of its records: its seconds of training and evaluation, dated back from the last one.
+    """
+    word = str(state.get("state"))
+    stage: Stage = _STAGES.get(word, "stopped")
+    if stage == "stopped" and state.get("by") == "user":
+        stage = "waiting"
+    seconds, updated = float(state.get("seconds") or 0.0), float(state.get("updated") or now)
+    metrics = dict(state.get("metrics") or {})
+    metrics |= {key: state[key] for key in ("iteration", "iterations") if state.get(key)}
+    ended = stage in ENDED
+    began = None if stage == "waiting" else updated - seconds
+    if before is not None and stage == "running" and before.began is not None:
+        began = before.began
+    return Row(
+        label=name[:-_HASH_LENGTH] if name[-_HASH_LENGTH : -_HASH_LENGTH + 1] == "-" else name,
+        learner=name.partition("_")[0].partition("-")[0],
+        stage=stage,
+        metrics=metrics,
+        began=began,
+        seconds=seconds if ended else None,
+        cause=state.get("error"),
+        starts=max(0, int(state.get("attempt") or 0) - int(state.get("run") or 0)),
+    )

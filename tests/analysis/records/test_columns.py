@@ -1,0 +1,271 @@
+"""Records: what is written is what is read, whole or not at all."""
+
+import doctest
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+import pytest
+
+import fairsweep.analysis.records.columns as records
+from fairsweep.analysis.records.columns import Vocabulary, count_cells
+from fairsweep.analysis.records.trial_cells import Meaning, TrialCells
+
+TONE = Vocabulary("tone", ("light", "dark"), ("Light", "Dark"))
+SHAPE = Vocabulary("shape", ("round", "long"))
+SMILING = Vocabulary("smiling", ("no", "yes"))
+
+
+def some_cells(iteration=1, split="test", n=500, seed=0):
+    rng = np.random.default_rng(seed)
+    columns = {name: rng.integers(0, 2, n) for name in ("tone", "shape", "label", "prediction")}
+    groups = {"tone": columns["tone"], "shape": columns["shape"]}
+    table = count_cells(
+        iteration=iteration, split=split, groups=groups, label=columns["label"], prediction=columns["prediction"]
+    )
+    return table, columns
+
+
+def test_doctest():
+    assert doctest.testmod(records).failed == 0
+
+
+def test_cells_hold_every_example_once():
+    table, columns = some_cells()
+    frame = table.to_pandas()
+    assert frame["count"].sum() == 500
+    assert (frame["count"] > 0).all()
+    for row in frame.rename(columns={"count": "examples"}).itertuples():
+        expected = (
+            (columns["tone"] == row.tone)
+            & (columns["shape"] == row.shape)
+            & (columns["label"] == row.label)
+            & (columns["prediction"] == row.prediction)
+        ).sum()
+        assert row.examples == expected
+    keys = frame[["tone", "shape", "label", "prediction"]].to_numpy().tolist()
+    assert keys == sorted(keys)
+    assert len({tuple(key) for key in keys}) == len(keys)
+
+
+def test_cells_of_no_example_are_an_empty_table_with_the_same_columns():
+    table, _ = some_cells()
+    empty = count_cells(iteration=1, split="test", groups={"tone": [], "shape": []}, label=[], prediction=[])
+    assert empty.num_rows == 0
+    assert empty.schema == table.schema
+
+
+def test_codes_below_zero_and_large_codes_keep_their_order():
+    table = count_cells(
+        iteration=0, split="test", groups={"g": [-1, 32767, 0]}, label=[-32768, 0, 1], prediction=[1, 1, 1]
+    )
+    assert table["g"].to_pylist() == [-1, 0, 32767]
+
+
+@pytest.mark.parametrize(
+    ("groups", "label", "message"),
+    [
+        ({"tone": [0, 1]}, [0], "one entry an example"),
+        ({"tone": [0.5]}, [0], "integer codes"),
+        ({"tone": [40_000]}, [0], "int16"),
+    ],
+)
+def test_impossible_cells_are_refused(groups, label, message):
+    with pytest.raises(ValueError, match=message):
+        count_cells(iteration=0, split="test", groups=groups, label=label, prediction=[0])
+
+
+def test_cells_round_trip_with_vocabularies(tmp_path):
+    table = pa.concat_tables([some_cells(1)[0], some_cells(2, "validation")[0]])
+    records.write_cells(tmp_path / records.CELLS, table, [TONE, SHAPE, SMILING], "smiling")
+    read = records.read_cells(tmp_path / records.CELLS)
+    assert read.table.equals(table)
+    assert read.groups == ("tone", "shape")
+    assert read.label == "smiling"
+    assert read.vocabularies["tone"] == TONE
+    assert read.vocabularies["shape"].display == ("round", "long")
+    remote = records.read_cells(str(tmp_path / records.CELLS), pafs.LocalFileSystem())
+    assert remote.table.equals(table)
+
+
+def test_a_group_may_be_called_as_a_column_of_the_records(tmp_path):
+    names = (*sorted(records.RESERVED_COLUMNS), "group:label", "tone")
+    groups = {name: [number, number + 1] for number, name in enumerate(names)}
+    table = count_cells(iteration=1, split="test", groups=groups, label=[0, 1], prediction=[1, 1])
+    assert table["label"].to_pylist() == [0, 1]
+    assert table.column_names[-4:] == ["tone", "label", "prediction", "count"]
+    words = [Vocabulary(name, tuple("0123456789")) for name in names]
+    records.write_cells(tmp_path / records.CELLS, table, words, "label")
+    read = records.read_cells(tmp_path / records.CELLS)
+    assert read.groups == names
+    codes = {name: read.table[records.group_column(name)].to_pylist() for name in names}
+    assert codes == {name: [number, number + 1] for number, name in enumerate(names)}
+    assert Meaning.of(read).columns == tuple(read.table.column_names[2:-1])
+
+
+def test_cells_without_vocabulary_or_column_are_refused(tmp_path):
+    table, _ = some_cells()
+    with pytest.raises(ValueError, match=r"\['shape'\] have none"):
+        records.write_cells(tmp_path / "c", table, [TONE, SMILING], "smiling")
+    with pytest.raises(ValueError, match=r"\['count'\] are missing"):
+        records.write_cells(tmp_path / "c", table.drop_columns(["count"]), [TONE, SHAPE, SMILING], "smiling")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vocabulary_shows_values_and_unknown_codes():
+    assert TONE.shown(1) == "Dark"
+    assert TONE.shown(7) == "code 7"
+    with pytest.raises(ValueError, match="one to one"):
+        Vocabulary("tone", ("light", "dark"), ("Light",))
+
+
+def test_predictions_round_trip(tmp_path):
+    log_p = np.log(np.array([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]], np.float32))
+    table = records.predictions_table(
+        iteration=3, ids=[5, 8, 9], split="test", label=[1, 0, 0], prediction=[1, 0, 0], log_probabilities=log_p
+    )
+    records.write_predictions(tmp_path / records.PREDICTIONS, table)
+    read = records.read_predictions(tmp_path / records.PREDICTIONS)
+    assert np.allclose(np.stack(read["log_probabilities"].to_numpy(zero_copy_only=False)), log_p)
+    assert read["id"].to_pylist() == [5, 8, 9]
+    with pytest.raises(ValueError, match="shape"):
+        records.predictions_table(
+            iteration=3, ids=[5], split="test", label=[1], prediction=[1], log_probabilities=log_p
+        )
+    with pytest.raises(ValueError, match="each of the 3 ids"):
+        records.predictions_table(
+            iteration=3, ids=[5, 8, 9], split="test", label=[1], prediction=[1], log_probabilities=log_p
+        )
+
+
+def test_training_round_trip_with_and_without_diagnostics(tmp_path):
+    diagnostic = {
+        "attribute": "tone",
+        "value": 1,
+        "label": 0,
+        "count": 12,
+        "mean_gradient_norm": 2.5,
+        "clipped_share": 0.75,
+        "cosine": -0.1,
+    }
+    clients = {
+        "attribute": "",
+        "value": -1,
+        "clients": 20,
+        "accuracy_mean": 0.8,
+        "accuracy_variance": 0.01,
+        "accuracy_worst_decile": 0.55,
+        "updates": 9,
+        "mean_update_norm": 1.5,
+        "clipped_share": 0.5,
+        "cosine": 0.25,
+    }
+    rows = [
+        {"iteration": 1, "loss": 0.7, "seconds": 1.5, "examples": 400, "diagnostics": [diagnostic], "clients": []},
+        {"iteration": 2, "loss": 0.6, "seconds": 1.4, "examples": 391, "clients": [clients], "l2_clip_norm": 0.5},
+    ]
+    records.write_training(tmp_path / records.TRAINING, records.training_table(rows))
+    read = records.read_training(tmp_path / records.TRAINING).to_pylist()
+    assert read[0] == rows[0] | {"l2_clip_norm": None}
+    assert read[1] == rows[1] | {"diagnostics": []}
+    with pytest.raises(ValueError, match="accuracy"):
+        records.training_table([{"iteration": 1, "accuracy": 0.5}])
+    with pytest.raises(ValueError, match="norm"):
+        records.training_table([{"iteration": 1, "diagnostics": [{"norm": 0.5}]}])
+    with pytest.raises(ValueError, match="median"):
+        records.training_table([{"iteration": 1, "clients": [{"median": 0.5}]}])
+
+
+def test_json_is_standard_and_round_trips(tmp_path):
+    path = tmp_path / "x.json"
+    value = {"epsilon": math.inf, "lower": -math.inf, "nan": math.nan, "tuple": (1, 2), "numpy": np.float64(1.5)}
+    records.write_json(path, value | {"count": np.int64(3), "word": "façade"})
+    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    read = records.read_json(path)
+    assert float(read["epsilon"]) == math.inf
+    assert float(read["lower"]) == -math.inf
+    assert read["nan"] is None
+    assert read["tuple"] == [1, 2]
+    assert (read["numpy"], read["count"], read["word"]) == (1.5, 3, "façade")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "x.json"
+    records.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        records.write_json(path, {"a": object()})
+    assert records.read_json(path) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_damaged_and_newer_files_are_named(tmp_path):
+    (tmp_path / "x.json").write_text('{"a": ')
+    with pytest.raises(records.RecordError, match=r"x\.json is damaged"):
+        records.read_json(tmp_path / "x.json")
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(records.RecordError, match="JSON object"):
+        records.read_json(tmp_path / "list.json")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(records.RecordError, match="damaged"):
+        records.read_cells(tmp_path / "c.parquet")
+    table, _ = some_cells()
+    pq.write_table(table, tmp_path / "bare.parquet")
+    with pytest.raises(records.RecordError, match="vocabularies"):
+        records.read_cells(tmp_path / "bare.parquet")
+    pq.write_table(table.replace_schema_metadata({b"fairsweep.format_version": b"99"}), tmp_path / "new.parquet")
+    with pytest.raises(records.RecordError, match="format version 99, but this fairsweep reads up to 1: update"):
+        records.read_cells(tmp_path / "new.parquet")
+    records.write_json(tmp_path / "new.json", {"format_version": 99})
+    with pytest.raises(records.RecordError, match="format version 99, but this fairsweep reads up to 1: update"):
+        records.read_json(tmp_path / "new.json")
+    with pytest.raises(FileNotFoundError):
+        records.read_cells(tmp_path / "absent.parquet")
+
+
+def test_json_is_read_as_the_standard_library_reads_it(tmp_path):
+    rng = np.random.default_rng(0)
+    numbers = rng.standard_normal(2000) * 10.0 ** rng.integers(-300, 300, 2000)
+    value = {"numbers": numbers.tolist(), "large": 2**70, "nested": [{"a": None, "b": [True, "façade \u2028"]}]}
+    records.write_json(tmp_path / "x.json", value)
+    plain = json.loads((tmp_path / "x.json").read_text())
+    assert plain.pop("checksum").startswith("crc32:")
+    assert records.read_json(tmp_path / "x.json") == plain == value
+
+
+def test_texts_as_codes_hold_the_same(tmp_path):
+    table = pa.concat_tables([some_cells(i, split)[0] for i in (1, 2) for split in ("validation", "test")])
+    path = tmp_path / "cells.parquet"
+    records.write_cells(path, table, [TONE, SHAPE, SMILING], "smiling")
+    whole = records.read_cells(path)
+    coded = records.read_cells(path, None, ("split",))
+    assert pa.types.is_dictionary(coded.table.column("split").type)
+    assert coded.table.column("split").to_pylist() == table.column("split").to_pylist()
+    assert records.read_cells(path, pafs.LocalFileSystem()).table.equals(whole.table)
+    one, other = (TrialCells.of(file) for file in (whole, coded))
+    for name in ("evaluations", "length", "cell", "count"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert one.length.tolist() == [len(some_cells(i, split)[0]) for split in ("validation", "test") for i in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"), [("tone", -1, "must lie in"), ("split", "dev", "split must be")]
+)
+def test_codes_and_splits_without_a_place_are_refused(column, value, message):
+    table, _ = some_cells()
+    at = table.column_names.index(column)
+    values = [value, *table.column(column).to_pylist()[1:]]
+    table = table.set_column(at, column, pa.array(values, table.schema.field(column).type))
+    vocabularies = {vocabulary.name: vocabulary for vocabulary in (TONE, SHAPE, SMILING)}
+    with pytest.raises(records.RecordError, match=message):
+        TrialCells.of(records.CellsFile(table, ("tone", "shape"), vocabularies, "smiling"))
+
+
+def test_cells_of_nothing_are_empty():
+    table, _ = some_cells()
+    vocabularies = {vocabulary.name: vocabulary for vocabulary in (TONE, SHAPE, SMILING)}
+    empty = TrialCells.of(records.CellsFile(table.slice(0, 0), ("tone", "shape"), vocabularies, "smiling"))
+    assert not len(empty.evaluations)
+    assert not len(empty.length)

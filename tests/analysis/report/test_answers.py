@@ -1,0 +1,186 @@
+"""Sentences say what the numbers allow and not more."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fairsweep.analysis as analysis
+import fairsweep.analysis.records.columns as records
+from fairsweep.analysis.report.answers import answer, caveats, comparisons, points_text, question, verdict, verdict_text
+from fairsweep.analysis.results.focus import focus_of, named, shown
+
+
+def mean_row(value, low, high, replicates=5):
+    return pd.Series({"value": value, "low": low, "high": high, "replicates": replicates})
+
+
+def trials(*bounds):
+    return pd.DataFrame(bounds, columns=["low", "high"])
+
+
+def test_verdicts_follow_the_intervals():
+    apart, across = trials((-0.3, -0.1), (-0.4, -0.2)), trials((-0.3, -0.1), (-0.4, 0.2))
+    assert verdict(mean_row(-0.2, -0.3, -0.1), across) == "told"
+    assert verdict(mean_row(-0.2, -0.5, 0.1), apart) == "images"
+    assert verdict(mean_row(-0.2, -0.5, 0.1), across) == "noise"
+    assert verdict(mean_row(-0.2, -0.3, -0.1, replicates=1), apart) == "images"
+    assert verdict(mean_row(-0.2, -0.5, 0.1, replicates=1), across) == "noise"
+    assert verdict(mean_row(np.nan, np.nan, np.nan, replicates=0), across) == "unknown"
+    opposite = trials((0.1, 0.3), (-0.4, -0.2))
+    assert verdict(mean_row(-0.1, -0.5, 0.3), opposite) == "noise"
+
+
+def test_a_verdict_of_one_replicate_never_speaks_of_training():
+    assert "one replicate says nothing" in verdict_text("images", 1)
+    assert "told from noise" in verdict_text("told", 5)
+    assert verdict_text("noise", 5) == "No difference can be told from noise."
+
+
+def test_numbers_are_points_with_a_true_minus():
+    assert points_text(-0.18, -0.25, -0.109, signed=True) == "−18.0 points [−25.0, −10.9]"  # noqa: RUF001
+    assert points_text(0.0, -0.0, 0.0) == "0.0 points [0.0, 0.0]"
+
+
+def test_the_question_names_what_is_rare(faces, digits):
+    results = analysis.load(faces.folder)
+    focus = focus_of(results)
+    assert (focus.attribute, focus.rare) == ("tone", ("dark",))
+    assert [level.value for level in focus.levels] == [0.5, 0.9, 0.99]
+    assert question(results, focus) == (
+        "What happens to each group of tone when smiling is learnt with differential privacy, as images of dark tone "
+        "become rarer in the training set?"
+    )
+    results = analysis.load(digits.folder)
+    focus = focus_of(results)
+    assert (focus.attribute, focus.rare, focus.of_label, focus.is_trend) == ("digit", ("8",), True, False)
+    assert question(results, focus).endswith("and images of digit 8 are rare in the training set?")
+    assert shown(results, "digit", "8") == "digit 8"
+
+
+def test_the_question_names_forgetting(tmp_path, simulate):
+    sweep = simulate["faces"](tmp_path / "sweep", replicates=1, shares=(0.9,))
+    simulate["face_trial"](sweep, sweep.learners["tuned"] | {"kind": "sisa"}, 0.9, 0)
+    sweep.write_sweep_json()
+    results = analysis.load(sweep.folder)
+    assert "when smiling is learnt with differential privacy or so that it can forget and" in question(
+        results, focus_of(results)
+    )
+
+
+def test_twins_and_separately_tuned_learners_are_called_so(faces):
+    results = analysis.load(faces.folder)
+    found = comparisons(results)
+    assert [(c.learner, c.against) for c in found] == [("private", "twin"), ("private", "tuned")]
+    assert "matched twin" in found[0].words
+    assert "separately tuned" in found[1].words
+    texts = [statement.text for section in answer(results, focus_of(results)) for statement in section.statements]
+    assert any("its matched twin (matched)" in text for text in texts)
+    assert any("tuned (separately tuned)" in text for text in texts)
+    assert any("mixes the effect of privacy" in text for text in caveats(results, answer(results, focus_of(results))))
+
+
+def test_a_private_learner_without_a_twin_is_not_compared_with_anothers(tmp_path, simulate):
+    """Nor does a baseline with several settings, with which no trial can be paired, stop the answer."""
+    sweep = simulate["faces"](tmp_path / "sweep", replicates=1, shares=(0.9,))
+    names = {config["name"]: config for config in sweep.learners.values()}
+    simulate["face_trial"](sweep, names["private"] | {"name": "private-loose", "epsilon": 9.0}, 0.9, 0)
+    simulate["face_trial"](sweep, names["tuned"] | {"batch_size": 7}, 0.9, 0)
+    sweep.write_sweep_json()
+    results = analysis.load(sweep.folder)
+    found = [(c.learner, c.against) for c in comparisons(results)]
+    assert found == [("private", "twin"), ("private", "tuned"), ("private-loose", "tuned")]
+    titles = [section.title for section in answer(results, focus_of(results))]
+    assert "Whether the rare pay more" in titles
+
+
+def test_numbers_in_sentences_are_those_of_the_tables(digits):
+    results = analysis.load(digits.folder)
+    sections = {section.title: section for section in answer(results, focus_of(results))}
+    row = analysis.excess_loss(results, "digit", "8", learner="dpsgd", against="sgd").iloc[0]
+    (statement,) = sections["Whether the rare pay more"].statements
+    assert points_text(row["value"], row["low"], row["high"]) in statement.text
+    assert statement.verdict == "told"
+    assert "5 replicates, n 100" in statement.text
+    gaps = {s.text.split(":")[0]: s for s in sections["How far apart the classes are"].statements}
+    assert gaps["Learner dpsgd"].verdict == "told"
+    assert gaps["Learner sgd"].verdict == "noise"
+    assert "by luck" in gaps["Learner sgd"].text
+
+
+def test_equal_learners_cannot_be_told_apart(tmp_path, simulate, monkeypatch):
+    """Private and twin with one and the same truth: hardly a sentence may claim a difference."""
+    truth = simulate["truth"]
+    monkeypatch.setitem(truth, "private", truth["matched"])
+    told = total = 0
+    for seed in range(6):
+        simulation = simulate["faces"](tmp_path / str(seed), replicates=3, per_cell=30, shares=(0.5,), seed=seed)
+        results = analysis.load(simulation.folder)
+        for section in answer(results, focus_of(results)):
+            if section.title in ("What privacy changes", "Whether the rare pay more"):
+                total += len(section.statements)
+                told += sum(statement.verdict == "told" for statement in section.statements)
+    assert total == 24
+    assert told <= 3
+
+
+def test_one_replicate_is_said(unfinished):
+    results = analysis.load(unfinished.folder)
+    focus = focus_of(results)
+    assert [level.value for level in focus.levels] == [0.5, 0.9]
+    sections = answer(results, focus)
+    assert all(statement.verdict != "told" for section in sections for statement in section.statements)
+    assert any("one replicate" in text for text in caveats(results, sections))
+
+
+def test_a_sweep_without_imbalance_or_privacy_has_an_answer_too(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=0)
+    for replicate in (0, 1):
+        simulation.trial({"name": "tuned", "kind": "sgd"}, None, 0.5, replicate, counts=[(0, 0, 0, 10), (1, 0, 1, 20)])
+    results = analysis.load(simulation.folder)
+    focus = focus_of(results)
+    assert (focus.attribute, focus.rare, focus.is_trend) == ("tone", (), False)
+    assert question(results, focus) == "What happens to each group of tone when smiling is learnt?"
+    sections = answer(results, focus)
+    assert [section.title for section in sections] == ["How far apart the groups are"]
+    assert results.trials["level"].unique().tolist() == ["natural"]
+
+
+@pytest.mark.parametrize("form", ["minority_size", "keep"])
+def test_other_forms_of_imbalance_make_levels(tmp_path, simulate, form):
+    simulation = simulate["faces"](tmp_path / "s", replicates=0)
+    for size in (400, 40):
+        imbalance = {"attribute": "tone"}
+        if form == "keep":
+            imbalance |= {"keep": {"dark": size}}
+        else:
+            imbalance |= {"majority": "light", "majority_size": 1000, "minority_size": size}
+        counts = [(0, 0, 0, 1000), (1, 0, 1, size)]
+        level = 0.5 if size == 400 else 0.99
+        for learner in ("private", "matched"):
+            config = {"name": learner, "kind": "dpsgd", "twin_of": "private" if learner == "matched" else None}
+            simulation.trial(config, imbalance, level, 0, counts=counts)
+    results = analysis.load(simulation.folder)
+    focus = focus_of(results)
+    assert [level.value for level in focus.levels] == [400, 40]
+    assert [level.rare_count for level in focus.levels] == [400, 40]
+    assert focus.is_trend
+    assert focus.rare == ("dark",)
+    column = "minority_size" if form == "minority_size" else "level_value"
+    assert set(results.trials[column]) == {400, 40}
+
+
+def test_crossed_seeds_are_said(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=0)
+    for replicate, (data, train) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        folder = simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.5, replicate)
+        config = records.read_json(folder / records.CONFIG)
+        records.write_json(folder / records.CONFIG, config | {"seeds": {"data": data, "train": train}})
+    results = analysis.load(simulation.folder)
+    assert any("share data seeds" in text for text in caveats(results, answer(results, focus_of(results))))
+
+
+def test_sentences_name_a_group_with_its_attribute(faces):
+    results = analysis.load(faces.folder)
+    assert named(results, "tone", "dark") == "dark tone"
+    assert named(results, "shape", "long") == "shape long"
+    assert named(results, "smiling", "no") == "smiling no"

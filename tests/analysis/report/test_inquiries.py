@@ -1,0 +1,238 @@
+"""Sections of the report on trends, pairs and selection: the numbers of their functions, and reasons where none fit."""
+
+import doctest
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+import fairsweep.analysis as analysis
+import fairsweep.analysis.figures.plots as plots
+import fairsweep.analysis.records.columns as records
+import fairsweep.analysis.report.inquiry as inquiry
+from fairsweep.analysis.drawing.palette import GROUP_COLOURS, LEARNER_COLOURS
+from fairsweep.analysis.inference.candidates import candidates
+from fairsweep.analysis.inference.comparisons import compare_learners, holm
+from fairsweep.analysis.inference.selection import (
+    best_setting,
+    corrected_winner,
+    distance_to_ideal,
+    pareto_front,
+    settings_table,
+)
+from fairsweep.analysis.inference.trends import trend, trends_by_group
+from fairsweep.analysis.report.pair_answers import pair_inquiry
+from fairsweep.analysis.report.report_page import summary_table
+from fairsweep.analysis.report.selection_answers import selection_inquiry
+from fairsweep.analysis.report.trend_answers import trend_inquiry
+from fairsweep.analysis.results.focus import focus_of
+
+JUDGED = ["validation accuracy", "validation accuracy_difference", "epsilon"]
+
+
+@pytest.fixture(scope="module")
+def results(faces):
+    return analysis.load(faces.folder)
+
+
+@pytest.fixture
+def seven(tmp_path, simulate):
+    """Three learners, two levels, seven seeds: enough for exact tests."""
+    return analysis.load(simulate["faces"](tmp_path / "s", replicates=7, shares=(0.5, 0.99), per_cell=20).folder)
+
+
+def found_of(make, results):
+    return make(results, focus_of(results))
+
+
+def without_validation(folder):
+    """Take the validation split out of every record of a sweep."""
+    for trial in (folder / records.TRIALS).iterdir():
+        file = records.read_cells(trial / records.CELLS)
+        table = file.table.filter(file.table.column("split").to_numpy() == "test")
+        records.write_cells(trial / records.CELLS, table, list(file.vocabularies.values()), file.label)
+
+
+def test_doctest():
+    assert doctest.testmod(inquiry).failed == 0
+
+
+def test_trends_of_all_groups_are_those_of_each(results):
+    found = trends_by_group(results, by="tone")
+    assert list(found) == [(name, tone) for name in ("private", "matched", "tuned") for tone in ("light", "dark")]
+    for (series, group), one in found.items():
+        alone = trend(results, by="tone", group=group, learner=series)
+        np.testing.assert_allclose(one.slopes, alone.slopes)
+        assert (one.low, one.high, one.p_value) == pytest.approx((alone.low, alone.high, alone.p_value))
+
+
+def test_a_trend_is_said_with_its_interval_and_test(results):
+    found = found_of(trend_inquiry, results)
+    (section,) = found.findings
+    (table,) = found.tables
+    assert len(section.statements) == len(table.rows) == 3
+    one = trend(results, by="tone", group="dark", learner="private")
+    text = section.statements[0].text
+    assert f"\N{MINUS SIGN}{100 * one.slope:.1f} points" in text
+    assert "a minority ten times as small" in text
+    assert "2 seeds, n 300" in text
+    adjusted = holm(table.numbers["p_value"])
+    np.testing.assert_allclose(table.numbers["p_holm"], adjusted)
+    assert [one.verdict for one in section.statements] == ["told" if p < 0.05 else "noise" for p in adjusted]
+    assert found.figures[0].name == "slopes"
+
+
+def test_one_seed_has_a_slope_and_no_test(tmp_path, simulate):
+    folder = simulate["faces"](tmp_path / "s", replicates=1, per_cell=10).folder
+    results = analysis.load(folder)
+    (section,) = found_of(trend_inquiry, results).findings
+    assert {one.verdict for one in section.statements} == {"unknown"}
+    assert "no test" in section.lead
+    assert "as much one among seeds" in found_of(selection_inquiry, results).sentences[-1]
+    pairs = found_of(pair_inquiry, results)
+    assert "share two seeds" in pairs.sentences[0]
+    assert not pairs.tables
+
+
+def test_without_levels_in_an_order_there_is_no_section(digits):
+    assert found_of(trend_inquiry, analysis.load(digits.folder)) is None
+
+
+def test_few_seeds_give_an_interval_and_say_what_an_exact_test_could_reach(digits):
+    results = analysis.load(digits.folder)
+    found = found_of(pair_inquiry, results)
+    (section,) = found.findings
+    assert "0.0625" in section.lead
+    (statement,) = section.statements
+    assert statement.verdict == "images"
+    row = compare_learners(results, by="digit").set_index("group").loc["8"]
+    assert (
+        f"{-100 * row['difference']:.1f} points [{-100 * row['high']:.1f}, {-100 * row['low']:.1f}] below"
+        in statement.text
+    )
+    assert "p =" not in statement.text
+
+
+def test_seven_seeds_are_tested_and_corrected_level_by_level(seven):
+    found = found_of(pair_inquiry, seven)
+    numbers = found.tables[0].numbers
+    rows = compare_learners(seven, by="tone").query("group == 'dark'")
+    np.testing.assert_allclose(numbers["p_value"], rows["p_value"])
+    for level, part in numbers.groupby("level"):
+        np.testing.assert_allclose(part["p_holm"], holm(rows.loc[rows["level"] == level, "p_value"]))
+    text = found.findings[0].statements[0].text
+    assert "the smallest of 7 seeds: 0.016" in text
+    assert found.findings[0].statements[0].verdict == "told"
+
+
+def test_many_settings_are_not_all_compared(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=0, per_cell=5)
+    for norm in range(1, 8):
+        learner = {"name": "private", "kind": "dpsgd", "epsilon": 3.0, "l2_clip_norm": float(norm)}
+        simulate["face_trial"](simulation, learner, 0.9, 0)
+    (why,) = found_of(pair_inquiry, analysis.load(simulation.folder)).sentences
+    assert "7 settings make 21 pairs" in why
+
+
+def test_candidates_are_judged_within_their_level(results):
+    table = candidates(results, by="tone")
+    plain = settings_table(results, ["accuracy", "accuracy_difference"], by="tone")
+    pd.testing.assert_frame_equal(table[list(plain)], plain)
+    for _, part in table.groupby("level", sort=False):
+        np.testing.assert_array_equal(part["front"], pareto_front(part, JUDGED))
+        np.testing.assert_allclose(part["distance"], distance_to_ideal(part, JUDGED))
+        (best,) = part[part["best"]].to_dict("records")
+        assert best["setting"] == best_setting(part, JUDGED[0])["setting"]
+
+
+def test_the_choice_is_by_validation_and_its_report_on_test(results):
+    found = found_of(selection_inquiry, results)
+    table = candidates(results, by="tone")
+    part = table[table["level"] == "share 0.99"]
+    best = best_setting(part, "validation accuracy")
+    assert f"chooses {best['series']} among 3 settings" in found.sentences[0]
+    assert f"{100 * best['validation accuracy']:.1f}% on validation" in found.sentences[0]
+    assert f"{100 * best['test accuracy']:.1f}% [" in found.sentences[0]
+    (shown,) = found.tables
+    assert len(shown.rows) == len(summary_table(shown).rows) == 9
+    assert [row[-1] for row in shown.rows].count("chosen") == 3
+
+
+def test_a_choice_on_the_split_that_reports_it_is_corrected(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=2, per_cell=20, shares=(0.5,))
+    without_validation(simulation.folder)
+    results = analysis.load(simulation.folder)
+    (text,) = found_of(selection_inquiry, results).sentences
+    assert plots.selection(results) is None
+    predictions = results.predictions().to_pandas()
+    last = predictions[predictions["split"] == "test"]
+    last = last.assign(right=last["label"] == last["prediction"]).merge(
+        results.trials[["trial", "setting"]], on="trial"
+    )
+    means = last.groupby(["setting", "id"], sort=False)["right"].mean().unstack()
+    order = results.trials.drop_duplicates("setting")
+    found = corrected_winner(means.loc[sorted_by_trial(order)].to_numpy())
+    assert f"{100 * found.naive:.1f}%" in text
+    assert f"{100 * found.corrected:.1f}% [{100 * found.low:.1f}, {100 * found.high:.1f}]" in text
+    for trial in (simulation.folder / records.TRIALS).iterdir():
+        (trial / records.PREDICTIONS).unlink()
+    assert "no setting is named" in found_of(selection_inquiry, analysis.load(simulation.folder)).sentences[0]
+
+
+def sorted_by_trial(trials):
+    """Settings in the order in which their first trials stand in the predictions."""
+    return trials.sort_values("trial")["setting"]
+
+
+def test_folds_are_neither_compared_nor_chosen_among(tmp_path, simulate):
+    folder = simulate["faces"](tmp_path / "s", replicates=2, per_cell=5, shares=(0.5,)).folder
+    for trial in (folder / records.TRIALS).iterdir():
+        config = json.loads((trial / records.CONFIG).read_text())
+        records.write_json(trial / records.CONFIG, config | {"split": {"kind": "folds", "folds": 2, "fold": 0}})
+    results = analysis.load(folder)
+    assert "folds share examples" in found_of(pair_inquiry, results).sentences[0]
+    assert "each fold is a setting" in found_of(selection_inquiry, results).sentences[0]
+
+
+def test_slopes_are_drawn_as_they_are_tested(results):
+    figure = plots.slopes(results)
+    assert [note.text for note in figure.layout.annotations] == ["private", "matched", "tuned"]
+    found = trends_by_group(results, by="tone", groups=["dark"])
+    means = [trace for trace in figure.data if trace.mode == "lines" and trace.name == "dark tone"]
+    for trace, one in zip(means, found.values(), strict=True):
+        np.testing.assert_allclose(np.diff(trace.y) / np.diff(trace.x), -one.slope)
+        np.testing.assert_allclose(trace.customdata[0], [-one.slope, -one.high, -one.low, 2, 300])
+        assert trace.line.color == GROUP_COLOURS[1]
+    seeds = [trace for trace in figure.data if trace.mode == "markers" and "seed 1" in trace.name]
+    np.testing.assert_allclose(np.sort(seeds[0].y), np.sort(found["private", "dark"].table.values[0]))
+    assert "n %{customdata[1]" in seeds[0].hovertemplate
+    assert list(figure.layout.xaxis.ticktext) == ["2,000", "400", "40"]
+    assert plots.slopes(results, learners=["tuned"]).layout.annotations[0].text == "tuned"
+
+
+def test_selection_is_drawn_with_its_front(results):
+    figure = plots.selection(results)
+    table = candidates(results, by="tone")
+    part = table[table["level"] == "share 0.99"]
+    front = [trace for trace in figure.data if trace.name == "on the front by validation"]
+    for trace, metric in zip(front, ("accuracy", "accuracy_difference"), strict=True):
+        np.testing.assert_allclose(trace.x, part.loc[part["front"], f"validation {metric}"])
+        np.testing.assert_allclose(trace.y, part.loc[part["front"], f"test {metric}"])
+    points = {trace.name: trace for trace in figure.data if trace.name in set(part["learner"])}
+    assert [points[name].marker.color for name in ("private", "matched", "tuned")] == list(LEARNER_COLOURS[:3])
+    assert all(trace.customdata[0][3] == 300 for trace in points.values())
+    assert "n %{customdata[3]" in points["tuned"].hovertemplate
+
+
+def test_both_backends_draw_them(results):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for draw in (plots.slopes, plots.selection):
+            assert isinstance(draw(results), go.Figure)
+            paper = draw(results, backend="matplotlib")
+            FigureCanvasAgg(paper).draw()
+            assert any(ax.has_data() for ax in paper.axes)

@@ -1,0 +1,58 @@
+"""The commands on results, on a folder that looks like a sweep's."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import fairsweep.analysis.records.columns as records
+from fairsweep.analysis.records.columns import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two sweeps of one trial each; the second one is right more often."""
+    made = []
+    for name, wrong, rate in (("a", 6, 0.1), ("b", 2, 0.2)):
+        folder = tmp_path_factory.mktemp("runs") / name
+        trial = folder / records.TRIALS / "sgd_s0"
+        trial.mkdir(parents=True)
+        tone, label = np.repeat([0, 1], 20), np.tile([0, 1], 20)
+        prediction = np.where(np.arange(40) % 20 < wrong, 1 - label, label)
+        cells = records.count_cells(
+            iteration=1, split="test", groups={"tone": tone}, label=label, prediction=prediction
+        )
+        vocabularies = [Vocabulary("tone", ("light", "dark")), Vocabulary("smiling", ("no", "yes"))]
+        records.write_cells(trial / records.CELLS, pa.concat_tables([cells]), vocabularies, "smiling")
+        learner = {"name": "sgd", "kind": "sgd", "optimizer": {"lr": rate}}
+        config = {"learner": learner, "seeds": {"data": 0, "train": 0}, "replicate": 0, "setting": name, "trial": name}
+        records.write_json(trial / records.CONFIG, config)
+        records.write_json(trial / records.STATE, {"trial": name, "state": "done", "iteration": 1, "iterations": 1})
+        records.write_json(trial / records.DATA, {"size": 100, "counts": [], "hashes": {"test": "same"}})
+        records.write_json(folder / records.SWEEP_JSON, {"name": f"sweep {name}", "versions": {"torch": name}})
+        made.append(folder)
+    return made
+
+
+def test_two_sweeps_are_compared(fairsweep, folders, tmp_path):
+    code, out, err = fairsweep("compare", *folders, "--html", tmp_path / "c.html")
+    assert (code, err) == (0, "")
+    assert "1 pairs of trials differ in their config and share their seeds." in out
+    assert "config: learner.optimizer.lr: 0.1 → 0.2" in out
+    assert "version: torch: a → b" in out
+    assert "+20.0" in out
+    assert (tmp_path / "c.html").stat().st_size > 1_000_000
+
+
+def test_a_report_goes_where_it_is_told(fairsweep, folders, tmp_path):
+    code, out, _ = fairsweep("report", folders[0], "--to", tmp_path / "r.html", "--pictures")
+    assert code == 0
+    assert f"Report: {tmp_path / 'r.html'}" in out
+    assert (tmp_path / "r.html").is_file()
+    assert not (folders[0] / records.REPORT).exists()
+
+
+@pytest.mark.parametrize("command", [("report",), ("compare", ".")])
+def test_what_holds_no_sweep_is_refused(fairsweep, command, tmp_path):
+    code, out, err = fairsweep(*command, tmp_path)
+    assert (code, out) == (2, "")
+    assert "holds no sweep" in err

@@ -1,0 +1,174 @@
+"""What `plan` says beforehand: machines that are too small, empty groups; values by the names they are shown by."""
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fairsweep.analysis.records.columns import read_json
+from fairsweep.analysis.results.trials import trials_table
+from fairsweep.datasets.storage.layout import Attribute
+from fairsweep.datasets.storage.prepared import PreparedDataset, write_prepared
+from fairsweep.sweeps.execution.run import run_sweep
+from fairsweep.sweeps.plan import plan_sweep
+from fairsweep.sweeps.planning.expand import expand
+from fairsweep.sweeps.planning.objectives import meaning_of
+from fairsweep.sweeps.sweep import Sweep
+from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.trainables.learning.measures import Measure
+from fairsweep.trainables.trial.trial import Trial
+
+
+@pytest.fixture(scope="module")
+def shown_path(tmp_path_factory):
+    """A dataset whose attribute male is shown as female and male, and has no male in its test split."""
+    count = 480
+    rows = np.arange(count)
+    split = np.array(["train", "train", "validation", "test"])[rows % 4]
+    male = np.where(split == "test", 0, rows // 4 % 2).astype(np.int16)
+    smiling = (rows // 8 % 2).astype(np.int16)
+    examples = pa.table({"id": rows, "smiling": smiling, "male": male, "split": split})
+    attributes = [
+        Attribute(name="smiling", values=("no", "yes")),
+        Attribute(name="male", values=("no", "yes"), display=("female", "male")),
+    ]
+    images = np.zeros((count, 8, 8, 1), np.uint8)
+    folder = tmp_path_factory.mktemp("data") / "shown"
+    return write_prepared(folder, name="shown", attributes=attributes, examples=examples, images=images)
+
+
+@pytest.fixture
+def shown(shown_path, mapping):
+    mapping["dataset"] |= {"path": str(shown_path), "groups": ["male"]}
+    mapping["imbalance"] = {"attribute": "male", "majority": "female", "share": {"grid": [0.5, 1]}, "size": 80}
+    return mapping
+
+
+def test_a_value_may_be_given_by_the_name_it_is_shown_by_and_is_the_same_trial(shown, shown_path):
+    dataset = PreparedDataset.open(shown_path)
+    by_shown = expand(Sweep(**shown), dataset)
+    shown["imbalance"]["majority"] = "no"
+    by_name = expand(Sweep(**shown), dataset)
+    assert [trial.trial for trial in by_shown] == [trial.trial for trial in by_name]
+    assert by_shown[0].config.imbalance.majority == "no"
+    shown["imbalance"] = {"attribute": "male", "keep": {"female": 20}}
+    assert expand(Sweep(**shown), dataset)[0].config.imbalance.keep == {"no": 20}
+    shown["imbalance"] = {"attribute": "male", "majority": "femal", "share": 0.5, "size": 80}
+    with pytest.raises(SweepError, match="did you mean 'female'"):
+        plan_sweep(Sweep(**shown))
+
+
+def test_measures_and_requests_take_the_names_that_values_are_shown_by(shown, shown_path):
+    dataset = PreparedDataset.open(shown_path)
+    meaning = meaning_of(Sweep(**shown), dataset)
+    measure = Measure.parse("accuracy where male=female").settled(meaning)
+    assert measure == Measure.parse("accuracy where male=no")
+    with pytest.raises(ValueError, match="did you mean 'female'"):
+        Measure.parse("accuracy where male=femal").settled(meaning)
+    inner = {"kind": "sgd", "batch_size": 16}
+    forgets = {"name": "forgets", "kind": "sisa", "shards": 2, "slices": 2, "epochs": 1, "inner": inner}
+    hashes = []
+    for female in ("female", "no"):
+        by_group = {"count": 2, "by": "group", "group": {"male": female}}
+        by_weight = {"count": 2, "model": "groups", "weights": {"male": {female: 3.0}}}
+        shown["learners"] = [forgets | {"requests": by_group}, forgets | {"name": "weighs", "requests": by_weight}]
+        trials = expand(Sweep(**shown), dataset)
+        hashes.append([trial.trial for trial in trials])
+        assert {str(trial.config.learner.requests.group) for trial in trials} == {"{'male': 'no'}", "{}"}
+    assert hashes[0] == hashes[1]
+
+
+def test_levels_are_named_by_what_is_shown(simulated_level):
+    table = trials_table([simulated_level("no")], {"male": {"no": "female", "yes": "male"}})
+    assert table["level_name"].tolist() == ["share of female"]
+    assert trials_table([simulated_level("light", "tone")])["level_name"].tolist() == ["share of tone light"]
+
+
+@pytest.fixture
+def simulated_level():
+    from fairsweep.analysis.records.loading import Location, TrialFolder
+
+    def folder(majority, attribute="male"):
+        imbalance = {"attribute": attribute, "majority": majority, "share": 0.5, "size": 80}
+        return TrialFolder("x", Location.of("x"), config={"imbalance": imbalance, "learner": {"name": "a"}})
+
+    return folder
+
+
+def test_plan_says_which_levels_and_test_groups_are_empty(shown):
+    warnings = plan_sweep(Sweep(**shown)).cautions
+    assert len(warnings) == 2
+    assert "at share=1.0 no training example is male" in warnings[0]
+    assert "the test set has no example of male male" in warnings[1]
+
+
+def test_plan_on_a_small_machine_warns_and_run_refuses(mapping):
+    mapping["resources"] = {"cpu": 1000, "gpu": 0.25}
+    report = plan_sweep(Sweep(**mapping))
+    assert "this machine cannot run it" in report.cautions[0]
+    assert report.learners[0].gpus == "0.25"
+    with pytest.raises(SweepError, match=r"needs cpu=1000, gpu=0\.25 on one machine"):
+        run_sweep(Sweep(**mapping), quiet=True)
+
+
+ACCURACY = {"max": "accuracy"}
+RATE = {"name": "tuned", "kind": "sgd", "epochs": 3, "optimizer": {"lr": {"loguniform": [0.001, 0.1]}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"search": {"algorithm": "tpe", "samples": 4, "startup": 4, "objectives": [ACCURACY]}, "learners": [RATE]},
+            r"search\.startup=4 is not below search\.samples=4: .* tpe guides never begins",
+        ),
+        ({"scheduler": {"kind": "asha", "grace": 3, "objectives": [ACCURACY]}}, r"grace=3 .* 3 iterations .* end none"),
+        ({"search": {"algorithm": "random", "samples": 5}}, r"search\.samples=5 has nothing to draw"),
+    ],
+)
+def test_plan_remarks_on_what_will_have_no_effect(mapping, changes, said):
+    (remark,) = plan_sweep(Sweep(**mapping | changes)).cautions
+    assert re.search(said, remark)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"search": {"algorithm": "tpe", "samples": 4, "startup": 3, "objectives": [ACCURACY]}, "learners": [RATE]},
+        {"scheduler": {"kind": "asha", "grace": 2, "objectives": [ACCURACY]}},
+        {"search": {"algorithm": "random", "samples": 5}, "learners": [RATE]},
+    ],
+)
+def test_plan_is_silent_where_all_has_an_effect(mapping, changes):
+    assert plan_sweep(Sweep(**mapping | changes)).cautions == ()
+
+
+@pytest.fixture
+def of_users(toy, mapping, tmp_path):
+    """A sweep on a dataset in which each user has three images, in several splits."""
+    images = np.concatenate([toy.shard_images(number) for number in range(len(toy.info.shards))])
+    examples = toy.examples().append_column("user", pa.array(np.arange(len(toy)) // 3))
+    data = write_prepared(
+        tmp_path / "users", name="users", attributes=list(toy.info.attributes), examples=examples, images=images
+    )
+    mapping["dataset"]["path"] = str(data)
+    mapping["imbalance"] = None
+    mapping["learners"] = mapping["learners"][2:]
+    return mapping
+
+
+def test_a_plan_and_the_records_say_which_users_are_tested_on(of_users, tmp_path):
+    said = plan_sweep(Sweep(**of_users)).cautions
+    both = r"users with images in both the train and the test split of the dataset: \d+; .*"
+    assert any(re.fullmatch(both, line) for line in said)
+    of_users["split"] = {"kind": "rest"}
+    of_users["evaluation"] = {"balance": ["smiling"], "per_cell": 50}
+    sweep = Sweep(**of_users)
+    (left_out,) = [s.rpartition(": ")[2] for s in plan_sweep(sweep).cautions if "since their users are tested on" in s]
+    assert int(left_out) > 100
+    trial = expand(sweep, PreparedDataset.open(tmp_path / "users"))[0]
+    Trial(trial.config, tmp_path / "trial").close()
+    data = read_json(tmp_path / "trial" / "data.json")
+    assert data["left_out"] == int(left_out)
+    assert data["size"] < 960 - 100 - data["left_out"]

@@ -1,0 +1,65 @@
+"""Trials of values that were edited since: left out of lists, and pruned."""
+
+import pytest
+
+from fairsweep.analysis.records.columns import read_json
+from fairsweep.sweeps.execution.failures import failed_trials
+from fairsweep.sweeps.planning.expand import expand
+from fairsweep.sweeps.store.former_trials import find_former
+from fairsweep.sweeps.store.listing import list_sweeps, list_trials
+from fairsweep.sweeps.store.output import OutputFolder
+from fairsweep.sweeps.sweep import Sweep
+from fairsweep.sweeps.syntax.errors import SweepError
+
+
+@pytest.fixture
+def edited(mapping, toy, toy_path, tmp_path):
+    """A sweep of 12 trials, 4 of which failed; then one learner's epochs were edited, and 4 new trials are queued."""
+    output = OutputFolder.at(tmp_path / "out")
+    output.path.mkdir()
+    dataset = {"path": str(toy_path), "content_hash": toy.info.content_hash}
+    for epochs in (3, 4):
+        mapping["learners"][2]["epochs"] = epochs
+        sweep = Sweep.from_mapping(mapping)
+        trials = expand(sweep, toy)
+        members = [trial.trial for trial in trials]
+        output.describe("name: toy\n", sweep.model_dump(mode="json"), dataset, len(trials), members)
+        for entry in output.ledger.queue(output.ledger.missing(trials)).values():
+            failed = entry.folder.name.startswith("tuned") and epochs == 3
+            entry.file.mark({"state": "failed", "error": "lost"} if failed else {"state": "done"})
+    return output.path
+
+
+def test_lists_are_of_the_sweep_as_it_stands(edited):
+    (line,) = list_sweeps(edited)
+    assert (line.trials, line.counts["done"], line.counts["failed"]) == (12, 12, 0)
+    assert len(list_trials(edited)) == 12
+    assert len(list_trials(edited, former=True)) == 16
+    assert list_sweeps(edited, former=True)[0].counts["failed"] == 4
+    assert not failed_trials(edited) & {entry.state.trial for entry in find_former(edited)}
+
+
+def test_prune_lists_asks_and_removes(edited, fairsweep):
+    before = sorted(path.name for path in (edited / "trials").iterdir())
+    code, out, err = fairsweep("prune", edited)
+    assert code == 2
+    assert "add --yes where nobody can be asked" in err
+    assert out.count("failed  tuned") == 4
+    assert sorted(path.name for path in (edited / "trials").iterdir()) == before
+    assert "4 trials of earlier versions of the sweep are left out" in fairsweep("ls", edited)[1]
+    with OutputFolder.at(edited).held():
+        assert "is in use by another sweep" in fairsweep("prune", edited, "--yes")[2]
+    code, out, _ = fairsweep("prune", edited, "--yes")
+    assert (code, out.splitlines()[-1]) == (0, "deleted 4")
+    assert find_former(edited) == ()
+    assert len(list_trials(edited, former=True)) == 12
+    assert "nothing to delete" in fairsweep("prune", edited)[1]
+    with pytest.raises(SweepError, match="holds no sweep"):
+        find_former(edited / "trials")
+
+
+def test_a_search_that_finds_its_trials_as_it_runs_has_no_former_ones(edited):
+    output = OutputFolder.at(edited)
+    described = read_json(edited / "sweep.json")
+    output.describe(None, described["sweep"], described["dataset"], 16)
+    assert find_former(edited) == ()

@@ -1,0 +1,123 @@
+"""The live view of a guided search shows the best so far of what the search is after, below Ray."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from fairsweep.analysis.records.columns import Vocabulary, count_cells, read_json, write_cells, write_json
+from fairsweep.sweeps.execution import running
+from fairsweep.sweeps.execution.running import _Run
+from fairsweep.sweeps.planning.preflight import check_sweep
+from fairsweep.sweeps.search.search_budget import Extent
+from fairsweep.sweeps.store.listing import list_sweeps
+from fairsweep.sweeps.store.output import OutputFolder
+from fairsweep.sweeps.sweep import Sweep
+from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.sweeps.views.display import render
+from fairsweep.sweeps.views.lines import Lines
+from fairsweep.sweeps.views.notebook import panel
+
+VOCABULARIES = [Vocabulary("tone", ("light", "dark")), Vocabulary("smiling", ("no", "yes"))]
+TONE, SMILING = np.repeat([0, 1], 20), np.tile([0, 1], 20)
+
+
+def cells(split, wrong):
+    """40 examples, of which so many of each tone are wrong."""
+    prediction = SMILING.copy()
+    for tone, count in enumerate(wrong):
+        prediction[20 * tone : 20 * tone + count] ^= 1
+    return count_cells(iteration=3, split=split, groups={"tone": TONE}, label=SMILING, prediction=prediction)
+
+
+@pytest.fixture
+def run(mapping, tmp_path):
+    """A search that has asked for three settings of one learner; none of them has ended."""
+    mapping["imbalance"]["share"] = 0.7
+    mapping["learners"] = [
+        {"name": "tuned", "kind": "sgd", "epochs": 3, "optimizer": {"lr": {"loguniform": [0.001, 1.0]}}}
+    ]
+    mapping["seeds"] = 1
+    mapping["search"] = {
+        "algorithm": "tpe",
+        "samples": 3,
+        "batch": 3,
+        "objectives": [{"max": "accuracy"}, {"min": "accuracy_difference by tone"}],
+    }
+    sweep = Sweep.from_mapping(mapping)
+    output = OutputFolder.at(tmp_path / "out")
+    output.path.mkdir()
+    run = _Run(check_sweep(sweep), Extent.of(sweep), output, Console(file=io.StringIO()))
+    (study,) = run._studies
+    chosen = [run._space.chosen(study.condition, study.suggested(study.ask())) for _ in range(3)]
+    run.asked = [trial for one in chosen for trial in run.plan(one)]
+    run._prepare(run.asked)
+    return run
+
+
+@pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])
+def test_a_search_whose_every_proposal_is_refused_says_so_each_time(mapping, tmp_path, algorithm, monkeypatch):
+    monkeypatch.setattr(running, "run_trials", None)  # nothing is ever started
+    mapping["imbalance"]["share"] = 0.7
+    mapping["learners"] = [{"name": "tuned", "kind": "sgd", "epochs": {"randint": [1, 9]}}]
+    mapping["search"] = {"algorithm": algorithm, "samples": 5, "objectives": [{"max": "accuracy"}]}
+    sweep = Sweep.from_mapping(mapping)
+    output = OutputFolder.at(tmp_path / "out")
+    output.path.mkdir()
+    write_json(output.path / "sweep.json", {"name": "toy", "trials": 5})
+    plan = check_sweep(sweep)
+
+    def refuse(*_):
+        raise ValueError("epochs 3 must not be")
+
+    monkeypatch.setattr(running, "plan_trials", refuse)
+    for _ in range(2):  # a resume says the same
+        with pytest.raises(SweepError, match=r"all 5 settings that \w+ proposed were refused.*epochs 3 must not be"):
+            _Run(plan, Extent.of(sweep), output, Console(file=io.StringIO())).go(quiet=True)
+    assert read_json(output.path / "sweep.json")["refused"] == {"epochs 3 must not be": 5}
+    assert list_sweeps(output.path)[0].counts["queued"] == 0
+
+
+def end(run, number, validation, test):
+    """A trial ends, with so many wrong on each split, and the search is told."""
+    trial = run.asked[number]
+    entry = run._queued[trial.trial]
+    tables = [cells("validation", validation), cells("test", test)]
+    write_cells(entry.folder / "cells.parquet", pa.concat_tables(tables), VOCABULARIES, "smiling")
+    entry.file.mark({"state": "done", "iteration": 3})
+    run._progress.rows[trial.trial].stage = "done"
+    run.values(trial)
+    return run._progress.rows[trial.trial].label
+
+
+def best(run):
+    """What each view says of the best so far, one line each."""
+    console = Console(file=io.StringIO(), width=140)
+    console.print(render(run._progress, 40, 140))
+    Lines(run._progress, console).say_whole()
+    table, whole = console.file.getvalue().rsplit("[", 1)
+    return [line.strip() for line in table.splitlines() if line.startswith("best")], whole, panel(run._progress)
+
+
+def test_nothing_is_best_before_a_trial_has_ended(run):
+    run._progress.rows[run.asked[0].trial].stage = "running"
+    run._progress.rows[run.asked[0].trial].metrics = {"accuracy": 0.99, "worst_group": 0.9}
+    lines, whole, html = best(run)
+    assert lines == []
+    assert "best" not in whole
+    assert "best" not in html
+
+
+def test_the_best_of_each_objective_is_that_of_the_validation_split(run):
+    # On the test split the first one would be best in both.
+    fair = end(run, 0, validation=(8, 8), test=(0, 0))
+    exact = end(run, 1, validation=(1, 5), test=(9, 1))
+    lines, whole, html = best(run)
+    assert lines == [f"best accuracy 0.85  {exact}", f"best accuracy_difference by tone 0  {fair}"]
+    assert f"best accuracy 0.85 ({exact})" in whole
+    assert f"best accuracy <b>0.85</b> {exact}" in html
+    assert f"best accuracy_difference by tone <b>0</b> {fair}" in html
+    better = end(run, 2, validation=(2, 3), test=(9, 9))
+    assert best(run)[0][0] == f"best accuracy 0.875  {better}"

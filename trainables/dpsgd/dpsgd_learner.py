@@ -1,0 +1,382 @@
+"""DP-SGD: Poisson batches, per-example clipping, Gaussian noise, a constant denominator.
+
+References:
+    Abadi et al. 2016, "Deep learning with differential privacy", arXiv 1607.00133, algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fairsweep.datasets.feeds.feed import Batch
+from fairsweep.trainables.dpsgd.diagnostics import GroupDiagnostics
+from fairsweep.trainables.dpsgd.gradient_modes import (
+    GRADIENT_MODES,
+    PerformanceConfig,
+    choose_mode,
+    physical_batch_size,
+)
+from fairsweep.trainables.dpsgd.weighted_rates import check_weights, weights_of
+from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
+from fairsweep.trainables.models.inputs import normalise, to_device
+from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.network import Network
+from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.gradients import ExampleGradients, GradientMode, Plain, add_finite, pad
+from fairsweep.trainables.privacy.privacy_numbers import Delta, NoiseMultiplier
+from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
+from fairsweep.trainables.privacy.private_training import PrivacyPlan, SamplerName
+from fairsweep.trainables.privacy.sampling_weights import SamplingWeights
+from fairsweep.trainables.remedies.class_weights import GivenClassWeights, refuse_learnt_remedy
+
+AddClipped = Callable[
+    [torch.Tensor, torch.Tensor, Clipping, Sequence[torch.Tensor], torch.Tensor | None], ExampleGradients
+]
+
+
+class DpsgdConfig(BaseModel):
+    """Private training by example.
+
+    Exactly one of ``epsilon`` and ``noise_multiplier`` is given. Ablations, all with infinite epsilon:
+
+    ==================  ===================  ================  ============
+    what                noise_multiplier     l2_clip_norm      clipping
+    ==================  ===================  ================  ============
+    clip only           0                    S                 flat
+    noise only          z                    S                 none
+    neither (the twin)  0                    null              none
+    ==================  ===================  ================  ============
+
+    Attributes:
+        name: The learner's name in the sweep.
+        epochs: Expected passes over the training set; an iteration is one of them. T = round(epochs / q) steps in all.
+        batch_size: Expected size q n of a Poisson batch: q = batch_size / n. The constant denominator of every update.
+        epsilon: The budget by PLD accounting; the noise is calibrated to it.
+        noise_multiplier: z; the sum of clipped gradients gets noise of standard deviation z S.
+        delta: Below 1/n; None takes the largest power of ten below 1/n.
+        l2_clip_norm: The clipping norm S. None: no clipping, and then no noise either, which is measured in S.
+        clipping: ``flat`` (one norm over all layers), ``per_layer`` (S/sqrt(L) for each of L layers) or ``none`` (S
+            then only scales the noise). Left out, it is ``flat``, or ``none`` without ``l2_clip_norm``.
+        sampler: ``poisson``; ``truncated_poisson``: cut at ``max_batch_size``, every batch padded to that size;
+            ``weighted_poisson``: rates by group, see ``sampling_weights``; or ``shuffled`` (every example once an
+            epoch), for which no epsilon is claimed.
+        max_batch_size: Of ``truncated_poisson``: of more examples drawn, a random subset stays. Left out, it is qN +
+            6 sqrt(qN), for which the cut is next to free; a smaller one is allowed, and its price accounted.
+        sampling_weights: Of ``weighted_poisson``: an example joins a step with probability weight * batch_size / n, at
+            most 1. The largest weight gives epsilon; each group's own is stated beside it.
+        remedy: ``class_weights`` with numbers: each example's loss is multiplied by its class's weight before its
+            gradient is clipped. Other remedies look at the training labels, and are for ``sgd``.
+        optimizer: How the noised mean gradient changes the weights.
+        augmentation: Random changes of the images, one for each example and step.
+        performance: What changes speed, and results by rounding only.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(default="dpsgd", min_length=1)
+    kind: Literal["dpsgd"] = "dpsgd"
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    epsilon: float | None = Field(default=None, gt=0)
+    noise_multiplier: NoiseMultiplier | None = None
+    delta: Delta | None = None
+    l2_clip_norm: float | None = Field(default=1.0, gt=0)
+    clipping: Literal["flat", "per_layer", "none"] = "flat"
+    sampler: SamplerName = "poisson"
+    max_batch_size: int | None = Field(default=None, ge=1)
+    sampling_weights: SamplingWeights | None = None
+    remedy: GivenClassWeights | None = None
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    performance: PerformanceConfig = PerformanceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_norm_means_no_clipping(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
+        if isinstance(given, Mapping) and "clipping" not in given and given.get("l2_clip_norm", 1.0) is None:
+            return {**given, "clipping": "none"}
+        return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_constants_only(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
+        if isinstance(given, Mapping):
+            refuse_learnt_remedy(given.get("remedy"))
+        return given
+
+    @model_validator(mode="after")
+    def _check_sampler(self) -> Self:
+        for field, sampler in (("max_batch_size", "truncated_poisson"), ("sampling_weights", "weighted_poisson")):
+            if getattr(self, field) is not None and self.sampler != sampler:
+                raise ValueError(
+                    f"{field} belongs to sampler: {sampler}, but got sampler={self.sampler!r}: set that sampler, or "
+                    f"leave {field} out"
+                )
+        if self.sampler == "weighted_poisson" and self.sampling_weights is None:
+            raise ValueError(
+                "sampler weighted_poisson needs sampling_weights, for example {attribute: tone, weights: {dark: 2.0}}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError(
+                "give exactly one of epsilon (the noise is calibrated) and noise_multiplier, but got "
+                + ("neither" if self.epsilon is None else f"both, {self.epsilon} and {self.noise_multiplier}")
+            )
+        if self.sampler == "shuffled" and self.epsilon is not None:
+            raise ValueError(
+                f"epsilon={self.epsilon} needs sampler 'poisson', but got 'shuffled': the gain by sampling is proven "
+                "for Poisson batches, and shuffled ones can cost far more (Chua et al. 2024, arXiv 2403.17673); set "
+                "sampler: poisson, or give noise_multiplier, for which no epsilon is then claimed"
+            )
+        if self.clipping == "none" and self.epsilon is not None:
+            raise ValueError(
+                f"without clipping no noise gives epsilon={self.epsilon}: set l2_clip_norm and clipping, "
+                "or give noise_multiplier"
+            )
+        if self.clipping != "none" and self.l2_clip_norm is None:
+            raise ValueError(
+                f"clipping={self.clipping!r} needs l2_clip_norm, but it is null: give it, or set clipping to none"
+            )
+        if self.l2_clip_norm is None and self.noise_multiplier:
+            raise ValueError(
+                "noise is measured in l2_clip_norm (its standard deviation is noise_multiplier * l2_clip_norm), "
+                f"but got noise_multiplier={self.noise_multiplier} and l2_clip_norm=null: for noise without clipping "
+                "give l2_clip_norm and clipping: none"
+            )
+        if self.clipping == "per_layer" and self.performance.gradient_mode == "ghost":
+            raise ValueError("gradient_mode ghost supports flat clipping only: choose another for clipping per_layer")
+        return self
+
+
+def matched_twin(config: DpsgdConfig, name: str) -> DpsgdConfig:
+    """Return the config that differs from a private one in privacy alone: no clipping, no noise, Poisson batches.
+
+    Args:
+        config: The private learner's.
+        name: The twin's own name.
+
+    Returns:
+        The twin's config. Under the same keys it starts from the same weights and sees the same augmented images; it
+        keeps sampling weights and class weights.
+    """
+    public = config.model_dump(exclude={"name", "epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping"})
+    return DpsgdConfig(**public, name=name, noise_multiplier=0.0, l2_clip_norm=None, clipping="none")
+
+
+def check_values(config: DpsgdConfig, roles: Roles) -> None:
+    """Refuses attributes and values that do not exist; callable before anything starts.
+
+    Raises:
+        ValueError: With the nearest name.
+    """
+    if config.sampling_weights is not None:
+        check_weights(config.sampling_weights, roles)
+    if config.remedy is not None:
+        config.remedy.check(roles)
+
+
+def check_model(model: ModelConfig) -> None:
+    """Refuses models that have no per-example gradients; callable before anything starts.
+
+    Raises:
+        ValueError: For BatchNorm, with the reason and the remedy.
+    """
+    if model.norm == "batch" and model.name != "linear":
+        raise ValueError(
+            f"a private learner cannot train {model.name} with norm='batch': BatchNorm mixes the examples of a batch, "
+            "so no single example's contribution can be bounded, and its running statistics would be published "
+            "without noise; set norm: group (the default)"
+        )
+
+
+class Dpsgd:
+    """Trains one model privately; see `Learner` for what it offers.
+
+    Args:
+        config: How.
+        task: On what.
+        plan: The privacy plan, if it was made before; it is verified. None makes it here.
+
+    Attributes:
+        plan: The privacy plan: sampler, clipping, noise and accounting all come from it.
+    """
+
+    kind = "dpsgd"
+
+    def __init__(self, config: DpsgdConfig, task: LearningTask, plan: PrivacyPlan | None = None) -> None:
+        check_model(task.model)
+        if plan is not None:
+            plan.verify(config, task.size)
+        self.name = config.name
+        self.iterations = config.epochs
+        self.iteration = 0
+        self.plan = plan or PrivacyPlan.build(config, task.size)
+        self._config = config
+        self._task = task
+        self._physical = physical_batch_size(config.performance, task.model, task.device)
+        self._clipping = self.plan.bound()
+        self._noise = self.plan.noise(task.keys.secret, task.keys.run)
+        self._rates = None if config.sampling_weights is None else weights_of(config.sampling_weights, task)
+        self._sampler = self.plan.inclusion(task.keys.secret, task.keys.run, self._rates)
+        self._network = Network(
+            task.model, task.image_shape, task.classes, config.optimizer, self.plan.steps, task.keys.train, task.device
+        )
+        self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
+        self._loss_weights: torch.Tensor | None = None
+        if config.remedy is not None:
+            self._loss_weights = torch.from_numpy(config.remedy.of(task)).float().to(task.device)
+        # All sums lie in one vector, so that noise is one draw and one addition; the parts are views of it.
+        self._total = torch.zeros(sum(p.numel() for p in self._network.parameters), device=task.device)
+        pieces = torch.split(self._total, [p.numel() for p in self._network.parameters])
+        self._sums = [piece.view_as(p) for piece, p in zip(pieces, self._network.parameters, strict=True)]
+        self._mode: GradientMode | None = None
+        self._diagnostics: GroupDiagnostics | None = None
+
+    @property
+    def gradient_mode(self) -> str:
+        """How per-example gradients are computed; ``auto`` is measured at the first call."""
+        return self._gradients().name
+
+    def facts(self) -> dict[str, str]:
+        """Return what was chosen by measuring, and for which kind of device: public, and the same for a seed more."""
+        return {"gradient_mode": self.gradient_mode, "device": self._task.device.type}
+
+    def step(self) -> IterationReport:
+        """Do one iteration: the steps that belong to one expected pass over the training set."""
+        if self.iteration >= self.iterations:
+            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
+        began = time.perf_counter()
+        if self._task.diagnostics:
+            self._diagnostics = self._diagnostics or GroupDiagnostics(
+                self._task, self._network, self._gradients().name == Plain.name, self._loss_weights
+            )
+            self._diagnostics.restart()
+        start, stop = self.steps_after(self.iteration), self.steps_after(self.iteration + 1)
+        loss_sum = torch.zeros((), device=self._task.device)
+        examples = 0
+        for batch in self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop):
+            loss_sum += self._accumulate(batch)
+            examples += len(batch.positions)
+            self._noise.add_to(self._total, batch.step)
+            self._total.div_(self.plan.expected_batch_size)
+            if self._diagnostics is not None:
+                self._diagnostics.measure(batch.step - start, stop - start, self._sums)
+            for parameter, gradient in zip(self._network.parameters, self._sums, strict=True):
+                parameter.grad = gradient
+            self._network.update(batch.step)
+        self.iteration += 1
+        return self._report(loss_sum, examples, stop - start, time.perf_counter() - began)
+
+    def steps_after(self, iteration: int) -> int:
+        """Return how many steps are done after so many iterations: T times their share, rounded."""
+        return round(self.plan.steps * iteration / self.iterations)
+
+    def _accumulate(self, batch: Batch) -> torch.Tensor:
+        """Sum a logical batch's clipped gradients, one physical batch after another; returns the sum of losses."""
+        self._total.zero_()
+        parts = [self._add_part(batch, start, self._gradients().add_clipped) for start in self._starts(batch)]
+        if self._clipping.kind != "none" and not bool(self._total.sum().isfinite()):
+            self._total.zero_()
+            parts = [
+                self._add_part(batch, start, partial(add_finite, self._gradients())) for start in self._starts(batch)
+            ]
+        if self._diagnostics is not None:
+            for positions, gradients in parts:
+                self._diagnostics.count(positions, gradients)
+        losses = [gradients.losses.sum() for _, gradients in parts]
+        return torch.stack(losses).sum() if losses else torch.zeros((), device=self._task.device)
+
+    def _starts(self, batch: Batch) -> range:
+        """Return where physical batches begin; padded ones are as many in every step."""
+        return range(0, self.plan.max_batch_size or len(batch.positions), self._physical)
+
+    def _add_part(self, batch: Batch, start: int, add: AddClipped) -> tuple[torch.Tensor, ExampleGradients]:
+        """Add the clipped gradients of one physical batch to the total; returns its positions and what is known."""
+        part = slice(start, start + self._physical)
+        inputs = normalise(to_device(batch.images[part], self._task.device))
+        inputs = augment(inputs, self._config.augmentation, self._task.keys.train, batch.step, batch.ids[part])
+        positions = torch.from_numpy(batch.positions[part]).to(self._task.device)
+        labels = self._labels[positions]
+        weights = None if self._loss_weights is None else self._loss_weights[positions]
+        if self.plan.max_batch_size is None:
+            return positions, add(inputs, labels, self._clipping, self._sums, weights)
+        size = min(self._physical, self.plan.max_batch_size - start)
+        padded = pad(inputs, labels, weights, size)
+        return positions, add(*padded[:2], self._clipping, self._sums, padded[2]).first(len(positions))
+
+    def _gradients(self) -> GradientMode:
+        """Return the gradient mode, chosen at the first call."""
+        if self._mode is None:
+            name: str = self._config.performance.gradient_mode
+            if self._clipping.kind == "none":
+                name = "plain"
+            elif name == "auto":
+                task = self._task
+                name = choose_mode(
+                    task.model, task.image_shape, task.classes, self._clipping, task.device, self._physical
+                ).mode
+            self._mode = self._make_mode(name)
+        return self._mode
+
+    def _make_mode(self, name: str) -> GradientMode:
+        return Plain(self._network.model) if name == Plain.name else GRADIENT_MODES[name](self._network.model)
+
+    def _report(self, loss_sum: torch.Tensor, examples: int, steps: int, seconds: float) -> IterationReport:
+        """Make the report; in release mode of public numbers only."""
+        if not self._task.diagnostics:
+            expected = round(steps * self.plan.expected_examples(self._rates))
+            return IterationReport(self.iteration, math.nan, expected, steps, seconds)
+        loss = float(loss_sum) / examples if examples else math.nan
+        diagnostics = self._diagnostics.report() if self._diagnostics is not None else ()
+        return IterationReport(self.iteration, loss, examples, steps, seconds, diagnostics)
+
+    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
+        return self._network.predict(images_BHWC)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a resume needs: tensors and JSON values; no key and no generator state."""
+        return {
+            "kind": self.kind,
+            "iteration": self.iteration,
+            "network": self._network.state(),
+            "gradient_mode": self.gradient_mode,
+            "plan": self.plan.model_dump(mode="json"),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state, with the gradient mode that it was made with."""
+        if state.get("kind") != self.kind:
+            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+        if PrivacyPlan.model_validate(state["plan"]) != self.plan:
+            raise ValueError(
+                "state was made under another privacy plan: what it has spent is not what this config would account; "
+                "restore it with the config that made it"
+            )
+        self._network.load(state["network"])
+        self.iteration = int(state["iteration"])
+        self._mode = self._make_mode(state["gradient_mode"])
+
+    def privacy(self) -> PrivacyStatement:
+        """Return what has been spent so far."""
+        return self.plan.statement(
+            self.steps_after(self.iteration), "research" if self._task.diagnostics else "release"
+        )
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the model's ``state_dict`` on the CPU."""
+        return self._network.weights()

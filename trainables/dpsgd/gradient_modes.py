@@ -1,0 +1,144 @@
+"""The table of gradient modes, and the choice among them by measuring."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from fairsweep.datasets.selection.randomness import generator, seed_key
+from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
+from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.gradients import ExpandedWeights, Functorch, Ghost, GradientMode, Hooks
+
+# The first is preferred unless another is clearly faster, so that a busy machine does not tip the choice.
+GRADIENT_MODES: dict[str, Callable[[nn.Module], GradientMode]] = {
+    "bookkeeping": Bookkeeping,
+    "functorch": Functorch,
+    "hooks": Hooks,
+    "ghost": Ghost,
+    "ew": ExpandedWeights,
+}
+_CLEARLY = 1.3
+_ROUNDS = 3
+
+
+class PerformanceConfig(BaseModel):
+    """What changes the speed of private training, and results by rounding only.
+
+    Attributes:
+        gradient_mode: How per-example gradients are clipped and summed. ``auto`` measures all once for a model and a
+            device.
+        physical_batch_size: How many examples are worked on at once; logical batches are split. None takes what was
+            measured to be good for the model and the device.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gradient_mode: Literal["auto", "bookkeeping", "functorch", "hooks", "ghost", "ew"] = "auto"
+    physical_batch_size: int | None = Field(default=None, ge=1)
+
+
+@dataclass(frozen=True)
+class ModeChoice:
+    """Which gradient mode was chosen, and on what grounds.
+
+    Attributes:
+        mode: The chosen one.
+        examples_per_second: What was measured for each mode that works for the model; larger is better.
+        refused: Why each other mode does not work here.
+    """
+
+    mode: str
+    examples_per_second: dict[str, float]
+    refused: dict[str, str]
+
+
+def physical_batch_size(config: PerformanceConfig, model: ModelConfig, device: torch.device) -> int:
+    """Return how many examples are worked on at once: a function of the config and the device type alone."""
+    if config.physical_batch_size is not None:
+        return config.physical_batch_size
+    if device.type == "cpu":
+        return 16 if model.name == "resnet18" else 64  # what fits the processor's caches
+    return 128 if model.name == "resnet18" else 1024
+
+
+@lru_cache(maxsize=64)
+def choose_mode(
+    model: ModelConfig,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    clipping: Clipping,
+    device: torch.device,
+    batch_size: int,
+) -> ModeChoice:
+    """Measures every gradient mode on made-up images and chooses; once for each process.
+
+    Two processes may choose differently where modes are about equally fast. Results then differ by rounding: where runs
+    must repeat to the last bit, choose once and give the mode to all.
+
+    Args:
+        model: Which model.
+        image_shape: (height, width, channels).
+        classes: Number of classes.
+        clipping: The clipping rule; ghost serves flat clipping only.
+        device: Where training happens.
+        batch_size: The physical batch size.
+
+    Returns:
+        The choice.
+
+    Raises:
+        ValueError: If no mode works for the model.
+    """
+    key = seed_key(0, "measuring")
+    module = build_model(model, image_shape, classes, key).to(device)
+    height, width, channels = image_shape
+    draws = generator(key, "images")
+    shape = (batch_size, channels, height, width)
+    inputs = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
+    labels = torch.from_numpy(draws.integers(0, classes, batch_size)).to(device)
+    sums = [torch.zeros_like(p) for p in module.parameters()]
+    working: dict[str, GradientMode] = {}
+    refused: dict[str, str] = {}
+    for name, make in GRADIENT_MODES.items():
+        try:
+            mode = make(module)
+            mode.add_clipped(inputs, labels, clipping, sums)  # warms up
+            working[name] = mode
+        except (ValueError, RuntimeError) as error:  # also out of memory, which is a RuntimeError
+            refused[name] = f"{type(error).__name__}: {error}"
+    seconds = dict.fromkeys(working, math.inf)
+    for _ in range(_ROUNDS):  # the modes take turns: a moment in which the machine is busy hits none of them alone
+        for name, mode in working.items():
+            seconds[name] = min(seconds[name], _time(mode, inputs, labels, clipping, sums))
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # what the hungriest mode took is not needed again
+    if not seconds:
+        raise ValueError(f"no gradient mode works for {model.name} on {device}: {refused}")
+    fastest = min(seconds, key=lambda name: seconds[name])
+    preferred = next(iter(seconds))
+    chosen = fastest if seconds[fastest] * _CLEARLY < seconds[preferred] else preferred
+    return ModeChoice(chosen, {name: batch_size / spent for name, spent in seconds.items()}, refused)
+
+
+def _time(
+    mode: GradientMode, inputs: torch.Tensor, labels: torch.Tensor, clipping: Clipping, sums: list[torch.Tensor]
+) -> float:
+    """Return the seconds of one batch, the device's queue emptied before and after."""
+    if inputs.is_cuda:
+        torch.cuda.synchronize(inputs.device)
+    began = time.perf_counter()
+    mode.add_clipped(inputs, labels, clipping, sums)
+    if inputs.is_cuda:
+        torch.cuda.synchronize(inputs.device)
+    return time.perf_counter() - began

@@ -1,0 +1,1 @@
+"""Federated averaging, private or not: clients, cohorts, local training, the server."""

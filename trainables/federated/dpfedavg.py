@@ -1,0 +1,280 @@
+"""DP-FedAvg: Poisson cohorts of clients, clipped updates, Gaussian noise, a constant denominator.
+
+References:
+    McMahan et al. 2018, "Learning differentially private recurrent language models", arXiv 1710.06963, algorithm 1 with
+    the fixed-denominator estimator (equation 1) and equal weights of all clients.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from fairsweep.datasets.selection.partitions import Partition, TrainingColumns, partition_clients, split_held_out
+from fairsweep.trainables.federated.client_fairness import ClientFairness, ClientGroups
+from fairsweep.trainables.federated.client_privacy import ClientPlan, ClientPrivacyStatement
+from fairsweep.trainables.federated.client_trainer import ClientTrainer, choose_execution
+from fairsweep.trainables.federated.cohorts import CohortExamples
+from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
+from fairsweep.trainables.federated.local_training import CohortSums
+from fairsweep.trainables.federated.server_optimizers import ServerOptimizer
+from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.learning.partition_report import describe_partition
+from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.network import Network
+from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.privacy.adaptive_clipping import AdaptiveNorm
+from fairsweep.trainables.privacy.clipping import Clipping
+
+
+def check_model(model: ModelConfig) -> None:
+    """Refuses models whose state is not their weights alone; callable before anything starts.
+
+    Raises:
+        ValueError: For BatchNorm, with the reason and the remedy.
+    """
+    if model.norm == "batch" and model.name != "linear":
+        raise ValueError(
+            f"a federated learner cannot train {model.name} with norm='batch': the running statistics of a client are "
+            "no part of its clipped update, so they could neither be averaged nor be hidden; set norm: group (the "
+            "default)"
+        )
+
+
+def training_columns(task: LearningTask) -> TrainingColumns:
+    """Return what a task's partition is made from."""
+    attributes = {task.label: task.labels, **task.groups, **task.attributes}
+    codes = {name: np.asarray(values) for name, values in attributes.items()}
+    return TrainingColumns(task.rows, np.asarray(task.labels), codes, task.users)
+
+
+def count_clients(config: DpfedavgConfig | FedavgConfig, columns: TrainingColumns, data_key: bytes) -> int:
+    """Divides a training set among clients as a trial will, and counts them.
+
+    Raises:
+        ValueError: If it cannot be divided so.
+    """
+    return len(partition_clients(columns, config.clients, data_key))
+
+
+def describe_clients(learner: Dpfedavg) -> dict[str, Any]:
+    """Return what ``data.json`` shows of a learner's clients: how they are divided and what they hold."""
+    return {"clients": describe_partition(learner.partition, learner.task) | learner.how}
+
+
+def make_trainer(config: DpfedavgConfig | FedavgConfig, task: LearningTask, execution: str) -> ClientTrainer:
+    """Make what trains a task's clients, with a model of its own, for a process beside the learner's."""
+    partition = partition_clients(training_columns(task), config.clients, task.keys.data)
+    model = build_model(task.model, task.image_shape, task.classes, task.keys.train).to(task.device)
+    groups = _group_members(ClientGroups.of(partition, task), task)
+    return ClientTrainer(config, task, split_held_out(partition, config.clients)[0], model, execution, groups)
+
+
+def _group_members(groups: ClientGroups, task: LearningTask) -> torch.Tensor:
+    """Return the groups whose updates are summed: none in release mode."""
+    members = groups.as_floats()
+    return members if task.diagnostics else members[:0]
+
+
+class Dpfedavg:
+    """Trains one model by federated averaging, with or without privacy; see `Learner` for what it offers.
+
+    Args:
+        config: How.
+        task: On what.
+        plan: The privacy plan, if it was made before; it is verified. None makes it here.
+
+    Attributes:
+        plan: The privacy plan: cohorts, clipping, noise and accounting all come from it.
+        task: On what.
+        partition: Who holds which examples.
+        execution: How clients are trained: ``batched`` or ``sequential``.
+    """
+
+    def __init__(
+        self, config: DpfedavgConfig | FedavgConfig, task: LearningTask, plan: ClientPlan | None = None
+    ) -> None:
+        check_model(task.model)
+        self.partition: Partition = partition_clients(training_columns(task), config.clients, task.keys.data)
+        if plan is not None:
+            plan.verify(config, len(self.partition))
+        self.plan = plan or ClientPlan.build(config, len(self.partition))
+        self.kind: str = config.kind
+        self.name = config.name
+        self.iterations = math.ceil(config.rounds / config.rounds_per_iteration)
+        self.iteration = 0
+        self._config, self.task = config, task
+        self._trained, held_out = split_held_out(self.partition, config.clients)
+        self._network = Network(
+            task.model, task.image_shape, task.classes, OptimizerConfig(), config.rounds, task.keys.train, task.device
+        )
+        self._weights = torch.cat([parameter.detach().flatten() for parameter in self._network.parameters])
+        self._server = ServerOptimizer(config.server, len(self._weights), task.device)
+        self._cohorts = self.plan.inclusion(task.keys.secret, task.keys.run)
+        self._norm = self._adaptive_norm()
+        self._groups = ClientGroups.of(self.partition, task)
+        self._fairness = ClientFairness(task, self._groups, held_out) if task.diagnostics else None
+        self._parts = 1 if task.workers is None else task.workers.count
+        self._start(choose_execution(config, task.model, task.device))
+
+    def _start(self, execution: str) -> None:
+        """Make what trains the clients: in this process, or in its workers."""
+        self.execution = execution
+        if self.task.workers is not None:
+            self.task.workers.start(execution)
+        groups = _group_members(self._groups, self.task)
+        self._trainer = ClientTrainer(self._config, self.task, self._trained, self._network.model, execution, groups)
+
+    def _adaptive_norm(self) -> AdaptiveNorm | None:
+        plan = self.plan
+        if not isinstance(self._config, DpfedavgConfig) or plan.quantile is None or plan.l2_clip_norm is None:
+            return None
+        rate = self._config.clipping.learning_rate
+        return AdaptiveNorm(plan.l2_clip_norm, plan.quantile, rate, plan.expected_cohort)
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How clients are trained: ``execution``, and ``workers`` besides this process."""
+        workers = self.task.workers
+        return {"execution": self.execution, "workers": 0 if workers is None else workers.count}
+
+    @property
+    def l2_clip_norm(self) -> float | None:
+        """The clipping norm of the coming round."""
+        return self.plan.l2_clip_norm if self._norm is None else self._norm.l2_clip_norm
+
+    def step(self) -> IterationReport:
+        """Do one iteration: some rounds."""
+        if self.iteration >= self.iterations:
+            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
+        began = time.perf_counter()
+        if self._fairness is not None:
+            self._fairness.restart()
+        start, stop = self.rounds_after(self.iteration), self.rounds_after(self.iteration + 1)
+        loss, examples, norm = 0.0, 0, self.l2_clip_norm
+        for number, images in self._rounds(start, stop):
+            sums = self._round(number, images)
+            loss += sums.loss
+            examples += sums.examples
+        self.iteration += 1
+        return self._report(loss, examples, stop - start, norm, began)
+
+    def rounds_after(self, iteration: int) -> int:
+        """Return how many rounds are done after so many iterations."""
+        return min(self.plan.steps, iteration * self._config.rounds_per_iteration)
+
+    def _rounds(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Give each round with the images of its cohort, or None where workers read them."""
+        if self.task.workers is not None:
+            yield from ((number, None) for number in range(start, stop))
+            return
+        drawn = CohortExamples(self._cohorts, self._trained)
+        for batch in self.task.feed.batches(self.task.rows, drawn, start=start, stop=stop):
+            yield batch.step, batch.images
+
+    def _round(self, number: int, images: np.ndarray | None) -> CohortSums:
+        """Trains a cohort, noises the sum of its updates, and lets the server step."""
+        norm = self.l2_clip_norm
+        sums = self._train(number, Clipping(self.plan.clipping, norm), images)
+        secret, run = self.task.keys.secret, self.task.keys.run
+        update = sums.total
+        self.plan.noise(norm, secret, run).add_to(update, number)
+        update.div_(self.plan.expected_cohort)
+        if self._fairness is not None:
+            self._fairness.count(sums, update)
+        if self._norm is not None:
+            self._norm.learn(self._norm.count(sums.norms) + self.plan.count_error(secret, run, number))
+        self._server.apply(update, self._weights)
+        self._show_weights()
+        return sums
+
+    def _train(self, number: int, clipping: Clipping, images: np.ndarray | None) -> CohortSums:
+        """Trains the cohort of a round, by the workers in as many parts as the training began with."""
+        clients = self._cohorts.positions(number)
+        if self.task.workers is None and self._parts == 1:
+            return self._trainer.sums(self._weights, number, clients, clipping, images)
+        parts = np.array_split(clients, self._parts)
+        if self.task.workers is None:
+            found = [self._trainer.sums(self._weights, number, part, clipping) for part in parts]
+        else:
+            found = self.task.workers.sums(self._weights, number, parts, clipping)
+        sums = CohortSums.empty(len(self._weights), found[0].by_group.shape[0], self.task.device)
+        for part in found:
+            sums.add(part)
+        return sums
+
+    def _show_weights(self) -> None:
+        """Write the server's weights into the model."""
+        parts = torch.split(self._weights, [parameter.numel() for parameter in self._network.parameters])
+        with torch.no_grad():
+            for parameter, part in zip(self._network.parameters, parts, strict=True):
+                parameter.copy_(part.view_as(parameter))
+
+    def _report(self, loss: float, examples: int, rounds: int, norm: float | None, began: float) -> IterationReport:
+        """Make the report; in release mode of public numbers only."""
+        clip = math.nan if norm is None else norm
+        if self._fairness is None:
+            seen = len(self._trained.order) * self._config.local.epochs
+            expected = round(rounds * self.plan.sampling_rate * seen)
+            seconds = time.perf_counter() - began
+            return IterationReport(self.iteration, math.nan, expected, rounds, seconds, l2_clip_norm=clip)
+        mean_loss = loss / examples if examples else math.nan
+        clients = self._fairness.report(self._network)
+        seconds = time.perf_counter() - began
+        return IterationReport(self.iteration, mean_loss, examples, rounds, seconds, clients=clients, l2_clip_norm=clip)
+
+    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
+        return self._network.predict(images_BHWC)
+
+    def close(self) -> None:
+        """End the workers; may be called twice."""
+        if self.task.workers is not None:
+            self.task.workers.close()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a resume needs: tensors and JSON values; no key and no generator state."""
+        return {
+            "kind": self.kind,
+            "iteration": self.iteration,
+            "weights": self._weights.cpu().clone(),
+            "server": self._server.state(),
+            "l2_clip_norm": self.l2_clip_norm,
+            "execution": self.execution,
+            "parts": self._parts,
+            "plan": self.plan.model_dump(mode="json"),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state, with the execution that it was made with and as many parts."""
+        if state.get("kind") != self.kind:
+            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+        if state["plan"] != self.plan.model_dump(mode="json"):
+            raise ValueError(
+                "state was made under another privacy plan: what it has spent is not what this config would account; "
+                "restore it with the config that made it"
+            )
+        self._weights.copy_(state["weights"])
+        self._server.load(state["server"])
+        if self._norm is not None:
+            self._norm.l2_clip_norm = float(state["l2_clip_norm"])
+        self.iteration = int(state["iteration"])
+        self._show_weights()
+        self._parts = int(state["parts"])
+        if state["execution"] != self.execution:
+            self._start(state["execution"])
+
+    def privacy(self) -> ClientPrivacyStatement:
+        """Return what has been spent so far."""
+        return self.plan.statement(
+            self.rounds_after(self.iteration), "research" if self.task.diagnostics else "release"
+        )
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the model's ``state_dict`` on the CPU."""
+        return self._network.weights()

@@ -1,0 +1,228 @@
+"""What is configured of federated training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fairsweep.datasets.selection.partitions import ClientsConfig
+from fairsweep.trainables.federated.server_optimizers import ServerConfig
+from fairsweep.trainables.models.augmentation import AugmentationConfig
+from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.privacy.privacy_numbers import Delta, NoiseMultiplier
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LocalConfig(_Frozen):
+    """What a client does with the weights that it gets.
+
+    Attributes:
+        epochs: Passes over the client's examples, each in a fresh order; the last batch of a pass may be smaller.
+        steps: Number of steps instead of epochs: passes begin anew until they are done. Null: epochs count.
+        batch_size: Examples a step; null takes all of the client's.
+        optimizer: How gradients change the client's weights. It starts anew in every round; milestones are fractions of
+            the rounds.
+        proximal: Weight mu of the term mu/2 |w - w_round|^2 in the client's loss (FedProx, Li et al. 2020, arXiv
+            1812.06127, equation 2).
+    """
+
+    epochs: int = Field(default=1, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=10, ge=1)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    proximal: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.steps is not None and self.epochs != 1:
+            raise ValueError(
+                f"give epochs or steps, but got epochs={self.epochs} and steps={self.steps}: leave one out"
+            )
+        return self
+
+
+class UpdateClippingConfig(_Frozen):
+    """How the update of a client is bounded.
+
+    Attributes:
+        kind: ``flat`` (one norm over all layers), ``per_layer`` (S/sqrt(L) for each of L layers) or ``none`` (S then
+            only scales the noise).
+        l2_clip_norm: The clipping norm S; with ``quantile`` the one of the first round. Null: no clipping, and then no
+            noise either, which is measured in S.
+        quantile: S follows this quantile of the norms of the updates, in (0, 1), by noisy counts that share the
+            guarantee (Andrew et al. 2021, arXiv 1905.03871, algorithm 1). Null: S is fixed.
+        learning_rate: Of the quantile's estimate: S is multiplied by exp(-learning_rate (share below S - quantile)).
+        count_noise: Standard deviation of the noise of the count; null takes a 20th of the expected cohort, or the
+            noise multiplier where that is larger.
+    """
+
+    kind: Literal["flat", "per_layer", "none"] = "flat"
+    l2_clip_norm: float | None = Field(default=1.0, gt=0)
+    quantile: float | None = Field(default=None, gt=0, lt=1)
+    learning_rate: float = Field(default=0.2, gt=0)
+    count_noise: Annotated[NoiseMultiplier, Field(gt=0)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_norm_nothing_is_clipped(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over what was given
+        if isinstance(given, Mapping) and given.get("l2_clip_norm", 1.0) is None and "kind" not in given:
+            return {**given, "kind": "none"}
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind != "none" and self.l2_clip_norm is None:
+            raise ValueError(
+                f"clipping kind {self.kind!r} needs l2_clip_norm, but it is null: give it, or set kind to none"
+            )
+        if self.quantile is not None and self.kind != "flat":
+            raise ValueError(
+                f"a quantile adapts one norm over all layers (kind flat), but got kind={self.kind!r}: leave one out"
+            )
+        if self.quantile is None and self.count_noise is not None:
+            raise ValueError(f"count_noise belongs to a quantile, but quantile is null: got {self.count_noise}")
+        return self
+
+
+class FederatedPerformanceConfig(_Frozen):
+    """What changes the speed of federated training, and results by rounding only.
+
+    Attributes:
+        execution: ``batched`` (many clients at once, by torch.func), ``sequential`` (one after the other), or ``auto``,
+            which is chosen by model and device. ``resources: {workers: …}`` spreads either over further processes.
+        clients_at_once: How many clients are batched; null takes what suits the device.
+    """
+
+    execution: Literal["auto", "batched", "sequential"] = "auto"
+    clients_at_once: int | None = Field(default=None, ge=1)
+
+
+class FederatedConfig(_Frozen):
+    """What federated learners have in common.
+
+    Attributes:
+        name: The learner's name in the sweep.
+        rounds: How often clients train and the server averages.
+        rounds_per_iteration: Rounds between two evaluations.
+        clients: How the training set is divided among clients.
+        local: What a client does in a round.
+        server: What the server does with the mean update.
+        augmentation: Random changes of the images, one for each example and local step.
+        performance: What changes speed, and results by rounding only.
+    """
+
+    name: str = Field(min_length=1)
+    rounds: int = Field(default=50, ge=1)
+    rounds_per_iteration: int = Field(default=1, ge=1)
+    clients: ClientsConfig
+    local: LocalConfig = LocalConfig()
+    server: ServerConfig = ServerConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    performance: FederatedPerformanceConfig = FederatedPerformanceConfig()
+
+
+class FedavgConfig(FederatedConfig):
+    """Federated averaging without privacy: no clipping, no noise, infinite epsilon.
+
+    Attributes:
+        sampling_rate: Probability q in (0, 1] with which each client joins each round.
+        cohort_size: Number of clients of every round instead of a probability; null: ``sampling_rate`` counts.
+    """
+
+    name: str = Field(default="fedavg", min_length=1)
+    kind: Literal["fedavg"] = "fedavg"
+    sampling_rate: float | None = Field(default=None, gt=0, le=1)
+    cohort_size: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _claims_nothing(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
+        private = {"epsilon", "delta", "noise_multiplier", "clipping", "deployment_cohort"}
+        if isinstance(given, Mapping) and (asked := sorted(private & set(given))):
+            raise ValueError(
+                f"kind 'fedavg' has exact means and no {', '.join(asked)}: for private training set kind: dpfedavg"
+            )
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.sampling_rate is None) == (self.cohort_size is None):
+            raise ValueError(
+                "give exactly one of sampling_rate and cohort_size, "
+                f"but got sampling_rate={self.sampling_rate} and cohort_size={self.cohort_size}"
+            )
+        return self
+
+
+class DpfedavgConfig(FederatedConfig):
+    """Federated averaging with privacy for each client.
+
+    Exactly one of ``epsilon`` and ``noise_multiplier`` is given. ``noise_multiplier: 0`` and ``clipping: {kind: none}``
+    make ablations, with infinite epsilon.
+
+    Attributes:
+        sampling_rate: Probability q in (0, 1] with which each client joins each round, independently.
+        clipping: How a client's update is bounded.
+        epsilon: The budget by PLD accounting; the noise is calibrated to it.
+        noise_multiplier: z of a round. With a quantile it is that of both queries together: the sum of updates then
+            gets a little more noise than z S, so that the count costs nothing extra.
+        delta: Below 1/N; null takes the largest power of ten below 1/N.
+        deployment_cohort: Simulates a deployment with this larger expected cohort D: the noise is scaled by qN/D, and
+            epsilon is that of the deployment, with D/q clients. Reports are labelled as a simulation. Null: none.
+    """
+
+    name: str = Field(default="dpfedavg", min_length=1)
+    kind: Literal["dpfedavg"] = "dpfedavg"
+    sampling_rate: float = Field(default=0.1, gt=0, le=1)
+    clipping: UpdateClippingConfig = UpdateClippingConfig()
+    epsilon: float | None = Field(default=None, gt=0)
+    noise_multiplier: NoiseMultiplier | None = None
+    delta: Delta | None = None
+    deployment_cohort: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _cohorts_vary(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
+        if isinstance(given, Mapping) and "cohort_size" in given:
+            raise ValueError(
+                "kind 'dpfedavg' draws Poisson cohorts and has no cohort_size: the gain by sampling is proven for "
+                "clients that join independently; set sampling_rate, or use kind: fedavg, which claims nothing"
+            )
+        return given
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError(
+                "give exactly one of epsilon (the noise is calibrated) and noise_multiplier, but got "
+                + ("neither" if self.epsilon is None else f"both, {self.epsilon} and {self.noise_multiplier}")
+            )
+        if self.clipping.kind == "none" and self.epsilon is not None:
+            raise ValueError(
+                f"without clipping no noise gives epsilon={self.epsilon}: set clipping.kind, or give noise_multiplier"
+            )
+        if self.clipping.l2_clip_norm is None and self.noise_multiplier:
+            raise ValueError(
+                "noise is measured in clipping.l2_clip_norm, "
+                f"but got noise_multiplier={self.noise_multiplier} and l2_clip_norm=null: give it"
+            )
+        return self
+
+
+def matched_twin(config: DpfedavgConfig, name: str) -> DpfedavgConfig:
+    """Return the config that differs from a private one in privacy alone: no clipping, no noise, Poisson cohorts.
+
+    Args:
+        config: The private learner's.
+        name: The twin's own name.
+    """
+    public = config.model_dump(
+        exclude={"name", "epsilon", "noise_multiplier", "delta", "clipping", "deployment_cohort"}
+    )
+    none = UpdateClippingConfig(kind="none", l2_clip_norm=None)
+    return DpfedavgConfig(**public, name=name, noise_multiplier=0.0, clipping=none)

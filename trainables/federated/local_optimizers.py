@@ -1,0 +1,77 @@
+"""The optimisers of clients, for one client's tensors or for many clients' stacked ones alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from fairsweep.trainables.models.optimizers import OptimizerConfig
+
+_EPSILON = 1e-8  # as in torch.optim.Adam
+
+
+class LocalOptimizer:
+    """torch's SGD (with momentum) and Adam, written elementwise, so that clients can be stacked in the first dimension.
+
+    All clients of a stack take their first step together; those that are done are the last of the stack and are left
+    out by handing over shorter views.
+
+    Args:
+        config: Which optimiser.
+        tensors: The weights, [C, …] each; the state has their shape.
+    """
+
+    def __init__(self, config: OptimizerConfig, tensors: Sequence[torch.Tensor]) -> None:
+        self._config = config
+        moments = 2 if config.name == "adam" else int(config.momentum > 0)
+        self._moments = [[torch.zeros_like(tensor) for tensor in tensors] for _ in range(moments)]
+        self._step = 0
+
+    def restart(self) -> None:
+        """Forgets everything: a new round, or another client, begins."""
+        self._step = 0
+        for moments in self._moments:
+            torch._foreach_zero_(moments)
+
+    def update(
+        self, tensors: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], rate: float, active: int | None = None
+    ) -> None:
+        """Take one step in place.
+
+        Args:
+            tensors: The weights; views of the first ``active`` clients where not all are left.
+            gradients: Of the same shapes.
+            rate: The learning rate.
+            active: How many clients of the stack are left; None for all.
+        """
+        config = self._config
+        self._step += 1
+        if config.weight_decay:
+            gradients = torch._foreach_add(list(gradients), list(tensors), alpha=config.weight_decay)
+        moments = [[moment[:active] for moment in listed] for listed in self._moments]
+        if config.name == "adam":
+            self._adam(tensors, gradients, moments, rate)
+            return
+        if config.momentum:
+            torch._foreach_mul_(moments[0], config.momentum)
+            torch._foreach_add_(moments[0], list(gradients))
+            gradients = moments[0]
+        torch._foreach_add_(list(tensors), list(gradients), alpha=-rate)
+
+    def _adam(
+        self,
+        tensors: Sequence[torch.Tensor],
+        gradients: Sequence[torch.Tensor],
+        moments: Sequence[list[torch.Tensor]],
+        rate: float,
+    ) -> None:
+        first, second = self._config.betas
+        means, squares = moments
+        torch._foreach_lerp_(means, list(gradients), 1 - first)
+        torch._foreach_mul_(squares, second)
+        torch._foreach_addcmul_(squares, list(gradients), list(gradients), 1 - second)
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_div_(roots, (1 - second**self._step) ** 0.5)
+        torch._foreach_add_(roots, _EPSILON)
+        torch._foreach_addcdiv_(list(tensors), means, roots, value=-rate / (1 - first**self._step))

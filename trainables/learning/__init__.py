@@ -1,0 +1,1 @@
+"""What a learner is: its protocol, its task, roles, evaluation, measures."""

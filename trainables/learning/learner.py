@@ -1,0 +1,320 @@
+"""What every learner offers, and what it is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from fairsweep.datasets.feeds.feed import Feed
+from fairsweep.datasets.storage.layout import Attribute
+from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
+
+if TYPE_CHECKING:
+    from fairsweep.trainables.federated.local_training import CohortSums
+
+
+@dataclass(frozen=True)
+class TrialKeys:
+    """The keys of a trial.
+
+    Attributes:
+        data: 32 bytes, public: imbalance draw, splits, partitions.
+        train: 32 bytes, public: initial weights, order, augmentation.
+        secret: 32 bytes, known to nobody who sees the model: noise and Poisson inclusion. No two trials share it.
+        run: Number of the run under this secret. A position is never executed twice with different data, clip or
+            settings: a restore under a changed config takes the next run number.
+    """
+
+    data: bytes
+    train: bytes
+    secret: bytes = field(repr=False)
+    run: int = 0
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Examples that a learner may measure itself on, never learn from: the validation split.
+
+    Attributes:
+        rows: int64 [m], rows in the feed.
+        labels: int64 [m] in [0, classes).
+        groups: For each group attribute, int16 [m] codes; none where nothing is measured by group.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+class CohortWorkers(Protocol):
+    """Further processes over which a federated learner spreads the clients of a round.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    count: int
+
+    def start(self, execution: str) -> None:
+        """Make the processes, which then train clients ``batched`` or ``sequential``."""
+        ...
+
+    def sums(
+        self, weights_P: torch.Tensor, round_number: int, parts: Sequence[np.ndarray], clipping: Clipping
+    ) -> list[CohortSums]:
+        """Trains parts of a cohort from the same weights and returns their sums in the order of the parts."""
+        ...
+
+    def close(self) -> None:
+        """End the processes; may be called twice."""
+        ...
+
+
+@dataclass(frozen=True)
+class LearningTask:
+    """What a learner learns from.
+
+    Attributes:
+        model: Which model.
+        classes: Number of classes.
+        image_shape: (height, width, channels).
+        rows: int64 [n], rows of the training examples in the feed.
+        labels: int64 [n] in [0, classes).
+        groups: For each group attribute, int16 [n] codes.
+        feed: Gives the images.
+        keys: All randomness follows from them.
+        device: Where training happens.
+        diagnostics: True in research mode: losses, realised counts and group diagnostics are reported. They are exact
+            functions of private data, so False (release mode) leaves them out of every report.
+        ids: int64 [n], the examples' ids; None where a learner is used without a dataset.
+        users: int64 [n], whom each example belongs to; None where the dataset does not know.
+        label: Name of the label.
+        value_names: For each group attribute and the label, the names of its values in the order of their codes.
+        attributes: For each attribute of the dataset int16 [n] codes; those of the groups alone where a learner is used
+            without a dataset.
+        validation: What a learner may measure itself on; None where there is nothing.
+        folder: Where a learner may keep files of its own while the trial runs and afterwards; None keeps none.
+        workers: Over which a federated learner spreads its clients; None trains them in this process.
+        open_feed: Opens the images once more, in another process, which is given this and no feed; None where there is
+            no way.
+    """
+
+    model: ModelConfig
+    classes: int
+    image_shape: tuple[int, int, int]
+    rows: np.ndarray
+    labels: np.ndarray
+    groups: Mapping[str, np.ndarray]
+    feed: Feed
+    keys: TrialKeys
+    device: torch.device
+    diagnostics: bool = True
+    ids: np.ndarray | None = None
+    users: np.ndarray | None = None
+    label: str = "label"
+    value_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    validation: LabelledRows | None = None
+    folder: Path | None = None
+    workers: CohortWorkers | None = None
+    open_feed: Callable[[], Feed] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.rows)
+        if n == 0:
+            raise ValueError("a learner needs at least one training example, but rows is empty")
+        lengths = {"labels": len(self.labels), **{name: len(codes) for name, codes in self.groups.items()}}
+        lengths |= {name: len(c) for name, c in (("ids", self.ids), ("users", self.users)) if c is not None}
+        lengths |= {name: len(codes) for name, codes in self.attributes.items()}
+        wrong = {name: length for name, length in lengths.items() if length != n}
+        if wrong:
+            raise ValueError(
+                f"labels, groups, ids and users must have one entry for each of the {n} rows, but got lengths {wrong}"
+            )
+        if self.labels.min() < 0 or self.labels.max() >= self.classes:
+            raise ValueError(
+                f"labels must be in [0, {self.classes}), but span {self.labels.min()} to {self.labels.max()}"
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of training examples, n."""
+        return len(self.rows)
+
+    @property
+    def roles(self) -> Roles:
+        """The label and the groups with the names of their values.
+
+        Raises:
+            ValueError: If their names are unknown.
+        """
+        unknown = {self.label, *self.groups} - set(self.value_names)
+        if unknown:
+            raise ValueError(
+                f"this learner's config names attributes or values, but the task does not know the values' names of "
+                f"{', '.join(sorted(unknown))}: give LearningTask(label=…, value_names=…)"
+            )
+        label, *groups = (
+            Attribute(name=name, values=tuple(self.value_names[name])) for name in (self.label, *self.groups)
+        )
+        return Roles(label, tuple(groups))
+
+    def codes(self, attribute: str) -> np.ndarray:
+        """Return the codes of the label or of a group attribute, int64 [n].
+
+        Raises:
+            ValueError: If the attribute has no role; the message names the nearest one.
+        """
+        name = self.roles.attribute(attribute).name
+        return np.asarray(self.labels if name == self.label else self.groups[name], dtype=np.int64)
+
+    def subset(self, positions: np.ndarray) -> LearningTask:
+        """Return the task with only some of its examples, in the order of their positions (int64 [k])."""
+        return replace(
+            self,
+            rows=self.rows[positions],
+            labels=self.labels[positions],
+            groups={name: codes[positions] for name, codes in self.groups.items()},
+            attributes={name: codes[positions] for name, codes in self.attributes.items()},
+            ids=None if self.ids is None else self.ids[positions],
+            users=None if self.users is None else self.users[positions],
+        )
+
+
+@dataclass(frozen=True)
+class GroupDiagnostic:
+    """How one group with one label fared in an iteration of a private learner.
+
+    Attributes:
+        attribute: The group attribute.
+        value: Code of the group.
+        label: Code of the label.
+        count: How many per-example gradients were measured.
+        mean_gradient_norm: Their mean L2 norm before clipping; NaN if count is 0 or no norms were computed.
+        clipped_share: Share of them that clipping shortened; NaN if count is 0.
+        cosine: Cosine between the group's mean unclipped gradient and the update; NaN where either is zero or not
+            measured.
+    """
+
+    attribute: str
+    value: int
+    label: int
+    count: int
+    mean_gradient_norm: float
+    clipped_share: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class ClientDiagnostic:
+    """How one group of clients fared in an iteration of federated training.
+
+    A client belongs to the group that most of its examples have.
+
+    Attributes:
+        attribute: The group attribute; empty for the line on all clients.
+        value: Code of the group; -1 for all clients.
+        clients: How many clients have held-out examples of their own.
+        accuracy_mean: Mean over them of the accuracy on their own held-out examples; NaN if there is none.
+        accuracy_variance: Variance of the same over clients.
+        accuracy_worst_decile: Mean of the same over the tenth of them (rounded up) that is served worst.
+        updates: How many updates were measured.
+        mean_update_norm: Their mean L2 norm before clipping; NaN if there is none.
+        clipped_share: Share of them that clipping shortened.
+        cosine: Cosine between the sum of the group's unclipped updates and the noised mean update, mean over rounds;
+            NaN where either is zero.
+    """
+
+    attribute: str
+    value: int
+    clients: int
+    accuracy_mean: float
+    accuracy_variance: float
+    accuracy_worst_decile: float
+    updates: int
+    mean_update_norm: float
+    clipped_share: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class IterationReport:
+    """What one iteration did.
+
+    Attributes:
+        iteration: Number of iterations done, this one included.
+        loss: Mean training loss over the examples seen, before their update and without their weights; NaN in release
+            mode or if none was seen.
+        examples: Examples seen (with repetition); in release mode the expected number, which is public.
+        steps: Optimiser steps taken.
+        seconds: Wall-clock time.
+        diagnostics: Group diagnostics; empty for non-private learners and in release mode.
+        clients: How groups of clients fared; empty but for federated learners, and in release mode.
+        l2_clip_norm: The clipping norm of the iteration's first step, where it can change; NaN elsewhere.
+    """
+
+    iteration: int
+    loss: float
+    examples: int
+    steps: int
+    seconds: float
+    diagnostics: tuple[GroupDiagnostic, ...] = ()
+    clients: tuple[ClientDiagnostic, ...] = ()
+    l2_clip_norm: float = math.nan
+
+
+class Learner(Protocol):
+    """One training method at work on one task.
+
+    Attributes:
+        name: Its name in the sweep.
+        kind: Which method.
+        iterations: How many iterations there are in all.
+        iteration: How many are done.
+    """
+
+    name: str
+    kind: str
+    iterations: int
+    iteration: int
+
+    def step(self) -> IterationReport:
+        """Do one iteration.
+
+        Raises:
+            RuntimeError: If all iterations are done.
+        """
+        ...
+
+    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU. Changes nothing."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a resume needs: tensors and JSON values only, no generator state, no key."""
+        ...
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state as if never interrupted, bit for bit on the same machine.
+
+        Raises:
+            ValueError: If the state is of another kind of learner or another plan.
+        """
+        ...
+
+    def privacy(self) -> PrivacyStatement | None:
+        """Return what has been spent so far, or None for a learner that claims nothing."""
+        ...
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the model's ``state_dict`` on the CPU."""
+        ...

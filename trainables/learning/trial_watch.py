@@ -1,0 +1,45 @@
+"""Whoever looks at a trial after each of its iterations: reports measures of it, and may end it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+
+from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
+
+
+class Watcher(Protocol):
+    """Looks at one trial. What it says depends on what it was shown alone, so a resumed trial hears the same."""
+
+    def see(
+        self, cells: pa.Table, predictions: ValidationPredictions | None, known: Mapping[str, float] | None = None
+    ) -> Mapping[str, float]:
+        """Take in the next iteration of the validation split; returns the measures that are reported.
+
+        Args:
+            cells: its counts.
+            predictions: its predictions; None where the iteration is one that an earlier attempt recorded.
+            known: what was reported of that iteration then, for measures that cells do not suffice for.
+        """
+        ...
+
+    def verdict(self, *, seconds: float, steps: int, next_steps: int) -> str | None:
+        """Why the trial shall end now; None to go on.
+
+        Args:
+            seconds: of training so far.
+            steps: done so far.
+            next_steps: that another iteration would take.
+        """
+        ...
+
+
+class Watch(Protocol):
+    """What is watched; goes to a worker with the trial's task."""
+
+    def begin(self, vocabularies: Sequence[Vocabulary]) -> Watcher:
+        """Begin with a trial at its first iteration."""
+        ...

@@ -1,0 +1,1 @@
+"""Networks, their optimisers, how images enter them, augmentation."""

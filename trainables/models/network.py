@@ -1,0 +1,94 @@
+"""A model with its optimiser on a device: what learners that train one model have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from fairsweep.trainables.models.inputs import normalise, to_device
+from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.optimizers import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
+
+_PREDICTION_BATCH = 512
+
+
+class Network:
+    """A model, its optimiser and its learning-rate schedule.
+
+    Args:
+        model: Which model.
+        image_shape: (height, width, channels).
+        classes: Number of classes.
+        optimizer: How gradients change the weights.
+        steps: Number of steps of the whole training, for the milestones.
+        key: 32 bytes; initial weights follow from it.
+        device: Where the model lives.
+
+    Attributes:
+        model: The bare module.
+        parameters: Its trainable parameters, in order.
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        optimizer: OptimizerConfig,
+        steps: int,
+        key: bytes,
+        device: torch.device,
+    ) -> None:
+        self.device = device
+        self.model = build_model(model, image_shape, classes, key).to(device)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._config = optimizer
+        self._steps = steps
+        self._optimizer = build_optimizer(optimizer, self.parameters)
+
+    def update(self, step: int) -> None:
+        """Apply the gradients that the parameters hold, at the learning rate of this step, and drops them."""
+        set_learning_rate(self._optimizer, learning_rate(self._config, step, self._steps))
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU, in evaluation mode."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                parts = [
+                    self.model(normalise(to_device(images_BHWC[start : start + _PREDICTION_BATCH], self.device))).cpu()
+                    for start in range(0, max(1, len(images_BHWC)), _PREDICTION_BATCH)
+                ]
+        finally:
+            self.model.train(training)
+        return torch.cat(parts).clone()
+
+    def state(self) -> dict[str, Any]:
+        """Return weights and optimiser state, copied to the CPU."""
+        return {"model": self.weights(), "optimizer": _copied(self._optimizer.state_dict())}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over weights and optimiser state."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(_copied(state["optimizer"]))
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the model's ``state_dict`` on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+
+
+def _copied(value: Any) -> Any:  # noqa: ANN401 - an optimiser's state is a tree of anything
+    """Copy a tree of containers and tensors; tensors go to the CPU."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone()
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(item) for item in value]
+    return value

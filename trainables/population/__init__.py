@@ -1,0 +1,1 @@
+"""Population-based training of one network inside one trial."""

@@ -1,0 +1,1 @@
+"""Guarantees: events, accounting, the plan of a private training, clipping, noise, statements."""

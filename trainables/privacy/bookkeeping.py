@@ -1,0 +1,211 @@
+"""Clipped sums at about the price of an ordinary backward pass.
+
+The gradient of a layer is a product of what came in (the activation) and what flows back (the backprop). One backward
+pass that stops at the layers' outputs gives all backprops and skips every weight gradient. Norms follow from activation
+and backprop layer by layer, then the clipping factors, then each layer's weighted sum: one ordinary weight gradient of
+the scaled backprop.
+
+Shapes: B examples, T positions of a map, I input and O output channels, K = I x kernel area.
+
+References:
+    Bu et al. 2022, "Differentially private optimization on large model at small cost", arXiv 2210.00038 (book-keeping);
+    Bu et al. 2022, arXiv 2205.10683, section 4 (norms by T x T products, chosen layer by layer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.gradients import ExampleGradients, Layer, layers_of, summarise, weighted
+
+
+class LayerGradient(Protocol):
+    """One layer's per-example gradients in a form that need not hold them.
+
+    Attributes:
+        squared_norms: float [B].
+    """
+
+    squared_norms: torch.Tensor
+
+    def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
+        """Add the sum over examples of factor times gradient to ``sums``, one tensor for each parameter."""
+        ...
+
+
+class Bookkeeping:
+    """See the module's text. Works for linear, convolution and norm layers, flat and per layer."""
+
+    name = "bookkeeping"
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._layers = layers_of(model)
+
+    def add_clipped(
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
+    ) -> ExampleGradients:
+        """See `GradientMode`."""
+        with _recorded(self._layers) as tape:
+            losses = F.cross_entropy(self._model(inputs_BCHW), labels_B, reduction="none")
+        backprops = torch.autograd.grad(
+            weighted(losses, weights_B).sum(), [tape.edges[layer.module] for layer in self._layers]
+        )
+        with torch.no_grad():
+            gradients = [
+                layer_gradient(layer.module, tape.activations[layer.module], backprop)
+                for layer, backprop in zip(self._layers, backprops, strict=True)
+            ]
+            squared_norms_LB = torch.stack([gradient.squared_norms for gradient in gradients])
+            factors_LB = clipping.factors(squared_norms_LB)
+            for layer, gradient, factors_B in zip(self._layers, gradients, factors_LB, strict=True):
+                gradient.add_weighted(factors_B, [sums[index] for index in layer.indices])
+        return summarise(losses, squared_norms_LB, factors_LB)
+
+
+@dataclass
+class _Tape:
+    activations: dict[nn.Module, torch.Tensor] = field(default_factory=dict)
+    edges: dict[nn.Module, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def _recorded(layers: Sequence[Layer]) -> Iterator[_Tape]:
+    """Record what enters each layer and the place in the autograd graph of what leaves it."""
+    tape = _Tape()
+
+    def record(module: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if module in tape.edges:
+            raise ValueError(
+                f"bookkeeping needs each layer to be called once a pass, but {type(module).__name__} was called again: "
+                "choose gradient_mode functorch"
+            )
+        tape.activations[module] = arguments[0].detach()
+        # The edge, not the output: a later in-place addition (as in residual blocks) would change what the tensor
+        # stands for.
+        tape.edges[module] = torch.autograd.graph.get_gradient_edge(output)
+
+    handles = [layer.module.register_forward_hook(record) for layer in layers]
+    try:
+        yield tape
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layer_gradient(module: nn.Module, activation: torch.Tensor, backprop: torch.Tensor) -> LayerGradient:
+    """Chooses the cheapest form of a layer's per-example gradients.
+
+    Args:
+        module: The layer.
+        activation: What entered it, [B, ...].
+        backprop: The gradient of the summed loss by what left it, [B, ...].
+
+    Returns:
+        Norms now, weighted sums on demand.
+    """
+    if isinstance(module, nn.Linear) and activation.dim() == 2:
+        return _Outer(module, activation, backprop)
+    if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
+        unfolded_BKT = _unfold(module, activation)
+        inner, outer = unfolded_BKT.shape[1], backprop.shape[1]
+        # T x T products of inputs and of backprops against the whole gradient.
+        if unfolded_BKT.shape[2] * (inner + outer) < inner * outer:
+            return _Gram(module, activation, unfolded_BKT, backprop)
+        gradients = [torch.bmm(backprop.flatten(2), unfolded_BKT.transpose(1, 2))]
+        return _Held(gradients + ([] if module.bias is None else [backprop.sum(dim=(2, 3))]))
+    return _Held(_by_opacus(module, activation, backprop))
+
+
+class _Outer:
+    """A linear layer: the gradient is an outer product, its norm the product of two norms."""
+
+    def __init__(self, module: nn.Linear, activation_BI: torch.Tensor, backprop_BO: torch.Tensor) -> None:
+        self._activation, self._backprop = activation_BI, backprop_BO
+        inputs = torch.linalg.vecdot(activation_BI, activation_BI)
+        self.squared_norms = torch.linalg.vecdot(backprop_BO, backprop_BO) * (inputs + (module.bias is not None))
+
+    def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
+        scaled_BO = self._backprop * factors_B[:, None]
+        sums[0].addmm_(scaled_BO.t(), self._activation)
+        if len(sums) > 1:
+            sums[1].add_(scaled_BO.sum(dim=0))
+
+
+class _Gram:
+    """A convolution with a small map: norms by T x T products, the sum by one weight gradient of scaled backprops."""
+
+    def __init__(
+        self, module: nn.Conv2d, activation: torch.Tensor, unfolded_BKT: torch.Tensor, backprop: torch.Tensor
+    ) -> None:
+        self._module, self._activation, self._backprop = module, activation, backprop
+        outputs_BOT = backprop.flatten(2)
+        inputs_BTT = torch.bmm(unfolded_BKT.transpose(1, 2), unfolded_BKT)
+        products_BTT = torch.bmm(outputs_BOT.transpose(1, 2), outputs_BOT)
+        # Rounding may leave a tiny negative number where a gradient is zero.
+        squares = torch.linalg.vecdot(inputs_BTT.flatten(1), products_BTT.flatten(1)).clamp(min=0)
+        if module.bias is not None:
+            squares = squares + outputs_BOT.sum(dim=2).square().sum(dim=1)
+        self.squared_norms = squares
+
+    def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
+        module = self._module
+        scaled = self._backprop * factors_B[:, None, None, None]
+        _, weight, _ = torch.ops.aten.convolution_backward(
+            scaled, self._activation, module.weight, None, module.stride, module.padding, module.dilation,
+            False, [0, 0], 1, [False, True, False],
+        )  # fmt: skip
+        sums[0].add_(weight)
+        if len(sums) > 1:
+            sums[1].add_(scaled.sum(dim=(0, 2, 3)))
+
+
+class _Held:
+    """Per-example gradients held in memory, each [B, elements of the parameter]: small layers, or large maps."""
+
+    def __init__(self, gradients: Sequence[torch.Tensor]) -> None:
+        self._gradients = [gradient.flatten(1) for gradient in gradients]
+        squares = [torch.linalg.vector_norm(gradient, dim=1).square() for gradient in self._gradients]
+        self.squared_norms = squares[0] if len(squares) == 1 else torch.stack(squares).sum(dim=0)
+
+    def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
+        for total, gradient in zip(sums, self._gradients, strict=True):
+            total.view(-1).addmv_(gradient.t(), factors_B)
+
+
+def _unfold(module: nn.Conv2d, activation: torch.Tensor) -> torch.Tensor:
+    """Return the patches that a convolution multiplies, [B, K, T]."""
+    from opacus.utils.tensor_utils import unfold2d
+
+    patches: torch.Tensor = unfold2d(
+        activation,
+        kernel_size=module.kernel_size,
+        padding=module.padding,
+        stride=module.stride,
+        dilation=module.dilation,
+    )
+    return patches
+
+
+def _by_opacus(module: nn.Module, activation: torch.Tensor, backprop: torch.Tensor) -> list[torch.Tensor]:
+    """Return per-example gradients of any layer that Opacus knows, in the order of the layer's parameters."""
+    from opacus.grad_sample import GradSampleModule
+
+    sampler = GradSampleModule.GRAD_SAMPLERS.get(type(module))
+    if sampler is None:
+        raise ValueError(f"bookkeeping knows no layer of type {type(module).__name__}: choose gradient_mode functorch")
+    by_parameter = sampler(module, [activation], backprop)
+    return [by_parameter[parameter] for parameter in module.parameters(recurse=False) if parameter.requires_grad]

@@ -1,0 +1,345 @@
+"""Per-example gradients, clipped and summed: several ways to the same numbers.
+
+Shapes: B examples, C channels, H x W pixels, L layers (modules that own parameters), P parameters.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fairsweep.trainables.privacy.clipping import Clipping
+
+
+@dataclass(frozen=True)
+class ExampleGradients:
+    """What is known of a batch's per-example gradients once they are clipped and summed.
+
+    Attributes:
+        losses: float32 [B], cross-entropy of each example, without its weight.
+        norms: float32 [B], L2 norm over all layers of the weighted loss's gradient before clipping; NaN where the mode
+            does not compute it.
+        clipped: bool [B], True if any layer was shortened.
+    """
+
+    losses: torch.Tensor
+    norms: torch.Tensor
+    clipped: torch.Tensor
+
+    def first(self, count: int) -> ExampleGradients:
+        """Return what is known of the first so many examples."""
+        return ExampleGradients(self.losses[:count], self.norms[:count], self.clipped[:count])
+
+
+class GradientMode(Protocol):
+    """One way to clip and sum. All give equal results up to rounding, and leave the model as bare as they found it.
+
+    Attributes:
+        name: The mode's name.
+    """
+
+    name: str
+
+    def add_clipped(
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
+    ) -> ExampleGradients:
+        """Add the sum over examples of their clipped gradients to ``sums``.
+
+        Args:
+            inputs_BCHW: float32 [B, C, H, W], B at least 1.
+            labels_B: int64 [B].
+            clipping: The rule.
+            sums: One float32 tensor for each trainable parameter, in order and of its shape; changed in place.
+            weights_B: float32 [B], at least 0: each example's loss is multiplied by its weight before its gradient is
+                clipped. None weighs all alike.
+
+        Returns:
+            Losses, norms and who was clipped.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module that owns trainable parameters: the layer of per-layer clipping.
+
+    Attributes:
+        module: The module.
+        indices: Positions of its parameters among the model's trainable ones.
+    """
+
+    module: nn.Module
+    indices: tuple[int, ...]
+
+
+def layers_of(model: nn.Module) -> list[Layer]:
+    """Return a model's layers in order; together they hold each trainable parameter once."""
+    position = {id(p): index for index, p in enumerate(p for p in model.parameters() if p.requires_grad)}
+    layers = []
+    for module in model.modules():
+        indices = tuple(position[id(p)] for p in module.parameters(recurse=False) if p.requires_grad)
+        if indices:
+            layers.append(Layer(module, indices))
+    return layers
+
+
+def weighted(losses_B: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
+    """Return each example's loss times its weight, [B]; the losses themselves without weights."""
+    return losses_B if weights_B is None else losses_B * weights_B
+
+
+def pad(
+    inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, weights_B: torch.Tensor | None, size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Fill a batch up to a size with blank examples of weight 0, which add nothing to any sum.
+
+    Args:
+        inputs_BCHW: float32 [B, C, H, W], B at most ``size``.
+        labels_B: int64 [B].
+        weights_B: float32 [B]; None weighs all alike.
+        size: Number of examples wanted.
+
+    Returns:
+        Inputs, labels and weights, each of length ``size``.
+    """
+    blank = size - len(labels_B)
+    weights = torch.ones_like(labels_B, dtype=inputs_BCHW.dtype) if weights_B is None else weights_B
+    inputs = torch.cat([inputs_BCHW, inputs_BCHW.new_zeros(blank, *inputs_BCHW.shape[1:])])
+    return inputs, torch.cat([labels_B, labels_B.new_zeros(blank)]), torch.cat([weights, weights.new_zeros(blank)])
+
+
+class Plain:
+    """The ordinary backward pass, for training without clipping: no per-example norms, and much faster."""
+
+    name = "plain"
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def add_clipped(
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
+    ) -> ExampleGradients:
+        """See `GradientMode`."""
+        if clipping.kind != "none":
+            raise ValueError(f"plain gradients cannot be clipped by example, but got clipping {clipping.kind!r}")
+        losses = F.cross_entropy(self._model(inputs_BCHW), labels_B, reduction="none")
+        gradients = torch.autograd.grad(weighted(losses, weights_B).sum(), self._parameters)
+        torch._foreach_add_(list(sums), list(gradients))
+        losses = losses.detach()
+        return ExampleGradients(losses, torch.full_like(losses, torch.nan), torch.zeros_like(losses, dtype=torch.bool))
+
+
+class Functorch:
+    """torch.func: vmap over the gradient of one example's loss. Works for any layer."""
+
+    name = "functorch"
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._layers = layers_of(model)
+        self._names = [name for name, p in model.named_parameters() if p.requires_grad]
+
+        def loss_of_one(
+            parameters: dict[str, torch.Tensor], input_CHW: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            logits = torch.func.functional_call(model, parameters, (input_CHW[None],))
+            loss = F.cross_entropy(logits, label[None])
+            return loss * weight, loss
+
+        self._per_example = torch.func.vmap(torch.func.grad(loss_of_one, has_aux=True), in_dims=(None, 0, 0, 0))
+
+    def add_clipped(
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
+    ) -> ExampleGradients:
+        """See `GradientMode`."""
+        parameters = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
+        if weights_B is None:
+            weights_B = torch.ones(len(labels_B), dtype=inputs_BCHW.dtype, device=inputs_BCHW.device)
+        gradients, losses = self._per_example(parameters, inputs_BCHW, labels_B, weights_B)
+        return _clip_and_add([gradients[name] for name in self._names], losses, self._layers, clipping, sums)
+
+
+class Hooks:
+    """Opacus's default: hooks on every layer write each parameter's per-example gradient beside it."""
+
+    name = "hooks"
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._layers = layers_of(model)
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def add_clipped(
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
+    ) -> ExampleGradients:
+        """See `GradientMode`."""
+        with _wrapped(self._model, self._wrapper) as wrapped:
+            losses = F.cross_entropy(wrapped(inputs_BCHW), labels_B, reduction="none")
+            weighted(losses, weights_B).sum().backward()  # type: ignore[no-untyped-call]
+            gradients = [p.grad_sample for p in self._parameters]  # type: ignore[attr-defined]
+        return _clip_and_add(gradients, losses.detach(), self._layers, clipping, sums)
+
+    def _wrapper(self) -> Any:  # noqa: ANN401 - Opacus's modules have no types
+        from opacus.grad_sample import GradSampleModule
+
+        return GradSampleModule(self._model, loss_reduction="sum")
+
+
+class ExpandedWeights(Hooks):
+    """PyTorch's expanded weights, as Opacus's mode ``ew`` uses them."""
+
+    name = "ew"
+
+    def _wrapper(self) -> Any:  # noqa: ANN401 - Opacus's modules have no types
+        from opacus.grad_sample import GradSampleModuleExpandedWeights
+
+        return GradSampleModuleExpandedWeights(self._model, loss_reduction="sum")
+
+
+class Ghost:
+    """Opacus's ghost clipping: one backward pass for the norms, a second one of the weighted loss. Flat clipping only.
+
+    References:
+        Li et al. 2022, arXiv 2110.05679, section 4; Bu et al. 2022, arXiv 2205.10683.
+    """
+
+    name = "ghost"
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def add_clipped(
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
+    ) -> ExampleGradients:
+        """See `GradientMode`."""
+        from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
+
+        if clipping.kind == "per_layer":
+            raise ValueError("ghost clipping knows one norm for all layers: choose another gradient_mode for per_layer")
+        make: Callable[[], Any] = lambda: GradSampleModuleFastGradientClipping(  # noqa: E731
+            self._model, loss_reduction="sum", use_ghost_clipping=True
+        )
+        with _wrapped(self._model, make) as wrapped:
+            losses = F.cross_entropy(wrapped(inputs_BCHW), labels_B, reduction="none")
+            weighted(losses, weights_B).sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            norms = wrapped.get_norm_sample().detach()
+            factors = clipping.factors(norms.square()[None])[0]
+            wrapped.disable_hooks()
+            gradients = torch.autograd.grad((factors * weighted(losses, weights_B)).sum(), self._parameters)
+        torch._foreach_add_(list(sums), list(gradients))
+        return ExampleGradients(losses.detach(), norms, factors < 1)
+
+
+def _clip_and_add(
+    gradients: Sequence[torch.Tensor],
+    losses_B: torch.Tensor,
+    layers: Sequence[Layer],
+    clipping: Clipping,
+    sums: Sequence[torch.Tensor],
+) -> ExampleGradients:
+    """Clips and sums per-example gradients that are held in memory, each [B, *shape of the parameter]."""
+    flat = [gradient.detach().reshape(len(losses_B), -1) for gradient in gradients]
+    squares = [torch.linalg.vector_norm(gradient, dim=1).square() for gradient in flat]
+    squared_norms_LB = torch.stack([torch.stack([squares[i] for i in layer.indices]).sum(dim=0) for layer in layers])
+    factors_LB = clipping.factors(squared_norms_LB)
+    for layer, factors_B in zip(layers, factors_LB, strict=True):
+        for index in layer.indices:
+            sums[index].view(-1).addmv_(flat[index].t(), factors_B)
+    return summarise(losses_B, squared_norms_LB, factors_LB)
+
+
+def add_finite(
+    mode: GradientMode,
+    inputs_BCHW: torch.Tensor,
+    labels_B: torch.Tensor,
+    clipping: Clipping,
+    sums: Sequence[torch.Tensor],
+    weights_B: torch.Tensor | None = None,
+) -> ExampleGradients:
+    """Do what the mode's ``add_clipped`` does, but leaves out examples whose gradient is not finite.
+
+    A gradient that overflows cannot be scaled to a bounded norm, and one such example would turn the whole sum into
+    NaN. It contributes nothing instead, which is within any bound. Costs a second pass: call it only where a sum was
+    not finite.
+
+    Args:
+        mode: Computes the gradients.
+        inputs_BCHW: float32 [B, C, H, W].
+        labels_B: int64 [B].
+        clipping: The rule.
+        sums: One tensor for each parameter; changed in place.
+        weights_B: See `GradientMode`.
+
+    Returns:
+        Losses, norms and who was clipped, of all examples.
+    """
+    discarded = [torch.zeros_like(total) for total in sums]
+    gradients = mode.add_clipped(inputs_BCHW, labels_B, clipping, discarded, weights_B)
+    finite = gradients.norms.isfinite()
+    if bool(finite.any()):
+        kept = None if weights_B is None else weights_B[finite]
+        mode.add_clipped(inputs_BCHW[finite], labels_B[finite], clipping, sums, kept)
+    return gradients
+
+
+def summarise(losses_B: torch.Tensor, squared_norms_LB: torch.Tensor, factors_LB: torch.Tensor) -> ExampleGradients:
+    """Return what is kept of a batch's gradients."""
+    return ExampleGradients(losses_B.detach(), squared_norms_LB.sum(dim=0).sqrt(), (factors_LB < 1).any(dim=0))
+
+
+@contextmanager
+def _wrapped(model: nn.Module, make: Callable[[], Any]) -> Iterator[Any]:
+    """Wrap a model in one of Opacus's modules for one batch, and takes off every trace of it also after an error.
+
+    Opacus leaves hooks on the layers and attributes on the parameters. Were they left on, predictions and saved states
+    would see them, and an actor that serves one trial after another would keep the old ones' memory.
+    """
+    wrapped = make()
+    try:
+        with warnings.catch_warnings():
+            # Images need no gradient, so the first layer's hook has no input gradient to see. It uses the output's
+            # only.
+            warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients are computed")
+            yield wrapped
+    finally:
+        wrapped.to_standard_module()
+        for module in model.modules():
+            for attribute in ("activations", "max_batch_len"):
+                if attribute in vars(module):
+                    delattr(module, attribute)
+        for parameter in model.parameters():
+            parameter.grad = None

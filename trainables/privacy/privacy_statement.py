@@ -1,0 +1,181 @@
+"""What a private training has spent, on what that rests, and what each file beside it gives away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from fairsweep.trainables.privacy.accounting import Epsilon
+
+Mode = Literal["research", "release"]
+
+
+class PartSpending(BaseModel):
+    """What the examples of one part of the training set have spent, where parts spend differently.
+
+    Attributes:
+        part: Which part, for example ``slice 1``.
+        examples: How many examples it had at the start; the number is public.
+        epsilon: By both accountants, of the example in it that has spent most.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    part: str
+    examples: int
+    epsilon: Epsilon
+
+
+class GroupEpsilon(BaseModel):
+    """What members of one group pay, where groups join steps with different probabilities.
+
+    Attributes:
+        attribute: The attribute.
+        value: Its value; None stands for all values that the config does not name.
+        sampling_rate: Probability with which a member joins a step.
+        epsilon: By both accountants.
+
+    References:
+        Jorgensen et al. 2015, "Conservative or liberal? Personalized differential privacy"; with DP-SGD: Boenisch et
+        al. 2023, arXiv 2303.17046, section 3 (Sample).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attribute: str
+    value: str | None
+    sampling_rate: float
+    epsilon: Epsilon
+
+
+class PrivacyStatement(BaseModel):
+    """What ``privacy.json`` holds; plain JSON by ``model_dump(mode="json")``.
+
+    Attributes:
+        mode: ``research`` (the guarantee is simulated: secrets follow from a recorded key) or ``release``.
+        unit: Whose contribution is hidden.
+        relation: How neighbouring training sets differ.
+        sampler: How units join a step.
+        delta: In (0, 1/population).
+        epsilon: By both accountants, for ``steps`` steps; "inf" in JSON where there is no guarantee.
+        target_epsilon: The budget that the noise was calibrated to, if any.
+        noise_multiplier: Standard deviation of the noise over the clipping norm.
+        clipping: How contributions are clipped.
+        l2_clip_norm: The clipping norm, if any.
+        sampling_rate: Probability of joining a step; the largest one that the config allows where groups differ.
+        population: Number of units.
+        steps: Steps taken.
+        planned_steps: Steps of the whole training.
+        events: The accounted events, nested as dp-accounting has them.
+        summary: The guarantee in one sentence.
+        assumptions: What has to hold for it.
+        reveals: For each file beside it, what it says about private data.
+        parts: What each part of the training set has spent, where they spend differently; ``epsilon`` is the largest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Mode
+    unit: str
+    relation: str
+    sampler: str
+    delta: float
+    epsilon: Epsilon
+    target_epsilon: float | None
+    noise_multiplier: float
+    clipping: str
+    l2_clip_norm: float | None
+    sampling_rate: float
+    population: int
+    steps: int
+    planned_steps: int
+    events: tuple[dict[str, Any], ...]
+    summary: str
+    assumptions: tuple[str, ...]
+    reveals: dict[str, str]
+    max_batch_size: int | None = None
+    epsilon_by_group: tuple[GroupEpsilon, ...] = ()
+    parts: tuple[PartSpending, ...] = ()
+
+
+def summarise_guarantee(unit: str, lacking: Sequence[str], mode: Mode) -> str:
+    """Return the guarantee, or its absence, in one sentence.
+
+    Args:
+        unit: Whose contribution is hidden.
+        lacking: What a guarantee would need and is not there.
+        mode: Research or release.
+    """
+    if lacking:
+        return f"No privacy guarantee, epsilon is infinite: there is no {' and no '.join(lacking)}."
+    origin = "simulated: the secrets follow from a recorded key" if mode == "research" else "secrets from the system"
+    return (
+        f"The weights after every step together are (epsilon, delta)-differentially private for each {unit}, whose "
+        f"contribution may be zeroed out ({origin})."
+    )
+
+
+def describe_cut(unit: str, sampling_rate: float, max_batch_size: int) -> tuple[str, ...]:
+    """Says how units join a step of truncated Poisson sampling."""
+    return (
+        f"Truncated Poisson sampling: each {unit} is drawn in each step with probability {sampling_rate:.6g}, "
+        f"independently; of more than {max_batch_size} a uniformly random {max_batch_size} stay.",
+    )
+
+
+def describe_weights(unit: str, largest_rate: float, attribute: str) -> tuple[str, ...]:
+    """Says how units join a step where groups do with different probabilities."""
+    return (
+        f"Poisson sampling: each {unit} joins each step independently, with a probability that follows from its "
+        f"{attribute} by constants of the config and is at most {largest_rate:.6g}.",
+        f"Who has which {attribute} is public. epsilon_by_group then holds for each group's members (personalised "
+        f"differential privacy), epsilon for every {unit}.",
+    )
+
+
+def list_assumptions(
+    unit: str, population: int, sampling_rate: float, mode: Mode, sampling: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Return what a guarantee rests on, in sentences.
+
+    Args:
+        unit: Whose contribution is hidden.
+        population: Number of units.
+        sampling_rate: Probability of joining a step.
+        mode: Research or release.
+        sampling: How units join a step, if it is not plain Poisson sampling.
+    """
+    poisson = f"Poisson sampling: each {unit} joins each step with probability {sampling_rate:.6g}, independently."
+    listed = [
+        f"Public and fixed: the ids, their number ({population}), the sampling rate, the number of steps, the config.",
+        *(sampling or (poisson,)),
+        "The sum of clipped contributions is divided by a constant of the plan, never by the realised batch size.",
+        "No other trial shares this trial's secret; an example that several trials use composes over them.",
+        "Pretrained weights, if any, are public; normalisation uses constants.",
+        "Noise is drawn as 32-bit floats: attacks on the gaps between floating-point numbers are not covered.",
+    ]
+    if mode == "research":
+        listed.append("The guarantee is simulated: whoever holds the sweep's key can repeat the noise.")
+    return tuple(listed)
+
+
+def list_revelations(mode: Mode) -> dict[str, str]:
+    """Return the returns, for each file of a trial, what it says about private data."""
+    common = {
+        "config.json": "the public plan",
+        "weights": "what the guarantee covers",
+        "cells.parquet": "post-processing of the weights, for evaluation examples",
+    }
+    if mode == "research":
+        return common | {
+            "data.json": "exact counts of the training set by group and label, and hashes of its ids",
+            "predictions.parquet": "post-processing of the weights, but training examples' ids and labels are exact",
+            "training.parquet": "exact functions of private data (losses, batch sizes, gradient norms): not covered",
+        }
+    return common | {
+        "data.json": "exact counts of the training set by group and label: public by assumption, or withhold",
+        "predictions.parquet": "post-processing of the weights, for evaluation examples",
+        "training.parquet": "public numbers only: losses, realised batch sizes and diagnostics are left out",
+    }

@@ -1,0 +1,158 @@
+"""SGD on shuffled batches: ordinary training, without any guarantee, plain or with a remedy for groups that lose."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
+from fairsweep.trainables.models.inputs import normalise, to_device
+from fairsweep.trainables.models.network import Network
+from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.remedies import RemedyConfig
+from fairsweep.trainables.remedies.remedy import Remedy
+
+
+class SgdConfig(BaseModel):
+    """Ordinary training.
+
+    Attributes:
+        name: The learner's name in the sweep.
+        epochs: Passes over the training set; an iteration is one of them.
+        batch_size: Examples a step; the last batch of an epoch may be smaller.
+        optimizer: How gradients change the weights.
+        augmentation: Random changes of the images.
+        label_smoothing: Weight in [0, 1) of the uniform distribution in the targets.
+        remedy: What is done for groups that lose: ``class_weights``, ``group_sampling``, ``group_reweighting`` or
+            ``group_dro``; null does nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(default="sgd", min_length=1)
+    kind: Literal["sgd"] = "sgd"
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    remedy: RemedyConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _claims_nothing(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
+        private = {"epsilon", "delta", "noise_multiplier", "l2_clip_norm"}
+        if isinstance(given, Mapping) and (asked := sorted(private & set(given))):
+            raise ValueError(
+                f"kind 'sgd' trains on shuffled batches with exact gradients and has no {', '.join(asked)}: "
+                "for private training set kind: dpsgd"
+            )
+        return given
+
+
+def check_values(config: SgdConfig, roles: Roles) -> None:
+    """Refuses attributes and values that do not exist; callable before anything starts.
+
+    Raises:
+        ValueError: With the nearest name.
+    """
+    if config.remedy is not None:
+        config.remedy.check(roles)
+
+
+class Sgd:
+    """Trains one model on shuffled batches; see `Learner` for what it offers.
+
+    Args:
+        config: How.
+        task: On what.
+    """
+
+    kind = "sgd"
+
+    def __init__(self, config: SgdConfig, task: LearningTask) -> None:
+        self.name = config.name
+        self.iterations = config.epochs
+        self.iteration = 0
+        self._config = config
+        self._task = task
+        self._remedy = Remedy(task) if config.remedy is None else config.remedy.build(task)
+        self._sampler = self._remedy.order(config.batch_size, config.epochs)
+        self._network = Network(
+            task.model,
+            task.image_shape,
+            task.classes,
+            config.optimizer,
+            self._sampler.steps,
+            task.keys.train,
+            task.device,
+        )
+        self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
+
+    def step(self) -> IterationReport:
+        """Do one epoch."""
+        if self.iteration >= self.iterations:
+            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
+        began = time.perf_counter()
+        start = self.iteration * self._sampler.steps_per_epoch
+        stop = start + self._sampler.steps_per_epoch
+        loss_sum = torch.zeros((), device=self._task.device)
+        examples = 0
+        for batch in self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop):
+            loss_sum += self._train(batch.step, batch.positions, batch.ids, batch.images) * len(batch.positions)
+            examples += len(batch.positions)
+        self.iteration += 1
+        loss = float(loss_sum) / examples if self._task.diagnostics else math.nan
+        return IterationReport(self.iteration, loss, examples, stop - start, time.perf_counter() - began)
+
+    def _train(self, step: int, positions: np.ndarray, ids: np.ndarray, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Take one optimiser step and returns the batch's mean loss, detached and still on the device."""
+        device = self._task.device
+        inputs = normalise(to_device(images_BHWC, device))
+        inputs = augment(inputs, self._config.augmentation, self._task.keys.train, step, ids)
+        chosen = torch.from_numpy(positions).to(device)
+        logits = self._network.model(inputs)
+        smoothing = self._config.label_smoothing
+        losses = F.cross_entropy(logits, self._labels[chosen], reduction="none", label_smoothing=smoothing)
+        self._remedy.objective(losses, chosen).backward()  # type: ignore[no-untyped-call]
+        self._network.update(step)
+        return losses.detach().mean()
+
+    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
+        return self._network.predict(images_BHWC)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a resume needs: tensors and JSON values."""
+        return {
+            "kind": self.kind,
+            "iteration": self.iteration,
+            "network": self._network.state(),
+            "remedy": self._remedy.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state."""
+        if state.get("kind") != self.kind:
+            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+        if state.get("remedy"):
+            self._remedy.load(state["remedy"])
+        self._network.load(state["network"])
+        self.iteration = int(state["iteration"])
+
+    def privacy(self) -> None:
+        """Claims nothing: batches are shuffled and gradients are exact."""
+        return
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the model's ``state_dict`` on the CPU."""
+        return self._network.weights()

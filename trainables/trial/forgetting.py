@@ -1,0 +1,353 @@
+"""Forgetting on a trial that has ended: retrain, evaluate, then replace model and records at once.
+
+A request changes nothing that is read until it commits: new checkpoints lie beside the old ones under names of their
+own, and model, records and the list of who was deleted change together. A crash leaves the old model or the new one,
+and the log says which.
+
+Requests that depend on the model that was published: the guarantee given the map holds for any set of deleted ids, but
+somebody who chooses ids by looking at the model can choose by the randomness of the training too; what then remains is
+not distributed as a model that never saw them, unless the training is private (Gupta et al. 2021, arXiv 2106.04378).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from fairsweep.analysis.records.columns import (
+    CELLS,
+    CONFIG,
+    PREDICTIONS,
+    PRIVACY,
+    WEIGHTS,
+    RecordError,
+    read_cells,
+    read_json,
+    write_cells,
+    write_predictions,
+)
+from fairsweep.analysis.records.files import remove_temporary, write_json
+from fairsweep.analysis.records.unlearning_records import (
+    COST,
+    PLACEMENT,
+    SHARD_PREDICTIONS,
+    read_placement,
+    write_shard_predictions,
+)
+from fairsweep.datasets.feeds.feed_choice import FeedChoice
+from fairsweep.datasets.selection.imbalance import TrainingPlan
+from fairsweep.datasets.selection.randomness import KEY_BYTES, derive, seed_key
+from fairsweep.trainables.learners import build_learner
+from fairsweep.trainables.learning.evaluation import EvaluationSet
+from fairsweep.trainables.learning.learner import TrialKeys
+from fairsweep.trainables.trial.checkpoint import save_weights
+from fairsweep.trainables.trial.folder_transaction import FolderTransaction, recover
+from fairsweep.trainables.trial.request_log import REQUEST_LOG, RequestLog
+from fairsweep.trainables.trial.state import TrialStateFile
+from fairsweep.trainables.trial.trial_config import TrialConfig
+from fairsweep.trainables.trial.trial_data import TrialData, learning_task, vocabularies
+from fairsweep.trainables.unlearning.known_examples import UnknownIdsError
+from fairsweep.trainables.unlearning.placement import Placement
+from fairsweep.trainables.unlearning.sisa import SLICES, Sisa
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
+from fairsweep.trainables.unlearning.unlearning_costs import ServedRequest
+
+DATASET_NOW = "erased.json"
+_LOCK = "forget.lock"
+
+
+class ForgettingError(ValueError):
+    """A request that cannot be served on this trial; the message has the reason and the remedy."""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a request did.
+
+    Attributes:
+        folder: The trial's folder.
+        asked: Ids in the request.
+        before: Of these, how many had been deleted before.
+        served: What was done and what it cost; None where nothing was left to do.
+    """
+
+    folder: Path
+    asked: int
+    before: int
+    served: ServedRequest | None
+
+
+def forget(folder: Path, ids: NDArray[np.int64], *, device: str = "cpu", wait_seconds: float = 0.0) -> Forgotten:
+    """Serve one request on a trial that is done.
+
+    Args:
+        folder: The trial's folder.
+        ids: int64 [k]; those that were deleted before make no difference.
+        device: Where training happens: of the type that the trial was trained on, for weights equal to the last bit.
+        wait_seconds: How long to wait for another request that runs.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ForgettingError: If the trial cannot forget, is not done, or another request runs.
+        UnknownIdsError: If ids are not in its training set; they are listed, and nothing is changed.
+        DatasetError: If the dataset is missing or has changed.
+    """
+    config = check_can_forget(folder)
+    with alone(folder, wait_seconds):
+        finish_former(folder)
+        log, distinct = RequestLog(folder), np.unique(ids)
+        new = _not_deleted(folder, distinct)
+        begun = log.find_unfinished(new) if len(new) else None
+        # Every request draws from a run of its own; one that was cut short does again just what it would have done.
+        run = 1 + (len(log.entries()) if begun is None else begun)
+        opened = _Opened.of(folder, config, torch.device(device), run)
+        try:
+            served = opened.serve(new, log, is_new=begun is None) if len(new) else None
+        finally:
+            opened.close()
+    return Forgotten(folder, len(distinct), len(distinct) - len(new), served)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A trial that is done, with its learner as it was at the end."""
+
+    folder: Path
+    config: TrialConfig
+    data: TrialData
+    learner: Sisa
+
+    @classmethod
+    def of(cls, folder: Path, config: TrialConfig, device: torch.device, run: int) -> _Opened:
+        """Build the learner and loads what the trial's records say of it."""
+        placed, cost = read_placement(folder / PLACEMENT), read_json(folder / COST)
+        learner_config = config.learner
+        if not isinstance(learner_config, SisaConfig):
+            raise ForgettingError(f"only learners of kind 'sisa' can forget, but this one is {config.learner.kind!r}")
+        data = _data_now(folder, config, placed)
+        try:
+            present = ~_column(placed, "deleted")
+            known = data.training.ids
+            # Erased examples have an id of their own and the row of another: nothing reads it.
+            task = replace(learning_task(config, data, _keys(config, run), device, folder), ids=known)
+            order = np.argsort(known, kind="stable")
+            places = order[np.searchsorted(known[order], _column(placed, "id"))]
+            shard, part = np.empty(len(known), np.int32), np.empty(len(known), np.int32)
+            shard[places], part[places] = _column(placed, "shard") - 1, _column(placed, "slice") - 1
+            frozen = Placement(
+                learner_config.shards, learner_config.slices, shard, part, learner_config.strategy == "hash"
+            )
+            quiet = learner_config.model_copy(update={"requests": type(learner_config.requests)()})
+            learner = Sisa(quiet, task, _build_inner, placement=frozen)
+            torch.set_num_threads(int(cost["threads"]))  # a shard's weights depend on it in the last bit
+            learner.load(_state(learner_config, cost, _column(placed, "id")[~present]))
+            learner.purge()  # what a request that was cut short left behind
+        except BaseException:
+            data.close()
+            raise
+        return cls(folder, config, data, learner)
+
+    def serve(self, new: NDArray[np.int64], log: RequestLog, *, is_new: bool) -> ServedRequest:
+        """Retrains, evaluates and commits; the old checkpoints go last."""
+        number = sum(entry["event"] == "asked" for entry in log.entries()) + is_new
+        if is_new:
+            log.append("asked", number, ids=log.hashes(new))
+        cells = read_cells(self.folder / CELLS)
+        iteration = 1 + max(cells.table.column("iteration").to_pylist())
+        served = self.learner.forget(new, iteration=iteration, purge=False)
+        transaction = FolderTransaction(self.folder)
+        self._stage(transaction, cells.table, iteration)
+        cost = {name: value for name, value in served.record().items() if name not in ("number", "asked")}
+        log.write_with(transaction.stage(REQUEST_LOG), "done", number, cost=cost)
+        transaction.commit()
+        _count_iterations(self.folder)
+        self.learner.purge()
+        return served
+
+    def close(self) -> None:
+        """Lets go of workers and feeds."""
+        self.learner.close()
+        self.data.close()
+
+    def _stage(self, transaction: FolderTransaction, cells: pa.Table, iteration: int) -> None:
+        """Write the new model and its records beside the old ones."""
+        sets = dict(self.data.evaluations)
+        gone = self.learner.population.ids[~self.learner.alive()]
+        if self.data.subset is not None and (kept := _without(self.data.subset, gone)) is not None:
+            sets["train"] = kept
+        values = {name: s.log_probabilities(self.learner, self.data.feeds[name]) for name, s in sets.items()}
+        now = [s.cells(iteration, values[name]) for name, s in self.data.evaluations.items()]
+        table = pa.concat_tables([cells.replace_schema_metadata(None), *(t.cast(cells.schema) for t in now)])
+        words = vocabularies(self.data.dataset, self.config)
+        write_cells(transaction.stage(CELLS), table, words, self.config.dataset.label)
+        predictions = [s.predictions(iteration, values[name]) for name, s in sets.items()]
+        write_predictions(transaction.stage(PREDICTIONS), pa.concat_tables(predictions))
+        for name, write in self.learner.files().items():
+            write(transaction.stage(name))
+        test, feed = self.data.evaluations["test"], self.data.feeds["test"]
+        by_shard = [test.predictions(iteration, test.log_probabilities(p, feed)) for p in self.learner.parts()]
+        write_shard_predictions(transaction.stage(SHARD_PREDICTIONS), by_shard)
+        privacy = self.learner.privacy()
+        if privacy is not None:
+            write_json(transaction.stage(PRIVACY), privacy.model_dump(mode="json"))
+        if (self.folder / WEIGHTS).exists():
+            save_weights(transaction.stage(WEIGHTS), self.learner.weights())
+
+
+def _build_inner(config: Any, task: Any) -> Any:  # noqa: ANN401 - see `shards.BuildInner`
+    return build_learner(config, task)
+
+
+def check_can_forget(folder: Path) -> TrialConfig:
+    """Return the config of a trial that is done and can forget.
+
+    Raises:
+        ForgettingError: If it cannot.
+    """
+    try:
+        content = read_json(folder / CONFIG)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ForgettingError(
+            f"{folder} must be the folder of a trial, but has no {CONFIG}: name one of runs/NAME/trials/…"
+        ) from error
+    kind = content.get("learner", {}).get("kind")
+    if kind != "sisa":
+        raise ForgettingError(
+            f"only learners of kind 'sisa' can forget, but {folder.name} was trained by {kind!r}: its whole training "
+            "would have to be done again"
+        )
+    state = TrialStateFile(folder).read()
+    if state is None or state.state != "done":
+        raise ForgettingError(
+            f"{folder.name} must be done before it can forget, but is "
+            f"{'unknown' if state is None else state.state}: finish it with `fairsweep resume`"
+        )
+    try:
+        return TrialConfig.from_record(content)
+    except ValueError as error:
+        raise RecordError(f"{folder / CONFIG} is damaged: {error}") from error
+
+
+@contextmanager
+def alone(folder: Path, wait_seconds: float) -> Iterator[None]:
+    """Lets one request at a time into a trial's folder.
+
+    Raises:
+        ForgettingError: If another one runs for longer than the time to wait.
+    """
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=wait_seconds)
+    except Timeout as error:
+        raise ForgettingError(
+            f"another request runs on {folder.name}: wait until it is done, or give --wait SECONDS"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def finish_former(folder: Path) -> None:
+    """Finishes a request that had committed when it was cut short; drops what one had prepared that had not."""
+    recover(folder)
+    for place in (folder, folder / SLICES):
+        remove_temporary(place)
+    _count_iterations(folder)
+
+
+def _count_iterations(folder: Path) -> None:
+    """Brings the trial's state to its records, which have one iteration more for each request."""
+    iteration = max(read_cells(folder / CELLS).table.column("iteration").to_pylist())
+    TrialStateFile(folder).mark(
+        {"iteration": iteration, "iterations": iteration},
+        when=lambda known: known.state == "done" and known.iteration < iteration,
+    )
+
+
+def _not_deleted(folder: Path, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    placed = read_placement(folder / PLACEMENT)
+    known = _column(placed, "id")
+    unknown = ids[~np.isin(ids, known)]
+    if len(unknown):
+        raise UnknownIdsError(unknown)
+    return ids[~np.isin(ids, known[_column(placed, "deleted")])]
+
+
+def _keys(config: TrialConfig, run: int) -> TrialKeys:
+    """Return the trial's keys; every request has a run of its own, so that no noise is ever drawn twice."""
+    secret = os.urandom(KEY_BYTES)  # of a release the first one is gone, and nothing needs it
+    if config.mode == "research":
+        secret = derive(seed_key(config.key, "trial secrets"), f"trial {config.trial}")
+    return TrialKeys(seed_key(config.seeds.data, "data"), seed_key(config.seeds.train, "train"), secret, run)
+
+
+def current_dataset(folder: Path) -> tuple[Path, str]:
+    """Return path and content hash of the dataset that a trial reads: its own, or after an erasure the new version.
+
+    Raises:
+        ForgettingError: If the folder is not of a trial that can forget.
+    """
+    if (folder / DATASET_NOW).exists():
+        now = read_json(folder / DATASET_NOW)["dataset"]
+        return Path(now["path"]), str(now["content_hash"])
+    reference = check_can_forget(folder).dataset
+    return reference.path, reference.content_hash
+
+
+def _data_now(folder: Path, config: TrialConfig, placed: pa.Table) -> TrialData:
+    """Open the data; after an erasure that is the new version of the dataset.
+
+    Examples that were erased from it have ids below 0 in the placement: they keep their places and are never read.
+    """
+    path, content_hash = current_dataset(folder)
+    reference = config.dataset.model_copy(update={"path": path, "content_hash": content_hash})
+    # The training set is that of the placement; the config's own draw may ask for more than an erasure has left.
+    imbalance = config.imbalance if content_hash == config.dataset.content_hash else None
+    there = config.model_copy(update={"dataset": reference, "imbalance": imbalance})
+    data = TrialData.open(there, FeedChoice())
+    ids = np.sort(_column(placed, "id"))
+    rows = np.zeros(len(ids), dtype=np.int64)
+    rows[ids >= 0] = data.dataset.rows_of(ids[ids >= 0])
+    subset = data.subset
+    if subset is not None:
+        subset = _without(subset, np.setdiff1d(subset.ids, ids))
+    return replace(data, training=TrainingPlan(rows=rows, ids=ids), subset=subset)
+
+
+def _state(config: SisaConfig, cost: dict[str, Any], deleted: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the learner's state at the end of the trial and of the requests since, as the records have it."""
+    return {
+        "kind": Sisa.kind,
+        "iteration": config.slices,
+        "history": {"deleted": torch.from_numpy(deleted.copy()), "runs": torch.tensor(cost["retrainings"])},
+        "requests": None,
+        "first": cost["training"],
+        "served": cost["requests"],
+        "slices": {},
+    }
+
+
+def _without(chosen: EvaluationSet, gone: NDArray[np.int64]) -> EvaluationSet | None:
+    kept = ~np.isin(chosen.ids, gone)
+    if not kept.any():
+        return None
+    groups = {name: codes[kept] for name, codes in chosen.groups.items()}
+    return replace(chosen, rows=chosen.rows[kept], ids=chosen.ids[kept], labels=chosen.labels[kept], groups=groups)
+
+
+def _column(table: pa.Table, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = table.column(name).to_numpy()
+    return values

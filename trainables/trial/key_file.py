@@ -1,0 +1,62 @@
+"""Keys on disk: 32 bytes that only their owner may read, and their CRC-32, so that no changed byte passes as a key."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+from fairsweep.analysis.records.columns import RecordError
+from fairsweep.datasets.selection.randomness import KEY_BYTES
+
+_CHECKSUM_BYTES = 4
+
+
+def stored_key(path: Path, remedy: str) -> bytes:
+    """Return the key in a file; a new one is drawn from the operating system and stored if there is none.
+
+    Args:
+        path: the file; those of earlier versions hold the key alone.
+        remedy: what to do about a damaged one.
+
+    Raises:
+        RecordError: if the bytes are not those that were written.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    if not content:  # also what a crash of an earlier version left
+        key = os.urandom(KEY_BYTES)
+        _write(path, key + _checksum(key))
+        return key
+    key = content[:KEY_BYTES]
+    if len(content) != KEY_BYTES and content[KEY_BYTES:] != _checksum(key):
+        raise RecordError(f"{path} is damaged: its bytes are not those that were written; {remedy}")
+    return key
+
+
+def erase_key(path: Path) -> None:
+    """Overwrite and delete a stored key; nothing happens if there is none."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        file.write(bytes(KEY_BYTES + _CHECKSUM_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
+
+
+def _checksum(key: bytes) -> bytes:
+    return zlib.crc32(key).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,410 @@
+"""One trial, from its config to its records, without Ray.
+
+In a notebook: ``Trial(config, folder).run()``. A trial that was interrupted continues from its newest checkpoint; what
+it records is the same, number for number, as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from fairsweep.analysis.records.columns import WEIGHTS, RecordError
+from fairsweep.analysis.records.unlearning_records import SHARD_PREDICTIONS, write_shard_predictions
+from fairsweep.datasets.feeds.feed_choice import FeedChoice
+from fairsweep.datasets.selection.randomness import seed_key
+from fairsweep.trainables.learners import build_learner, close_learner, learner_facts, learner_files, learner_parts
+from fairsweep.trainables.learning.evaluation import DivergedError
+from fairsweep.trainables.learning.learner import CohortWorkers, IterationReport, Learner, TrialKeys
+from fairsweep.trainables.learning.trial_watch import Watch
+from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
+from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.trial.checkpoint import CheckpointFolder, save_weights
+from fairsweep.trainables.trial.state import StaleAttemptError, StoppedBy, TrialStateFile
+from fairsweep.trainables.trial.trial_config import TrialConfig
+from fairsweep.trainables.trial.trial_data import (
+    TrialData,
+    describe_data,
+    learning_task,
+    open_training_feed,
+    vocabularies,
+)
+from fairsweep.trainables.trial.trial_files import CHECKPOINTS, clean_up
+from fairsweep.trainables.trial.trial_records import TrialRecords
+from fairsweep.trainables.trial.trial_secret import trial_secret
+
+__all__ = ["CheckpointPolicy", "Metrics", "Trial", "TrialConfig"]
+
+
+Metrics = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class CheckpointPolicy:
+    """When a trial writes records and a checkpoint, and which checkpoints it keeps.
+
+    Attributes:
+        every: iterations between two checkpoints, at least.
+        seconds: seconds between two checkpoints, at least: a kill costs no more than that, and iterations of a few
+            milliseconds do not spend most of their time on writing.
+        keep: how many stay on disk while the trial runs: the newest and, from 2 on, the best on the validation split.
+        keep_final_weights: whether the trained model's weights stay when the trial is done.
+        budget_bytes: how much checkpoints may take together; None for no limit. The newest always stays.
+    """
+
+    every: int = 1
+    seconds: float = 2.0
+    keep: int = 1
+    keep_final_weights: bool = True
+    budget_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """One evaluation: log-probabilities, float32 [N, K], of each split."""
+
+    iteration: int
+    log_probabilities: dict[str, NDArray[np.float32]]
+
+
+class Trial:
+    """Trains and evaluates one learner on one setting, and records it.
+
+    Args:
+        config: what to do.
+        folder: the trial's folder; made if missing. A trial that has begun there continues.
+        plan: the privacy plan, calibrated beforehand; None builds it here if the learner is private.
+        device: where training happens.
+        checkpoints: which checkpoints to write and keep.
+        run: number of the driver that started this worker; None without a driver.
+        feed: where images come from: the machine's decoded copy, or a stream, which needs a running Ray.
+        workers: further processes over which a federated learner spreads its clients; it ends them with the trial.
+        node: id of this machine in a Ray cluster; None outside of one.
+        watch: what is looked at after each iteration, and may end the trial before its last one.
+
+    Raises:
+        StreamError: if the feed is a stream and Ray is not running.
+        DatasetError: if the dataset is missing, damaged, or not the one that the config names.
+        StaleAttemptError: if another driver has taken the trial over.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        folder: str | Path,
+        *,
+        plan: Plan | None = None,
+        device: str = "cpu",
+        checkpoints: CheckpointPolicy | None = None,
+        run: int | None = None,
+        feed: FeedChoice | None = None,
+        workers: CohortWorkers | None = None,
+        node: str | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.config = config
+        self.folder = Path(folder)
+        self._policy = checkpoints or CheckpointPolicy()
+        self._workers = workers
+        self._attempt = TrialStateFile(self.folder).begin(config.trial, run, node)
+        with self._failing():
+            self._choice = feed or FeedChoice()
+            self._data = TrialData.open(config, self._choice)
+            self._evaluations, self._subset = self._data.evaluations, self._data.subset
+            self._learner = self._build_learner(plan, torch.device(device))
+            words = vocabularies(self._data.dataset, config)
+            self._records = TrialRecords(
+                self.folder, words, config.dataset.label, self._attempt.owned, lambda: learner_files(self._learner)
+            )
+            self._checkpoints = CheckpointFolder(
+                self.folder / CHECKPOINTS,
+                keep=self._policy.keep,
+                budget_bytes=self._policy.budget_bytes,
+                owned=self._attempt.owned,
+            )
+            self._selected: _Evaluated | None = None
+            self._seconds, self._steps, self._last_steps = 0.0, 0, 0
+            self._looks: list[dict[str, float]] = []
+            self._resume()
+            self._watcher = None if watch is None else watch.begin(words)
+            self._watched: dict[str, float | None] = {}
+            known, self._looks = self._looks, []
+            for number, cells in enumerate(self._records.recorded("validation")):
+                self._look(cells, None, known[number] if number < len(known) else {})
+            self._saved = (self.iteration, time.monotonic())
+            self._records.start(config, describe_data(self._data, config) | learner_facts(self._learner))
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+        return self._learner.iteration
+
+    @property
+    def iterations(self) -> int:
+        """Iterations in all."""
+        return self._learner.iterations
+
+    @property
+    def done(self) -> bool:
+        """Whether the last iteration is done."""
+        return self.iteration >= self.iterations
+
+    def run(self) -> Path:
+        """Train to the end and return the folder with the records."""
+        try:
+            while True:
+                if self.iterate()["done"]:
+                    return self.folder
+        finally:
+            self.close()
+
+    def iterate(self) -> Metrics:
+        """Do one iteration: train, evaluate, record, checkpoint; after the last one, finish.
+
+        Returns:
+            iteration, iterations, loss (None in release mode), accuracy and worst_group (validation split), epsilon
+            (None until done, and where none is claimed), steps, seconds, done and stopped (0 or 1), what is watched.
+
+        Raises:
+            DivergedError: if loss or outputs are not finite.
+            StaleAttemptError: if another worker has taken the trial over.
+        """
+        with self._failing():
+            report = None if self.done else self._learner.step()
+            evaluated = self._evaluate()
+            if report is not None:
+                self._check_finite(report)
+                self._record(report, evaluated)
+            reason = None if self.done else self._verdict()
+            if reason is not None:
+                return self._end_early("stopper", reason, report, evaluated)
+            metrics = self._metrics(report, evaluated, ended=self.done)
+            if self.done:
+                self._finish(evaluated, metrics, {"state": "done"})
+            else:
+                self._save_if_due(metrics)
+            return metrics
+
+    def wish(self) -> str | None:
+        """Why the driver's scheduler wants the trial to end now; None to go on."""
+        with self._attempt.owned() as state:
+            wanted = not self.done and 0 < (state.stop_at or 0) <= self.iteration
+            return (state.reason or "others did better") if wanted else None
+
+    def end(self, reason: str) -> Metrics:
+        """End the trial here, for a scheduler: it is recorded whole, and charged for the steps that it took.
+
+        Raises:
+            StaleAttemptError: if another worker has taken the trial over.
+        """
+        with self._failing():
+            return self._end_early("scheduler", reason, None, self._evaluate())
+
+    def state(self) -> dict[str, Any]:
+        """All that a resume needs beyond the records: tensors and JSON values."""
+        selected = self._selected
+        return {
+            "trial": self.config.trial,
+            "learner": self._learner.state(),
+            "seconds": self._seconds,
+            "steps": self._steps,
+            "looks": self._looks,
+            "selected": None
+            if selected is None
+            else {
+                "iteration": selected.iteration,
+                "log_probabilities": {k: torch.from_numpy(v) for k, v in selected.log_probabilities.items()},
+            },
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from a state.
+
+        Raises:
+            ValueError: if it is the state of another trial.
+        """
+        if state.get("trial") != self.config.trial:
+            raise ValueError(f"this is trial {self.config.trial}, but the state is of trial {state.get('trial')}")
+        self._learner.load(state["learner"])
+        self._seconds = float(state["seconds"])
+        self._steps = int(state["steps"])
+        self._looks = [dict(values) for values in state.get("looks", ())]
+        kept = state["selected"]
+        self._selected = kept and _Evaluated(
+            kept["iteration"], {k: v.numpy() for k, v in kept["log_probabilities"].items()}
+        )
+
+    def close(self) -> None:
+        """Let go of the learner's workers and the feeds; may be called twice."""
+        close_learner(self._learner)
+        self._data.close()
+
+    # --- inside ---
+
+    def _build_learner(self, plan: Plan | None, device: torch.device) -> Learner:
+        config = self.config
+        keys = TrialKeys(
+            data=seed_key(config.seeds.data, "data"),
+            train=seed_key(config.seeds.train, "train"),
+            secret=trial_secret(self.folder, mode=config.mode, key=config.key, trial=config.trial),
+        )
+        reopen = partial(open_training_feed, config.dataset.path, config.dataset.content_hash, self._choice)
+        task = replace(learning_task(config, self._data, keys, device, self.folder, self._workers), open_feed=reopen)
+        return build_learner(config.learner, task, plan)
+
+    def _resume(self) -> None:
+        newest = self._checkpoints.newest()
+        damaged = [f"{CHECKPOINTS}/{name}" for name in self._checkpoints.damaged]
+        if newest is not None:
+            # A checkpoint without the records up to it is of no use: the trial starts over.
+            lacking = self._records.restore(newest.iteration)
+            if lacking is None:
+                self.load(newest.state)
+            else:
+                damaged.append(lacking)
+                self._checkpoints.clear()
+        if damaged:
+            self._attempt.update(recovered=f"damaged {', '.join(damaged)}: went on from iteration {self.iteration}")
+
+    def _save_if_due(self, metrics: Metrics) -> None:
+        iteration, moment = self._saved
+        now = time.monotonic()
+        if self.iteration - iteration < self._policy.every or now - moment < self._policy.seconds:
+            return
+        self._saved = (self.iteration, now)
+        # Records first: a checkpoint is of use only with the records up to it.
+        self._records.write()
+        self._checkpoints.save(self.iteration, self.state(), score=metrics["accuracy"])
+        self._attempt.update(
+            iteration=self.iteration, iterations=self.iterations, metrics=metrics, seconds=self._seconds
+        )
+
+    def _evaluate(self) -> _Evaluated:
+        feeds = self._data.feeds
+        values = {name: s.log_probabilities(self._learner, feeds[name]) for name, s in self._evaluations.items()}
+        evaluated = _Evaluated(self.iteration, values)
+        best = self._selected
+        validation = self._evaluations["validation"]
+        better = best is None or validation.accuracy(values["validation"]) > validation.accuracy(
+            best.log_probabilities["validation"]
+        )
+        # A resume at the last iteration evaluates once more what was selected already.
+        if better or (best is not None and best.iteration == self.iteration) or self.done:
+            if self._subset is not None:
+                values["train"] = self._subset.log_probabilities(self._learner, feeds["train"])
+            if better:
+                self._selected = evaluated
+        return evaluated
+
+    def _check_finite(self, report: IterationReport) -> None:
+        measured = self.config.mode == "research" and report.examples > 0
+        if measured and not math.isfinite(report.loss):
+            raise DivergedError(
+                f"the training loss is {report.loss} in iteration {report.iteration}: lower the learning rate, or clip"
+            )
+
+    def _record(self, report: IterationReport, evaluated: _Evaluated) -> None:
+        self._seconds += report.seconds
+        self._steps += report.steps
+        self._last_steps = report.steps
+        cells = [s.cells(self.iteration, evaluated.log_probabilities[name]) for name, s in self._evaluations.items()]
+        self._records.add(report, cells)
+        validation, values = self._evaluations["validation"], evaluated.log_probabilities["validation"]
+        place = list(self._evaluations).index("validation")
+        self._look(cells[place], validation.validation_predictions(values), {})
+
+    def _look(self, cells: pa.Table, predictions: ValidationPredictions | None, known: Mapping[str, float]) -> None:
+        if self._watcher is not None:
+            values = self._watcher.see(cells, predictions, known)
+            self._looks.append(dict(values))
+            self._watched = {name: None if math.isnan(value) else value for name, value in values.items()}
+
+    def _verdict(self) -> str | None:
+        if self._watcher is None:
+            return None
+        return self._watcher.verdict(seconds=self._seconds, steps=self._steps, next_steps=self._last_steps)
+
+    def _end_early(self, by: StoppedBy, reason: str, report: IterationReport | None, last: _Evaluated) -> Metrics:
+        metrics = self._metrics(report, last, ended=True) | {"stopped": 1.0}
+        if self._subset is not None and "train" not in last.log_probabilities:
+            last.log_probabilities["train"] = self._subset.log_probabilities(self._learner, self._data.feeds["train"])
+        self._finish(last, metrics, {"state": "stopped", "by": by, "reason": reason})
+        return metrics
+
+    def _metrics(self, report: IterationReport | None, evaluated: _Evaluated, *, ended: bool) -> Metrics:
+        validation = self._evaluations["validation"]
+        values = evaluated.log_probabilities["validation"]
+        # What has been spent is a function of the steps; the accountants take a second, so it is settled at the end.
+        privacy = self._learner.privacy() if ended else None
+        loss = None if report is None or math.isnan(report.loss) else report.loss
+        return {
+            "iteration": self.iteration,
+            "iterations": self.iterations,
+            "loss": loss,
+            "accuracy": validation.accuracy(values),
+            "worst_group": validation.worst_group_accuracy(values),
+            "epsilon": None if privacy is None else privacy.epsilon.pld,
+            "steps": self._steps,
+            "seconds": self._seconds,
+            "done": float(ended),
+            "stopped": 0.0,
+            **self._watched,
+        }
+
+    def _finish(self, last: _Evaluated, metrics: Metrics, ended: Mapping[str, Any]) -> None:
+        """Write the final records, say how the trial has ended, then delete what only a resume would need."""
+        selected = self._selected or last
+        shown = [last] if selected.iteration == last.iteration else [selected, last]
+        sets = dict(self._evaluations) | ({} if self._subset is None else {"train": self._subset})
+        tables = [
+            s.predictions(evaluated.iteration, evaluated.log_probabilities[name])
+            for evaluated in shown
+            for name, s in sets.items()
+        ]
+        privacy, parts = self._learner.privacy(), learner_parts(self._learner)
+        test, feed = self._evaluations["test"], self._data.feeds["test"]
+        by_part = [test.predictions(last.iteration, test.log_probabilities(part, feed)) for part in parts]
+        with self._attempt.owned():
+            if by_part:
+                write_shard_predictions(self.folder / SHARD_PREDICTIONS, by_part)
+            self._records.finish(tables, None if privacy is None else privacy.model_dump(mode="json"))
+            if self._policy.keep_final_weights:
+                save_weights(self.folder / WEIGHTS, self._learner.weights())
+            self._attempt.update(
+                **ended,
+                iteration=self.iteration,
+                iterations=self.iterations,
+                metrics=metrics,
+                seconds=self._seconds,
+                traceback=None,
+            )
+            clean_up(self.folder)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Write the cause of an error into the trial's state before the error goes on."""
+        try:
+            yield
+        except StaleAttemptError:
+            raise
+        except Exception as error:
+            if isinstance(error, DivergedError):
+                self._records.write()
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            text = "".join(traceback.format_exception(error))
+            # A disk that is full, or a state that is damaged, takes no cause either, and must not hide it.
+            with suppress(OSError, RecordError):
+                self._attempt.update(state="failed", error=cause, traceback=text)
+            raise

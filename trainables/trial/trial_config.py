@@ -1,0 +1,200 @@
+"""The config of one trial, and its identity: two hashes of everything that can change a result."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fairsweep.analysis.records.columns import FORMAT_VERSION
+from fairsweep.datasets.selection.division import OfficialSplit, RestSplit, SplitConfig
+from fairsweep.datasets.selection.evaluation import EvaluationConfig
+from fairsweep.datasets.selection.imbalance import ImbalanceConfig
+from fairsweep.trainables.learners import LearnerConfig
+from fairsweep.trainables.models.models import ModelConfig
+
+# Part of every hash. Fields at their default are left out of a hash, so that a new field changes no identity: whoever
+# changes the meaning of a default that exists raises this number.
+IDENTITY_VERSION = 1
+_HASH_CHARACTERS = 16
+
+_RECORDED = ("model", "imbalance", "dataset", "split", "evaluation", "test_content", "seeds", "replicate")
+
+Mode = Literal["research", "release"]
+
+
+class DatasetReference(BaseModel):
+    """The prepared dataset of a sweep, and the roles of its attributes.
+
+    Attributes:
+        path: the folder, on the machine where the trial runs.
+        name: its name.
+        content_hash: of its content; the folder must hold exactly this.
+        label: the attribute that is predicted.
+        groups: the attributes whose values are the groups.
+        has_users: whether its examples belong to users, whose images a drawn split keeps together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path
+    name: str
+    content_hash: str
+    label: str
+    groups: tuple[str, ...]
+    has_users: bool = False
+
+
+class Seeds(BaseModel):
+    """The public seeds of one replicate.
+
+    Attributes:
+        data: of the imbalance draw.
+        train: of initial weights, order and augmentation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: int = Field(default=0, ge=0)
+    train: int = Field(default=0, ge=0)
+
+
+class TrialConfig(BaseModel):
+    """All that decides a trial's result, and where to find its data.
+
+    Attributes:
+        dataset: what is learnt from.
+        imbalance: how the training set is drawn; None takes the whole training split.
+        model: the model.
+        learner: the training method.
+        twin_of: name of the learner of which this one is the twin; no part of the identity.
+        split: which examples are learnt from and which are evaluated.
+        evaluation: the fixed evaluation sets.
+        test_content: content hash of the other dataset that is tested on; None where ``evaluation`` names none.
+        seeds: the public seeds.
+        replicate: number of the seeds' pair in its sweep; no part of the identity.
+        mode: ``research`` (secrets follow from ``key``, losses and diagnostics are recorded) or ``release``.
+        key: keys the trial secrets of research mode; public.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: DatasetReference
+    imbalance: ImbalanceConfig | None = None
+    model: ModelConfig = ModelConfig()
+    learner: LearnerConfig
+    twin_of: str | None = None
+    split: SplitConfig = OfficialSplit()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    test_content: str | None = None
+    seeds: Seeds = Seeds()
+    replicate: int = 0
+    mode: Mode = "research"
+    key: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.evaluation.dataset is None) != (self.test_content is None):
+            raise ValueError(
+                "test_content must be given with evaluation.dataset and only then, "
+                f"but got {self.test_content=}, dataset={self.evaluation.dataset}"
+            )
+        return self
+
+    @property
+    def setting(self) -> str:
+        """Hash of the setting: the identity without seeds, 16 hexadecimal digits."""
+        return _hash(self._identity())
+
+    @property
+    def trial(self) -> str:
+        """Hash of the trial: the setting and its seeds, 16 hexadecimal digits."""
+        return _hash(self._identity() | {"seeds": self.seeds.model_dump(mode="json")})
+
+    def record(self) -> dict[str, Any]:
+        """Return what ``config.json`` holds."""
+        content = self.model_dump(mode="json")
+        return {
+            "format_version": FORMAT_VERSION,
+            "learner": content["learner"] | {"twin_of": self.twin_of},
+            **{name: content[name] for name in _RECORDED},
+            "setting": self.setting,
+            "trial": self.trial,
+            "mode": self.mode,
+            "key": self.key,
+        }
+
+    @classmethod
+    def from_record(cls, content: Mapping[str, Any]) -> Self:
+        """Return the inverse of `record`.
+
+        Raises:
+            ValueError: if the record is not one, or its hash is not that of its content.
+        """
+        learner = dict(content["learner"])
+        twin_of = learner.pop("twin_of", None)
+        fields = {name: content[name] for name in (*_RECORDED, "mode", "key") if name in content}
+        config = cls(learner=learner, twin_of=twin_of, **fields)
+        if config.trial != content.get("trial"):
+            raise ValueError(f"it must be of trial {content.get('trial')}, but is of {config.trial}")
+        return config
+
+    def _identity(self) -> dict[str, Any]:
+        dataset = {
+            "content": self.dataset.content_hash,
+            "label": self.dataset.label,
+            "groups": list(self.dataset.groups),
+        }
+        imbalance = None if self.imbalance is None else _canonical(self.imbalance)
+        learner = _canonical(self.learner, leave_out={"name", "performance", "shard_resources"})
+        return {
+            "version": IDENTITY_VERSION,
+            "dataset": dataset,
+            "imbalance": imbalance,
+            "model": _canonical(self.model, leave_out={"pretrained"}) | _weights_identity(self.model.pretrained),
+            "learner": learner | {"kind": self.learner.kind},
+            # The other dataset counts by its content, wherever it lies.
+            "evaluation": _canonical(self.evaluation, leave_out={"dataset"}),
+            "mode": self.mode,
+            "key": self.key,
+            **self._division_identity(),
+        }
+
+    def _division_identity(self) -> dict[str, Any]:
+        """Return the split and the other dataset, where there are any: sweeps without them keep the hashes they had."""
+        identity: dict[str, Any] = {}
+        if not isinstance(self.split, OfficialSplit):
+            identity["split"] = _canonical(self.split) | {"kind": self.split.kind}
+            if self.dataset.has_users:
+                # Trials of earlier versions, which divided single examples, keep the hashes they had.
+                is_rest = isinstance(self.split, RestSplit)
+                identity["split"]["divides"] = "users but those tested" if is_rest else "users"
+        if self.test_content is not None:
+            identity["test_content"] = self.test_content
+        return identity
+
+
+def _canonical(config: BaseModel, leave_out: set[str] | None = None) -> dict[str, Any]:
+    """Return the typed values of a config that are not at their default: 3 and 3.0 are one epsilon."""
+    return config.model_dump(mode="json", exclude=leave_out, exclude_defaults=True)
+
+
+def _weights_identity(path: Path | None) -> dict[str, str]:
+    """Pretrained weights count by their content, wherever the file lies."""
+    return {} if path is None else {"pretrained": _file_hash(path, path.stat().st_mtime_ns)}
+
+
+@functools.lru_cache(maxsize=64)
+def _file_hash(path: Path, _changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash(identity: dict[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), person=b"fairsweep-trial").hexdigest()[:_HASH_CHARACTERS]

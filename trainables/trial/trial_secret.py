@@ -1,0 +1,44 @@
+"""The secret of a trial: what keys noise and Poisson inclusion, and nobody who sees the model may know.
+
+In research mode it follows from the sweep's public key, so that results repeat; the guarantee is then simulated. In
+release mode it comes from the operating system, is stored before the first step where only its owner may read it, and
+is erased when the trial is done.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fairsweep.datasets.selection.randomness import derive, seed_key
+from fairsweep.trainables.trial.key_file import erase_key, stored_key
+
+_FILE = "secret.key"
+
+
+def trial_secret(folder: Path, *, mode: str, key: int, trial: str) -> bytes:
+    """Return the secret of a trial, the same for every start of it until it is done.
+
+    Args:
+        folder: the trial's folder; holds the secret in release mode.
+        mode: ``research`` or ``release``.
+        key: public key of the sweep; of research mode.
+        trial: hash of the trial; of research mode.
+
+    Returns:
+        32 bytes, independent of every other trial's.
+
+    Raises:
+        RecordError: if the stored secret is damaged.
+    """
+    if mode == "research":
+        return derive(seed_key(key, "trial secrets"), f"trial {trial}")
+    return stored_key(
+        folder / _FILE,
+        "a secret cannot be made again: put the file back from a copy, or move the trial's folder out of the sweep and "
+        "resume the sweep, which trains it from the start",
+    )
+
+
+def erase_secret(folder: Path) -> None:
+    """Overwrite and delete a stored secret; nothing happens if there is none."""
+    erase_key(folder / _FILE)

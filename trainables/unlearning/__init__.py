@@ -1,0 +1,1 @@
+"""SISA: shards and slices, placement, requests, what forgetting costs."""

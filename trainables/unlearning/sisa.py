@@ -1,0 +1,391 @@
+"""SISA: several models, each trained on a shard of its own, slice by slice, so that deletions are cheap and exact.
+
+References:
+    Bourtoule et al. 2021, "Machine unlearning", arXiv 1912.03817.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fairsweep.analysis.records.files import FORMAT_VERSION, write_json
+from fairsweep.analysis.records.unlearning_records import COST, PLACEMENT, placement_table, write_placement
+from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.models.network import Network
+from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.privacy.privacy_statement import Mode, PrivacyStatement
+from fairsweep.trainables.unlearning.aggregation import aggregate
+from fairsweep.trainables.unlearning.known_examples import Population
+from fairsweep.trainables.unlearning.placement import Placement
+from fairsweep.trainables.unlearning.request_stream import Stream, error_norms, settle_by_scores, settle_stream
+from fairsweep.trainables.unlearning.shard_actors import make_pool
+from fairsweep.trainables.unlearning.shards import BuildInner, ShardPool, ShardWork, SliceJob, initial_weights
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig, exactness, examine, inner_of
+from fairsweep.trainables.unlearning.sisa_privacy import state_privacy
+from fairsweep.trainables.unlearning.slice_history import SliceHistory
+from fairsweep.trainables.unlearning.slice_store import FolderStore, MemoryStore, SliceCost, SliceStore, Weights
+from fairsweep.trainables.unlearning.unlearning_costs import ServedRequest, Work, full_retraining
+
+SLICES = "slices"
+_ROWS_AT_ONCE = 2048
+
+MakePool = Callable[[SisaConfig, LearningTask, SliceStore, BuildInner], ShardPool]
+
+
+class Sisa:
+    """Trains shards slice by slice, then serves requests for deletion; see `Learner` for what it offers.
+
+    Iteration r <= R trains slice r of every shard; each later one serves a batch of requests.
+
+    Args:
+        config: How.
+        task: On what.
+        build: Makes an inner learner.
+        make_pool: Makes what trains the shards: workers where the trial has bundles for them.
+        placement: The frozen map; None makes it from the config.
+
+    Attributes:
+        placement: The frozen map.
+        population: Who is in the training set.
+    """
+
+    kind = "sisa"
+
+    def __init__(
+        self,
+        config: SisaConfig,
+        task: LearningTask,
+        build: BuildInner,
+        make_pool: MakePool = make_pool,
+        placement: Placement | None = None,
+    ) -> None:
+        self.name = config.name
+        self.iterations = config.slices + config.requests.batches
+        self.iteration = 0
+        self._config = config
+        self._task = task
+        self.population = population_of(task)
+        self.placement = placement or examine(config, self.population, task.keys.data)
+        self._inner = inner_of(config, task.size)
+        self._history = SliceHistory(
+            self.placement, self.population.ids, _recipe(config, task), nominal=config.is_private
+        )
+        self._store: SliceStore = MemoryStore() if task.folder is None else FolderStore(task.folder / SLICES)
+        self._pool = make_pool(config, task, self._store, build)
+        shape = config.shard_resources
+        self._threads = torch.get_num_threads() if shape is None else shape.threads
+        self._requests: Stream | None = None
+        if not config.requests.looks_at_models:
+            self._requests = settle_stream(config.requests, self.population, task.keys.data)
+        self._served: list[ServedRequest] = []
+        self._first: Work | None = None
+        self._models: dict[int, tuple[str, Network]] = {}
+        self._accuracies: dict[str, float] = {}
+
+    @property
+    def served(self) -> Sequence[ServedRequest]:
+        """The requests served so far, with their costs."""
+        return tuple(self._served)
+
+    def step(self) -> IterationReport:
+        """Trains the next slice of every shard, or serves the next batch of requests."""
+        if self.iteration >= self.iterations:
+            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
+        began = time.perf_counter()
+        before = self._names()
+        if self.iteration < self._config.slices:
+            self.iteration += 1
+            costs = self._train(before)
+            if self.iteration == self._config.slices:
+                self._first = self._first_training()
+        else:
+            batch = self._stream()[self.iteration - self._config.slices]
+            self.iteration += 1
+            costs = self._forget(batch, before, self.iteration)
+        return self._report(costs, time.perf_counter() - began)
+
+    def forget(self, ids: NDArray[np.int64], *, iteration: int = 0, purge: bool = True) -> ServedRequest:
+        """Serve a request outside the stream: rolls back and retrains every shard that saw the examples.
+
+        Args:
+            ids: int64 [k]; those that were deleted before make no difference.
+            iteration: Number under which the model without them is evaluated; 0 if it is not.
+            purge: Whether checkpoints that saw the examples go at once; else whoever asks calls `purge`.
+
+        Returns:
+            What was done and what it cost.
+
+        Raises:
+            UnknownIdsError: If ids are not in the training set; nothing is done then.
+            RuntimeError: If the first training is not done.
+        """
+        if self.iteration < self._config.slices:
+            raise RuntimeError(f"forgetting begins when all {self._config.slices} slices are trained: train on first")
+        self._forget(ids, self._names(), iteration, purge=purge)
+        return self._served[-1]
+
+    def purge(self) -> None:
+        """Delete every checkpoint that is not of the current models: those that saw deleted examples."""
+        self._store.keep(self._names())
+
+    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU, whose softmax is the aggregate."""
+        logits = self.predict_shards(images_BHWC)
+        return aggregate(self._config.aggregation, logits, torch.from_numpy(self._weights()))
+
+    def predict_shards(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Map uint8 [B, H, W, C] to each shard's logits, float32 [S, B, K] on the CPU."""
+        return torch.stack([part.predict(images_BHWC) for part in self.parts()])
+
+    def parts(self) -> list[Network]:
+        """Return the shards' models, each of which predicts by itself."""
+        return [self._model(shard) for shard in range(self._config.shards)]
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a resume needs; checkpoints of slices are part of it only where there is no folder."""
+        requests = None if self._requests is None else [torch.from_numpy(batch.copy()) for batch in self._requests]
+        return {
+            "kind": self.kind,
+            "iteration": self.iteration,
+            "history": self._history.state(),
+            "requests": requests if self._config.requests.looks_at_models else None,
+            "first": None if self._first is None else asdict(self._first),
+            "served": [request.record() for request in self._served],
+            "slices": self._store.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state."""
+        if state.get("kind") != self.kind:
+            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+        self._history.load(state["history"])
+        self.iteration = int(state["iteration"])
+        if state["requests"] is not None:
+            self._requests = [batch.numpy().copy() for batch in state["requests"]]
+        self._first = None if state["first"] is None else Work(**state["first"])
+        self._served = [ServedRequest.from_record(entry) for entry in state["served"]]
+        self._store.load(state["slices"])
+        self._models.clear()
+
+    def privacy(self) -> PrivacyStatement | None:
+        """Return what has been spent, by slice; None without a private inner learner."""
+        if not self._config.is_private:
+            return None
+        mode: Mode = "research" if self._task.diagnostics else "release"
+        return state_privacy(self._config, self._history, min(self.iteration, self._config.slices), mode)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return a copy of every shard's ``state_dict`` on the CPU; names begin with ``shards.NUMBER.``."""
+        return {
+            f"shards.{shard}.{name}": value
+            for shard in range(self._config.shards)
+            for name, value in self._model(shard).weights().items()
+        }
+
+    def shard_weights(self, shard: int) -> Weights:
+        """Return a copy of one shard's ``state_dict`` on the CPU."""
+        return self._model(shard).weights()
+
+    def alive(self) -> NDArray[np.bool_]:
+        """Return which examples of the population have not been deleted, bool [n]."""
+        return self._history.alive.copy()
+
+    def close(self) -> None:
+        """Lets go of the workers; may be called twice."""
+        self._pool.close()
+
+    def files(self) -> dict[str, Callable[[Path], None]]:
+        """Return what writes the learner's own records: what forgetting cost, and who sits where."""
+        placed = self.placement
+        table = placement_table(self.population.ids, placed.shard + 1, placed.slice + 1, ~self._history.alive)
+        return {
+            COST: lambda path: write_json(path, {"format_version": FORMAT_VERSION, **self.record()}),
+            PLACEMENT: lambda path: write_placement(path, table),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """Return what ``cost.json`` holds: the first training, and every request beside a full retraining."""
+        first = self._first_training()
+        return {
+            "shards": self._config.shards,
+            "slices": self._config.slices,
+            "epochs": self._config.slice_epochs,
+            "strategy": self._config.strategy,
+            "exactness": exactness(self._config),
+            "threads": self._threads,
+            "training": asdict(first),
+            "retrainings": self._history.runs.tolist(),
+            "requests": [request.record() for request in self._served],
+        }
+
+    # --- inside ---
+
+    def _train(self, before: frozenset[str]) -> list[SliceCost]:
+        """Trains what is not there yet of the slices up to this iteration; returns the costs of what is new."""
+        chains = [self._chain(shard) for shard in range(self._config.shards)]
+        work = [line for chain in chains if (line := self._missing(chain)) is not None]
+        # The longest first: with fewer places than shards, waves then end together.
+        self._pool.train(sorted(work, key=lambda line: -line.examples))
+        names = [job.name for chain in chains for job in chain]
+        self._accuracies = {name: value for name, value in self._accuracies.items() if name in names}
+        return [self._store.cost(name) or SliceCost() for name in names if name not in before]
+
+    def _forget(
+        self, ids: NDArray[np.int64], before: frozenset[str], iteration: int, *, purge: bool = True
+    ) -> list[SliceCost]:
+        positions = self.population.positions(ids)
+        first = self._first_training()
+        left = int(self._history.alive.sum())
+        affected = self._history.delete(positions)
+        costs = self._train(before)
+        if purge:
+            self.purge()
+        full = full_retraining(self._history.sizes(), self._config.slice_epochs, self._inner.batch_size, first)
+        request = ServedRequest(
+            number=len(self._served) + 1,
+            iteration=iteration,
+            asked=len(ids),
+            deleted=left - int(self._history.alive.sum()),
+            shards={shard + 1: part + 1 for shard, part in affected.items()},
+            work=Work.of(costs),
+            full=full,
+        )
+        self._served.append(request)
+        return costs
+
+    def _chain(self, shard: int) -> tuple[SliceJob, ...]:
+        """Return the slices of a shard that are trained by now, as jobs."""
+        return self._history.chain(shard)[: min(self.iteration, self._config.slices)]
+
+    def _names(self) -> frozenset[str]:
+        return frozenset(job.name for shard in range(self._config.shards) for job in self._chain(shard))
+
+    def _missing(self, chain: Sequence[SliceJob]) -> ShardWork | None:
+        """Return what has to be trained for the last slice of a chain to be there: all after the last one that is."""
+        held = self._models.get(chain[-1].shard) if chain else None
+        if not chain or (held is not None and held[0] == chain[-1].name):
+            return None
+        for done in range(len(chain), 0, -1):
+            found = self._store.get(chain[done - 1].name)
+            if found is not None:
+                return ShardWork(tuple(chain[done:]), found.weights) if done < len(chain) else None
+        return ShardWork(tuple(chain), None)
+
+    def _model(self, shard: int) -> Network:
+        """Return the current model of a shard, loaded; a checkpoint that is missing or damaged is trained again."""
+        chain = self._chain(shard)
+        name = chain[-1].name if chain else ""
+        held = self._models.get(shard)
+        if held is not None and held[0] == name:
+            return held[1]
+        trained = self._store.get(name) if chain else None
+        if chain and trained is None:
+            work = self._missing(chain)
+            self._pool.train([work] if work is not None else [])
+            trained = self._store.get(name)
+            if trained is None:
+                raise OSError(
+                    f"the checkpoint {name} was trained and cannot be read back: is the disk full or damaged?"
+                )
+        weights = initial_weights(self._task, shard) if trained is None else trained.weights
+        network = self._network() if held is None else held[1]
+        network.model.load_state_dict(weights)
+        self._models[shard] = (name, network)
+        return network
+
+    def _network(self) -> Network:
+        task = self._task
+        key = bytes(32)  # of initial weights that are replaced at once
+        return Network(task.model, task.image_shape, task.classes, OptimizerConfig(), 1, key, task.device)
+
+    def _weights(self) -> NDArray[np.float64]:
+        """Return the shards' weights in the aggregate, float64 [S]; a shard without examples has none."""
+        done = min(self.iteration, self._config.slices)
+        left = self._history.sizes()[:, done - 1] if done else np.ones(self._config.shards, dtype=np.int64)
+        if not left.any():
+            return np.ones(self._config.shards)
+        if self._config.weighting == "size":
+            return left.astype(np.float64)
+        present = (left > 0).astype(np.float64)
+        if self._config.weighting == "validation-accuracy" and done:
+            accuracies = np.array([self._accuracy(shard) for shard in range(self._config.shards)])
+            if (present * accuracies).any():
+                present = present * accuracies
+        return present
+
+    def _accuracy(self, shard: int) -> float:
+        """Return a shard's accuracy on the validation split, measured once for each of its models."""
+        validation = self._task.validation
+        if validation is None or len(validation.rows) == 0:
+            raise ValueError(
+                "weighting 'validation-accuracy' needs a validation split, but there is none: choose another"
+            )
+        name = self._chain(shard)[-1].name
+        if name not in self._accuracies:
+            model = self._model(shard)
+            right = 0
+            for start in range(0, len(validation.rows), _ROWS_AT_ONCE):
+                part = slice(start, start + _ROWS_AT_ONCE)
+                predicted = model.predict(self._task.feed.images(validation.rows[part])).argmax(dim=1).numpy()
+                right += int((predicted == validation.labels[part]).sum())
+            self._accuracies[name] = right / len(validation.rows)
+        return self._accuracies[name]
+
+    def _stream(self) -> Stream:
+        """Return the requests; those that look at models are settled when the first training is done, and kept."""
+        if self._requests is None:
+            requests, task = self._config.requests, self._task
+            scores = np.full(task.size, np.nan)
+            candidates = np.arange(task.size)
+            if requests.by == "influential":
+                candidates = np.flatnonzero(self.placement.shard == requests.shard - 1)
+            for start in range(0, len(candidates), _ROWS_AT_ONCE):
+                part = candidates[start : start + _ROWS_AT_ONCE]
+                images = task.feed.images(task.rows[part])
+                by_shard = requests.by == "influential"
+                logits = self._model(requests.shard - 1).predict(images) if by_shard else self.predict(images)
+                norms = error_norms(torch.softmax(logits.double(), dim=1).numpy(), task.labels[part])
+                scores[part] = -norms if by_shard else norms
+            self._requests = settle_by_scores(requests, self.population, scores)
+        return self._requests
+
+    def _first_training(self) -> Work:
+        """Return what the first training cost, as far as it has gone; settled with its last slice."""
+        if self._first is not None:
+            return self._first
+        return Work.of(self._store.cost(name) or SliceCost() for name in self._names())
+
+    def _report(self, costs: list[SliceCost], seconds: float) -> IterationReport:
+        examples, steps = sum(cost.examples for cost in costs), sum(cost.steps for cost in costs)
+        weighted = [cost.loss * cost.examples for cost in costs if cost.examples]
+        loss = sum(weighted) / examples if examples and self._task.diagnostics else math.nan
+        return IterationReport(self.iteration, loss, examples, steps, seconds)
+
+
+def population_of(task: LearningTask) -> Population:
+    """Return who is in a task's training set; where it has no ids, rows stand for them."""
+    codes: dict[str, np.ndarray] = {**task.attributes, **task.groups, task.label: task.labels}
+    values = {
+        name: tuple(task.value_names.get(name, tuple(str(code) for code in range(int(column.max()) + 1))))
+        for name, column in codes.items()
+    }
+    groups = tuple(dict.fromkeys((*task.groups, task.label)))
+    return Population(task.rows if task.ids is None else task.ids, codes, values, task.users, groups)
+
+
+def _recipe(config: SisaConfig, task: LearningTask) -> str:
+    """Return what a slice's weights are a function of, beside its examples and the weights before."""
+    key = hashlib.blake2b(task.keys.train, digest_size=16).hexdigest()
+    content = [config.inner.model_dump(mode="json"), task.model.model_dump(mode="json"), task.classes]
+    return json.dumps([*content, list(task.image_shape), key], sort_keys=True)

@@ -1,0 +1,195 @@
+"""What SISA with a private inner learner spends: by slice, every retraining charged to the examples that stay.
+
+An example of slice k of a shard takes part in the trainings of slices k to R of that shard, the first time and each
+time that a request rolls them back. Shards share no example, so an example spends what its own shard does. A deleted
+example contributes nothing to any step; sampling rates and steps are those of the sizes at the start, for every run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dp_accounting
+import numpy as np
+from numpy.typing import NDArray
+
+from fairsweep.trainables.privacy.accounting import Epsilon, describe, epsilon_of
+from fairsweep.trainables.privacy.privacy_statement import (
+    Mode,
+    PartSpending,
+    PrivacyStatement,
+    list_assumptions,
+    list_revelations,
+    summarise_guarantee,
+)
+from fairsweep.trainables.privacy.private_training import PrivacyPlan
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig, slice_plan
+from fairsweep.trainables.unlearning.slice_history import SliceHistory
+
+_ASSUMPTIONS = (
+    "Public: the map of examples to shards and slices, and whatever it was made from (ids, groups, the request model).",
+    "Which examples are deleted, and when, does not depend on the private content of those that stay.",
+    "Nominal sizes: sampling rates and numbers of steps are those of the slices at the start, whatever is deleted.",
+    "A checkpoint that was lost and is trained again repeats its own steps and noise, and is not charged twice.",
+)
+_REVELATIONS = {
+    "slices": "what the guarantee covers: the weights after each slice",
+    "placement.parquet": "the public map, and who has been deleted",
+    "cost.json": "numbers of examples, steps and deletions, which are public, and times",
+}
+
+
+def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mode) -> PrivacyStatement:
+    """Says what has been spent, by slice.
+
+    Args:
+        config: The config, with a private inner learner.
+        history: Who was deleted, and how often each slice was trained again.
+        done: Slices that the first training has done.
+        mode: ``research`` or ``release``.
+
+    Returns:
+        The statement; its epsilon is that of the slice that has spent most.
+    """
+    counts = history.placement.counts()
+    population = int(counts.sum())
+    sizes = counts.cumsum(axis=1)
+    plans = {size: slice_plan(config, size, population) for size in set(sizes.ravel().tolist())}
+    typical = plans[int(sizes[0, -1])]
+    parts, worst = [], (Epsilon(pld=0.0, rdp=0.0), _no_event())
+    for part in range(config.slices):
+        spent = [_spent(plans, sizes, history.runs, shard, part, done) for shard in range(config.shards)]
+        events = dict.fromkeys(spent)
+        costs = [(epsilon_of(event, typical.delta), event) for event in events]
+        largest = max(costs, key=lambda cost: cost[0].pld)
+        parts.append(
+            PartSpending(part=f"slice {part + 1}", examples=int(counts[:, part].sum()), epsilon=_largest(costs))
+        )
+        if largest[0].pld > worst[0].pld:
+            worst = (_largest(costs), largest[1])
+    lacking = typical.lacking()
+    trainings = (1 + history.runs) * (np.arange(config.slices) < done)
+    steps = np.array([[plans[size].steps for size in row] for row in sizes.tolist()])
+    rate = max(plan.largest_rate for plan in plans.values())
+    return PrivacyStatement(
+        mode=mode,
+        unit=typical.unit,
+        relation=typical.relation,
+        sampler=typical.sampler,
+        delta=typical.delta,
+        epsilon=worst[0],
+        target_epsilon=None,
+        noise_multiplier=typical.noise_multiplier,
+        clipping=typical.clipping,
+        l2_clip_norm=typical.l2_clip_norm,
+        sampling_rate=rate,
+        population=population,
+        steps=int((steps * trainings).sum(axis=1).max()),
+        planned_steps=int(steps.sum(axis=1).max()),
+        events=(describe_composed(worst[1]),),
+        summary=summarise_guarantee(typical.unit, lacking, mode),
+        assumptions=(
+            ()
+            if lacking
+            else (
+                *_ASSUMPTIONS,
+                *list_assumptions(typical.unit, population, rate, mode, typical.sampling_sentences()),
+            )
+        ),
+        reveals=list_revelations(mode) | _REVELATIONS,
+        parts=tuple(parts),
+    )
+
+
+@dataclass(frozen=True)
+class FirstTraining:
+    """What an example of the first slice spends in the first training, before anybody asks, in a shard of equal size.
+
+    Attributes:
+        plans: The plan of each slice's training, in their order.
+    """
+
+    plans: tuple[PrivacyPlan, ...]
+
+    @classmethod
+    def of(cls, config: SisaConfig, population: int) -> FirstTraining | None:
+        """Plans the trainings of a shard; None without a private inner learner.
+
+        Args:
+            config: The config.
+            population: Examples of all shards.
+        """
+        if not config.is_private:
+            return None
+        share = population / (config.shards * config.slices)
+        return cls(tuple(slice_plan(config, round(share * (part + 1)), population) for part in range(config.slices)))
+
+    @property
+    def delta(self) -> float:
+        """In (0, 1)."""
+        return self.plans[0].delta
+
+    @property
+    def noise_multiplier(self) -> float:
+        """The same in every slice."""
+        return self.plans[0].noise_multiplier
+
+    @property
+    def largest_rate(self) -> float:
+        """Of the first slice, which is the smallest."""
+        return self.plans[0].largest_rate
+
+    @property
+    def steps(self) -> int:
+        """Of all slices of a shard."""
+        return sum(plan.steps for plan in self.plans)
+
+    @property
+    def remark(self) -> str:
+        """What a table says beside these numbers."""
+        return "before any request"
+
+    def epsilon(self) -> Epsilon:
+        """Return what all slices of a shard cost together."""
+        if self.plans[0].lacking():
+            return epsilon_of(dp_accounting.NonPrivateDpEvent(), self.delta)
+        return epsilon_of(dp_accounting.ComposedDpEvent(tuple(plan.event() for plan in self.plans)), self.delta)
+
+
+def describe_composed(event: dp_accounting.DpEvent) -> dict[str, object]:
+    """Return an event as JSON; `describe`, and the parts of a composition."""
+    if isinstance(event, dp_accounting.ComposedDpEvent):
+        return {"type": type(event).__name__, "events": [describe(inner) for inner in event.events]}
+    return describe(event)
+
+
+def _spent(
+    plans: dict[int, PrivacyPlan],
+    sizes: NDArray[np.int64],
+    runs: NDArray[np.int64],
+    shard: int,
+    part: int,
+    done: int,
+) -> dp_accounting.DpEvent:
+    """Return what an example of one slice of one shard has taken part in."""
+    steps: dict[int, int] = {}
+    for later in range(part, done):
+        size = int(sizes[shard, later])
+        steps[size] = steps.get(size, 0) + plans[size].steps * (1 + int(runs[shard, later]))
+    events = [plans[size].event(taken) for size, taken in sorted(steps.items())]
+    if not events:
+        return _no_event()
+    if any(isinstance(event, dp_accounting.NonPrivateDpEvent) for event in events):
+        return dp_accounting.NonPrivateDpEvent()
+    return events[0] if len(events) == 1 else dp_accounting.ComposedDpEvent(tuple(events))
+
+
+def _no_event() -> dp_accounting.DpEvent:
+    return dp_accounting.NoOpDpEvent()
+
+
+def _largest(costs: list[tuple[Epsilon, dp_accounting.DpEvent]]) -> Epsilon:
+    """Return the largest by each accountant; RDP is unknown if it is for any."""
+    rdp = [cost.rdp for cost, _ in costs]
+    known = [value for value in rdp if value is not None]
+    return Epsilon(pld=max(cost.pld for cost, _ in costs), rdp=max(known) if len(known) == len(rdp) else None)
