@@ -1,4 +1,7 @@
-"""Who may import whom, read from the source text of the four packages."""
+"""Who may import whom, read from the source text of the four packages: rooms, no cycles, and who may touch Ray.
+
+Lazy imports and those under ``TYPE_CHECKING`` count: an arrow that only a reader sees confuses the reader all the same.
+"""
 
 import ast
 from pathlib import Path
@@ -13,6 +16,62 @@ MAY_IMPORT = {
     "trainables": {"trainables", "datasets", "analysis"},
     "sweeps": {"sweeps", "trainables", "datasets", "analysis"},
 }
+# Of each package, from the lowest room to the highest: a room imports itself, and rooms before it that it names.
+# "all" stands for every room before it, "" for the files that lie in the package itself.
+ROOMS: dict[str, dict[str, str]] = {
+    "analysis": {
+        "extras": "",
+        "lazy": "extras",
+        "records": "extras",
+        "metrics": "",
+        "statistics": "metrics",
+        "results": "all",
+        "inference": "all",
+        "drawing": "extras",
+        "figures": "all",
+        "report": "all",
+        "comparing": "all",
+    },
+    "datasets": {
+        "storage": "",
+        "selection": "storage",
+        "feeds": "storage selection",
+        "raw": "storage",
+        "sources": "storage selection raw",
+        "preparation": "all",
+    },
+    "trainables": {
+        "models": "",
+        "privacy": "",
+        "learning": "models privacy",
+        "remedies": "models privacy learning",
+        "sgd": "models privacy learning remedies",
+        "dpsgd": "models privacy learning remedies",
+        "federated": "models privacy learning remedies",
+        "unlearning": "models privacy learning remedies sgd dpsgd",
+        "population": "models privacy learning remedies sgd",
+        "learners": "all",
+        "trial": "all",
+        "adapter": "all",
+    },
+    "sweeps": {
+        "syntax": "",
+        "spec": "syntax",
+        "planning": "syntax spec",
+        "store": "syntax spec planning",
+        "copies": "syntax spec planning store",
+        "views": "syntax spec planning store copies",
+        "tracking": "syntax spec planning store",
+        "search": "syntax spec planning store",
+        "runtime": "syntax spec planning store",
+        "execution": "all",
+        "sweep": "all",
+        "plan": "all",
+        "cli": "all",
+        "__main__": "all",
+    },
+}
+LARGEST_ROOM = 18
 # The adapter, and what hands work to other processes, may import ray; learners and feeds run without it.
 MAY_IMPORT_RAY = {
     "trainables/adapter.py",
@@ -23,39 +82,170 @@ MAY_IMPORT_RAY = {
 }
 
 
-def modules(package):
-    return sorted((ROOT / package).rglob("*.py"))
+def modules(package, root=ROOT):
+    return sorted((root / package).rglob("*.py"))
 
 
-def imported_names(path):
+def dotted(path, root=ROOT):
+    """The module of a file, without ``fairsweep.``."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_names(path, root=ROOT):
     """Absolute dotted names of everything a file imports, wherever in the file."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            package = ".".join(("fairsweep", *path.relative_to(ROOT).parent.parts)).split(".")
+            package = ".".join(("fairsweep", *path.relative_to(root).parent.parts)).split(".")
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(part for part in (base, node.module) if part)
             names |= {f"{module}.{alias.name}" for alias in node.names}
     return names
 
 
-def ours(name):
-    parts = name.split(".")
-    return parts[1] if parts[0] == "fairsweep" and len(parts) > 1 else None
+def arrows(root=ROOT):
+    """Of each of our modules the modules of ours that it imports."""
+    known = {dotted(path, root): path for package in PACKAGES for path in modules(package, root)}
+    found = {}
+    for name, path in known.items():
+        ours = (imported.removeprefix("fairsweep.") for imported in imported_names(path, root) if "." in imported)
+        found[name] = {_longest(imported, known) for imported in ours} - {name, ""}
+    return found
 
 
-def top(name):
-    return name.split(".")[0]
+def _longest(name, known):
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def room_of(module):
+    """Package and room of a module; ``__init__`` of a package, which only hands names on, has none."""
+    package, _, rest = module.partition(".")
+    return package, rest.partition(".")[0]
+
+
+def wrong_arrows(root=ROOT):
+    """Every import that the tables above do not allow, as a line."""
+    wrong = []
+    for module, imported in arrows(root).items():
+        package, room = room_of(module)
+        if not room:
+            continue
+        rooms = ROOMS[package]
+        if room not in rooms:
+            wrong.append(f"{module} stands in no room of the table")
+            continue
+        below = list(rooms)[: list(rooms).index(room)]
+        allowed = {room, *(below if rooms[room] == "all" else rooms[room].split())}
+        assert allowed <= {room, *below}, f"the row of {package}/{room} names a room that comes later"
+        for other in imported:
+            theirs, its_room = room_of(other)
+            if theirs not in MAY_IMPORT[package] or (theirs == package and its_room and its_room not in allowed):
+                wrong.append(f"{module} imports {other}")
+    return sorted(wrong)
+
+
+def cycles(root=ROOT):
+    """Rings of modules that import each other; ``__init__`` of the packages hand names on and are left out."""
+    graph = {name: {o for o in others if room_of(o)[1]} for name, others in arrows(root).items() if room_of(name)[1]}
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in graph.get(node, ()):
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[node] = min(low[node], low[other])
+        if low[node] == index[node]:
+            ring = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(ring) > 1:
+                found.append(sorted(ring))
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return found
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_imports_only_packages_below_it(package):
     assert modules(package)
     for path in modules(package):
-        found = {ours(name) for name in imported_names(path)} - {None}
+        found = {name.split(".")[1] for name in imported_names(path) if name.startswith("fairsweep.")}
         assert found <= MAY_IMPORT[package], f"{path.relative_to(ROOT)} imports {found - MAY_IMPORT[package]}"
+
+
+def test_every_import_goes_down_the_table_of_rooms():
+    known = {  # to go: the learner's type of a cohort's sums, the shard worker's table
+        "trainables.learning.learner imports trainables.federated.local_training",
+        "trainables.unlearning.shard_actors imports trainables.learners",
+    }
+    assert set(wrong_arrows()) <= known
+
+
+def test_no_files_import_each_other_in_a_ring():
+    known = {"trainables.learners", "sweeps.execution.run"}
+    assert not [ring for ring in cycles() if not known & set(ring)]
+
+
+def test_rooms_are_small_and_say_what_they_own():
+    for package, rooms in ROOMS.items():
+        for room in rooms:
+            folder = ROOT / package / room
+            if not folder.is_dir():
+                assert folder.with_suffix(".py").is_file(), f"{package}/{room} is in the table, but not there"
+                continue
+            assert len(list(folder.glob("*.py"))) <= LARGEST_ROOM, f"{package}/{room} has too many files: divide it"
+            sentence = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+            assert sentence, f"{package}/{room}/__init__.py says in a sentence what the room owns"
+
+
+def test_module_names_are_said_once_in_a_package():
+    for package in PACKAGES:
+        names = [path.stem for path in modules(package) if path.stem != "__init__"]
+        assert sorted(set(names)) == sorted(names), {name for name in names if names.count(name) > 1}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"analysis/records/columns.py": "from fairsweep.analysis.report import table\n"}, "records.columns imports"),
+        (
+            {
+                "sweeps/spec/a.py": "def f():\n    from fairsweep.sweeps.execution import b\n",
+                "sweeps/execution/b.py": "",
+            },
+            "sweeps.spec.a imports sweeps.execution.b",
+        ),
+        ({"datasets/feeds/feed.py": "from fairsweep.trainables import learners\n"}, "datasets.feeds.feed imports"),
+        ({"analysis/loose.py": ""}, "analysis.loose stands in no room"),
+    ],
+)
+def test_a_file_that_breaks_the_table_is_named(tmp_path, files, said):
+    for name, text in {"analysis/report/table.py": "", "trainables/learners.py": "", **files}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert [line for line in wrong_arrows(tmp_path) if said in line]
+
+
+def test_a_ring_of_files_is_found_though_an_arrow_is_lazy(tmp_path):
+    room = tmp_path / "sweeps" / "spec"
+    room.mkdir(parents=True)
+    (room / "a.py").write_text("from fairsweep.sweeps.spec import b\n")
+    (room / "b.py").write_text("def f():\n    from fairsweep.sweeps.spec.a import g\n")
+    assert cycles(tmp_path) == [["sweeps.spec.a", "sweeps.spec.b"]]
+
+
+def top(name):
+    return name.split(".")[0]
 
 
 def test_analysis_needs_neither_torch_nor_ray():

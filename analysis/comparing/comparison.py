@@ -133,10 +133,10 @@ def compare(
 ) -> SweepComparison:
     """Compare two sweeps, B minus A.
 
-    Settings and trials are matched as `fairsweep.analysis.comparing.matching.match` says. A difference of paired trials is taken
-    pair by pair: its interval joins a t interval over the pairs with the error of the test images, which for rates
-    knows that both saw the same ones; it has no width where all pairs are one trial twice, with the same counts. Where
-    nothing pairs, the two means are subtracted as if independent.
+    Settings and trials are matched as `fairsweep.analysis.comparing.matching.match` says. A difference of paired trials
+    is taken pair by pair: its interval joins a t interval over the pairs with the error of the test images, which for
+    rates knows that both saw the same ones; it has no width where all pairs are one trial twice, with the same
+    counts. Where nothing pairs, the two means are subtracted as if independent.
 
     Args:
         a: output folder or URI of a sweep, or what `load` returned.

@@ -23,7 +23,7 @@ def render(drawing: Drawing, backend: str = "plotly") -> Any:  # noqa: ANN401 - 
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {list(BACKENDS)}, but got {backend!r}")
     try:
-        module = importlib.import_module(f"fairsweep.analysis.figures.{backend}_backend")
+        module = importlib.import_module(f"fairsweep.analysis.drawing.{backend}_backend")
     except ModuleNotFoundError as error:
         raise explained(error, f"backend={backend!r}") from error
     return module.draw(drawing)

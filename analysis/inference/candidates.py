@@ -30,9 +30,10 @@ def candidates(
         at: see `SweepResults.evaluations`.
 
     Returns:
-        The columns of `fairsweep.analysis.inference.selection.settings_table` and three more, which look at the validation means
-        of both and at ε where some setting has a finite one: ``front`` (no other setting of the level beats it in one
-        without losing in another), ``distance`` (to the best of all in each), ``best`` (has the best utility).
+        The columns of `fairsweep.analysis.inference.selection.settings_table` and three more, which look at the
+        validation means of both and at ε where some setting has a finite one: ``front`` (no other setting of
+        the level beats it in one without losing in another), ``distance`` (to the best of all in each), ``best`` (has
+        the best utility).
     """
     table = settings_table(results, (utility, disparity), by=by, at=at)
     front, best = np.zeros(len(table), np.bool_), np.zeros(len(table), np.bool_)

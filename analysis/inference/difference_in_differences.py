@@ -147,8 +147,8 @@ def excess_loss(
     """`excess_loss_by_trial`, averaged over the replicates of each setting: paired by seed, then a t interval.
 
     Returns:
-        The columns `fairsweep.analysis.results.replicates.AVERAGE_COLUMNS`: ``training_low`` and ``training_high`` are the t
-        interval over the replicates, ``low`` and ``high`` add the error of the test images.
+        The columns `fairsweep.analysis.results.replicates.AVERAGE_COLUMNS`: ``training_low`` and ``training_high`` are
+        the t interval over the replicates, ``low`` and ``high`` add the error of the test images.
     """
     frame = excess_loss_by_trial(
         results,

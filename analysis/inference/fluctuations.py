@@ -87,7 +87,8 @@ def explain_fluctuations(
     that the design does not identify is NaN, with the reason.
 
     Args:
-        source: a sweep, or a tidy table of one learner (see `fairsweep.analysis.inference.level_tables.table_of_frame`).
+        source: a sweep, or a tidy table of one learner, see
+            `fairsweep.analysis.inference.level_tables.table_of_frame`.
         metric: a name in `METRICS`.
         over: the levels: ``share``, ``level_value``, ``minority_count``, ``epsilon``…
         by: see `table_of_results`.
@@ -102,7 +103,8 @@ def explain_fluctuations(
 
     References:
         Components: Searle, Casella & McCulloch 1992. Intervals: chi-square bounds of mean squares (effective degrees of
-        freedom for levels of nested draws, `fairsweep.analysis.statistics.variance_components`), joined as in Graybill & Wang 1980,
+        freedom for levels of nested draws, `fairsweep.analysis.statistics.variance_components`), joined as in
+        Graybill & Wang 1980,
         doi 10.1080/01621459.1980.10477565.
     """
     if isinstance(source, pd.DataFrame):

@@ -37,8 +37,9 @@ def bootstrap_frame(
     """`SweepResults.frame` with bootstrap intervals in the place of Wilson's and the simultaneous ones.
 
     Rates and scores get percentile intervals. That of a largest difference would miss 0 when the groups are equal, so
-    disparities are bounded through their parts, each at the Bonferroni level: see `fairsweep.analysis.statistics.bootstrap_draws`. A
-    variance between groups and what needs predictions keep the intervals that they have.
+    disparities are bounded through their parts, each at the Bonferroni level: see
+    `fairsweep.analysis.statistics.bootstrap_draws`. A variance between groups and what needs predictions keep
+    the intervals that they have.
 
     Args:
         results: the sweep.

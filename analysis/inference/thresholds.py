@@ -128,8 +128,9 @@ def thresholded_counts(
         states: see `SweepResults.evaluations`.
 
     Returns:
-        Count arrays of the test split, for `fairsweep.analysis.results.frames.rate_rows` and ``disparity_rows`` (its class 1 is
-        the positive one), and the thresholds: columns ``trial``, ``group``, ``threshold``, ``validation_rate``.
+        Count arrays of the test split, for `fairsweep.analysis.results.frames.rate_rows` and ``disparity_rows`` (its
+        class 1 is the positive one), and the thresholds: columns ``trial``, ``group``, ``threshold``,
+        ``validation_rate``.
 
     Raises:
         ValueError: if there are more than two classes, or no trial has predictions on both splits.

@@ -38,7 +38,7 @@ _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 class RecordError(ValueError):
-    """A record is missing, damaged or of an unknown format; `fairsweep.analysis.records.loading.Problem` has the remedy."""
+    """A record is missing, damaged or of an unknown format; `Problem` in ``loading`` has the remedy."""
 
 
 class NewerFormatError(RecordError):

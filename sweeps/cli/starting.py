@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fairsweep.sweeps.spec.schema_file import schema_path
 from fairsweep.sweeps.syntax.errors import SweepError, as_ours
 
-SCHEMA_FILE = "sweep.schema.json"
 """Holds what `fairsweep.sweeps.spec.schema` makes."""
 
 
@@ -103,7 +102,7 @@ def schema() -> None:
 
     Example: `fairsweep schema > sweep.schema.json`
     """
-    typer.echo((files("fairsweep.sweeps") / SCHEMA_FILE).read_text(encoding="utf-8"), nl=False)
+    typer.echo(schema_path().read_text(encoding="utf-8"), nl=False)
 
 
 STARTING: dict[str, Callable[..., None]] = {"init": init, "describe": describe, "schema": schema}

@@ -1,8 +1,8 @@
 """The mirror of a sweep: a copy on a slow drive or another file system, from which another machine can go on.
 
 A sweep works in its local folder. In the background finished trials, the newest checkpoints of running ones and the
-sweep's own files are copied every few minutes and at the end (`fairsweep.sweeps.store.folder_copy`: whole files, no locks, no
-renames). A drive that fails never stops the sweep.
+sweep's own files are copied every few minutes and at the end (`fairsweep.sweeps.store.folder_copy`: whole files, no
+locks, no renames). A drive that fails never stops the sweep.
 """
 
 from __future__ import annotations

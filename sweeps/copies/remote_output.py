@@ -2,7 +2,8 @@
 
 Nobody writes records there in place. The driver works in a folder of its own machine, which holds the sweep's own files
 and what the ledger needs of each trial; each trial works in a scratch folder on its node. Both publish whole files with
-the manifests of `fairsweep.sweeps.store.folder_copy`. What another machine needs to go on is on the other file system alone.
+the manifests of `fairsweep.sweeps.store.folder_copy`. What another machine needs to go on is on the other file system
+alone.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def _iterations(trial: PlannedTrial) -> int | None:
     learner: Any = trial.config.learner
     rounds, epochs = getattr(learner, "rounds", None), getattr(learner, "epochs", None)
     if rounds is not None:
-        return math.ceil(rounds / learner.rounds_per_iteration)
+        return math.ceil(int(rounds) / int(learner.rounds_per_iteration))
     return None if epochs is None or hasattr(learner, "slices") else int(epochs)
 
 

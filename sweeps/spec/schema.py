@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from pydantic_core import core_schema
 
 from fairsweep.datasets.selection.division import SPLIT_KINDS
 from fairsweep.datasets.selection.imbalance import KeepImbalance, MinoritySizeImbalance, ShareImbalance
-from fairsweep.sweeps.cli.starting import SCHEMA_FILE
 from fairsweep.sweeps.spec.resources import ResourcesSection
+from fairsweep.sweeps.spec.schema_file import schema_path
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.foreign_words import KINDS
 from fairsweep.trainables.learners import LEARNERS
@@ -72,7 +71,7 @@ def schema_text() -> str:
 
 def write_schema() -> Path:
     """Write the schema into the package, and return the file; done after each change of a config."""
-    path = Path(str(files("fairsweep.sweeps") / SCHEMA_FILE))
+    path = schema_path()
     path.write_text(schema_text(), encoding="utf-8")
     return path
 

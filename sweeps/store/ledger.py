@@ -104,8 +104,8 @@ class Ledger:
         """Return the trials of the sweep as it stands whose state is damaged, by folder.
 
         Args:
-            thorough: see `fairsweep.analysis.records.record_check.check_trial`; trials that have ended and whose records are
-                damaged are listed too. None checks states only.
+            thorough: see `fairsweep.analysis.records.record_check.check_trial`; trials that have ended and whose
+                records are damaged are listed too. None checks states only.
         """
         entries, damaged = self._read()
         members = members_of(self._description())

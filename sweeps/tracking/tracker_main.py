@@ -1,4 +1,4 @@
-"""The tracker's process: ``python -m fairsweep.sweeps.tracking.tracker_main FOLDER``, started by the driver beside itself.
+"""The tracker's process, which the driver starts: ``python -m fairsweep.sweeps.tracking.tracker_main FOLDER``.
 
 It reads the records in the folder and nothing else. The end of its standard input is the end of the driver: what it has
 not sent by then is sent within seconds, or left for the next run. Each line on its standard output is for people.

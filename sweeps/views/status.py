@@ -1,7 +1,7 @@
 """What is known of a sweep at a moment: one row a trial, the best so far, what failed, the time left.
 
-Every view of a sweep that runs (table, lines, notebook) shows a board; who fills it is `fairsweep.sweeps.views.progress` in
-the driver and `fairsweep.sweeps.views.watch` elsewhere.
+Every view of a sweep that runs (table, lines, notebook) shows a board; who fills it is
+`fairsweep.sweeps.views.progress` in the driver and `fairsweep.sweeps.views.watch` elsewhere.
 """
 
 from __future__ import annotations

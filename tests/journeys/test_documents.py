@@ -43,7 +43,7 @@ NOT_RUN = {
     "ray job submit": "needs a head with a dashboard: tests/sweeps/execution/test_jobs.py (slow)",
     "fairsweep resume s3://bucket/runs/faces": STORES,
     "fairsweep report s3://bucket/runs/faces --to faces.html": STORES,
-    "from google.colab import drive": "Colab's own machine; tests/sweeps/copies/test_mirror.py runs a sweep beside a drive",
+    "from google.colab import drive": "Colab's own; tests/sweeps/copies/test_mirror.py runs a sweep beside a drive",
 }
 # Places in Python that stand for the reader's own.
 PLACES = {'"s3://bucket/runs/again"': '"runs/quickstart"'}
