@@ -8,6 +8,8 @@ copy for the first time (2 to 3 GB a second and processor): a damaged copy is ma
 from __future__ import annotations
 
 import os
+import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,9 +32,30 @@ CACHE_VARIABLE = "FAIRSWEEP_CACHE"
 
 
 def cache_root() -> Path:
-    """Return the folder of resident copies: `FAIRSWEEP_CACHE` from the environment, or ~/.cache/fairsweep."""
-    folder = os.environ.get(CACHE_VARIABLE)
-    return Path(folder) if folder else Path.home() / ".cache" / "fairsweep"
+    """Return the folder of resident copies: `FAIRSWEEP_CACHE` from the environment, or ~/.cache/fairsweep.
+
+    Where the home folder cannot be written to, as that of a container's user, it is one among the temporary files that
+    belongs to this user alone.
+    """
+    if folder := os.environ.get(CACHE_VARIABLE):
+        return Path(folder)
+    own = Path.home() / ".cache" / "fairsweep"
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+        return own if os.access(own, os.W_OK) else _temporary_root() or own
+    except OSError:
+        return _temporary_root() or own
+
+
+def _temporary_root() -> Path | None:
+    """Return a folder among the temporary files; None where somebody else has taken its name."""
+    folder = Path(tempfile.gettempdir()) / f"fairsweep-cache-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    return folder if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() else None
 
 
 class ResidentFeed:

@@ -131,6 +131,24 @@ def test_the_cache_folder_is_that_of_the_environment_or_of_the_user(monkeypatch,
     assert cache_root() == Path.home() / ".cache" / "fairsweep"
 
 
+@pytest.mark.parametrize("home", ["file", "/proc/nohome"])
+def test_without_a_home_that_can_be_written_to_copies_are_among_the_users_own_temporary_files(
+    pair, monkeypatch, tmp_path, home
+):
+    (tmp_path / "file").touch()
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    root = cache_root()
+    assert root.parent == tmp_path
+    assert root.stat().st_mode & 0o077 == 0
+    ResidentFeed.open(pair[0]).close()
+    assert (root / "resident").is_dir()
+    root.rename(tmp_path / "away")
+    root.symlink_to(tmp_path / "away")  # as somebody else may have done in a folder for all
+    assert cache_root() == tmp_path / home / ".cache" / "fairsweep"
+
+
 def test_the_copy_is_kept_by_content_and_used_again(pair, tmp_path, monkeypatch):
     dataset, images = pair
     ResidentFeed.open(dataset, tmp_path / "cache").close()
