@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ray.exceptions import AuthenticationError, RayError
 
+from fairsweep.sweeps.runtime.environment_variables import default_variables
 from fairsweep.sweeps.syntax.errors import SweepError
 
 _VARIABLE = "RAY_ADDRESS"
@@ -19,6 +20,8 @@ _SECONDS = 5.0
 # What every HTTP/2 connection begins with, and an empty frame of settings; a gRPC server answers with its own.
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 _SETTINGS = 4
+# A head that answers refuses a token at once; Ray would ask it 20 times, a second apart.
+_ASK_SELDOM = {"RAY_gcs_server_port_wait_time_s": "3"}
 _TOKEN = "the cluster asks for a token: copy ~/.ray/auth_token of its head to this machine and set RAY_AUTH_MODE=token"
 
 
@@ -76,7 +79,7 @@ def reaching(address: str) -> Iterator[None]:
         SweepError: with the cause and the remedy.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), default_variables(_ASK_SELDOM):
             warnings.simplefilter("ignore")  # what they say is in the error
             yield
     except AuthenticationError as error:

@@ -1,8 +1,11 @@
 """Joining a cluster: a wrong address, port or token, and a head that dies, are one line in seconds."""
 
 import http.server
+import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -128,3 +131,46 @@ def test_a_head_that_dies_ends_the_driver_with_a_line(monkeypatch):
 def test_the_command_that_goes_on_names_the_cluster():
     assert resume_command("runs/a b", "10.0.0.1:6379") == "fairsweep resume 'runs/a b' --address 10.0.0.1:6379"
     assert resume_command("runs/a", None) == "fairsweep resume runs/a"
+
+
+ASK = """
+import os, sys, time
+from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.sweeps.runtime.launch import connected
+
+began = time.monotonic()
+try:
+    with connected(sys.argv[1]):
+        print("joined", flush=True)
+except SweepError as error:
+    print(f"{time.monotonic() - began:.1f} {error}", flush=True)
+os._exit(0)
+"""
+HEAD = """
+import subprocess, sys
+import ray
+from fairsweep.sweeps.runtime.local_ray import private_ray
+
+with private_ray() as options:
+    ray.init(**options, logging_level="ERROR")
+    subprocess.run([sys.executable, "-c", sys.argv[1], ray.get_runtime_context().gcs_address], check=True)
+    ray.shutdown()
+"""
+WRONG = f"import os\nos.environ['RAY_AUTH_TOKEN'] = '{'f' * 64}'\n"
+
+
+@pytest.mark.slow
+def test_a_wrong_token_is_told_in_seconds():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")}
+    answer = subprocess.run(
+        [sys.executable, "-c", HEAD, WRONG + ASK],
+        env=environment | {"RAY_AUTH_MODE": "token"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    seconds, _, said = answer.stdout.partition(" ")
+    assert "asks for a token" in said
+    assert float(seconds) < 12
