@@ -283,6 +283,7 @@ def _settle_ray_data() -> None:
         # Ray 2.60 warns about a deprecated setting of its own when it makes its settings for the first time.
         warnings.simplefilter("ignore", DeprecationWarning)
         DataContext.get_current()
-    for name in ("execution.streaming_executor", "progress"):
+    # On the handlers, for a logger's filters do not see what comes from the loggers below it.
+    for handler in logging.getLogger("ray.data").handlers:
         # Adding the same filter twice does nothing.
-        logging.getLogger(f"ray.data._internal.{name}").addFilter(_OWN_LINES)
+        handler.addFilter(_OWN_LINES)

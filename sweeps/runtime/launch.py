@@ -21,15 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import ray
 from ray import tune
-from ray.air._internal import usage
-from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
-from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -37,6 +31,7 @@ from fairsweep.sweeps.runtime.cluster_address import check_address, cluster_of, 
 from fairsweep.sweeps.runtime.environment_variables import default_variables
 from fairsweep.sweeps.runtime.head_watch import watched_head
 from fairsweep.sweeps.runtime.local_ray import check_loopback, private_ray, starting
+from fairsweep.sweeps.runtime.ray_internals import tune_changed
 from fairsweep.sweeps.store.driver_only import DriverOnly
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 
@@ -57,7 +52,6 @@ _SWITCHES = {
 _RAY_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 # Workers stay in their working folder, and none of them brings a pool of threads for every core of the machine.
 _WORKER_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-_SWITCH_PREFIXES = ("RAY_", "TUNE_", "TRAIN_")
 _HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
 
 
@@ -157,11 +151,9 @@ def run_trials(
         trainable,
         lambda config: tune.PlacementGroupFactory(_shape(config["task"]) if "task" in config else config["shape"]),
     )
-    # Tune imports W&B, MLflow and Comet to count whose callbacks it is given: two seconds for statistics that are off.
-    uncounted = patch.object(usage, "tag_callbacks", return_value=False)
     # Trials that are known may ask for their places together; Tune lets those of a search come one by one.
     pending = {"TUNE_MAX_PENDING_TRIALS_PG": _PENDING} if source is None else {}
-    with default_variables(_SWITCHES | pending), _quiet_ray(), _memory_kills_as_deaths(), _secrets_stay(), uncounted:
+    with default_variables(_SWITCHES | pending), _quiet_ray(), tune_changed():
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -210,38 +202,6 @@ class _Listed(DriverOnly, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
-
-
-@contextmanager
-def _memory_kills_as_deaths() -> Iterator[None]:
-    """For the time of a context, a worker that Ray's memory monitor kills is to Tune a worker that died.
-
-    Tune ends the whole run with "Caught unexpected exception" otherwise: it knows errors of actors and of tasks, and
-    ``OutOfMemoryError`` is neither (seen with Ray 2.60; it has no switch).
-    """
-    handle = RayActorManager._actor_task_failed
-
-    def handle_death(manager: RayActorManager, tracked_actor_task: TrackedActorTask, exception: Exception) -> None:
-        if isinstance(exception, OutOfMemoryError):
-            cause = str(exception).splitlines()[0]
-            exception = RayActorError(error_msg=f"Ray killed the worker for lack of memory on its node: {cause}")
-        handle(manager, tracked_actor_task, exception)
-
-    with patch.object(RayActorManager, "_actor_task_failed", handle_death):
-        yield
-
-
-@contextmanager
-def _secrets_stay() -> Iterator[None]:
-    """For the time of a context, Tune copies its own switches to workers, and no keys.
-
-    It would copy AWS keys from the driver's environment into the runtime environment of each actor, and Ray writes
-    runtime environments into logs that anybody may read (Ray 2.60; it has no switch). Workers have the environment of
-    their node: on this machine it is the driver's.
-    """
-    switches = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith(_SWITCH_PREFIXES)}
-    with patch.object(class_cache, "ENV_VARS_TO_PROPAGATE", switches):
-        yield
 
 
 def _shape(task: TrialTask) -> list[dict[str, float]]:

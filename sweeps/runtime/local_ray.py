@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants
 
 from fairsweep.sweeps.planning.machines import this_machine
 from fairsweep.sweeps.runtime.environment_variables import default_variables
+from fairsweep.sweeps.runtime.ray_internals import loopback_only, temporary_folder
 from fairsweep.sweeps.syntax.errors import SweepError
 
 # Ray's switch for computers whose firewall asks about every port, read when Ray is imported: "0" keeps it on loopback.
-_OUTSIDE_SWITCH, _OUTSIDE_CONSTANT = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "ENABLE_RAY_CLUSTER"
+_OUTSIDE_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _TOKEN_FILE = "~/.ray/auth_token"
 # Ray reads its token once in a process, so all that this process starts share one.
 _TOKEN = secrets.token_hex(32)
@@ -44,7 +44,7 @@ def private_ray() -> Iterator[dict[str, Any]]:
     """
     _check_interface()
     machine = this_machine()
-    with _private_folders() as folders, default_variables(_own_token() | {_OUTSIDE_SWITCH: "0"}), _loopback_only():
+    with _private_folders() as folders, default_variables(_own_token() | {_OUTSIDE_SWITCH: "0"}), loopback_only():
         # "local": without it Ray joins any cluster that somebody has started on this machine, and takes no counts then.
         counts = {"num_cpus": int(machine.cpu), "num_gpus": int(machine.gpu)}
         yield {"address": "local", "include_dashboard": False} | counts | folders
@@ -95,19 +95,6 @@ def _check_interface() -> None:
         ) from error
 
 
-@contextmanager
-def _loopback_only() -> Iterator[None]:
-    """Ray replaces 127.0.0.1, also where it is asked for, by an outside address, unless its switch is off."""
-    before = getattr(ray_constants, _OUTSIDE_CONSTANT, None)
-    if before is not None:  # else `check_loopback` says so
-        setattr(ray_constants, _OUTSIDE_CONSTANT, False)
-    try:
-        yield
-    finally:
-        if before is not None:
-            setattr(ray_constants, _OUTSIDE_CONSTANT, before)
-
-
 def _own_token() -> dict[str, str]:
     """Return a token in the environment, which only this user's processes see, unless the user has one already."""
     try:
@@ -142,4 +129,4 @@ def _private_folders() -> Iterator[dict[str, str]]:
             return str(Path(stack.enter_context(folder)) / "ray")
 
         spilling = {} if short == writable[0] else {"object_spilling_directory": make(writable[0])}
-        yield {"_temp_dir": make(short)} | spilling
+        yield temporary_folder(make(short)) | spilling

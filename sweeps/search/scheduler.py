@@ -8,8 +8,9 @@ itself, with all of its records. A driver that is killed in between finds the ve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -47,34 +48,38 @@ class Judge(Protocol):
 
 
 class TuneJudge:
-    """One of Tune's schedulers as a judge; it sees neither Tune's trials nor its controller.
+    """Tune's schedulers as a judge; they see neither Tune's trials nor its controller.
 
     Args:
-        scheduler: made for the metric ``value``, to be maximised, by the time ``iteration``.
-        bracket: chooses the bracket of a trial by its hash, where the scheduler has some.
+        scheduler_of: gives by a trial's hash the scheduler that judges it, made for the metric ``value``, to be
+            maximised, by the time ``iteration``.
     """
 
-    def __init__(self, scheduler: TrialScheduler, bracket: Callable[[str], int] | None = None) -> None:
-        self._scheduler = scheduler
-        self._bracket = bracket
+    def __init__(self, scheduler_of: Callable[[str], TrialScheduler]) -> None:
+        self._scheduler_of = scheduler_of
         self._controller = SimpleNamespace(get_live_trials=list)
         self._known: set[str] = set()
 
     def ends(self, trial: str, iteration: int, values: Sequence[float]) -> bool:
         """See `Judge.ends`."""
+        scheduler = self._scheduler_of(trial)
         if trial not in self._known:
             self._known.add(trial)
-            self._add(trial)
+            with _global_generator_kept():
+                scheduler.on_trial_add(self._controller, _Key(trial))  # type: ignore[arg-type]
         result = {_TIME: iteration, _VALUE: values[0]}
-        decision = self._scheduler.on_trial_result(self._controller, _Key(trial), result)  # type: ignore[arg-type]
+        decision = scheduler.on_trial_result(self._controller, _Key(trial), result)  # type: ignore[arg-type]
         return bool(decision == TrialScheduler.STOP)
 
-    def _add(self, trial: str) -> None:
-        if self._bracket is not None and isinstance(self._scheduler, AsyncHyperBandScheduler):
-            # Tune would draw the bracket from the global generator.
-            self._scheduler._trial_info[trial] = self._scheduler._brackets[self._bracket(trial)]
-        else:
-            self._scheduler.on_trial_add(self._controller, _Key(trial))  # type: ignore[arg-type]
+
+@contextmanager
+def _global_generator_kept() -> Iterator[None]:
+    """Tune draws the bracket of each trial from NumPy's global generator, also where there is one."""
+    before = np.random.get_state()  # noqa: NPY002 - whoever else draws from it shall not notice
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 class _Key(str):
@@ -105,26 +110,30 @@ def make_judge(section: SchedulerSection, key: int) -> Judge | None:
             grace_period=section.grace,
             min_samples_required=section.least,
         )
-        return TuneJudge(rule)
+        return TuneJudge(lambda _: rule)
     brackets = section.brackets if section.kind == "hyperband" else 1
-    halving = AsyncHyperBandScheduler(
-        time_attr=_TIME,
-        metric=_VALUE,
-        mode="max",
-        max_t=_FAR,
-        grace_period=section.grace,
-        reduction_factor=section.reduction,
-        brackets=brackets,
-    )
     # As Tune weighs them: each bracket e times as likely as the one that begins after it.
     weights = np.exp(-np.arange(brackets))
     shares = np.cumsum(weights / weights.sum())
 
-    def bracket(trial: str) -> int:
-        draw = generator(seed_key(key, "search"), f"hyperband {trial}").random()
-        return min(int(np.searchsorted(shares, draw, side="right")), brackets - 1)
+    @cache
+    def halving(bracket: int) -> TrialScheduler:
+        # Tune's own brackets come from its global generator, and no argument names one: a scheduler for each.
+        first = section.grace * section.reduction**bracket
+        return AsyncHyperBandScheduler(
+            time_attr=_TIME,
+            metric=_VALUE,
+            mode="max",
+            max_t=max(_FAR, first),
+            grace_period=first,
+            reduction_factor=section.reduction,
+        )
 
-    return TuneJudge(halving, bracket)
+    def halving_of(trial: str) -> TrialScheduler:
+        draw = generator(seed_key(key, "search"), f"hyperband {trial}").random()
+        return halving(min(int(np.searchsorted(shares, draw, side="right")), brackets - 1))
+
+    return TuneJudge(halving_of)
 
 
 class Verdicts(DriverOnly, FIFOScheduler):

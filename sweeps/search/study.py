@@ -20,11 +20,11 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from fairsweep.datasets.selection.randomness import derive, seed_key
+from fairsweep.sweeps.search.optuna_internals import StudyRows, without_constraints
 from fairsweep.sweeps.search.samplers import SAMPLERS, make_sampler, population
 from fairsweep.sweeps.spec.search_section import SearchSection
 from fairsweep.sweeps.spec.search_space import LEARNER, Condition, SearchSpace
@@ -34,7 +34,6 @@ CAUSE, REFUSED, TRIALS = "fairsweep:cause", "fairsweep:refused", "fairsweep:tria
 SETTING = "fairsweep:setting"
 """Attribute of a setting: its own hash."""
 
-_CONSTRAINT = "constraints:"
 _BATCH = "fairsweep:batch"
 _POPULATION = "fairsweep:population"
 _LARGEST = 1e12
@@ -66,7 +65,6 @@ class SearchStudy:
         self.condition = condition
         self._section = section
         self._space = space
-        self._storage = storage
         self._key = derive(seed_key(section.key, "search"), f"search condition {condition.label}")
         directions = [objective.direction for objective in section.objectives]
         kept = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
@@ -81,16 +79,19 @@ class SearchStudy:
         self.batch: int = section.batch or int(kept.user_attrs[_BATCH])
         if section.algorithm in ("nsga2", "nsga3"):
             self._section = section.model_copy(update={"population": int(kept.user_attrs[_POPULATION])})
-        self._kept_id = kept._study_id
-        self._memory = InMemoryStorage()
-        self._study = optuna.create_study(storage=self._memory, study_name=name, directions=directions)
-        self._kept_trials: list[int] = []
-        self._load()
+        self._kept = StudyRows(storage, name)
+        memory = InMemoryStorage()
+        self._study = optuna.create_study(storage=memory, study_name=name, directions=directions)
+        self._rows = StudyRows(memory, name)
+        self._rows.copy_attributes(self._kept)
+        for number in range(len(self._kept)):
+            trial = copy.deepcopy(self._kept.trial(number))
+            self._rows.add(without_constraints(trial) if trial.state == TrialState.RUNNING else trial)
 
     @property
     def asked(self) -> int:
         """How many settings have been asked for."""
-        return len(self._kept_trials)
+        return len(self._rows)
 
     @property
     def waiting(self) -> tuple[int, ...]:
@@ -101,15 +102,16 @@ class SearchStudy:
     @property
     def refusals(self) -> tuple[str, ...]:
         """Of each setting that was refused, why."""
-        trials = self._storage.get_all_trials(self._kept_id, deepcopy=False)
-        return tuple(str(trial.user_attrs[CAUSE]) for trial in trials if trial.user_attrs.get(REFUSED))
+        return tuple(str(trial.user_attrs[CAUSE]) for trial in self._kept.trials() if trial.user_attrs.get(REFUSED))
 
     @property
     def told_trials(self) -> frozenset[str]:
         """Hashes of the trials of every setting that has been told."""
-        trials = self._storage.get_all_trials(self._kept_id, deepcopy=False)
         return frozenset(
-            name for trial in trials if trial.state.is_finished() for name in trial.user_attrs.get(TRIALS, ())
+            name
+            for trial in self._kept.trials()
+            if trial.state.is_finished()
+            for name in trial.user_attrs.get(TRIALS, ())
         )
 
     @property
@@ -134,14 +136,14 @@ class SearchStudy:
             warnings.simplefilter("ignore")  # of samplers on what they draw at random, which the documents say
             trial = self._study.ask()
             self._suggest(trial)
-        self._keep_study()
-        self._kept_trials.append(self._storage.create_new_trial(self._kept_id, self._frozen(number)))
+        self._kept.copy_attributes(self._rows)
+        self._kept.add(self._rows.trial(number))
         return number
 
     def note(self, number: int, facts: Mapping[str, Any]) -> None:
         """Note facts with a setting, as Optuna's user attributes."""
         for name, value in facts.items():
-            self._storage.set_trial_user_attr(self._kept_trials[number], name, value)
+            self._kept.note(number, name, value)
 
     def tell(self, number: int, values: Sequence[float] | None, excesses: Sequence[float] = ()) -> None:
         """Tell what became of a setting.
@@ -156,21 +158,14 @@ class SearchStudy:
         """
         if number != self.waiting[0]:
             raise ValueError(f"setting {self.waiting[0]} must be told before {number=}")
-        # Whoever opens a trial samples for it: this sampler leaves no traces.
-        self._study.sampler = RandomSampler(seed=0)
-        trial = optuna.trial.Trial(self._study, number)
+        trial = self._rows.opened(self._study, number)
         if values is None or any(map(math.isnan, (*values, *excesses))):
             self._study.tell(trial, state=TrialState.FAIL)
         else:
             for constraint, excess in zip(self._section.constraints, excesses, strict=True):
                 trial.set_constraint(str(constraint), _finite(excess))
             self._study.tell(trial, [_finite(value) for value in values])
-        frozen, kept = self._frozen(number), self._kept_trials[number]
-        for name, value in frozen.system_attrs.items():
-            if name.startswith(_CONSTRAINT):
-                self._storage.set_trial_system_attr(kept, name, value)
-        # The state comes last: until then the setting counts as waiting, and is told again.
-        self._storage.set_trial_state_values(kept, frozen.state, frozen.values)
+        self._kept.finish(number, self._rows.trial(number))
 
     def _suggest(self, trial: optuna.Trial) -> None:
         distributions = self._space.distributions()
@@ -184,29 +179,6 @@ class SearchStudy:
         for parameter in space.needed(learner):
             if space.exists(parameter, self.condition, suggested):
                 suggested[parameter.name] = _suggest(trial, parameter.name, distributions[parameter.name])
-
-    def _load(self) -> None:
-        """Take over what the storage holds."""
-        attributes = self._storage.get_study_system_attrs(self._kept_id)
-        for name, value in attributes.items():
-            self._memory.set_study_system_attr(self._study._study_id, name, value)
-        for kept in sorted(self._storage.get_all_trials(self._kept_id), key=lambda trial: trial.number):
-            trial = copy.deepcopy(kept)
-            if trial.state == TrialState.RUNNING:
-                names = [name for name in trial.system_attrs if not name.startswith(_CONSTRAINT)]
-                trial.system_attrs = {name: trial.system_attrs[name] for name in names}
-            self._memory.create_new_trial(self._study._study_id, trial)
-            self._kept_trials.append(kept._trial_id)
-
-    def _keep_study(self) -> None:
-        """Write what samplers keep with the study, such as the parents of a generation."""
-        known = self._storage.get_study_system_attrs(self._kept_id)
-        for name, value in self._memory.get_study_system_attrs(self._study._study_id).items():
-            if known.get(name) != value:
-                self._storage.set_study_system_attr(self._kept_id, name, value)
-
-    def _frozen(self, number: int) -> FrozenTrial:
-        return self._memory.get_trial(number)
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> object:

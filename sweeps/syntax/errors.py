@@ -40,6 +40,14 @@ class SweepError(ValueError):
         return f"{dotted(self.location)}: {text}" if self.location else text
 
 
+def unknown_version(library: str, version: str, lacking: str, tested: str) -> SweepError:
+    """Return the error of a library whose version lacks something undocumented that fairsweep needs."""
+    return SweepError(
+        f"fairsweep needs {lacking}, which {library} {version} does not have: install {library}=={tested}, with which "
+        "fairsweep is tested"
+    )
+
+
 class InterruptedSweepError(Exception):
     """Ctrl-C: what was done is kept, and the sweep can be resumed."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.privacy.torch_internals import foreach
 
 _EPSILON = 1e-8  # as in torch.optim.Adam
 
@@ -32,7 +33,7 @@ class LocalOptimizer:
         """Forgets everything: a new round, or another client, begins."""
         self._step = 0
         for moments in self._moments:
-            torch._foreach_zero_(moments)
+            foreach("zero_", moments)
 
     def update(
         self, tensors: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], rate: float, active: int | None = None
@@ -48,16 +49,16 @@ class LocalOptimizer:
         config = self._config
         self._step += 1
         if config.weight_decay:
-            gradients = torch._foreach_add(list(gradients), list(tensors), alpha=config.weight_decay)
+            gradients = foreach("add", list(gradients), list(tensors), alpha=config.weight_decay)
         moments = [[moment[:active] for moment in listed] for listed in self._moments]
         if config.name == "adam":
             self._adam(tensors, gradients, moments, rate)
             return
         if config.momentum:
-            torch._foreach_mul_(moments[0], config.momentum)
-            torch._foreach_add_(moments[0], list(gradients))
+            foreach("mul_", moments[0], config.momentum)
+            foreach("add_", moments[0], list(gradients))
             gradients = moments[0]
-        torch._foreach_add_(list(tensors), list(gradients), alpha=-rate)
+        foreach("add_", list(tensors), list(gradients), alpha=-rate)
 
     def _adam(
         self,
@@ -68,10 +69,10 @@ class LocalOptimizer:
     ) -> None:
         first, second = self._config.betas
         means, squares = moments
-        torch._foreach_lerp_(means, list(gradients), 1 - first)
-        torch._foreach_mul_(squares, second)
-        torch._foreach_addcmul_(squares, list(gradients), list(gradients), 1 - second)
-        roots = torch._foreach_sqrt(squares)
-        torch._foreach_div_(roots, (1 - second**self._step) ** 0.5)
-        torch._foreach_add_(roots, _EPSILON)
-        torch._foreach_addcdiv_(list(tensors), means, roots, value=-rate / (1 - first**self._step))
+        foreach("lerp_", means, list(gradients), 1 - first)
+        foreach("mul_", squares, second)
+        foreach("addcmul_", squares, list(gradients), list(gradients), 1 - second)
+        roots = foreach("sqrt", squares)
+        foreach("div_", roots, (1 - second**self._step) ** 0.5)
+        foreach("add_", roots, _EPSILON)
+        foreach("addcdiv_", list(tensors), means, roots, value=-rate / (1 - first**self._step))

@@ -23,6 +23,7 @@ from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.models.inputs import normalise
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import Layer, layers_of
+from fairsweep.trainables.privacy.torch_internals import foreach
 
 
 @dataclass(frozen=True)
@@ -191,11 +192,11 @@ class Sequential:
         updates_CP = torch.empty((len(plan.clients), len(weights_P)), device=weights_P.device)
         losses = []
         for index, steps in enumerate(plan.steps.tolist()):
-            torch._foreach_copy_(now, start)
+            foreach("copy_", now, start)
             self._optimizer.restart()
             losses.append(self._train(plan.table[index, :steps], examples, start, rate, first_step))
             torch.cat([tensor.flatten() for tensor in now], out=updates_CP[index])
-        torch._foreach_copy_(now, start)
+        foreach("copy_", now, start)
         return updates_CP.sub_(weights_P), torch.stack(losses) if losses else weights_P.new_zeros(0)
 
     def _train(

@@ -25,6 +25,7 @@ from torch import nn
 
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import ExampleGradients, Layer, layers_of, summarise, weighted
+from fairsweep.trainables.privacy.opacus_internals import example_gradients, patches
 
 
 class LayerGradient(Protocol):
@@ -120,14 +121,14 @@ def layer_gradient(module: nn.Module, activation: torch.Tensor, backprop: torch.
     if isinstance(module, nn.Linear) and activation.dim() == 2:
         return _Outer(module, activation, backprop)
     if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
-        unfolded_BKT = _unfold(module, activation)
+        unfolded_BKT = patches(module, activation)
         inner, outer = unfolded_BKT.shape[1], backprop.shape[1]
         # T x T products of inputs and of backprops against the whole gradient.
         if unfolded_BKT.shape[2] * (inner + outer) < inner * outer:
             return _Gram(module, activation, unfolded_BKT, backprop)
         gradients = [torch.bmm(backprop.flatten(2), unfolded_BKT.transpose(1, 2))]
         return _Held(gradients + ([] if module.bias is None else [backprop.sum(dim=(2, 3))]))
-    return _Held(_by_opacus(module, activation, backprop))
+    return _Held(example_gradients(module, activation, backprop))
 
 
 class _Outer:
@@ -164,10 +165,9 @@ class _Gram:
     def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
         module = self._module
         scaled = self._backprop * factors_B[:, None, None, None]
-        _, weight, _ = torch.ops.aten.convolution_backward(
-            scaled, self._activation, module.weight, None, module.stride, module.padding, module.dilation,
-            False, [0, 0], 1, [False, True, False],
-        )  # fmt: skip
+        weight = torch.nn.grad.conv2d_weight(
+            self._activation, module.weight.shape, scaled, module.stride, module.padding, module.dilation
+        )
         sums[0].add_(weight)
         if len(sums) > 1:
             sums[1].add_(scaled.sum(dim=(0, 2, 3)))
@@ -184,28 +184,3 @@ class _Held:
     def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
         for total, gradient in zip(sums, self._gradients, strict=True):
             total.view(-1).addmv_(gradient.t(), factors_B)
-
-
-def _unfold(module: nn.Conv2d, activation: torch.Tensor) -> torch.Tensor:
-    """Return the patches that a convolution multiplies, [B, K, T]."""
-    from opacus.utils.tensor_utils import unfold2d
-
-    patches: torch.Tensor = unfold2d(
-        activation,
-        kernel_size=module.kernel_size,
-        padding=module.padding,
-        stride=module.stride,
-        dilation=module.dilation,
-    )
-    return patches
-
-
-def _by_opacus(module: nn.Module, activation: torch.Tensor, backprop: torch.Tensor) -> list[torch.Tensor]:
-    """Return per-example gradients of any layer that Opacus knows, in the order of the layer's parameters."""
-    from opacus.grad_sample import GradSampleModule
-
-    sampler = GradSampleModule.GRAD_SAMPLERS.get(type(module))
-    if sampler is None:
-        raise ValueError(f"bookkeeping knows no layer of type {type(module).__name__}: choose gradient_mode functorch")
-    by_parameter = sampler(module, [activation], backprop)
-    return [by_parameter[parameter] for parameter in module.parameters(recurse=False) if parameter.requires_grad]

@@ -5,9 +5,7 @@ Shapes: B examples, C channels, H x W pixels, L layers (modules that own paramet
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.opacus_internals import wrapped
+from fairsweep.trainables.privacy.torch_internals import foreach
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Plain:
             raise ValueError(f"plain gradients cannot be clipped by example, but got clipping {clipping.kind!r}")
         losses = F.cross_entropy(self._model(inputs_BCHW), labels_B, reduction="none")
         gradients = torch.autograd.grad(weighted(losses, weights_B).sum(), self._parameters)
-        torch._foreach_add_(list(sums), list(gradients))
+        foreach("add_", list(sums), list(gradients))
         losses = losses.detach()
         return ExampleGradients(losses, torch.full_like(losses, torch.nan), torch.zeros_like(losses, dtype=torch.bool))
 
@@ -201,8 +201,8 @@ class Hooks:
         weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
-        with _wrapped(self._model, self._wrapper) as wrapped:
-            losses = F.cross_entropy(wrapped(inputs_BCHW), labels_B, reduction="none")
+        with wrapped(self._model, self._wrapper) as module:
+            losses = F.cross_entropy(module(inputs_BCHW), labels_B, reduction="none")
             weighted(losses, weights_B).sum().backward()  # type: ignore[no-untyped-call]
             gradients = [p.grad_sample for p in self._parameters]  # type: ignore[attr-defined]
         return _clip_and_add(gradients, losses.detach(), self._layers, clipping, sums)
@@ -246,21 +246,21 @@ class Ghost:
         weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
-        from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
+        from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
         if clipping.kind == "per_layer":
             raise ValueError("ghost clipping knows one norm for all layers: choose another gradient_mode for per_layer")
         make: Callable[[], Any] = lambda: GradSampleModuleFastGradientClipping(  # noqa: E731
             self._model, loss_reduction="sum", use_ghost_clipping=True
         )
-        with _wrapped(self._model, make) as wrapped:
-            losses = F.cross_entropy(wrapped(inputs_BCHW), labels_B, reduction="none")
+        with wrapped(self._model, make) as module:
+            losses = F.cross_entropy(module(inputs_BCHW), labels_B, reduction="none")
             weighted(losses, weights_B).sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
-            norms = wrapped.get_norm_sample().detach()
+            norms = module.get_norm_sample().detach()
             factors = clipping.factors(norms.square()[None])[0]
-            wrapped.disable_hooks()
+            module.disable_hooks()
             gradients = torch.autograd.grad((factors * weighted(losses, weights_B)).sum(), self._parameters)
-        torch._foreach_add_(list(sums), list(gradients))
+        foreach("add_", list(sums), list(gradients))
         return ExampleGradients(losses.detach(), norms, factors < 1)
 
 
@@ -319,27 +319,3 @@ def add_finite(
 def summarise(losses_B: torch.Tensor, squared_norms_LB: torch.Tensor, factors_LB: torch.Tensor) -> ExampleGradients:
     """Return what is kept of a batch's gradients."""
     return ExampleGradients(losses_B.detach(), squared_norms_LB.sum(dim=0).sqrt(), (factors_LB < 1).any(dim=0))
-
-
-@contextmanager
-def _wrapped(model: nn.Module, make: Callable[[], Any]) -> Iterator[Any]:
-    """Wrap a model in one of Opacus's modules for one batch, and takes off every trace of it also after an error.
-
-    Opacus leaves hooks on the layers and attributes on the parameters. Were they left on, predictions and saved states
-    would see them, and an actor that serves one trial after another would keep the old ones' memory.
-    """
-    wrapped = make()
-    try:
-        with warnings.catch_warnings():
-            # Images need no gradient, so the first layer's hook has no input gradient to see. It uses the output's
-            # only.
-            warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients are computed")
-            yield wrapped
-    finally:
-        wrapped.to_standard_module()
-        for module in model.modules():
-            for attribute in ("activations", "max_batch_len"):
-                if attribute in vars(module):
-                    delattr(module, attribute)
-        for parameter in model.parameters():
-            parameter.grad = None

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-from ray.tune.execution import class_cache
 from ruamel.yaml import YAML
 
 from fairsweep.sweeps.runtime import launch, local_ray
@@ -116,15 +115,6 @@ def test_the_logs_of_a_local_ray_are_for_the_user_alone_and_end_with_it(run):
     assert run.modes == {0o700}
     assert not list(run.temporary.glob("**/session_*"))
     assert not (run.folders[1] / "home" / ".ray").exists()
-
-
-def test_tune_hands_no_keys_on(monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", MARK)
-    before = class_cache.ENV_VARS_TO_PROPAGATE
-    with launch._secrets_stay():
-        assert not {name for name in class_cache.ENV_VARS_TO_PROPAGATE if "AWS" in name}
-        assert "RAY_CHDIR_TO_TRIAL_DIR" in class_cache.ENV_VARS_TO_PROPAGATE
-    assert class_cache.ENV_VARS_TO_PROPAGATE is before
 
 
 def test_a_ray_that_others_can_reach_is_refused(monkeypatch):

@@ -1,0 +1,120 @@
+"""All that fairsweep changes inside Ray: the one module that knows names which Ray does not document.
+
+Each change lasts as long as its context, and each was made only after Ray's public switches did not serve; the reason
+stands with it. A version of Ray that lacks one of the names is refused before anything starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError
+
+from fairsweep.sweeps.syntax.errors import unknown_version
+
+_TESTED = "2.60.0"
+_SWITCH_PREFIXES = ("RAY_", "TUNE_", "TRAIN_")
+
+
+@contextmanager
+def tune_changed() -> Iterator[None]:
+    """Tune as a sweep needs it: see the three functions below."""
+    with ExitStack() as stack:
+        for change in (usage_uncounted, memory_kills_as_deaths, keys_stay):
+            stack.enter_context(change())
+        yield
+
+
+@contextmanager
+def usage_uncounted() -> Iterator[None]:
+    """Tune does not count whose callbacks it is given.
+
+    It imports W&B, MLflow and Comet for that, which takes two seconds, also where RAY_USAGE_STATS_ENABLED is 0.
+    """
+    with _replaced("ray.air._internal.usage", "tag_callbacks", lambda _: lambda *_arguments, **_options: False):
+        yield
+
+
+@contextmanager
+def memory_kills_as_deaths() -> Iterator[None]:
+    """A worker that Ray's memory monitor kills is to Tune a worker that died.
+
+    Tune ends the whole run with "Caught unexpected exception" otherwise: it knows errors of actors and of tasks, and
+    ``OutOfMemoryError`` is neither. Callbacks do not see it, and ``FailureConfig`` has no word for it.
+    """
+
+    def as_death(handle: Callable[..., None]) -> Callable[..., None]:
+        def handle_death(manager: object, tracked_actor_task: object, exception: Exception) -> None:
+            if isinstance(exception, OutOfMemoryError):
+                cause = str(exception).splitlines()[0]
+                exception = RayActorError(error_msg=f"Ray killed the worker for lack of memory on its node: {cause}")
+            handle(manager, tracked_actor_task, exception)
+
+        return handle_death
+
+    manager = "ray.air.execution._internal.actor_manager:RayActorManager"
+    with _replaced(manager, "_actor_task_failed", as_death):
+        yield
+
+
+@contextmanager
+def keys_stay() -> Iterator[None]:
+    """Tune copies its own switches to workers, and no keys.
+
+    It would copy AWS keys from the driver's environment into the runtime environment of each actor, and Ray writes
+    runtime environments into logs that anybody may read. What is copied cannot be chosen, and keys that are taken out
+    of the driver's environment are lacking there. Workers have the environment of their node: on this machine it is
+    the driver's.
+    """
+    own = lambda names: {name for name in names if name.startswith(_SWITCH_PREFIXES)}  # noqa: E731
+    with _replaced("ray.tune.execution.class_cache", "ENV_VARS_TO_PROPAGATE", own):
+        yield
+
+
+@contextmanager
+def loopback_only() -> Iterator[None]:
+    """A Ray that is started stays on the loopback interface.
+
+    Ray replaces 127.0.0.1, also where ``_node_ip_address`` asks for it, by an outside address, unless the variable
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER is 0 when Ray is imported, which may be long before a sweep starts.
+    """
+    with _replaced("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", lambda _: False):
+        yield
+
+
+def temporary_folder(path: str) -> dict[str, Any]:
+    """Return the option with which `ray.init` writes its logs and sockets to a folder.
+
+    The documents name it, underscore and all. RAY_TMPDIR would do as well, but is inherited by what the driver starts.
+    """
+    return {"_temp_dir": path}
+
+
+@contextmanager
+def _replaced(place: str, name: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """Put in the place of something of Ray's what ``change`` makes of it, until the context ends.
+
+    Args:
+        place: a module, or ``module:class``.
+        name: what is replaced there.
+        change: gets what is there now.
+
+    Raises:
+        SweepError: if this version of Ray has no such thing.
+    """
+    module, _, inner = place.partition(":")
+    try:
+        owner = importlib.import_module(module)
+        owner = getattr(owner, inner) if inner else owner
+        before = getattr(owner, name)
+    except (ImportError, AttributeError) as error:
+        raise unknown_version("ray", ray.__version__, f"{place.replace(':', '.')}.{name}", _TESTED) from error
+    setattr(owner, name, change(before))
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

@@ -1,0 +1,33 @@
+"""All that fairsweep uses of torch without documentation: operations on a list of tensors with one launch for all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_TESTED = "2.15.0"
+
+
+def foreach(operation: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as the operation has them
+    """Apply an operation to each tensor of a list.
+
+    A loop over the tensors gives the same numbers, and launches a kernel for each: models have dozens of small
+    tensors, and clients take thousands of steps. ``torch.optim`` with ``foreach=True`` is public and does the same
+    inside, but keeps its state by parameter and knows no stacks of clients that grow shorter.
+
+    Args:
+        operation: such as ``add_``, as the method of a tensor is called.
+        arguments: of the operation, lists of tensors where the method takes tensors.
+        options: of the operation.
+
+    Raises:
+        NotImplementedError: if this version of torch does not have it.
+    """
+    function = getattr(torch, f"_foreach_{operation}", None)
+    if function is None:
+        raise NotImplementedError(
+            f"fairsweep needs torch._foreach_{operation}, which torch {torch.__version__} does not have: install "
+            f"torch=={_TESTED}, with which fairsweep is tested"
+        )
+    return function(*arguments, **options)
