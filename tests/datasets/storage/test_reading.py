@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -195,3 +197,17 @@ def test_a_trial_that_leaves_one_cpu_can_read(ray_session, dataset):
     finally:
         ray.util.remove_placement_group(group)
     np.testing.assert_array_equal(found.reshape(2, *SHAPE), images[7:9])
+
+
+def test_ray_data_says_nothing_of_a_streams_reads_and_all_of_others(ray_session):
+    check_ray()
+    handlers = logging.getLogger("ray.data").handlers
+    assert handlers
+
+    def printed(level, text):
+        record = logging.LogRecord("ray.data._internal.execution", level, __file__, 1, text, (), None)
+        return {bool(handler.filter(record)) for handler in handlers}
+
+    assert printed(logging.INFO, "Starting execution of Dataset fairsweep_stream_1") == {False}
+    assert printed(logging.WARNING, "Dataset fairsweep_stream_1 is slow") == {True}
+    assert printed(logging.INFO, "Starting execution of Dataset dataset_1") == {True}

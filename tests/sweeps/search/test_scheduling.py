@@ -10,7 +10,8 @@ import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from fairsweep import analysis
-from fairsweep.analysis.records.columns import read_cells, read_json
+from fairsweep.analysis.records.columns import count_cells, read_cells, read_json, write_examples
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.sweeps.execution.tasks import Watches
 from fairsweep.sweeps.planning.preflight import check_sweep
 from fairsweep.sweeps.search.outcomes import recorded_values
@@ -223,7 +224,7 @@ def test_measures_of_probabilities_are_recorded_and_repeated(trial_of, mapping, 
     assert state_of(second.folder).reason.startswith("plateau: min log_loss has not improved for 2 iterations")
     second.close()
     meaning = Meaning("smiling", ("tone",), {"smiling": ("no", "yes"), "tone": ("light", "dark")})
-    analysis.records.write_examples(tmp_path / "out" / "examples.parquet", recorded_examples(toy, None))
+    write_examples(tmp_path / "out" / "examples.parquet", recorded_examples(toy, None))
     values = recorded_values(second.folder, measures, meaning)
     assert values == pytest.approx([metrics[str(measure)] for measure in measures])
     objectives = [Objective(min=measures[0])]
@@ -255,7 +256,7 @@ def test_targets_hold_for_every_group_or_not_at_all():
     watch = TrialWatch("smiling", ("tone",), (Measure.parse("accuracy"),), stop)
 
     def cells(light, dark):
-        return analysis.records.count_cells(
+        return count_cells(
             iteration=1,
             split="validation",
             groups={"tone": [0] * 10 + [1] * 10},
@@ -263,7 +264,7 @@ def test_targets_hold_for_every_group_or_not_at_all():
             prediction=[1] * light + [0] * (10 - light) + [1] * dark + [0] * (10 - dark),
         )
 
-    vocabularies = [analysis.records.Vocabulary(name, values) for name, values in meaning.values.items()]
+    vocabularies = [Vocabulary(name, values) for name, values in meaning.values.items()]
     watcher = watch.begin(vocabularies)
     assert watcher.see(cells(10, 5)) == {"accuracy": 0.75, "worst_group_accuracy by tone": 0.5}
     assert watcher.verdict(seconds=1, steps=1, next_steps=1) is None
