@@ -132,7 +132,7 @@ def _refuse_choice(only: Collection[str] | None) -> None:
     if only is not None:
         raise SweepError(
             "a guided search has counted its failed trials as failures already, so none can run again alone: "
-            "change search.key to search anew; what is done is not run again"
+            "change search.seed to search anew; what is done is not run again"
         )
 
 

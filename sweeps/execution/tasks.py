@@ -25,6 +25,7 @@ from fairsweep.sweeps.store.ledger import Entry, Ledger
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
 from fairsweep.trainables.dpsgd.gradient_modes import choose_mode, physical_batch_size
+from fairsweep.trainables.dpsgd.mode_names import current_mode
 from fairsweep.trainables.learning.measures import SPENT
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.plan import Plan
@@ -132,7 +133,7 @@ class GradientModes:
         self._path = path
         self._chosen: dict[str, str] = {}
         with suppress(FileNotFoundError, RecordError):
-            self._chosen = dict(read_json(path))
+            self._chosen = {key: str(current_mode(mode)) for key, mode in read_json(path).items()}
 
     @cached_property
     def _recorded(self) -> dict[str, str]:
@@ -143,7 +144,7 @@ class GradientModes:
                 config, data = read_json(entry.folder / CONFIG), read_json(entry.folder / DATA)
                 learner = config["learner"]
                 key = _recorded_key(learner["name"], config["model"], learner["clipping"], data["device"])
-                found.setdefault(key, str(data["gradient_mode"]))
+                found.setdefault(key, str(current_mode(data["gradient_mode"])))
         return found
 
     def fixed(self, trial: PlannedTrial, plan: SweepPlan) -> TrialConfig:

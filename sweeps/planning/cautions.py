@@ -39,10 +39,10 @@ def idle_settings(sweep: SweepSpec, trials: Sequence[PlannedTrial]) -> tuple[str
     """
     said = []
     search, scheduler = sweep.search, sweep.scheduler
-    if search.startup is not None and search.startup >= (search.samples or 0):
+    if search.startup_trials is not None and search.startup_trials >= (search.samples or 0):
         said.append(
-            f"search.startup={search.startup} is not below search.samples={search.samples}: every setting is drawn at "
-            f"random, and the part that {search.algorithm} guides never begins"
+            f"search.startup_trials={search.startup_trials} is not below search.samples={search.samples}: "
+            f"every setting is drawn at random, and the part that {search.algorithm} guides never begins"
         )
     spaces = [*sweep.learners, *(getattr(sweep, name) for name in SHARED)]
     if search.samples is not None and not any(space.drawn for space in spaces if space is not None):
@@ -51,9 +51,9 @@ def idle_settings(sweep: SweepSpec, trials: Sequence[PlannedTrial]) -> tuple[str
             "quniform, randint or lograndint"
         )
     lengths = [length for trial in trials if (length := _iterations(trial)) is not None]
-    if scheduler.kind != "none" and lengths and len(lengths) == len(trials) and scheduler.grace >= max(lengths):
+    if scheduler.kind != "none" and lengths and len(lengths) == len(trials) and scheduler.grace_period >= max(lengths):
         said.append(
-            f"scheduler.grace={scheduler.grace} is not below the {max(lengths)} iterations of a trial: "
+            f"scheduler.grace_period={scheduler.grace_period} is not below the {max(lengths)} iterations of a trial: "
             f"{scheduler.kind} will end none early"
         )
     return tuple(said)

@@ -71,12 +71,12 @@ class ParetoHalving:
     """Ends trials that are not among the best of those that came as far.
 
     Args:
-        grace: iteration of the first rung.
+        grace_period: iteration of the first rung.
         reduction: of the trials on a rung one in so many goes on; each rung is so many times as far as the one before.
     """
 
-    def __init__(self, grace: int, reduction: float) -> None:
-        self._grace = grace
+    def __init__(self, grace_period: int, reduction: float) -> None:
+        self._grace_period = grace_period
         self._reduction = reduction
         self._rungs: dict[int, dict[str, Sequence[float]]] = {}
 
@@ -94,6 +94,6 @@ class ParetoHalving:
         """Return the number of the highest rung that an iteration has reached."""
         rung = None
         number = 0
-        while self._grace * self._reduction**number <= iteration:
+        while self._grace_period * self._reduction**number <= iteration:
             rung, number = number, number + 1
         return rung

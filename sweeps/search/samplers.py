@@ -37,16 +37,18 @@ def _tpe(section: SearchSection, seed: int) -> BaseSampler:
         multivariate=True,
         group=True,
         constant_liar=True,
-        n_startup_trials=section.startup or _TPE_STARTUP,
+        n_startup_trials=section.startup_trials or _TPE_STARTUP,
     )
 
 
 def _gp(section: SearchSection, seed: int) -> BaseSampler:
-    return GPSampler(seed=seed, n_startup_trials=section.startup or _GP_STARTUP, warn_independent_sampling=False)
+    return GPSampler(seed=seed, n_startup_trials=section.startup_trials or _GP_STARTUP, warn_independent_sampling=False)
 
 
 def _cmaes(section: SearchSection, seed: int) -> BaseSampler:
-    return CmaEsSampler(seed=seed, n_startup_trials=section.startup or _CMAES_STARTUP, warn_independent_sampling=False)
+    return CmaEsSampler(
+        seed=seed, n_startup_trials=section.startup_trials or _CMAES_STARTUP, warn_independent_sampling=False
+    )
 
 
 def population(section: SearchSection) -> int:

@@ -101,14 +101,14 @@ def make_judge(section: SchedulerSection, key: int) -> Judge | None:
     if section.kind == "none":
         return None
     if section.kind == "pareto-asha":
-        return ParetoHalving(section.grace, section.reduction)
+        return ParetoHalving(section.grace_period, section.reduction)
     if section.kind == "median":
         rule = MedianStoppingRule(
             time_attr=_TIME,
             metric=_VALUE,
             mode="max",
-            grace_period=section.grace,
-            min_samples_required=section.least,
+            grace_period=section.grace_period,
+            min_samples_required=section.min_trials,
         )
         return TuneJudge(lambda _: rule)
     brackets = section.brackets if section.kind == "hyperband" else 1
@@ -182,7 +182,7 @@ def make_scheduler(
         ledger: the trials on disk.
         entry_of: gives the entry of a trial of this run.
     """
-    judge = make_judge(sweep.scheduler, sweep.search.key)
+    judge = make_judge(sweep.scheduler, sweep.search.seed)
     if judge is None:
         return None
     meaning = meaning_of(sweep, dataset)

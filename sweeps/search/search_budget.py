@@ -16,6 +16,7 @@ from fairsweep.sweeps.search.study import SearchStudy
 from fairsweep.sweeps.spec.search_space import SearchSpace
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.sweeps.syntax.renamed_keys import with_former_names
 
 _SHORT = 6
 # Of the section search, what decides neither what is proposed nor what is told.
@@ -113,7 +114,7 @@ def study_names(sweep: SweepSpec, content: Sequence[str], space: SearchSpace) ->
         "mode": sweep.privacy.mode,
         "key": sweep.privacy.key,
     }
-    text = json.dumps(identity, sort_keys=True, default=str)
+    text = json.dumps(with_former_names(identity), sort_keys=True, default=str)
     mark = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()[:_SHORT]
     labels = [condition.label for condition in space.conditions]
     if len(set(labels)) < len(labels):

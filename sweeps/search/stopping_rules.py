@@ -102,7 +102,7 @@ class Plateau:
     def __init__(self, section: PlateauSection, meaning: Meaning) -> None:
         self.objective: Objective = section.objective.settled(meaning)
         self.patience = section.patience
-        self._least = section.least
+        self._min_delta = section.min_delta
         self._best = -math.inf
         self._since = 0
 
@@ -111,7 +111,7 @@ class Plateau:
         value = self.objective.sign * measured
         if math.isnan(value):
             return
-        if value > self._best + self._least:
+        if value > self._best + self._min_delta:
             self._best, self._since = value, 0
         else:
             self._since += 1

@@ -65,7 +65,7 @@ class SearchStudy:
         self.condition = condition
         self._section = section
         self._space = space
-        self._key = derive(seed_key(section.key, "search"), f"search condition {condition.label}")
+        self._key = derive(seed_key(section.seed, "search"), f"search condition {condition.label}")
         directions = [objective.direction for objective in section.objectives]
         kept = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         with warnings.catch_warnings():

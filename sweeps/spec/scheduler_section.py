@@ -12,26 +12,30 @@ from fairsweep.trainables.learning.objectives import Objective
 
 
 class SchedulerSection(Section):
-    """Which trials end early because others do better, on the validation split alone.
+    """Which trials end early because others do better on the validation split.
 
-    A trial that a scheduler ended is recorded whole, is charged for the steps that it took, and is not run again.
+    A trial that a scheduler ended is recorded in full, is charged for the steps that it took, and is not run again.
     """
 
     kind: Literal["none", "asha", "hyperband", "median", "pareto-asha"] = Field(
         default="none",
-        description="`asha`: at iterations `grace * reduction^k` the best `1 / reduction` go on (Li et al. 2020, arXiv "
-        "1810.05934). `hyperband`: the same in several brackets that begin later. `median`: whoever is worse than the "
-        "median of the others' running means ends (Golovin et al. 2017). `pareto-asha`: asha by non-dominated rank "
-        "with several objectives, crowding breaks ties.",
+        description="`asha`: at iterations `grace_period * reduction^k` the best `1 / reduction` continue (Li et al. "
+        "2020, arXiv 1810.05934). `hyperband`: the same in several brackets, each starting later. `median`: a trial "
+        "ends that is worse than the median of the others' running means (Golovin et al. 2017). `pareto-asha`: asha by "
+        "non-dominated rank with several objectives; crowding distance breaks ties.",
     )
     objectives: tuple[Objective, ...] = Field(
         default=(),
         description="What is compared: one for `asha`, `hyperband`, `median`, two or more for `pareto-asha`.",
     )
-    grace: int = Field(default=1, ge=1, description="No trial ends before so many iterations.")
-    reduction: float = Field(default=3.0, gt=1, description="Of asha and its kin: one in so many goes on.")
-    brackets: int = Field(default=3, ge=1, description="Of hyperband.")
-    least: int = Field(default=3, ge=1, description="Of median: so many others must be known.")
+    grace_period: int = Field(default=1, ge=1, description="Iterations that every trial runs at least.")
+    reduction: float = Field(
+        default=3.0, gt=1, description="Of asha, hyperband and pareto-asha: one trial in this many continues."
+    )
+    brackets: int = Field(default=3, ge=1, description="Of hyperband: number of brackets.")
+    min_trials: int = Field(
+        default=3, ge=1, description="Of median: number of other trials with values before a trial is compared."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

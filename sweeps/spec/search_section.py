@@ -21,38 +21,38 @@ class SearchSection(Section):
 
     algorithm: Algorithm = Field(
         default="grid",
-        description="`grid` enumerates every `{grid: …}`. All others also give values to `choice`, `uniform`, "
-        "`loguniform` and `randint`: `random`, `sobol` (spread evenly) beforehand; `tpe`, `cmaes`, `nsga2`, `nsga3`, "
-        "`gp` (Optuna's) guided by the results so far.",
+        description="`grid` enumerates every `{grid: …}`. All others also draw values for `choice`, `uniform`, "
+        "`loguniform` and `randint`: `random` and `sobol` (evenly spread) in advance; `tpe`, `cmaes`, `nsga2`, "
+        "`nsga3` and `gp` (Optuna's) guided by the results so far.",
     )
     samples: int | None = Field(
         default=None,
         ge=1,
-        description="Number of settings that are tried, for each combination of grid values; random and sobol try each "
+        description="Number of settings to try for each combination of grid values; random and sobol try every "
         "learner at each.",
     )
-    key: int = Field(default=0, ge=0, description="Keys the draws; another key gives other ones.")
+    seed: int = Field(default=0, ge=0, description="Seed of the draws; another seed draws other settings.")
     objectives: tuple[Objective, ...] = Field(
         default=(),
         description="What a guided search improves, on the validation split: `{max: accuracy}`, `{min: "
         "equalized_odds_difference by tone}`.",
     )
     constraints: tuple[ConditionField, ...] = Field(
-        default=(), description="What an acceptable setting fulfils, on the validation split: `epsilon <= 3`."
+        default=(), description="What a setting must satisfy on the validation split: `epsilon <= 3`."
     )
     batch: int | None = Field(
         default=None,
         ge=1,
-        description="How many settings of one combination of grid values are under way at once; null takes what the "
-        "first run has room for. It decides what is proposed.",
+        description="How many settings of one combination of grid values run at once; null takes what the first run "
+        "has room for. It affects what is proposed.",
     )
     population: int | None = Field(
-        default=None, ge=2, description="Of nsga2 and nsga3: settings in a generation; null takes a fifth of `samples`."
+        default=None, ge=2, description="Of nsga2 and nsga3: settings per generation; null takes a fifth of `samples`."
     )
-    startup: int | None = Field(
+    startup_trials: int | None = Field(
         default=None,
         ge=1,
-        description="Of tpe, gp and cmaes: settings drawn at random first; null leaves it to Optuna.",
+        description="Of tpe, gp and cmaes: number of settings drawn at random first; null uses Optuna's default.",
     )
     storage: str | None = Field(
         default=None,
@@ -69,7 +69,7 @@ class SearchSection(Section):
     def _check(self) -> Self:
         if (self.algorithm != "grid") != (self.samples is not None):
             raise ValueError(
-                "samples says how many settings are tried: every algorithm but grid needs it, and grid takes none, "
+                "samples is the number of settings to try: every algorithm but grid needs it, and grid takes none, "
                 f"but got algorithm={self.algorithm!r}, samples={self.samples}"
             )
         if not self.is_guided:
@@ -91,17 +91,19 @@ class SearchSection(Section):
 
     def _check_unguided(self) -> None:
         given = [
-            name for name in ("objectives", "constraints", "batch", "population", "startup") if getattr(self, name)
+            name
+            for name in ("objectives", "constraints", "batch", "population", "startup_trials")
+            if getattr(self, name)
         ]
         given += ["storage"] if self.storage is not None else []
         if given:
             raise ValueError(
-                f"{self.algorithm} does not look at results, so it takes no {given[0]}: "
-                f"use one of {', '.join(GUIDED)}, or delete it"
+                f"{self.algorithm} does not use results, so it takes no {given[0]}: "
+                f"use one of {', '.join(GUIDED)}, or delete {given[0]}"
             )
 
     def _check_tuning(self) -> None:
         if self.population is not None and self.algorithm not in ("nsga2", "nsga3"):
             raise ValueError(f"population belongs to nsga2 and nsga3, but got algorithm={self.algorithm!r}; delete it")
-        if self.startup is not None and self.algorithm in ("nsga2", "nsga3"):
-            raise ValueError(f"startup belongs to tpe, gp and cmaes, but got {self.algorithm!r}; set population")
+        if self.startup_trials is not None and self.algorithm in ("nsga2", "nsga3"):
+            raise ValueError(f"startup_trials belongs to tpe, gp and cmaes, but got {self.algorithm!r}; set population")

@@ -180,14 +180,14 @@ def points(sweep: Spaces, space: Space | None, sample: int, purpose: str) -> Ite
             {place: dimension.at(draws.share(purpose, place, sample)) for place, dimension in space.drawn}
         )
     else:
-        yield from space.points(sample, seed_key(sweep.search.key, "search"), purpose)
+        yield from space.points(sample, seed_key(sweep.search.seed, "search"), purpose)
 
 
 def _sobol(sweep: Spaces) -> SobolDraws:
     spaces: dict[str, Space | None] = {name: getattr(sweep, name) for name in SHARED}
     spaces |= {draw_purpose(learner): learner.space for learner in learner_sections(sweep) if not learner.original}
     coordinates = [(name, place) for name, space in spaces.items() if space for place, _ in space.drawn]
-    return SobolDraws(coordinates, seed_key(sweep.search.key, "search"), sweep.search.samples or 1)
+    return SobolDraws(coordinates, seed_key(sweep.search.seed, "search"), sweep.search.samples or 1)
 
 
 def listed_part(space: Space | None, point: Point) -> str:

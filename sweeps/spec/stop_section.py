@@ -16,8 +16,8 @@ class PlateauSection(Section):
     """End a trial that no longer improves."""
 
     objective: Objective = Field(description="What must improve: `{max: accuracy}`. Required.")
-    patience: int = Field(ge=1, description="End after so many iterations without improvement. Required.")
-    least: float = Field(default=0.0, ge=0, description="What counts as improvement: more than this.")
+    patience: int = Field(ge=1, description="Number of iterations without improvement before it ends. Required.")
+    min_delta: float = Field(default=0.0, ge=0, description="An improvement must be larger than this.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -26,20 +26,23 @@ class PlateauSection(Section):
 
 
 class StopSection(Section):
-    """When a trial ends before its last iteration; the first rule that holds ends it, on the validation split alone.
+    """When a trial ends before its last iteration: as soon as one rule holds, on the validation split alone.
 
-    It is recorded whole, counts as done, and is charged for the steps that it took. The rules are no part of a trial's
-    identity: a trial that has ended stays as it is when they change.
+    It is recorded in full, counts as done, and is charged for the steps that it took. The rules are not part of a
+    trial's identity: a trial that has ended stays as it is when they change.
     """
 
     plateau: PlateauSection | None = Field(default=None, description="End a trial that no longer improves.")
     seconds: float | None = Field(
-        default=None, gt=0, description="End it after so many seconds of training; results then depend on the machine."
+        default=None,
+        gt=0,
+        description="End it after this many seconds of training; results then depend on the machine.",
     )
     epsilon: float | None = Field(
         default=None,
         gt=0,
-        description="End a private trial before an iteration that would spend more, by PLD; the first is always done.",
+        description="End a private trial before the iteration that would exceed this epsilon (PLD), but not "
+        "before the first.",
     )
     target: tuple[ConditionField, ...] = Field(
         default=(), description="End it once all of these hold: `worst_group_accuracy by tone >= 0.9`."

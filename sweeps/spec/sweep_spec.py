@@ -30,6 +30,7 @@ from fairsweep.sweeps.syntax.dimensions import Space, SpaceField
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.names import check_name
 from fairsweep.sweeps.syntax.paths import settle_paths
+from fairsweep.sweeps.syntax.renamed_keys import check_renamed
 from fairsweep.sweeps.syntax.section import Section
 from fairsweep.sweeps.syntax.storage_uri import MirrorSection, PlaceField, uri_of, working_folder
 from fairsweep.sweeps.syntax.sweep_file import SweepSource
@@ -233,7 +234,11 @@ class SweepSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _settle(cls, given: object) -> object:
-        return settle_paths(plain(given)) if isinstance(given, Mapping) else given
+        if not isinstance(given, Mapping):
+            return given
+        fields = plain(given)
+        check_renamed(fields)
+        return settle_paths(fields)
 
     @model_validator(mode="after")
     def _check_sections(self) -> Self:

@@ -20,6 +20,7 @@ from fairsweep.analysis.records.columns import CONFIG, SWEEP_JSON, SWEEP_YAML, T
 from fairsweep.analysis.records.files import NewerFormatError
 from fairsweep.sweeps.store.folder_kind import is_output
 from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.sweeps.syntax.renamed_keys import with_current_names
 
 FILE = "file"
 
@@ -55,6 +56,8 @@ class Description:
         except (RecordError, OSError) as error:
             problem = f"{SWEEP_JSON} is damaged ({str(error).removeprefix(f'{path / SWEEP_JSON} is damaged: ')})"
         else:
+            if isinstance(content.get("sweep"), dict):
+                content["sweep"] = with_current_names(content["sweep"])
             known = content.get(FILE)
             if known is None or yaml == known:
                 return cls(path, content)
@@ -101,7 +104,7 @@ def _rebuilt(path: Path, text: str) -> dict[str, Any] | None:
     from fairsweep.sweeps.syntax.sweep_file import SweepSource
 
     try:
-        sweep = SweepSpec.from_mapping(SweepSource.read(path / SWEEP_YAML).content)
+        sweep = SweepSpec.from_mapping(with_current_names(SweepSource.read(path / SWEEP_YAML).content))
     except SweepError:
         return None
     trials = path / TRIALS

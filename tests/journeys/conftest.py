@@ -121,7 +121,7 @@ LEAST = {
     "population": 2,
     "seeds": 1,
     "samples": 4,
-    "startup": 2,
+    "startup_trials": 2,
 }
 """The most that is left of fields that say how much there is to do, wherever they stand."""
 

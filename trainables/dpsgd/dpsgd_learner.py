@@ -24,6 +24,7 @@ from fairsweep.trainables.dpsgd.gradient_modes import (
     choose_mode,
     physical_batch_size,
 )
+from fairsweep.trainables.dpsgd.mode_names import current_mode
 from fairsweep.trainables.dpsgd.weighted_rates import check_weights, weights_of
 from fairsweep.trainables.learning.learner import IterationReport, LearningTask
 from fairsweep.trainables.learning.roles import Roles
@@ -369,7 +370,7 @@ class Dpsgd:
             )
         self._network.load(state["network"])
         self.iteration = int(state["iteration"])
-        self._mode = self._make_mode(state["gradient_mode"])
+        self._mode = self._make_mode(str(current_mode(state["gradient_mode"])))
 
     def privacy(self) -> PrivacyStatement:
         """Return what has been spent so far."""

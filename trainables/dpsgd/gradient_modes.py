@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
 from torch import nn
 
 from fairsweep.datasets.selection.randomness import generator, seed_key
+from fairsweep.trainables.dpsgd.mode_names import IDENTITY, GradientModeName, current_mode, former_mode
 from fairsweep.trainables.models.models import ModelConfig, build_model
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
@@ -26,7 +27,7 @@ GRADIENT_MODES: dict[str, Callable[[nn.Module], GradientMode]] = {
     "functorch": Functorch,
     "hooks": Hooks,
     "ghost": Ghost,
-    "ew": ExpandedWeights,
+    "expanded_weights": ExpandedWeights,
 }
 _CLEARLY = 1.3
 _ROUNDS = 3
@@ -44,8 +45,12 @@ class PerformanceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gradient_mode: Literal["auto", "bookkeeping", "functorch", "hooks", "ghost", "ew"] = "auto"
+    gradient_mode: Annotated[GradientModeName, BeforeValidator(current_mode)] = "auto"
     physical_batch_size: int | None = Field(default=None, ge=1)
+
+    @field_serializer("gradient_mode")
+    def _dump_mode(self, mode: str, info: FieldSerializationInfo) -> str:
+        return former_mode(mode) if info.context == IDENTITY else mode
 
 
 @dataclass(frozen=True)

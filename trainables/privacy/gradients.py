@@ -216,7 +216,7 @@ class Hooks:
 class ExpandedWeights(Hooks):
     """PyTorch's expanded weights, as Opacus's mode ``ew`` uses them."""
 
-    name = "ew"
+    name = "expanded_weights"
 
     def _wrapper(self) -> Any:  # noqa: ANN401 - Opacus's modules have no types
         from opacus.grad_sample import GradSampleModuleExpandedWeights

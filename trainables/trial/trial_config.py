@@ -15,6 +15,7 @@ from fairsweep.analysis.records.columns import FORMAT_VERSION
 from fairsweep.datasets.selection.division import OfficialSplit, RestSplit, SplitConfig
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.selection.imbalance import ImbalanceConfig
+from fairsweep.trainables.dpsgd.mode_names import IDENTITY
 from fairsweep.trainables.learners import LearnerConfig
 from fairsweep.trainables.models.models import ModelConfig
 
@@ -181,7 +182,7 @@ class TrialConfig(BaseModel):
 
 def _canonical(config: BaseModel, leave_out: set[str] | None = None) -> dict[str, Any]:
     """Return the typed values of a config that are not at their default: 3 and 3.0 are one epsilon."""
-    return config.model_dump(mode="json", exclude=leave_out, exclude_defaults=True)
+    return config.model_dump(mode="json", exclude=leave_out, exclude_defaults=True, context=IDENTITY)
 
 
 def _weights_identity(path: Path | None) -> dict[str, str]:

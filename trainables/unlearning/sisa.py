@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fairsweep.analysis.records.files import FORMAT_VERSION, write_json
 from fairsweep.analysis.records.unlearning_records import COST, PLACEMENT, placement_table, write_placement
+from fairsweep.trainables.dpsgd.mode_names import IDENTITY
 from fairsweep.trainables.learning.learner import IterationReport, LearningTask
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
@@ -387,5 +388,5 @@ def population_of(task: LearningTask) -> Population:
 def _recipe(config: SisaConfig, task: LearningTask) -> str:
     """Return what a slice's weights are a function of, beside its examples and the weights before."""
     key = hashlib.blake2b(task.keys.train, digest_size=16).hexdigest()
-    content = [config.inner.model_dump(mode="json"), task.model.model_dump(mode="json"), task.classes]
+    content = [config.inner.model_dump(mode="json", context=IDENTITY), task.model.model_dump(mode="json"), task.classes]
     return json.dumps([*content, list(task.image_shape), key], sort_keys=True)

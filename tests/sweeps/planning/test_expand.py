@@ -66,7 +66,7 @@ def test_one_twin_serves_every_epsilon(mapping, expanded):
 
 
 def test_a_random_search_draws_for_all_learners_alike(mapping, expanded):
-    mapping["search"] = {"algorithm": "random", "samples": 3, "key": 5}
+    mapping["search"] = {"algorithm": "random", "samples": 3, "seed": 5}
     mapping["imbalance"]["share"] = {"uniform": [0.5, 0.9]}
     mapping["learners"][0]["optimizer"] = {"lr": {"loguniform": [0.01, 1]}}
     trials = expanded(mapping)
@@ -81,7 +81,7 @@ def test_a_random_search_draws_for_all_learners_alike(mapping, expanded):
     more = expanded(mapping | {"search": mapping["search"] | {"samples": 4}})
     assert {t.trial for t in trials} < {t.trial for t in more}
     assert {t.trial for t in trials} == {t.trial for t in expanded(mapping)}
-    other = expanded(mapping | {"search": mapping["search"] | {"key": 6}})
+    other = expanded(mapping | {"search": mapping["search"] | {"seed": 6}})
     assert not {t.trial for t in trials} & {t.trial for t in other}
 
 

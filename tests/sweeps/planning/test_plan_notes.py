@@ -120,10 +120,16 @@ RATE = {"name": "tuned", "kind": "sgd", "epochs": 3, "optimizer": {"lr": {"logun
     ("changes", "said"),
     [
         (
-            {"search": {"algorithm": "tpe", "samples": 4, "startup": 4, "objectives": [ACCURACY]}, "learners": [RATE]},
-            r"search\.startup=4 is not below search\.samples=4: .* tpe guides never begins",
+            {
+                "search": {"algorithm": "tpe", "samples": 4, "startup_trials": 4, "objectives": [ACCURACY]},
+                "learners": [RATE],
+            },
+            r"search\.startup_trials=4 is not below search\.samples=4: .* tpe guides never begins",
         ),
-        ({"scheduler": {"kind": "asha", "grace": 3, "objectives": [ACCURACY]}}, r"grace=3 .* 3 iterations .* end none"),
+        (
+            {"scheduler": {"kind": "asha", "grace_period": 3, "objectives": [ACCURACY]}},
+            r"grace_period=3 .* 3 iterations .* end none",
+        ),
         ({"search": {"algorithm": "random", "samples": 5}}, r"search\.samples=5 has nothing to draw"),
     ],
 )
@@ -135,8 +141,11 @@ def test_plan_remarks_on_what_will_have_no_effect(mapping, changes, said):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"search": {"algorithm": "tpe", "samples": 4, "startup": 3, "objectives": [ACCURACY]}, "learners": [RATE]},
-        {"scheduler": {"kind": "asha", "grace": 2, "objectives": [ACCURACY]}},
+        {
+            "search": {"algorithm": "tpe", "samples": 4, "startup_trials": 3, "objectives": [ACCURACY]},
+            "learners": [RATE],
+        },
+        {"scheduler": {"kind": "asha", "grace_period": 2, "objectives": [ACCURACY]}},
         {"search": {"algorithm": "random", "samples": 5}, "learners": [RATE]},
     ],
 )

@@ -79,7 +79,7 @@ def test_crowding_prefers_the_ends_and_the_lonely():
 
 
 def test_pareto_halving_keeps_one_in_so_many_and_never_the_front_alone():
-    halving = ParetoHalving(grace=2, reduction=2)
+    halving = ParetoHalving(grace_period=2, reduction=2)
     assert not halving.ends("early", 1, [0.0, 0.0])
     kept = [
         name
@@ -120,7 +120,7 @@ def test_asha_decides_as_tunes_own(reduction):
 
 @pytest.mark.parametrize("kind", ["hyperband", "median"])
 def test_the_other_rules_end_the_worst_and_draw_from_no_global_generator(kind):
-    section = SchedulerSection(kind=kind, objectives=ACCURACY, grace=2)
+    section = SchedulerSection(kind=kind, objectives=ACCURACY, grace_period=2)
     before = np.random.get_state()[1].tolist()  # noqa: NPY002 - it must stay as it is
     ended = set()
     judge = make_judge(section, 0)
@@ -195,7 +195,7 @@ def test_a_trial_that_a_stopper_ends_is_whole_and_charged_for_its_steps(trial_of
 
 
 def test_a_plateau_is_seen_again_after_a_resume(trial_of, tmp_path):
-    stop = {"plateau": {"objective": {"max": "accuracy"}, "patience": 2, "least": 0.5}}
+    stop = {"plateau": {"objective": {"max": "accuracy"}, "patience": 2, "min_delta": 0.5}}
     whole = trial_of("whole", stop=stop)[0]().run()
     open_trial, _ = trial_of("resumed", stop=stop)
     first = open_trial()
@@ -211,7 +211,7 @@ def test_a_plateau_is_seen_again_after_a_resume(trial_of, tmp_path):
 
 def test_measures_of_probabilities_are_recorded_and_repeated(trial_of, mapping, toy, tmp_path):
     measures = [Measure.parse("log_loss"), Measure.parse("worst_group_auc by tone")]
-    stop = {"plateau": {"objective": {"min": "log_loss"}, "patience": 2, "least": 9.0}}
+    stop = {"plateau": {"objective": {"min": "log_loss"}, "patience": 2, "min_delta": 9.0}}
     stop["target"] = ["worst_group_auc by tone >= 1"]
     open_trial, _ = trial_of("out/trials/t", stop=stop)
     first = open_trial()

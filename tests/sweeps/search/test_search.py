@@ -133,7 +133,7 @@ def test_a_search_that_is_killed_proposes_what_the_undisturbed_one_proposes(sear
 
 
 def test_a_kill_between_any_two_writes_changes_nothing(search, tmp_path):
-    sweep = search(samples=8, startup=3, constraints=["epsilon <= 3"])
+    sweep = search(samples=8, startup_trials=3, constraints=["epsilon <= 3"])
     answers = Answers(1)
     conductor, (undisturbed,) = conductor_of(sweep, answers, tmp_path / "whole", 2)
     drive(conductor, answers)
@@ -280,7 +280,7 @@ def test_sobol_points_are_even_and_grow_without_changing(mapping, toy):
     assert sorted(int(16 * math.log(rate / 0.01) / math.log(100)) for rate in rates) == list(range(16))
     mapping["search"] |= {"samples": 5}
     assert expand(Sweep.from_mapping(mapping), toy) == trials[:5]
-    mapping["search"] |= {"key": 1}
+    mapping["search"] |= {"seed": 1}
     assert expand(Sweep.from_mapping(mapping), toy)[0] != trials[0]
 
 
@@ -302,8 +302,8 @@ def test_sobol_points_are_even_and_grow_without_changing(mapping, toy):
             r"written 'MEASURE <= NUMBER' .* got 'epsilon < 3'",
         ),
         (
-            {"algorithm": "nsga2", "samples": 3, "objectives": TWO, "startup": 4},
-            r"startup belongs to tpe, gp and cmaes",
+            {"algorithm": "nsga2", "samples": 3, "objectives": TWO, "startup_trials": 4},
+            r"startup_trials belongs to tpe, gp and cmaes",
         ),
         (
             {"algorithm": "tpe", "samples": 3, "objectives": [{"max": "accuracy by tone"}]},

@@ -46,7 +46,7 @@ SWEEP = {
     "search": {
         "algorithm": "tpe",
         "samples": 14,
-        "startup": 4,
+        "startup_trials": 4,
         "objectives": [{"max": "accuracy"}, {"min": "equalized_odds_difference by tone"}],
         "constraints": ["epsilon <= 30"],
     },

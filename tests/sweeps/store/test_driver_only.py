@@ -20,7 +20,7 @@ from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.views import progress
 
 MODULES = (launch, nodes, progress, remote_states, scheduler, searcher, stop_requests, undefined_values)
-SEARCH = {"algorithm": "tpe", "samples": 3, "startup": 2, "objectives": [{"max": "accuracy"}]}
+SEARCH = {"algorithm": "tpe", "samples": 3, "startup_trials": 2, "objectives": [{"max": "accuracy"}]}
 HALVING = {"kind": "asha", "objectives": [{"max": "accuracy"}]}
 
 

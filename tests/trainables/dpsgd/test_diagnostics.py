@@ -138,7 +138,7 @@ def test_diagnostics_change_no_weight_and_no_groups_mean_no_diagnostics(task, ma
     assert Dpsgd(config(), make_task("linear", n=80, groups={})).step().diagnostics == ()
 
 
-@pytest.mark.parametrize("mode", ["functorch", "hooks", "ghost", "ew"])
+@pytest.mark.parametrize("mode", ["functorch", "hooks", "ghost", "expanded_weights"])
 def test_every_gradient_mode_reports_the_same(task, mode):
     expected = Dpsgd(config(), task).step().diagnostics
     found = Dpsgd(config(performance={"gradient_mode": mode}), task).step().diagnostics

@@ -171,7 +171,7 @@ def test_auto_chooses_a_mode_on_cuda_and_changes_the_weights():
     learner = Dpsgd(private(z=1.0), make_task(CUDA, "cnn"))
     before = learner.weights()
     trained(learner)
-    assert learner.gradient_mode in [*MODES, "ew"]
+    assert learner.gradient_mode in [*MODES, "expanded_weights"]
     assert distance(before, learner.weights()) > 1e-4
 
 

@@ -73,6 +73,19 @@ def test_the_hash_of_a_known_config_never_changes(make_config):
     assert (config.setting, config.trial) == ("60e4966e2e00da14", "db84bf117ebe6e7e")
 
 
+@pytest.mark.parametrize("mode", ["ew", "expanded_weights"])
+def test_a_renamed_gradient_mode_keeps_the_hash_of_before(make_config, mode):
+    """The hash was computed when the mode was called ew; records of that time open under its name of today."""
+    inner = {"kind": "dpsgd", "epochs": 1, "batch_size": 24, "noise_multiplier": 1.0}
+    config = make_config(
+        {"kind": "sisa", "shards": 2, "slices": 2, "epochs": 1}
+        | {"name": "forgets", "inner": inner | {"performance": {"gradient_mode": mode}}},
+        dataset={"path": "/x", "name": "x", "content_hash": "c", "label": "smiling", "groups": ("tone",)},
+    )
+    assert config.trial == "cbfdbb45310622a5"
+    assert config.record()["learner"]["inner"]["performance"]["gradient_mode"] == "expanded_weights"
+
+
 @pytest.mark.parametrize(
     ("split", "known", "changes"),
     [
