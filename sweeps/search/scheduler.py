@@ -119,7 +119,7 @@ def make_judge(section: SchedulerSection, key: int) -> Judge | None:
     @cache
     def halving(bracket: int) -> TrialScheduler:
         # Tune's own brackets come from its global generator, and no argument names one: a scheduler for each.
-        first = section.grace * section.reduction**bracket
+        first = section.grace_period * section.reduction**bracket
         return AsyncHyperBandScheduler(
             time_attr=_TIME,
             metric=_VALUE,
