@@ -124,8 +124,8 @@ def make_judge(section: SchedulerSection, key: int) -> Judge | None:
             time_attr=_TIME,
             metric=_VALUE,
             mode="max",
-            max_t=max(_FAR, first),
-            grace_period=first,
+            max_t=max(_FAR, first),  # type: ignore[arg-type] - it only compares them with iterations
+            grace_period=first,  # type: ignore[arg-type]
             reduction_factor=section.reduction,
         )
 

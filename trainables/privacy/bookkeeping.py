@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.grad import conv2d_weight
 
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import ExampleGradients, Layer, layers_of, summarise, weighted
@@ -165,7 +166,7 @@ class _Gram:
     def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
         module = self._module
         scaled = self._backprop * factors_B[:, None, None, None]
-        weight = torch.nn.grad.conv2d_weight(
+        weight = conv2d_weight(
             self._activation, module.weight.shape, scaled, module.stride, module.padding, module.dilation
         )
         sums[0].add_(weight)
