@@ -124,7 +124,8 @@ def make_judge(section: SchedulerSection, key: int) -> Judge | None:
             time_attr=_TIME,
             metric=_VALUE,
             mode="max",
-            max_t=max(_FAR, first),  # type: ignore[arg-type] - it only compares them with iterations
+            # Whole or not, it only compares them with iterations.
+            max_t=max(_FAR, first),  # type: ignore[arg-type]
             grace_period=first,  # type: ignore[arg-type]
             reduction_factor=section.reduction,
         )
