@@ -107,11 +107,12 @@ class TrackingSection(Section):
         return self
 
 
-TRACKER_NAMES = ("tensorboard", "wandb", "mlflow", "files")
+_OPTIONS = ("metrics", "pictures", "every_seconds", "wait_seconds")
+TRACKER_NAMES = tuple(name for name in TrackingSection.model_fields if name not in _OPTIONS)
 
 
 def _as_mapping(raw: object) -> object:
-    """Return a word or a list of words stands for trackers with all defaults."""
+    """Let a word or a list of words stand for trackers with all defaults."""
     words = [raw] if isinstance(raw, str) else raw
     if isinstance(words, list | tuple) and all(isinstance(word, str) for word in words):
         if unknown := [word for word in words if word not in TRACKER_NAMES]:

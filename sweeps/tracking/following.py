@@ -19,7 +19,7 @@ from fairsweep.sweeps.spec.tracking_section import TrackingSection, tracking_of
 from fairsweep.sweeps.tracking.journal import Journal, Sent
 from fairsweep.sweeps.tracking.reports import ENDED, SweepIdentity, SweepReport, TrialReport, read_state
 from fairsweep.sweeps.tracking.tracker import Place, Tracker
-from fairsweep.sweeps.tracking.trackers import TRACKERS
+from fairsweep.sweeps.tracking.trackers import open_tracker
 
 FOLDER = "tracking"
 _FIRST_PAUSE = 10.0
@@ -88,7 +88,7 @@ class Follower:
     """Keeps one tracker up to date, in a thread of its own: one that hangs holds up no other.
 
     Args:
-        kind: a row of `TRACKERS`.
+        kind: a row of `fairsweep.sweeps.tracking.trackers.TRACKERS`.
         records: what is followed.
         say: takes a line for people.
     """
@@ -126,7 +126,7 @@ class Follower:
 
     def _send_news(self) -> None:
         if self._tracker is None:
-            self._tracker = TRACKERS[self.kind](self._place)
+            self._tracker = open_tracker(self.kind, self._place)
             self._journal = Journal(self._place.folder / f"{self.kind}.jsonl")
         changed = list(self._records.changed(self._seen))
         self.unsent = len(changed)

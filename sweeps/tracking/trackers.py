@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 
 from fairsweep.sweeps.tracking.tracker import Place, Tracker
 
-
-def _tensorboard(place: Place) -> Tracker:
-    from fairsweep.sweeps.tracking.tensorboard_events import TensorBoardTracker
-
-    return TensorBoardTracker(place)
-
-
-def _wandb(place: Place) -> Tracker:
-    from fairsweep.sweeps.tracking.wandb_runs import WandbTracker
-
-    return WandbTracker(place)
-
-
-def _mlflow(place: Place) -> Tracker:
-    from fairsweep.sweeps.tracking.mlflow_runs import MlflowTracker
-
-    return MlflowTracker(place)
-
-
-def _files(place: Place) -> Tracker:
-    from fairsweep.sweeps.tracking.plain_files import FilesTracker
-
-    return FilesTracker(place)
-
-
-TRACKERS: dict[str, Callable[[Place], Tracker]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "mlflow": _mlflow,
-    "files": _files,
+TRACKERS = {
+    "tensorboard": "tensorboard_events:TensorBoardTracker",
+    "wandb": "wandb_runs:WandbTracker",
+    "mlflow": "mlflow_runs:MlflowTracker",
+    "files": "plain_files:FilesTracker",
 }
+"""For each field of the section ``tracking`` that stands for a tracker, its module in this room and its class."""
+
+
+def open_tracker(kind: str, place: Place) -> Tracker:
+    """Make the tracker of a kind, a row of `TRACKERS`."""
+    module, name = TRACKERS[kind].split(":")
+    tracker: Tracker = getattr(importlib.import_module(f"fairsweep.sweeps.tracking.{module}"), name)(place)
+    return tracker

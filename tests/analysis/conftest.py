@@ -121,7 +121,11 @@ class Simulation:
         folder.mkdir()
         done = {"queued": 0, "running": 1, "failed": 1}.get(state, self.iterations)
         status = {"state": state, "iteration": done, "iterations": self.iterations, "attempt": 1, "seconds": 12.5}
-        files = {records.STATE: lambda path: records.write_json(path, status | {"error": None} | extra)}
+        files = {
+            records.STATE: lambda path: records.write_json(
+                path, status | {"trial": config["trial"], "error": None} | extra
+            )
+        }
         if state != "queued":
             files[records.CONFIG] = lambda path: records.write_json(path, config)
             files[records.DATA] = lambda path: records.write_json(path, self._data(imbalance, counts))

@@ -32,7 +32,7 @@ class Listener:
 @pytest.fixture
 def listener(monkeypatch):
     tracker = Listener()
-    monkeypatch.setitem(following.TRACKERS, "files", lambda place: tracker)
+    monkeypatch.setattr(following, "open_tracker", lambda kind, place: tracker)
     return tracker
 
 
@@ -79,7 +79,7 @@ def test_what_a_tracker_could_not_take_is_said_once_and_sent_later(recorded, lis
     assert "files does not work now (OSError: [Errno 28] No space left)" in said[0]
     assert f"fairsweep track {sweep.folder}" in said[0]
     monkeypatch.undo()
-    monkeypatch.setitem(following.TRACKERS, "files", lambda place: listener)
+    monkeypatch.setattr(following, "open_tracker", lambda kind, place: listener)
     one.finish()
     assert one.is_finished
     assert listener.steps == {"sgd_s0-aaaaaaaa": [1, 2, 3, 4, 5]}
@@ -92,7 +92,7 @@ def test_a_tracker_that_hangs_holds_up_neither_the_end_nor_another(recorded, lis
     hangs = Listener()
     release = threading.Event()
     hangs.send = lambda report, after: release.wait(60)
-    monkeypatch.setitem(following.TRACKERS, "tensorboard", lambda place: hangs)
+    monkeypatch.setattr(following, "open_tracker", lambda kind, place: hangs if kind == "tensorboard" else listener)
     said, finishing = [], threading.Event()
     finishing.set()
     began = time.monotonic()
