@@ -12,6 +12,7 @@ from fairsweep.analysis.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fairsweep.analysis.comparing.comparison import SweepComparison, compare
+    from fairsweep.analysis.figures import plots
     from fairsweep.analysis.inference.calibration import reliability_frame
     from fairsweep.analysis.inference.comparisons import compare_learners, compare_over_datasets
     from fairsweep.analysis.inference.criteria import MEDFAIR, SUBPOPBENCH
@@ -66,6 +67,7 @@ __all__ = [
     "mixed_trend",
     "pareto_front",
     "permutation_frame",
+    "plots",
     "reliability_frame",
     "settings_table",
     "summary_tables",
@@ -103,6 +105,7 @@ _HOMES = {
     "mixed_trend": "inference.trends",
     "pareto_front": "inference.selection",
     "permutation_frame": "inference.permutation_frames",
+    "plots": "figures.plots",
     "reliability_frame": "inference.calibration",
     "settings_table": "inference.selection",
     "summary_tables": "report.table",

@@ -13,14 +13,15 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
 
     Args:
         package: its ``__name__``.
-        homes: for each public name the module of the package that holds it.
+        homes: For each public name the module of the package that holds it, or that it is.
     """
 
     def get(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {sorted(homes)}")
         try:
-            return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+            module = importlib.import_module(f"{package}.{homes[name]}")
+            return module if homes[name].endswith(f".{name}") else getattr(module, name)
         except ModuleNotFoundError as error:
             raise explained(error, f"{package}.{name}") from error
 

@@ -168,7 +168,7 @@ def measure_ours(folder, *, every):
     rates = found.rates(["accuracy"], by=by)
     frames = [rates, analysis.average(rates)]
     if every:
-        gaps = found.disparities(["accuracy_difference"], by=by, null=False)
+        gaps = found.disparities(["accuracy_difference"], by=by, expected_if_equal=False)
         frames += [found.rates(["accuracy"], by=by, at="all"), gaps, analysis.average(gaps)]
     return {
         "seconds": time.perf_counter() - start,

@@ -194,12 +194,14 @@ def _paired(a: SweepResults, b: SweepResults, matching: Matching, frames: Sequen
     pairs = matching.pairs
     if pairs.empty:
         return pd.DataFrame(columns=list(DIFFERENCE_COLUMNS))
-    named = pd.DataFrame({"trial": B + pairs["trial_b"], "baseline": A + pairs["trial_a"], "against": a.name or "A"})
+    named = pd.DataFrame(
+        {"trial": B + pairs["trial_b"], "baseline_trial": A + pairs["trial_a"], "baseline": a.name or "A"}
+    )
     both = cast("SweepResults", TwoSweeps(a, b))
     rows = difference_rows(both, pd.concat(frames, ignore_index=True), named)
     means = average(rows)
-    setting = dict(zip(named["baseline"], pairs["setting_b"], strict=True))
-    before = frames[0][frames[0]["trial"].isin(named["baseline"])]
+    setting = dict(zip(named["baseline_trial"], pairs["setting_b"], strict=True))
+    before = frames[0][frames[0]["trial"].isin(named["baseline_trial"])]
     before = average(before.assign(setting=before["trial"].map(setting)))
     after = average(frames[1][frames[1]["trial"].isin(named["trial"])])
     means = means.merge(_values(before, "a"), on=_KEYS, how="left").merge(_values(after, "b"), on=_KEYS, how="left")

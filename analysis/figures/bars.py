@@ -14,6 +14,7 @@ from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.records.columns import group_column
 from fairsweep.analysis.records.counts import FRAME_COLUMNS, JOINT
 from fairsweep.analysis.results.focus import focus_of, shown
+from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
@@ -96,12 +97,13 @@ def rate_by_two_groups(
     return Drawing(tuple(panels), columns=1, height=PANEL_HEIGHT - 40)
 
 
+@renamed(against="baseline")
 def change_by_group(
     results: SweepResults,
     attribute: str,
     metric: str = "accuracy",
     *,
-    against: str = "twin",
+    baseline: str = "twin",
     learners: Sequence[str] | None = None,
     level: str | None = None,
     at: At = "last",
@@ -112,7 +114,7 @@ def change_by_group(
         results: the sweep.
         attribute: a group attribute, or the label for the change by class.
         metric: a rate.
-        against: ``"twin"``, or the name of a separately tuned learner.
+        baseline: ``"twin"``, or the name of a separately tuned learner.
         learners: names of learners; None takes all that have a baseline.
         level: as in the column ``level``; None takes the most imbalanced.
         at: see `SweepResults.evaluations`.
@@ -122,7 +124,7 @@ def change_by_group(
     """
     focus = focus_of(results)
     level = level or focus.levels[-1].text
-    frame = results.frame([metric], by=attribute, against=against, at=at)
+    frame = results.frame([metric], by=attribute, baseline=baseline, at=at)
     frame = frame[(frame["level"] == level) & frame["learner"].isin(frame["learner"] if learners is None else learners)]
     if frame.empty:
         return None
@@ -134,7 +136,7 @@ def change_by_group(
         colours = [RARE_COLOUR if is_rare(focus, attribute, g) else COMMON_COLOUR for g in rows["group"]]
         texts = group_texts(results, attribute, rows["group"].tolist())
         bars = _bars(texts, rows, name, colours, in_legend=False)
-        against_what = f"{name} minus {rows['against'].iloc[0]}"
+        against_what = f"{name} minus {rows['baseline'].iloc[0]}"
         x, y = Axis(attribute, style="category"), Axis(title, style="percent")
         panels.append(Panel(against_what, (bars, Rule(0.0)), x, y))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, gap=0.3)

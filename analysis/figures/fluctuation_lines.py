@@ -21,7 +21,7 @@ def fluctuations(found: Fluctuations) -> Drawing:
     """
     known = found.parts[np.isfinite(found.parts["variance"].to_numpy(np.float64))]
     low, high = (np.sqrt(np.maximum(known[name].to_numpy(np.float64), 0)) for name in ("low", "high"))
-    deviation = known["deviation"].to_numpy(np.float64)
+    deviation = known["std"].to_numpy(np.float64)
     template = "%{x}: %{y:.2%} [%{customdata[0]:.2%}, %{customdata[1]:.2%}]<br>%{customdata[2]}<extra></extra>"
     data = np.stack([low, high, known["reason"].to_numpy(object)], -1)
     bars = Bars(

@@ -147,7 +147,9 @@ def _two_means(
 ) -> pd.DataFrame:
     """One row a setting: the means of utility and disparity with their intervals."""
     one = average(results.rates([utility], by=(), split=split, at=at))
-    two = average(results.disparities([disparity], by=attribute or focus.attribute, split=split, at=at, null=False))
+    two = average(
+        results.disparities([disparity], by=attribute or focus.attribute, split=split, at=at, expected_if_equal=False)
+    )
     kept = ["setting", "value", "low", "high", "n_min"]
     return one.merge(two[kept], on="setting", suffixes=("", "_disparity"))
 

@@ -13,6 +13,7 @@ from fairsweep.analysis.figures.levels import LevelAxis, level_axis, level_bars,
 from fairsweep.analysis.figures.looks import Look, group_look, series_in
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
@@ -39,12 +40,13 @@ def rate_by_level(
     return _by_group(results, focus, attribute, trials, means, dict(zip(series, series, strict=True)), y)
 
 
+@renamed(against="baseline")
 def change_by_level(
     results: SweepResults,
     attribute: str | None = None,
     metric: str = "accuracy",
     *,
-    against: str = "twin",
+    baseline: str = "twin",
     learners: Sequence[str] | None = None,
     at: At = "last",
 ) -> Drawing | None:
@@ -54,7 +56,7 @@ def change_by_level(
         results: the sweep.
         attribute: whose groups are drawn; None takes the one that is made imbalanced.
         metric: a rate.
-        against: ``"twin"``, or the name of a separately tuned learner.
+        baseline: ``"twin"``, or the name of a separately tuned learner.
         learners: names of learners; None takes all that have a baseline.
         at: see `SweepResults.evaluations`.
 
@@ -63,13 +65,13 @@ def change_by_level(
     """
     focus = focus_of(results)
     attribute = attribute or focus.attribute
-    trials = results.frame([metric], by=attribute, against=against, at=at)
+    trials = results.frame([metric], by=attribute, baseline=baseline, at=at)
     trials = trials[trials["learner"].isin(trials["learner"] if learners is None else learners)]
     if trials.empty:
         return None
     means = average(trials)
     titles = {
-        name: f"{name} minus {means.loc[means['series'] == name, 'against'].iloc[0]}"
+        name: f"{name} minus {means.loc[means['series'] == name, 'baseline'].iloc[0]}"
         for name in series_in(results, means)
     }
     title = f"change of test {resolve(metric, results.classes).title.lower()}"
@@ -140,7 +142,7 @@ def disparity_by_level(
 
 
 def _luck(axis: LevelAxis, means: pd.DataFrame, *, in_legend: bool) -> Line:
-    by_level = means.groupby("level", sort=False)["null"].mean()
+    by_level = means.groupby("level", sort=False)["expected_if_equal"].mean()
     x = axis.positions(by_level.index)
     order = np.argsort(x)
     return Line(

@@ -173,10 +173,10 @@ def corrected_fold_test(
     values = np.asarray(differences, np.float64)
     if len(values) < 2:
         raise ValueError(f"a test over folds needs at least two, but got {len(values)}")
-    mean, freedom = float(values.mean()), len(values) - 1
+    mean, df = float(values.mean()), len(values) - 1
     error = float(np.sqrt((1 / len(values) + test_size / train_size) * values.var(ddof=1)))
-    half = float(stats.t.ppf(0.5 + confidence / 2, freedom)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
+    half = float(stats.t.ppf(0.5 + confidence / 2, df)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, df)) if error else float(mean == 0)
     return mean, mean - half, mean + half, p
 
 

@@ -26,7 +26,7 @@ By = str | Sequence[str]
 def _mean(results: SweepResults, metric: str, by: By, *, between: bool) -> pd.Series[float]:
     """Return the validation mean of a metric for each setting."""
     if between:
-        frame = results.disparities([metric], by=by, split="validation", null=False)
+        frame = results.disparities([metric], by=by, split="validation", expected_if_equal=False)
     else:
         frame = results.rates([metric], by=(), split="validation")
     means = average(frame)

@@ -22,6 +22,7 @@ from fairsweep.analysis.metrics.disparities import BASES, Disparity, combine, di
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
 from fairsweep.analysis.metrics.rates import Bools, Counts, Floats, divide
 from fairsweep.analysis.records.counts import JOINT
+from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.outcomes import Codes, Outcomes, group_codes, read_outcomes, users
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds, keyed_generator, value_bounds
 from fairsweep.analysis.statistics.intervals import replicate_mean, widen
@@ -50,10 +51,10 @@ CROSSED_COLUMNS = (
     "high",
     "n",
     "replicates",
-    "deviation",
-    "images_deviation",
+    "std",
+    "images_std",
     "interval",
-    "against",
+    "baseline",
 )
 
 
@@ -91,12 +92,13 @@ def resampled_cells(outcomes: Outcomes, at: int, weights: Floats, groups: Codes,
     return np.rint(counts).astype(np.int64).reshape(len(weights), count, classes, classes)
 
 
+@renamed(against="baseline")
 def crossed_frame(
     results: SweepResults,
     metrics: Sequence[str],
     *,
     by: str | Sequence[str] = (),
-    against: str | None = None,
+    baseline: str | None = None,
     split: str = "test",
     at: At = "last",
     states: Sequence[str] | None = ("done",),
@@ -111,7 +113,7 @@ def crossed_frame(
         results: the sweep, with predictions.
         metrics: names in `METRICS`: rates, scores and disparities, of cells and of predictions.
         by: the groups; empty for all examples together.
-        against: ``"twin"`` or a learner: differences from the paired trial, under the same images.
+        baseline: ``"twin"`` or a learner: differences from the paired trial, under the same images.
         split: ``test`` or ``validation``.
         at: see `SweepResults.evaluations`.
         states: see `SweepResults.evaluations`.
@@ -121,7 +123,7 @@ def crossed_frame(
         seed: of the draws.
 
     Returns:
-        The columns `CROSSED_COLUMNS`; ``deviation`` is that between replicates, ``images_deviation`` that of the mean
+        The columns `CROSSED_COLUMNS`; ``std`` is that between replicates, ``images_std`` that of the mean
         between resamples of the images alone. Bounds are NaN where one replicate gives every resample the same value.
 
     Raises:
@@ -148,8 +150,8 @@ def crossed_frame(
     rows = {trial: place for (trial, _), place in outcomes.row.items()}
     table = _Resampled(outcomes, weights, groups, len(labels), len(results.classes))
     values = {(trial, m.name): table.values(place, m, confidence) for trial, place in rows.items() for m in chosen}
-    if against is not None:
-        pairs = results.pairs(against).pairs.set_index("trial")["baseline"].to_dict()
+    if baseline is not None:
+        pairs = results.pairs(baseline).pairs.set_index("trial")["baseline_trial"].to_dict()
         paired = {trial: pairs[trial] for trial in rows if pairs.get(trial) in rows}
         values = {
             (t, m.name): values[t, m.name].minus(values[other, m.name]) for t, other in paired.items() for m in chosen
@@ -157,7 +159,7 @@ def crossed_frame(
         rows = {trial: rows[trial] for trial in paired}
     sizes = np.bincount(groups, minlength=len(labels))
     about = (groups, len(labels), outcomes.label, len(results.classes), clusters)
-    behind = {m.name: units_of(m, *about) if against is None else None for m in chosen}
+    behind = {m.name: units_of(m, *about) if baseline is None else None for m in chosen}
     trials = results.trials[results.trials["trial"].isin(list(rows))]
     attribute = JOINT.join(names)
     parts = []
@@ -173,7 +175,7 @@ def crossed_frame(
             head = {name: setting[name].iloc[0] for name in ("learner", "series", "setting", "level", "level_value")}
             parts.append(pd.DataFrame(head | part).assign(metric=metric.name))
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(CROSSED_COLUMNS))
-    return frame.assign(split=split, attribute=attribute, against=against or "")[list(CROSSED_COLUMNS)]
+    return frame.assign(split=split, attribute=attribute, baseline=baseline or "")[list(CROSSED_COLUMNS)]
 
 
 def resample(
@@ -336,8 +338,8 @@ def _setting_columns(
         "low": np.where(undefined, np.nan, low),
         "high": np.where(undefined, np.nan, high),
         "replicates": mean.replicates,
-        "deviation": mean.standard_deviation,
-        "images_deviation": np.where(known, np.nanstd(np.where(known, images, 0), axis=0), np.nan),
+        "std": mean.standard_deviation,
+        "images_std": np.where(known, np.nanstd(np.where(known, images, 0), axis=0), np.nan),
         "interval": method if len(drawn) > 1 else "images resampled; one replicate",
     }
 

@@ -14,6 +14,7 @@ import pandas as pd
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.focus import Focus
+from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.replicates import average
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from fairsweep.analysis.results.sweep_frames import At
 
 
+@renamed(against="baseline")
 def excess_loss_by_trial(
     results: SweepResults,
     attribute: str,
     group: str,
     *,
     learner: str | None = None,
-    against: str = "twin",
+    baseline: str = "twin",
     metric: str = "accuracy",
     at: At = "last",
     split: str = "test",
@@ -44,7 +46,7 @@ def excess_loss_by_trial(
         attribute: a group attribute, or the label for losses by class.
         group: the group, as a sweep file names it: ``dark``, ``8``.
         learner: name of the learner that is looked at; None takes all that have a baseline.
-        against: ``"twin"`` or the name of the baseline's learner.
+        baseline: ``"twin"`` or the name of the baseline's learner.
         metric: a rate for which higher is better.
         at: see `SweepResults.evaluations`.
         split: see `SweepResults.evaluations`.
@@ -64,7 +66,7 @@ def excess_loss_by_trial(
     if group not in known or len(known) < 2:
         raise ValueError(f"group must be one of {list(known)} and not the only one, but got {group!r}")
     frame = results.frame(
-        [metric], by=attribute, against=against, split=split, at=at, states=states, confidence=confidence
+        [metric], by=attribute, baseline=baseline, split=split, at=at, states=states, confidence=confidence
     )
     return excess_rows(frame if learner is None else frame[frame["learner"] == learner], known, group, metric)
 
@@ -82,14 +84,14 @@ def excess_between_levels(
         at: see `SweepResults.evaluations`.
 
     Returns:
-        A tidy table like that of `excess_loss_by_trial`; ``against`` is the least imbalanced level.
+        A tidy table like that of `excess_loss_by_trial`; ``baseline`` is the least imbalanced level.
     """
     trials = results.trials
     first, last = (trials[trials["level"] == focus.levels[place].text] for place in (0, -1))
     keys = ["series", "data_seed", "train_seed"]
     both = last.merge(first, on=keys, suffixes=("", "_baseline"))
     pairs = pd.DataFrame(
-        {"trial": both["trial"], "baseline": both["trial_baseline"], "against": both["level_baseline"]}
+        {"trial": both["trial"], "baseline_trial": both["trial_baseline"], "baseline": both["level_baseline"]}
     )
     frame = results.rates([metric], by=focus.attribute, at=at)
     differences = difference_rows(results, frame, pairs)
@@ -131,13 +133,14 @@ def _matrix(frame: pd.DataFrame, column: str, groups: Sequence[str]) -> Floats:
     return table.sort_index().reindex(columns=list(groups)).to_numpy(np.float64, na_value=np.nan)
 
 
+@renamed(against="baseline")
 def excess_loss(
     results: SweepResults,
     attribute: str,
     group: str,
     *,
     learner: str | None = None,
-    against: str = "twin",
+    baseline: str = "twin",
     metric: str = "accuracy",
     at: At = "last",
     split: str = "test",
@@ -155,7 +158,7 @@ def excess_loss(
         attribute,
         group,
         learner=learner,
-        against=against,
+        baseline=baseline,
         metric=metric,
         at=at,
         split=split,

@@ -35,7 +35,7 @@ class Fluctuations:
 
     Attributes:
         parts: one row a component: ``component``, ``variance`` (unbiased, so it may be below 0), ``low``, ``high``,
-            ``deviation`` (its root, 0 below 0), ``freedom``, ``reason`` (why it is NaN, else what it rests on).
+            ``std`` (its root, 0 below 0), ``df``, ``reason`` (why it is NaN, else what it rests on).
         neighbours: one row for each two neighbouring levels: ``level``, ``next``, ``difference``, ``low``, ``high``,
             ``p_value``, ``p_holm``, ``differ``, ``basis``.
         detectable: the smallest change between neighbouring levels that this sweep would have detected with probability
@@ -121,10 +121,10 @@ def explain_table(table: LevelTable, *, change: float = 0.02, confidence: float 
     parts = _parts(table, confidence)
     neighbours = _neighbours(table, confidence)
     p_value = _test_alone(table)
-    freedom, replicates, images = _error_of_steps(table)
-    detectable = _detectable(freedom, replicates / len(table.values) + images)
+    df, replicates, images = _error_of_steps(table)
+    detectable = _detectable(df, replicates / len(table.values) + images)
     seeds = _seeds_needed(replicates, images, change)
-    factor = _images_factor(freedom, replicates / len(table.values), images, change)
+    factor = _images_factor(df, replicates / len(table.values), images, change)
     sizes = float(np.median(table.n))
     needed = float(np.ceil(factor * sizes))
     text = in_words(table, parts, neighbours, detectable, p_value, seeds, needed, change, POWER)
@@ -146,9 +146,9 @@ def _parts(table: LevelTable, confidence: float) -> pd.DataFrame:
     return frame.assign(deviation=np.sqrt(frame["variance"].clip(lower=0)))
 
 
-def _row(name: str, variance: float, low: float, high: float, freedom: float, reason: str) -> dict[str, object]:
-    columns = {"component": name, "variance": variance, "low": low, "high": high, "deviation": np.nan}
-    return columns | {"freedom": freedom, "reason": reason}
+def _row(name: str, variance: float, low: float, high: float, df: float, reason: str) -> dict[str, object]:
+    columns = {"component": name, "variance": variance, "low": low, "high": high, "std": np.nan}
+    return columns | {"df": df, "reason": reason}
 
 
 def _nothing(name: str, reason: str) -> dict[str, object]:
@@ -180,8 +180,8 @@ def _setting(
     residual = table.values - table.values.mean(0) - table.values.mean(1, keepdims=True) + table.values.mean()
     step = float(np.square(residual).sum() / (replicates - 1) / (levels - 1))
     images = 0.0 if np.isnan(seen) else max(seen_of_levels - seen / replicates, 0.0)
-    noise, freedom = step / replicates + images, (replicates - 1) * (levels - 1)
-    low, high = _noncentral(observed / noise if noise else np.inf, levels - 1, freedom, confidence)
+    noise, df = step / replicates + images, (replicates - 1) * (levels - 1)
+    low, high = _noncentral(observed / noise if noise else np.inf, levels - 1, df, confidence)
     scale = noise / (levels - 1)
     reason = f"between {levels} levels, against how seeds differ in their changes from level to level"
     return _row("setting", observed - noise, low * scale, high * scale, levels - 1.0, reason)
@@ -211,8 +211,8 @@ def _seed_parts(table: LevelTable, squares: MeanSquares, seen: float, confidence
     label = {"tied": "replicate", "data": "data seed", "training": "training seed", "crossed": "interaction"}
     if design == "one":
         return [_nothing(name, "one seed at each level") for name in ("data seed", "training seed")]
-    freedom = squares.freedom[2]
-    low, high = _chi_square(squares.rest, freedom, confidence)
+    df = squares.df[2]
+    low, high = _chi_square(squares.rest, df, confidence)
     replicates = len(table.values)
     what = {
         "tied": f"{replicates} replicates that redraw both seeds",
@@ -221,7 +221,7 @@ def _seed_parts(table: LevelTable, squares: MeanSquares, seen: float, confidence
         "crossed": "what neither seed explains alone, and each trial's own noise",
     }[design]
     bounds = max(low - known, 0.0), max(high - known, 0.0)
-    rest = _row(label[design], squares.rest - known, *bounds, freedom, what)
+    rest = _row(label[design], squares.rest - known, *bounds, df, what)
     if design == "tied":
         tied = "data and training seeds were changed together; cross them (seeds: {data: .., train: ..})"
         return [_nothing("data seed", tied), _nothing("training seed", tied), rest]
@@ -231,11 +231,11 @@ def _seed_parts(table: LevelTable, squares: MeanSquares, seen: float, confidence
     a, b = squares.sizes
     rows = []
     for name, square, place, times in (("data seed", squares.data, 0, b), ("training seed", squares.training, 1, a)):
-        mine = _chi_square(square, squares.freedom[place], confidence)
+        mine = _chi_square(square, squares.df[place], confidence)
         down, up = (np.asarray(bound) for bound in subtract(_three(square, mine), _three(squares.rest, (low, high))))
         bounds = max(float(down), 0.0) / times, max(float(up), 0.0) / times
         text = f"{(a, b)[place]} seeds, crossed with {(b, a)[place]} of the other kind"
-        rows.append(_row(name, (square - squares.rest) / times, *bounds, squares.freedom[place], text))
+        rows.append(_row(name, (square - squares.rest) / times, *bounds, squares.df[place], text))
     return [*rows, rest]
 
 
@@ -243,12 +243,12 @@ def _three(value: float, bounds: tuple[float, float]) -> tuple[Floats, Floats, F
     return np.asarray(value), np.asarray(bounds[0]), np.asarray(bounds[1])
 
 
-def _chi_square(variance: float, freedom: float, confidence: float) -> tuple[float, float]:
+def _chi_square(variance: float, df: float, confidence: float) -> tuple[float, float]:
     """Bounds of a variance that has a mean square's distribution."""
-    if not freedom > 0 or np.isnan(variance):
+    if not df > 0 or np.isnan(variance):
         return float("nan"), float("nan")
-    few, many = (float(stats.chi2.ppf(0.5 + sign * confidence / 2, freedom)) for sign in (-1, 1))
-    return variance * freedom / many, variance * freedom / few
+    few, many = (float(stats.chi2.ppf(0.5 + sign * confidence / 2, df)) for sign in (-1, 1))
+    return variance * df / many, variance * df / few
 
 
 def _steps(table: LevelTable) -> tuple[Floats, Floats]:
@@ -321,19 +321,19 @@ def _error_of_steps(table: LevelTable) -> tuple[float, float, float]:
         return float("inf"), 0.0, other if np.isfinite(table.noise).all() else float("nan")
     means = [mean_over_seeds(changes[:, place], table.seeds) for place in range(changes.shape[1])]
     variance = float(np.mean([found.variance for found in means])) if means else float("nan")
-    freedom = float(np.mean([found.freedom for found in means])) if means else float("nan")
-    return freedom, variance * len(changes), other
+    df = float(np.mean([found.df for found in means])) if means else float("nan")
+    return df, variance * len(changes), other
 
 
-def _quantiles(freedom: float) -> float:
-    if not np.isfinite(freedom):
+def _quantiles(df: float) -> float:
+    if not np.isfinite(df):
         return float(stats.norm.ppf(0.975) + stats.norm.ppf(POWER))
-    return float(stats.t.ppf(0.975, freedom) + stats.t.ppf(POWER, freedom))
+    return float(stats.t.ppf(0.975, df) + stats.t.ppf(POWER, df))
 
 
-def _detectable(freedom: float, variance: float) -> float:
+def _detectable(df: float, variance: float) -> float:
     """Smallest change with power `POWER` at the 5% level (Bloom 1995, doi 10.1177/0193841X9501900504)."""
-    return _quantiles(freedom) * float(np.sqrt(variance)) if freedom > 0 else float("nan")
+    return _quantiles(df) * float(np.sqrt(variance)) if df > 0 else float("nan")
 
 
 def _seeds_needed(replicates: float, images: float, change: float) -> float:
@@ -345,9 +345,9 @@ def _seeds_needed(replicates: float, images: float, change: float) -> float:
     return float(count[enough][0]) if enough.any() else float("nan")
 
 
-def _images_factor(freedom: float, replicates: float, images: float, change: float) -> float:
+def _images_factor(df: float, replicates: float, images: float, change: float) -> float:
     """How many times as many test images would do, with the replicates there are."""
-    room = (change / _quantiles(freedom)) ** 2 - replicates if freedom > 0 else float("nan")
+    room = (change / _quantiles(df)) ** 2 - replicates if df > 0 else float("nan")
     if not room > 0 or np.isnan(images):
         return float("nan")
     return images / room

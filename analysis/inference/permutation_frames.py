@@ -50,8 +50,9 @@ def permutation_frame(
         seed: of the permutations; those of a trial depend on its name, iteration and the metric alone.
 
     Returns:
-        Columns ``trial``, ``iteration``, ``attribute``, ``metric``, ``value``, ``null`` (its mean over permutations),
-        ``null_high`` (their 95% quantile, of a ratio or lowest value the 5% one), ``p_value``, ``permuted``.
+        Columns ``trial``, ``iteration``, ``attribute``, ``metric``, ``value``, ``expected_if_equal``
+        (its mean over permutations), ``null_high`` (their 95% quantile, of a ratio or lowest value the 5% one),
+        ``p_value``, ``permuted``.
 
     Raises:
         ValueError: if a metric is no disparity of cells.
@@ -74,5 +75,15 @@ def permutation_frame(
             p = p_value(float(observed[i]), drawn, row)
             head = (trial, int(iteration), counts.attribute, metric.name, float(observed[i]))
             rows.append((*head, float(luck[0]), float(luck[1]), p, _WORDS[given]))
-    columns = ["trial", "iteration", "attribute", "metric", "value", "null", "null_high", "p_value", "permuted"]
+    columns = [
+        "trial",
+        "iteration",
+        "attribute",
+        "metric",
+        "value",
+        "expected_if_equal",
+        "null_high",
+        "p_value",
+        "permuted",
+    ]
     return pd.DataFrame(rows, columns=columns)

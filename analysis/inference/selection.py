@@ -56,7 +56,9 @@ def settings_table(
     for split in ("validation", "test"):
         parts = [results.rates(whole, by=(), split=split, at=at, states=states)] if whole else []
         if between:
-            parts.append(results.disparities(between, by=by, split=split, at=at, states=states, null=False))
+            parts.append(
+                results.disparities(between, by=by, split=split, at=at, states=states, expected_if_equal=False)
+            )
         means = average(pd.concat(parts, ignore_index=True))
         if table is None:
             table = means.drop_duplicates("setting")[[*_KEYS, "replicates"]].reset_index(drop=True)

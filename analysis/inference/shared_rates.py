@@ -26,12 +26,12 @@ class Units:
     Attributes:
         images: images that its denominator can hold, int64 [P].
         sampled: images, or users where these are drawn whole, int64 [P].
-        freedom: ``sampled`` less the strata within which they are drawn, int64 [P].
+        df: ``sampled`` less the strata within which they are drawn, int64 [P].
     """
 
     images: Counts
     sampled: Counts
-    freedom: Counts
+    df: Counts
 
 
 def units_of(
@@ -91,21 +91,21 @@ def rate_bounds(
         less strata); Franco et al. 2019, doi 10.1093/jssam/smy019 (in Wilson's interval); Satterthwaite 1946,
         doi 10.2307/3002019.
     """
-    first = of_images * divide(units.sampled, units.freedom)
-    freedom = units.freedom.astype(np.float64)
+    first = of_images * divide(units.sampled, units.df)
+    df = units.df.astype(np.float64)
     variance = first
     if of_both is not None:
         second = np.maximum(of_both - of_images, 0) * replicates / (replicates - 1)
         variance = first + second
-        parts = divide(np.square(first), freedom) + np.square(second) / (replicates - 1)
-        freedom = np.fmin(freedom, divide(np.square(variance), parts))
+        parts = divide(np.square(first), df) + np.square(second) / (replicates - 1)
+        df = np.fmin(df, divide(np.square(variance), parts))
     observations = (units.images * replicates).astype(np.float64)
     effective = divide(rate * (1 - rate), variance)
-    known = np.isfinite(effective) & (effective > 0) & (freedom > 0)
-    ratio = _quantile(observations - 1, confidence) / _quantile(freedom, confidence)
+    known = np.isfinite(effective) & (effective > 0) & (df > 0)
+    ratio = _quantile(observations - 1, confidence) / _quantile(df, confidence)
     effective = np.where(known, np.minimum(effective, observations) * np.square(ratio), units.images)
     return wilson(rate * effective, np.where(np.isfinite(rate), effective, 0), normal_quantile(confidence))
 
 
-def _quantile(freedom: npt.ArrayLike, confidence: float) -> Floats:
-    return np.asarray(stats.t.ppf(0.5 + confidence / 2, np.maximum(freedom, 1)), np.float64)
+def _quantile(df: npt.ArrayLike, confidence: float) -> Floats:
+    return np.asarray(stats.t.ppf(0.5 + confidence / 2, np.maximum(df, 1)), np.float64)

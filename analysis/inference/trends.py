@@ -37,7 +37,7 @@ class Trend:
         low: bound of its t interval; NaN with one seed.
         high: likewise.
         p_value: of the t test on the seeds' slopes; NaN with one seed.
-        freedom: degrees of freedom.
+        df: degrees of freedom.
         slopes: one for each replicate, float64 [S].
         x: position of each level, float64 [L].
         x_name: what x is; a step of -1 in ``log10 of the minority's count`` is a minority ten times as small.
@@ -48,7 +48,7 @@ class Trend:
     low: float
     high: float
     p_value: float
-    freedom: float
+    df: float
     slopes: Floats
     x: Floats
     x_name: str
@@ -154,7 +154,7 @@ def trend_of_table(table: LevelTable, *, x: str | None = None, confidence: float
     slopes = table.values[:, known] @ centred / np.square(centred).sum()
     found = mean_over_seeds(slopes, table.seeds)
     low, high = found.interval(confidence)
-    return Trend(found.mean, low, high, found.p_value(), found.freedom, slopes, positions, name, table)
+    return Trend(found.mean, low, high, found.p_value(), found.df, slopes, positions, name, table)
 
 
 def _positions(table: LevelTable, x: str | None) -> tuple[Floats, str]:
@@ -180,8 +180,8 @@ class MixedTrend:
         low: bound of its Wald interval.
         high: likewise.
         p_value: of its Wald test; too small with few seeds (a normal quantile where `Trend` has Student's).
-        slope_deviation: standard deviation of the seeds' slopes.
-        residual_deviation: of single values around their seed's line.
+        slope_std: standard deviation of the seeds' slopes.
+        residual_std: of single values around their seed's line.
         converged: whether the fit ended well inside the parameter space.
         note: what the fit warned of, empty if nothing.
     """
@@ -190,8 +190,8 @@ class MixedTrend:
     low: float
     high: float
     p_value: float
-    slope_deviation: float
-    residual_deviation: float
+    slope_std: float
+    residual_std: float
     converged: bool
     note: str
 

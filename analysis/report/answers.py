@@ -58,12 +58,12 @@ class Comparison:
 
     Attributes:
         learner: the private one.
-        against: ``twin`` or a learner's name.
+        baseline: ``twin`` or a learner's name.
         words: the baseline in words: a matched twin, or separately tuned.
     """
 
     learner: str
-    against: str
+    baseline: str
     words: str
 
 
@@ -159,7 +159,7 @@ def caveats(results: SweepResults, sections: tuple[Section, ...]) -> tuple[str, 
             "Replicates share data seeds or training seeds with one another, and the t intervals take them as "
             "independent: they are too narrow where one of the two kinds of seed matters more than the other."
         )
-    if any(comparison.against != TWIN for comparison in comparisons(results)):
+    if any(comparison.baseline != TWIN for comparison in comparisons(results)):
         listed.append(
             "A matched twin differs from its private learner in clipping and noise alone. A separately tuned learner "
             "differs in more: its comparison mixes the effect of privacy with that of the tuning."
@@ -211,7 +211,7 @@ def points_text(value: float, low: float, high: float, *, signed: bool = False) 
 
 def _changes(results: SweepResults, focus: Focus, comparison: Comparison, at: At) -> list[Statement]:
     """Change of the rare groups (of all groups where none is rare) at the most imbalanced level."""
-    frame = results.frame(["accuracy"], by=focus.attribute, against=comparison.against, at=at)
+    frame = results.frame(["accuracy"], by=focus.attribute, baseline=comparison.baseline, at=at)
     frame = frame[(frame["learner"] == comparison.learner) & (frame["level"] == focus.levels[-1].text)]
     if frame.empty:
         return []
@@ -235,7 +235,7 @@ def _excesses(results: SweepResults, focus: Focus, comparison: Comparison, at: A
     statements = []
     for group in focus.rare:
         frame = excess_loss_by_trial(
-            results, focus.attribute, group, learner=comparison.learner, against=comparison.against, at=at
+            results, focus.attribute, group, learner=comparison.learner, baseline=comparison.baseline, at=at
         )
         frame = frame[frame["level"] == focus.levels[-1].text]
         for _, row in average(frame).iterrows():
@@ -275,7 +275,7 @@ def _gaps(results: SweepResults, focus: Focus, at: At) -> list[Statement]:
         text = (
             f"Learner {row['series']}: the accuracies of the {focus.members} of {focus.attribute} differ by up to "
             f"{points_text(row['value'], row['low'], row['high'])}{_of(row)}; equal groups of these sizes would show "
-            f"{100 * row['null']:.1f} by luck."
+            f"{100 * row['expected_if_equal']:.1f} by luck."
         )
         statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))
     return statements

@@ -125,9 +125,9 @@ def comparisons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
     draw: Callable[..., go.Figure | None] = plots.change_by_level if focus.is_trend else plots.change_by_group
     figures = []
     found = answers.comparisons(results)
-    for against in dict.fromkeys(comparison.against for comparison in found):
-        learners = [comparison.learner for comparison in found if comparison.against == against]
-        drawn = draw(results, focus.attribute, against=against, learners=learners)
+    for baseline in dict.fromkeys(comparison.baseline for comparison in found):
+        learners = [comparison.learner for comparison in found if comparison.baseline == baseline]
+        drawn = draw(results, focus.attribute, baseline=baseline, learners=learners)
         if drawn is not None:
             kinds = set(results.trials.loc[results.trials["learner"].isin(learners), "kind"])
             without = (
@@ -135,11 +135,11 @@ def comparisons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
             )
             kind = (
                 f"Matched twins: the same training without {without}, same seeds."
-                if against == TWIN
-                else f"Against {against}, separately tuned: privacy and tuning differ, seeds and images are the same."
+                if baseline == TWIN
+                else f"Against {baseline}, separately tuned: privacy and tuning differ, seeds and images are the same."
             )
             text = f"{kind} Change of the test accuracy by {focus.attribute}; below zero the learner named first loses."
-            figures.append(Figure(f"against-{against}", drawn, text))
+            figures.append(Figure(f"against-{baseline}", drawn, text))
     return tuple(figures)
 
 

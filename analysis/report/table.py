@@ -95,7 +95,7 @@ def accuracy_table(
     overall = results.rates(["accuracy"], by=(), at=at, states=states, confidence=confidence)
     groups = results.rates(["accuracy"], by=attribute, at=at, states=states, confidence=confidence)
     worst = results.disparities(
-        ["worst_group_accuracy"], by=attribute, at=at, states=states, confidence=confidence, null=False
+        ["worst_group_accuracy"], by=attribute, at=at, states=states, confidence=confidence, expected_if_equal=False
     )
     numbers = average(pd.concat([overall, groups, worst], ignore_index=True), confidence)
     names = list(dict.fromkeys(groups["group"]))
@@ -133,7 +133,7 @@ def disparity_table(
         f"replicates with simultaneous {confidence:.0%} intervals. After ≈ stands what equal groups of these sizes "
         "would show by luck alone; it is not subtracted."
     )
-    return _table(f"Disparities by {attribute}", caption, numbers, columns, null=True)
+    return _table(f"Disparities by {attribute}", caption, numbers, columns, expected_if_equal=True)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -158,7 +158,7 @@ def _table(
     numbers: pd.DataFrame,
     columns: Mapping[str, pd.Series[bool]],
     *,
-    null: bool = False,
+    expected_if_equal: bool = False,
 ) -> SummaryTable:
     """One row for each setting, in the order of the averages; ``columns`` says which averages make a column."""
     settings = numbers.drop_duplicates("setting").set_index("setting")
@@ -178,26 +178,26 @@ def _table(
     for name, chosen in columns.items():
         cells = numbers[chosen].set_index("setting").reindex(settings.index)
         texts[name] = [
-            _cell_text(row, null=null)
-            for row in cells[["metric", "value", "low", "high", "null", "n_min"]].itertuples()
+            _cell_text(row, expected_if_equal=expected_if_equal)
+            for row in cells[["metric", "value", "low", "high", "expected_if_equal", "n_min"]].itertuples()
         ]
         keys[name] = cells["value"].tolist()
     rows = tuple(zip(*texts.values(), strict=True))
     return SummaryTable(title, caption, tuple(texts), rows, tuple(zip(*keys.values(), strict=True)), numbers)
 
 
-def _cell_text(row: Any, *, null: bool) -> str:  # noqa: ANN401 - a named tuple
+def _cell_text(row: Any, *, expected_if_equal: bool) -> str:  # noqa: ANN401 - a named tuple
     if not np.isfinite(row.value):
         return f"n/a (n {int(row.n_min)})"
     if row.metric == "base_rate_difference":
         return f"{100 * row.value:.1f}"
-    return interval_text(row.value, row.low, row.high, row.null if null else float("nan"))
+    return interval_text(row.value, row.low, row.high, row.expected_if_equal if expected_if_equal else float("nan"))
 
 
-def interval_text(value: float, low: float, high: float, null: float = float("nan"), decimals: int = 1) -> str:
+def interval_text(value: float, low: float, high: float, expected: float = float("nan"), decimals: int = 1) -> str:
     """Return a value with its interval in percent, ``83.2 [80.1,86.0]``; the gap by luck behind it if it is given.
 
     No space within the brackets: a narrow terminal then breaks the line before the interval, never inside.
     """
     text = f"{100 * value:.{decimals}f} [{100 * low:.{decimals}f},{100 * high:.{decimals}f}]"
-    return f"{text} ≈{100 * null:.{decimals}f}" if np.isfinite(null) else text
+    return f"{text} ≈{100 * expected:.{decimals}f}" if np.isfinite(expected) else text

@@ -34,22 +34,22 @@ def difference_rows(
     Args:
         results: the sweep.
         frame: a tidy table of both trials of each pair.
-        pairs: columns ``trial``, ``baseline``, ``against``.
+        pairs: columns ``trial``, ``baseline_trial``, ``baseline``.
         positive: the positive class, as the frame was made.
 
     Returns:
         A tidy table of the trials that have a baseline: ``value`` is trial minus baseline, ``n_min`` the smaller count,
-        ``null`` NaN, ``against`` the baseline's learner.
+        ``expected_if_equal`` NaN, ``baseline`` the baseline's learner.
 
     References:
         See `fairsweep.analysis.statistics.intervals.subtract`.
     """
-    mine = frame.drop(columns="against").merge(pairs, on="trial")
+    mine = frame.drop(columns="baseline").merge(pairs, on="trial")
     keys = [*_KEY, "iteration"] if frame.duplicated(["trial", *_KEY]).any() else _KEY
     other = frame[["trial", "iteration", *_KEY, "value", "low", "high", "n_min"]]
     both = mine.merge(
         other,
-        left_on=["baseline", *keys],
+        left_on=["baseline_trial", *keys],
         right_on=["trial", *keys],
         suffixes=("", "_baseline"),
         validate="many_to_one",
@@ -66,7 +66,7 @@ def difference_rows(
     both["value"] = both["value"] - both["value_baseline"]
     both["low"], both["high"] = low, high
     both["n_min"] = np.minimum(both["n_min"], both["n_min_baseline"])
-    both["null"] = np.nan
+    both["expected_if_equal"] = np.nan
     both["interval"] = np.where(known, "paired", "as if independent")
     return both[list(frame.columns)]
 
@@ -99,7 +99,7 @@ def _correlations(results: SweepRecords, both: pd.DataFrame, positive: str | Non
         if outcomes is None:
             continue
         first = _positions(outcomes, both["trial"], both["iteration"])
-        second = _positions(outcomes, both["baseline"], both["iteration_baseline"])
+        second = _positions(outcomes, both["baseline_trial"], both["iteration_baseline"])
         usable = part & (first >= 0) & (second >= 0)
         for one_attribute in np.unique(attribute[usable]):
             groups = group_masks(results, outcomes, str(one_attribute))
@@ -141,7 +141,7 @@ def _phi_of(
 
 def _outcomes_of(results: SweepRecords, split: str, part: pd.DataFrame) -> Outcomes | None:
     """Predictions on a split of all trials of some rows; None unless all saw the same ids."""
-    mine, other = part[["trial", "iteration"]], part[["baseline", "iteration_baseline"]]
+    mine, other = part[["trial", "iteration"]], part[["baseline_trial", "iteration_baseline"]]
     asked = pd.concat([mine, other.set_axis(["trial", "iteration"], axis=1)]).drop_duplicates()
     return read_outcomes(results, split, asked)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,16 +43,36 @@ TIDY_COLUMNS = (
     "n",
     "n_min",
     "interval",
-    "null",
-    "against",
+    "expected_if_equal",
+    "baseline",
     "sweep",
 )
 """Columns of every tidy table.
 
-``n`` is the denominator and ``n_min`` the smallest group's. ``interval`` names the method. ``null`` is what a disparity
-would be by luck alone, NaN for rates. ``against`` names the learner that was subtracted, empty for plain values.
+``n`` is the denominator and ``n_min`` the smallest group's. ``interval`` names the method. ``expected_if_equal`` is the
+disparity that equal groups of these sizes would show by chance, NaN for rates. ``baseline`` names the learner that was
+subtracted, empty for plain values.
 ``sweep`` is the name of the sweep in which the trial stands.
 """
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def renamed(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function refuse former names of arguments (`former="new"`) with an error that gives the new one."""
+
+    def with_errors(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for former in new_names.keys() & kwargs.keys():
+                raise TypeError(f"{function.__name__}() has no argument {former}=: it is now {new_names[former]}=")
+            return function(*args, **kwargs)
+
+        return call
+
+    return with_errors
+
 
 _OF_TRIAL = ("learner", "series", "setting", "replicate", "share", "level", "level_value", "epsilon", "sweep")
 
@@ -97,7 +118,13 @@ def mean_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float, 
 
 
 def disparity_rows(
-    counts: CountArray, metrics: Sequence[Metric], confidence: float, *, null: bool, seed: int, least_n: int = 1
+    counts: CountArray,
+    metrics: Sequence[Metric],
+    confidence: float,
+    *,
+    expected_if_equal: bool,
+    seed: int,
+    least_n: int = 1,
 ) -> pd.DataFrame:
     """Disparities with simultaneous intervals.
 
@@ -113,13 +140,17 @@ def disparity_rows(
         if not isinstance(row, Disparity):
             raise TypeError(f"{metric.name} must be a disparity, but is a rate")
         if not row.of_rates:
-            found = score_disparity_columns(counts, metric, confidence, null=null)
+            found = score_disparity_columns(counts, metric, confidence, expected_if_equal=expected_if_equal)
             found = {name: values[:, None] for name, values in found.items()}
             parts.append(_long(counts, (counts.attribute,), metric.name, found, METHOD))
             continue
         above, below = stacked_quotients(counts.values, row, metric.positive)
         low, high = gaps.simultaneous(above, below, exists, row, confidence)
-        by_luck = gaps.null_disparity(above, below, exists, row, seed=seed) if null else np.full(len(low), np.nan)
+        by_luck = (
+            gaps.null_disparity(above, below, exists, row, seed=seed)
+            if expected_if_equal
+            else np.full(len(low), np.nan)
+        )
         smallest = np.where(exists[:, None], below, np.iinfo(np.int64).max).min((-2, -1))
         columns: dict[str, npt.NDArray[Any]] = {
             "value": disparity_of(above, below, exists, row),
@@ -127,7 +158,7 @@ def disparity_rows(
             "high": high,
             "n": below.sum(-1).min(-1),
             "n_min": np.where(exists.any(-1), smallest, 0),
-            "null": by_luck,
+            "expected_if_equal": by_luck,
         }
         columns = {name: values[:, None] for name, values in columns.items()}
         parts.append(_long(counts, (counts.attribute,), metric.name, columns, "simultaneous"))
@@ -145,7 +176,7 @@ def with_trials(rows: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     # Texts are taken from one short column each: written out one by one they would take longer than all numbers.
     columns = {name: trials[name].array.take(position) for name in ("trial", *_OF_TRIAL)}
     columns |= {name: rows[name].array for name in rows.columns if name not in columns}
-    columns["against"] = _repeated([""], np.zeros(len(rows), np.int64))
+    columns["baseline"] = _repeated([""], np.zeros(len(rows), np.int64))
     return pd.DataFrame({name: columns[name] for name in TIDY_COLUMNS}, copy=False)
 
 
@@ -179,6 +210,6 @@ def _repeated(texts: Sequence[str], places: npt.NDArray[np.int64]) -> ExtensionA
 
 def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     joined = pd.concat(parts, ignore_index=True)
-    if "null" not in joined:
-        joined["null"] = np.nan
+    if "expected_if_equal" not in joined:
+        joined["expected_if_equal"] = np.nan
     return joined

@@ -20,7 +20,7 @@ class Pairing:
     """Pairs of trials that share imbalance, model and seeds.
 
     Attributes:
-        pairs: columns ``trial``, ``baseline`` (names of trials) and ``against`` (the baseline's learner).
+        pairs: columns ``trial``, ``baseline_trial`` (names of trials) and ``baseline`` (the baseline's learner).
         unmatched: columns ``trial``, ``reason``: the trials that should have a baseline and have none.
     """
 
@@ -28,12 +28,12 @@ class Pairing:
     unmatched: pd.DataFrame
 
 
-def pair_trials(folders: Sequence[TrialFolder], against: str) -> Pairing:
+def pair_trials(folders: Sequence[TrialFolder], baseline: str) -> Pairing:
     """Find each trial's baseline.
 
     Args:
         folders: the small records of the trials.
-        against: ``"twin"`` compares each trial with the one whose ``twin_of`` names its learner: the two differ in
+        baseline: ``"twin"`` compares each trial with the one whose ``twin_of`` names its learner: the two differ in
             their privacy fields only. A learner's name compares every other trial with that learner; unless the
             two are twins they are *separately tuned*, and a difference mixes privacy with tuning.
 
@@ -42,29 +42,29 @@ def pair_trials(folders: Sequence[TrialFolder], against: str) -> Pairing:
     """
     known = [folder for folder in folders if folder.config is not None]
     names = {_learner(folder)["name"] for folder in known}
-    if against != TWIN and against not in names:
-        raise ValueError(f"against must be 'twin' or one of the learners {sorted(names)}, but got {against!r}")
+    if baseline != TWIN and baseline not in names:
+        raise ValueError(f"baseline must be 'twin' or one of the learners {sorted(names)}, but got {baseline!r}")
     candidates: dict[tuple[str, str], list[TrialFolder]] = {}
     for folder in known:
-        name = _learner(folder).get("twin_of") if against == TWIN else _learner(folder)["name"]
+        name = _learner(folder).get("twin_of") if baseline == TWIN else _learner(folder)["name"]
         if name is not None:
             candidates.setdefault((name, _surroundings(folder)), []).append(folder)
-    has_baseline = {name for name, _ in candidates} if against == TWIN else names - {against}
+    has_baseline = {name for name, _ in candidates} if baseline == TWIN else names - {baseline}
     pairs, unmatched = [], []
     for folder in known:
         name = _learner(folder)["name"]
         if name not in has_baseline:
             continue
-        found = candidates.get((name if against == TWIN else against, _surroundings(folder)), [])
+        found = candidates.get((name if baseline == TWIN else baseline, _surroundings(folder)), [])
         close = [other for other in found if _common(other, folder)]
-        chosen = close if against == TWIN or len(found) > 1 else found
+        chosen = close if baseline == TWIN or len(found) > 1 else found
         if len(chosen) == 1:
             pairs.append((folder.name, chosen[0].name, _learner(chosen[0])["name"]))
         else:
             reason = "no trial of the same imbalance, model and seeds" if not chosen else f"{len(chosen)} trials fit"
             unmatched.append((folder.name, reason))
     return Pairing(
-        pd.DataFrame(pairs, columns=["trial", "baseline", "against"], dtype=object),
+        pd.DataFrame(pairs, columns=["trial", "baseline_trial", "baseline"], dtype=object),
         pd.DataFrame(unmatched, columns=["trial", "reason"], dtype=object),
     )
 

@@ -32,11 +32,11 @@ AVERAGE_COLUMNS = (
     "n",
     "n_min",
     "interval",
-    "null",
-    "against",
+    "expected_if_equal",
+    "baseline",
     "replicates",
     "undefined",
-    "deviation",
+    "std",
     "training_low",
     "training_high",
     "images_low",
@@ -45,12 +45,12 @@ AVERAGE_COLUMNS = (
 """Columns of `average`.
 
 ``low`` and ``high`` join both sources of error. ``training_low`` and ``training_high`` are the t interval over the
-replicates alone, ``images_low`` and ``images_high`` that of the test images alone; ``deviation`` is the standard
+replicates alone, ``images_low`` and ``images_high`` that of the test images alone; ``std`` is the standard
 deviation between replicates; ``undefined`` counts the replicates whose value is NaN and which are left out.
 """
 
 _EXCESS = "excess_loss("
-_WITHIN = ("setting", "split", "attribute", "group", "metric", "against")
+_WITHIN = ("setting", "split", "attribute", "group", "metric", "baseline")
 _FIRST = (
     "learner",
     "series",
@@ -62,7 +62,7 @@ _FIRST = (
     "attribute",
     "group",
     "metric",
-    "against",
+    "baseline",
 )
 
 
@@ -94,17 +94,19 @@ def average(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     known = np.isfinite(values)
     smallest = np.nanmin(spread("n_min"), axis=1, initial=np.inf)
     mean = replicate_mean(values, confidence, divide(1.0, smallest))
-    low, high, null, epsilon = (_mean_where(spread(name), known) for name in ("low", "high", "null", "epsilon"))
+    low, high, expected, epsilon = (
+        _mean_where(spread(name), known) for name in ("low", "high", "expected_if_equal", "epsilon")
+    )
     first = np.unique(number, return_index=True)[1]
     result = frame.iloc[first][[*_FIRST, *(["iteration"] if "iteration" in keys else [])]].reset_index(drop=True)
     least, most = _bounds_of(result)
     joined_low, joined_high = widen(mean.mean, low, high, mean.half_width)
-    result["value"], result["null"], result["epsilon"] = mean.mean, null, epsilon
+    result["value"], result["expected_if_equal"], result["epsilon"] = mean.mean, expected, epsilon
     result["low"], result["high"] = np.maximum(joined_low, least), np.minimum(joined_high, most)
     result["training_low"] = np.maximum(mean.mean - mean.half_width, least)
     result["training_high"] = np.minimum(mean.mean + mean.half_width, most)
     result["images_low"], result["images_high"] = low, high
-    result["deviation"] = mean.standard_deviation
+    result["std"] = mean.standard_deviation
     result["replicates"] = mean.replicates
     result["undefined"] = np.bincount(number, minlength=shape[0]) - mean.replicates
     for name in ("n", "n_min"):
@@ -122,7 +124,7 @@ def _bounds_of(result: pd.DataFrame) -> tuple[Floats, Floats]:
     """What a value can be: the metric's range; of a difference and of an excess loss that of its parts' difference."""
     ranges = {name: _range_of(str(name)) for name in result["metric"].unique()}
     bounds = np.array([ranges[name] for name in result["metric"]], np.float64).reshape(-1, 2)
-    is_difference = result["against"].to_numpy(str) != ""
+    is_difference = result["baseline"].to_numpy(str) != ""
     is_excess = np.array([str(name).startswith(_EXCESS) for name in result["metric"]], np.bool_)
     width = (bounds[:, 1] - bounds[:, 0]) * np.where(is_excess, 2, 1)
     return np.where(is_difference, -width, bounds[:, 0]), np.where(is_difference, width, bounds[:, 1])

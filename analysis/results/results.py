@@ -9,6 +9,7 @@ from typing import Unpack
 import pandas as pd
 
 from fairsweep.analysis.records.loading import Location
+from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.overview import overview, settings_table
 from fairsweep.analysis.results.result_table import ResultTable, TableOptions, result_table
 from fairsweep.analysis.results.sweep_frames import Choice, SweepFrames
@@ -35,27 +36,29 @@ class SweepResults(SweepFrames):
         """
         return result_table(self, rows, columns, **options)
 
+    @renamed(against="baseline")
     def to_parquet(
         self,
         path: str | Path,
         metrics: Sequence[str] | None = None,
         *,
-        against: str | None = None,
+        baseline: str | None = None,
         **choice: Unpack[Choice],
     ) -> None:
         """Write `frame` as a Parquet file; arguments as there."""
-        self.frame(metrics, against=against, **choice).to_parquet(path, index=False)
+        self.frame(metrics, baseline=baseline, **choice).to_parquet(path, index=False)
 
+    @renamed(against="baseline")
     def to_csv(
         self,
         path: str | Path,
         metrics: Sequence[str] | None = None,
         *,
-        against: str | None = None,
+        baseline: str | None = None,
         **choice: Unpack[Choice],
     ) -> None:
         """Write `frame` as a CSV file; arguments as there."""
-        self.frame(metrics, against=against, **choice).to_csv(path, index=False)
+        self.frame(metrics, baseline=baseline, **choice).to_csv(path, index=False)
 
 
 def load(

@@ -34,7 +34,7 @@ from fairsweep.analysis.statistics.intervals import bootstrap_draws, normal_quan
 from fairsweep.analysis.statistics.permutation import held_fixed, permuted_cells, permuted_groups
 
 DRAWS = 500
-"""Resamples of an evaluation behind an interval, and permutations behind a null gap."""
+"""Resamples of an evaluation behind an interval, and permutations behind the gap expected of equal groups."""
 
 METHOD = "bootstrap, groups fixed"
 Columns = dict[str, npt.NDArray[Any]]
@@ -61,8 +61,13 @@ def score_columns(counts: CountArray, metric: Metric, confidence: float) -> Colu
     }
 
 
-def score_disparity_columns(counts: CountArray, metric: Metric, confidence: float, *, null: bool) -> Columns:
-    """Return a disparity of scores from cells: ``value``, ``low``, ``high``, ``n``, ``n_min``, ``null``, each [E]."""
+def score_disparity_columns(
+    counts: CountArray, metric: Metric, confidence: float, *, expected_if_equal: bool
+) -> Columns:
+    """Return a disparity of scores from cells, one column each.
+
+    The columns are ``value``, ``low``, ``high``, ``n``, ``n_min`` and ``expected_if_equal``, each [E].
+    """
     row = _disparity(metric)
     exists = present(counts.values)
     value = disparity(counts.values, row, metric.positive)
@@ -71,7 +76,7 @@ def score_disparity_columns(counts: CountArray, metric: Metric, confidence: floa
     for i in np.flatnonzero(np.isfinite(value)).tolist():
         draws = stacked_scores(_resampled(counts, i), row, metric.positive)
         bounds[:, i] = disparity_bounds(*draws, exists[i], row, confidence)
-        if null:
+        if expected_if_equal:
             generator = _generator("null", counts.evaluations, i)
             permuted = permuted_cells(counts.values[i], held_fixed(row), DRAWS, generator)
             luck[i] = _known_mean(disparity(permuted, row, metric.positive))
@@ -84,7 +89,7 @@ def score_disparity_columns(counts: CountArray, metric: Metric, confidence: floa
         "high": bounds[1],
         "n": counts.values.sum((-3, -2, -1)),
         "n_min": np.where(exists.any(-1), smallest, 0),
-        "null": luck,
+        "expected_if_equal": luck,
     }
 
 
@@ -95,7 +100,7 @@ def prediction_rows(
     evaluations: Evaluations,
     confidence: float,
     *,
-    null: bool = True,
+    expected_if_equal: bool = True,
     least_n: int = 1,
 ) -> list[pd.DataFrame]:
     """Rows of a tidy table for metrics that need predictions, without the columns of the trials.
@@ -109,7 +114,7 @@ def prediction_rows(
         groupings: attributes of each grouping; a disparity skips the empty one.
         evaluations: which ones.
         confidence: of the intervals.
-        null: whether to permute the groups for what equal groups would show.
+        expected_if_equal: whether to permute the groups for what equal groups would show.
         least_n: groups of fewer examples take no part in a disparity.
     """
     rows: list[dict[str, Any]] = []
@@ -128,9 +133,11 @@ def prediction_rows(
             head = {"trial": trial, "iteration": iteration, "split": evaluations.split}
             head["attribute"] = table.attribute = JOINT.join(names)
             seed = _generator("predictions", evaluations, i)
-            rows += [head | row for row in _rows_of(table, metrics, groups, confidence, seed, null, least_n)]
+            rows += [
+                head | row for row in _rows_of(table, metrics, groups, confidence, seed, expected_if_equal, least_n)
+            ]
     columns = ["trial", "iteration", "split", "attribute", "group", "metric", "value", "low", "high"]
-    return [pd.DataFrame(rows, columns=[*columns, "n", "n_min", "interval", "null"])] if rows else []
+    return [pd.DataFrame(rows, columns=[*columns, "n", "n_min", "interval", "expected_if_equal"])] if rows else []
 
 
 class _Table:
@@ -175,7 +182,7 @@ def _rows_of(
     groups: Sequence[str],
     confidence: float,
     generator: np.random.Generator,
-    null: bool,
+    expected_if_equal: bool,
     least_n: int,
 ) -> list[dict[str, Any]]:
     """Every metric of one evaluation and grouping."""
@@ -205,7 +212,7 @@ def _rows_of(
         stacked = np.stack([draws[name] for name in row.rates], -2)
         known = np.isfinite(found)
         low, high = disparity_bounds(stacked, overall_draws, exists, row, confidence) if known else (np.nan, np.nan)
-        drawn = permuted_disparity(table, row, exists, DRAWS, generator) if null and known else np.empty(0)
+        drawn = permuted_disparity(table, row, exists, DRAWS, generator) if expected_if_equal and known else np.empty(0)
         rows.append(
             {
                 "group": table.attribute,
@@ -216,7 +223,7 @@ def _rows_of(
                 "n": int(table.sizes[exists].sum()),
                 "n_min": int(table.sizes[exists].min(initial=0)) if exists.any() else 0,
                 "interval": METHOD,
-                "null": _known_mean(drawn),
+                "expected_if_equal": _known_mean(drawn),
             }
         )
     return rows
@@ -251,7 +258,7 @@ def _columns_of(
     size = len(value)
     columns: dict[str, Sequence[Any]] = {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
     more: dict[str, Sequence[Any]] = {"n": sizes.tolist(), "n_min": sizes.tolist(), "interval": [method] * size}
-    return columns | more | {"null": [np.nan] * size}
+    return columns | more | {"expected_if_equal": [np.nan] * size}
 
 
 def _bases_of(metric: Metric) -> tuple[str, ...]:

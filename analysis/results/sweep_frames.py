@@ -14,7 +14,7 @@ from fairsweep.analysis.metrics.rates import Floats, divide
 from fairsweep.analysis.records.columns import RecordError
 from fairsweep.analysis.records.counts import CountArray, Evaluations
 from fairsweep.analysis.results.differences import difference_rows
-from fairsweep.analysis.results.frames import disparity_rows, mean_rows, rate_rows, with_trials
+from fairsweep.analysis.results.frames import disparity_rows, mean_rows, rate_rows, renamed, with_trials
 from fairsweep.analysis.results.pairs import Pairing, pair_trials
 from fairsweep.analysis.results.score_frames import prediction_rows
 from fairsweep.analysis.results.sweep_records import SweepRecords
@@ -133,6 +133,7 @@ class SweepFrames(SweepRecords):
             parts += prediction_rows(self, predicted, groupings, evaluations, confidence)
         return with_trials(pd.concat(parts, ignore_index=True), self.trials)
 
+    @renamed(null="expected_if_equal")
     def disparities(
         self,
         metrics: Sequence[str] | None = None,
@@ -143,7 +144,7 @@ class SweepFrames(SweepRecords):
         states: Sequence[str] | None = DONE,
         positive: str | None = None,
         confidence: float = 0.95,
-        null: bool = True,
+        expected_if_equal: bool = True,
         seed: int = 0,
         least_n: int = 1,
     ) -> pd.DataFrame:
@@ -158,7 +159,7 @@ class SweepFrames(SweepRecords):
             states: see `evaluations`.
             positive: the positive class; default the second of two.
             confidence: of the simultaneous intervals.
-            null: whether to compute what equal groups would show by luck.
+            expected_if_equal: whether to compute what equal groups would show by luck.
             seed: of the part of that which is simulated.
             least_n: groups of fewer examples take no part; intersections have small ones.
 
@@ -173,20 +174,33 @@ class SweepFrames(SweepRecords):
         parts = []
         if counted:
             stacked = (self.all_cells.stack(evaluations, g) for g in groupings)
-            parts = [disparity_rows(s, counted, confidence, null=null, seed=seed, least_n=least_n) for s in stacked]
+            parts = [
+                disparity_rows(s, counted, confidence, expected_if_equal=expected_if_equal, seed=seed, least_n=least_n)
+                for s in stacked
+            ]
         if predicted:
-            parts += prediction_rows(self, predicted, groupings, evaluations, confidence, null=null, least_n=least_n)
+            parts += prediction_rows(
+                self,
+                predicted,
+                groupings,
+                evaluations,
+                confidence,
+                expected_if_equal=expected_if_equal,
+                least_n=least_n,
+            )
         return with_trials(pd.concat(parts, ignore_index=True), self.trials)
 
+    @renamed(against="baseline")
     def frame(
-        self, metrics: Sequence[str] | None = None, *, against: str | None = None, **choice: Unpack[Choice]
+        self, metrics: Sequence[str] | None = None, *, baseline: str | None = None, **choice: Unpack[Choice]
     ) -> pd.DataFrame:
         """Rates and disparities in one tidy table, or their differences from a baseline.
 
         Args:
             metrics: names in `METRICS`; None takes those that need no further choice.
-            against: ``"twin"``, or the name of a learner: every value becomes the difference from the trial of the same
-                imbalance, model and seeds; see `pairs` and `fairsweep.analysis.results.differences.difference_rows`.
+            baseline: ``"twin"``, or the name of a learner: every value becomes the difference from the trial of the
+                same imbalance, model and seeds; see `pairs` and
+                `fairsweep.analysis.results.differences.difference_rows`.
             choice: the keywords of `rates`.
 
         Returns:
@@ -201,13 +215,14 @@ class SweepFrames(SweepRecords):
         if disparities and choice.get("by") != ():
             parts.append(self.disparities(disparities, **choice))
         frame = pd.concat(parts, ignore_index=True)
-        if against is None:
+        if baseline is None:
             return frame
-        return difference_rows(self, frame, self.pairs(against).pairs, choice.get("positive"))
+        return difference_rows(self, frame, self.pairs(baseline).pairs, choice.get("positive"))
 
-    def pairs(self, against: str) -> Pairing:
+    @renamed(against="baseline")
+    def pairs(self, baseline: str) -> Pairing:
         """Which trial is compared with which; see `fairsweep.analysis.results.pairs.pair_trials`."""
-        return pair_trials(self.folders, against)
+        return pair_trials(self.folders, baseline)
 
     # --- inside ---
 

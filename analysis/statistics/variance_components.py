@@ -64,14 +64,14 @@ class MeanSquares:
         data: of data seeds (times the number of training seeds), NaN where they are not told apart.
         training: likewise of training seeds.
         rest: of what remains: of crossed seeds their interaction, else all replicates.
-        freedom: degrees of freedom of the three.
+        df: degrees of freedom of the three.
         sizes: number of data seeds and of training seeds that are crossed; 1 and 1 otherwise.
     """
 
     data: float
     training: float
     rest: float
-    freedom: tuple[float, float, float]
+    df: tuple[float, float, float]
     sizes: tuple[int, int]
 
 
@@ -90,42 +90,42 @@ def mean_squares(values: Floats, seeds: Seeds) -> MeanSquares:
     if seeds.design == "one":
         return MeanSquares(nan, nan, nan, (0.0, 0.0, 0.0), (1, 1))
     if seeds.design != "crossed":
-        square, freedom = _pooled(centred, len(values) - 1)
-        return MeanSquares(nan, nan, square, (0.0, 0.0, freedom), (1, 1))
+        square, df = _pooled(centred, len(values) - 1)
+        return MeanSquares(nan, nan, square, (0.0, 0.0, df), (1, 1))
     a, b = len(np.unique(seeds.data)), len(np.unique(seeds.training))
     table = np.empty((a, b, values.shape[1]))
     table[seeds.data, seeds.training] = centred
     by_data, by_training = table.mean(1), table.mean(0)
     rest = (table - by_data[:, None] - by_training[None]).reshape(a * b, -1)
-    data, data_freedom = _pooled(np.sqrt(b) * by_data, a - 1)
-    training, training_freedom = _pooled(np.sqrt(a) * by_training, b - 1)
-    left, freedom = _pooled(rest, (a - 1) * (b - 1))
-    return MeanSquares(data, training, left, (data_freedom, training_freedom, freedom), (a, b))
+    data, data_df = _pooled(np.sqrt(b) * by_data, a - 1)
+    training, training_df = _pooled(np.sqrt(a) * by_training, b - 1)
+    left, df = _pooled(rest, (a - 1) * (b - 1))
+    return MeanSquares(data, training, left, (data_df, training_df, df), (a, b))
 
 
-def _pooled(residuals: Floats, freedom: int) -> tuple[float, float]:
+def _pooled(residuals: Floats, df: int) -> tuple[float, float]:
     """Mean square of residuals [m, L] over all columns, and its effective degrees of freedom."""
-    square = float(np.square(residuals).sum() / freedom / residuals.shape[1])
-    return square, effective_freedom(residuals, freedom)
+    square = float(np.square(residuals).sum() / df / residuals.shape[1])
+    return square, effective_df(residuals, df)
 
 
-def effective_freedom(residuals: Floats, freedom: int) -> float:
+def effective_df(residuals: Floats, df: int) -> float:
     """Degrees of freedom of a mean square pooled over correlated columns: from those of one to those of all.
 
     Args:
         residuals: float64 [m, L].
-        freedom: of one column.
+        df: of one column.
 
     References:
         Box 1954, doi 10.1214/aoms/1177728786, with the sample's covariance (Greenhouse & Geisser 1959,
         doi 10.1007/BF02289823): with few seeds it errs towards too few degrees of freedom.
     """
     columns = residuals.shape[1]
-    covariance = residuals.T @ residuals / freedom
+    covariance = residuals.T @ residuals / df
     squared = float(np.square(covariance).sum())
     if squared == 0:
-        return float(freedom)
-    return float(freedom * np.clip(float(np.trace(covariance)) ** 2 / squared, 1, columns))
+        return float(df)
+    return float(df * np.clip(float(np.trace(covariance)) ** 2 / squared, 1, columns))
 
 
 @dataclass(frozen=True)
@@ -135,12 +135,12 @@ class SeedMean:
     Attributes:
         mean: the mean.
         variance: of the mean, from the replicates; NaN with one.
-        freedom: its degrees of freedom.
+        df: its degrees of freedom.
     """
 
     mean: float
     variance: float
-    freedom: float
+    df: float
 
     def interval(self, confidence: float = 0.95, other: float = 0.0) -> tuple[float, float]:
         """Return a t interval; ``other`` is the variance of a further, independent error.
@@ -148,26 +148,26 @@ class SeedMean:
         NaN where there is one replicate, and where all agree to the last digit: that says how fine values are, not how
         much trainings differ.
         """
-        total, freedom = self.joined(other)
-        known = freedom > 0 and total > 0
-        half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(total)) if known else float("nan")
+        total, df = self.joined(other)
+        known = df > 0 and total > 0
+        half = float(stats.t.ppf(0.5 + confidence / 2, df) * np.sqrt(total)) if known else float("nan")
         return self.mean - half, self.mean + half
 
     def p_value(self, other: float = 0.0) -> float:
         """Two-sided p of a t test against 0; NaN with one replicate."""
-        total, freedom = self.joined(other)
-        if not freedom > 0:
+        total, df = self.joined(other)
+        if not df > 0:
             return float("nan")
         if total == 0:
             return 0.0 if self.mean else 1.0
-        return float(2 * stats.t.sf(abs(self.mean) / np.sqrt(total), freedom))
+        return float(2 * stats.t.sf(abs(self.mean) / np.sqrt(total), df))
 
     def joined(self, other: float) -> tuple[float, float]:
         """Variance with a further known one, and its degrees of freedom (Satterthwaite 1946)."""
         total = self.variance + other
         if not self.variance > 0:
-            return total, self.freedom
-        return total, self.freedom * (total / self.variance) ** 2
+            return total, self.df
+        return total, self.df * (total / self.variance) ** 2
 
 
 def mean_over_seeds(values: Floats, seeds: Seeds) -> SeedMean:
@@ -181,12 +181,12 @@ def mean_over_seeds(values: Floats, seeds: Seeds) -> SeedMean:
     if seeds.design == "one":
         return SeedMean(mean, float("nan"), 0.0)
     if seeds.design != "crossed":
-        return SeedMean(mean, squares.rest / len(values), squares.freedom[2])
+        return SeedMean(mean, squares.rest / len(values), squares.df[2])
     parts = np.array([squares.data, squares.training, squares.rest])
     least = max(squares.data, squares.training, squares.rest)
     total = squares.data + squares.training - squares.rest
-    freedom = np.array(squares.freedom)
+    df = np.array(squares.df)
     if total <= least:
-        return SeedMean(mean, least / len(values), float(freedom[int(parts.argmax())]))
-    spread = float((np.square(parts) / freedom).sum())
-    return SeedMean(mean, total / len(values), total**2 / spread if spread else float(freedom.min()))
+        return SeedMean(mean, least / len(values), float(df[int(parts.argmax())]))
+    spread = float((np.square(parts) / df).sum())
+    return SeedMean(mean, total / len(values), total**2 / spread if spread else float(df.min()))

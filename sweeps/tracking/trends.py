@@ -31,7 +31,7 @@ def trial_table(folder: Path) -> pa.Table:
     try:
         rates = results.rates(["accuracy"], by=())
         table = table.merge(_values(rates, "accuracy"), on="trial", how="left")
-        worst = results.disparities(["worst_group_accuracy"], null=False)
+        worst = results.disparities(["worst_group_accuracy"], expected_if_equal=False)
         for attribute in results.groups:
             name = f"worst {attribute}"
             table = table.merge(_values(worst[worst["attribute"] == attribute], name), on="trial", how="left")
@@ -56,7 +56,7 @@ def trend_pictures(folder: Path) -> dict[str, bytes]:
     results = analysis.load(folder)
     try:
         groups = results.rates(["accuracy"])
-        gaps = results.disparities(["accuracy_difference"], null=False)
+        gaps = results.disparities(["accuracy_difference"], expected_if_equal=False)
     except RecordError:
         return {}
     levels = focus_of(results).level_name

@@ -72,7 +72,7 @@ def test_differences_are_those_of_the_twins(faces, tmp_path):
     twins = rewritten(faces.folder, tmp_path / "twins", swapped)
     found = analysis.compare(twins, faces.folder, ["accuracy"], by=["tone"])
     results = analysis.load(faces.folder)
-    expected = analysis.average(results.frame(["accuracy"], by="tone", against="twin")).set_index(["setting", "group"])
+    expected = analysis.average(results.frame(["accuracy"], by="tone", baseline="twin")).set_index(["setting", "group"])
     mine = found.differences[found.differences["attribute"] == "tone"]
     assert len(mine) == len(expected) == 6
     for row in mine.itertuples():

@@ -71,7 +71,7 @@ def test_every_figure_of_a_sweep_is_drawn_by_both(results, privacy):
         (plots.disparity_by_level, (results,), {}),
         (plots.rate_by_group, (results, "tone"), {}),
         (plots.rate_by_two_groups, (results, "shape", "tone"), {}),
-        (plots.change_by_group, (results, "tone"), {"against": "twin"}),
+        (plots.change_by_group, (results, "tone"), {"baseline": "twin"}),
         (plots.training_counts, (results,), {}),
         (plots.diagnostics, (results, "private"), {}),
         (plots.heat_map, (results,), {}),
@@ -225,7 +225,7 @@ def test_fluctuations_are_drawn_as_deviations(results):
     bars = next(trace for trace in figure.data if trace.type == "bar")
     known = found.parts[np.isfinite(found.parts["variance"])]
     assert [name.replace("<br>", " ") for name in bars.x] == known["component"].tolist()
-    np.testing.assert_allclose(bars.y, known["deviation"])
+    np.testing.assert_allclose(bars.y, known["std"])
     seeds = [trace for trace in figure.data if (trace.name or "").startswith("replicate")]
     assert len(seeds) == len(found.table.values)
     drawn_by_matplotlib(plots.fluctuations(found, backend="matplotlib"))

@@ -37,9 +37,16 @@ def tidy(right):
     sweep, replicate = (code.ravel() for code in np.indices(count.shape))
     names = [f"{s}-{r}" for s, r in zip(sweep, replicate, strict=True)]
     columns = {"setting": sweep.astype(str), "trial": names, "value": (count / n).ravel()}
-    columns |= {"low": low.ravel(), "high": high.ravel(), "n": n, "n_min": n, "null": np.nan, "epsilon": np.inf}
+    columns |= {
+        "low": low.ravel(),
+        "high": high.ravel(),
+        "n": n,
+        "n_min": n,
+        "expected_if_equal": np.nan,
+        "epsilon": np.inf,
+    }
     fixed = {"learner": "a", "series": "a", "share": 0.9, "level": "l", "level_value": 0.9, "split": "test"}
-    fixed |= {"attribute": "tone", "group": "dark", "metric": "accuracy", "against": "", "iteration": 1}
+    fixed |= {"attribute": "tone", "group": "dark", "metric": "accuracy", "baseline": "", "iteration": 1}
     return pd.DataFrame(columns).assign(**fixed)
 
 

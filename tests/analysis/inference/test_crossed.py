@@ -32,25 +32,25 @@ def test_means_are_the_averages_and_widths_join_both_sources(results):
     both = crossed.merge(means, on=keys, suffixes=("", "_average"))
     assert len(both) == len(crossed) == 9 * 7
     np.testing.assert_allclose(both["value"], both["value_average"])
-    np.testing.assert_allclose(both["deviation"], both["deviation_average"])
+    np.testing.assert_allclose(both["std"], both["std_average"])
     assert ((both["low"] <= both["value"]) & (both["value"] <= both["high"])).all()
     rates = both[both["metric"] == "accuracy"]
     # Two test images alike for two replicates err less together than one alone, and never less than for many.
     alone = np.sqrt(rates["value"] * (1 - rates["value"]) / rates["n"])
-    assert ((rates["images_deviation"] / alone) < 1.1).all()
-    assert ((rates["images_deviation"] / alone) > 0.6).all()
+    assert ((rates["images_std"] / alone) < 1.1).all()
+    assert ((rates["images_std"] / alone) > 0.6).all()
 
 
 def test_differences_from_twins_use_the_same_images(results):
-    paired = crossed_frame(results, ["accuracy", "accuracy_difference"], by="tone", against="twin", draws=400)
+    paired = crossed_frame(results, ["accuracy", "accuracy_difference"], by="tone", baseline="twin", draws=400)
     assert set(paired["learner"]) == {"private"}
     plain = crossed_frame(results, ["accuracy"], by="tone", draws=400).set_index(["learner", "level", "group"])
     accuracy = paired[paired["metric"] == "accuracy"]
     for row in accuracy.itertuples():
         one, two = (plain.loc[(name, row.level, row.group)] for name in ("private", "matched"))
         assert row.value == pytest.approx(one["value"] - two["value"])
-        independent = np.hypot(one["images_deviation"], two["images_deviation"])
-        assert row.images_deviation < 0.9 * independent
+        independent = np.hypot(one["images_std"], two["images_std"])
+        assert row.images_std < 0.9 * independent
 
 
 def test_users_whose_images_err_together_widen_the_interval(results, monkeypatch):
@@ -67,8 +67,8 @@ def test_users_whose_images_err_together_widen_the_interval(results, monkeypatch
     monkeypatch.setattr(outcomes_users, by_outcome)
     clustered = crossed_frame(results, ["accuracy"], draws=600)
     np.testing.assert_allclose(plain["value"], clustered["value"])
-    assert (clustered["images_deviation"] / plain["images_deviation"]).mean() > 1.15
-    assert (clustered["images_deviation"] > plain["images_deviation"]).all()
+    assert (clustered["images_std"] / plain["images_std"]).mean() > 1.15
+    assert (clustered["images_std"] > plain["images_std"]).all()
 
 
 def test_predictions_of_all_trials_are_needed(unfinished):
@@ -83,7 +83,7 @@ def test_trainings_that_predict_alike_are_no_certainty(simulate, monkeypatch, tm
     options = {"per_cell": 20, "shared": 1, "training_spread": 0}
     simulate["faces"](tmp_path / "alike", replicates=replicates, shares=(0.9,), **options)
     names = ["accuracy", "balanced_accuracy", "accuracy_difference", "log_loss"]
-    frame = crossed_frame(analysis.load(tmp_path / "alike"), names, by="tone", against="twin", draws=100)
+    frame = crossed_frame(analysis.load(tmp_path / "alike"), names, by="tone", baseline="twin", draws=100)
     assert len(frame) == 7
     assert (frame["value"] == 0).all()
     if replicates == 1:

@@ -93,7 +93,7 @@ def test_the_winners_curse_is_corrected():
 
 def test_criteria_of_the_benchmarks_are_validation_means(results):
     worst = SUBPOPBENCH["max_worst_group_accuracy"](results, by="tone")
-    frame = results.disparities(["worst_group_accuracy"], by="tone", split="validation", null=False)
+    frame = results.disparities(["worst_group_accuracy"], by="tone", split="validation", expected_if_equal=False)
     expected = frame.groupby(frame["setting"].astype(str))["value"].mean()
     np.testing.assert_allclose(worst.sort_index(), expected.sort_index())
     for name, criterion in SUBPOPBENCH.items():

@@ -13,17 +13,17 @@ GROUPS = np.repeat([0, 1, 2], [6, 3, 2])
 LABEL = np.array([0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1])
 
 
-def units(n, freedom=None):
-    return Units(*(np.array([value]) for value in (n, n, n - 1 if freedom is None else freedom)))
+def units(n, df=None):
+    return Units(*(np.array([value]) for value in (n, n, n - 1 if df is None else df)))
 
 
 def test_units_are_images_less_the_strata_that_fix_them():
     accuracy = units_of(resolve("accuracy", CLASSES), GROUPS, 4, LABEL, 2)
     assert accuracy.images.tolist() == accuracy.sampled.tolist() == [6, 3, 2, 0]
-    assert accuracy.freedom.tolist() == [4, 1, 1, 0]
+    assert accuracy.df.tolist() == [4, 1, 1, 0]
     positives = units_of(resolve("true_positive_rate", CLASSES), GROUPS, 4, LABEL, 2)
     assert positives.images.tolist() == [3, 2, 2, 0]
-    assert positives.freedom.tolist() == [2, 1, 1, 0]
+    assert positives.df.tolist() == [2, 1, 1, 0]
     predicted = units_of(resolve("positive_predictive_value", CLASSES), GROUPS, 4, LABEL, 2)
     assert predicted.images.tolist() == [6, 3, 2, 0]
     assert units_of(resolve("accuracy_difference", CLASSES), GROUPS, 4, LABEL, 2) is None
@@ -34,7 +34,7 @@ def test_users_who_are_drawn_whole_are_the_units():
     found = units_of(resolve("accuracy", CLASSES), GROUPS, 4, LABEL, 2, users)
     assert found.images.tolist() == [6, 3, 2, 0]
     assert found.sampled.tolist() == [3, 2, 1, 0]
-    assert found.freedom.tolist() == [2, 1, 0, -1]
+    assert found.df.tolist() == [2, 1, 0, -1]
 
 
 def test_one_training_on_free_images_has_wilsons_interval_of_one_image_less():

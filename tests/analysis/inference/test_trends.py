@@ -57,8 +57,8 @@ def test_the_mixed_model_agrees_where_seeds_are_many():
     model = mixed_trend(found)
     assert model.slope == pytest.approx(found.slope, abs=1e-4)
     assert (model.low, model.high) == pytest.approx((found.low, found.high), abs=0.001)
-    assert model.slope_deviation == pytest.approx(0.01, abs=0.004)
-    assert model.residual_deviation == pytest.approx(0.005, abs=0.001)
+    assert model.slope_std == pytest.approx(0.01, abs=0.004)
+    assert model.residual_std == pytest.approx(0.005, abs=0.001)
     assert model.converged or model.note
 
 

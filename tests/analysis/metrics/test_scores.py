@@ -54,7 +54,7 @@ def test_disparities_of_scores_have_intervals_and_null_gaps(results):
     frame = results.disparities(["f1_difference", "calibration_difference", "worst_group_auc"], by="tone")
     assert len(frame) == 3 * 18
     gaps = frame[frame["metric"] != "worst_group_auc"]
-    assert (gaps["null"] > 0).all()
+    assert (gaps["expected_if_equal"] > 0).all()
     assert ((frame["low"] <= frame["value"]) & (frame["value"] <= frame["high"])).all()
     wide = gaps[(gaps["metric"] == "f1_difference") & gaps["trial"].str.startswith("private_share0.99")]
     scores = results.rates(["f1"], by="tone").pivot(index="trial", columns="group", values="value")
@@ -64,9 +64,9 @@ def test_disparities_of_scores_have_intervals_and_null_gaps(results):
 
 def test_new_metrics_have_differences_from_the_twin(results):
     names = ["balanced_accuracy", "auc", "equalized_odds_ratio", "accuracy_variance", "calibration_difference"]
-    frame = results.frame(names, by="tone", against="twin")
+    frame = results.frame(names, by="tone", baseline="twin")
     plain = results.frame(names, by="tone").set_index(["trial", "group", "metric"])["value"]
-    pairs = results.pairs("twin").pairs.set_index("trial")["baseline"]
+    pairs = results.pairs("twin").pairs.set_index("trial")["baseline_trial"]
     assert set(frame["metric"]) == set(names)
     for row in frame.itertuples():
         expected = plain[row.trial, row.group, row.metric] - plain[pairs[row.trial], row.group, row.metric]
@@ -153,8 +153,10 @@ def test_permutation_p_values_are_uniform_without_a_difference_and_small_with_on
     assert (rare["p_value"] <= 0.002).all()
     equal = permutation_frame(results, ["equalized_odds_difference"], by="shape", draws=499)
     assert equal["p_value"].mean() == pytest.approx(0.5, abs=0.25)
-    nulls = results.disparities(["accuracy_difference"], by="tone").set_index("trial")["null"]
-    permuted = permutation_frame(results, ["accuracy_difference"], by="tone", draws=499).set_index("trial")["null"]
+    nulls = results.disparities(["accuracy_difference"], by="tone").set_index("trial")["expected_if_equal"]
+    permuted = permutation_frame(results, ["accuracy_difference"], by="tone", draws=499).set_index("trial")[
+        "expected_if_equal"
+    ]
     np.testing.assert_allclose(permuted, nulls[permuted.index], atol=0.006)
 
 
@@ -193,5 +195,7 @@ def test_thresholds_are_chosen_on_validation_and_reported_on_test(results):
     np.testing.assert_array_equal(counts.values.sum((-1, -2)), 300)
     rates = rate_rows(counts, [resolve("selection_rate", counts.classes)], 0.95)
     assert ((rates["value"] >= 0) & (rates["value"] <= 1)).all()
-    gaps = disparity_rows(counts, [resolve("demographic_parity_difference", counts.classes)], 0.95, null=True, seed=0)
+    gaps = disparity_rows(
+        counts, [resolve("demographic_parity_difference", counts.classes)], 0.95, expected_if_equal=True, seed=0
+    )
     assert len(gaps) == 18

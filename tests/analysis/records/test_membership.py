@@ -55,7 +55,7 @@ def test_trainings_that_score_equal_still_have_an_interval(faces, tmp_path):
         for name in ("cells.parquet", "predictions.parquet"):
             shutil.copy(first / name, trial / name)
     means = average(analysis.load(folder).frame(["accuracy", "accuracy_difference"]))
-    assert (means["deviation"] == 0).all()
+    assert (means["std"] == 0).all()
     assert (means["training_low"] < means["training_high"]).all()
     one = means[(means["group"] == "all") & (means["metric"] == "accuracy")].iloc[0]
     assert one["training_high"] - one["value"] == pytest.approx(12.706 / (one["n"] * np.sqrt(24)), rel=1e-3)

@@ -96,7 +96,7 @@ def test_a_private_learner_without_a_twin_is_not_compared_with_anothers(tmp_path
 def test_numbers_in_sentences_are_those_of_the_tables(digits):
     results = analysis.load(digits.folder)
     sections = {section.title: section for section in answer(results, focus_of(results))}
-    row = analysis.excess_loss(results, "digit", "8", learner="dpsgd", against="sgd").iloc[0]
+    row = analysis.excess_loss(results, "digit", "8", learner="dpsgd", baseline="sgd").iloc[0]
     (statement,) = sections["Whether the rare pay more"].statements
     assert points_text(row["value"], row["low"], row["high"]) in statement.text
     assert statement.verdict == "told"

@@ -184,7 +184,7 @@ def test_luck_is_drawn_beside_disparities(faces):
     figure = plots.disparity_by_level(results)
     luck = next(trace for trace in figure.data if trace.name and "luck" in trace.name)
     means = analysis.average(results.disparities(["accuracy_difference"], by="tone"))
-    np.testing.assert_allclose(luck.y, means.groupby("share")["null"].mean())
+    np.testing.assert_allclose(luck.y, means.groupby("share")["expected_if_equal"].mean())
 
 
 def test_epsilon_is_drawn_only_where_it_varies(faces, tmp_path, simulate):
@@ -204,14 +204,14 @@ def test_epsilon_is_drawn_only_where_it_varies(faces, tmp_path, simulate):
 
 def test_change_by_class_shows_the_rare_one_apart(digits):
     results = analysis.load(digits.folder)
-    figure = plots.change_by_group(results, "digit", against="sgd", learners=["dpsgd"])
+    figure = plots.change_by_group(results, "digit", baseline="sgd", learners=["dpsgd"])
     (bar,) = figure.data
     assert list(bar.x) == list("0123456789")
     assert bar.y[8] == min(bar.y)
     assert len(set(bar.marker.color)) == 2
     assert bar.marker.color[8] not in bar.marker.color[:8]
-    assert plots.change_by_group(results, "digit", against="twin") is None
-    assert plots.change_by_level(results, "digit", against="twin") is None
+    assert plots.change_by_group(results, "digit", baseline="twin") is None
+    assert plots.change_by_level(results, "digit", baseline="twin") is None
     accuracies = plots.rate_by_group(results, "digit")
     assert [trace.name for trace in accuracies.data] == ["dpsgd", "sgd"]
     assert np.all(np.array(accuracies.data[0].error_y.array) >= 0)

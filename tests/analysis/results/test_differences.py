@@ -26,7 +26,7 @@ def test_twins_are_paired_by_imbalance_and_seeds(results):
     assert pairing.unmatched.empty
     trials = results.trials.set_index("trial")
     for row in pairing.pairs.itertuples():
-        one, two = trials.loc[row.trial], trials.loc[row.baseline]
+        one, two = trials.loc[row.trial], trials.loc[row.baseline_trial]
         assert (one["learner"], two["learner"]) == ("private", "matched")
         assert (one["share"], one["data_seed"], one["train_seed"]) == (
             two["share"],
@@ -38,7 +38,7 @@ def test_twins_are_paired_by_imbalance_and_seeds(results):
 def test_any_learner_can_be_the_baseline(results):
     pairing = results.pairs("tuned")
     assert len(pairing.pairs) == 12
-    assert set(pairing.pairs["against"]) == {"tuned"}
+    assert set(pairing.pairs["baseline"]) == {"tuned"}
     with pytest.raises(ValueError, match="'twin' or one of"):
         results.pairs("best")
 
@@ -66,7 +66,7 @@ def test_twins_of_swept_fields_go_with_their_own(tmp_path, simulate):
     assert len(pairs) == 4
     configs = {folder.name: folder.config for folder in results.folders}
     for row in pairs.itertuples():
-        assert configs[row.trial]["learner"]["optimizer"] == configs[row.baseline]["learner"]["optimizer"]
+        assert configs[row.trial]["learner"]["optimizer"] == configs[row.baseline_trial]["learner"]["optimizer"]
     ambiguous = results.pairs("private")
     assert ambiguous.pairs.empty
     assert set(ambiguous.unmatched["reason"]) == {"2 trials fit"}
@@ -74,33 +74,33 @@ def test_twins_of_swept_fields_go_with_their_own(tmp_path, simulate):
 
 def test_a_difference_is_trial_minus_baseline(results):
     plain = results.rates(["accuracy", "selection_rate"]).set_index(["trial", "attribute", "group", "metric"])["value"]
-    pairs = results.pairs("twin").pairs.set_index("trial")["baseline"]
-    found = results.frame(["accuracy", "selection_rate"], against="twin")
+    pairs = results.pairs("twin").pairs.set_index("trial")["baseline_trial"]
+    found = results.frame(["accuracy", "selection_rate"], baseline="twin")
     for row in found.itertuples():
         key = (row.attribute, row.group, row.metric)
         expected = plain[(row.trial, *key)] - plain[(pairs[row.trial], *key)]
         assert row.value == pytest.approx(expected)
         assert row.low <= row.value <= row.high
-    assert (found["against"] == "matched").all()
+    assert (found["baseline"] == "matched").all()
     assert (found["interval"] == "paired").all()
 
 
 def test_disparities_differ_too_as_if_independent(results):
-    found = results.frame(["accuracy_difference"], by="tone", against="twin")
+    found = results.frame(["accuracy_difference"], by="tone", baseline="twin")
     plain = results.disparities(["accuracy_difference"], by="tone").set_index("trial")["value"]
-    pairs = results.pairs("twin").pairs.set_index("trial")["baseline"]
+    pairs = results.pairs("twin").pairs.set_index("trial")["baseline_trial"]
     for row in found.itertuples():
         assert row.value == pytest.approx(plain[row.trial] - plain[pairs[row.trial]])
     assert (found["interval"] == "as if independent").all()
 
 
 def test_pairing_by_image_narrows_the_interval(results, faces, tmp_path, simulate):
-    paired = results.frame(["accuracy"], by="tone", against="twin")
+    paired = results.frame(["accuracy"], by="tone", baseline="twin")
     simulation = simulate["faces"](tmp_path / "s")
     for folder in (simulation.folder / "trials").iterdir():
         (folder / records.PREDICTIONS).unlink()
     without = analysis.load(simulation.folder)
-    independent = without.frame(["accuracy"], by="tone", against="twin")
+    independent = without.frame(["accuracy"], by="tone", baseline="twin")
     assert (independent["interval"] == "as if independent").all()
     np.testing.assert_allclose(paired["value"], independent["value"])
     assert ((paired["high"] - paired["low"]) < (independent["high"] - independent["low"])).all()
@@ -147,7 +147,7 @@ def test_average_is_the_mean_with_scipys_t_interval(results):
         low, high = stats.t.interval(0.95, 1, loc=values.mean(), scale=stats.sem(values))
         assert row.training_low == pytest.approx(max(low, 0), nan_ok=True)
         assert row.training_high == pytest.approx(min(high, 1), nan_ok=True)
-        assert row.deviation == pytest.approx(values.std(ddof=1))
+        assert row.std == pytest.approx(values.std(ddof=1))
         assert row.low <= row.training_low + 1e-12
         assert row.high >= row.training_high - 1e-12
         assert row.low <= row.images_low
@@ -161,7 +161,7 @@ def test_one_replicate_knows_nothing_of_training(unfinished):
     frame = results.rates(["accuracy"], by="tone")
     means = analysis.average(frame)
     assert (means["replicates"] == 1).all()
-    for column in ("deviation", "training_low", "training_high"):
+    for column in ("std", "training_low", "training_high"):
         assert means[column].isna().all()
     np.testing.assert_allclose(means["low"], means["images_low"])
     assert set(means["interval"]) == {"test images only"}
@@ -191,7 +191,7 @@ def test_iterations_are_averaged_one_by_one(results):
     last = means[means["iteration"] == 3].set_index("setting")["value"].sort_index()
     expected = analysis.average(results.rates(["accuracy"], by=())).set_index("setting")["value"].sort_index()
     np.testing.assert_allclose(last, expected)
-    twins = analysis.average(results.frame(["accuracy"], by=(), at="all", against="twin"))
+    twins = analysis.average(results.frame(["accuracy"], by=(), at="all", baseline="twin"))
     assert len(twins) == 9
 
 
@@ -202,7 +202,7 @@ def test_differences_of_simulated_trials_hold_the_truth(tmp_path, simulate):
         simulation = simulate["faces"](
             tmp_path / str(seed), replicates=3, per_cell=40, shares=(0.5, 0.99), seed=seed, training_spread=0.02
         )
-        means = analysis.average(analysis.load(simulation.folder).frame(["accuracy"], by="tone", against="twin"))
+        means = analysis.average(analysis.load(simulation.folder).frame(["accuracy"], by="tone", baseline="twin"))
         for row in means.itertuples():
             truth = simulate["truth"]
             place = 0 if row.group == "light" else 1
@@ -218,10 +218,10 @@ def test_excess_loss_is_the_loss_of_one_minus_the_mean_of_the_rest(digits):
     wide = table.pivot(index=["data_seed", "group"], columns="learner", values="value")
     loss = (wide["sgd"] - wide["dpsgd"]).unstack("group")
     expected = loss["8"] - loss.drop(columns="8").mean(axis=1)
-    by_trial = analysis.excess_loss_by_trial(results, "digit", "8", learner="dpsgd", against="sgd")
+    by_trial = analysis.excess_loss_by_trial(results, "digit", "8", learner="dpsgd", baseline="sgd")
     assert len(by_trial) == 5
     np.testing.assert_allclose(np.sort(by_trial["value"]), np.sort(expected))
-    row = analysis.excess_loss(results, "digit", "8", learner="dpsgd", against="sgd").iloc[0]
+    row = analysis.excess_loss(results, "digit", "8", learner="dpsgd", baseline="sgd").iloc[0]
     assert row["value"] == pytest.approx(expected.mean())
     low, high = stats.t.interval(0.95, 4, loc=expected.mean(), scale=stats.sem(expected))
     assert row["training_low"] == pytest.approx(low)
@@ -246,7 +246,7 @@ def test_excess_loss_refuses_unknown_groups(results):
 def test_excess_between_levels_is_paired_by_seed(results):
     frame = excess_between_levels(results, focus_of(results), "dark")
     assert len(frame) == 6
-    assert set(frame["against"]) == {"share 0.5"}
+    assert set(frame["baseline"]) == {"share 0.5"}
     rates = results.rates(["accuracy"], by="tone")
     wide = rates.pivot(index=["series", "replicate", "share"], columns="group", values="value")
     gap = (wide["light"] - wide["dark"]).unstack("share")

@@ -93,7 +93,7 @@ def test_disparities_are_those_of_the_rates(results):
         np.testing.assert_allclose(mine.sort_index(), expected.sort_index())
     assert (found["group"] == "tone").all()
     assert ((found["low"] <= found["value"]) & (found["value"] <= found["high"])).all()
-    assert (found["null"] > 0).all()
+    assert (found["expected_if_equal"] > 0).all()
     base = results.disparities(["base_rate_difference"])
     assert (base["value"] == 0).all()
 
@@ -102,7 +102,7 @@ def test_frame_holds_everything_once(results):
     frame = results.frame()
     assert set(frame["metric"]) == {*DEFAULT_RATES, *DEFAULT_DISPARITIES}
     assert not frame.duplicated(["trial", "iteration", "split", "attribute", "group", "metric"]).any()
-    assert (frame["against"] == "").all()
+    assert (frame["baseline"] == "").all()
     only = results.frame(["accuracy", "accuracy_difference"], by="shape")
     assert set(only["attribute"]) == {"shape"}
     assert set(results.frame(["accuracy", "accuracy_difference"], by=())["metric"]) == {"accuracy"}
@@ -280,7 +280,10 @@ def loaded_after(statement, names):
 
 
 def test_analysis_imports_neither_torch_nor_ray():
-    modules = ", ".join(f"fairsweep.analysis.{name}" for name in ("report", "plots", "results", "records"))
+    modules = ", ".join(
+        f"fairsweep.analysis.{name}"
+        for name in ("report.report_page", "figures.plots", "results.results", "records.columns")
+    )
     assert loaded_after(f"import {modules}", {"torch", "ray", "opacus", "pydantic", "typer"}) == set()
 
 
@@ -328,3 +331,30 @@ def test_what_is_no_sweep_is_not_opened_as_an_empty_one(faces, tmp_path):
     for given in (None, 3, ""):
         with pytest.raises(TypeError, match="load needs the output folder"):
             analysis.load(given)
+
+
+@pytest.mark.parametrize(
+    ("call", "new"),
+    [
+        (lambda results: results.frame(["accuracy"], against="twin"), "baseline"),
+        (lambda results: results.pairs(against="twin"), "baseline"),
+        (lambda results: results.to_csv("never.csv", against="twin"), "baseline"),
+        (lambda results: results.to_parquet("never.parquet", against="twin"), "baseline"),
+        (lambda results: results.disparities(["accuracy_difference"], null=False), "expected_if_equal"),
+        (lambda results: analysis.plots.change_by_group(results, "tone", against="twin"), "baseline"),
+        (lambda results: analysis.excess_loss(results, "tone", "dark", against="twin"), "baseline"),
+        (lambda results: analysis.crossed_frame(results, ["accuracy"], by="tone", against="twin"), "baseline"),
+    ],
+)
+def test_a_former_name_of_an_argument_gives_an_error_with_the_new_one(results, call, new):
+    with pytest.raises(TypeError, match=f"it is now {new}="):
+        call(results)
+
+
+def test_columns_have_the_names_of_the_field(results):
+    frame = results.disparities(["accuracy_difference"], by="tone")
+    assert {"baseline", "expected_if_equal"} <= set(frame)
+    assert not {"against", "null"} & set(frame)
+    means = analysis.average(frame)
+    assert "std" in means
+    assert "deviation" not in means

@@ -43,7 +43,7 @@ def test_folds_are_a_dimension_and_the_report_says_what_they_share(small, mappin
     assert not tested[0] & tested[1]
     assert tested[0] | tested[1] == set(toy.ids.tolist())
     # Each is compared with the twin of its own fold, image by image: the interval knows that both saw the same ones.
-    difference = results.frame(["accuracy"], by="tone", against="twin")
+    difference = results.frame(["accuracy"], by="tone", baseline="twin")
     assert set(difference["trial"]) == {name for name in ids.index if name.startswith("private")}
     assert set(difference["interval"]) == {"paired"}
     content = collect(results)
