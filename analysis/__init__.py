@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.inference.calibration import reliability_frame
     from fairsweep.analysis.inference.comparisons import compare_learners, compare_over_datasets
     from fairsweep.analysis.inference.criteria import MEDFAIR, SUBPOPBENCH
-    from fairsweep.analysis.inference.crossed import crossed_frame
+    from fairsweep.analysis.inference.crossed_resampling import crossed_frame
     from fairsweep.analysis.inference.difference_in_differences import excess_loss, excess_loss_by_trial
     from fairsweep.analysis.inference.fluctuations import Fluctuations, explain_fluctuations
     from fairsweep.analysis.inference.permutation_frames import permutation_frame
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.metrics.catalogue import METRICS, describe
     from fairsweep.analysis.records.columns import RecordError
     from fairsweep.analysis.report.report_page import write_report
-    from fairsweep.analysis.report.table import SummaryTable, summary_tables
+    from fairsweep.analysis.report.summary_tables import SummaryTable, summary_tables
     from fairsweep.analysis.results.metric_frames import to_metric_frame
     from fairsweep.analysis.results.replicates import average
     from fairsweep.analysis.results.result_table import ResultTable
@@ -84,7 +84,7 @@ _HOMES = {
     "Fluctuations": "inference.fluctuations",
     "RecordError": "records.columns",
     "ResultTable": "results.result_table",
-    "SummaryTable": "report.table",
+    "SummaryTable": "report.summary_tables",
     "SweepComparison": "comparing.comparison",
     "SweepResults": "results.results",
     "average": "results.replicates",
@@ -95,7 +95,7 @@ _HOMES = {
     "compare_learners": "inference.comparisons",
     "compare_over_datasets": "inference.comparisons",
     "corrected_winner": "inference.selection",
-    "crossed_frame": "inference.crossed",
+    "crossed_frame": "inference.crossed_resampling",
     "describe": "metrics.catalogue",
     "distance_to_ideal": "inference.selection",
     "excess_loss": "inference.difference_in_differences",
@@ -108,7 +108,7 @@ _HOMES = {
     "plots": "figures.plots",
     "reliability_frame": "inference.calibration",
     "settings_table": "inference.selection",
-    "summary_tables": "report.table",
+    "summary_tables": "report.summary_tables",
     "thresholded_counts": "inference.thresholds",
     "to_metric_frame": "results.metric_frames",
     "trend": "inference.trends",

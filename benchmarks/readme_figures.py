@@ -5,8 +5,8 @@ from pathlib import Path
 
 from fairsweep import analysis
 from fairsweep.analysis.figures.plots import rate_by_group, rate_by_level
-from fairsweep.analysis.report.answers import answer
-from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.report.statements import answer
+from fairsweep.analysis.results.imbalance_design import focus_of
 
 _DPI = 200
 

@@ -13,18 +13,18 @@ from fairsweep.analysis.comparing.comparison import SweepComparison
 from fairsweep.analysis.comparing.comparison_table import comparison_tables
 from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT
 from fairsweep.analysis.drawing.palette import NEUTRAL
-from fairsweep.analysis.drawing.plotly_backend import panels, style
-from fairsweep.analysis.figures.looks import group_look
+from fairsweep.analysis.drawing.plotly_backend import panels
+from fairsweep.analysis.figures.line_styles import group_style
 from fairsweep.analysis.records.files import write_whole
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_page import environment, packed_plotly, summary_table, verbatim
-from fairsweep.analysis.results.focus import focus_of, shown
+from fairsweep.analysis.results.imbalance_design import design_of, shown
 
 _FEW = 8
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedSweep:
     """One of the two sweeps, for the head of the page.
 
     Attributes:
@@ -80,24 +80,24 @@ def change_figures(comparison: SweepComparison) -> tuple[Figure, ...]:
 
 
 def _figure(comparison: SweepComparison, frame: pd.DataFrame, attribute: str) -> Figure:
-    results, focus = comparison.b, focus_of(comparison.b)
+    results, design = comparison.b, design_of(comparison.b)
     learners = list(dict.fromkeys(frame["learner"]))
     figure, places = panels(learners)
     groups = list(results.vocabulary(attribute).values)
     for learner, (row, column) in zip(learners, places, strict=True):
         for number, group in enumerate(groups):
             mine = frame[(frame["learner"] == learner) & (frame["group"] == group)]
-            look = group_look(results, focus, attribute, group, in_legend=learner == learners[0])
+            style = group_style(results, design, attribute, group, in_legend=learner == learners[0])
             aside = (number - (len(groups) - 1) / 2) * min(0.12, 0.7 / len(groups))
             levels = list(dict.fromkeys(frame.loc[frame["learner"] == learner, "level"]))
             trace = go.Scatter(
                 x=[levels.index(level) + aside for level in mine["level"]],
                 y=mine["difference"],
                 mode="markers",
-                name=look.name,
-                legendgroup=look.key,
-                showlegend=look.in_legend,
-                marker={"color": look.colour, "size": 8},
+                name=style.name,
+                legendgroup=style.key,
+                showlegend=style.in_legend,
+                marker={"color": style.colour, "size": 8},
                 error_y={
                     "type": "data",
                     "symmetric": False,
@@ -108,7 +108,7 @@ def _figure(comparison: SweepComparison, frame: pd.DataFrame, attribute: str) ->
                 },
                 customdata=np.stack([mine["low"], mine["high"], mine["n_min"], mine["replicates"]], -1),
                 hovertemplate="%{y:+.1%} [%{customdata[0]:+.1%}, %{customdata[1]:+.1%}]<br>n %{customdata[2]:,}, "
-                f"pairs %{{customdata[3]}}<extra>{look.name}</extra>",
+                f"pairs %{{customdata[3]}}<extra>{style.name}</extra>",
             )
             figure.add_trace(trace, row=row, col=column)
             figure.update_xaxes(
@@ -124,10 +124,12 @@ def _figure(comparison: SweepComparison, frame: pd.DataFrame, attribute: str) ->
     return Figure(f"change-{attribute}", style(figure, PANEL_HEIGHT * places[-1][0]), f"{text}intervals.")
 
 
-def _side(letter: str, comparison: SweepComparison) -> Side:
+def _side(letter: str, comparison: SweepComparison) -> ComparedSweep:
     results = comparison.a if letter == "A" else comparison.b
     done = int((results.trials["state"] == "done").sum())
-    return Side(letter, results.name, results.location.path, f"{done} of {len(results.trials)} trials are done")
+    return ComparedSweep(
+        letter, results.name, results.location.path, f"{done} of {len(results.trials)} trials are done"
+    )
 
 
 def _settings(comparison: SweepComparison) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from fairsweep.analysis.comparing.comparison import SweepComparison
 from fairsweep.analysis.metrics.catalogue import METRICS
-from fairsweep.analysis.report.table import SummaryTable
-from fairsweep.analysis.results.focus import shown
+from fairsweep.analysis.report.summary_tables import SummaryTable
+from fairsweep.analysis.results.imbalance_design import shown
 
 _MARKS = {"told": "*", "images": "°", "noise": "", "unknown": ""}
 _MINUS = "\N{MINUS SIGN}"

@@ -113,7 +113,7 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Cells:
+class HeatMap:
     """A heat map.
 
     Attributes:
@@ -136,7 +136,7 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Rule:
+class ReferenceLine:
     """A straight line through a whole panel: at a ``y``, or along the diagonal."""
 
     y: float = 0.0
@@ -144,7 +144,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Note:
+class Annotation:
     """A text in a panel, in the units of its axes; ``side`` is the side of the place on which it stands."""
 
     x: float
@@ -154,7 +154,7 @@ class Note:
     side: Literal["left", "right", "above", "below"] = "above"
 
 
-Mark: TypeAlias = Line | Bars | Cells | Rule | Note
+Mark: TypeAlias = Line | Bars | HeatMap | ReferenceLine | Annotation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator, NullLocator
 
-from fairsweep.analysis.drawing.drawing import Axis, Bars, Cells, Drawing, Line, Note, Panel, Rule
+from fairsweep.analysis.drawing.drawing import Annotation, Axis, Bars, Drawing, HeatMap, Line, Panel, ReferenceLine
 from fairsweep.analysis.drawing.palette import DIVERGING, NEUTRAL, SEQUENTIAL
 
 _DASHES = {
@@ -122,7 +122,7 @@ def _(line: Line, ax: Axes, panel: Panel) -> None:
 
 
 @add.register
-def _(cells: Cells, ax: Axes, panel: Panel) -> None:
+def _(cells: HeatMap, ax: Axes, panel: Panel) -> None:
     colours = LinearSegmentedColormap.from_list("cells", list(DIVERGING if cells.is_diverging else SEQUENTIAL))
     low, high = cells.range
     ax.imshow(cells.values, cmap=colours, vmin=low, vmax=high, aspect="auto")
@@ -142,7 +142,7 @@ def _(cells: Cells, ax: Axes, panel: Panel) -> None:
 
 
 @add.register
-def _(rule: Rule, ax: Axes, panel: Panel) -> None:
+def _(rule: ReferenceLine, ax: Axes, panel: Panel) -> None:
     if rule.is_diagonal:
         ax.axline((0, 0), slope=1, color=NEUTRAL, linewidth=0.8, linestyle=(0, (1, 1.5)))
     else:
@@ -150,7 +150,7 @@ def _(rule: Rule, ax: Axes, panel: Panel) -> None:
 
 
 @add.register
-def _(note: Note, ax: Axes, panel: Panel) -> None:
+def _(note: Annotation, ax: Axes, panel: Panel) -> None:
     across, up, shift = _SIDES[note.side]
     ax.annotate(
         note.text, (note.x, note.y), shift, textcoords="offset points", ha=across, va=up, color=note.colour, size=7

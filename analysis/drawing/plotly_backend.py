@@ -10,7 +10,17 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from fairsweep.analysis.drawing.drawing import Axis, Bars, Cells, Drawing, Line, Note, Panel, Rule, columns_for
+from fairsweep.analysis.drawing.drawing import (
+    Annotation,
+    Axis,
+    Bars,
+    Drawing,
+    HeatMap,
+    Line,
+    Panel,
+    ReferenceLine,
+    columns_for,
+)
 from fairsweep.analysis.drawing.palette import DIVERGING, NEUTRAL, SEQUENTIAL, translucent
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
@@ -35,7 +45,7 @@ def draw(drawing: Drawing) -> go.Figure:
     for number, panel in enumerate(drawing.panels):
         place = {"row": number // drawing.columns + 1, "col": number % drawing.columns + 1}
         for mark in panel.marks:
-            if isinstance(mark, Rule):
+            if isinstance(mark, ReferenceLine):
                 _add_rule(figure, mark, panel, place)
             else:
                 for trace in traces(mark):
@@ -43,7 +53,7 @@ def draw(drawing: Drawing) -> go.Figure:
         figure.update_xaxes(**_axis(panel.x), **place)
         inner = drawing.shares_y and place["col"] > 1
         # The first row of a heat map stands at the top, as in a table.
-        turned = {"autorange": "reversed"} if any(isinstance(mark, Cells) for mark in panel.marks) else {}
+        turned = {"autorange": "reversed"} if any(isinstance(mark, HeatMap) for mark in panel.marks) else {}
         figure.update_yaxes(**_axis(panel.y, is_inner=inner), **turned, **place)
     figure.update_layout(barmode="stack" if drawing.is_stacked else "group", bargap=drawing.gap)
     _title_below(figure, drawing)
@@ -109,7 +119,7 @@ def _(bars: Bars) -> list[Any]:
 
 
 @traces.register
-def _(cells: Cells) -> list[Any]:
+def _(cells: HeatMap) -> list[Any]:
     trace = go.Heatmap(
         x=list(cells.x),
         y=list(cells.y),
@@ -128,7 +138,7 @@ def _(cells: Cells) -> list[Any]:
 
 
 @traces.register
-def _(note: Note) -> list[Any]:
+def _(note: Annotation) -> list[Any]:
     return [
         go.Scatter(
             x=[note.x],
@@ -195,7 +205,7 @@ def _top(drawing: Drawing) -> int:
     return int(_ABOVE + _LINE * lines + titles + 10)
 
 
-def _hover(mark: Line | Bars | Cells, known: Any) -> dict[str, Any]:  # noqa: ANN401 - an index
+def _hover(mark: Line | Bars | HeatMap, known: Any) -> dict[str, Any]:  # noqa: ANN401 - an index
     if mark.hover is None:
         return {"hoverinfo": "skip"}
     data = {} if mark.hover.data is None else {"customdata": np.asarray(mark.hover.data)[known]}
@@ -214,11 +224,11 @@ def _interval(value: Any, low: Any, high: Any, colour: str) -> dict[str, Any]:  
     }
 
 
-def _scale(cells: Cells) -> tuple[str, ...]:
+def _scale(cells: HeatMap) -> tuple[str, ...]:
     return DIVERGING if cells.is_diverging else SEQUENTIAL
 
 
-def _add_rule(figure: go.Figure, rule: Rule, panel: Panel, place: dict[str, int]) -> None:
+def _add_rule(figure: go.Figure, rule: ReferenceLine, panel: Panel, place: dict[str, int]) -> None:
     line = {"color": NEUTRAL, "width": 1, "dash": "dot" if rule.is_diagonal else "solid"}
     if not rule.is_diagonal:
         figure.add_hline(y=rule.y, line=line, **place)

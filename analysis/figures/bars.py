@@ -7,14 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT, Axis, Bars, Drawing, Hover, Panel, Rule, columns_for
+from fairsweep.analysis.drawing.drawing import (
+    PANEL_HEIGHT,
+    Axis,
+    Bars,
+    Drawing,
+    Hover,
+    Panel,
+    ReferenceLine,
+    columns_for,
+)
 from fairsweep.analysis.drawing.palette import COMMON_COLOUR, RARE_COLOUR, group_colour, learner_colour
-from fairsweep.analysis.figures.looks import group_look, group_texts, is_many, is_rare, series_in
+from fairsweep.analysis.figures.line_styles import group_style, group_texts, is_many, is_rare, series_in
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.records.columns import group_column
 from fairsweep.analysis.records.counts import FRAME_COLUMNS, JOINT
-from fairsweep.analysis.results.focus import focus_of, shown
 from fairsweep.analysis.results.frames import renamed
+from fairsweep.analysis.results.imbalance_design import design_of, shown
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
@@ -40,8 +49,8 @@ def rate_by_group(
         level: as in the column ``level``; None takes the most imbalanced.
         at: see `SweepResults.evaluations`.
     """
-    focus = focus_of(results)
-    level = level or focus.levels[-1].text
+    design = design_of(results)
+    level = level or design.levels[-1].text
     frame = results.rates([metric], by=attribute, at=at, mean_over=mean_over)
     means = average(frame[frame["level"] == level])
     series = series_in(results, means)
@@ -78,8 +87,8 @@ def rate_by_two_groups(
     Returns:
         The figure, one panel a learner.
     """
-    focus = focus_of(results)
-    level = level or focus.levels[-1].text
+    design = design_of(results)
+    level = level or design.levels[-1].text
     frame = results.rates([metric], by=(attribute, colour), at=at)
     means = average(frame[frame["level"] == level])
     series = series_in(results, means)
@@ -90,9 +99,9 @@ def rate_by_two_groups(
         marks = []
         for group in results.vocabulary(colour).values:
             places = results.vocabulary(attribute).values
-            look = group_look(results, focus, colour, group, in_legend=not panels)
+            style = group_style(results, design, colour, group, in_legend=not panels)
             mine = rows.loc[[f"{place}{JOINT}{group}" for place in places]]
-            marks.append(_bars(group_texts(results, attribute, places), mine, look.name, look.colour, not panels))
+            marks.append(_bars(group_texts(results, attribute, places), mine, style.name, style.colour, not panels))
         panels.append(Panel(name, tuple(marks), Axis(attribute, style="category"), Axis(title, style="percent")))
     return Drawing(tuple(panels), columns=1, height=PANEL_HEIGHT - 40)
 
@@ -122,8 +131,8 @@ def change_by_group(
     Returns:
         The figure; None if no trial has such a baseline.
     """
-    focus = focus_of(results)
-    level = level or focus.levels[-1].text
+    design = design_of(results)
+    level = level or design.levels[-1].text
     frame = results.frame([metric], by=attribute, baseline=baseline, at=at)
     frame = frame[(frame["level"] == level) & frame["learner"].isin(frame["learner"] if learners is None else learners)]
     if frame.empty:
@@ -133,12 +142,12 @@ def change_by_group(
     panels: list[Panel] = []
     for name in series_in(results, means):
         rows = means[means["series"] == name]
-        colours = [RARE_COLOUR if is_rare(focus, attribute, g) else COMMON_COLOUR for g in rows["group"]]
+        colours = [RARE_COLOUR if is_rare(design, attribute, g) else COMMON_COLOUR for g in rows["group"]]
         texts = group_texts(results, attribute, rows["group"].tolist())
         bars = _bars(texts, rows, name, colours, in_legend=False)
         against_what = f"{name} minus {rows['baseline'].iloc[0]}"
         x, y = Axis(attribute, style="category"), Axis(title, style="percent")
-        panels.append(Panel(against_what, (bars, Rule(0.0)), x, y))
+        panels.append(Panel(against_what, (bars, ReferenceLine(0.0)), x, y))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, gap=0.3)
 
 
@@ -149,8 +158,8 @@ def training_counts(results: SweepResults, attribute: str | None = None) -> Draw
         results: the sweep.
         attribute: whose groups are counted; None takes the one that is made imbalanced.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
+    design = design_of(results)
+    attribute = attribute or design.attribute
     column = group_column(attribute, FRAME_COLUMNS) if attribute in results.groups else "label"
     counts = results.training_counts()[["trial", column, "count"]].rename(columns={column: "value"})
     counts = counts.merge(results.trials[["trial", "level"]], on="trial")
@@ -159,13 +168,13 @@ def training_counts(results: SweepResults, attribute: str | None = None) -> Draw
     totals = counts.groupby(["trial", "level", "value"], sort=False)["count"].sum().reset_index()
     means = totals.groupby(["level", "value"], sort=False)["count"].mean()
     names = list(results.vocabulary(attribute).values)
-    levels = [level.text for level in focus.levels]
+    levels = [level.text for level in design.levels]
     by_group = len(levels) == 1
     marks = []
     for name in names:
         values = np.array([float(means.get((level, name), 0.0)) for level in levels])
         text = shown(results, attribute, name)
-        rare = RARE_COLOUR if is_rare(focus, attribute, name) else COMMON_COLOUR
+        rare = RARE_COLOUR if is_rare(design, attribute, name) else COMMON_COLOUR
         marks.append(
             Bars(
                 [text] if by_group else levels,

@@ -10,15 +10,15 @@ import pandas as pd
 
 from fairsweep.analysis.drawing.drawing import Axis, Bars, Drawing, Hover, Line, Panel, columns_for
 from fairsweep.analysis.drawing.palette import NEUTRAL, RARE_COLOUR, group_colour
-from fairsweep.analysis.figures.levels import LevelAxis, level_axis
-from fairsweep.analysis.figures.looks import Look, group_look, is_many, is_rare, series_in
+from fairsweep.analysis.figures.level_axes import LevelAxis, level_axis
+from fairsweep.analysis.figures.line_styles import LineStyle, group_style, is_many, is_rare, series_in
 from fairsweep.analysis.records.columns import group_column
-from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.trials import varying_fields
 
 _MOST_PANELS = 6
-_ALL = Look("all clients", NEUTRAL, "", in_legend=False)
+_ALL = LineStyle("all clients", NEUTRAL, "", in_legend=False)
 
 
 def client_accuracy(results: SweepResults, attribute: str | None = None) -> Drawing | None:
@@ -33,30 +33,32 @@ def client_accuracy(results: SweepResults, attribute: str | None = None) -> Draw
         The figure, one panel a federated learner; None where nothing is recorded. Lines are means over clients and
         replicates; dotted ones the mean of the tenth of the clients that is served worst.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
+    design = design_of(results)
+    attribute = attribute or design.attribute
     rows = _last(results)
     rows = rows[(rows["attribute"].isin([attribute, ""])) & (rows["clients"] > 0)]
     if is_many(results, attribute):
-        rows = rows[rows["value"].isin(["", *focus.rare])]
+        rows = rows[rows["value"].isin(["", *design.rare])]
     series = series_in(results, rows)
     if not series:
         return None
-    axis = level_axis(focus)
+    axis = level_axis(design)
     panels: list[Panel] = []
     for name in series:
         lines = []
         for value in dict.fromkeys(rows["value"]):
-            look = _look(results, focus, attribute, value)
+            style = _look(results, design, attribute, value)
             mine = rows[(rows["series"] == name) & (rows["value"] == value)]
-            worst = Look(f"{look.name}, worst tenth", look.colour, "", in_legend=True)
-            lines.append(_served(axis, mine, "accuracy_mean", look, "solid", in_legend=not panels))
+            worst = LineStyle(f"{style.name}, worst tenth", style.colour, "", in_legend=True)
+            lines.append(_served(axis, mine, "accuracy_mean", style, "solid", in_legend=not panels))
             lines.append(_served(axis, mine, "accuracy_worst_decile", worst, "dot", in_legend=not panels))
         panels.append(Panel(name, tuple(lines), axis.axis, Axis("accuracy of clients", style="percent")))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, x_title=axis.title)
 
 
-def _served(axis: LevelAxis, rows: pd.DataFrame, quantity: str, look: Look, dash: str, *, in_legend: bool) -> Line:
+def _served(
+    axis: LevelAxis, rows: pd.DataFrame, quantity: str, style: LineStyle, dash: str, *, in_legend: bool
+) -> Line:
     means = rows.groupby("level", sort=False)[[quantity, "clients"]].agg(["mean", "size"])
     x = axis.positions(means.index)
     order = np.argsort(x)
@@ -65,11 +67,11 @@ def _served(axis: LevelAxis, rows: pd.DataFrame, quantity: str, look: Look, dash
     return Line(
         x[order],
         means[quantity, "mean"].to_numpy(np.float64)[order],
-        look.name,
-        look.colour,
+        style.name,
+        style.colour,
         in_legend=in_legend,
         dash=dash,
-        hover=Hover(f"{template}<extra>{look.name}</extra>", data),
+        hover=Hover(f"{template}<extra>{style.name}</extra>", data),
     )
 
 
@@ -84,9 +86,9 @@ def client_composition(results: SweepResults, attribute: str | None = None) -> D
         The figure, of the most imbalanced level and the first replicate; None where there are no clients. Clients are
         in the order of what they hold most of.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
-    divisions = _divisions(results, focus, attribute)
+    design = design_of(results)
+    attribute = attribute or design.attribute
+    divisions = _divisions(results, design, attribute)
     if not divisions:
         return None
     vocabulary = results.vocabulary(attribute)
@@ -97,9 +99,9 @@ def client_composition(results: SweepResults, attribute: str | None = None) -> D
         marks = []
         for index, code in enumerate(composition["values"]):
             name = vocabulary.values[code]
-            colour = RARE_COLOUR if is_rare(focus, attribute, name) else group_colour(vocabulary.values, name)
+            colour = RARE_COLOUR if is_rare(design, attribute, name) else group_colour(vocabulary.values, name)
             if not is_many(results, attribute):
-                colour = _look(results, focus, attribute, name).colour
+                colour = _look(results, design, attribute, name).colour
             marks.append(
                 Bars(
                     np.arange(len(counts), dtype=np.float64),
@@ -116,8 +118,8 @@ def client_composition(results: SweepResults, attribute: str | None = None) -> D
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, is_stacked=True, gap=0)
 
 
-def _look(results: SweepResults, focus: Focus, attribute: str, value: str) -> Look:
-    return _ALL if value == "" else group_look(results, focus, attribute, value, in_legend=True)
+def _look(results: SweepResults, design: ImbalanceDesign, attribute: str, value: str) -> LineStyle:
+    return _ALL if value == "" else group_style(results, design, attribute, value, in_legend=True)
 
 
 def _last(results: SweepResults) -> pd.DataFrame:
@@ -128,13 +130,13 @@ def _last(results: SweepResults) -> pd.DataFrame:
     return rows[rows["iteration"] == rows.groupby("trial")["iteration"].transform("max")]
 
 
-def _divisions(results: SweepResults, focus: Focus, attribute: str) -> dict[str, Mapping[str, Any]]:
+def _divisions(results: SweepResults, design: ImbalanceDesign, attribute: str) -> dict[str, Mapping[str, Any]]:
     """Return the composition of clients of each distinct division, by a title that says what is particular about it."""
     known = results.trials.set_index("trial")
     found: dict[tuple[str, ...], tuple[dict[str, str], Mapping[str, Any]]] = {}
     for folder in sorted(results.folders, key=lambda folder: int((folder.config or {}).get("replicate") or 0)):
         clients = (folder.data or {}).get("clients")
-        if not clients or known.loc[folder.name, "level"] != focus.levels[-1].text:
+        if not clients or known.loc[folder.name, "level"] != design.levels[-1].text:
             continue
         listed = clients["listed"].get("label" if attribute == results.label else group_column(attribute))
         fields = {k: v for k, v in varying_fields(folder.config or {}).items() if k.startswith("learner.clients.")}

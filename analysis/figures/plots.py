@@ -33,18 +33,18 @@ from fairsweep.analysis.drawing.render import drawn
 from fairsweep.analysis.figures import (
     bars,
     clients,
-    courses,
-    grids,
-    ranks,
+    heat_maps,
+    mean_ranks,
     reliability,
     seed_slopes,
-    selections,
+    selection_plots,
     tradeoffs,
+    training_diagnostics,
 )
 from fairsweep.analysis.figures import fluctuation_lines as fluctuation
 from fairsweep.analysis.figures import trend_lines as trends
 from fairsweep.analysis.figures import unlearning_costs as unlearning
-from fairsweep.analysis.figures.looks import series_of
+from fairsweep.analysis.figures.line_styles import series_of
 
 __all__ = [
     "change_by_group",
@@ -81,21 +81,21 @@ slopes = drawn(seed_slopes.slopes)
 disparity_by_epsilon = drawn(tradeoffs.disparity_by_epsilon)
 rate_by_field = drawn(tradeoffs.rate_by_field)
 pareto_front = drawn(tradeoffs.pareto_front)
-selection = drawn(selections.selection)
+selection = drawn(selection_plots.selection)
 
 rate_by_group = drawn(bars.rate_by_group)
 rate_by_two_groups = drawn(bars.rate_by_two_groups)
 change_by_group = drawn(bars.change_by_group)
 training_counts = drawn(bars.training_counts)
 
-heat_map = drawn(grids.heat_map)
-confusion = drawn(grids.confusion)
+heat_map = drawn(heat_maps.heat_map)
+confusion = drawn(heat_maps.confusion)
 reliability_by_group = drawn(reliability.reliability)
-critical_difference = drawn(ranks.critical_difference)
+critical_difference = drawn(mean_ranks.critical_difference)
 fluctuations = drawn(fluctuation.fluctuations)
 
-diagnostics = drawn(courses.diagnostics)
-client_diagnostics = drawn(courses.client_diagnostics)
+diagnostics = drawn(training_diagnostics.diagnostics)
+client_diagnostics = drawn(training_diagnostics.client_diagnostics)
 client_accuracy = drawn(clients.client_accuracy)
 client_composition = drawn(clients.client_composition)
 

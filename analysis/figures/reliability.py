@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.drawing.drawing import Axis, Drawing, Hover, Line, Panel, Rule, columns_for
+from fairsweep.analysis.drawing.drawing import Axis, Drawing, Hover, Line, Panel, ReferenceLine, columns_for
 from fairsweep.analysis.drawing.palette import SYMBOLS
-from fairsweep.analysis.figures.looks import group_look, series_in
+from fairsweep.analysis.figures.line_styles import group_style, series_in
 from fairsweep.analysis.inference.calibration import reliability_frame
 from fairsweep.analysis.metrics.rates import divide
-from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 from fairsweep.analysis.statistics.intervals import NORMAL_95, wilson
@@ -33,9 +33,9 @@ def reliability(
     Returns:
         The figure, replicates pooled, with Wilson's 95% intervals; None where no predictions are recorded.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
-    level = level or focus.levels[-1].text
+    design = design_of(results)
+    attribute = attribute or design.attribute
+    level = level or design.levels[-1].text
     frame = reliability_frame(results, attribute, bins=bins, at=at)
     if frame.empty:
         return None
@@ -46,12 +46,12 @@ def reliability(
         lines = []
         for group in results.vocabulary(attribute).values:
             rows = frame[(frame["series"] == name) & (frame["group"] == group)]
-            look = group_look(results, focus, attribute, group, in_legend=not panels)
-            if len(rows) and not look.is_faint:
-                lines.append(_line(_pooled(rows), look.name, look.colour, look.place, in_legend=look.in_legend))
+            style = group_style(results, design, attribute, group, in_legend=not panels)
+            if len(rows) and not style.is_faint:
+                lines.append(_line(_pooled(rows), style.name, style.colour, style.place, in_legend=style.in_legend))
         x = Axis("confidence", style="percent", range=(0.0, 1.02))
         y = Axis("accuracy", style="percent", range=(0.0, 1.02))
-        panels.append(Panel(f"{name}, {level}", (Rule(is_diagonal=True), *lines), x, y))
+        panels.append(Panel(f"{name}, {level}", (ReferenceLine(is_diagonal=True), *lines), x, y))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True) if panels else None
 
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from fairsweep.analysis.drawing.drawing import Axis, Band, Drawing, Floats, Hover, Line, Panel, columns_for
 from fairsweep.analysis.drawing.palette import NEUTRAL, SYMBOLS
-from fairsweep.analysis.figures.looks import Look, group_look
+from fairsweep.analysis.figures.line_styles import LineStyle, group_style
 from fairsweep.analysis.inference.trends import LOG_MINORITY, Trend, trends_by_group
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.records.counts import ALL
-from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 
@@ -43,9 +43,9 @@ def slopes(
         `fairsweep.analysis.trend` tests; the thick one has their mean slope, with a band for its t interval. Imbalance
         grows to the right; where minorities are not counted, x are the levels.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
-    chosen = groups or (focus.rare if attribute == focus.attribute else ())
+    design = design_of(results)
+    attribute = attribute or design.attribute
+    chosen = groups or (design.rare if attribute == design.attribute else ())
     found = trends_by_group(results, metric, by=attribute if chosen else (), groups=chosen or None, at=at)
     if learners is not None:
         of = dict(zip(results.trials["series"], results.trials["learner"], strict=True))
@@ -53,84 +53,92 @@ def slopes(
     if not found:
         return None
     y = Axis(f"test {resolve(metric, results.classes).title.lower()}", style="percent")
-    x, title = _axis(focus, list(found.values()))
+    x, title = _axis(design, list(found.values()))
     panels: list[Panel] = []
     for series in dict.fromkeys(name for name, _ in found):
         marks: list[Line] = []
         for (name, group), one in found.items():
             if name == series:
-                look = _look(results, focus, attribute, group, in_legend=not panels)
-                marks += _lines(focus, one, look)
+                style = _look(results, design, attribute, group, in_legend=not panels)
+                marks += _lines(design, one, style)
         panels.append(Panel(series, tuple(marks), x, y))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, x_title=title)
 
 
-def _look(results: SweepResults, focus: Focus, attribute: str, group: str, *, in_legend: bool) -> Look:
+def _look(results: SweepResults, design: ImbalanceDesign, attribute: str, group: str, *, in_legend: bool) -> LineStyle:
     if group == ALL:
-        return Look("all images", NEUTRAL, "", in_legend)
-    return group_look(results, focus, attribute, group, in_legend=in_legend)
+        return LineStyle("all images", NEUTRAL, "", in_legend)
+    return group_style(results, design, attribute, group, in_legend=in_legend)
 
 
-def _sign(focus: Focus, one: Trend) -> float:
+def _sign(design: ImbalanceDesign, one: Trend) -> float:
     """Imbalance grows to the right."""
     if one.x_name == LOG_MINORITY:
         return -1.0
-    return 1.0 if focus.levels[0].value <= focus.levels[-1].value else -1.0
+    return 1.0 if design.levels[0].value <= design.levels[-1].value else -1.0
 
 
-def _axis(focus: Focus, trends: Sequence[Trend]) -> tuple[Axis, str]:
+def _axis(design: ImbalanceDesign, trends: Sequence[Trend]) -> tuple[Axis, str]:
     """Return the axis with a tick at each level, and its title."""
     is_log = trends[0].x_name == LOG_MINORITY
-    places = np.unique(np.round(np.concatenate([_sign(focus, one) * one.x for one in trends]), 6))
+    places = np.unique(np.round(np.concatenate([_sign(design, one) * one.x for one in trends]), 6))
     places = places[np.isfinite(places)]
     margin = 0.08 * float(np.ptp(places)) or 0.5
     shown = places if len(places) <= _MOST_TICKS else places[np.linspace(0, len(places) - 1, _MOST_TICKS).astype(int)]
     texts = [f"{10**-place:,.0f}" if is_log else f"{abs(place):g}" for place in shown]
     span = (float(places[0]) - margin, float(places[-1]) + margin)
-    title = "rare training images, on a logarithmic scale" if is_log else focus.level_name
+    title = "rare training images, on a logarithmic scale" if is_log else design.level_name
     return Axis(ticks=(tuple(shown.tolist()), tuple(texts)), range=span), title
 
 
-def _lines(focus: Focus, one: Trend, look: Look) -> list[Line]:
+def _lines(design: ImbalanceDesign, one: Trend, style: LineStyle) -> list[Line]:
     """Values and line of each seed, and the line with the mean slope."""
     known = np.isfinite(one.x)
-    order = np.argsort(_sign(focus, one) * one.x[known])
-    x = (_sign(focus, one) * one.x[known])[order]
+    order = np.argsort(_sign(design, one) * one.x[known])
+    x = (_sign(design, one) * one.x[known])[order]
     away = (one.x[known] - one.x[known].mean())[order]
     step = -1.0 if one.x_name == LOG_MINORITY else 1.0
     unit = "a minority ten times as small" if one.x_name == LOG_MINORITY else "one unit of x"
     marks = []
     values, n = one.table.values[:, known][:, order], one.table.n[:, known][:, order]
     for number, (mine, slope) in enumerate(zip(values, one.slopes, strict=True), start=1):
-        name = f"{look.name}, seed {number}"
+        name = f"{style.name}, seed {number}"
         data = np.stack([np.full(len(x), step * slope), n[number - 1]], -1)
         template = (
             f"%{{y:.1%}}, n %{{customdata[1]:,}}<br>slope %{{customdata[0]:+.1%}} for {unit}<extra>{name}</extra>"
         )
-        marks.append(_line(x, mine.mean() + slope * away, name, look, hover=Hover(template, data)))
+        marks.append(_line(x, mine.mean() + slope * away, name, style, hover=Hover(template, data)))
         symbol = SYMBOLS[(number - 1) % len(SYMBOLS)]
-        marks.append(_line(x, mine, name, look, hover=Hover(template, data), symbol=symbol, width=0.0))
+        marks.append(_line(x, mine, name, style, hover=Hover(template, data), symbol=symbol, width=0.0))
     middle = float(values.mean())
     low, high = (middle + bound * away for bound in (one.low, one.high))
     bands = (Band(np.minimum(low, high), np.maximum(low, high), 0.12),) if np.isfinite(one.low) else ()
     ends = sorted((step * one.low, step * one.high))
     template = (
         "mean slope %{customdata[0]:+.1%} [%{customdata[1]:+.1%}, %{customdata[2]:+.1%}]<br>"
-        f"for {unit}; seeds %{{customdata[3]}}, n %{{customdata[4]:,}}<extra>{look.name}</extra>"
+        f"for {unit}; seeds %{{customdata[3]}}, n %{{customdata[4]:,}}<extra>{style.name}</extra>"
     )
     data = np.tile([step * one.slope, *ends, len(one.slopes), n.min()], (len(x), 1))
     y = middle + one.slope * away
     mean = Line(
-        x, y, look.name, look.colour, look.key, look.in_legend, symbol=None, bands=bands, hover=Hover(template, data)
+        x,
+        y,
+        style.name,
+        style.colour,
+        style.key,
+        style.in_legend,
+        symbol=None,
+        bands=bands,
+        hover=Hover(template, data),
     )
     return [*marks, mean]
 
 
 def _line(
-    x: Floats, y: Floats, name: str, look: Look, *, hover: Hover, symbol: str | None = None, width: float = 0.8
+    x: Floats, y: Floats, name: str, style: LineStyle, *, hover: Hover, symbol: str | None = None, width: float = 0.8
 ) -> Line:
     """One thin line, or dots where its width is 0."""
-    key = look.key or look.name
+    key = style.key or style.name
     return Line(
-        x, y, name, look.colour, key, in_legend=False, symbol=symbol, width=width, size=6, opacity=0.75, hover=hover
+        x, y, name, style.colour, key, in_legend=False, symbol=symbol, width=width, size=6, opacity=0.75, hover=hover
     )

@@ -10,10 +10,10 @@ import pandas as pd
 
 from fairsweep.analysis.drawing.drawing import Axis, Drawing, Floats, Hover, Line, Panel, columns_for
 from fairsweep.analysis.drawing.palette import NEUTRAL, SYMBOLS, learner_colour
-from fairsweep.analysis.figures.levels import mean_line, value_range
-from fairsweep.analysis.figures.looks import Look, group_look, series_in
+from fairsweep.analysis.figures.level_axes import mean_line, value_range
+from fairsweep.analysis.figures.line_styles import LineStyle, group_style, series_in
 from fairsweep.analysis.metrics.catalogue import resolve
-from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
@@ -35,15 +35,15 @@ def disparity_by_epsilon(
     Returns:
         The figure; None unless a learner spent two finite ε at one level.
     """
-    focus = focus_of(results)
-    means = average(results.disparities([metric], by=attribute or focus.attribute, at=at))
+    design = design_of(results)
+    means = average(results.disparities([metric], by=attribute or design.attribute, at=at))
     finite = means[np.isfinite(means["epsilon"])]
     varied = finite.groupby(["learner", "level"], sort=False)["epsilon"].nunique().groupby("learner", sort=False).max()
     learners = varied[varied > 1].index.tolist()
     if not learners:
         return None
     finite = finite[finite["learner"].isin(learners)]
-    levels = [level.text for level in focus.levels]
+    levels = [level.text for level in design.levels]
     x = _logarithmic("ε spent (PLD)", finite["epsilon"].to_numpy(np.float64))
     y = Axis(resolve(metric, results.classes).title, style="percent", range=value_range(finite, least=0.0))
     panels: list[Panel] = []
@@ -51,8 +51,8 @@ def disparity_by_epsilon(
         lines = []
         for place, level in enumerate(levels):
             rows = finite[(finite["level"] == level) & (finite["learner"] == learner)].sort_values("epsilon")
-            look = Look(level, learner_colour(levels, level), level, in_legend=not panels, place=place)
-            lines.append(mean_line(rows["epsilon"].to_numpy(np.float64), rows, look))
+            style = LineStyle(level, learner_colour(levels, level), level, in_legend=not panels, place=place)
+            lines.append(mean_line(rows["epsilon"].to_numpy(np.float64), rows, style))
         panels.append(Panel(learner if len(learners) > 1 else "", tuple(lines), x, y))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True)
 
@@ -80,9 +80,9 @@ def rate_by_field(
     Returns:
         The figure; None unless some learner has the field with two finite values at this level.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
-    level = level or focus.levels[-1].text
+    design = design_of(results)
+    attribute = attribute or design.attribute
+    level = level or design.levels[-1].text
     means = average(results.rates([metric], by=attribute, at=at))
     means = means[means["level"] == level].assign(field=lambda rows: _field_values(results, rows, field))
     means = means[np.isfinite(means["field"])]
@@ -98,8 +98,8 @@ def rate_by_field(
         lines = []
         for group in results.vocabulary(attribute).values:
             rows = means[(means["learner"] == learner) & (means["group"] == group)]
-            look = group_look(results, focus, attribute, group, in_legend=not panels)
-            lines.append(mean_line(rows["field"].to_numpy(np.float64), rows, look))
+            style = group_style(results, design, attribute, group, in_legend=not panels)
+            lines.append(mean_line(rows["field"].to_numpy(np.float64), rows, style))
         panels.append(Panel(f"{learner}, {level}", tuple(lines), x, y))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True)
 
@@ -125,10 +125,10 @@ def pareto_front(
         split: ``validation`` to choose among settings, ``test`` to show what was chosen.
         at: see `SweepResults.evaluations`.
     """
-    focus = focus_of(results)
-    both = _two_means(results, focus, attribute, utility, disparity, split, at)
+    design = design_of(results)
+    both = _two_means(results, design, attribute, utility, disparity, split, at)
     series = series_in(results, both)
-    levels = [one.text for one in focus.levels if level in (None, one.text)]
+    levels = [one.text for one in design.levels if level in (None, one.text)]
     x = Axis(resolve(disparity, results.classes).title, style="percent")
     y = Axis(f"{split} {resolve(utility, results.classes).title.lower()}", style="percent")
     panels: list[Panel] = []
@@ -143,12 +143,18 @@ def pareto_front(
 
 
 def _two_means(
-    results: SweepResults, focus: Focus, attribute: str | None, utility: str, disparity: str, split: str, at: At
+    results: SweepResults,
+    design: ImbalanceDesign,
+    attribute: str | None,
+    utility: str,
+    disparity: str,
+    split: str,
+    at: At,
 ) -> pd.DataFrame:
     """One row a setting: the means of utility and disparity with their intervals."""
     one = average(results.rates([utility], by=(), split=split, at=at))
     two = average(
-        results.disparities([disparity], by=attribute or focus.attribute, split=split, at=at, expected_if_equal=False)
+        results.disparities([disparity], by=attribute or design.attribute, split=split, at=at, expected_if_equal=False)
     )
     kept = ["setting", "value", "low", "high", "n_min"]
     return one.merge(two[kept], on="setting", suffixes=("", "_disparity"))

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.drawing.drawing import Axis, Drawing, Hover, Line, Panel, Rule, columns_for
+from fairsweep.analysis.drawing.drawing import Axis, Drawing, Hover, Line, Panel, ReferenceLine, columns_for
 from fairsweep.analysis.drawing.palette import NEUTRAL, learner_colour
-from fairsweep.analysis.figures.levels import LevelAxis, level_axis, level_bars, level_lines, value_range
-from fairsweep.analysis.figures.looks import Look, group_look, series_in
+from fairsweep.analysis.figures.level_axes import LevelAxis, level_axis, level_bars, level_lines, value_range
+from fairsweep.analysis.figures.line_styles import LineStyle, group_style, series_in
 from fairsweep.analysis.metrics.catalogue import resolve
-from fairsweep.analysis.results.focus import Focus, focus_of
 from fairsweep.analysis.results.frames import renamed
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
@@ -30,14 +30,14 @@ def rate_by_level(
         metric: a rate.
         at: see `SweepResults.evaluations`.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
+    design = design_of(results)
+    attribute = attribute or design.attribute
     trials = results.rates([metric], by=attribute, at=at)
     means = average(trials)
     series = series_in(results, means)
     title = f"test {resolve(metric, results.classes).title.lower()}"
     y = Axis(title, style="percent", range=value_range(means))
-    return _by_group(results, focus, attribute, trials, means, dict(zip(series, series, strict=True)), y)
+    return _by_group(results, design, attribute, trials, means, dict(zip(series, series, strict=True)), y)
 
 
 @renamed(against="baseline")
@@ -63,8 +63,8 @@ def change_by_level(
     Returns:
         The figure; None if no trial has such a baseline.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
+    design = design_of(results)
+    attribute = attribute or design.attribute
     trials = results.frame([metric], by=attribute, baseline=baseline, at=at)
     trials = trials[trials["learner"].isin(trials["learner"] if learners is None else learners)]
     if trials.empty:
@@ -76,28 +76,28 @@ def change_by_level(
     }
     title = f"change of test {resolve(metric, results.classes).title.lower()}"
     y = Axis(title, style="percent", range=value_range(means, least=0.0))
-    return _by_group(results, focus, attribute, trials, means, titles, y, Rule(0.0))
+    return _by_group(results, design, attribute, trials, means, titles, y, ReferenceLine(0.0))
 
 
 def _by_group(
     results: SweepResults,
-    focus: Focus,
+    design: ImbalanceDesign,
     attribute: str,
     trials: pd.DataFrame,
     means: pd.DataFrame,
     titles: dict[str, str],
     y: Axis,
-    *rules: Rule,
+    *rules: ReferenceLine,
 ) -> Drawing:
     """One panel a series, in it one line a group."""
-    axis = level_axis(focus)
+    axis = level_axis(design)
     panels: list[Panel] = []
     for name, title in titles.items():
-        marks: list[Line | Rule] = []
+        marks: list[Line | ReferenceLine] = []
         for group in results.vocabulary(attribute).values:
             chosen, mine = (rows[(rows["series"] == name) & (rows["group"] == group)] for rows in (means, trials))
-            look = group_look(results, focus, attribute, group, in_legend=not panels)
-            marks += level_lines(axis, chosen, mine, look)
+            style = group_style(results, design, attribute, group, in_legend=not panels)
+            marks += level_lines(axis, chosen, mine, style)
         panels.append(Panel(title, (*marks, *rules), axis.axis, y))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, x_title=axis.title)
 
@@ -119,10 +119,10 @@ def disparity_by_level(
         metrics: names of disparities.
         at: see `SweepResults.evaluations`.
     """
-    focus = focus_of(results)
-    means = average(results.disparities(metrics, by=attribute or focus.attribute, at=at))
+    design = design_of(results)
+    means = average(results.disparities(metrics, by=attribute or design.attribute, at=at))
     series = series_in(results, means)
-    axis = level_axis(focus)
+    axis = level_axis(design)
     y = Axis(style="percent", range=value_range(means, least=0.0))
     panels: list[Panel] = []
     for number, metric in enumerate(metrics):
@@ -131,7 +131,7 @@ def disparity_by_level(
             level_bars(
                 axis,
                 mine[mine["series"] == name],
-                Look(name, learner_colour(series, name), name, number == 0, place),
+                LineStyle(name, learner_colour(series, name), name, number == 0, place),
                 len(series),
             )
             for place, name in enumerate(series)

@@ -7,10 +7,10 @@ import pandas as pd
 
 from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT, Axis, Band, Bars, Drawing, Hover, Line, Panel
 from fairsweep.analysis.drawing.palette import NEUTRAL
-from fairsweep.analysis.figures.looks import group_look
+from fairsweep.analysis.figures.line_styles import group_style
 from fairsweep.analysis.inference.unlearning import PLACEMENT_COLUMNS, along_requests, placements, requests
 from fairsweep.analysis.records.columns import group_column
-from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.results import SweepResults
 
 
@@ -32,22 +32,22 @@ def placement_by_group(results: SweepResults, learner: str, attribute: str) -> D
     trials = rows["trial"].nunique()
     column = group_column(attribute, PLACEMENT_COLUMNS)
     table = rows.groupby(["shard", "slice", column])[["count", "deleted"]].sum() / trials
-    focus = focus_of(results)
+    design = design_of(results)
     marks = []
     for group in results.vocabulary(attribute).values:
         if group not in table.index.get_level_values(column):
             continue
         own = table.xs(group, level=column)
-        look = group_look(results, focus, attribute, group, in_legend=True)
+        style = group_style(results, design, attribute, group, in_legend=True)
         template = "%{y:,.4g} examples, %{customdata:,.3g} deleted since"
         marks.append(
             Bars(
                 [f"{part}" for part in own.index.get_level_values("slice")],
                 own["count"].to_numpy(np.float64),
-                look.name,
-                look.colour,
+                style.name,
+                style.colour,
                 outer=[f"shard {shard}" for shard in own.index.get_level_values("shard")],
-                hover=Hover(f"{template}<extra>{look.name}</extra>", own["deleted"].to_numpy()),
+                hover=Hover(f"{template}<extra>{style.name}</extra>", own["deleted"].to_numpy()),
             )
         )
     panel = Panel("", tuple(marks), Axis("slice within its shard"), Axis("training examples"))
@@ -75,13 +75,13 @@ def request_timeline(
         return None
     rates = along_requests(results, ["accuracy", disparity], attribute)
     rates = rates[rates["learner"] == learner]
-    focus = focus_of(results)
+    design = design_of(results)
     lines = []
     for group in results.vocabulary(attribute).values:
         rows = _means(rates[(rates["metric"] == "accuracy") & (rates["group"] == group)])
         if len(rows):
-            look = group_look(results, focus, attribute, group, in_legend=True)
-            lines.append(_line(rows, look.name, look.colour))
+            style = group_style(results, design, attribute, group, in_legend=True)
+            lines.append(_line(rows, style.name, style.colour))
     gap = _line(_means(rates[rates["metric"] == disparity]), disparity.replace("_", " "), NEUTRAL)
     first, last = 0.4, float(served["number"].max()) + 0.6
     x = Axis(range=(first - 1, last))

@@ -19,7 +19,7 @@ from scipy import stats
 from fairsweep.analysis.extras import explained
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
-from fairsweep.analysis.statistics.variance_components import Seeds, mean_over_seeds
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds, mean_over_seeds
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -138,7 +138,7 @@ _PAIRED = ("difference", "low", "high", "replicates", "effect", "p_value", "smal
 def _paired(differences: pd.Series[float], confidence: float) -> dict[str, float]:
     values: Floats = np.asarray(differences, np.float64)
     data, training = (differences.index.get_level_values(name) for name in ("data_seed", "train_seed"))
-    seeds = Seeds.of(data.to_numpy(np.float64), training.to_numpy(np.float64))
+    seeds = ReplicateSeeds.of(data.to_numpy(np.float64), training.to_numpy(np.float64))
     found = mean_over_seeds(values, seeds)
     low, high = found.interval(confidence)
     crossed = seeds.design == "crossed"

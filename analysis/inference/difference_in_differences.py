@@ -13,8 +13,8 @@ import pandas as pd
 
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.results.differences import difference_rows
-from fairsweep.analysis.results.focus import Focus
 from fairsweep.analysis.results.frames import renamed
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 from fairsweep.analysis.results.replicates import average
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ def excess_loss_by_trial(
 
 
 def excess_between_levels(
-    results: SweepResults, focus: Focus, group: str, *, metric: str = "accuracy", at: At = "last"
+    results: SweepResults, design: ImbalanceDesign, group: str, *, metric: str = "accuracy", at: At = "last"
 ) -> pd.DataFrame:
     """How much more a group loses than the rest from the least to the most imbalanced level, for each seed and series.
 
     Args:
         results: the sweep.
-        focus: what it is about; the two levels are its first and last.
+        design: what it is about; the two levels are its first and last.
         group: a value of its attribute.
         metric: a rate for which higher is better.
         at: see `SweepResults.evaluations`.
@@ -87,15 +87,15 @@ def excess_between_levels(
         A tidy table like that of `excess_loss_by_trial`; ``baseline`` is the least imbalanced level.
     """
     trials = results.trials
-    first, last = (trials[trials["level"] == focus.levels[place].text] for place in (0, -1))
+    first, last = (trials[trials["level"] == design.levels[place].text] for place in (0, -1))
     keys = ["series", "data_seed", "train_seed"]
     both = last.merge(first, on=keys, suffixes=("", "_baseline"))
     pairs = pd.DataFrame(
         {"trial": both["trial"], "baseline_trial": both["trial_baseline"], "baseline": both["level_baseline"]}
     )
-    frame = results.rates([metric], by=focus.attribute, at=at)
+    frame = results.rates([metric], by=design.attribute, at=at)
     differences = difference_rows(results, frame, pairs)
-    return excess_rows(differences, results.vocabulary(focus.attribute).values, group, metric)
+    return excess_rows(differences, results.vocabulary(design.attribute).values, group, metric)
 
 
 def excess_rows(frame: pd.DataFrame, known: Sequence[str], group: str, metric: str) -> pd.DataFrame:

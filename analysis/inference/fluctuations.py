@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from fairsweep.analysis.inference.comparisons import holm
-from fairsweep.analysis.inference.fluctuation_words import in_words
+from fairsweep.analysis.inference.fluctuation_text import describe_fluctuations
 from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame, table_of_results
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
@@ -127,7 +127,7 @@ def explain_table(table: LevelTable, *, change: float = 0.02, confidence: float 
     factor = _images_factor(df, replicates / len(table.values), images, change)
     sizes = float(np.median(table.n))
     needed = float(np.ceil(factor * sizes))
-    text = in_words(table, parts, neighbours, detectable, p_value, seeds, needed, change, POWER)
+    text = describe_fluctuations(table, parts, neighbours, detectable, p_value, seeds, needed, change, POWER)
     return Fluctuations(parts, neighbours, detectable, p_value, seeds, needed, change, text, table)
 
 

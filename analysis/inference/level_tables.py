@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.inference.crossed import resample
+from fairsweep.analysis.inference.crossed_resampling import resample
 from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.metrics.rates import Counts, Floats, Rate
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
-from fairsweep.analysis.statistics.variance_components import Seeds
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -47,7 +47,7 @@ class LevelTable:
     minority: Floats
     values: Floats
     n: Counts
-    seeds: Seeds
+    seeds: ReplicateSeeds
     noise: Floats
     same_images: bool
 
@@ -179,7 +179,7 @@ def _spread(rows: pd.DataFrame, metric: str, over: str, group: str) -> LevelTabl
     minority = np.full(wide.shape[1], np.nan)
     if "minority_count" in kept:
         minority = kept.groupby(over)["minority_count"].mean()[wide.columns].to_numpy(np.float64)
-    seeds = Seeds.of(*(wide.index.get_level_values(name).to_numpy(np.float64) for name in _SEEDS))
+    seeds = ReplicateSeeds.of(*(wide.index.get_level_values(name).to_numpy(np.float64) for name in _SEEDS))
     values = wide.to_numpy(np.float64)
     unknown = np.full((1, *values.shape), np.nan)
     return LevelTable(metric, group, over, tuple(wide.columns), minority, values, n, seeds, unknown, False)

@@ -19,7 +19,7 @@ from fairsweep.analysis.metrics.probabilities import ProbabilityScore
 from fairsweep.analysis.metrics.rates import Counts, Floats
 from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.results import SweepResults
-from fairsweep.analysis.results.sweep_frames import DONE, Choice
+from fairsweep.analysis.results.sweep_frames import DONE, FrameOptions
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds, keyed_generator, value_bounds
 from fairsweep.analysis.statistics.intervals import Strata, bootstrap_draws
 
@@ -32,7 +32,7 @@ def bootstrap_frame(
     *,
     draws: int = 2000,
     seed: int = 0,
-    **choice: Unpack[Choice],
+    **choice: Unpack[FrameOptions],
 ) -> pd.DataFrame:
     """`SweepResults.frame` with bootstrap intervals in the place of Wilson's and the simultaneous ones.
 

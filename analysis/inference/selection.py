@@ -168,7 +168,7 @@ def _costs(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
 
 
 @dataclass(frozen=True)
-class Corrected:
+class CorrectedWinner:
     """What the winner is worth when selection and report share a split.
 
     Attributes:
@@ -193,7 +193,7 @@ def corrected_winner(
     draws: int = 1000,
     seed: int = 0,
     confidence: float = 0.95,
-) -> Corrected:
+) -> CorrectedWinner:
     """Correct the value of the best of several settings for having been chosen on the images that report it.
 
     Images are resampled; the setting that wins on those drawn is scored on those not drawn.
@@ -221,4 +221,4 @@ def corrected_winner(
     won = np.take_along_axis(outside, inside[usable].argmax(1)[:, None], 1)[:, 0]
     winner = int(values.mean(1).argmax())
     low, high = np.quantile(won, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Corrected(winner, float(values[winner].mean()), float(won.mean()), float(low), float(high))
+    return CorrectedWinner(winner, float(values[winner].mean()), float(won.mean()), float(low), float(high))

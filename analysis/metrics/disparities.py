@@ -89,7 +89,7 @@ class Disparity:
 
 
 @dataclass(frozen=True)
-class Notion:
+class FairnessNotion:
     """What is compared between groups.
 
     Attributes:
@@ -108,21 +108,21 @@ class Notion:
 
 
 _OF_THE_SET = "a property of the evaluation set, not of the model"
-NOTIONS: tuple[Notion, ...] = (
-    Notion("accuracy", "Accuracy", ("accuracy",), reference=_FARRAND),
-    Notion("base_rate", "Base-rate", ("base_rate",), False, _OF_THE_SET),
-    Notion("demographic_parity", "Demographic parity", ("selection_rate",), False, _AGARWAL),
-    Notion("equal_opportunity", "Equal opportunity", ("true_positive_rate",), reference=_HARDT),
-    Notion("false_positive_rate", "False positive rate", ("false_positive_rate",), reference=_CHOULDECHOVA),
-    Notion("false_negative_rate", "False negative rate", ("false_negative_rate",), reference=_CHOULDECHOVA),
-    Notion("true_negative_rate", "True negative rate", ("true_negative_rate",), reference=_CHOULDECHOVA),
-    Notion("equalized_odds", "Equalised odds", ("true_positive_rate", "false_positive_rate"), reference=_HARDT),
-    Notion("predictive_parity", "Predictive parity", ("positive_predictive_value",), reference=_CHOULDECHOVA),
-    Notion("negative_predictive_value", "Negative predictive value", ("negative_predictive_value",)),
-    Notion("treatment_equality", "Treatment equality", ("false_negative_share",)),
-    *(Notion(name, row.title, (name,)) for name, row in SCORES.items() if "class_accuracy" not in name),
+NOTIONS: tuple[FairnessNotion, ...] = (
+    FairnessNotion("accuracy", "Accuracy", ("accuracy",), reference=_FARRAND),
+    FairnessNotion("base_rate", "Base-rate", ("base_rate",), False, _OF_THE_SET),
+    FairnessNotion("demographic_parity", "Demographic parity", ("selection_rate",), False, _AGARWAL),
+    FairnessNotion("equal_opportunity", "Equal opportunity", ("true_positive_rate",), reference=_HARDT),
+    FairnessNotion("false_positive_rate", "False positive rate", ("false_positive_rate",), reference=_CHOULDECHOVA),
+    FairnessNotion("false_negative_rate", "False negative rate", ("false_negative_rate",), reference=_CHOULDECHOVA),
+    FairnessNotion("true_negative_rate", "True negative rate", ("true_negative_rate",), reference=_CHOULDECHOVA),
+    FairnessNotion("equalized_odds", "Equalised odds", ("true_positive_rate", "false_positive_rate"), reference=_HARDT),
+    FairnessNotion("predictive_parity", "Predictive parity", ("positive_predictive_value",), reference=_CHOULDECHOVA),
+    FairnessNotion("negative_predictive_value", "Negative predictive value", ("negative_predictive_value",)),
+    FairnessNotion("treatment_equality", "Treatment equality", ("false_negative_share",)),
+    *(FairnessNotion(name, row.title, (name,)) for name, row in SCORES.items() if "class_accuracy" not in name),
     *(
-        Notion("calibration" if name == "expected_calibration_error" else name, row.title, (name,))
+        FairnessNotion("calibration" if name == "expected_calibration_error" else name, row.title, (name,))
         for name, row in PROBABILITY_SCORES.items()
     ),
 )
@@ -166,7 +166,7 @@ _TITLES = {
 }
 
 
-def _forms_of(notion: Notion) -> tuple[Statistic, ...]:
+def _forms_of(notion: FairnessNotion) -> tuple[Statistic, ...]:
     """Return the forms that make sense for a notion."""
     rows = [BASES[name] for name in notion.rates]
     forms: list[Statistic] = ["difference", "ratio"]
@@ -180,7 +180,7 @@ def _forms_of(notion: Notion) -> tuple[Statistic, ...]:
     return tuple(forms)
 
 
-def _rows(notion: Notion) -> Iterator[Disparity]:
+def _rows(notion: FairnessNotion) -> Iterator[Disparity]:
     """Every disparity of one notion; with two rates, the larger (the less fair) of both and their mean."""
     rows = [BASES[name] for name in notion.rates]
     for form in _forms_of(notion):

@@ -12,8 +12,8 @@ import pandas as pd
 from fairsweep.analysis.records.columns import RESERVED_COLUMNS, RecordError, Vocabulary, group_column
 from fairsweep.analysis.records.trial_cells import (
     SPLITS,
+    CellSchema,
     Integers,
-    Meaning,
     TrialCells,
     combined,
     evaluation_key,
@@ -83,21 +83,21 @@ class Cells:
     """The cells of all trials in columns.
 
     Args:
-        meaning: of the codes, the same for all.
+        schema: of the codes, the same for all.
         trials: the cells of each trial, by name of the trial.
 
     Raises:
         RecordError: if there are none.
     """
 
-    def __init__(self, meaning: Meaning, trials: Mapping[str, TrialCells]) -> None:
+    def __init__(self, schema: CellSchema, trials: Mapping[str, TrialCells]) -> None:
         if not trials:
             raise RecordError("no trial has recorded an evaluation yet; wait for the first iteration, or see .problems")
         self.trials = list(trials)
-        self.label = meaning.label
-        self.groups = meaning.groups
-        self.vocabularies: Mapping[str, Vocabulary] = {v.name: v for v in meaning.vocabularies}
-        self._columns, self._sizes = meaning.columns, meaning.sizes
+        self.label = schema.label
+        self.groups = schema.groups
+        self.vocabularies: Mapping[str, Vocabulary] = {v.name: v for v in schema.vocabularies}
+        self._columns, self._sizes = schema.columns, schema.sizes
         cells = list(trials.values())
         # Every evaluation has one number, ascending; its cells stand together, in the same order.
         trial = np.repeat(np.arange(len(cells), dtype=np.int64), [len(one.evaluations) for one in cells])

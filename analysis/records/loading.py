@@ -27,7 +27,7 @@ _WAITING = 4
 
 
 @dataclass(frozen=True)
-class Location:
+class SweepLocation:
     """A folder on a pyarrow file system.
 
     Attributes:
@@ -39,7 +39,7 @@ class Location:
     path: str
 
     @classmethod
-    def of(cls, path: str | Path) -> Location:
+    def of(cls, path: str | Path) -> SweepLocation:
         """Return the folder that a local path or a URI (``s3://bucket/folder``) names."""
         if isinstance(path, str) and "://" in path:
             filesystem, inside = pafs.FileSystem.from_uri(path)
@@ -56,8 +56,8 @@ class Location:
         """Whether it is a folder of this machine."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
-    def __truediv__(self, name: str) -> Location:
-        return Location(self.filesystem, f"{self.path}/{name}")
+    def __truediv__(self, name: str) -> SweepLocation:
+        return SweepLocation(self.filesystem, f"{self.path}/{name}")
 
     def exists(self) -> bool:
         """Whether there is a file or folder."""
@@ -108,14 +108,14 @@ class Problem:
     message: str
 
     @classmethod
-    def of_sweep(cls, sweep: Location, file: str, error: object) -> Problem:
+    def of_sweep(cls, sweep: SweepLocation, file: str, error: object) -> Problem:
         """Return a file of the sweep itself: its driver writes it anew."""
         return cls("", file, _with_remedy(error, f"written anew by: fairsweep resume {shlex.quote(_shown(sweep))}"))
 
     @classmethod
     def of_trial(cls, trial: TrialFolder, file: str, error: object) -> Problem:
         """Return a file of a trial."""
-        sweep = Location(trial.location.filesystem, trial.location.path.rsplit("/", 2)[0])
+        sweep = SweepLocation(trial.location.filesystem, trial.location.path.rsplit("/", 2)[0])
         remedy = f"run the trial again with: fairsweep retry-failed {shlex.quote(_shown(sweep))}"
         return cls(trial.name, file, _with_remedy(error, remedy))
 
@@ -143,7 +143,7 @@ class TrialFolder:
     """
 
     name: str
-    location: Location
+    location: SweepLocation
     config: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
     state: dict[str, Any] | None = None
@@ -185,7 +185,7 @@ class TrialFolder:
         return self.stage == "done" or (self.stage == "stopped" and self.stopped_by == "scheduler")
 
 
-def read_trial_folders(root: Location, cache: RecordCache | None = None) -> list[TrialFolder]:
+def read_trial_folders(root: SweepLocation, cache: RecordCache | None = None) -> list[TrialFolder]:
     """Return the small records of every trial of a sweep, in the order of the folders' names.
 
     Args:
@@ -202,7 +202,7 @@ def read_trial_folders(root: Location, cache: RecordCache | None = None) -> list
     return listed
 
 
-def left_out(root: Location) -> list[Problem]:
+def left_out(root: SweepLocation) -> list[Problem]:
     """Say how many folders with the records of a trial are not read, for their names begin with a dot."""
     trials = root / records.TRIALS
     names = [name for name in trials.hidden_folders() if (trials / name / records.STATE).exists()]
@@ -253,7 +253,7 @@ def _with_remedy(error: object, remedy: str) -> str:
     return str(error) if isinstance(error, NewerFormatError) else f"{error}; {remedy}"
 
 
-def _shown(sweep: Location) -> str:
+def _shown(sweep: SweepLocation) -> str:
     """Return an output folder as a command takes it."""
     return sweep.path if sweep.is_local else "SWEEP"
 

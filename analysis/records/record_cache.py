@@ -24,17 +24,17 @@ from pydantic_core import from_json, to_json
 from fairsweep.analysis.records import columns as records
 from fairsweep.analysis.records.columns import Vocabulary
 from fairsweep.analysis.records.files import FORMAT_VERSION, write_whole
-from fairsweep.analysis.records.trial_cells import Meaning, TrialCells
+from fairsweep.analysis.records.trial_cells import CellSchema, TrialCells
 
 CACHE = ".analysis-cache.arrow"
 LEAST_TRIALS = 200
 """Smaller sweeps are read in less than a second anyway."""
 
 _FILES = (records.CONFIG, records.DATA, records.STATE, records.PRIVACY, records.CELLS)
-_VERSION = f"fairsweep {FORMAT_VERSION}.3".encode()
+_VERSION = f"fairsweep {FORMAT_VERSION}.4".encode()
 # Of the whole file, a CRC-32 at its end. An older file has none, and is as good as damaged.
 _CHECKSUM_BYTES = 8
-_CELLS = ("meaning", "evaluations", "length", "cell", "count")
+_CELLS = ("schema", "evaluations", "length", "cell", "count")
 _SMALL = ("trial", "signature", "small")
 
 
@@ -46,14 +46,14 @@ class CachedTrial:
         name: of its folder.
         signature: see `signature_of`, from before its files were read.
         small: its JSON records by the name of the file, None where there is none.
-        meaning: of its cells.
+        schema: of its cells.
         cells: its cells.
     """
 
     name: str
     signature: str
     small: Mapping[str, Any]
-    meaning: Meaning
+    schema: CellSchema
     cells: TrialCells
 
 
@@ -90,13 +90,13 @@ class RecordCache:
             return None
         return dict(from_json(self._small[number]))
 
-    def cells(self, names: Iterable[str]) -> dict[str, tuple[Meaning, TrialCells]]:
+    def cells(self, names: Iterable[str]) -> dict[str, tuple[CellSchema, TrialCells]]:
         """Return the cells of some trials that it holds."""
         chosen = [name for name in names if name in self._number]
         if self._source is None or not chosen:
             return {}
         table = _read(self._source, _CELLS).combine_chunks()
-        words = table.column("meaning").combine_chunks().dictionary_encode()
+        words = table.column("schema").combine_chunks().dictionary_encode()
         meanings = [_meaning(text) for text in words.dictionary.to_pylist()]
         which = words.indices.to_numpy()
         lists = [_lists(table.column(name)) for name in _CELLS[1:]]
@@ -109,12 +109,12 @@ class RecordCache:
 
     def write(self, trials: Sequence[CachedTrial]) -> None:
         """Replace the file; nothing happens where the folder cannot be written to."""
-        texts = {meaning: _text(meaning) for meaning in {trial.meaning for trial in trials}}
+        texts = {schema: _text(schema) for schema in {trial.schema for trial in trials}}
         columns: dict[str, pa.Array] = {
             "trial": pa.array([trial.name for trial in trials], pa.string()),
             "signature": pa.array([trial.signature for trial in trials], pa.string()),
             "small": pa.array([to_json(trial.small) for trial in trials], pa.large_binary()),
-            "meaning": pa.array([texts[trial.meaning] for trial in trials], pa.large_string()).dictionary_encode(),
+            "schema": pa.array([texts[trial.schema] for trial in trials], pa.large_string()).dictionary_encode(),
         }
         for name in _CELLS[1:]:
             parts = [getattr(trial.cells, name) for trial in trials]
@@ -122,7 +122,7 @@ class RecordCache:
             columns[name] = pa.LargeListArray.from_arrays(
                 pa.array(offsets, pa.int64()), pa.array(np.concatenate(parts))
             )
-        columns["meaning"] = columns["meaning"].cast(pa.large_string())
+        columns["schema"] = columns["schema"].cast(pa.large_string())
         table = pa.table(columns).replace_schema_metadata({b"version": _VERSION})
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         sink = pa.BufferOutputStream()
@@ -172,13 +172,13 @@ def _lists(column: pa.ChunkedArray) -> tuple[Any, Any]:
     return array.offsets.to_numpy(), array.values.to_numpy()
 
 
-def _text(meaning: Meaning) -> str:
-    return json.dumps(asdict(meaning))
+def _text(schema: CellSchema) -> str:
+    return json.dumps(asdict(schema))
 
 
-def _meaning(text: str) -> Meaning:
+def _meaning(text: str) -> CellSchema:
     value = json.loads(text)
     vocabularies = tuple(
         Vocabulary(row["name"], tuple(row["values"]), tuple(row["display"])) for row in value["vocabularies"]
     )
-    return Meaning(value["label"], tuple(value["groups"]), vocabularies)
+    return CellSchema(value["label"], tuple(value["groups"]), vocabularies)

@@ -19,7 +19,7 @@ AnyIntegers = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
-class Meaning:
+class CellSchema:
     """What the codes of cells mean.
 
     Attributes:
@@ -33,7 +33,7 @@ class Meaning:
     vocabularies: tuple[Vocabulary, ...]
 
     @classmethod
-    def of(cls, file: CellsFile) -> Meaning:
+    def of(cls, file: CellsFile) -> CellSchema:
         """Return what the codes of a cells file mean."""
         return cls(file.label, file.groups, tuple(file.vocabularies[name] for name in sorted(file.vocabularies)))
 
@@ -72,16 +72,16 @@ class TrialCells:
         Raises:
             RecordError: if a code or a split has no place in its vocabulary.
         """
-        meaning = Meaning.of(file)
-        codes = [_column(file.table, name) for name in meaning.columns]
-        for name, column, size in zip(meaning.columns, codes, meaning.sizes, strict=True):
+        schema = CellSchema.of(file)
+        codes = [_column(file.table, name) for name in schema.columns]
+        for name, column, size in zip(schema.columns, codes, schema.sizes, strict=True):
             # A negative code is a large one without its sign.
             if len(column) and column.view(f"u{column.itemsize}").max() >= size:
                 raise RecordError(
                     f"codes of {name} must lie in 0 … {size - 1}, but reach {column.min()} … {column.max()}"
                 )
         key = evaluation_key(_splits(file.table), _column(file.table, "iteration"))
-        cell, count = combined(codes, meaning.sizes, len(key)), _column(file.table, "count")
+        cell, count = combined(codes, schema.sizes, len(key)), _column(file.table, "count")
         if (key[1:] < key[:-1]).any():
             order = np.argsort(key, kind="stable")
             key, cell, count = key[order], cell[order], count[order]

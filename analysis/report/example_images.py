@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from fairsweep.analysis.records.columns import RecordError
-from fairsweep.analysis.records.loading import Location
-from fairsweep.analysis.results.focus import Focus, shown
+from fairsweep.analysis.records.loading import SweepLocation
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, shown
 from fairsweep.analysis.results.sweep_records import SweepRecords
 
 PUBLIC_DATASETS = frozenset({"faces", "mnist", "fashion-mnist", "kmnist"})
@@ -63,12 +63,12 @@ class ImageSheet:
     note: str
 
 
-def image_sheet(results: SweepRecords, focus: Focus, *, pictures: bool = False) -> ImageSheet:
+def image_sheet(results: SweepRecords, design: ImbalanceDesign, *, pictures: bool = False) -> ImageSheet:
     """Return the example images by group and label, the first of the test split.
 
     Args:
         results: the sweep; its dataset is looked for where the sweep found it.
-        focus: whose groups are shown.
+        design: whose groups are shown.
         pictures: whether to show any; the dataset is not looked for otherwise.
 
     Returns:
@@ -78,14 +78,14 @@ def image_sheet(results: SweepRecords, focus: Focus, *, pictures: bool = False) 
     if refusal:
         return ImageSheet((), (), refusal)
     dataset = results.sweep.get("dataset", {})
-    folder = Location.of(str(dataset.get("path", "")))
+    folder = SweepLocation.of(str(dataset.get("path", "")))
     try:
         info = (folder / "dataset.json").json()
         if info is None:
             return ImageSheet((), (), "No example images: the prepared data set cannot be reached from here.")
         if info.get("content_hash") != dataset.get("content_hash"):
             return ImageSheet((), (), "No example images: the prepared data set has changed since the sweep ran.")
-        return _sheet(results, focus, folder, info)
+        return _sheet(results, design, folder, info)
     except (OSError, RecordError, pa.ArrowInvalid, KeyError) as error:
         return ImageSheet((), (), f"No example images: the prepared data set cannot be read ({error}).")
 
@@ -97,15 +97,17 @@ def refused(results: SweepRecords, *, pictures: bool) -> str:
     return "" if pictures else "No example images: they are shown only with fairsweep report --pictures."
 
 
-def _sheet(results: SweepRecords, focus: Focus, folder: Location, info: Mapping[str, Any]) -> ImageSheet:
-    groups = range(min(_MOST_ROWS, len(results.vocabulary(focus.attribute).values)))
-    labels = range(1) if focus.of_label else range(min(_MOST_COLUMNS, len(results.classes)))
+def _sheet(
+    results: SweepRecords, design: ImbalanceDesign, folder: SweepLocation, info: Mapping[str, Any]
+) -> ImageSheet:
+    groups = range(min(_MOST_ROWS, len(results.vocabulary(design.attribute).values)))
+    labels = range(1) if design.of_label else range(min(_MOST_COLUMNS, len(results.classes)))
     each = max(1, min(8, _IMAGES_ACROSS // len(labels)))
     cells = [(group, label) for group in groups for label in labels]
-    columns = [focus.attribute] if focus.of_label else [focus.attribute, results.label]
+    columns = [design.attribute] if design.of_label else [design.attribute, results.label]
     found = _read(folder, info, columns, cells, each)
-    texts = [shown(results, focus.attribute, results.vocabulary(focus.attribute).values[group]) for group in groups]
-    names = [] if focus.of_label else [shown(results, results.label, results.classes[label]) for label in labels]
+    texts = [shown(results, design.attribute, results.vocabulary(design.attribute).values[group]) for group in groups]
+    names = [] if design.of_label else [shown(results, results.label, results.classes[label]) for label in labels]
     rows = tuple(
         (
             texts[group],
@@ -119,7 +121,7 @@ def _sheet(results: SweepRecords, focus: Focus, folder: Location, info: Mapping[
 
 
 def _read(
-    folder: Location, info: Mapping[str, Any], columns: Sequence[str], cells: Sequence[tuple[int, int]], each: int
+    folder: SweepLocation, info: Mapping[str, Any], columns: Sequence[str], cells: Sequence[tuple[int, int]], each: int
 ) -> dict[tuple[int, int], list[Pixels]]:
     """Return the first ``each`` images of each cell, shard by shard; of the test split where there is one."""
     found: dict[tuple[int, int], list[Pixels]] = {cell: [] for cell in cells}

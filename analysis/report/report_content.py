@@ -14,17 +14,17 @@ from fairsweep.analysis.records.columns import RecordError
 from fairsweep.analysis.records.failed_trials import FailureGroup, failure_groups, more_settings_command, retry_command
 from fairsweep.analysis.records.membership import describe_former
 from fairsweep.analysis.report import report_figures
-from fairsweep.analysis.report.answers import Section, answer, caveats, question
 from fairsweep.analysis.report.example_images import ImageSheet, image_sheet
-from fairsweep.analysis.report.inquiry import Inquiry, split_kinds
-from fairsweep.analysis.report.pair_answers import pair_inquiry
+from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_figures import Figure
+from fairsweep.analysis.report.report_section import ReportSection, split_kinds
 from fairsweep.analysis.report.reproduction import Reproduction, dataset_name, reproduction
-from fairsweep.analysis.report.selection_answers import selection_inquiry
-from fairsweep.analysis.report.study_section import data_sentences, learners
-from fairsweep.analysis.report.table import DISPARITIES_SHOWN, SummaryTable, is_defined, summary_tables
-from fairsweep.analysis.report.trend_answers import trend_inquiry
-from fairsweep.analysis.results.focus import Focus, focus_of, shown
+from fairsweep.analysis.report.selection_section import selection_section
+from fairsweep.analysis.report.statements import StatementGroup, answer, caveats, question
+from fairsweep.analysis.report.study_description import data_sentences, learners
+from fairsweep.analysis.report.summary_tables import DISPARITIES_SHOWN, SummaryTable, is_defined, summary_tables
+from fairsweep.analysis.report.trend_section import trend_section
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of, shown
 from fairsweep.analysis.results.results import SweepResults
 
 DRAWINGS = (
@@ -50,7 +50,7 @@ class Findings:
         trends: accuracy over the levels.
         disparities: gaps over the levels.
         comparisons: changes against baselines.
-        inquiries: trend over imbalance, learners in pairs, choice among settings, as far as the design allows.
+        sections: trend over imbalance, learners in pairs, choice among settings, as far as the design allows.
         predictions: what is taken for what, and how sure the models are.
         reasons: diagnostics of the private learners.
         unlearning: what learners that forget did, request by request.
@@ -64,14 +64,14 @@ class Findings:
     study: tuple[str, ...]
     pictures: ImageSheet
     learners: pd.DataFrame
-    answer: tuple[Section, ...]
+    answer: tuple[StatementGroup, ...]
     caveats: tuple[str, ...]
     fluctuations: tuple[tuple[str, str], ...]
     overviews: tuple[Figure, ...]
     trends: tuple[Figure, ...]
     disparities: tuple[Figure, ...]
     comparisons: tuple[Figure, ...]
-    inquiries: tuple[Inquiry, ...]
+    sections: tuple[ReportSection, ...]
     predictions: tuple[Figure, ...]
     reasons: tuple[Figure, ...]
     unlearning: tuple[Figure, ...]
@@ -132,8 +132,8 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
         findings, asked = None, "What happens to each group?"
         notes = (*_notes(results), "No trial has finished yet: this page has no findings.")
     else:
-        focus = focus_of(results)
-        findings, asked = _findings(results, focus, pictures), question(results, focus)
+        design = design_of(results)
+        findings, asked = _findings(results, design, pictures), question(results, design)
         notes = _notes(results)
     folder = str(results.sweep.get("sweep", {}).get("output") or results.name)
     return Content(
@@ -162,24 +162,24 @@ def _describe_former(results: SweepResults) -> str:
     return f"{line}. What they spent of privacy is not counted here"
 
 
-def _findings(results: SweepResults, focus: Focus, pictures: bool) -> Findings:
-    sections = answer(results, focus)
+def _findings(results: SweepResults, design: ImbalanceDesign, pictures: bool) -> Findings:
+    sections = answer(results, design)
     return Findings(
-        study=data_sentences(results, focus),
-        pictures=image_sheet(results, focus, pictures=pictures),
+        study=data_sentences(results, design),
+        pictures=image_sheet(results, design, pictures=pictures),
         learners=learners(results),
         answer=sections,
         caveats=(*caveats(results, sections), *_divisions(results)),
-        fluctuations=_fluctuations(results, focus),
-        overviews=report_figures.overviews(results, focus),
-        trends=report_figures.trends(results, focus),
-        disparities=report_figures.disparities(results, focus),
-        comparisons=report_figures.comparisons(results, focus),
-        inquiries=_inquiries(results, focus),
-        predictions=report_figures.predictions(results, focus),
-        reasons=report_figures.reasons(results, focus),
-        unlearning=report_figures.unlearning(results, focus),
-        data=report_figures.data(results, focus),
+        fluctuations=_fluctuations(results, design),
+        overviews=report_figures.overviews(results, design),
+        trends=report_figures.trends(results, design),
+        disparities=report_figures.disparities(results, design),
+        comparisons=report_figures.comparisons(results, design),
+        sections=_inquiries(results, design),
+        predictions=report_figures.predictions(results, design),
+        reasons=report_figures.reasons(results, design),
+        unlearning=report_figures.unlearning(results, design),
+        data=report_figures.data(results, design),
         tables=summary_tables(results),
         test_counts=_test_counts(results),
         test_images="The same test images for every trial."
@@ -189,12 +189,12 @@ def _findings(results: SweepResults, focus: Focus, pictures: bool) -> Findings:
     )
 
 
-def _fluctuations(results: SweepResults, focus: Focus) -> tuple[tuple[str, str], ...]:
+def _fluctuations(results: SweepResults, design: ImbalanceDesign) -> tuple[tuple[str, str], ...]:
     """Return what moves the rare group's accuracy over the levels, learner by learner."""
-    if not focus.is_trend:
+    if not design.is_trend:
         return ()
     over = "share" if results.trials["share"].notna().all() else "level_value"
-    by, group = (focus.attribute, focus.rare[0]) if focus.rare else ((), None)
+    by, group = (design.attribute, design.rare[0]) if design.rare else ((), None)
     found = []
     for series in [name for name in dict.fromkeys(results.trials["series"]) if name][:_MOST_PARAGRAPHS]:
         try:
@@ -205,9 +205,9 @@ def _fluctuations(results: SweepResults, focus: Focus) -> tuple[tuple[str, str],
     return tuple(found)
 
 
-def _inquiries(results: SweepResults, focus: Focus) -> tuple[Inquiry, ...]:
-    found = (make(results, focus) for make in (trend_inquiry, pair_inquiry, selection_inquiry))
-    return tuple(inquiry for inquiry in found if inquiry is not None)
+def _inquiries(results: SweepResults, design: ImbalanceDesign) -> tuple[ReportSection, ...]:
+    found = (make(results, design) for make in (trend_section, pair_section, selection_section))
+    return tuple(section for section in found if section is not None)
 
 
 def _notes(results: SweepResults) -> tuple[str, ...]:

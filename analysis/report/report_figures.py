@@ -9,9 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from fairsweep.analysis.figures import plots
-from fairsweep.analysis.report import answers
-from fairsweep.analysis.report.table import DISPARITIES_SHOWN, is_defined
-from fairsweep.analysis.results.focus import Focus, named
+from fairsweep.analysis.report import statements
+from fairsweep.analysis.report.summary_tables import DISPARITIES_SHOWN, is_defined
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.pairs import TWIN
 from fairsweep.analysis.results.results import SweepResults
 
@@ -36,28 +36,28 @@ class Figure:
     caption: str
 
 
-def trends(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+def trends(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Accuracy of each group over the levels, or as bars where there is one level."""
     caption = (
         "The darker band is the error of the test images alone; the lighter one, which may run out of the picture, "
         "joins it with a t interval over the replicates (95%). Small dots are single trials."
-        if focus.is_trend
+        if design.is_trend
         else "Bars are 95% intervals: a t interval over replicates joined with the error of the test images."
     )
     figures = []
-    for attribute in focus.groupings:
-        if focus.is_trend:
+    for attribute in design.groupings:
+        if design.is_trend:
             drawn = plots.rate_by_level(results, attribute)
             text = f"Test accuracy by {attribute}, one panel a learner; imbalance grows to the right. {caption}"
         else:
             drawn = plots.rate_by_group(results, attribute)
             text = f"Test accuracy by {attribute} and learner. {caption}"
         figures.append(Figure(f"accuracy-{attribute}", drawn, text))
-    served = plots.client_accuracy(results, focus.attribute)
+    served = plots.client_accuracy(results, design.attribute)
     if served is not None:
         text = (
             "Accuracy of federated clients on held-out images of their own, after the last iteration; a client counts "
-            f"with the value of {focus.attribute} that most of its images have. Dotted: the tenth of the clients that "
+            f"with the value of {design.attribute} that most of its images have. Dotted: the tenth of the clients that "
             "is served worst. Means over clients and replicates, without intervals; exact functions of the training "
             "images, recorded in research mode only and not covered by ε."
         )
@@ -65,69 +65,69 @@ def trends(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def overviews(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+def overviews(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Every learner and level at one glance: the rare groups' accuracy, and accuracy against the gap."""
     figures = []
     several = len(plots.series_of(results)) > 1
-    if several and focus.is_trend:
-        for group in focus.rare[:_MOST_RARE] or (None,):
-            whose = "all test images" if group is None else named(results, focus.attribute, group)
-            drawn = plots.heat_map(results, attribute=focus.attribute, group=group)
+    if several and design.is_trend:
+        for group in design.rare[:_MOST_RARE] or (None,):
+            whose = "all test images" if group is None else named(results, design.attribute, group)
+            drawn = plots.heat_map(results, attribute=design.attribute, group=group)
             text = f"Accuracy of {whose} by learner and level; ± is half of the 95% interval."
             figures.append(Figure(f"heat-map-{group or 'all'}", drawn, text))
-    if several and len(results.vocabulary(focus.attribute).values) > 1:
+    if several and len(results.vocabulary(design.attribute).values) > 1:
         text = (
-            f"Accuracy against the accuracy gap by {focus.attribute}, one point a setting; a line joins those that no "
+            f"Accuracy against the accuracy gap by {design.attribute}, one point a setting; a line joins those that no "
             "other one beats in both. Whoever chooses among settings does so on the validation split: here is the test."
         )
-        figures.append(Figure("pareto", plots.pareto_front(results, focus.attribute), text))
+        figures.append(Figure("pareto", plots.pareto_front(results, design.attribute), text))
     return tuple(figures)
 
 
-def predictions(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+def predictions(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Return what is taken for what, and how sure the models are, at the most imbalanced level."""
     figures = []
-    groups = len(results.vocabulary(focus.attribute).values)
-    if not focus.of_label and groups <= _MOST_PANELS and len(results.classes) <= _MOST_CLASSES:
+    groups = len(results.vocabulary(design.attribute).values)
+    if not design.of_label and groups <= _MOST_PANELS and len(results.classes) <= _MOST_CLASSES:
         for series in plots.series_of(results)[:_MOST_CONFUSIONS]:
-            drawn = plots.confusion(results, series, focus.attribute)
+            drawn = plots.confusion(results, series, design.attribute)
             if drawn is not None:
-                text = f"{series}, {focus.levels[-1].text}: what the images of each class are taken for, by group."
+                text = f"{series}, {design.levels[-1].text}: what the images of each class are taken for, by group."
                 figures.append(Figure(f"confusion-{series}", drawn, text))
-    sure = plots.reliability_by_group(results, focus.attribute)
+    sure = plots.reliability_by_group(results, design.attribute)
     if sure is not None:
         text = (
-            f"Accuracy against confidence by {focus.attribute}, at {focus.levels[-1].text}, replicates pooled: below "
+            f"Accuracy against confidence by {design.attribute}, at {design.levels[-1].text}, replicates pooled: below "
             "the diagonal a model is surer than it is right."
         )
         figures.append(Figure("reliability", sure, text))
     return tuple(figures)
 
 
-def disparities(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+def disparities(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Disparities over the levels and, where it varies, over ε."""
-    if not focus.is_trend:
+    if not design.is_trend:
         return ()
     names = [name for name in DISPARITIES_SHOWN if name != "base_rate_difference" and is_defined(results, name)]
     text = (
         "Largest differences between groups, with simultaneous 95% intervals over all pairs of groups. The dotted line "
         "is what equal groups of these sizes would show by luck alone; it is not subtracted."
     )
-    figures = [Figure("disparity", plots.disparity_by_level(results, focus.attribute, names), text)]
-    by_epsilon = plots.disparity_by_epsilon(results, focus.attribute)
+    figures = [Figure("disparity", plots.disparity_by_level(results, design.attribute, names), text)]
+    by_epsilon = plots.disparity_by_epsilon(results, design.attribute)
     if by_epsilon is not None:
         figures.append(Figure("epsilon", by_epsilon, "Accuracy gap against the ε spent, one line a level."))
     return tuple(figures)
 
 
-def comparisons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+def comparisons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Change against each baseline: matched twins first."""
-    draw: Callable[..., go.Figure | None] = plots.change_by_level if focus.is_trend else plots.change_by_group
+    draw: Callable[..., go.Figure | None] = plots.change_by_level if design.is_trend else plots.change_by_group
     figures = []
-    found = answers.comparisons(results)
+    found = statements.comparisons(results)
     for baseline in dict.fromkeys(comparison.baseline for comparison in found):
         learners = [comparison.learner for comparison in found if comparison.baseline == baseline]
-        drawn = draw(results, focus.attribute, baseline=baseline, learners=learners)
+        drawn = draw(results, design.attribute, baseline=baseline, learners=learners)
         if drawn is not None:
             kinds = set(results.trials.loc[results.trials["learner"].isin(learners), "kind"])
             without = (
@@ -138,79 +138,81 @@ def comparisons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
                 if baseline == TWIN
                 else f"Against {baseline}, separately tuned: privacy and tuning differ, seeds and images are the same."
             )
-            text = f"{kind} Change of the test accuracy by {focus.attribute}; below zero the learner named first loses."
+            text = (
+                f"{kind} Change of the test accuracy by {design.attribute}; below zero the learner named first loses."
+            )
             figures.append(Figure(f"against-{baseline}", drawn, text))
     return tuple(figures)
 
 
-def reasons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+def reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Group diagnostics of the private learners."""
     figures = []
     private = results.trials[np.isfinite(results.trials["epsilon"])]
     for series in dict.fromkeys(private["series"]):
-        drawn = plots.diagnostics(results, series, focus.attribute)
+        drawn = plots.diagnostics(results, series, design.attribute)
         if drawn is not None:
             extremes = (
-                f"; solid lines are {focus.levels[-1].text}, dotted ones {focus.levels[0].text}"
-                if len(focus.levels) > 1
+                f"; solid lines are {design.levels[-1].text}, dotted ones {design.levels[0].text}"
+                if len(design.levels) > 1
                 else ""
             )
             text = (
-                f"{series}: what clipping does to the groups of {focus.attribute} during training{extremes}. Exact "
+                f"{series}: what clipping does to the groups of {design.attribute} during training{extremes}. Exact "
                 "functions of the training images, recorded in research mode only and not covered by ε."
             )
             figures.append(Figure(f"diagnostics-{series}", drawn, text))
-    return (*figures, *_client_reasons(results, focus))
+    return (*figures, *_client_reasons(results, design))
 
 
-def _client_reasons(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+def _client_reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Whose updates shape the models of federated learners."""
     figures = []
     for series in plots.series_of(results):
-        drawn = plots.client_diagnostics(results, series, focus.attribute)
+        drawn = plots.client_diagnostics(results, series, design.attribute)
         if drawn is not None:
             text = (
-                f"{series}: updates of clients, by the value of {focus.attribute} that most of their images have. "
+                f"{series}: updates of clients, by the value of {design.attribute} that most of their images have. "
                 "Exact functions of the training images, recorded in research mode only and not covered by ε."
             )
             figures.append(Figure(f"updates-{series}", drawn, text))
     return tuple(figures)
 
 
-def unlearning(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+def unlearning(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Who sits where, and cost and groups along the requests, for learners that forget."""
     figures = []
     forgetful = results.trials[results.trials["kind"] == "sisa"]
     for learner in dict.fromkeys(forgetful["learner"]):
-        drawn = plots.request_timeline(results, learner, focus.attribute)
+        drawn = plots.request_timeline(results, learner, design.attribute)
         if drawn is not None:
             text = (
                 f"{learner}: examples seen again for each request as a share of training every shard from the start, "
-                f"and what the model without them does to the groups of {focus.attribute}. Means over trials; "
+                f"and what the model without them does to the groups of {design.attribute}. Means over trials; "
                 "bands are 95% intervals of one trial's test images, which all requests share; 0 is the model before "
                 "the first request."
             )
             figures.append(Figure(f"requests-{learner}", drawn, text))
         try:
-            drawn = plots.placement_by_group(results, learner, focus.attribute)
+            drawn = plots.placement_by_group(results, learner, design.attribute)
         except ValueError:
             drawn = None  # without examples.parquet nobody knows who belongs to which group
         if drawn is not None:
-            text = f"{learner}: training images by {focus.attribute} in each slice of each shard, mean over trials."
+            text = f"{learner}: training images by {design.attribute} in each slice of each shard, mean over trials."
             figures.append(Figure(f"placement-{learner}", drawn, text))
     return tuple(figures)
 
 
-def data(results: SweepResults, focus: Focus) -> tuple[Figure, ...]:
+def data(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Training images by group."""
-    drawn = plots.training_counts(results, focus.attribute)
-    text = f"Training images by {focus.attribute} as drawn, mean over replicates."
+    drawn = plots.training_counts(results, design.attribute)
+    text = f"Training images by {design.attribute} as drawn, mean over replicates."
     figures = [] if drawn is None else [Figure("training-counts", drawn, text)]
-    clients = plots.client_composition(results, focus.attribute)
+    clients = plots.client_composition(results, design.attribute)
     if clients is not None:
         text = (
-            f"What each federated client holds, by {focus.attribute}: one bar a client, at {focus.levels[-1].text} in "
-            "the first replicate, the first 500 clients."
+            f"Training images of each federated client by {design.attribute}: one bar per client, at "
+            f"{design.levels[-1].text} in the first replicate, first 500 clients."
         )
         figures.append(Figure("clients-hold", clients, text))
     return tuple(figures)

@@ -10,17 +10,24 @@ import pyarrow.fs as pafs
 
 from fairsweep.analysis.records import columns as records
 from fairsweep.analysis.records.columns import RecordError
-from fairsweep.analysis.records.loading import Location, Problem, TrialFolder, left_out, read_each, read_trial_folders
+from fairsweep.analysis.records.loading import (
+    Problem,
+    SweepLocation,
+    TrialFolder,
+    left_out,
+    read_each,
+    read_trial_folders,
+)
 from fairsweep.analysis.records.membership import members_of
 from fairsweep.analysis.records.record_cache import LEAST_TRIALS, CachedTrial, RecordCache
-from fairsweep.analysis.records.trial_cells import Meaning, TrialCells
+from fairsweep.analysis.records.trial_cells import CellSchema, TrialCells
 
 _DATASET = "dataset.json"
-CellsByTrial = dict[str, tuple[Meaning, TrialCells]]
+CellsByTrial = dict[str, tuple[CellSchema, TrialCells]]
 
 
 @dataclass
-class Source:
+class OpenedSweep:
     """One output folder.
 
     Attributes:
@@ -32,7 +39,7 @@ class Source:
         problems: what could not be read.
     """
 
-    location: Location
+    location: SweepLocation
     sweep: dict[str, Any] = field(default_factory=dict)
     cache: RecordCache | None = None
     folders: list[TrialFolder] = field(default_factory=list)
@@ -40,7 +47,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
     @classmethod
-    def open(cls, location: Location, *, cache: bool, former: bool = False) -> Source:
+    def open(cls, location: SweepLocation, *, cache: bool, former: bool = False) -> OpenedSweep:
         """Read the small records of a sweep.
 
         Args:
@@ -123,7 +130,7 @@ class Source:
         )
 
 
-def open_sources(locations: Sequence[Location], *, cache: bool, former: bool = False) -> list[Source]:
+def open_sweeps(locations: Sequence[SweepLocation], *, cache: bool, former: bool = False) -> list[OpenedSweep]:
     """Open several sweeps; a trial that stands in two of them is taken once, from where it is done.
 
     Trials are the same where their hashes are. Trials of one name that are not the same are told apart by the name of
@@ -140,7 +147,7 @@ def open_sources(locations: Sequence[Location], *, cache: bool, former: bool = F
     """
     if not locations:
         raise ValueError("load needs at least one folder")
-    sources = [Source.open(location, cache=cache and len(locations) == 1, former=former) for location in locations]
+    sources = [OpenedSweep.open(location, cache=cache and len(locations) == 1, former=former) for location in locations]
     contents = {str((source.sweep.get("dataset") or {}).get("content_hash")): source.name for source in sources}
     if len(contents.keys() - {"None"}) > 1:
         raise ValueError(
@@ -166,7 +173,7 @@ def open_sources(locations: Sequence[Location], *, cache: bool, former: bool = F
     return sources
 
 
-def joined_sweep(sources: Sequence[Source]) -> dict[str, Any]:
+def joined_sweep(sources: Sequence[OpenedSweep]) -> dict[str, Any]:
     """``sweep.json`` of one sweep; of several that of the first, with the names and the learners of all."""
     first = dict(sources[0].sweep)
     if len(sources) == 1:
@@ -188,12 +195,12 @@ def _distinct(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _read_cells(path: str, filesystem: pafs.FileSystem) -> tuple[Meaning, TrialCells]:
+def _read_cells(path: str, filesystem: pafs.FileSystem) -> tuple[CellSchema, TrialCells]:
     file = records.read_cells(path, filesystem, ("split",))
-    return Meaning.of(file), TrialCells.of(file)
+    return CellSchema.of(file), TrialCells.of(file)
 
 
-def _check_kind(location: Location) -> None:
+def _check_kind(location: SweepLocation) -> None:
     """Refuse a local place that is no sweep's output: a file, a prepared dataset, or the folder above sweeps.
 
     A folder without records is taken: its sweep may be about to begin.

@@ -13,7 +13,7 @@ import pandas as pd
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.records.counts import JOINT
-from fairsweep.analysis.results.focus import shown
+from fairsweep.analysis.results.imbalance_design import shown
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.significance import beaten
 from fairsweep.analysis.results.sweep_frames import At, SweepFrames

@@ -8,11 +8,11 @@ from typing import Unpack
 
 import pandas as pd
 
-from fairsweep.analysis.records.loading import Location
+from fairsweep.analysis.records.loading import SweepLocation
 from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.overview import overview, settings_table
 from fairsweep.analysis.results.result_table import ResultTable, TableOptions, result_table
-from fairsweep.analysis.results.sweep_frames import Choice, SweepFrames
+from fairsweep.analysis.results.sweep_frames import FrameOptions, SweepFrames
 
 
 class SweepResults(SweepFrames):
@@ -43,7 +43,7 @@ class SweepResults(SweepFrames):
         metrics: Sequence[str] | None = None,
         *,
         baseline: str | None = None,
-        **choice: Unpack[Choice],
+        **choice: Unpack[FrameOptions],
     ) -> None:
         """Write `frame` as a Parquet file; arguments as there."""
         self.frame(metrics, baseline=baseline, **choice).to_parquet(path, index=False)
@@ -55,7 +55,7 @@ class SweepResults(SweepFrames):
         metrics: Sequence[str] | None = None,
         *,
         baseline: str | None = None,
-        **choice: Unpack[Choice],
+        **choice: Unpack[FrameOptions],
     ) -> None:
         """Write `frame` as a CSV file; arguments as there."""
         self.frame(metrics, baseline=baseline, **choice).to_csv(path, index=False)
@@ -82,4 +82,4 @@ def load(
     given: list[object] = list(listed)
     if not all(isinstance(one, str | Path) and str(one) for one in given):
         raise TypeError(f"load needs the output folder of a sweep, such as 'runs/quickstart', but got {path!r}")
-    return SweepResults(*(Location.of(one) for one in (*listed, *more)), cache=cache, former=former)
+    return SweepResults(*(SweepLocation.of(one) for one in (*listed, *more)), cache=cache, former=former)

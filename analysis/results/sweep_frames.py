@@ -24,7 +24,7 @@ By = str | Sequence[str]
 DONE = ("done",)
 
 
-class Choice(TypedDict, total=False):
+class FrameOptions(TypedDict, total=False):
     """Keywords that rates, disparities and their differences share; see `SweepFrames.rates`."""
 
     by: By | None
@@ -192,7 +192,7 @@ class SweepFrames(SweepRecords):
 
     @renamed(against="baseline")
     def frame(
-        self, metrics: Sequence[str] | None = None, *, baseline: str | None = None, **choice: Unpack[Choice]
+        self, metrics: Sequence[str] | None = None, *, baseline: str | None = None, **choice: Unpack[FrameOptions]
     ) -> pd.DataFrame:
         """Rates and disparities in one tidy table, or their differences from a baseline.
 

@@ -16,9 +16,9 @@ import pyarrow.fs as pafs
 from fairsweep.analysis.records import columns as records
 from fairsweep.analysis.records.columns import RecordError, Vocabulary, group_column
 from fairsweep.analysis.records.counts import FRAME_COLUMNS, Cells
-from fairsweep.analysis.records.loading import Location, Problem, TrialFolder, read_each
-from fairsweep.analysis.records.trial_cells import Meaning
-from fairsweep.analysis.results.opened_sweeps import joined_sweep, open_sources
+from fairsweep.analysis.records.loading import Problem, SweepLocation, TrialFolder, read_each
+from fairsweep.analysis.records.trial_cells import CellSchema
+from fairsweep.analysis.results.opened_sweeps import joined_sweep, open_sweeps
 from fairsweep.analysis.results.trials import trials_table
 
 R = TypeVar("R")
@@ -41,8 +41,8 @@ class SweepRecords:
             of `fairsweep.analysis.results.trials.trials_table`.
     """
 
-    def __init__(self, *locations: Location, cache: bool = True, former: bool = False) -> None:
-        self._sources = open_sources(locations, cache=cache, former=former)
+    def __init__(self, *locations: SweepLocation, cache: bool = True, former: bool = False) -> None:
+        self._sources = open_sweeps(locations, cache=cache, former=former)
         self.former = tuple(sorted(name for source in self._sources for name in source.former))
         self._problems: list[Problem] = []
         self.location = self._sources[0].location
@@ -242,15 +242,15 @@ class SweepRecords:
         """
         found = {name: cells for source in self._sources for name, cells in source.cells().items()}
         found = {folder.name: found[folder.name] for folder in self.folders if folder.name in found}
-        usual = Counter(meaning for meaning, _ in found.values()).most_common(1)
-        strange = {name for name, (meaning, _) in found.items() if meaning != usual[0][0]}
+        usual = Counter(schema for schema, _ in found.values()).most_common(1)
+        strange = {name for name, (schema, _) in found.items() if schema != usual[0][0]}
         message = (
             "its label, groups or vocabularies differ from those of most trials, so it is left out; keep different "
             "sweeps in different folders"
         )
         self._problems += [Problem(name, records.CELLS, message) for name in found if name in strange]
-        meaning = usual[0][0] if usual else Meaning("", (), ())
-        return Cells(meaning, {name: cells for name, (_, cells) in found.items() if name not in strange})
+        schema = usual[0][0] if usual else CellSchema("", (), ())
+        return Cells(schema, {name: cells for name, (_, cells) in found.items() if name not in strange})
 
     @cached_property
     def _training(self) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""How the seeds of a sweep were varied, and what its replicates therefore say about luck.
+"""Variance components of replicates, given how their data and training seeds were varied.
 
 Seeds come tied (each replicate has its own data seed and its own training seed), crossed (every data seed with every
 training seed), or one of the two alone varies. Crossed replicates share seeds, so they are not independent: their mean
@@ -21,7 +21,7 @@ Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Seeds:
+class ReplicateSeeds:
     """The seeds of S replicates.
 
     Attributes:
@@ -33,7 +33,7 @@ class Seeds:
     training: Codes
 
     @classmethod
-    def of(cls, data: npt.ArrayLike, training: npt.ArrayLike) -> Seeds:
+    def of(cls, data: npt.ArrayLike, training: npt.ArrayLike) -> ReplicateSeeds:
         """From any numbers; equal numbers are one seed, and NaN is a seed of its own in each replicate."""
         codes = []
         for seeds in (data, training):
@@ -75,7 +75,7 @@ class MeanSquares:
     sizes: tuple[int, int]
 
 
-def mean_squares(values: Floats, seeds: Seeds) -> MeanSquares:
+def mean_squares(values: Floats, seeds: ReplicateSeeds) -> MeanSquares:
     """Mean squares of the replicates within each column.
 
     Args:
@@ -170,7 +170,7 @@ class SeedMean:
         return total, self.df * (total / self.variance) ** 2
 
 
-def mean_over_seeds(values: Floats, seeds: Seeds) -> SeedMean:
+def mean_over_seeds(values: Floats, seeds: ReplicateSeeds) -> SeedMean:
     """Return the mean of one number over replicates, float64 [S], with the variance that their seeds imply.
 
     Crossed seeds: (MS data + MS training - MS interaction) / S, and at least the largest of them alone, with

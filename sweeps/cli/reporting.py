@@ -14,7 +14,7 @@ from fairsweep.sweeps.cli.commands import say_unfinished
 from fairsweep.sweeps.syntax.errors import SweepError, as_ours
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.records.loading import Location
+    from fairsweep.analysis.records.loading import SweepLocation
 
 Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's output folder, or its URI.", show_default=False)]
 
@@ -94,14 +94,14 @@ def compare(
             console.print(f"\nComparison: {escape(str(path))}", soft_wrap=True, highlight=False)
 
 
-def _check(place: str) -> Location:
+def _check(place: str) -> SweepLocation:
     """Refuse what holds no sweep; returns where it is."""
     from fairsweep.analysis.records.columns import SWEEP_JSON, TRIALS
-    from fairsweep.analysis.records.loading import Location
+    from fairsweep.analysis.records.loading import SweepLocation
     from fairsweep.sweeps.store.folder_kind import no_sweep
 
     with as_ours():
-        location = Location.of(place)
+        location = SweepLocation.of(place)
         if not any((location / name).exists() for name in (SWEEP_JSON, TRIALS)):
             if location.local is not None:
                 raise no_sweep(place)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from fairsweep import analysis
 from fairsweep.analysis.drawing.palette import group_colour, learner_colour
 from fairsweep.analysis.records.columns import RecordError
-from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.sweeps.tracking.pictures import as_png
 
 _COLUMNS = ["trial", "learner", "series", "state", "level", "replicate", "epsilon", "iteration", "seconds", "error"]
@@ -59,7 +59,7 @@ def trend_pictures(folder: Path) -> dict[str, bytes]:
         gaps = results.disparities(["accuracy_difference"], expected_if_equal=False)
     except RecordError:
         return {}
-    levels = focus_of(results).level_name
+    levels = design_of(results).level_name
     pictures = {}
     for attribute in results.groups:
         values = results.vocabulary(attribute).values

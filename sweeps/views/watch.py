@@ -20,7 +20,7 @@ from rich.console import Console
 from fairsweep.analysis.extras import is_installed, needs
 from fairsweep.analysis.records.columns import SWEEP_JSON, TRIALS, RecordError
 from fairsweep.analysis.records.failed_trials import is_guided
-from fairsweep.analysis.records.loading import Location
+from fairsweep.analysis.records.loading import SweepLocation
 from fairsweep.analysis.records.membership import members_of
 from fairsweep.sweeps.copies.remote_output import RemoteOutput
 from fairsweep.sweeps.planning.running_epsilon import PLANS_FILE, planned_trials, read_plans
@@ -39,7 +39,7 @@ _ACCOUNTING = "dp_accounting"
 class RecordedEpsilon:
     """Epsilon as the records say it: known of trials that have ended, and in a local folder of those that run."""
 
-    def __init__(self, output: Location) -> None:
+    def __init__(self, output: SweepLocation) -> None:
         self.last: dict[str, Mapping[str, Any]] = {}
         self._output = output.local
         self._stamp = -1
@@ -82,7 +82,7 @@ class WatchedSweep(Board):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self._output = Location.of(folder)
+        self._output = SweepLocation.of(folder)
         said = _description(self._output, folder)
         # Settings that a search proposes again do not run again.
         self.is_total_a_bound = is_guided(said)
@@ -147,7 +147,7 @@ class WatchedSweep(Board):
         known = self._states.get(info.path)
         if known is None or known[0] != stamp:
             try:
-                state = Location(self._output.filesystem, info.path).json()
+                state = SweepLocation(self._output.filesystem, info.path).json()
             except (RecordError, OSError):
                 return known[1] if known else None  # being replaced on a file system that cannot do so at once
             if state is None:
@@ -199,7 +199,7 @@ def watch(
         )
 
 
-def _description(output: Location, folder: str | Path) -> dict[str, Any]:
+def _description(output: SweepLocation, folder: str | Path) -> dict[str, Any]:
     """Return what ``sweep.json`` says, or what stands for it where it is damaged."""
     local = output.local
     if local is not None:

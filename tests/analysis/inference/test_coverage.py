@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairsweep.analysis.inference.crossed import _Resampled, _setting_columns, id_weights
-from fairsweep.analysis.inference.shared_rates import units_of
+from fairsweep.analysis.inference.crossed_resampling import _Resampled, _setting_columns, id_weights
+from fairsweep.analysis.inference.effective_sample_size import units_of
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.results.outcomes import Outcomes
 from fairsweep.analysis.results.replicates import average

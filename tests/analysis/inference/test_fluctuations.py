@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 import fairsweep.analysis as analysis
-import fairsweep.analysis.inference.fluctuation_words as words
+import fairsweep.analysis.inference.fluctuation_text as words
 from fairsweep.analysis.inference.fluctuations import explain_fluctuations, explain_table
 from fairsweep.analysis.inference.level_tables import LevelTable
-from fairsweep.analysis.statistics.variance_components import Seeds, mean_over_seeds, mean_squares
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds, mean_over_seeds, mean_squares
 
 SHARES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
@@ -192,7 +192,7 @@ def test_a_sweep_with_predictions_tells_the_common_images_from_the_trials_own(fa
 
 def test_mean_squares_are_unbiased_and_crossed_means_do_not_err_too_little():
     rng = np.random.default_rng(6)
-    seeds = Seeds.of(np.repeat(range(4), 3), np.tile(range(3), 4))
+    seeds = ReplicateSeeds.of(np.repeat(range(4), 3), np.tile(range(3), 4))
     assert seeds.design == "crossed"
     squares, held, plain = [], [], []
     for _ in range(1500):
@@ -209,12 +209,12 @@ def test_mean_squares_are_unbiased_and_crossed_means_do_not_err_too_little():
 
 
 def test_designs_are_recognised():
-    assert Seeds.of([1, 2, 3], [1, 2, 3]).design == "tied"
-    assert Seeds.of([1, 2, 3], [5, 5, 5]).design == "data"
-    assert Seeds.of([1, 1], [5, 6]).design == "training"
-    assert Seeds.of([1], [5]).design == "one"
-    assert Seeds.of([1, 1, 2], [5, 6, 5]).design == "tied"
-    assert Seeds.of([np.nan, np.nan], [np.nan, np.nan]).design == "tied"
+    assert ReplicateSeeds.of([1, 2, 3], [1, 2, 3]).design == "tied"
+    assert ReplicateSeeds.of([1, 2, 3], [5, 5, 5]).design == "data"
+    assert ReplicateSeeds.of([1, 1], [5, 6]).design == "training"
+    assert ReplicateSeeds.of([1], [5]).design == "one"
+    assert ReplicateSeeds.of([1, 1, 2], [5, 6, 5]).design == "tied"
+    assert ReplicateSeeds.of([np.nan, np.nan], [np.nan, np.nan]).design == "tied"
 
 
 def test_unknown_noise_is_said():
@@ -226,7 +226,7 @@ def test_unknown_noise_is_said():
         np.full(2, np.nan),
         np.array([[0.7, 0.6], [0.72, 0.63]]),
         np.full((2, 2), 100),
-        Seeds.of([0, 1], [0, 1]),
+        ReplicateSeeds.of([0, 1], [0, 1]),
         np.full((1, 2, 2), np.nan),
         False,
     )

@@ -12,7 +12,7 @@ import pytest
 
 import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.records.columns import Vocabulary, count_cells
-from fairsweep.analysis.records.trial_cells import Meaning, TrialCells
+from fairsweep.analysis.records.trial_cells import CellSchema, TrialCells
 
 TONE = Vocabulary("tone", ("light", "dark"), ("Light", "Dark"))
 SHAPE = Vocabulary("shape", ("round", "long"))
@@ -103,7 +103,7 @@ def test_a_group_may_be_called_as_a_column_of_the_records(tmp_path):
     assert read.groups == names
     codes = {name: read.table[records.group_column(name)].to_pylist() for name in names}
     assert codes == {name: [number, number + 1] for number, name in enumerate(names)}
-    assert Meaning.of(read).columns == tuple(read.table.column_names[2:-1])
+    assert CellSchema.of(read).columns == tuple(read.table.column_names[2:-1])
 
 
 def test_cells_without_vocabulary_or_column_are_refused(tmp_path):

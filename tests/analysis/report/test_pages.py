@@ -139,11 +139,11 @@ def test_the_comparison_works(faces, tmp_path):
 async def sorts_and_filters(browser):
     column = COLUMN.format(table=ACCURACY, column=4)
     given = await browser.run(column)
-    # From the keyboard: the button of the column gets the focus, and Enter presses it.
+    # From the keyboard: the button of the column gets the design, and Enter presses it.
     head = f"document.querySelector('{ACCURACY}').tHead.rows[0].cells[4]"
     orders = []
     for _ in range(3):
-        await browser.run(f"{head}.querySelector('button').focus()")
+        await browser.run(f"{head}.querySelector('button').design()")
         for kind in ("keyDown", "keyUp"):
             await browser.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r")
         orders.append((await browser.run(f"{head}.getAttribute('aria-sort')"), await browser.run(column)))
@@ -154,7 +154,7 @@ async def sorts_and_filters(browser):
     assert orders[2][1] == given
     assert "order of the sweep" in await browser.run("document.getElementById('said').textContent")
     tools = f"document.querySelector('{ACCURACY}').closest('.tabled').querySelector('.tools')"
-    await browser.run(f"{tools}.querySelector('input').focus()")
+    await browser.run(f"{tools}.querySelector('input').design()")
     await browser.call("Input.insertText", text="private 0.9")
     assert await browser.run(COLUMN.format(table=ACCURACY, column=0)) == ["private", "private"]
     assert await browser.run(f"{tools}.querySelector('output').textContent") == "2 of 9 rows"

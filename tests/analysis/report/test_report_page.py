@@ -15,13 +15,13 @@ import fairsweep.analysis.figures.plots as plots
 import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.drawing.palette import GROUP_COLOURS, LEARNER_COLOURS
 from fairsweep.analysis.inference.privacy_ledger import privacy_ledger
-from fairsweep.analysis.report.answers import answer
-from fairsweep.analysis.report.pair_answers import pair_inquiry
+from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_content import DRAWINGS
 from fairsweep.analysis.report.report_page import data_table
-from fairsweep.analysis.report.selection_answers import selection_inquiry
-from fairsweep.analysis.report.trend_answers import trend_inquiry
-from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.report.selection_section import selection_section
+from fairsweep.analysis.report.statements import answer
+from fairsweep.analysis.report.trend_section import trend_section
+from fairsweep.analysis.results.imbalance_design import design_of
 
 
 class Page(HTMLParser):
@@ -105,7 +105,7 @@ def test_the_page_says_what_it_must(face_page, faces):
     text = face_page.text
     assert DRAWINGS in text
     assert "18 done" in text
-    for section in answer(results, focus_of(results)):
+    for section in answer(results, design_of(results)):
         for statement in section.statements:
             assert statement.text in text
     assert "covered only by their composition" in text
@@ -122,13 +122,13 @@ def test_the_page_says_what_it_must(face_page, faces):
     assert "No trial failed" in text
     for table in analysis.summary_tables(results):
         assert table.title in text
-    for make in (trend_inquiry, pair_inquiry, selection_inquiry):
-        inquiry = make(results, focus_of(results))
-        assert inquiry.name in face_page.ids
-        assert all(sentence in text for sentence in inquiry.sentences)
-        assert all(one.text in text for section in inquiry.findings for one in section.statements)
-        assert all(figure.caption in text for figure in inquiry.figures)
-        assert all(table.caption in text for table in inquiry.tables)
+    for make in (trend_section, pair_section, selection_section):
+        section = make(results, design_of(results))
+        assert section.name in face_page.ids
+        assert all(sentence in text for sentence in section.sentences)
+        assert all(one.text in text for section in section.findings for one in section.statements)
+        assert all(figure.caption in text for figure in section.figures)
+        assert all(table.caption in text for table in section.tables)
 
 
 def test_the_digits_page_shows_classes_and_no_drawings(digit_page):

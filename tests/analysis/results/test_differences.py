@@ -11,7 +11,7 @@ import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.inference.difference_in_differences import excess_between_levels
 from fairsweep.analysis.metrics.rates import divide
 from fairsweep.analysis.results.differences import phi
-from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.statistics.intervals import subtract, wilson
 
 
@@ -244,7 +244,7 @@ def test_excess_loss_refuses_unknown_groups(results):
 
 
 def test_excess_between_levels_is_paired_by_seed(results):
-    frame = excess_between_levels(results, focus_of(results), "dark")
+    frame = excess_between_levels(results, design_of(results), "dark")
     assert len(frame) == 6
     assert set(frame["baseline"]) == {"share 0.5"}
     rates = results.rates(["accuracy"], by="tone")
@@ -257,7 +257,7 @@ def test_excess_between_levels_is_paired_by_seed(results):
 
 def test_doctests():
     import fairsweep.analysis.drawing.palette as palette
-    import fairsweep.analysis.report.answers as answers
+    import fairsweep.analysis.report.statements as statements
 
-    assert doctest.testmod(answers).failed == 0
+    assert doctest.testmod(statements).failed == 0
     assert doctest.testmod(palette).failed == 0

@@ -87,11 +87,11 @@ def test_levels_are_named_by_what_is_shown(simulated_level):
 
 @pytest.fixture
 def simulated_level():
-    from fairsweep.analysis.records.loading import Location, TrialFolder
+    from fairsweep.analysis.records.loading import SweepLocation, TrialFolder
 
     def folder(majority, attribute="male"):
         imbalance = {"attribute": attribute, "majority": majority, "share": 0.5, "size": 80}
-        return TrialFolder("x", Location.of("x"), config={"imbalance": imbalance, "learner": {"name": "a"}})
+        return TrialFolder("x", SweepLocation.of("x"), config={"imbalance": imbalance, "learner": {"name": "a"}})
 
     return folder
 

@@ -135,10 +135,10 @@ def test_only_changed_states_are_read_again(sweep, monkeypatch):
     folder, state = sweep
     board = WatchedSweep(folder)
     read = []
-    from fairsweep.analysis.records.loading import Location
+    from fairsweep.analysis.records.loading import SweepLocation
 
-    original = Location.json
-    monkeypatch.setattr(Location, "json", lambda self: read.append(self.path.split("/")[-2]) or original(self))
+    original = SweepLocation.json
+    monkeypatch.setattr(SweepLocation, "json", lambda self: read.append(self.path.split("/")[-2]) or original(self))
     board.refresh()
     assert read == []
     state("dpsgd-eps3_s0-aaaaaaaa", "running", 6)

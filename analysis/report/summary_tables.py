@@ -11,7 +11,7 @@ import pandas as pd
 
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
 from fairsweep.analysis.metrics.catalogue import METRICS, resolve
-from fairsweep.analysis.results.focus import Focus, focus_of, shown
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of, shown
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import DONE, At
@@ -74,17 +74,17 @@ def summary_tables(
         states: see `SweepResults.evaluations`.
         confidence: of the intervals.
     """
-    focus = focus_of(results)
+    design = design_of(results)
     tables = []
-    for attribute in focus.groupings:
-        tables.append(accuracy_table(results, focus, attribute, at=at, states=states, confidence=confidence))
-        tables.append(disparity_table(results, focus, attribute, at=at, states=states, confidence=confidence))
+    for attribute in design.groupings:
+        tables.append(accuracy_table(results, design, attribute, at=at, states=states, confidence=confidence))
+        tables.append(disparity_table(results, design, attribute, at=at, states=states, confidence=confidence))
     return tuple(tables)
 
 
 def accuracy_table(
     results: SweepResults,
-    focus: Focus,
+    design: ImbalanceDesign,
     attribute: str,
     *,
     at: At = "last",
@@ -100,7 +100,7 @@ def accuracy_table(
     numbers = average(pd.concat([overall, groups, worst], ignore_index=True), confidence)
     names = list(dict.fromkeys(groups["group"]))
     if len(names) > _MOST_GROUPS:
-        names = [name for name in names if attribute == focus.attribute and name in focus.rare]
+        names = [name for name in names if attribute == design.attribute and name in design.rare]
     columns = {"all": (numbers["attribute"] == "")}
     columns |= {
         shown(results, attribute, name): (numbers["group"] == name) & (numbers["attribute"] == attribute)
@@ -116,7 +116,7 @@ def accuracy_table(
 
 def disparity_table(
     results: SweepResults,
-    focus: Focus,
+    design: ImbalanceDesign,
     attribute: str,
     *,
     at: At = "last",

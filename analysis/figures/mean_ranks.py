@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.drawing.drawing import Axis, Drawing, Line, Note, Panel
+from fairsweep.analysis.drawing.drawing import Annotation, Axis, Drawing, Line, Panel
 from fairsweep.analysis.drawing.palette import NEUTRAL, learner_colour
 from fairsweep.analysis.inference.comparisons import compare_over_datasets
 
@@ -28,7 +28,7 @@ def critical_difference(scores: pd.DataFrame, *, higher_is_better: bool = True, 
     """
     found = compare_over_datasets(scores, higher_is_better=higher_is_better, level=level)
     ranks, distance, learners = found.ranks, found.critical_difference, len(found.ranks)
-    marks: list[Line | Note] = []
+    marks: list[Line | Annotation] = []
     for place, (name, rank) in enumerate(ranks.items()):
         on_left = place < (learners + 1) // 2
         height = -1.0 - (place if on_left else learners - 1 - place)
@@ -36,14 +36,14 @@ def critical_difference(scores: pd.DataFrame, *, higher_is_better: bool = True, 
         colour = learner_colour([str(column) for column in scores.columns], str(name))
         x, y = np.array([rank, rank, end]), np.array([0.0, height, height])
         marks.append(Line(x, y, str(name), colour, in_legend=False, symbol=None, width=1.5))
-        marks.append(Note(end, height, f"{name}  {rank:.2f}", side="left" if on_left else "right"))
+        marks.append(Annotation(end, height, f"{name}  {rank:.2f}", side="left" if on_left else "right"))
     for row, clique in enumerate(found.cliques):
         ends = np.array([ranks[clique[0]] - 0.03, ranks[clique[-1]] + 0.03])
         y = np.full(2, -0.25 - 0.22 * row)
         marks.append(Line(ends, y, "not told apart", NEUTRAL, in_legend=False, symbol=None, width=5))
     scale = np.array([1.0, 1.0 + distance]), np.array([0.9, 0.9])
     marks.append(Line(*scale, "critical difference", NEUTRAL, in_legend=False, symbol="cross", size=6, width=1.5))
-    marks.append(Note(1.0 + distance / 2, 0.9, f"critical difference {distance:.2f}", side="above"))
+    marks.append(Annotation(1.0 + distance / 2, 0.9, f"critical difference {distance:.2f}", side="above"))
     marks.append(Line(np.array([1.0, learners]), np.zeros(2), "ranks", NEUTRAL, in_legend=False, symbol=None, width=1))
     ticks = tuple(float(rank) for rank in range(1, learners + 1))
     x_axis = Axis(

@@ -12,11 +12,11 @@ from fairsweep.analysis.figures import plots
 from fairsweep.analysis.inference.comparisons import holm
 from fairsweep.analysis.inference.trends import LOG_MINORITY, Trend, trends_by_group
 from fairsweep.analysis.records.counts import ALL
-from fairsweep.analysis.report.answers import Section, Statement, points_text
-from fairsweep.analysis.report.inquiry import ALPHA, Inquiry, p_text, p_words, table_of
 from fairsweep.analysis.report.report_figures import Figure
-from fairsweep.analysis.report.table import SummaryTable, interval_text
-from fairsweep.analysis.results.focus import Focus, named
+from fairsweep.analysis.report.report_section import ALPHA, ReportSection, p_text, p_words, table_of
+from fairsweep.analysis.report.statements import Statement, StatementGroup, points_text
+from fairsweep.analysis.report.summary_tables import SummaryTable, interval_text
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
 
 _TITLE = "Trend over imbalance"
@@ -25,44 +25,44 @@ _MOST_STATEMENTS = 12
 Trends = Mapping[tuple[str, str], Trend]
 
 
-def trend_inquiry(results: SweepResults, focus: Focus) -> Inquiry | None:
+def trend_section(results: SweepResults, design: ImbalanceDesign) -> ReportSection | None:
     """Return the trend of the rare groups' accuracy over the levels, learner by learner.
 
     Args:
         results: the sweep.
-        focus: what it is about.
+        design: what it is about.
 
     Returns:
         None for a sweep whose levels have no order; one sentence where no seed was run at several levels.
     """
-    if not focus.is_trend:
+    if not design.is_trend:
         return None
-    groups = focus.rare[:_MOST_RARE]
-    found = trends_by_group(results, by=focus.attribute if groups else (), groups=groups or None)
+    groups = design.rare[:_MOST_RARE]
+    found = trends_by_group(results, by=design.attribute if groups else (), groups=groups or None)
     if not found:
         why = "No learner has a seed that was run at every level: a slope for each seed cannot be told."
-        return Inquiry("trend", "Trend", _TITLE, (why,))
-    table = trend_table(found, focus)
-    statements = [_statement(results, focus, row) for _, row in table.head(_MOST_STATEMENTS).iterrows()]
+        return ReportSection("trend", "Trend", _TITLE, (why,))
+    table = trend_table(found, design)
+    statements = [_statement(results, design, row) for _, row in table.head(_MOST_STATEMENTS).iterrows()]
     listed = (
         f" The first {_MOST_STATEMENTS} are below, all of them in the table." if len(table) > len(statements) else ""
     )
-    findings = (Section("Test accuracy", f"{_lead(table)}{listed}", tuple(statements)),)
-    drawn = plots.slopes(results, focus.attribute, groups=groups or None)
+    findings = (StatementGroup("Test accuracy", f"{_lead(table)}{listed}", tuple(statements)),)
+    drawn = plots.slopes(results, design.attribute, groups=groups or None)
     caption = (
         "One thin line a seed: its values and the straight line through them. The thick line has the mean slope, on "
         "which the t test is made. Imbalance grows to the right."
     )
     figures = () if drawn is None else (Figure("slopes", drawn, caption),)
-    return Inquiry("trend", "Trend", _TITLE, (), findings, figures, (_summary(results, focus, table),))
+    return ReportSection("trend", "Trend", _TITLE, (), findings, figures, (_summary(results, design, table),))
 
 
-def trend_table(found: Trends, focus: Focus) -> pd.DataFrame:
+def trend_table(found: Trends, design: ImbalanceDesign) -> pd.DataFrame:
     """One row a trend.
 
     Args:
         found: by series and group.
-        focus: which way imbalance grows.
+        design: which way imbalance grows.
 
     Returns:
         ``series``, ``group``, ``step`` (in words), ``change``, ``low``, ``high`` (for that step), ``seeds``,
@@ -74,8 +74,8 @@ def trend_table(found: Trends, focus: Focus) -> pd.DataFrame:
         step, scale = "a minority ten times as small", -1.0
         if one.x_name != LOG_MINORITY:
             ends = one.x[0], one.x[-1]
-            first, last = ends if focus.levels[0].value <= focus.levels[-1].value else ends[::-1]
-            step, scale = f"the way from {first:g} to {last:g} ({focus.level_name})", float(last - first)
+            first, last = ends if design.levels[0].value <= design.levels[-1].value else ends[::-1]
+            step, scale = f"the way from {first:g} to {last:g} ({design.level_name})", float(last - first)
         low, high = sorted((scale * one.low, scale * one.high))
         row = {"series": series, "group": group, "step": step, "change": scale * one.slope, "low": low, "high": high}
         row |= {"seeds": len(one.slopes), "design": one.table.seeds.design}
@@ -92,9 +92,9 @@ def _lead(table: pd.DataFrame) -> str:
     return f"{what}." if tested > 1 else "One slope a seed, and a t test on the slopes."
 
 
-def _statement(results: SweepResults, focus: Focus, row: pd.Series[Any]) -> Statement:
+def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[Any]) -> Statement:
     what = (
-        f"Learner {row['series']}: {row['step']} changes the test accuracy of {_who(results, focus, row['group'])} by"
+        f"Learner {row['series']}: {row['step']} changes the test accuracy of {_who(results, design, row['group'])} by"
     )
     if row["seeds"] < 2:
         sign = "+" if row["change"] >= 0 else "\N{MINUS SIGN}"
@@ -110,11 +110,11 @@ def _statement(results: SweepResults, focus: Focus, row: pd.Series[Any]) -> Stat
     return Statement(text, "noise", "No trend can be told from noise.")
 
 
-def _who(results: SweepResults, focus: Focus, group: str) -> str:
-    return "all images" if group == ALL else named(results, focus.attribute, group)
+def _who(results: SweepResults, design: ImbalanceDesign, group: str) -> str:
+    return "all images" if group == ALL else named(results, design.attribute, group)
 
 
-def _summary(results: SweepResults, focus: Focus, table: pd.DataFrame) -> SummaryTable:
+def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame) -> SummaryTable:
     steps = " or ".join(dict.fromkeys(table["step"]))
     caption = (
         f"Change of the test accuracy in percentage points for {steps}: the mean of one slope a seed with its 95% t "
@@ -124,7 +124,7 @@ def _summary(results: SweepResults, focus: Focus, table: pd.DataFrame) -> Summar
     changes = [interval_text(*row) if np.isfinite(row[1]) else f"{100 * row[0]:.1f}" for row in _triples(table)]
     columns = {
         "learner": (table["series"].tolist(), None),
-        "group": ([_who(results, focus, group) for group in table["group"]], None),
+        "group": ([_who(results, design, group) for group in table["group"]], None),
         "change": (changes, table["change"].tolist()),
         "seeds": ([str(count) for count in table["seeds"]], table["seeds"].tolist()),
         "n": ([f"{count:,}" for count in table["n"]], table["n"].tolist()),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fairsweep.analysis.inference.shared_rates import Units, rate_bounds, units_of
+from fairsweep.analysis.inference.effective_sample_size import SamplingUnits, rate_bounds, units_of
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.statistics.intervals import wilson
 
@@ -14,7 +14,7 @@ LABEL = np.array([0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1])
 
 
 def units(n, df=None):
-    return Units(*(np.array([value]) for value in (n, n, n - 1 if df is None else df)))
+    return SamplingUnits(*(np.array([value]) for value in (n, n, n - 1 if df is None else df)))
 
 
 def test_units_are_images_less_the_strata_that_fix_them():

@@ -13,8 +13,8 @@ import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.records.failed_trials import failure_groups
 from fairsweep.analysis.report.example_images import image_sheet
 from fairsweep.analysis.report.reproduction import reproduction
-from fairsweep.analysis.report.study_section import data_sentences, learners
-from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.report.study_description import data_sentences, learners
+from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.datasets.storage.prepared import Attribute, write_prepared
 
 LIGHT, DARK = (240, 200, 180), (90, 60, 40)
@@ -59,7 +59,7 @@ def picture(strip):
 
 def test_pictures_show_each_group_by_label(tmp_path, simulate, dataset):
     results = sweep_on(simulate, tmp_path / "s", dataset)
-    sheet = image_sheet(results, focus_of(results), pictures=True)
+    sheet = image_sheet(results, design_of(results), pictures=True)
     assert sheet.columns == ("smiling no", "smiling yes")
     assert [name for name, _ in sheet.rows] == ["light tone", "dark tone"]
     for (_, strips), expected in zip(sheet.rows, (LIGHT, DARK), strict=True):
@@ -101,7 +101,7 @@ def test_pictures_of_a_release_are_refused(tmp_path, simulate, dataset):
 def test_pictures_of_another_version_are_left_out(tmp_path, simulate, dataset):
     for place, expected in ((dataset[0], "has changed since"), (tmp_path / "nowhere", "cannot be reached")):
         results = sweep_on(simulate, tmp_path / place.name, (place, "another"))
-        sheet = image_sheet(results, focus_of(results), pictures=True)
+        sheet = image_sheet(results, design_of(results), pictures=True)
         assert sheet.rows == ()
         assert expected in sheet.note
 
@@ -116,7 +116,7 @@ def test_classes_have_one_row_each(tmp_path, simulate, digits):
     content = records.read_json(folder / "dataset.json")["content_hash"]
     results = analysis.load(digits.folder)
     results.sweep["dataset"] |= {"path": str(folder), "content_hash": content}
-    sheet = image_sheet(results, focus_of(results), pictures=True)
+    sheet = image_sheet(results, design_of(results), pictures=True)
     assert sheet.columns == ("",)
     assert [name for name, _ in sheet.rows] == [f"digit {value}" for value in range(10)]
     assert [strip.text for _, (strip,) in sheet.rows][3] == "1 image: digit 3"
@@ -125,7 +125,7 @@ def test_classes_have_one_row_each(tmp_path, simulate, digits):
 
 def test_the_study_is_described(faces, digits):
     results = analysis.load(faces.folder)
-    text = " ".join(data_sentences(results, focus_of(results)))
+    text = " ".join(data_sentences(results, design_of(results)))
     assert "The data set is faces. A model sees an image and predicts smiling (no, yes)." in text
     assert "by tone (light tone, dark tone); shape (round, long)." in text
     assert "4,000 images. Images of dark tone among them: 2,000 (share 0.5), 400 (share 0.9), 40 (share 0.99)." in text
@@ -134,7 +134,7 @@ def test_the_study_is_described(faces, digits):
     assert table.loc["matched", "how it learns"] == "as private, without clipping and noise"
     assert (table["trials done"] == "6 of 6").all()
     results = analysis.load(digits.folder)
-    text = " ".join(data_sentences(results, focus_of(results)))
+    text = " ".join(data_sentences(results, design_of(results)))
     assert "predicts digit (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)" in text
     assert "A training set has 3,650 images. Images of digit 8 among them: 50." in text
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
-from fairsweep.analysis.inference.shared_rates import Units, rate_bounds, units_of
+from fairsweep.analysis.inference.effective_sample_size import SamplingUnits, rate_bounds, units_of
 from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import BASES, Disparity, combine, disparity, stacked_scores, value_of
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
@@ -301,13 +301,14 @@ def _setting_columns(
     drawn: Sequence[_Drawn],
     confidence: float,
     generator: np.random.Generator,
-    units: Units | None = None,
+    units: SamplingUnits | None = None,
     step: Floats | float = 0.0,
 ) -> dict[str, Any]:
     """Columns of one setting and metric, one entry a group: means over its replicates.
 
     ``units`` are those behind a rate: percentiles of a few images are too narrow, so a rate has the interval of
-    `fairsweep.analysis.inference.shared_rates.rate_bounds`. ``step`` is the resolution of the values, float64 [P].
+    `fairsweep.analysis.inference.effective_sample_size.rate_bounds`. ``step`` is the resolution of the values,
+    float64 [P].
     """
     values = np.stack([one.value for one in drawn], -1)
     mean = replicate_mean(values, confidence, step)
@@ -345,7 +346,7 @@ def _setting_columns(
 
 
 def _bounds_of_draws(
-    value: Floats, images: Floats, both: Floats | None, units: Units | None, replicates: int, confidence: float
+    value: Floats, images: Floats, both: Floats | None, units: SamplingUnits | None, replicates: int, confidence: float
 ) -> tuple[Floats, Floats]:
     """Bounds from resamples of the images, and of replicates too where they are given, float64 [B, P] each.
 

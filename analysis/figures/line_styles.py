@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fairsweep.analysis.drawing.palette import NEUTRAL, RARE_COLOUR, group_colour
-from fairsweep.analysis.results.focus import Focus, shown
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, shown
 from fairsweep.analysis.results.results import SweepResults
 
 MOST_COLOURS = 8
@@ -16,7 +16,7 @@ OTHERS = "the others"
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """How one line looks.
 
     Attributes:
@@ -54,21 +54,23 @@ def is_many(results: SweepResults, attribute: str) -> bool:
     return len(results.vocabulary(attribute).values) > MOST_COLOURS
 
 
-def is_rare(focus: Focus, attribute: str, group: str) -> bool:
+def is_rare(design: ImbalanceDesign, attribute: str, group: str) -> bool:
     """Whether the imbalance makes a group rare."""
-    return attribute == focus.attribute and group in focus.rare
+    return attribute == design.attribute and group in design.rare
 
 
-def group_look(results: SweepResults, focus: Focus, attribute: str, group: str, *, in_legend: bool) -> Look:
+def group_style(
+    results: SweepResults, design: ImbalanceDesign, attribute: str, group: str, *, in_legend: bool
+) -> LineStyle:
     """Return a colour for each group while they are few; of many, the rare ones stand out and the others are faint."""
     names = results.vocabulary(attribute).values
     text = shown(results, attribute, group)
     if not is_many(results, attribute):
-        return Look(text, group_colour(names, group), group, in_legend, names.index(group), is_solid=True)
-    if is_rare(focus, attribute, group):
-        return Look(text, RARE_COLOUR, group, in_legend)
-    first = next(name for name in names if not is_rare(focus, attribute, name))
-    return Look(text, NEUTRAL, OTHERS, in_legend and group == first, is_faint=True)
+        return LineStyle(text, group_colour(names, group), group, in_legend, names.index(group), is_solid=True)
+    if is_rare(design, attribute, group):
+        return LineStyle(text, RARE_COLOUR, group, in_legend)
+    first = next(name for name in names if not is_rare(design, attribute, name))
+    return LineStyle(text, NEUTRAL, OTHERS, in_legend and group == first, is_faint=True)
 
 
 def group_texts(results: SweepResults, attribute: str, groups: Sequence[str]) -> list[str]:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.figures.looks import series_of
+from fairsweep.analysis.figures.line_styles import series_of
 from fairsweep.analysis.inference.comparisons import FEWEST, compare_learners, holm
 from fairsweep.analysis.records.counts import ALL
-from fairsweep.analysis.report.answers import Section, Statement, points_text
-from fairsweep.analysis.report.inquiry import ALPHA, Inquiry, p_text, p_words, split_kinds, table_of
-from fairsweep.analysis.report.table import SummaryTable, interval_text
-from fairsweep.analysis.results.focus import Focus, named
+from fairsweep.analysis.report.report_section import ALPHA, ReportSection, p_text, p_words, split_kinds, table_of
+from fairsweep.analysis.report.statements import Statement, StatementGroup, points_text
+from fairsweep.analysis.report.summary_tables import SummaryTable, interval_text
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
 
 _TITLE = "Learners in pairs"
@@ -21,12 +21,12 @@ _MOST_SERIES = 6
 _MOST_RARE = 2
 
 
-def pair_inquiry(results: SweepResults, focus: Focus) -> Inquiry | None:
+def pair_section(results: SweepResults, design: ImbalanceDesign) -> ReportSection | None:
     """Every pair of learners on the rare groups, paired by seeds.
 
     Args:
         results: the sweep.
-        focus: what it is about.
+        design: what it is about.
 
     Returns:
         None for a sweep of one learner; one sentence where its design does not identify the comparison.
@@ -35,24 +35,24 @@ def pair_inquiry(results: SweepResults, focus: Focus) -> Inquiry | None:
     if len(series) < 2:
         return None
     why = _not_told(results, series)
-    table = pd.DataFrame() if why else pair_table(results, focus)
+    table = pd.DataFrame() if why else pair_table(results, design)
     if not why and (table.empty or table["replicates"].max() < 2):
         why = "No two learners share two seeds at a level, so nothing tells their difference from the luck of a seed."
     if why:
-        return Inquiry("pairs", "Pairs", _TITLE, (why,))
-    hardest = table[table["level"] == focus.levels[-1].text]
-    statements = tuple(_statement(results, focus, row) for _, row in hardest.iterrows())
-    findings = (Section(f"With {focus.levels[-1].text}", _lead(hardest), statements),) if statements else ()
-    return Inquiry("pairs", "Pairs", _TITLE, (), findings, (), (_summary(results, focus, table),))
+        return ReportSection("pairs", "Pairs", _TITLE, (why,))
+    hardest = table[table["level"] == design.levels[-1].text]
+    statements = tuple(_statement(results, design, row) for _, row in hardest.iterrows())
+    findings = (StatementGroup(f"With {design.levels[-1].text}", _lead(hardest), statements),) if statements else ()
+    return ReportSection("pairs", "Pairs", _TITLE, (), findings, (), (_summary(results, design, table),))
 
 
-def pair_table(results: SweepResults, focus: Focus) -> pd.DataFrame:
+def pair_table(results: SweepResults, design: ImbalanceDesign) -> pd.DataFrame:
     """`compare_learners` of the test accuracy of the rare groups (of all images where none is rare).
 
     ``p_holm`` is corrected over the tests of a level, and ``tests`` counts them: a level is one question.
     """
-    groups = focus.rare[:_MOST_RARE]
-    table = compare_learners(results, by=focus.attribute if groups else ())
+    groups = design.rare[:_MOST_RARE]
+    table = compare_learners(results, by=design.attribute if groups else ())
     table = table[table["group"].isin(groups or (ALL,))].reset_index(drop=True)
     level = table.groupby("level", sort=False)["p_value"]
     return table.assign(p_holm=level.transform(lambda p: holm(p.to_numpy(np.float64))), tests=level.transform("count"))
@@ -84,9 +84,9 @@ def _lead(table: pd.DataFrame) -> str:
     return f"{text} No exact test of fewer than {FEWEST} seeds can reach 5%:{smallest} no p is given."
 
 
-def _statement(results: SweepResults, focus: Focus, row: pd.Series[Any]) -> Statement:
+def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[Any]) -> Statement:
     first, second, difference = row["first"], row["second"], float(row["difference"])
-    who = "all images" if row["group"] == ALL else named(results, focus.attribute, str(row["group"]))
+    who = "all images" if row["group"] == ALL else named(results, design.attribute, str(row["group"]))
     seeds = int(row["replicates"])
     if seeds < 2:
         text = (
@@ -112,7 +112,7 @@ def _statement(results: SweepResults, focus: Focus, row: pd.Series[Any]) -> Stat
     return Statement(text, "noise", "No difference can be told from the luck of seeds.")
 
 
-def _summary(results: SweepResults, focus: Focus, table: pd.DataFrame) -> SummaryTable:
+def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame) -> SummaryTable:
     caption = (
         "Difference of the test accuracy, first minus second, in percentage points: mean over the seeds that both "
         "share, with the 95% t interval over seeds (not over test images, which both share). Effect: mean over "
@@ -123,8 +123,8 @@ def _summary(results: SweepResults, focus: Focus, table: pd.DataFrame) -> Summar
         interval_text(*row) if np.isfinite(row[1]) else f"{100 * row[0]:.1f}"
         for row in zip(*(table[name].tolist() for name in ("difference", "low", "high")), strict=True)
     ]
-    levels = {level.text: level.value for level in focus.levels}
-    who = ["all images" if group == ALL else named(results, focus.attribute, group) for group in table["group"]]
+    levels = {level.text: level.value for level in design.levels}
+    who = ["all images" if group == ALL else named(results, design.attribute, group) for group in table["group"]]
     effects = [f"{value:.2f}" if np.isfinite(value) else "none" for value in table["effect"]]
     seeds = table["replicates"].astype(int)
     columns = {

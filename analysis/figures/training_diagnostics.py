@@ -9,8 +9,8 @@ import pandas as pd
 
 from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT, Axis, Drawing, Hover, Line, Panel
 from fairsweep.analysis.drawing.palette import COMMON_COLOUR
-from fairsweep.analysis.figures.looks import OTHERS, Look, group_look, is_many, is_rare
-from fairsweep.analysis.results.focus import Focus, focus_of
+from fairsweep.analysis.figures.line_styles import OTHERS, LineStyle, group_style, is_many, is_rare
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of
 from fairsweep.analysis.results.results import SweepResults
 
 
@@ -31,8 +31,8 @@ def diagnostics(results: SweepResults, series: str, attribute: str | None = None
         "clipped_share": "share of clipped examples",
         "cosine": "cosine with the update",
     }
-    focus = focus_of(results)
-    return _course(results, results.diagnostics(), focus, series, attribute or focus.attribute, quantities)
+    design = design_of(results)
+    return _course(results, results.diagnostics(), design, series, attribute or design.attribute, quantities)
 
 
 def client_diagnostics(results: SweepResults, series: str, attribute: str | None = None) -> Drawing | None:
@@ -51,15 +51,15 @@ def client_diagnostics(results: SweepResults, series: str, attribute: str | None
         "clipped_share": "share of clipped updates",
         "cosine": "cosine with the mean update",
     }
-    focus = focus_of(results)
+    design = design_of(results)
     rows = results.clients().rename(columns={"updates": "count"})
-    return _course(results, rows, focus, series, attribute or focus.attribute, quantities)
+    return _course(results, rows, design, series, attribute or design.attribute, quantities)
 
 
 def _course(
     results: SweepResults,
     rows: pd.DataFrame,
-    focus: Focus,
+    design: ImbalanceDesign,
     series: str,
     attribute: str,
     quantities: Mapping[str, str],
@@ -71,20 +71,20 @@ def _course(
     if rows.empty:
         return None
     if is_many(results, attribute):
-        rows["value"] = [name if is_rare(focus, attribute, name) else OTHERS for name in rows["value"]]
-    extremes = list(dict.fromkeys([focus.levels[-1].text, focus.levels[0].text]))
+        rows["value"] = [name if is_rare(design, attribute, name) else OTHERS for name in rows["value"]]
+    extremes = list(dict.fromkeys([design.levels[-1].text, design.levels[0].text]))
     x = Axis("iteration", step=max(1, -(-int(rows["iteration"].max()) // 6)))
     panels: list[Panel] = []
     for quantity, title in quantities.items():
         lines = []
         for dash, level in zip(("solid", "dot"), extremes, strict=False):
             for name in dict.fromkeys(rows["value"]):
-                look = Look(OTHERS, COMMON_COLOUR, OTHERS, in_legend=True)
+                style = LineStyle(OTHERS, COMMON_COLOUR, OTHERS, in_legend=True)
                 if name != OTHERS:
-                    look = group_look(results, focus, attribute, name, in_legend=True)
-                text = f"{look.name}, {level}" if len(extremes) > 1 else look.name
+                    style = group_style(results, design, attribute, name, in_legend=True)
+                text = f"{style.name}, {level}" if len(extremes) > 1 else style.name
                 mine = _weighted(rows[(rows["level"] == level) & (rows["value"] == name)], quantity)
-                lines.append(_line(mine, text, look.colour, dash, in_legend=not panels))
+                lines.append(_line(mine, text, style.colour, dash, in_legend=not panels))
         y = Axis(style="percent" if quantity == "clipped_share" else "number")
         panels.append(Panel(title, tuple(lines), x, y))
     return Drawing(tuple(panels), columns=len(panels), height=PANEL_HEIGHT - 20)

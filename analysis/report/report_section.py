@@ -1,4 +1,4 @@
-"""One question that a report asks of a sweep beyond its answer, and what an inquiry of any kind is made of."""
+"""One question that a report asks of a sweep beyond its answer, and what an section of any kind is made of."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.report.answers import Section
 from fairsweep.analysis.report.report_figures import Figure
-from fairsweep.analysis.report.table import SummaryTable
+from fairsweep.analysis.report.statements import StatementGroup
+from fairsweep.analysis.report.summary_tables import SummaryTable
 from fairsweep.analysis.results.results import SweepResults
 
 ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Inquiry:
+class ReportSection:
     """A section of the report.
 
     Attributes:
@@ -34,7 +34,7 @@ class Inquiry:
     link: str
     title: str
     sentences: tuple[str, ...]
-    findings: tuple[Section, ...] = ()
+    findings: tuple[StatementGroup, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[SummaryTable, ...] = ()
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from fairsweep.analysis.drawing.drawing import Axis, Band, Floats, Hover, Line
 from fairsweep.analysis.drawing.palette import DASHES, SYMBOLS
-from fairsweep.analysis.figures.looks import OTHERS, Look
-from fairsweep.analysis.results.focus import Focus
+from fairsweep.analysis.figures.line_styles import OTHERS, LineStyle
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 
 OF_MEANS = ["low", "high", "n_min", "replicates", "level"]
 HOVER_OF_MEANS = (
@@ -52,30 +52,30 @@ class LevelAxis:
         return apart * (max(self.x.values()) - min(self.x.values()) or 1.0) * (place - (count - 1) / 2)
 
 
-def level_axis(focus: Focus) -> LevelAxis:
+def level_axis(design: ImbalanceDesign) -> LevelAxis:
     """Return the axis for the levels of a sweep."""
-    counts = [level.rare_count for level in focus.levels]
+    counts = [level.rare_count for level in design.levels]
     spread = len(set(counts)) == len(counts) and all(np.isfinite(count) and count > 0 for count in counts)
     x = {
         level.text: -float(np.log10(level.rare_count)) if spread else float(place)
-        for place, level in enumerate(focus.levels)
+        for place, level in enumerate(design.levels)
     }
     texts = tuple(
         (f"{level.value:g}" if np.isfinite(level.value) else level.text)
         + (f"<br>{level.rare_count:,.0f}" if np.isfinite(level.rare_count) else "")
-        for level in focus.levels
+        for level in design.levels
     )
     below = "; below: rare training images" if any(np.isfinite(count) for count in counts) else ""
-    return LevelAxis(x, texts, f"{focus.level_name}{below}")
+    return LevelAxis(x, texts, f"{design.level_name}{below}")
 
 
-def mean_line(x: Floats, means: pd.DataFrame, look: Look) -> Line:
+def mean_line(x: Floats, means: pd.DataFrame, style: LineStyle) -> Line:
     """A line through means with two bands: the interval, and within it, darker, the part of the test images alone.
 
     Args:
         x: positions.
         means: rows of `average`, in the order of x.
-        look: of the line.
+        style: of the line.
     """
     order = np.argsort(x, kind="stable")
     rows = means.iloc[order]
@@ -83,32 +83,32 @@ def mean_line(x: Floats, means: pd.DataFrame, look: Look) -> Line:
     return Line(
         x[order],
         column["value"],
-        look.name,
-        look.colour,
-        key=look.key,
-        in_legend=look.in_legend,
-        dash="solid" if look.is_solid else DASHES[look.place % len(DASHES)],
-        symbol=SYMBOLS[look.place % len(SYMBOLS)],
+        style.name,
+        style.colour,
+        key=style.key,
+        in_legend=style.in_legend,
+        dash="solid" if style.is_solid else DASHES[style.place % len(DASHES)],
+        symbol=SYMBOLS[style.place % len(SYMBOLS)],
         bands=(
             Band(column["low"], column["high"], 0.1),
             Band(column["images_low"], column["images_high"], 0.16),
         ),
-        hover=Hover(f"{HOVER_OF_MEANS}<extra>{look.name}</extra>", rows[OF_MEANS].to_numpy()),
+        hover=Hover(f"{HOVER_OF_MEANS}<extra>{style.name}</extra>", rows[OF_MEANS].to_numpy()),
     )
 
 
-def level_lines(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, look: Look) -> tuple[Line, ...]:
+def level_lines(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, style: LineStyle) -> tuple[Line, ...]:
     """A line over the levels with its bands and a small dot for each trial; one of many groups is a thin line alone."""
-    line = mean_line(axis.positions(means["level"]), means, look)
-    if look.is_faint:
+    line = mean_line(axis.positions(means["level"]), means, style)
+    if style.is_faint:
         thin = {"width": 1.0, "size": 4.0, "bands": (), "name": OTHERS}
         return (Line(**{**vars(line), **thin}),)
     dots = Line(
         axis.positions(trials["level"]),
         trials["value"].to_numpy(np.float64),
         "one trial",
-        look.colour,
-        key=look.key,
+        style.colour,
+        key=style.key,
         in_legend=False,
         width=0,
         size=4,
@@ -121,18 +121,18 @@ def level_lines(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, look
     return line, dots
 
 
-def level_bars(axis: LevelAxis, means: pd.DataFrame, look: Look, count: int) -> Line:
+def level_bars(axis: LevelAxis, means: pd.DataFrame, style: LineStyle, count: int) -> Line:
     """Return a line over the levels with a bar for each interval, moved aside a little: for several lines that overlap.
 
     Args:
         axis: the levels.
         means: rows of `average`.
-        look: of the line; its place says how far it is moved.
+        style: of the line; its place says how far it is moved.
         count: number of lines.
     """
-    line = mean_line(axis.positions(means["level"]), means, look)
+    line = mean_line(axis.positions(means["level"]), means, style)
     band = line.bands[0]
-    moved = {"x": line.x + axis.shift(look.place, count), "low": band.low, "high": band.high, "bands": ()}
+    moved = {"x": line.x + axis.shift(style.place, count), "low": band.low, "high": band.high, "bands": ()}
     return Line(**{**vars(line), **moved})
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT, Axis, Cells, Drawing, Hover, Panel, columns_for
-from fairsweep.analysis.figures.looks import series_in
+from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT, Axis, Drawing, HeatMap, Hover, Panel, columns_for
+from fairsweep.analysis.figures.line_styles import series_in
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.metrics.rates import divide
-from fairsweep.analysis.results.focus import focus_of, shown
+from fairsweep.analysis.results.imbalance_design import design_of, shown
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
@@ -35,8 +35,8 @@ def heat_map(
         group: the group whose rate is shown; None takes all examples together.
         at: see `SweepResults.evaluations`.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
+    design = design_of(results)
+    attribute = attribute or design.attribute
     resolved = resolve(metric, results.classes)
     title = f"{resolved.title} in %"
     if isinstance(resolved.row, Disparity):
@@ -48,7 +48,7 @@ def heat_map(
         title += "" if group is None else f" of {shown(results, attribute, group)}"
     means = average(frame)
     series = series_in(results, means)
-    levels = [level.text for level in focus.levels]
+    levels = [level.text for level in design.levels]
     table = means.set_index(["series", "level"])
     names = ["value", "low", "high", "n_min", "replicates"]
     found = table.reindex([(name, level) for name in series for level in levels])
@@ -64,7 +64,7 @@ def heat_map(
         for line in zip(value, half, strict=True)
     ]
     span = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    cells = Cells(levels, series, value, texts, span, hover=Hover(template, grid))
+    cells = HeatMap(levels, series, value, texts, span, hover=Hover(template, grid))
     panel = Panel(title, (cells,), Axis(style="category"), Axis(style="category"))
     return Drawing((panel,), height=_AROUND + _ROW * len(series))
 
@@ -84,9 +84,9 @@ def confusion(
     Returns:
         The figure, replicates summed; None where no trial of the series is done at this level.
     """
-    focus = focus_of(results)
-    attribute = attribute or focus.attribute
-    level = level or focus.levels[-1].text
+    design = design_of(results)
+    attribute = attribute or design.attribute
+    level = level or design.levels[-1].text
     trials = results.trials[(results.trials["series"] == series) & (results.trials["level"] == level)]
     counts = results.counts(attribute, at=at)
     mine = np.isin(counts.evaluations.trial.astype(str), trials["trial"].to_numpy(str))
@@ -108,7 +108,7 @@ def confusion(
             np.stack([cells, n], -1),
         )
         title = f"{shown(results, attribute, group)}, n {int(cells.sum()):,}"
-        marks = (Cells(names, names, share, texts, (0.0, 1.0), hover=hover),)
+        marks = (HeatMap(names, names, share, texts, (0.0, 1.0), hover=hover),)
         panels.append(Panel(title, marks, Axis(style="category"), Axis(results.label, style="category")))
     return Drawing(tuple(panels), columns_for(len(panels)), height=height, shares_y=True, x_title="predicted")
 

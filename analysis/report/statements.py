@@ -10,7 +10,7 @@ import pandas as pd
 
 from fairsweep.analysis.inference.difference_in_differences import excess_between_levels, excess_loss_by_trial
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
-from fairsweep.analysis.results.focus import Focus, named
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.pairs import TWIN
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
@@ -38,7 +38,7 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Section:
+class StatementGroup:
     """Findings that belong together.
 
     Attributes:
@@ -67,7 +67,7 @@ class Comparison:
     words: str
 
 
-def question(results: SweepResults, focus: Focus) -> str:
+def question(results: SweepResults, design: ImbalanceDesign) -> str:
     """Return what the sweep asks, in one sentence."""
     private = bool(np.isfinite(results.trials["epsilon"]).any())
     forgetful = "sisa" in set(results.trials["kind"])
@@ -75,28 +75,28 @@ def question(results: SweepResults, focus: Focus) -> str:
         way for way, there in (("with differential privacy", private), ("so that it can forget", forgetful)) if there
     ]
     how = " ".join([f"{results.label} is learnt", " or ".join(ways)]).strip()
-    who = f"each class of {results.label}" if focus.of_label else f"each group of {focus.attribute}"
-    if not focus.rare:
+    who = f"each class of {results.label}" if design.of_label else f"each group of {design.attribute}"
+    if not design.rare:
         return f"What happens to {who} when {how}?"
-    rare = f"images of {rare_text(results, focus)}"
-    if focus.is_trend:
+    rare = f"images of {rare_text(results, design)}"
+    if design.is_trend:
         return f"What happens to {who} when {how}, as {rare} become rarer in the training set?"
     return f"What happens to {who} when {how} and {rare} are rare in the training set?"
 
 
-def rare_text(results: SweepResults, focus: Focus) -> str:
+def rare_text(results: SweepResults, design: ImbalanceDesign) -> str:
     """Return the rare groups in words."""
-    names = [named(results, focus.attribute, group) for group in focus.rare]
+    names = [named(results, design.attribute, group) for group in design.rare]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def level_text(results: SweepResults, focus: Focus) -> str:
+def level_text(results: SweepResults, design: ImbalanceDesign) -> str:
     """Return the most imbalanced level in words, with the rare images that it leaves."""
-    level = focus.levels[-1]
-    if not focus.rare or not np.isfinite(level.rare_count):
+    level = design.levels[-1]
+    if not design.rare or not np.isfinite(level.rare_count):
         return ""
-    which = f"most imbalanced training set ({level.text})" if len(focus.levels) > 1 else "training set"
-    counts = f"{level.rare_count:,.0f} images of {rare_text(results, focus)} among {level.train_size:,.0f}"
+    which = f"most imbalanced training set ({level.text})" if len(design.levels) > 1 else "training set"
+    counts = f"{level.rare_count:,.0f} images of {rare_text(results, design)} among {level.train_size:,.0f}"
     return f"The {which} has {counts}."
 
 
@@ -118,25 +118,27 @@ def comparisons(results: SweepResults) -> tuple[Comparison, ...]:
     return tuple(found)
 
 
-def answer(results: SweepResults, focus: Focus, *, at: At = "last") -> tuple[Section, ...]:
+def answer(results: SweepResults, design: ImbalanceDesign, *, at: At = "last") -> tuple[StatementGroup, ...]:
     """The answer: who loses how much, whether the rare pay more than the rest, and how that grows with imbalance."""
     changes, excesses = [], []
     for comparison in comparisons(results):
-        changes += _changes(results, focus, comparison, at)
-        excesses += _excesses(results, focus, comparison, at)
-    trends = _trends(results, focus, at) if focus.rare and focus.is_trend else []
-    lead = level_text(results, focus)
-    first, last = focus.levels[0].text, focus.levels[-1].text
+        changes += _changes(results, design, comparison, at)
+        excesses += _excesses(results, design, comparison, at)
+    trends = _trends(results, design, at) if design.rare and design.is_trend else []
+    lead = level_text(results, design)
+    first, last = design.levels[0].text, design.levels[-1].text
     sections = (
-        Section("What privacy changes", lead, tuple(changes)),
-        Section("Whether the rare pay more", "", tuple(excesses)),
-        Section("How the loss grows with imbalance", f"From {first} to {last}, seed by seed.", tuple(trends)),
-        Section(f"How far apart the {focus.members} are", "" if changes else lead, tuple(_gaps(results, focus, at))),
+        StatementGroup("What privacy changes", lead, tuple(changes)),
+        StatementGroup("Whether the rare pay more", "", tuple(excesses)),
+        StatementGroup("How the loss grows with imbalance", f"From {first} to {last}, seed by seed.", tuple(trends)),
+        StatementGroup(
+            f"How far apart the {design.members} are", "" if changes else lead, tuple(_gaps(results, design, at))
+        ),
     )
     return tuple(section for section in sections if section.statements)
 
 
-def caveats(results: SweepResults, sections: tuple[Section, ...]) -> tuple[str, ...]:
+def caveats(results: SweepResults, sections: tuple[StatementGroup, ...]) -> tuple[str, ...]:
     """Return what a reader of the answer must know."""
     compared = sum(len(section.statements) for section in sections)
     done = results.trials[results.trials["state"] == "done"]
@@ -209,20 +211,20 @@ def points_text(value: float, low: float, high: float, *, signed: bool = False) 
     return f"{texts[0]} points [{texts[1]}, {texts[2]}]"
 
 
-def _changes(results: SweepResults, focus: Focus, comparison: Comparison, at: At) -> list[Statement]:
+def _changes(results: SweepResults, design: ImbalanceDesign, comparison: Comparison, at: At) -> list[Statement]:
     """Change of the rare groups (of all groups where none is rare) at the most imbalanced level."""
-    frame = results.frame(["accuracy"], by=focus.attribute, baseline=comparison.baseline, at=at)
-    frame = frame[(frame["learner"] == comparison.learner) & (frame["level"] == focus.levels[-1].text)]
+    frame = results.frame(["accuracy"], by=design.attribute, baseline=comparison.baseline, at=at)
+    frame = frame[(frame["learner"] == comparison.learner) & (frame["level"] == design.levels[-1].text)]
     if frame.empty:
         return []
     means = average(frame)
     statements = []
-    for group in focus.rare or dict.fromkeys(means["group"]):
+    for group in design.rare or dict.fromkeys(means["group"]):
         for _, row in means[means["group"] == group].iterrows():
             mine = frame[(frame["series"] == row["series"]) & (frame["group"] == group)]
             text = (
                 f"Learner {row['series']} (ε = {epsilon_text(float(row['epsilon']))}) changes the test accuracy of "
-                f"{named(results, focus.attribute, group)} by "
+                f"{named(results, design.attribute, group)} by "
                 f"{points_text(row['value'], row['low'], row['high'], signed=True)} against {comparison.words}"
                 f"{_of(row)}."
             )
@@ -230,42 +232,42 @@ def _changes(results: SweepResults, focus: Focus, comparison: Comparison, at: At
     return statements
 
 
-def _excesses(results: SweepResults, focus: Focus, comparison: Comparison, at: At) -> list[Statement]:
+def _excesses(results: SweepResults, design: ImbalanceDesign, comparison: Comparison, at: At) -> list[Statement]:
     """Whether the rare groups pay more for privacy than the rest."""
     statements = []
-    for group in focus.rare:
+    for group in design.rare:
         frame = excess_loss_by_trial(
-            results, focus.attribute, group, learner=comparison.learner, baseline=comparison.baseline, at=at
+            results, design.attribute, group, learner=comparison.learner, baseline=comparison.baseline, at=at
         )
-        frame = frame[frame["level"] == focus.levels[-1].text]
+        frame = frame[frame["level"] == design.levels[-1].text]
         for _, row in average(frame).iterrows():
             text = (
                 f"Against {comparison.words}, learner {row['series']} loses {_more_or_less(row)} on "
-                f"{named(results, focus.attribute, group)} than on the other {focus.members} on average"
+                f"{named(results, design.attribute, group)} than on the other {design.members} on average"
                 f"{_of(row, alone=True)}."
             )
             statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))
     return statements
 
 
-def _trends(results: SweepResults, focus: Focus, at: At) -> list[Statement]:
+def _trends(results: SweepResults, design: ImbalanceDesign, at: At) -> list[Statement]:
     """How much more the rare groups lose than the rest between the extreme levels, by series."""
     statements = []
-    for group in focus.rare:
-        frame = excess_between_levels(results, focus, group, at=at)
+    for group in design.rare:
+        frame = excess_between_levels(results, design, group, at=at)
         for _, row in average(frame).iterrows():
             text = (
-                f"Learner {row['series']} loses {_more_or_less(row)} on {named(results, focus.attribute, group)} than "
-                f"on the other {focus.members} on average{_of(row, alone=True)}."
+                f"Learner {row['series']} loses {_more_or_less(row)} on {named(results, design.attribute, group)} than "
+                f"on the other {design.members} on average{_of(row, alone=True)}."
             )
             statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))
     return statements
 
 
-def _gaps(results: SweepResults, focus: Focus, at: At) -> list[Statement]:
+def _gaps(results: SweepResults, design: ImbalanceDesign, at: At) -> list[Statement]:
     """Return the accuracy gap at the most imbalanced level beside what luck alone would show."""
-    frame = results.disparities(["accuracy_difference"], by=focus.attribute, at=at)
-    frame = frame[frame["level"] == focus.levels[-1].text]
+    frame = results.disparities(["accuracy_difference"], by=design.attribute, at=at)
+    frame = frame[frame["level"] == design.levels[-1].text]
     statements = []
     for _, row in average(frame).iterrows():
         if not np.isfinite(row["value"]):
@@ -273,7 +275,7 @@ def _gaps(results: SweepResults, focus: Focus, at: At) -> list[Statement]:
             statements.append(Statement(text, "unknown", verdict_text("unknown", 0)))
             continue
         text = (
-            f"Learner {row['series']}: the accuracies of the {focus.members} of {focus.attribute} differ by up to "
+            f"Learner {row['series']}: the accuracies of the {design.members} of {design.attribute} differ by up to "
             f"{points_text(row['value'], row['low'], row['high'])}{_of(row)}; equal groups of these sizes would show "
             f"{100 * row['expected_if_equal']:.1f} by luck."
         )

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 import fairsweep.analysis as analysis
 import fairsweep.analysis.figures.plots as plots
 import fairsweep.analysis.records.columns as records
-import fairsweep.analysis.report.inquiry as inquiry
+import fairsweep.analysis.report.report_section as section
 from fairsweep.analysis.drawing.palette import GROUP_COLOURS, LEARNER_COLOURS
 from fairsweep.analysis.inference.candidates import candidates
 from fairsweep.analysis.inference.comparisons import compare_learners, holm
@@ -25,11 +25,11 @@ from fairsweep.analysis.inference.selection import (
     settings_table,
 )
 from fairsweep.analysis.inference.trends import trend, trends_by_group
-from fairsweep.analysis.report.pair_answers import pair_inquiry
+from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_page import summary_table
-from fairsweep.analysis.report.selection_answers import selection_inquiry
-from fairsweep.analysis.report.trend_answers import trend_inquiry
-from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.report.selection_section import selection_section
+from fairsweep.analysis.report.trend_section import trend_section
+from fairsweep.analysis.results.imbalance_design import design_of
 
 JUDGED = ["validation accuracy", "validation accuracy_difference", "epsilon"]
 
@@ -46,7 +46,7 @@ def seven(tmp_path, simulate):
 
 
 def found_of(make, results):
-    return make(results, focus_of(results))
+    return make(results, design_of(results))
 
 
 def without_validation(folder):
@@ -58,7 +58,7 @@ def without_validation(folder):
 
 
 def test_doctest():
-    assert doctest.testmod(inquiry).failed == 0
+    assert doctest.testmod(section).failed == 0
 
 
 def test_trends_of_all_groups_are_those_of_each(results):
@@ -71,7 +71,7 @@ def test_trends_of_all_groups_are_those_of_each(results):
 
 
 def test_a_trend_is_said_with_its_interval_and_test(results):
-    found = found_of(trend_inquiry, results)
+    found = found_of(trend_section, results)
     (section,) = found.findings
     (table,) = found.tables
     assert len(section.statements) == len(table.rows) == 3
@@ -89,22 +89,22 @@ def test_a_trend_is_said_with_its_interval_and_test(results):
 def test_one_seed_has_a_slope_and_no_test(tmp_path, simulate):
     folder = simulate["faces"](tmp_path / "s", replicates=1, per_cell=10).folder
     results = analysis.load(folder)
-    (section,) = found_of(trend_inquiry, results).findings
+    (section,) = found_of(trend_section, results).findings
     assert {one.verdict for one in section.statements} == {"unknown"}
     assert "no test" in section.lead
-    assert "as much one among seeds" in found_of(selection_inquiry, results).sentences[-1]
-    pairs = found_of(pair_inquiry, results)
+    assert "as much one among seeds" in found_of(selection_section, results).sentences[-1]
+    pairs = found_of(pair_section, results)
     assert "share two seeds" in pairs.sentences[0]
     assert not pairs.tables
 
 
 def test_without_levels_in_an_order_there_is_no_section(digits):
-    assert found_of(trend_inquiry, analysis.load(digits.folder)) is None
+    assert found_of(trend_section, analysis.load(digits.folder)) is None
 
 
 def test_few_seeds_give_an_interval_and_say_what_an_exact_test_could_reach(digits):
     results = analysis.load(digits.folder)
-    found = found_of(pair_inquiry, results)
+    found = found_of(pair_section, results)
     (section,) = found.findings
     assert "0.0625" in section.lead
     (statement,) = section.statements
@@ -118,7 +118,7 @@ def test_few_seeds_give_an_interval_and_say_what_an_exact_test_could_reach(digit
 
 
 def test_seven_seeds_are_tested_and_corrected_level_by_level(seven):
-    found = found_of(pair_inquiry, seven)
+    found = found_of(pair_section, seven)
     numbers = found.tables[0].numbers
     rows = compare_learners(seven, by="tone").query("group == 'dark'")
     np.testing.assert_allclose(numbers["p_value"], rows["p_value"])
@@ -134,7 +134,7 @@ def test_many_settings_are_not_all_compared(tmp_path, simulate):
     for norm in range(1, 8):
         learner = {"name": "private", "kind": "dpsgd", "epsilon": 3.0, "l2_clip_norm": float(norm)}
         simulate["face_trial"](simulation, learner, 0.9, 0)
-    (why,) = found_of(pair_inquiry, analysis.load(simulation.folder)).sentences
+    (why,) = found_of(pair_section, analysis.load(simulation.folder)).sentences
     assert "7 settings make 21 pairs" in why
 
 
@@ -150,7 +150,7 @@ def test_candidates_are_judged_within_their_level(results):
 
 
 def test_the_choice_is_by_validation_and_its_report_on_test(results):
-    found = found_of(selection_inquiry, results)
+    found = found_of(selection_section, results)
     table = candidates(results, by="tone")
     part = table[table["level"] == "share 0.99"]
     best = best_setting(part, "validation accuracy")
@@ -166,7 +166,7 @@ def test_a_choice_on_the_split_that_reports_it_is_corrected(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=2, per_cell=20, shares=(0.5,))
     without_validation(simulation.folder)
     results = analysis.load(simulation.folder)
-    (text,) = found_of(selection_inquiry, results).sentences
+    (text,) = found_of(selection_section, results).sentences
     assert plots.selection(results) is None
     predictions = results.predictions().to_pandas()
     last = predictions[predictions["split"] == "test"]
@@ -180,7 +180,7 @@ def test_a_choice_on_the_split_that_reports_it_is_corrected(tmp_path, simulate):
     assert f"{100 * found.corrected:.1f}% [{100 * found.low:.1f}, {100 * found.high:.1f}]" in text
     for trial in (simulation.folder / records.TRIALS).iterdir():
         (trial / records.PREDICTIONS).unlink()
-    assert "no setting is named" in found_of(selection_inquiry, analysis.load(simulation.folder)).sentences[0]
+    assert "no setting is named" in found_of(selection_section, analysis.load(simulation.folder)).sentences[0]
 
 
 def sorted_by_trial(trials):
@@ -194,8 +194,8 @@ def test_folds_are_neither_compared_nor_chosen_among(tmp_path, simulate):
         config = json.loads((trial / records.CONFIG).read_text())
         records.write_json(trial / records.CONFIG, config | {"split": {"kind": "folds", "folds": 2, "fold": 0}})
     results = analysis.load(folder)
-    assert "folds share examples" in found_of(pair_inquiry, results).sentences[0]
-    assert "each fold is a setting" in found_of(selection_inquiry, results).sentences[0]
+    assert "folds share examples" in found_of(pair_section, results).sentences[0]
+    assert "each fold is a setting" in found_of(selection_section, results).sentences[0]
 
 
 def test_slopes_are_drawn_as_they_are_tested(results):

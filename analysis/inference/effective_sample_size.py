@@ -20,7 +20,7 @@ from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
 
 
 @dataclass(frozen=True)
-class Units:
+class SamplingUnits:
     """What a rate of P groups rests on.
 
     Attributes:
@@ -36,7 +36,7 @@ class Units:
 
 def units_of(
     metric: Metric, groups: Codes, count: int, label: Codes, classes: int, clusters: Codes | None = None
-) -> Units | None:
+) -> SamplingUnits | None:
     """Return the units behind a rate; None for any other metric.
 
     Args:
@@ -54,17 +54,17 @@ def units_of(
     images = np.bincount(groups[inside], minlength=count)
     if clusters is None:
         strata = np.bincount(np.unique(groups[inside] * classes + label[inside]) // classes, minlength=count)
-        return Units(images, images, images - strata)
+        return SamplingUnits(images, images, images - strata)
     pairs = np.unique(np.stack([groups[inside], clusters[inside]]), axis=1)[0]
     users = np.bincount(pairs, minlength=count)
-    return Units(images, users, users - 1)
+    return SamplingUnits(images, users, users - 1)
 
 
 def rate_bounds(
     rate: Floats,
     of_images: Floats,
     of_both: Floats | None,
-    units: Units,
+    units: SamplingUnits,
     replicates: int,
     confidence: float = 0.95,
 ) -> tuple[Floats, Floats]:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.drawing.drawing import Axis, Drawing, Floats, Hover, Line, Panel, Rule
+from fairsweep.analysis.drawing.drawing import Axis, Drawing, Floats, Hover, Line, Panel, ReferenceLine
 from fairsweep.analysis.drawing.palette import NEUTRAL, SYMBOLS, learner_colour
 from fairsweep.analysis.inference.candidates import candidates, judged
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.rates import Bools
 from fairsweep.analysis.records.columns import RecordError
-from fairsweep.analysis.results.focus import focus_of
+from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 
@@ -45,13 +45,13 @@ def selection(
         Pareto front of validation means (with ε, where it is finite), a wide one the setting with the best utility on
         validation. Bars are the intervals on test. On the diagonal a setting holds on test what it promised.
     """
-    focus = focus_of(results)
-    level = level or focus.levels[-1].text
+    design = design_of(results)
+    level = level or design.levels[-1].text
     try:
         results.evaluations(split="validation", at=at)
     except RecordError:
         return None
-    table = candidates(results, by=attribute or focus.attribute, utility=utility, disparity=disparity, at=at)
+    table = candidates(results, by=attribute or design.attribute, utility=utility, disparity=disparity, at=at)
     table = table[(table["level"].astype(str) == level) & table["distance"].notna()].reset_index(drop=True)
     if len(table) < 2:
         return None
@@ -70,8 +70,8 @@ def _panel(
 ) -> Panel:
     validation = table[f"validation {metric}"].to_numpy(np.float64)
     test = table[f"test {metric}"].to_numpy(np.float64)
-    marks: list[Line | Rule] = [
-        Rule(is_diagonal=True),
+    marks: list[Line | ReferenceLine] = [
+        ReferenceLine(is_diagonal=True),
         _discs(validation, test, table["best"].to_numpy(np.bool_), f"{_CHOSEN} {utility}", 32, in_legend=in_legend),
         _discs(validation, test, table["front"].to_numpy(np.bool_), _FRONT, 20, in_legend=in_legend),
     ]

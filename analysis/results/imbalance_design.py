@@ -29,7 +29,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Focus:
+class ImbalanceDesign:
     """What plots, tables and report look at first.
 
     Attributes:
@@ -59,7 +59,7 @@ class Focus:
         return len(self.levels) > 1 and all(pd.notna(level.value) for level in self.levels)
 
 
-def focus_of(results: SweepRecords) -> Focus:
+def design_of(results: SweepRecords) -> ImbalanceDesign:
     """Read off the records what a sweep is about; the most frequent imbalance where there are several."""
     minorities = [(folder.data or {}).get("minority") for folder in results.folders]
     known = [(minority["attribute"], tuple(minority["values"])) for minority in minorities if minority]
@@ -72,7 +72,7 @@ def focus_of(results: SweepRecords) -> Focus:
     levels = _levels(results.trials)
     names = results.trials.loc[results.trials["level_name"] != "", "level_name"]
     name = str(names.iloc[0]) if len(names) else "training set"
-    return Focus(attribute, rare, groupings, levels, name, attribute == results.label)
+    return ImbalanceDesign(attribute, rare, groupings, levels, name, attribute == results.label)
 
 
 def _levels(trials: pd.DataFrame) -> tuple[Level, ...]:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
-from fairsweep.analysis.report.answers import rare_text
-from fairsweep.analysis.results.focus import Focus
+from fairsweep.analysis.report.statements import rare_text
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 from fairsweep.analysis.results.results import SweepResults
 
 _KINDS = {
@@ -21,18 +21,18 @@ _KINDS = {
 _MOST_VALUES = 10
 
 
-def data_sentences(results: SweepResults, focus: Focus) -> tuple[str, ...]:
+def data_sentences(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
     """Return the data set, what is predicted, the groups, the training sets and the test set."""
     dataset = results.sweep.get("dataset", {})
     sentences = [
         f"The data set is {dataset.get('name') or 'not named'}. A model sees an image and predicts {results.label} "
         f"({_values(results, results.label)})."
     ]
-    others = [name for name in focus.groupings if name != results.label]
+    others = [name for name in design.groupings if name != results.label]
     if others:
         listed = "; ".join(f"{name} ({_values(results, name)})" for name in others)
         sentences.append(f"How well it does is looked at by {listed}.")
-    return (*sentences, *_training(results, focus), _testing(results))
+    return (*sentences, *_training(results, design), _testing(results))
 
 
 def learners(results: SweepResults) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def _values(results: SweepResults, attribute: str) -> str:
     return few if len(display) <= _MOST_VALUES else f"{few} and {len(display) - _MOST_VALUES} more"
 
 
-def _training(results: SweepResults, focus: Focus) -> tuple[str, ...]:
+def _training(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
     """How large training sets are, and how many of the rare they hold at each level."""
     trials = results.trials
     sizes = np.unique(trials.loc[trials["state"] == "done", "train_size"].dropna())
@@ -79,12 +79,12 @@ def _training(results: SweepResults, focus: Focus) -> tuple[str, ...]:
     text = f"A training set has {sizes[0]:,.0f} images"
     if len(sizes) > 1:
         text = f"Training sets have {sizes[0]:,.0f} to {sizes[-1]:,.0f} images"
-    if not focus.rare or not all(np.isfinite(level.rare_count) for level in focus.levels):
+    if not design.rare or not all(np.isfinite(level.rare_count) for level in design.levels):
         return (f"{text}.",)
-    if len(focus.levels) == 1:
-        return (f"{text}. Images of {rare_text(results, focus)} among them: {focus.levels[0].rare_count:,.0f}.",)
-    counts = [f"{level.rare_count:,.0f} ({level.text})" for level in focus.levels]
-    return (f"{text}. Images of {rare_text(results, focus)} among them: {', '.join(counts)}.",)
+    if len(design.levels) == 1:
+        return (f"{text}. Images of {rare_text(results, design)} among them: {design.levels[0].rare_count:,.0f}.",)
+    counts = [f"{level.rare_count:,.0f} ({level.text})" for level in design.levels]
+    return (f"{text}. Images of {rare_text(results, design)} among them: {', '.join(counts)}.",)
 
 
 def _testing(results: SweepResults) -> str:

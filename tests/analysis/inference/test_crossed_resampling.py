@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fairsweep.analysis as analysis
-from fairsweep.analysis.inference.crossed import crossed_frame, id_weights
+from fairsweep.analysis.inference.crossed_resampling import crossed_frame, id_weights
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_differences_from_twins_use_the_same_images(results):
 def test_users_whose_images_err_together_widen_the_interval(results, monkeypatch):
     """Images of one user that err together count less than as many independent ones."""
     plain = crossed_frame(results, ["accuracy"], draws=600)
-    outcomes_users = "fairsweep.analysis.inference.crossed.users"
+    outcomes_users = "fairsweep.analysis.inference.crossed_resampling.users"
 
     def by_outcome(results, outcomes):
         order = np.argsort(outcomes.prediction.mean(0) == outcomes.label, kind="stable")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _LEVEL = 0.05
 
 
-def in_words(
+def describe_fluctuations(
     table: LevelTable,
     parts: pd.DataFrame,
     neighbours: pd.DataFrame,

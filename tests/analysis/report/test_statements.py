@@ -6,8 +6,16 @@ import pytest
 
 import fairsweep.analysis as analysis
 import fairsweep.analysis.records.columns as records
-from fairsweep.analysis.report.answers import answer, caveats, comparisons, points_text, question, verdict, verdict_text
-from fairsweep.analysis.results.focus import focus_of, named, shown
+from fairsweep.analysis.report.statements import (
+    answer,
+    caveats,
+    comparisons,
+    points_text,
+    question,
+    verdict,
+    verdict_text,
+)
+from fairsweep.analysis.results.imbalance_design import design_of, named, shown
 
 
 def mean_row(value, low, high, replicates=5):
@@ -43,17 +51,17 @@ def test_numbers_are_points_with_a_true_minus():
 
 def test_the_question_names_what_is_rare(faces, digits):
     results = analysis.load(faces.folder)
-    focus = focus_of(results)
-    assert (focus.attribute, focus.rare) == ("tone", ("dark",))
-    assert [level.value for level in focus.levels] == [0.5, 0.9, 0.99]
-    assert question(results, focus) == (
+    design = design_of(results)
+    assert (design.attribute, design.rare) == ("tone", ("dark",))
+    assert [level.value for level in design.levels] == [0.5, 0.9, 0.99]
+    assert question(results, design) == (
         "What happens to each group of tone when smiling is learnt with differential privacy, as images of dark tone "
         "become rarer in the training set?"
     )
     results = analysis.load(digits.folder)
-    focus = focus_of(results)
-    assert (focus.attribute, focus.rare, focus.of_label, focus.is_trend) == ("digit", ("8",), True, False)
-    assert question(results, focus).endswith("and images of digit 8 are rare in the training set?")
+    design = design_of(results)
+    assert (design.attribute, design.rare, design.of_label, design.is_trend) == ("digit", ("8",), True, False)
+    assert question(results, design).endswith("and images of digit 8 are rare in the training set?")
     assert shown(results, "digit", "8") == "digit 8"
 
 
@@ -63,7 +71,7 @@ def test_the_question_names_forgetting(tmp_path, simulate):
     sweep.write_sweep_json()
     results = analysis.load(sweep.folder)
     assert "when smiling is learnt with differential privacy or so that it can forget and" in question(
-        results, focus_of(results)
+        results, design_of(results)
     )
 
 
@@ -73,10 +81,10 @@ def test_twins_and_separately_tuned_learners_are_called_so(faces):
     assert [(c.learner, c.against) for c in found] == [("private", "twin"), ("private", "tuned")]
     assert "matched twin" in found[0].words
     assert "separately tuned" in found[1].words
-    texts = [statement.text for section in answer(results, focus_of(results)) for statement in section.statements]
+    texts = [statement.text for section in answer(results, design_of(results)) for statement in section.statements]
     assert any("its matched twin (matched)" in text for text in texts)
     assert any("tuned (separately tuned)" in text for text in texts)
-    assert any("mixes the effect of privacy" in text for text in caveats(results, answer(results, focus_of(results))))
+    assert any("mixes the effect of privacy" in text for text in caveats(results, answer(results, design_of(results))))
 
 
 def test_a_private_learner_without_a_twin_is_not_compared_with_anothers(tmp_path, simulate):
@@ -89,13 +97,13 @@ def test_a_private_learner_without_a_twin_is_not_compared_with_anothers(tmp_path
     results = analysis.load(sweep.folder)
     found = [(c.learner, c.against) for c in comparisons(results)]
     assert found == [("private", "twin"), ("private", "tuned"), ("private-loose", "tuned")]
-    titles = [section.title for section in answer(results, focus_of(results))]
+    titles = [section.title for section in answer(results, design_of(results))]
     assert "Whether the rare pay more" in titles
 
 
 def test_numbers_in_sentences_are_those_of_the_tables(digits):
     results = analysis.load(digits.folder)
-    sections = {section.title: section for section in answer(results, focus_of(results))}
+    sections = {section.title: section for section in answer(results, design_of(results))}
     row = analysis.excess_loss(results, "digit", "8", learner="dpsgd", baseline="sgd").iloc[0]
     (statement,) = sections["Whether the rare pay more"].statements
     assert points_text(row["value"], row["low"], row["high"]) in statement.text
@@ -115,7 +123,7 @@ def test_equal_learners_cannot_be_told_apart(tmp_path, simulate, monkeypatch):
     for seed in range(6):
         simulation = simulate["faces"](tmp_path / str(seed), replicates=3, per_cell=30, shares=(0.5,), seed=seed)
         results = analysis.load(simulation.folder)
-        for section in answer(results, focus_of(results)):
+        for section in answer(results, design_of(results)):
             if section.title in ("What privacy changes", "Whether the rare pay more"):
                 total += len(section.statements)
                 told += sum(statement.verdict == "told" for statement in section.statements)
@@ -125,9 +133,9 @@ def test_equal_learners_cannot_be_told_apart(tmp_path, simulate, monkeypatch):
 
 def test_one_replicate_is_said(unfinished):
     results = analysis.load(unfinished.folder)
-    focus = focus_of(results)
-    assert [level.value for level in focus.levels] == [0.5, 0.9]
-    sections = answer(results, focus)
+    design = design_of(results)
+    assert [level.value for level in design.levels] == [0.5, 0.9]
+    sections = answer(results, design)
     assert all(statement.verdict != "told" for section in sections for statement in section.statements)
     assert any("one replicate" in text for text in caveats(results, sections))
 
@@ -137,10 +145,10 @@ def test_a_sweep_without_imbalance_or_privacy_has_an_answer_too(tmp_path, simula
     for replicate in (0, 1):
         simulation.trial({"name": "tuned", "kind": "sgd"}, None, 0.5, replicate, counts=[(0, 0, 0, 10), (1, 0, 1, 20)])
     results = analysis.load(simulation.folder)
-    focus = focus_of(results)
-    assert (focus.attribute, focus.rare, focus.is_trend) == ("tone", (), False)
-    assert question(results, focus) == "What happens to each group of tone when smiling is learnt?"
-    sections = answer(results, focus)
+    design = design_of(results)
+    assert (design.attribute, design.rare, design.is_trend) == ("tone", (), False)
+    assert question(results, design) == "What happens to each group of tone when smiling is learnt?"
+    sections = answer(results, design)
     assert [section.title for section in sections] == ["How far apart the groups are"]
     assert results.trials["level"].unique().tolist() == ["natural"]
 
@@ -160,11 +168,11 @@ def test_other_forms_of_imbalance_make_levels(tmp_path, simulate, form):
             config = {"name": learner, "kind": "dpsgd", "twin_of": "private" if learner == "matched" else None}
             simulation.trial(config, imbalance, level, 0, counts=counts)
     results = analysis.load(simulation.folder)
-    focus = focus_of(results)
-    assert [level.value for level in focus.levels] == [400, 40]
-    assert [level.rare_count for level in focus.levels] == [400, 40]
-    assert focus.is_trend
-    assert focus.rare == ("dark",)
+    design = design_of(results)
+    assert [level.value for level in design.levels] == [400, 40]
+    assert [level.rare_count for level in design.levels] == [400, 40]
+    assert design.is_trend
+    assert design.rare == ("dark",)
     column = "minority_size" if form == "minority_size" else "level_value"
     assert set(results.trials[column]) == {400, 40}
 
@@ -176,7 +184,7 @@ def test_crossed_seeds_are_said(tmp_path, simulate):
         config = records.read_json(folder / records.CONFIG)
         records.write_json(folder / records.CONFIG, config | {"seeds": {"data": data, "train": train}})
     results = analysis.load(simulation.folder)
-    assert any("share data seeds" in text for text in caveats(results, answer(results, focus_of(results))))
+    assert any("share data seeds" in text for text in caveats(results, answer(results, design_of(results))))
 
 
 def test_sentences_name_a_group_with_its_attribute(faces):

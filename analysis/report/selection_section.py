@@ -10,13 +10,13 @@ import pandas as pd
 from fairsweep.analysis.figures import plots
 from fairsweep.analysis.inference.candidates import candidates, judged
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
-from fairsweep.analysis.inference.selection import Corrected, best_setting, corrected_winner
+from fairsweep.analysis.inference.selection import CorrectedWinner, best_setting, corrected_winner
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.records.columns import RecordError
-from fairsweep.analysis.report.inquiry import Inquiry, split_kinds, table_of
 from fairsweep.analysis.report.report_figures import Figure
-from fairsweep.analysis.report.table import SummaryTable, interval_text
-from fairsweep.analysis.results.focus import Focus
+from fairsweep.analysis.report.report_section import ReportSection, split_kinds, table_of
+from fairsweep.analysis.report.summary_tables import SummaryTable, interval_text
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 from fairsweep.analysis.results.outcomes import read_outcomes, users
 from fairsweep.analysis.results.results import SweepResults
 
@@ -26,12 +26,12 @@ _MOST_NAMED = 5
 _MOST_ROWS = 300
 
 
-def selection_inquiry(results: SweepResults, focus: Focus) -> Inquiry | None:
+def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportSection | None:
     """Return the choice among settings at each level, by validation means over replicates, reported on test.
 
     Args:
         results: the sweep.
-        focus: what it is about.
+        design: what it is about.
 
     Returns:
         None for a sweep with one setting a level; one sentence where its design leaves no honest choice.
@@ -41,33 +41,33 @@ def selection_inquiry(results: SweepResults, focus: Focus) -> Inquiry | None:
         return None
     if "folds" in split_kinds(results):
         why = "Nothing is chosen here: each fold is a setting of its own, and what one holds out trains the others."
-        return Inquiry("selection", "Selection", _TITLE, (why,))
+        return ReportSection("selection", "Selection", _TITLE, (why,))
     try:
         results.evaluations(split="validation")
     except RecordError:
-        return Inquiry("selection", "Selection", _TITLE, (_shared_split(results, focus),))
-    table = candidates(results, by=focus.attribute)
-    level = focus.levels[-1].text
+        return ReportSection("selection", "Selection", _TITLE, (_shared_split(results, design),))
+    table = candidates(results, by=design.attribute)
+    level = design.levels[-1].text
     rows = table[(table["level"].astype(str) == level) & table["distance"].notna()]
     sentences = (
-        _sentences(rows, focus) if len(rows) >= 2 else (f"With {level} there is one setting: nothing to choose.",)
+        _sentences(rows, design) if len(rows) >= 2 else (f"With {level} there is one setting: nothing to choose.",)
     )
-    drawn = plots.selection(results, focus.attribute)
+    drawn = plots.selection(results, design.attribute)
     caption = (
         f"What validation promises and test holds with {level}, one point a setting: means over replicates, bars are "
         "95% intervals on test. Pale discs: settings that no other one beats on validation; the widest is round the "
         "one with the best validation accuracy. On the diagonal a promise holds."
     )
     figures = () if drawn is None else (Figure("selection", drawn, caption),)
-    return Inquiry("selection", "Selection", _TITLE, sentences, (), figures, (_summary(results, focus, table),))
+    return ReportSection("selection", "Selection", _TITLE, sentences, (), figures, (_summary(results, design, table),))
 
 
-def _sentences(rows: pd.DataFrame, focus: Focus) -> tuple[str, ...]:
+def _sentences(rows: pd.DataFrame, design: ImbalanceDesign) -> tuple[str, ...]:
     """Return the choice at the most imbalanced level, in words."""
     best, fair = best_setting(rows, _UTILITY), best_setting(rows, _DISPARITY)
     rank = 1 + int((rows["test accuracy"] > best["test accuracy"]).sum())
     found = [
-        f"With {focus.levels[-1].text} the validation accuracy, mean over replicates, chooses {best['series']} among "
+        f"With {design.levels[-1].text} the validation accuracy, mean over replicates, chooses {best['series']} among "
         f"{len(rows)} settings: {100 * best[_UTILITY]:.1f}% on validation, and {_on_test(best, 'accuracy')} on test, "
         f"where it ranks {rank} of {len(rows)}."
     ]
@@ -79,7 +79,7 @@ def _sentences(rows: pd.DataFrame, focus: Focus) -> tuple[str, ...]:
             f"{_on_test(chosen, 'accuracy')} on test."
         )
     found.append(
-        f"Learner {fair['series']} has the smallest accuracy gap between the {focus.members} of {focus.attribute} on "
+        f"Learner {fair['series']} has the smallest accuracy gap between the {design.members} of {design.attribute} on "
         f"validation: {_on_test(fair, 'accuracy_difference')} on test, at an accuracy of {_on_test(fair, 'accuracy')}."
     )
     found.append(_of_front(rows))
@@ -118,9 +118,9 @@ def _on_test(row: pd.Series[Any], metric: str) -> str:
     return f"{value:.1f}{unit} [{low:.1f}, {high:.1f}]"
 
 
-def _shared_split(results: SweepResults, focus: Focus) -> str:
+def _shared_split(results: SweepResults, design: ImbalanceDesign) -> str:
     """Where there is no validation: the best on test, and what it is worth, corrected for having been chosen there."""
-    found = _winner_on_test(results, focus)
+    found = _winner_on_test(results, design)
     why = "There are no evaluations on a validation split, so the choice and its report share the test images"
     if found is None:
         return (
@@ -129,18 +129,18 @@ def _shared_split(results: SweepResults, focus: Focus) -> str:
         )
     series, winner = found
     return (
-        f"{why}: {series} looks best with {focus.levels[-1].text}, {100 * winner.naive:.1f}%, too good by the "
+        f"{why}: {series} looks best with {design.levels[-1].text}, {100 * winner.naive:.1f}%, too good by the "
         f"winner's curse. Chosen on resampled images and scored on those left out, the best setting is worth "
         f"{100 * winner.corrected:.1f}% [{100 * winner.low:.1f}, {100 * winner.high:.1f}]."
     )
 
 
-def _winner_on_test(results: SweepResults, focus: Focus) -> tuple[str, Corrected] | None:
+def _winner_on_test(results: SweepResults, design: ImbalanceDesign) -> tuple[str, CorrectedWinner] | None:
     """Return the series of the best setting at the most imbalanced level, and its corrected value."""
     evaluations = results.evaluations()
     asked = pd.DataFrame({"trial": list(evaluations.trial), "iteration": evaluations.iteration})
     trials = results.trials.set_index("trial")
-    asked = asked[trials["level"].reindex(asked["trial"]).to_numpy() == focus.levels[-1].text]
+    asked = asked[trials["level"].reindex(asked["trial"]).to_numpy() == design.levels[-1].text]
     outcomes = read_outcomes(results, "test", asked) if len(asked) else None
     if outcomes is None or len(outcomes.row) < len(asked):
         return None
@@ -155,16 +155,16 @@ def _winner_on_test(results: SweepResults, focus: Focus) -> tuple[str, Corrected
     return str(series), winner
 
 
-def _summary(results: SweepResults, focus: Focus, table: pd.DataFrame) -> SummaryTable:
+def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame) -> SummaryTable:
     """All settings, level by level, the most imbalanced first; of very many those nearest to the ideal."""
-    place = {level.text: i for i, level in enumerate(focus.levels)}
+    place = {level.text: i for i, level in enumerate(design.levels)}
     level = table["level"].astype(str)
     ordered = table.assign(place=[-place.get(text, 0) for text in level]).sort_values(["place", "distance"])
     rows = ordered[ordered["distance"].notna()].head(_MOST_ROWS)
     left = "" if len(rows) == len(table) else f" {len(rows)} of {len(table)} settings are shown."
     caption = (
         f"Means over replicates in %; test with 95% intervals. The gap is the largest difference between the "
-        f"{focus.members} of {focus.attribute}. Front: no other setting of the level beats it on validation in "
+        f"{design.members} of {design.attribute}. Front: no other setting of the level beats it on validation in "
         f"{_judges(table)}. Distance: to the best of each on validation, on the scale of their ranges. Seconds: of one "
         f"trial.{left}"
     )
