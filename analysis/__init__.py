@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.comparing.comparison import SweepComparison, compare
     from fairsweep.analysis.figures import plots
     from fairsweep.analysis.inference.calibration import reliability_frame
-    from fairsweep.analysis.inference.comparisons import compare_learners, compare_over_datasets
+    from fairsweep.analysis.inference.comparisons import compare_learners, compare_over_datasets, corrected_fold_test
     from fairsweep.analysis.inference.criteria import MEDFAIR, SUBPOPBENCH
     from fairsweep.analysis.inference.crossed_resampling import crossed_frame
     from fairsweep.analysis.inference.difference_in_differences import excess_loss, excess_loss_by_trial
@@ -56,6 +56,7 @@ __all__ = [
     "compare",
     "compare_learners",
     "compare_over_datasets",
+    "corrected_fold_test",
     "corrected_winner",
     "crossed_frame",
     "describe",
@@ -94,6 +95,7 @@ _HOMES = {
     "compare": "comparing.comparison",
     "compare_learners": "inference.comparisons",
     "compare_over_datasets": "inference.comparisons",
+    "corrected_fold_test": "inference.comparisons",
     "corrected_winner": "inference.selection",
     "crossed_frame": "inference.crossed_resampling",
     "describe": "metrics.catalogue",

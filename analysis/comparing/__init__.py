@@ -1,1 +1,1 @@
-"""Two sweeps side by side: which of their settings match, how their results differ, the page that says so."""
+"""Comparison of two sweeps: matching of settings and trials, differences in results, and an HTML page."""

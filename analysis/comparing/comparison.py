@@ -1,4 +1,4 @@
-"""Two sweeps side by side: what they share, what differs in their configs, and what that does to each group."""
+"""Comparison of two sweeps: matched settings, config changes, and differences in results by group."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ DIFFERENCE_COLUMNS = (
 
 ``difference`` is b minus a with its 95% interval. ``replicates`` counts the pairs, or the fewer replicates of the two
 where nothing pairs; ``pairing`` is that of `Matching`. ``images`` says whether the two saw the same test images and the
-interval knows it (``paired``). ``verdict`` is one of ``told``, ``images``, ``noise``, ``unknown``, as in the report.
+interval uses it (``paired``). ``verdict`` is ``significant``, ``inconclusive``, ``not_significant`` or ``undefined``,
+as in the report.
 """
 
 
 @dataclass(frozen=True)
 class SweepComparison:
-    """What `compare` found; A is the earlier sweep, B the later one.
+    """Result of `compare`; A is the earlier sweep, B the later one.
 
     Attributes:
         a: the first sweep.
@@ -72,18 +73,18 @@ class SweepComparison:
     changes: pd.DataFrame
 
     def sentences(self) -> tuple[str, ...]:
-        """Return what there is to say, in short."""
+        """Return a summary in sentences."""
         same = self.trials[self.trials["pairing"] == SAME_TRIALS]
         listed = []
         if len(same):
             equal = int(same["identical"].sum())
-            text = f"{len(same)} trials are in both sweeps by their hash; "
+            text = f"{len(same)} trials are in both sweeps (same hash); "
             listed.append(
                 text + f"{'all' if equal == len(same) else equal} of them have the same test counts to the last image."
             )
         seeds = len(self.trials) - len(same)
         if seeds:
-            listed.append(f"{seeds} pairs of trials differ in their config and share their seeds.")
+            listed.append(f"{seeds} pairs of trials share their seeds and differ in their config.")
         where = self.settings["where"].value_counts()
         counts = [int(where.get(name, 0)) for name in ("both", "A", "B")]
         listed.append(f"{counts[0]} settings are in both, {counts[1]} only in A and {counts[2]} only in B.")
@@ -91,27 +92,27 @@ class SweepComparison:
         # Where all pairs are identical there is nothing to tell from noise.
         known = self.differences[self.differences["low"] < self.differences["high"]]
         if len(known):
-            told = int((known["verdict"] == "told").sum())
+            significant = int((known["verdict"] == "significant").sum())
             listed.append(
-                f"Of {len(known)} differences between them {told} can be told from noise; where nothing differs about "
-                "one in 20 would look so by luck."
+                f"{significant} of {len(known)} differences are statistically significant; if nothing differed, "
+                "about one in 20 would be."
             )
         if self.changes.empty:
             listed.append("Configs, data set, versions and commit are the same.")
         return tuple(listed)
 
     def _left_out(self) -> list[str]:
-        """Which learners take no part, and why."""
+        """Return which learners are excluded, and why."""
         learners = self.settings.groupby("learner", sort=False)
         listed = []
         for side in ("A", "B"):
             alone = [str(name) for name, rows in learners if (rows["where"] == side).all()]
             if alone:
-                listed.append(f"Not compared, for only {side} has them: {', '.join(alone)}.")
+                listed.append(f"Not compared because only {side} has them: {', '.join(alone)}.")
         both = {str(name) for name, rows in learners if (rows["where"] == BOTH).any()}
         waiting = sorted(both - set(self.differences["learner"].astype(str)))
         if waiting:
-            listed.append(f"Not compared, for they are not done in both: {', '.join(waiting)}.")
+            listed.append(f"Not compared because they are not finished in both sweeps: {', '.join(waiting)}.")
         return listed
 
     def _repr_html_(self) -> str:
@@ -216,7 +217,7 @@ def _paired(a: SweepResults, b: SweepResults, matching: Matching, frames: Sequen
 
 
 def _exact(differences: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """Where every pair of a setting is one trial twice, with one outcome, the difference is 0: no luck is in it.
+    """Set the interval to [0, 0] if every pair of a setting is the same trial with the same outcome.
 
     Different trainings that happen to agree on all test images keep their interval.
     """

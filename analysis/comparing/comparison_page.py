@@ -1,4 +1,4 @@
-"""Two sweeps side by side as one HTML page, in the style of the report."""
+"""Comparison of two sweeps as one HTML page, in the style of the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The differences of two sweeps as tables for people."""
+"""Summary tables of the differences between two sweeps."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.report.summary_tables import SummaryTable
 from fairsweep.analysis.results.imbalance_design import shown
 
-_MARKS = {"told": "*", "images": "°", "noise": "", "unknown": ""}
+_MARKS = {"significant": "*", "inconclusive": "°", "not_significant": "", "undefined": ""}
 _MINUS = "\N{MINUS SIGN}"
 _CAPTION = (
-    "B minus A in percentage points with 95% intervals; * can be told from noise, ° is more than the luck of the test "
-    "images but not told from that of training."
+    "B minus A in percentage points with 95% intervals; * is statistically significant, ° is larger than sampling of "
+    "the test images explains, but not distinguishable from variation between training runs."
 )
 
 
@@ -52,7 +52,7 @@ def _table(title: str, frame: pd.DataFrame, columns: dict[str, pd.Series[bool]])
     for name, chosen in columns.items():
         cells = frame[chosen].set_index("setting").reindex(settings.index)
         numbers = cells[["difference", "low", "high"]].to_numpy(np.float64)
-        found = cells["verdict"].fillna("unknown")
+        found = cells["verdict"].fillna("undefined")
         texts[name] = [change_text(*row, mark=_MARKS[kind]) for row, kind in zip(numbers, found, strict=True)]
         keys[name] = numbers[:, 0].tolist()
     rows = tuple(zip(*texts.values(), strict=True))

@@ -1,4 +1,4 @@
-"""What differs between two sweeps besides their numbers: configs, dataset, versions, commit."""
+"""Differences between two sweeps other than results: configs, dataset, versions, commit."""
 
 from __future__ import annotations
 

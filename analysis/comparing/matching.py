@@ -1,4 +1,4 @@
-"""Which settings and trials of two sweeps belong together: by hash where they are the same, else by what they are."""
+"""Matching of settings and trials of two sweeps: by hash, otherwise by learner, level and swept fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two sweeps as one, for whoever subtracts a trial of the first from one of the second."""
+"""A view of two sweeps as one, so that trials of one can be subtracted from trials of the other."""
 
 from __future__ import annotations
 

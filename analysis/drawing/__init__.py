@@ -1,1 +1,1 @@
-"""Drawings without data: marks, axes, colours, and the two libraries that draw them."""
+"""Figure descriptions without data: marks, axes and colours, and backends that render them."""

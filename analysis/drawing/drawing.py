@@ -1,7 +1,7 @@
-"""What a figure shows, apart from who draws it: panels with axes, and in them lines, bars, cells, rules and notes.
+"""Backend-independent description of a figure: panels with axes, lines, bars, heat maps and annotations.
 
-Figures are described in these words by the other modules of this package, and drawn by `plotly_backend` for screens
-and by `matplotlib_backend` for papers. Rates are fractions; an axis says that they are shown in percent.
+Other modules describe figures with these classes; `plotly_backend` renders them for screens and
+`matplotlib_backend` for papers. Rates are fractions; an axis says that they are shown in percent.
 """
 
 from __future__ import annotations

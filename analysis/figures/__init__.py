@@ -1,1 +1,1 @@
-"""What is drawn of a sweep: one module for each kind of figure, and the table of all."""
+"""Figures of a sweep: one module per kind of figure, and `plots` with all of them."""

@@ -1,4 +1,4 @@
-"""Federated clients: what each holds, and how each is served."""
+"""Figures of federated clients: their training data and their accuracy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def client_accuracy(results: SweepResults, attribute: str | None = None) -> Draw
 
     Returns:
         The figure, one panel a federated learner; None where nothing is recorded. Lines are means over clients and
-        replicates; dotted ones the mean of the tenth of the clients that is served worst.
+        replicates; dotted ones the mean of the tenth of the clients that has the lowest accuracy.
     """
     design = design_of(results)
     attribute = attribute or design.attribute
@@ -49,7 +49,7 @@ def client_accuracy(results: SweepResults, attribute: str | None = None) -> Draw
         for value in dict.fromkeys(rows["value"]):
             style = _look(results, design, attribute, value)
             mine = rows[(rows["series"] == name) & (rows["value"] == value)]
-            worst = LineStyle(f"{style.name}, worst tenth", style.colour, "", in_legend=True)
+            worst = LineStyle(f"{style.name}, worst decile", style.colour, "", in_legend=True)
             lines.append(_served(axis, mine, "accuracy_mean", style, "solid", in_legend=not panels))
             lines.append(_served(axis, mine, "accuracy_worst_decile", worst, "dot", in_legend=not panels))
         panels.append(Panel(name, tuple(lines), axis.axis, Axis("accuracy of clients", style="percent")))
@@ -76,7 +76,7 @@ def _served(
 
 
 def client_composition(results: SweepResults, attribute: str | None = None) -> Drawing | None:
-    """Return what each client holds: one stacked bar a client, one panel a distinct division of the training set.
+    """Return the training data of each client: one stacked bar per client, one panel per distinct partition.
 
     Args:
         results: the sweep.

@@ -1,4 +1,4 @@
-"""What moves a metric over the levels: its components side by side, and the values that they come from."""
+"""Figure of `explain_fluctuations`: variance components of a metric, and the values behind them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fairsweep.analysis.inference.fluctuations import Fluctuations
 
 
 def fluctuations(found: Fluctuations) -> Drawing:
-    """Standard deviations of the components that the design identifies, and beside them one line a replicate.
+    """Plot the standard deviation of each identified component, and one line per replicate.
 
     Args:
         found: what `fairsweep.analysis.explain_fluctuations` returned.

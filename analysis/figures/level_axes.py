@@ -1,4 +1,4 @@
-"""The axis of imbalance levels, and lines with bands along it."""
+"""The x axis of imbalance levels, and lines with bands along it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def level_axis(design: ImbalanceDesign) -> LevelAxis:
         + (f"<br>{level.rare_count:,.0f}" if np.isfinite(level.rare_count) else "")
         for level in design.levels
     )
-    below = "; below: rare training images" if any(np.isfinite(count) for count in counts) else ""
+    below = "; below: number of rare training images" if any(np.isfinite(count) for count in counts) else ""
     return LevelAxis(x, texts, f"{design.level_name}{below}")
 
 

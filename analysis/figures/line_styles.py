@@ -1,4 +1,4 @@
-"""How groups and learners look in every figure: colours, names, symbols."""
+"""Line styles of groups and learners in all figures: colours, names, symbols."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, shown
 from fairsweep.analysis.results.results import SweepResults
 
 MOST_COLOURS = 8
-OTHERS = "the others"
+OTHERS = "others"
 
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How one line looks.
+    """Style of one line.
 
     Attributes:
         name: in legend and hover.

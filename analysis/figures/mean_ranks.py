@@ -1,4 +1,4 @@
-"""Critical-difference diagrams: mean ranks of learners over datasets, and which of them cannot be told apart."""
+"""Critical-difference diagrams: mean ranks of learners over datasets, with groups that do not differ significantly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fairsweep.analysis.inference.comparisons import compare_over_datasets
 
 
 def critical_difference(scores: pd.DataFrame, *, higher_is_better: bool = True, level: float = 0.05) -> Drawing:
-    """Mean ranks of learners over datasets; bars join those that Nemenyi's test does not tell apart.
+    """Plot mean ranks of learners over datasets; bars join those that do not differ significantly (Nemenyi).
 
     Datasets are the units: levels, seeds or groups of one sweep are not, for they share training and test images.
 
@@ -40,7 +40,7 @@ def critical_difference(scores: pd.DataFrame, *, higher_is_better: bool = True, 
     for row, clique in enumerate(found.cliques):
         ends = np.array([ranks[clique[0]] - 0.03, ranks[clique[-1]] + 0.03])
         y = np.full(2, -0.25 - 0.22 * row)
-        marks.append(Line(ends, y, "not told apart", NEUTRAL, in_legend=False, symbol=None, width=5))
+        marks.append(Line(ends, y, "not significantly different", NEUTRAL, in_legend=False, symbol=None, width=5))
     scale = np.array([1.0, 1.0 + distance]), np.array([0.9, 0.9])
     marks.append(Line(*scale, "critical difference", NEUTRAL, in_legend=False, symbol="cross", size=6, width=1.5))
     marks.append(Annotation(1.0 + distance / 2, 0.9, f"critical difference {distance:.2f}", side="above"))

@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often a model is right where it says that it is."""
+"""Reliability diagrams: accuracy against confidence by group."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BINS = 10
 def reliability(
     results: SweepResults, attribute: str | None = None, *, level: str | None = None, bins: int = BINS, at: At = "last"
 ) -> Drawing | None:
-    """Accuracy against confidence by group, one panel a learner; on the diagonal a model is as sure as it is right.
+    """Plot accuracy against confidence by group, one panel per learner; on the diagonal a model is calibrated.
 
     Args:
         results: the sweep.
@@ -66,7 +66,8 @@ def _pooled(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _line(table: pd.DataFrame, name: str, colour: str, place: int, *, in_legend: bool) -> Line:
     template = (
-        "%{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}] right where %{x:.1%} sure<br>n %{customdata[2]:,.0f}"
+        "accuracy %{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}] at confidence %{x:.1%}"
+        "<br>n %{customdata[2]:,.0f}"
     )
     column = {key: table[key].to_numpy(np.float64) for key in ("confidence", "accuracy", "low", "high")}
     return Line(

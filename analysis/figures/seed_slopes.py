@@ -1,4 +1,4 @@
-"""Trends as they are tested: a straight line for each seed, and their mean."""
+"""Trend lines as tested: a linear fit per seed, and the mean slope."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _lines(design: ImbalanceDesign, one: Trend, style: LineStyle) -> list[Line]:
     x = (_sign(design, one) * one.x[known])[order]
     away = (one.x[known] - one.x[known].mean())[order]
     step = -1.0 if one.x_name == LOG_MINORITY else 1.0
-    unit = "a minority ten times as small" if one.x_name == LOG_MINORITY else "one unit of x"
+    unit = "a tenfold smaller minority" if one.x_name == LOG_MINORITY else "one unit of x"
     marks = []
     values, n = one.table.values[:, known][:, order], one.table.n[:, known][:, order]
     for number, (mine, slope) in enumerate(zip(values, one.slopes, strict=True), start=1):

@@ -1,4 +1,4 @@
-"""Settings as selection sees them: what they promise on validation, and what they hold on test."""
+"""Model selection: test against validation results, one point per setting."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 
-_FRONT = "on the front by validation"
-_CHOSEN = "chosen by validation"
+_FRONT = "validation Pareto front"
+_CHOSEN = "selected on validation"
 
 
 def selection(
@@ -43,7 +43,7 @@ def selection(
     Returns:
         The figure; None where nothing was evaluated on validation, or the level has one setting. Pale discs mark the
         Pareto front of validation means (with ε, where it is finite), a wide one the setting with the best utility on
-        validation. Bars are the intervals on test. On the diagonal a setting holds on test what it promised.
+        validation. Bars are the intervals on test. On the diagonal, test and validation agree.
     """
     design = design_of(results)
     level = level or design.levels[-1].text
@@ -95,7 +95,7 @@ def _points(rows: pd.DataFrame, metric: str, name: str, learners: Sequence[str],
     )
     columns = ["series", f"test {metric} low", f"test {metric} high", f"test {metric} n", "replicates"]
     data = rows[columns].astype(object)
-    data["front"] = np.where(rows["front"], _FRONT, "beaten by another setting on validation")
+    data["front"] = np.where(rows["front"], _FRONT, "dominated on validation")
     low, high = (rows[f"test {metric} {end}"].to_numpy(np.float64) for end in ("low", "high"))
     return Line(
         rows[f"validation {metric}"].to_numpy(np.float64),

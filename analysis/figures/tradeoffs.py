@@ -1,4 +1,4 @@
-"""What fairness and utility cost: disparities and rates against ε, the clipping norm and one another."""
+"""Trade-offs: disparities and rates against ε, the clipping norm, and each other."""
 
 from __future__ import annotations
 

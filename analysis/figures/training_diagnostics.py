@@ -1,4 +1,4 @@
-"""Why a group loses: gradient norms, clipping and direction, by group, in the course of training."""
+"""Training diagnostics by group: gradient norms, clipped share, and cosine with the update."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fairsweep.analysis.results.results import SweepResults
 
 
 def diagnostics(results: SweepResults, series: str, attribute: str | None = None) -> Drawing | None:
-    """Why a group loses: gradient norm, clipped share and cosine by group over training, at the extreme levels.
+    """Plot gradient norm, clipped share and cosine by group over training, at the extreme levels.
 
     Args:
         results: the sweep.
@@ -36,7 +36,7 @@ def diagnostics(results: SweepResults, series: str, attribute: str | None = None
 
 
 def client_diagnostics(results: SweepResults, series: str, attribute: str | None = None) -> Drawing | None:
-    """Whose updates shape a federated model: as `diagnostics`, for clients by the group of most of their examples.
+    """Plot norm, clipped share and cosine of client updates, by the group of most of a client's examples.
 
     Args:
         results: the sweep.

@@ -1,4 +1,4 @@
-"""Trends: rates, disparities and changes over the levels of the imbalance."""
+"""Trend lines: rates, disparities and changes over the levels of imbalance."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def disparity_by_level(
 ) -> Drawing:
     """Disparities over the levels, one line a learner and one panel a metric.
 
-    A dotted line is what equal groups of these sizes would show by luck alone.
+    A dotted line is what equal groups of these sizes would show by chance.
 
     Args:
         results: the sweep.
@@ -148,11 +148,11 @@ def _luck(axis: LevelAxis, means: pd.DataFrame, *, in_legend: bool) -> Line:
     return Line(
         x[order],
         by_level.to_numpy(np.float64)[order],
-        "by luck, if groups were equal",
+        "expected of equal groups",
         NEUTRAL,
         in_legend=in_legend,
         dash="dot",
         symbol=None,
         width=2,
-        hover=Hover("%{y:.1%} by luck alone<extra></extra>"),
+        hover=Hover("%{y:.1%} expected of equal groups<extra></extra>"),
     )

@@ -1,4 +1,4 @@
-"""Figures of trials that can forget: who sits where, and cost and groups along the requests."""
+"""Figures of unlearning: shard placement by group, and cost and accuracy over the requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fairsweep.analysis.results.results import SweepResults
 
 
 def placement_by_group(results: SweepResults, learner: str, attribute: str) -> Drawing | None:
-    """Who sits where: examples of each group in each slice of each shard, mean over the learner's trials.
+    """Plot the shard placement: examples of each group in each slice of each shard, mean over the learner's trials.
 
     Args:
         results: the sweep.
@@ -57,7 +57,7 @@ def placement_by_group(results: SweepResults, learner: str, attribute: str) -> D
 def request_timeline(
     results: SweepResults, learner: str, attribute: str, disparity: str = "accuracy_difference"
 ) -> Drawing | None:
-    """Cost of each request as a share of training everything again, accuracy by group, and the gap between groups.
+    """Plot the cost of each request as a share of full retraining, accuracy by group, and the accuracy gap.
 
     Args:
         results: the sweep.

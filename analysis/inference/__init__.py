@@ -1,1 +1,1 @@
-"""What can be concluded: comparisons, trends, fluctuations, selection, unlearning, the sum of privacy."""
+"""Statistical inference: comparisons, trends, fluctuations, selection, unlearning, and composed privacy."""

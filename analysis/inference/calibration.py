@@ -1,4 +1,4 @@
-"""Reliability: how often the predicted class is right where the model says that it is right with a probability p."""
+"""Calibration: accuracy of the predicted class by its predicted probability."""
 
 from __future__ import annotations
 

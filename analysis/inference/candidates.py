@@ -1,4 +1,4 @@
-"""Settings that could be chosen at each level of imbalance, with what validation says for and against each."""
+"""Candidate settings at each level of imbalance, with Pareto front and distance to the ideal point on validation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def candidates(
     disparity: str = "accuracy_difference",
     at: At = "last",
 ) -> pd.DataFrame:
-    """Return the settings of a sweep, judged within their level: an imbalance is given, and nobody chooses it.
+    """Return the settings of a sweep, compared within their level, since the imbalance is given and not selected.
 
     Args:
         results: the sweep.
@@ -32,7 +32,7 @@ def candidates(
     Returns:
         The columns of `fairsweep.analysis.inference.selection.settings_table` and three more, which look at the
         validation means of both and at ε where some setting has a finite one: ``front`` (no other setting of
-        the level beats it in one without losing in another), ``distance`` (to the best of all in each), ``best`` (has
+        the level dominates it), ``distance`` (to the best of all in each), ``best`` (has
         the best utility).
     """
     table = settings_table(results, (utility, disparity), by=by, at=at)
@@ -52,6 +52,6 @@ def candidates(
 
 
 def judged(table: pd.DataFrame, utility: str = "accuracy", disparity: str = "accuracy_difference") -> list[str]:
-    """Return the columns by which settings are judged: validation means, and ε where one is finite."""
+    """Return the selection criteria: columns of validation means, and ε if one is finite."""
     private = bool(np.isfinite(table["epsilon"].to_numpy(np.float64)).any())
     return [f"validation {utility}", f"validation {disparity}", *(["epsilon"] if private else [])]

@@ -1,4 +1,4 @@
-"""Learners compared in pairs, by seeds; several comparisons at once; folds; and learners over several datasets.
+"""Comparisons of learners: pairwise by seed, corrected for multiple tests; over folds; and over several datasets.
 
 The unit of a comparison is a seed, not an image: two trainings of one learner differ too. Under six seeds no exact test
 can reach 5%, so only the estimate and its t interval are given.
@@ -189,7 +189,7 @@ class RankComparison:
         p_value: of Friedman's test, in Iman and Davenport's form.
         pairs: Nemenyi's p-value of each pair, learners x learners.
         critical_difference: mean ranks farther apart differ at the 5% level.
-        cliques: learners that cannot be told apart, each a run of neighbours in ``ranks``, for the bars of the plot.
+        cliques: learners that do not differ significantly, each a run of neighbours in ``ranks``; bars of the plot.
         datasets: how many there were.
     """
 

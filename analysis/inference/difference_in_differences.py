@@ -1,6 +1,6 @@
-"""Who pays: how much more one group loses against a baseline than the other groups do.
+"""Difference in differences: how much more one group loses relative to a baseline than the other groups.
 
-Papers call it the disparate impact of privacy: the loss of the rare class or group minus the mean loss of the rest.
+This is the disparate impact of privacy: the loss of the rare class or group minus the mean loss of the others.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def excess_loss_by_trial(
 ) -> pd.DataFrame:
     """Return the loss of one group minus the mean loss of the other groups, for each trial that has a baseline.
 
-    The loss is baseline minus trial, so a positive excess says that the group pays more than the rest. Each of the
+    The loss is baseline minus trial, so a positive excess means that the group loses more than the others. Each of the
     other groups counts the same, whatever its size. Their images differ, so their intervals join in squares.
 
     Args:
         results: the sweep.
         attribute: a group attribute, or the label for losses by class.
         group: the group, as a sweep file names it: ``dark``, ``8``.
-        learner: name of the learner that is looked at; None takes all that have a baseline.
+        learner: name of the learner; None takes all that have a baseline.
         baseline: ``"twin"`` or the name of the baseline's learner.
         metric: a rate for which higher is better.
         at: see `SweepResults.evaluations`.
@@ -74,7 +74,7 @@ def excess_loss_by_trial(
 def excess_between_levels(
     results: SweepResults, design: ImbalanceDesign, group: str, *, metric: str = "accuracy", at: At = "last"
 ) -> pd.DataFrame:
-    """How much more a group loses than the rest from the least to the most imbalanced level, for each seed and series.
+    """Return a group's excess loss from the least to the most imbalanced level, for each seed and series.
 
     Args:
         results: the sweep.
@@ -104,7 +104,7 @@ def excess_rows(frame: pd.DataFrame, known: Sequence[str], group: str, metric: s
     Args:
         frame: a tidy table of differences, one row a trial and group.
         known: all groups.
-        group: the one that is looked at.
+        group: the group in question.
         metric: what the differences are of.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Intervals of a mean rate of several trainings on the same images, from the variance of crossed resamples.
+"""Wilson intervals at an effective sample size, for mean rates of several trainings on the same images.
 
 Outcomes of one image in several trainings err together, as answers of one household in a survey do: the images (or
 users) are the units that were sampled, the trainings' outcomes are observations within them. So the interval is that
@@ -21,7 +21,7 @@ from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
 
 @dataclass(frozen=True)
 class SamplingUnits:
-    """What a rate of P groups rests on.
+    """Sampling units behind a rate of P groups.
 
     Attributes:
         images: images that its denominator can hold, int64 [P].

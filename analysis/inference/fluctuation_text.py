@@ -1,4 +1,4 @@
-"""What moves a metric over the levels of a sweep, in one paragraph, no bolder than the numbers."""
+"""Paragraph that describes the result of `explain_fluctuations`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def describe_fluctuations(
     change: float,
     power: float,
 ) -> str:
-    """One paragraph from the numbers of `fairsweep.analysis.inference.fluctuations.Fluctuations`."""
+    """Return a paragraph on the numbers of `fairsweep.analysis.inference.fluctuations.Fluctuations`."""
     sentences = [
         _what(table),
         _test_alone(table, test_p_value),
@@ -61,28 +61,26 @@ def _what(table: LevelTable) -> str:
 
 def _test_alone(table: LevelTable, p_value: float) -> str:
     if np.isnan(p_value):
-        return "What the test images add to it is not known."
+        return "The contribution of test sampling is unknown."
     if p_value >= _LEVEL:
         return (
-            f"Test sampling alone suffices to explain what is seen: values with one true {table.metric} would scatter "
-            f"at least as much in {100 * p_value:.0f}% of cases."
+            f"Test sampling alone suffices to explain these differences: values with one true {table.metric} would "
+            f"vary at least as much in {100 * p_value:.0f}% of cases."
         )
     shown = f"{100 * p_value:.1f}%" if p_value >= 0.001 else "fewer than 0.1%"
     return (
-        f"Test sampling alone does not explain what is seen: it would scatter the values as much in {shown} of cases."
+        f"Test sampling alone does not explain these differences: it would cause as much variation in {shown} of cases."
     )
 
 
 def _components(parts: pd.DataFrame) -> str:
-    """Deviations of what the design identifies, and why the rest is not."""
+    """Return the standard deviations of the identified components, and why others are not identified."""
     known = parts[parts["variance"].notna()]
     unknown = parts[parts["variance"].isna()]
     columns = (known[name].clip(lower=0) ** 0.5 for name in ("variance", "low", "high"))
     rows = zip(known["component"], *(column.tolist() for column in columns), strict=True)
     texts = [f"{name} {points(value)} [{points(low)}, {points(high)}]" for name, value, low, high in rows]
-    sentence = (
-        f"In percentage points one standard deviation is, with 95% intervals: {', '.join(texts)}." if texts else ""
-    )
+    sentence = f"Standard deviations in percentage points, with 95% intervals: {', '.join(texts)}." if texts else ""
     reasons = dict.fromkeys(unknown["reason"])
     missing = [
         f"{' and '.join(unknown.loc[unknown['reason'] == reason, 'component'])} ({reason})" for reason in reasons
@@ -96,10 +94,10 @@ def _steps(neighbours: pd.DataFrame) -> str:
     real = neighbours[neighbours["differ"]]
     if not len(real):
         count = len(neighbours)
-        return f"No two neighbouring levels can be told apart ({count} comparison{'s' if count > 1 else ''}, Holm)."
+        return f"No two neighbouring levels differ significantly ({count} comparison{'s' if count > 1 else ''}, Holm)."
     rows = zip(real["level"], real["next"], real["difference"].tolist(), strict=True)
     texts = [f"{_name(level)} and {_name(following)} ({100 * change:+.1f})" for level, following, change in rows]
-    return f"Of {len(neighbours)} pairs of neighbouring levels these can be told apart (Holm): {', '.join(texts)}."
+    return f"Of {len(neighbours)} pairs of neighbouring levels, these differ significantly (Holm): {', '.join(texts)}."
 
 
 def _name(level: object) -> str:
@@ -109,7 +107,7 @@ def _name(level: object) -> str:
 def _detectable(detectable: float, power: float) -> str:
     if np.isnan(detectable):
         return ""
-    return f"A change of {points(detectable)} points between neighbours would have been found in {power:.0%} of sweeps."
+    return f"A change of {points(detectable)} points between neighbouring levels is detectable with {power:.0%} power."
 
 
 def _needed(table: LevelTable, seeds: float, images: float, change: float, detectable: float) -> str:
@@ -117,10 +115,10 @@ def _needed(table: LevelTable, seeds: float, images: float, change: float, detec
         return ""
     target = f"To find {points(change)} points"
     if len(table.values) == 1:
-        text = f"{target}, several seeds are needed first: one says nothing about how much trainings differ"
+        text = f"{target}, several seeds are needed first: one says nothing about the variation between training runs"
         return f"{text}; the test images alone would have to be {images:,.0f}." if np.isfinite(images) else f"{text}."
     more_seeds = f"{seeds:.0f} replicates" if np.isfinite(seeds) else "no number of replicates"
     if not table.same_images:
-        return f"{target}, {more_seeds} with as many test images each would be enough."
+        return f"{target}, {more_seeds} with the same number of test images each would be enough."
     more_images = f"{images:,.0f} test images behind a value" if np.isfinite(images) else "no number of test images"
     return f"{target}, {more_seeds} would be enough with these test images, or {more_images} with these replicates."

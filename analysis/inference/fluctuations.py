@@ -1,4 +1,4 @@
-"""Are these fluctuations real? What moves a metric over the levels of a sweep, as far as its design can tell."""
+"""Variance components of a metric over the levels of a sweep, as far as its design identifies them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 POWER = 0.8
 _MOST_SEEDS = 1000
 _NULL_DRAWS = 5000
-_ONE_SEED = "one seed at each level: a change between levels and the luck of that seed look the same"
+_ONE_SEED = "one seed at each level: changes between levels cannot be separated from seed variation"
 _UNKNOWN_TEST = "the error of the test images is known for rates and for sweeps with predictions; give those"
 
 
 @dataclass(frozen=True)
 class Fluctuations:
-    """What moves a metric over the levels of a sweep.
+    """Sources of variation of a metric over the levels of a sweep.
 
     Attributes:
         parts: one row a component: ``component``, ``variance`` (unbiased, so it may be below 0), ``low``, ``high``,
@@ -44,7 +44,7 @@ class Fluctuations:
         seeds_needed: replicates that would detect ``change``; NaN where no number suffices, or it is unknown.
         images_needed: test images (behind each value) that would, with the replicates there are; NaN likewise.
         change: what the two are for.
-        text: all of it in one paragraph.
+        text: the result in one paragraph.
         table: the numbers behind it.
     """
 
@@ -77,7 +77,7 @@ def explain_fluctuations(
     draws: int = 1000,
     seed: int = 0,
 ) -> Fluctuations:
-    """Split what is seen over the levels into the components that the design of the sweep identifies.
+    """Split the variance over the levels into the components that the design of the sweep identifies.
 
     Components are of the variance of one trial's value. *setting*: between the true means of the levels. *data seed*
     and *training seed*: what redrawing the one changes at a level, the other held; where seeds are tied both together
@@ -96,7 +96,7 @@ def explain_fluctuations(
         learner: which learner or series of a sweep.
         split: see `SweepResults.evaluations`.
         at: see `SweepResults.evaluations`.
-        change: the change between neighbouring levels for which the needed seeds and images are told.
+        change: the change between neighbouring levels for which the needed seeds and images are given.
         confidence: of the intervals.
         draws: of the test images.
         seed: of the draws.

@@ -1,4 +1,4 @@
-"""One metric of one learner as a table of replicates x levels, with what is known of the test images' error."""
+"""One metric of one learner as a table of replicates x levels, with resampled test images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Permutation p-values of disparities: could groups that do not matter have shown this?"""
+"""Permutation tests of disparities: p-values under the hypothesis that groups do not matter."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def permutation_frame(
             generator = keyed_generator("permutation", seed, trial, int(iteration), split, metric.name)
             drawn = disparity(permuted_cells(counts.values[i], given, draws, generator), row, metric.positive)
             known = drawn[np.isfinite(drawn)]
-            luck = [known.mean(), np.quantile(known, 0.05 if falls else 0.95)] if len(known) else [np.nan, np.nan]
+            under_null = [known.mean(), np.quantile(known, 0.05 if falls else 0.95)] if len(known) else [np.nan, np.nan]
             p = p_value(float(observed[i]), drawn, row)
             head = (trial, int(iteration), counts.attribute, metric.name, float(observed[i]))
-            rows.append((*head, float(luck[0]), float(luck[1]), p, _WORDS[given]))
+            rows.append((*head, float(under_null[0]), float(under_null[1]), p, _WORDS[given]))
     columns = [
         "trial",
         "iteration",

@@ -1,4 +1,4 @@
-"""What the private trials of a sweep promise, one by one and together."""
+"""Privacy guarantees of the trials of a sweep, one by one and composed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def epsilon_text(epsilon: float) -> str:
 
 @dataclass(frozen=True)
 class PrivacyLedger:
-    """The privacy of a sweep, for people.
+    """Privacy guarantees of a sweep.
 
     Attributes:
         statements: one row a private series and level: ε by both accountants, δ, noise and sampling.
-        headline: what all trials together amount to.
-        assumptions: what every ε rests on, each once.
+        headline: The guarantee of all trials together.
+        assumptions: Assumptions behind the ε, each once.
     """
 
     statements: pd.DataFrame
@@ -85,23 +85,23 @@ def _guarantee(statement: Mapping[str, Any]) -> str:
 
 
 def _headline(results: SweepRecords, statements: pd.DataFrame) -> tuple[str, ...]:
-    """Return a page that shows every trial costs all of them together."""
+    """Return sentences on the composition of all trials, which a page that shows all of them reveals."""
     finite = statements[np.isfinite(statements["ε (PLD)"])]
     without = int((results.trials["state"] != "queued").sum()) - len(finite)
     listed = [
-        "Each ε below is that of one trial by itself. This page shows every trial, so an example that several trials "
-        "trained on is covered only by their composition, which costs more than any one of them."
+        "Each ε below holds for one trial. This page shows every trial, so an example that several trials trained on "
+        "is covered only by their composition, whose ε is larger than that of any one trial."
     ]
     if len(finite):
         total, delta = finite["ε (PLD)"].sum(), finite["δ"].sum()
         listed.append(
-            f"By plain addition the {len(finite)} private trials together cost at most ε = {total:.3g} at "
+            f"By basic composition, the {len(finite)} private trials together spend at most ε = {total:.3g} at "
             f"δ = {delta:.2g}; a tighter composition needs their events, which are in each privacy.json."
         )
     if without:
         listed.append(
-            f"{without} trials on the same data were trained without a guarantee, and their results are shown too: for "
-            "the sweep as a whole ε is infinite."
+            f"{without} trials on the same data were trained without a guarantee, and their results are shown too: "
+            "for the sweep as a whole ε is infinite."
         )
     if (statements["guarantee"] == _DEPLOYMENT).any():
         listed.append(

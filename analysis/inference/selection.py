@@ -1,7 +1,7 @@
-"""Which setting to take: chosen by the validation mean over replicates, reported on test.
+"""Model selection by validation means over replicates, reported on test.
 
-Settings are selected, never trials: a lucky seed is no property of a method. What is chosen because it looked best on
-a split looks better there than it is, so the report comes from another split, or is corrected.
+Settings are selected, never single trials: a lucky seed is no property of a method. The best result on a split is
+optimistically biased there, so it is reported on another split, or corrected.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def best_setting(
 
 
 def pareto_front(table: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Which settings no other one beats in one column without losing in another.
+    """Return which settings are on the Pareto front of some columns.
 
     Args:
         table: of `settings_table`.
@@ -169,11 +169,11 @@ def _costs(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
 
 @dataclass(frozen=True)
 class CorrectedWinner:
-    """What the winner is worth when selection and report share a split.
+    """Bias-corrected value of the best setting when selection and reporting share a split.
 
     Attributes:
-        winner: position of the setting that looks best.
-        naive: its value there, too good by the winner's curse.
+        winner: position of the best setting.
+        naive: its value there, optimistically biased (winner's curse).
         corrected: the mean out-of-sample value of whichever setting wins in a resample.
         low: percentile bound of the latter.
         high: likewise.

@@ -1,4 +1,4 @@
-"""Thresholds by group, chosen afterwards: on the validation split, reported on the test split.
+"""Post-processing: thresholds by group, chosen on the validation split and reported on the test split.
 
 Of two classes, the positive one is predicted where its probability reaches the threshold of the example's group. Which
 thresholds those are is decided on validation predictions alone; the test split only sees the result.

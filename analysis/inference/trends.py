@@ -1,4 +1,4 @@
-"""How a metric changes as the minority becomes rarer: one slope a seed, and a t test on the slopes.
+"""Trends of a metric over imbalance: one slope per seed, and a t test on the slopes.
 
 Training sets of neighbouring levels are nested within a data seed, so the values along one seed's line err together:
 ordinary regression over all trials takes them as independent and finds trends that are not there. A line through each
@@ -70,8 +70,8 @@ def trend(
 ) -> Trend:
     """One slope a seed, and their mean with a t interval and test.
 
-    The interval knows the luck of seeds and what of the test images' error differs between trials; that common to all
-    trials shifts a line without turning it.
+    The interval covers variation between seeds and the part of the test sampling error that differs between trials;
+    the common part shifts a line without changing its slope.
 
     Args:
         source: a sweep, or a tidy table of one learner (with ``minority_count`` for the default x).

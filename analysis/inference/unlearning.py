@@ -1,4 +1,4 @@
-"""What forgetting costs and what it does to each group: tables over the requests that trials served."""
+"""Cost and effect of unlearning by group: tables over the requests that trials served."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def requests(results: SweepResults) -> pd.DataFrame:
 
 
 def placements(results: SweepResults, by: str | Sequence[str]) -> pd.DataFrame:
-    """Who sits where, one row a trial, shard, slice and group.
+    """Return the shard placement, one row per trial, shard, slice and group.
 
     Args:
         results: the sweep.

@@ -22,7 +22,7 @@ from fairsweep.analysis.metrics.scores import Score
 METRICS: Mapping[str, Base | Disparity] = MappingProxyType({**BASES, **DISPARITIES})
 
 DEFAULT_RATES = tuple(name for name in RATES if name != "false_negative_share")
-"""What a table of rates holds where none are named."""
+"""Default rates of a table."""
 
 DEFAULT_DISPARITIES = (
     "accuracy_difference",
@@ -37,7 +37,7 @@ DEFAULT_DISPARITIES = (
     "equalized_odds_difference_mean",
     "predictive_parity_difference",
 )
-"""What a table of disparities holds where none are named; all others have to be."""
+"""Default disparities of a table."""
 
 
 @dataclass(frozen=True)

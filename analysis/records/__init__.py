@@ -1,1 +1,1 @@
-"""What a trial leaves on disk: columns, vocabularies, writers, checksums, and the reader of each file."""
+"""Files of a trial: columns, vocabularies, writers, checksums, and a reader for each file."""

@@ -1,4 +1,4 @@
-"""What a trial leaves on disk: file names, columns, writers and readers, all in this one place.
+"""File names, columns, writers and readers of a trial's records.
 
 Every file is written whole (a temporary name in the same folder, flushed to the disk, then renamed), so a reader meets
 either the old or the new content, also while the sweep runs and after a kill. The files are plain JSON and Parquet:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fairsweep.analysis.records.loading import TrialFolder
 
-UNKNOWN_CAUSE = "no cause known"
+UNKNOWN_CAUSE = "unknown cause"
 # Causes that differ in numbers only are one: "the training loss is nan in iteration 3", "… in iteration 4".
 _NUMBER = re.compile(r"\b\d[\w.,+-]*")
 _MOST_WORDS = 6
@@ -24,7 +24,7 @@ class FailedTrial:
         name: that of its folder.
         trial: its hash.
         cause: one line.
-        traceback: None where its worker died without a word.
+        traceback: None if its worker exited without an error message.
     """
 
     name: str
@@ -47,8 +47,8 @@ class FailureGroup:
         cause: of the first of them, one line; the others' differs in numbers at most.
         trials: names of their folders.
         hashes: their hashes, in the same order.
-        traceback: of the first that has one; None where workers died without a word.
-        words: the first few of the cause that no other group's has; empty for the only group.
+        traceback: Of the first that has one; None if the workers exited without an error message.
+        words: The first few words of the cause that no other group's cause has; empty for the only group.
     """
 
     cause: str

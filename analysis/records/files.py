@@ -1,4 +1,4 @@
-"""Whole files or nothing: JSON and Parquet records, written atomically and read from any pyarrow file system.
+"""JSON and Parquet records, written atomically and read from any pyarrow file system.
 
 A file is written to a hidden name in the same folder, flushed to the disk, then renamed. A reader meets either the old
 or the new content, also while the sweep runs and after a kill. Each file carries a checksum that its reader checks.

@@ -1,4 +1,4 @@
-"""What a trial that trains a population leaves on disk beside the other records: who went on from whom."""
+"""Records of population-based training: the lineage of members over generations."""
 
 from __future__ import annotations
 

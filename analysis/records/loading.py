@@ -1,4 +1,4 @@
-"""Reading the folder of a sweep, local or remote, finished or running: whatever is there, and a list of what is not."""
+"""Reader of the folder of a sweep, local or remote, finished or running, with a list of problems."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WAITING = 4
 
 @dataclass(frozen=True)
 class SweepLocation:
-    """A folder on a pyarrow file system.
+    """The folder of a sweep or trial on a pyarrow file system.
 
     Attributes:
         filesystem: local, S3, GCS…
@@ -122,7 +122,7 @@ class Problem:
     @classmethod
     def missing(cls, trial: TrialFolder, file: str) -> Problem:
         """Return a file that a trial lacks though it says it has ended."""
-        return cls.of_trial(trial, file, f"{file} must be there, for the trial has ended, but is not")
+        return cls.of_trial(trial, file, f"{file} must exist because the trial has ended, but is missing")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Which trials belong to a sweep as it stands: ``sweep.json`` lists them, by their hashes.
+"""Trials that belong to the current version of a sweep: ``sweep.json`` lists their hashes.
 
 A value that was edited makes other trials; those of before stay in the output folder and are no results any more. Where
 nothing is listed, since a guided search finds its trials as it runs, or an earlier fairsweep ran it, all belong.

@@ -1,4 +1,4 @@
-"""One file beside a large local sweep that holds what its finished trials recorded, so that it opens at once.
+"""Cache file of a large local sweep with the records of its finished trials, so that it opens quickly.
 
 The file is a copy and nothing more: whoever deletes it loses seconds. A trial is taken from it only while its own files
 have the sizes, times and inodes that they had when they were copied; records are replaced by renaming, which changes

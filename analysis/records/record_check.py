@@ -1,4 +1,4 @@
-"""Checking the files of a trial: which are damaged, and which are missing though the trial has ended."""
+"""Integrity check of a trial's files: damaged ones, and missing ones of a finished trial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cells of one trial in few bytes: one number for a combination of codes, instead of a column each."""
+"""Compact cells of one trial: one number per combination of codes instead of one column per attribute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AnyIntegers = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class CellSchema:
-    """What the codes of cells mean.
+    """Label, groups and vocabularies of cells.
 
     Attributes:
         label: the attribute that is predicted.
@@ -34,7 +34,7 @@ class CellSchema:
 
     @classmethod
     def of(cls, file: CellsFile) -> CellSchema:
-        """Return what the codes of a cells file mean."""
+        """Return the schema of a cells file."""
         return cls(file.label, file.groups, tuple(file.vocabularies[name] for name in sorted(file.vocabularies)))
 
     @property

@@ -1,4 +1,4 @@
-"""What a trial that can forget leaves on disk beside the other records: what forgetting cost, and who sat where."""
+"""Records of unlearning: cost of requests, shard placement, and predictions by shard."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PLACEMENT_SCHEMA = pa.schema(
 def placement_table(
     ids: npt.NDArray[np.int64], shard: npt.ArrayLike, slice_: npt.ArrayLike, deleted: npt.ArrayLike
 ) -> pa.Table:
-    """Who sits where, one row a training example, by ascending id.
+    """Return the shard placement, one row per training example, by ascending id.
 
     Args:
         ids: int64 [n].

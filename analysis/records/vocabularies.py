@@ -1,4 +1,4 @@
-"""What the codes of an attribute mean, and how a record carries it."""
+"""Vocabularies: the values behind the codes of an attribute, and their form in records."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is told of a sweep: sections, sentences, tables, the page."""
+"""The report of a sweep: sections, sentences, tables, and the HTML page."""

@@ -1,4 +1,4 @@
-"""A small sheet of example images by group and label, read from the prepared dataset with pyarrow alone."""
+"""Example images by group and label, read from the prepared dataset with pyarrow."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class ImageSheet:
-    """Example images of the groups that a report looks at first.
+    """Example images of the groups that the sweep makes imbalanced.
 
     Attributes:
         columns: headings, one a value of the label; one empty heading where the groups are the classes.
@@ -116,7 +116,7 @@ def _sheet(
         for group in groups
     )
     height, width = info["image_shape"][:2]
-    note = f"The first test images of each group, {height} by {width} pixels; nothing was selected by eye."
+    note = f"The first test images of each group, {height} by {width} pixels; in dataset order, not selected by hand."
     return ImageSheet(tuple(names) or ("",), tuple(rows), note)
 
 

@@ -1,4 +1,4 @@
-"""What the report says on learners compared in pairs: by seeds, with exact tests where there are enough."""
+"""Report section on pairwise comparisons of learners, paired by seed, with exact tests if there are enough seeds."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from fairsweep.analysis.report.summary_tables import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
 
-_TITLE = "Learners in pairs"
+_TITLE = "Pairwise comparison of learners"
 _MOST_SERIES = 6
 _MOST_RARE = 2
 
 
 def pair_section(results: SweepResults, design: ImbalanceDesign) -> ReportSection | None:
-    """Every pair of learners on the rare groups, paired by seeds.
+    """Return the section that compares every pair of learners on the rare groups, paired by seed.
 
     Args:
         results: the sweep.
-        design: what it is about.
+        design: The sweep's imbalance.
 
     Returns:
-        None for a sweep of one learner; one sentence where its design does not identify the comparison.
+        None if there is one learner; a section of one sentence if the sweep does not identify the comparison.
     """
     series = series_of(results)
     if len(series) < 2:
         return None
-    why = _not_told(results, series)
+    why = _reason_against(results, series)
     table = pd.DataFrame() if why else pair_table(results, design)
     if not why and (table.empty or table["replicates"].max() < 2):
-        why = "No two learners share two seeds at a level, so nothing tells their difference from the luck of a seed."
+        why = "No two learners share two seeds at a level, so differences cannot be separated from seed variation."
     if why:
         return ReportSection("pairs", "Pairs", _TITLE, (why,))
     hardest = table[table["level"] == design.levels[-1].text]
     statements = tuple(_statement(results, design, row) for _, row in hardest.iterrows())
-    findings = (StatementGroup(f"With {design.levels[-1].text}", _lead(hardest), statements),) if statements else ()
+    findings = (StatementGroup(f"At {design.levels[-1].text}", _lead(hardest), statements),) if statements else ()
     return ReportSection("pairs", "Pairs", _TITLE, (), findings, (), (_summary(results, design, table),))
 
 
 def pair_table(results: SweepResults, design: ImbalanceDesign) -> pd.DataFrame:
-    """`compare_learners` of the test accuracy of the rare groups (of all images where none is rare).
+    """Return `compare_learners` for the test accuracy of the rare groups (of all images if none is rare).
 
-    ``p_holm`` is corrected over the tests of a level, and ``tests`` counts them: a level is one question.
+    ``p_holm`` is adjusted over the tests at a level; ``tests`` is their number.
     """
     groups = design.rare[:_MOST_RARE]
     table = compare_learners(results, by=design.attribute if groups else ())
@@ -58,17 +58,17 @@ def pair_table(results: SweepResults, design: ImbalanceDesign) -> pd.DataFrame:
     return table.assign(p_holm=level.transform(lambda p: holm(p.to_numpy(np.float64))), tests=level.transform("count"))
 
 
-def _not_told(results: SweepResults, series: list[str]) -> str:
+def _reason_against(results: SweepResults, series: list[str]) -> str:
     if "folds" in split_kinds(results):
         return (
-            "Learners are not compared in pairs: trainings on different folds share examples, so signs cannot be "
-            "flipped freely. analysis.corrected_fold_test compares two learners over folds."
+            "Learners are not compared in pairs: training sets of different folds overlap, which violates the "
+            "assumptions of a sign-flip test. analysis.corrected_fold_test compares two learners over folds."
         )
     if len(series) > _MOST_SERIES:
         return (
             f"Learners are not compared in pairs: {len(series)} settings make {len(series) * (len(series) - 1) // 2} "
-            "pairs, and after a correction for so many little could be told. analysis.compare_learners(results, "
-            "learners=[…]) compares those that you name."
+            "pairs, and correcting for so many tests leaves little power. analysis.compare_learners(results, "
+            "learners=[…]) compares the ones you name."
         )
     return ""
 
@@ -76,12 +76,12 @@ def _not_told(results: SweepResults, series: list[str]) -> str:
 def _lead(table: pd.DataFrame) -> str:
     seeds = table["replicates"].astype(int)
     fewest = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    text = f"Paired by seeds ({fewest} a pair), with t intervals over seeds alone."
+    text = f"Paired by seed ({fewest} seeds per pair), with t intervals over seeds only."
     tested = int(table["p_value"].notna().sum())
     if tested:
-        return f"{text} p is corrected for the {tested} tests of this level (Holm)."
-    smallest = f" of {seeds.max()} the smallest that one can reach is {table['smallest_p'].min():.3g}, so"
-    return f"{text} No exact test of fewer than {FEWEST} seeds can reach 5%:{smallest} no p is given."
+        return f"{text} p-values are corrected for the {tested} tests at this level (Holm)."
+    smallest = f"with {seeds.max()}, the smallest possible p-value is {table['smallest_p'].min():.3g}"
+    return f"{text} An exact test needs {FEWEST} seeds to reach the 5% level ({smallest}), so no p-value is given."
 
 
 def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[Any]) -> Statement:
@@ -90,34 +90,37 @@ def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[An
     seeds = int(row["replicates"])
     if seeds < 2:
         text = (
-            f"On {who}, {first} and {second} share one seed; they differ by {100 * abs(difference):.1f} points there."
+            f"For {who}, {first} and {second} share one seed, where they differ by {100 * abs(difference):.1f} points."
         )
-        return Statement(text, "unknown", "One pair of runs says nothing about how much runs differ.")
+        return Statement(text, "undefined", "One pair of runs says nothing about the variation between runs.")
     low, high = (row["low"], row["high"]) if difference >= 0 else (-row["high"], -row["low"])
     behind = [f"{seeds} seeds"]
-    behind += [f"effect {row['effect']:+.1f}".replace("-", "\N{MINUS SIGN}")] if np.isfinite(row["effect"]) else []
+    behind += [f"effect size {row['effect']:+.1f}".replace("-", "\N{MINUS SIGN}")] if np.isfinite(row["effect"]) else []
     tested = np.isfinite(row["p_holm"])
     if tested:
         smallest = (
-            f" (the smallest of {seeds} seeds: {p_text(row['smallest_p'])})" if np.isfinite(row["smallest_p"]) else ""
+            f" (smallest possible with {seeds} seeds: {p_text(row['smallest_p'])})"
+            if np.isfinite(row["smallest_p"])
+            else ""
         )
-        behind.append(f"{p_words(row['p_value'])}{smallest}, {p_words(row['p_holm'])} by Holm")
+        behind.append(f"{p_words(row['p_value'])}{smallest}, Holm-adjusted {p_words(row['p_holm'])}")
     side = "above" if difference >= 0 else "below"
-    text = f"On {who}, {first} lies {points_text(abs(difference), low, high)} {side} {second} ({'; '.join(behind)})."
+    text = f"For {who}, {first} is {points_text(abs(difference), low, high)} {side} {second} ({'; '.join(behind)})."
     if tested and row["p_holm"] < ALPHA:
-        return Statement(text, "told", "This can be told from the luck of seeds.")
+        return Statement(text, "significant", "The difference is statistically significant.")
     is_apart = row["low"] > 0 or row["high"] < 0
     if is_apart and row["smallest_p"] * max(1, row["tests"]) >= ALPHA:
-        return Statement(text, "images", "The t interval leaves 0 out, but for an exact test the seeds are too few.")
-    return Statement(text, "noise", "No difference can be told from the luck of seeds.")
+        reason = "The t interval excludes 0, but there are too few seeds for an exact test to be significant."
+        return Statement(text, "inconclusive", reason)
+    return Statement(text, "not_significant", "The difference is not statistically significant.")
 
 
 def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame) -> SummaryTable:
     caption = (
-        "Difference of the test accuracy, first minus second, in percentage points: mean over the seeds that both "
-        "share, with the 95% t interval over seeds (not over test images, which both share). Effect: mean over "
-        f"standard deviation with Hedges's correction. p: signs flipped exactly, from {FEWEST} seeds on; beside it the "
-        "smallest that so many seeds can reach, and p by Holm over the tests of a level."
+        "Difference in test accuracy (first minus second) in percentage points: mean over shared seeds with its 95% "
+        "t interval over seeds (not over test images, which both share). Effect size: mean divided by standard "
+        f"deviation, with Hedges' correction. p: exact sign-flip test, from {FEWEST} seeds on; beside it the smallest "
+        "possible p with that many seeds, and p adjusted over the tests at a level (Holm)."
     )
     texts = [
         interval_text(*row) if np.isfinite(row[1]) else f"{100 * row[0]:.1f}"
@@ -134,7 +137,7 @@ def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame
         "group": (who, None),
         "difference": (texts, table["difference"].tolist()),
         "seeds": ([str(count) for count in seeds], seeds.tolist()),
-        "effect": (effects, table["effect"].tolist()),
+        "effect size": (effects, table["effect"].tolist()),
         "p": ([p_text(p) for p in table["p_value"]], table["p_value"].tolist()),
         "smallest p": ([p_text(p) for p in table["smallest_p"]], table["smallest_p"].tolist()),
         "p (Holm)": ([p_text(p) for p in table["p_holm"]], table["p_holm"].tolist()),

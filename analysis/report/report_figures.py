@@ -1,4 +1,4 @@
-"""The figures of a report with their captions."""
+"""Figures of the report with their captions."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class Figure:
 
 
 def trends(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
-    """Accuracy of each group over the levels, or as bars where there is one level."""
+    """Return the accuracy of each group over the levels, or as bars if there is one level."""
     caption = (
-        "The darker band is the error of the test images alone; the lighter one, which may run out of the picture, "
-        "joins it with a t interval over the replicates (95%). Small dots are single trials."
+        "Dark bands cover the sampling of test images only; light bands, which may extend beyond the axes, add a t "
+        "interval over replicates (95%). Small dots are single trials."
         if design.is_trend
-        else "Bars are 95% intervals: a t interval over replicates joined with the error of the test images."
+        else "Bars are 95% intervals that combine a t interval over replicates with the sampling of test images."
     )
     figures = []
     for attribute in design.groupings:
         if design.is_trend:
             drawn = plots.rate_by_level(results, attribute)
-            text = f"Test accuracy by {attribute}, one panel a learner; imbalance grows to the right. {caption}"
+            text = f"Test accuracy by {attribute}, one panel per learner; imbalance increases to the right. {caption}"
         else:
             drawn = plots.rate_by_group(results, attribute)
             text = f"Test accuracy by {attribute} and learner. {caption}"
@@ -56,72 +56,72 @@ def trends(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]
     served = plots.client_accuracy(results, design.attribute)
     if served is not None:
         text = (
-            "Accuracy of federated clients on held-out images of their own, after the last iteration; a client counts "
-            f"with the value of {design.attribute} that most of its images have. Dotted: the tenth of the clients that "
-            "is served worst. Means over clients and replicates, without intervals; exact functions of the training "
-            "images, recorded in research mode only and not covered by ε."
+            "Accuracy of federated clients on their own held-out images after the last iteration; a client counts "
+            f"towards the {design.attribute} of most of its images. Dotted: the worst tenth of the clients. Means over "
+            "clients and replicates, without intervals. These are exact functions of the training images, recorded in "
+            "research mode only and not covered by ε."
         )
         figures.append(Figure("clients", served, text))
     return tuple(figures)
 
 
 def overviews(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
-    """Every learner and level at one glance: the rare groups' accuracy, and accuracy against the gap."""
+    """Return overviews of all learners and levels: accuracy of rare groups, and accuracy against the gap."""
     figures = []
     several = len(plots.series_of(results)) > 1
     if several and design.is_trend:
         for group in design.rare[:_MOST_RARE] or (None,):
             whose = "all test images" if group is None else named(results, design.attribute, group)
             drawn = plots.heat_map(results, attribute=design.attribute, group=group)
-            text = f"Accuracy of {whose} by learner and level; ± is half of the 95% interval."
+            text = f"Accuracy for {whose} by learner and level; ± is the half-width of the 95% interval."
             figures.append(Figure(f"heat-map-{group or 'all'}", drawn, text))
     if several and len(results.vocabulary(design.attribute).values) > 1:
         text = (
-            f"Accuracy against the accuracy gap by {design.attribute}, one point a setting; a line joins those that no "
-            "other one beats in both. Whoever chooses among settings does so on the validation split: here is the test."
+            f"Accuracy against the accuracy gap by {design.attribute}, one point per setting; a line joins the Pareto "
+            "front. This is the test split: select settings on the validation split."
         )
         figures.append(Figure("pareto", plots.pareto_front(results, design.attribute), text))
     return tuple(figures)
 
 
 def predictions(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
-    """Return what is taken for what, and how sure the models are, at the most imbalanced level."""
+    """Return confusion matrices and reliability diagrams at the most imbalanced level."""
     figures = []
     groups = len(results.vocabulary(design.attribute).values)
     if not design.of_label and groups <= _MOST_PANELS and len(results.classes) <= _MOST_CLASSES:
         for series in plots.series_of(results)[:_MOST_CONFUSIONS]:
             drawn = plots.confusion(results, series, design.attribute)
             if drawn is not None:
-                text = f"{series}, {design.levels[-1].text}: what the images of each class are taken for, by group."
+                text = f"{series}, {design.levels[-1].text}: confusion matrix by group."
                 figures.append(Figure(f"confusion-{series}", drawn, text))
     sure = plots.reliability_by_group(results, design.attribute)
     if sure is not None:
         text = (
-            f"Accuracy against confidence by {design.attribute}, at {design.levels[-1].text}, replicates pooled: below "
-            "the diagonal a model is surer than it is right."
+            f"Accuracy against confidence by {design.attribute} at {design.levels[-1].text}, replicates pooled; below "
+            "the diagonal a model is overconfident."
         )
         figures.append(Figure("reliability", sure, text))
     return tuple(figures)
 
 
 def disparities(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
-    """Disparities over the levels and, where it varies, over ε."""
+    """Return the disparities over the levels and, if ε varies, over ε."""
     if not design.is_trend:
         return ()
     names = [name for name in DISPARITIES_SHOWN if name != "base_rate_difference" and is_defined(results, name)]
     text = (
         "Largest differences between groups, with simultaneous 95% intervals over all pairs of groups. The dotted line "
-        "is what equal groups of these sizes would show by luck alone; it is not subtracted."
+        "is the difference that equal groups of these sizes would show by chance; it is not subtracted."
     )
     figures = [Figure("disparity", plots.disparity_by_level(results, design.attribute, names), text)]
     by_epsilon = plots.disparity_by_epsilon(results, design.attribute)
     if by_epsilon is not None:
-        figures.append(Figure("epsilon", by_epsilon, "Accuracy gap against the ε spent, one line a level."))
+        figures.append(Figure("epsilon", by_epsilon, "Accuracy gap against the ε spent, one line per level."))
     return tuple(figures)
 
 
 def comparisons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
-    """Change against each baseline: matched twins first."""
+    """Return the changes relative to each baseline, matched twins first."""
     draw: Callable[..., go.Figure | None] = plots.change_by_level if design.is_trend else plots.change_by_group
     figures = []
     found = statements.comparisons(results)
@@ -134,19 +134,17 @@ def comparisons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure,
                 "clipping and noise" if "sisa" not in kinds else "clipping and noise, or shards, slices and requests"
             )
             kind = (
-                f"Matched twins: the same training without {without}, same seeds."
+                f"Matched twins: the same training and seeds, without {without}."
                 if baseline == TWIN
-                else f"Against {baseline}, separately tuned: privacy and tuning differ, seeds and images are the same."
+                else f"Baseline {baseline}, separately tuned: privacy and tuning differ, seeds and images do not."
             )
-            text = (
-                f"{kind} Change of the test accuracy by {design.attribute}; below zero the learner named first loses."
-            )
-            figures.append(Figure(f"against-{baseline}", drawn, text))
+            text = f"{kind} Change in test accuracy by {design.attribute}; negative values are losses."
+            figures.append(Figure(f"baseline-{baseline}", drawn, text))
     return tuple(figures)
 
 
 def reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
-    """Group diagnostics of the private learners."""
+    """Return the diagnostics of private learners by group."""
     figures = []
     private = results.trials[np.isfinite(results.trials["epsilon"])]
     for series in dict.fromkeys(private["series"]):
@@ -158,7 +156,7 @@ def reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...
                 else ""
             )
             text = (
-                f"{series}: what clipping does to the groups of {design.attribute} during training{extremes}. Exact "
+                f"{series}: effect of clipping on the groups of {design.attribute} during training{extremes}. Exact "
                 "functions of the training images, recorded in research mode only and not covered by ε."
             )
             figures.append(Figure(f"diagnostics-{series}", drawn, text))
@@ -166,13 +164,13 @@ def reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...
 
 
 def _client_reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
-    """Whose updates shape the models of federated learners."""
+    """Return the updates of federated clients by group."""
     figures = []
     for series in plots.series_of(results):
         drawn = plots.client_diagnostics(results, series, design.attribute)
         if drawn is not None:
             text = (
-                f"{series}: updates of clients, by the value of {design.attribute} that most of their images have. "
+                f"{series}: client updates by the {design.attribute} of most of the client's images. "
                 "Exact functions of the training images, recorded in research mode only and not covered by ε."
             )
             figures.append(Figure(f"updates-{series}", drawn, text))
@@ -180,17 +178,16 @@ def _client_reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Fig
 
 
 def unlearning(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
-    """Who sits where, and cost and groups along the requests, for learners that forget."""
+    """Return shard placement, and cost and accuracy over the requests, of unlearning learners."""
     figures = []
     forgetful = results.trials[results.trials["kind"] == "sisa"]
     for learner in dict.fromkeys(forgetful["learner"]):
         drawn = plots.request_timeline(results, learner, design.attribute)
         if drawn is not None:
             text = (
-                f"{learner}: examples seen again for each request as a share of training every shard from the start, "
-                f"and what the model without them does to the groups of {design.attribute}. Means over trials; "
-                "bands are 95% intervals of one trial's test images, which all requests share; 0 is the model before "
-                "the first request."
+                f"{learner}: examples retrained per request as a share of training every shard from scratch, and "
+                f"accuracy by {design.attribute} after each request. Means over trials; bands are 95% intervals of one "
+                "trial's test images, which all requests share. Request 0 is the model before the first request."
             )
             figures.append(Figure(f"requests-{learner}", drawn, text))
         try:
@@ -198,15 +195,17 @@ def unlearning(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, 
         except ValueError:
             drawn = None  # without examples.parquet nobody knows who belongs to which group
         if drawn is not None:
-            text = f"{learner}: training images by {design.attribute} in each slice of each shard, mean over trials."
+            text = (
+                f"{learner}: shard placement, as training images by {design.attribute} in each slice, mean over trials."
+            )
             figures.append(Figure(f"placement-{learner}", drawn, text))
     return tuple(figures)
 
 
 def data(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
-    """Training images by group."""
+    """Return the training images by group."""
     drawn = plots.training_counts(results, design.attribute)
-    text = f"Training images by {design.attribute} as drawn, mean over replicates."
+    text = f"Training images by {design.attribute}, mean over replicates."
     figures = [] if drawn is None else [Figure("training-counts", drawn, text)]
     clients = plots.client_composition(results, design.attribute)
     if clients is not None:

@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML page that opens from a file and asks the network for nothing."""
+"""The report of a sweep: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ from fairsweep.analysis.report.summary_tables import SummaryTable
 from fairsweep.analysis.results.results import SweepResults, load
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_VERDICTS = {"told": "beyond noise", "images": "in these runs", "noise": "within noise", "unknown": "undefined"}
+_VERDICTS = {
+    "significant": "significant",
+    "inconclusive": "inconclusive",
+    "not_significant": "not significant",
+    "undefined": "undefined",
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def write_report(sweep: str | Path | SweepResults, to: str | Path | None = None,
     results = sweep if isinstance(sweep, SweepResults) else load(sweep)
     folder = results.location.local
     if to is None and folder is None:
-        raise ValueError(f"the sweep {results.location.path} is remote: say where the report goes with to=FILE")
+        raise ValueError(f"the sweep {results.location.path} is remote: give the report's file with to=FILE")
     refusal = refused(results, pictures=pictures)
     if pictures and refusal:
         raise ValueError(f"{refusal} Write the report without pictures")
@@ -130,8 +135,8 @@ def packed_plotly() -> markupsafe.Markup:
 def anchor(name: str) -> str:
     """Return a name as an id of the page.
 
-    >>> anchor("against-matched, clip=0.5")
-    'against-matched--clip-0-5'
+    >>> anchor("baseline-matched, clip=0.5")
+    'baseline-matched--clip-0-5'
     """
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)
 

@@ -1,4 +1,4 @@
-"""One question that a report asks of a sweep beyond its answer, and what an section of any kind is made of."""
+"""A section of the report, and what its tables and sentences are made of."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class ReportSection:
     """A section of the report.
 
     Attributes:
-        name: its anchor.
-        link: in the contents.
-        title: its heading.
-        sentences: what was found, or why the sweep's design does not tell.
-        findings: sentences with a verdict each.
-        figures: what to look at.
-        tables: the numbers.
+        name: Anchor.
+        link: Text in the table of contents.
+        title: Heading.
+        sentences: Findings, or why the sweep does not allow any.
+        findings: Sentences with a verdict each.
+        figures: Figures with captions.
+        tables: Summary tables.
     """
 
     name: str
@@ -81,5 +81,5 @@ def p_words(p: float) -> str:
 
 
 def split_kinds(results: SweepResults) -> set[str]:
-    """How training and test examples were divided: the kinds of ``split`` that the trials had."""
+    """Return the kinds of ``split`` that the trials used."""
     return {str(((folder.config or {}).get("split") or {}).get("kind")) for folder in results.folders}

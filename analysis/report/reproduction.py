@@ -1,4 +1,4 @@
-"""How to get the numbers of a sweep again: commands, versions, hashes, and the commit."""
+"""Reproduction of a sweep: commands, versions, hashes, and the commit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHORT = 12
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What somebody needs to run a sweep again and to see whether the numbers are the same.
+    """What is needed to run a sweep again and to compare the results.
 
     Attributes:
         commands: for a shell, with comments.

@@ -1,4 +1,4 @@
-"""What the report says on selection: which setting validation chooses at each level, and what it is worth on test."""
+"""Report section on model selection: the setting with the best validation mean at each level, and its test results."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 from fairsweep.analysis.results.outcomes import read_outcomes, users
 from fairsweep.analysis.results.results import SweepResults
 
-_TITLE = "Which setting to take"
+_TITLE = "Model selection"
 _UTILITY, _DISPARITY = "validation accuracy", "validation accuracy_difference"
 _MOST_NAMED = 5
 _MOST_ROWS = 300
 
 
 def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportSection | None:
-    """Return the choice among settings at each level, by validation means over replicates, reported on test.
+    """Return the section on selection among settings by validation means over replicates, reported on test.
 
     Args:
         results: the sweep.
-        design: what it is about.
+        design: The sweep's imbalance.
 
     Returns:
-        None for a sweep with one setting a level; one sentence where its design leaves no honest choice.
+        None if each level has one setting; a section of one sentence if selection would be biased.
     """
     done = results.trials[results.trials["state"] == "done"]
     if done.groupby("level")["setting"].nunique().max() < 2:
         return None
     if "folds" in split_kinds(results):
-        why = "Nothing is chosen here: each fold is a setting of its own, and what one holds out trains the others."
+        why = "No setting is selected: each fold is a setting of its own, and its held-out images train the others."
         return ReportSection("selection", "Selection", _TITLE, (why,))
     try:
         results.evaluations(split="validation")
@@ -50,47 +50,49 @@ def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportS
     level = design.levels[-1].text
     rows = table[(table["level"].astype(str) == level) & table["distance"].notna()]
     sentences = (
-        _sentences(rows, design) if len(rows) >= 2 else (f"With {level} there is one setting: nothing to choose.",)
+        _sentences(rows, design)
+        if len(rows) >= 2
+        else (f"At {level} there is only one setting, so there is nothing to select.",)
     )
     drawn = plots.selection(results, design.attribute)
     caption = (
-        f"What validation promises and test holds with {level}, one point a setting: means over replicates, bars are "
-        "95% intervals on test. Pale discs: settings that no other one beats on validation; the widest is round the "
-        "one with the best validation accuracy. On the diagonal a promise holds."
+        f"Test against validation results at {level}, one point per setting: means over replicates, bars are 95% "
+        "intervals on test. Pale discs mark the Pareto front on validation; the largest disc marks the best validation "
+        "accuracy. On the diagonal, test and validation agree."
     )
     figures = () if drawn is None else (Figure("selection", drawn, caption),)
     return ReportSection("selection", "Selection", _TITLE, sentences, (), figures, (_summary(results, design, table),))
 
 
 def _sentences(rows: pd.DataFrame, design: ImbalanceDesign) -> tuple[str, ...]:
-    """Return the choice at the most imbalanced level, in words."""
+    """Return sentences on the selected settings at the most imbalanced level."""
     best, fair = best_setting(rows, _UTILITY), best_setting(rows, _DISPARITY)
     rank = 1 + int((rows["test accuracy"] > best["test accuracy"]).sum())
     found = [
-        f"With {design.levels[-1].text} the validation accuracy, mean over replicates, chooses {best['series']} among "
-        f"{len(rows)} settings: {100 * best[_UTILITY]:.1f}% on validation, and {_on_test(best, 'accuracy')} on test, "
+        f"At {design.levels[-1].text}, mean validation accuracy over replicates selects {best['series']} out of "
+        f"{len(rows)} settings: {100 * best[_UTILITY]:.1f}% on validation and {_on_test(best, 'accuracy')} on test, "
         f"where it ranks {rank} of {len(rows)}."
     ]
     private = rows[np.isfinite(rows["epsilon"])]
     if len(private) and not np.isfinite(best["epsilon"]):
         chosen = best_setting(private, _UTILITY)
         found.append(
-            f"Among those with a finite ε it chooses {chosen['series']} (ε = {epsilon_text(chosen['epsilon'])}): "
+            f"Among settings with a finite ε it selects {chosen['series']} (ε = {epsilon_text(chosen['epsilon'])}): "
             f"{_on_test(chosen, 'accuracy')} on test."
         )
     found.append(
-        f"Learner {fair['series']} has the smallest accuracy gap between the {design.members} of {design.attribute} on "
+        f"Learner {fair['series']} has the smallest accuracy gap between {design.members} of {design.attribute} on "
         f"validation: {_on_test(fair, 'accuracy_difference')} on test, at an accuracy of {_on_test(fair, 'accuracy')}."
     )
     found.append(_of_front(rows))
     found.append(
-        "Settings are chosen, never trials, and by validation alone. The test images took no part in it, but the "
-        "models are the same: luck of training that helped a setting on validation helps it on test too."
+        "Settings are selected, not single trials, and on the validation split only. The test images took no part, but "
+        "the models are the same: training noise that favours a setting on validation also favours it on test."
     )
     if rows["replicates"].min() < 2:
         found.append(
-            "Some of these settings have one replicate: a choice among them is as much one among seeds, and their "
-            "intervals know the test images only."
+            "Some of these settings have only one replicate: selecting among them also selects among seeds, and their "
+            "intervals cover the sampling of test images only."
         )
     return tuple(found)
 
@@ -102,13 +104,13 @@ def _of_front(rows: pd.DataFrame) -> str:
     )
     nearest = rows.iloc[int(rows["distance"].argmin())]
     return (
-        f"By {_judges(rows)} on validation {len(front)} of {len(rows)} settings are on the Pareto front: {named}. "
-        f"Nearest to the best of each is {nearest['series']} (distance {nearest['distance']:.2f}, each on the scale of "
-        "its range)."
+        f"By validation {_criteria(rows)}, {len(front)} of {len(rows)} settings are on the Pareto front: {named}. "
+        f"Closest to the ideal point is {nearest['series']} (distance {nearest['distance']:.2f}, each criterion scaled "
+        "to its range)."
     )
 
 
-def _judges(rows: pd.DataFrame) -> str:
+def _criteria(rows: pd.DataFrame) -> str:
     return "accuracy, accuracy gap and ε" if "epsilon" in judged(rows) else "accuracy and accuracy gap"
 
 
@@ -119,19 +121,19 @@ def _on_test(row: pd.Series[Any], metric: str) -> str:
 
 
 def _shared_split(results: SweepResults, design: ImbalanceDesign) -> str:
-    """Where there is no validation: the best on test, and what it is worth, corrected for having been chosen there."""
+    """Return a sentence on the best setting on test, with its value corrected for selection on the same split."""
     found = _winner_on_test(results, design)
-    why = "There are no evaluations on a validation split, so the choice and its report share the test images"
+    why = "Without validation evaluations, selection and reporting use the same test images"
     if found is None:
         return (
-            f"{why}. What looks best there looks better than it is, and without predictions of all trials on the same "
-            "images the excess cannot be corrected: no setting is named."
+            f"{why}. The best result is then optimistically biased, and without predictions of all trials on the same "
+            "images the bias cannot be corrected, so no setting is named."
         )
     series, winner = found
     return (
-        f"{why}: {series} looks best with {design.levels[-1].text}, {100 * winner.naive:.1f}%, too good by the "
-        f"winner's curse. Chosen on resampled images and scored on those left out, the best setting is worth "
-        f"{100 * winner.corrected:.1f}% [{100 * winner.low:.1f}, {100 * winner.high:.1f}]."
+        f"{why}: {series} has the best accuracy at {design.levels[-1].text}, {100 * winner.naive:.1f}%, which is "
+        "optimistically biased (winner's curse). Selected on resampled images and scored on the images left out, the "
+        f"best setting reaches {100 * winner.corrected:.1f}% [{100 * winner.low:.1f}, {100 * winner.high:.1f}]."
     )
 
 
@@ -156,7 +158,7 @@ def _winner_on_test(results: SweepResults, design: ImbalanceDesign) -> tuple[str
 
 
 def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame) -> SummaryTable:
-    """All settings, level by level, the most imbalanced first; of very many those nearest to the ideal."""
+    """Return all settings by level, the most imbalanced first; of very many those closest to the ideal point."""
     place = {level.text: i for i, level in enumerate(design.levels)}
     level = table["level"].astype(str)
     ordered = table.assign(place=[-place.get(text, 0) for text in level]).sort_values(["place", "distance"])
@@ -164,12 +166,12 @@ def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame
     left = "" if len(rows) == len(table) else f" {len(rows)} of {len(table)} settings are shown."
     caption = (
         f"Means over replicates in %; test with 95% intervals. The gap is the largest difference between the "
-        f"{design.members} of {design.attribute}. Front: no other setting of the level beats it on validation in "
-        f"{_judges(table)}. Distance: to the best of each on validation, on the scale of their ranges. Seconds: of one "
-        f"trial.{left}"
+        f"{design.members} of {design.attribute}. Front: not dominated by another setting of the level in validation "
+        f"{_criteria(table)}. Distance: to the best validation value of each criterion, scaled to its range. Seconds: "
+        f"per trial.{left}"
     )
     marks = [
-        "chosen" if best else ("front" if front else "")
+        "selected" if best else ("front" if front else "")
         for best, front in zip(rows["best"], rows["front"], strict=True)
     ]
     columns = {

@@ -1,4 +1,4 @@
-"""What was studied, in sentences: the images, who is rare among them, the test set, and the learners."""
+"""Description of the study: data set, groups, training and test sets, and learners."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 from fairsweep.analysis.results.results import SweepResults
 
 _KINDS = {
-    "sgd": "stochastic gradient descent, without a guarantee",
-    "dpsgd": "DP-SGD: each example's gradient is clipped, and noise is added",
+    "sgd": "stochastic gradient descent, without a privacy guarantee",
+    "dpsgd": "DP-SGD: per-example gradient clipping and noise",
     "dpfedavg": "federated averaging with clipped client updates and noise",
-    "fedavg": "federated averaging, without a guarantee",
-    "sisa": "shards and slices, so that examples can be forgotten",
-    "pbt": "a population of models trained by stochastic gradient descent: the worst go on from copies of the best",
+    "fedavg": "federated averaging, without a privacy guarantee",
+    "sisa": "SISA: shards and slices, so that examples can be unlearned",
+    "pbt": "population-based training with SGD: the worst members are replaced by copies of the best",
 }
 _MOST_VALUES = 10
 
 
 def data_sentences(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
-    """Return the data set, what is predicted, the groups, the training sets and the test set."""
+    """Return sentences on the data set, the label, the groups, the training sets and the test set."""
     dataset = results.sweep.get("dataset", {})
     sentences = [
-        f"The data set is {dataset.get('name') or 'not named'}. A model sees an image and predicts {results.label} "
+        f"The data set is {dataset.get('name') or 'not named'}. Models predict {results.label} "
         f"({_values(results, results.label)})."
     ]
     others = [name for name in design.groupings if name != results.label]
     if others:
         listed = "; ".join(f"{name} ({_values(results, name)})" for name in others)
-        sentences.append(f"How well it does is looked at by {listed}.")
+        sentences.append(f"Results are reported by {listed}.")
     return (*sentences, *_training(results, design), _testing(results))
 
 
 def learners(results: SweepResults) -> pd.DataFrame:
-    """One row a series: what it does, whose twin it is, the ε of a trial, and how many trials are done."""
+    """Return a table of the learners: kind, description, ε of a trial, and number of finished trials."""
     rows = []
     for series, trials in results.trials[results.trials["series"] != ""].groupby("series", sort=False):
         first = trials.iloc[0]
@@ -51,7 +51,7 @@ def learners(results: SweepResults) -> pd.DataFrame:
             {
                 "learner": series,
                 "kind": kind,
-                "how it learns": what,
+                "training": what,
                 "ε": _range(epsilon),
                 "trials done": f"{int((trials['state'] == 'done').sum())} of {len(trials)}",
             }
@@ -71,20 +71,20 @@ def _values(results: SweepResults, attribute: str) -> str:
 
 
 def _training(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
-    """How large training sets are, and how many of the rare they hold at each level."""
+    """Return a sentence on the size of training sets and the number of rare images at each level."""
     trials = results.trials
     sizes = np.unique(trials.loc[trials["state"] == "done", "train_size"].dropna())
     if not len(sizes):
         return ()
-    text = f"A training set has {sizes[0]:,.0f} images"
+    text = f"The training set has {sizes[0]:,.0f} images"
     if len(sizes) > 1:
         text = f"Training sets have {sizes[0]:,.0f} to {sizes[-1]:,.0f} images"
     if not design.rare or not all(np.isfinite(level.rare_count) for level in design.levels):
         return (f"{text}.",)
     if len(design.levels) == 1:
-        return (f"{text}. Images of {rare_text(results, design)} among them: {design.levels[0].rare_count:,.0f}.",)
+        return (f"{text}, {design.levels[0].rare_count:,.0f} of them with {rare_text(results, design)}.",)
     counts = [f"{level.rare_count:,.0f} ({level.text})" for level in design.levels]
-    return (f"{text}. Images of {rare_text(results, design)} among them: {', '.join(counts)}.",)
+    return (f"{text}. Images with {rare_text(results, design)}: {', '.join(counts)}.",)
 
 
 def _testing(results: SweepResults) -> str:
@@ -94,5 +94,5 @@ def _testing(results: SweepResults) -> str:
         return f"Each trial is tested on {low:,} to {high:,} images."
     kinds = {str(((folder.config or {}).get("split") or {}).get("kind")) for folder in results.folders}
     if kinds & {"folds", "hold_out"}:
-        return f"Each trial is tested on {low:,} images that it was not trained on."
-    return f"Every trial is tested on the same {low:,} images, of which it was not trained on any."
+        return f"Each trial is tested on {low:,} held-out images."
+    return f"All trials are tested on the same {low:,} held-out images."

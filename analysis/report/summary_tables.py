@@ -1,4 +1,4 @@
-"""The summary tables: accuracy by group, and disparities, with intervals, for each learner and level."""
+"""Summary tables: accuracy by group and disparities, with intervals, by learner and level."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHORT_TITLES = {
 
 @dataclass(frozen=True)
 class SummaryTable:
-    """A table for people, with the numbers behind it.
+    """A table of texts, with the numbers behind it.
 
     Attributes:
         title: what it shows.
@@ -109,7 +109,7 @@ def accuracy_table(
     columns["worst group"] = numbers["metric"] == "worst_group_accuracy"
     caption = (
         f"Test accuracy in % by {attribute}; means over replicates (runs) with {confidence:.0%} intervals: t over "
-        "replicates joined with the error of the test images; with one replicate the test images only."
+        "replicates combined with the sampling of test images; with one replicate, the sampling of test images only."
     )
     return _table(f"Accuracy by {attribute}", caption, numbers, columns)
 
@@ -123,7 +123,7 @@ def disparity_table(
     states: Sequence[str] | None = DONE,
     confidence: float = 0.95,
 ) -> SummaryTable:
-    """The disparities of `DISPARITIES_SHOWN` that the label allows, each with the gap that luck alone would make."""
+    """Return the disparities of `DISPARITIES_SHOWN` that the label allows, each with that expected of equal groups."""
     names = [name for name in DISPARITIES_SHOWN if is_defined(results, name)]
     frame = results.disparities(names, by=attribute, at=at, states=states, confidence=confidence)
     numbers = average(frame, confidence)
@@ -131,7 +131,7 @@ def disparity_table(
     caption = (
         f"Largest differences between the groups of {attribute} in percentage points ({_listed(names)}), means over "
         f"replicates with simultaneous {confidence:.0%} intervals. After ≈ stands what equal groups of these sizes "
-        "would show by luck alone; it is not subtracted."
+        "would show by chance; it is not subtracted."
     )
     return _table(f"Disparities by {attribute}", caption, numbers, columns, expected_if_equal=True)
 
@@ -195,7 +195,7 @@ def _cell_text(row: Any, *, expected_if_equal: bool) -> str:  # noqa: ANN401 - a
 
 
 def interval_text(value: float, low: float, high: float, expected: float = float("nan"), decimals: int = 1) -> str:
-    """Return a value with its interval in percent, ``83.2 [80.1,86.0]``; the gap by luck behind it if it is given.
+    """Return a value with its interval in percent, ``83.2 [80.1,86.0]``, and the gap expected of equal groups if given.
 
     No space within the brackets: a narrow terminal then breaks the line before the interval, never inside.
     """

@@ -1,4 +1,4 @@
-"""Differences between paired trials, with intervals that know that both saw the same test images.
+"""Differences between paired trials, with intervals for shared test images.
 
 The test images err in the same direction for both trials: subtracting the accuracies of two models that mostly agree
 cancels most of it. How much is read off the predictions, id by id, as the correlation of the two outcomes.

@@ -60,7 +60,7 @@ R = TypeVar("R")
 
 
 def renamed(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Make a function refuse former names of arguments (`former="new"`) with an error that gives the new one."""
+    """Make a function raise a TypeError with the new name for renamed arguments (`former="new"`)."""
 
     def with_errors(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)

@@ -1,4 +1,4 @@
-"""What a sweep is about: which attribute it makes imbalanced, who is rare, and at which levels."""
+"""The imbalance of a sweep: the attribute that is made imbalanced, the rare groups, and the levels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Level:
 
 @dataclass(frozen=True)
 class ImbalanceDesign:
-    """What plots, tables and report look at first.
+    """The imbalance that a sweep varies.
 
     Attributes:
         attribute: the attribute that is made imbalanced, else the sweep's first group.
@@ -50,17 +50,17 @@ class ImbalanceDesign:
 
     @property
     def members(self) -> str:
-        """What its values are called: ``classes`` of the label, ``groups`` of any other attribute."""
+        """Return ``classes`` for the label and ``groups`` for any other attribute."""
         return "classes" if self.of_label else "groups"
 
     @property
     def is_trend(self) -> bool:
-        """Whether there are several levels in an order."""
+        """Whether there are several ordered levels."""
         return len(self.levels) > 1 and all(pd.notna(level.value) for level in self.levels)
 
 
 def design_of(results: SweepRecords) -> ImbalanceDesign:
-    """Read off the records what a sweep is about; the most frequent imbalance where there are several."""
+    """Read the imbalance of a sweep from its records; the most frequent one if there are several."""
     minorities = [(folder.data or {}).get("minority") for folder in results.folders]
     known = [(minority["attribute"], tuple(minority["values"])) for minority in minorities if minority]
     usable = [pair for pair in known if pair[0] in (*results.groups, results.label)]
@@ -87,7 +87,7 @@ def _levels(trials: pd.DataFrame) -> tuple[Level, ...]:
 
 
 def shown(results: SweepRecords, attribute: str, group: str) -> str:
-    """Return a group as people read it: by its display names, with the attribute where the value alone says little."""
+    """Return a group's display name, with the attribute if the value alone is ambiguous."""
     if group == ALL and attribute == "":
         return "all"
     names = attribute.split(JOINT)
@@ -101,6 +101,7 @@ def shown(results: SweepRecords, attribute: str, group: str) -> str:
 
 
 def named(results: SweepRecords, attribute: str, group: str) -> str:
-    """A group as a sentence names it: ``tone dark``, ``digit 8``; by its display name alone where that says it all."""
-    text = shown(results, attribute, group)
-    return text if attribute in text or JOINT in attribute else f"{attribute} {text}"
+    """Return a group for a sentence: ``tone = dark``, ``digit = 8``."""
+    several = JOINT in attribute
+    pairs = zip(attribute.split(JOINT), group.split(JOINT) if several else [group], strict=True)
+    return ", ".join(f"{name} = {value}" for name, value in pairs)

@@ -1,4 +1,4 @@
-"""A trial's predictions as fairlearn's MetricFrame, for whoever goes on with fairlearn."""
+"""A trial's predictions as fairlearn's MetricFrame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One or several output folders opened together: whose trials are whose, and each trial once."""
+"""One or several output folders opened together, with each trial once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CellsByTrial = dict[str, tuple[CellSchema, TrialCells]]
 
 @dataclass
 class OpenedSweep:
-    """One output folder.
+    """One opened output folder.
 
     Attributes:
         location: the folder.

@@ -1,4 +1,4 @@
-"""What there is in a sweep, at a glance: its settings as a table, and what a notebook shows of results in hand."""
+"""Overview of a sweep: a table of its settings, and its summary in notebooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which trial is compared with which: twins, and separately tuned baselines of the same imbalance, model and seeds."""
+"""Pairs of trials and baselines: twins, and separately tuned learners of the same imbalance, model and seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Means over replicates, with intervals that know both what differs between trainings and between test images.
+"""Means over replicates, with intervals that cover variation between training runs and between test images.
 
 All trials of a sweep see the same test images, so more replicates do not make the images' error smaller: the interval
 of a mean joins the mean of the trials' own intervals (test images) with a t interval over the replicates (data draw,

@@ -1,4 +1,4 @@
-"""Results of a sweep in hand: what `load` returns."""
+"""Results of a sweep, as returned by `load`."""
 
 from __future__ import annotations
 

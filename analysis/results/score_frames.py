@@ -72,14 +72,14 @@ def score_disparity_columns(
     exists = present(counts.values)
     value = disparity(counts.values, row, metric.positive)
     bounds = np.full((2, _size(counts)), np.nan)
-    luck = np.full(_size(counts), np.nan)
+    expected = np.full(_size(counts), np.nan)
     for i in np.flatnonzero(np.isfinite(value)).tolist():
         draws = stacked_scores(_resampled(counts, i), row, metric.positive)
         bounds[:, i] = disparity_bounds(*draws, exists[i], row, confidence)
         if expected_if_equal:
             generator = _generator("null", counts.evaluations, i)
             permuted = permuted_cells(counts.values[i], held_fixed(row), DRAWS, generator)
-            luck[i] = _known_mean(disparity(permuted, row, metric.positive))
+            expected[i] = _known_mean(disparity(permuted, row, metric.positive))
     bases = [base for base in (BASES[name] for name in row.rates) if isinstance(base, Score)]
     support = np.stack([base.support(counts.values, metric.positive) for base in bases], -2).min(-2)
     smallest = np.where(exists, support, np.iinfo(np.int64).max).min(-1)
@@ -89,7 +89,7 @@ def score_disparity_columns(
         "high": bounds[1],
         "n": counts.values.sum((-3, -2, -1)),
         "n_min": np.where(exists.any(-1), smallest, 0),
-        "expected_if_equal": luck,
+        "expected_if_equal": expected,
     }
 
 

@@ -1,4 +1,4 @@
-"""Which of several settings are significantly beaten by another: paired by seed, corrected for all comparisons."""
+"""Settings that are significantly worse than another one: paired by seed, corrected for multiple comparisons."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def beaten(
     """Return the settings to which another one is significantly superior, by Holm's step-down over all pairs.
 
     Two settings are compared by the trials that share both seeds, with the joint interval of the mean difference:
-    t over the replicates and the error of the test images that both saw. A pair is told apart at a level where its
-    interval leaves 0 out, which is the same as a test at that level, so that Holm's steps can be taken by intervals.
+    t over the replicates and the error of the test images that both saw. A pair differs significantly at a level if its
+    interval excludes 0, which is the same as a test at that level, so that Holm's steps can be taken by intervals.
 
     Args:
         results: the sweep.

@@ -159,7 +159,7 @@ class SweepFrames(SweepRecords):
             states: see `evaluations`.
             positive: the positive class; default the second of two.
             confidence: of the simultaneous intervals.
-            expected_if_equal: whether to compute what equal groups would show by luck.
+            expected_if_equal: whether to compute what equal groups would show by chance.
             seed: of the part of that which is simulated.
             least_n: groups of fewer examples take no part; intersections have small ones.
 

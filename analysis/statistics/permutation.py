@@ -1,4 +1,4 @@
-"""Cells as they would be if groups did not matter: groups permuted among examples that are otherwise alike.
+"""Permutation of groups among examples that are otherwise alike, for tests of disparities.
 
 What is held fixed is what the metric is given: the label for rates of one label, the prediction for predictive values,
 nothing for rates of all examples. So groups that differ in their base rates alone are equal in true positive rate here.

@@ -1,7 +1,7 @@
-"""Simultaneous intervals for disparities, and the disparity that equal groups would show by luck.
+"""Simultaneous intervals for disparities, and the disparity expected of equal groups.
 
 The largest of several noisy differences is never 0, also when all groups are equal: five groups of 63 images at 72%
-show a gap of .13 by luck alone, and a percentile bootstrap of max - min then covers the true gap of 0 never. So every
+show a gap of .13 by chance, and a percentile bootstrap of max - min then covers the true gap of 0 never. So every
 pair of groups gets an interval at the Bonferroni level of all pairs; the gap is then at least the largest lower bound
 (or 0) and at most the largest upper bound. Equal groups' gap stands beside the estimate and is never subtracted.
 """
@@ -132,7 +132,7 @@ def _variance_box(low: Floats, high: Floats) -> tuple[Floats, Floats]:
 def null_disparity(
     above: Counts, below: Counts, exists: Bools, row: Disparity, *, seed: int = 0, draws: int = 2000
 ) -> Floats:
-    """Return what a disparity would be on average if all groups had the pooled rate: its size by luck alone.
+    """Return the expected disparity if all groups had the pooled rate.
 
     Differences, lowest and highest rates and their means follow exactly from the binomial distribution of the extremes;
     the variance has none by construction; a ratio, the distance to overall and the larger of two differences are

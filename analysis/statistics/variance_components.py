@@ -61,7 +61,7 @@ class MeanSquares:
     """Mean squares of replicates, pooled over L columns, with degrees of freedom that know how columns correlate.
 
     Attributes:
-        data: of data seeds (times the number of training seeds), NaN where they are not told apart.
+        data: of data seeds (times the number of training seeds), NaN if they are not identified.
         training: likewise of training seeds.
         rest: of what remains: of crossed seeds their interaction, else all replicates.
         df: degrees of freedom of the three.

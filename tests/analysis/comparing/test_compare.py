@@ -50,7 +50,7 @@ def test_a_sweep_run_again_is_identical(faces, again):
     assert (found.settings["where"] == "both").all()
     assert found.changes.empty
     assert (found.differences[["difference", "low", "high"]] == 0).all(axis=None)
-    assert not found.differences["verdict"].isin(["told", "images"]).any()
+    assert not found.differences["verdict"].isin(["significant", "inconclusive"]).any()
     assert "all of them have the same test counts" in found.sentences()[0]
     assert "Configs, data set, versions and commit are the same." in found.sentences()
 
@@ -96,7 +96,7 @@ def test_a_changed_field_is_named_and_pairs_by_seed(faces, tmp_path):
     assert found.trials["identical"].all()
     (change,) = found.changes.to_dict("records")
     assert change == {"what": "config", "where": "", "key": "learner.optimizer.lr", "a": "(not set)", "b": "0.5"}
-    assert "18 pairs of trials differ in their config" in found.sentences()[0]
+    assert "18 pairs of trials share their seeds and differ in their config" in found.sentences()[0]
 
 
 def test_without_common_seeds_nothing_pairs(faces, tmp_path):
@@ -153,13 +153,17 @@ def test_sweeps_of_other_labels_are_refused(faces, digits):
         analysis.compare(faces.folder, digits.folder)
 
 
-def test_a_real_change_is_told(tmp_path, simulate, monkeypatch):
+def test_a_real_change_is_significant(tmp_path, simulate, monkeypatch):
     before = simulate["faces"](tmp_path / "a", replicates=5, per_cell=60, shares=(0.9,))
     monkeypatch.setitem(simulate["truth"], "tuned", {0.9: (0.92, 0.60)})
     after = simulate["faces"](tmp_path / "b", replicates=5, per_cell=60, shares=(0.9,))
     found = analysis.compare(before.folder, after.folder).differences
     dark = found[(found["metric"] == "accuracy") & (found["group"] == "dark")].set_index("learner")
-    assert dark["verdict"].to_dict() == {"private": "noise", "matched": "noise", "tuned": "told"}
+    assert dark["verdict"].to_dict() == {
+        "private": "not_significant",
+        "matched": "not_significant",
+        "tuned": "significant",
+    }
     assert dark.loc["tuned", "low"] < 0.60 - 0.88 < dark.loc["tuned", "high"]
 
 
@@ -173,7 +177,7 @@ def test_tables_and_page_show_the_numbers(faces, again, tmp_path):
     assert {row[4] for row in table.rows} == {"+0.0 [+0.0,+0.0]"}
     text = write_comparison(found, tmp_path / "c.html").read_text()
     assert "default-src 'none'" in text
-    assert "Nothing: configs, data set, versions and commit are the same." in text
+    assert "None: configs, data set, versions and commit are the same." in text
     assert text.count("application/json") == 2
     assert len(text.encode()) < 3_000_000
     assert "B: simulated" in found._repr_html_()

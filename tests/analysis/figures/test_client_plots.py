@@ -115,8 +115,8 @@ def test_updates_are_drawn_by_group(federated):
 
 def test_the_report_shows_clients_and_says_that_a_deployment_is_simulated(federated):
     text = analysis.write_report(federated.location.path).read_text()
-    assert "Accuracy of federated clients on held-out images of their own" in text
-    assert "What each federated client holds" in text
+    assert "Accuracy of federated clients on their own held-out images" in text
+    assert "Training images of each federated client" in text
     assert "Simulation of a larger deployment" in text
 
 

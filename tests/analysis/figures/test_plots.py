@@ -199,7 +199,7 @@ def test_bars_join_learners_that_nemenyi_does_not_tell_apart():
     scores = pd.DataFrame(rng.normal([0.9, 0.88, 0.7, 0.68], 0.03, (12, 4)), columns=list("abcd"))
     ranks = scores.rank(axis=1, ascending=False).mean()
     figure = plots.critical_difference(scores)
-    bars = [trace for trace in figure.data if trace.name == "not told apart"]
+    bars = [trace for trace in figure.data if trace.name == "not significantly different"]
     joined = {
         (i, j) for bar in bars for i in ranks.index for j in ranks.index if {*ranks[[i, j]].between(*bar.x)} == {True}
     }

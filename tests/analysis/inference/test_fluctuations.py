@@ -108,7 +108,7 @@ def test_of_the_predecessors_design_test_sampling_alone_suffices():
     assert np.mean(verdicts) == pytest.approx(0.95, abs=0.1)
     assert np.median(jumps) > 0.08
     found = explain_fluctuations(predecessor(np.random.default_rng(0)))
-    assert "Test sampling alone suffices to explain what is seen" in found.text
+    assert "Test sampling alone suffices to explain these differences" in found.text
     assert np.isnan(part(found, "setting")["variance"])
     assert "one seed at each level" in found.text
     assert "several seeds are needed first" in found.text
@@ -166,7 +166,7 @@ def test_more_seeds_or_images_are_told_where_they_would_do():
     found = explain_fluctuations(few, change=0.02)
     assert found.seeds_needed > 3
     assert np.isnan(found.images_needed)
-    assert "with as many test images each" in found.text
+    assert "with the same number of test images each" in found.text
     assert np.isnan(found.seeds_needed) or f"{found.seeds_needed:.0f} replicates" in found.text
 
 
@@ -232,4 +232,4 @@ def test_unknown_noise_is_said():
     )
     found = explain_table(table)
     assert np.isnan(found.test_p_value)
-    assert "What the test images add to it is not known" in found.text
+    assert "The contribution of test sampling is unknown" in found.text

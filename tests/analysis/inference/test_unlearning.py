@@ -101,7 +101,7 @@ def test_figures_show_each_group_and_every_request(results):
 
 def test_the_report_shows_them(results, tmp_path):
     text = write_report(results, tmp_path / "report.html").read_text()
-    assert "Forgetting: what each request cost, and who sat where" in text
+    assert "Unlearning: cost of each request, and shard placement" in text
     assert {"requests-forgetful", "placement-forgetful"} <= {f.name for f in collect(results).findings.unlearning}
 
 

@@ -43,7 +43,7 @@ def test_the_report_says_what_it_leaves_out(edited):
 
 def test_a_comparison_names_the_learners_that_it_leaves_out(edited, faces):
     found = compare(edited, faces.folder)
-    assert "Not compared, for only B has them: tuned." in found.sentences()
+    assert "Not compared because only B has them: tuned." in found.sentences()
     assert "tuned" not in set(found.differences["learner"])
 
 

@@ -112,7 +112,7 @@ def test_the_page_says_what_it_must(face_page, faces):
     assert "at most ε = 18 at δ" in text
     assert "for the sweep as a whole ε is infinite" in text
     assert "simulated" in text
-    assert "Every trial is tested on the same 600 images" in text
+    assert "All trials are tested on the same 600 held-out images" in text
     assert "Are these fluctuations real?" in text
     found = analysis.explain_fluctuations(results, "accuracy", "share", by="tone", group="dark", learner="private")
     assert found.text in text

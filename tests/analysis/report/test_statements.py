@@ -9,6 +9,7 @@ import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.report.statements import (
     answer,
     caveats,
+    change_text,
     comparisons,
     points_text,
     question,
@@ -28,25 +29,34 @@ def trials(*bounds):
 
 def test_verdicts_follow_the_intervals():
     apart, across = trials((-0.3, -0.1), (-0.4, -0.2)), trials((-0.3, -0.1), (-0.4, 0.2))
-    assert verdict(mean_row(-0.2, -0.3, -0.1), across) == "told"
-    assert verdict(mean_row(-0.2, -0.5, 0.1), apart) == "images"
-    assert verdict(mean_row(-0.2, -0.5, 0.1), across) == "noise"
-    assert verdict(mean_row(-0.2, -0.3, -0.1, replicates=1), apart) == "images"
-    assert verdict(mean_row(-0.2, -0.5, 0.1, replicates=1), across) == "noise"
-    assert verdict(mean_row(np.nan, np.nan, np.nan, replicates=0), across) == "unknown"
+    assert verdict(mean_row(-0.2, -0.3, -0.1), across) == "significant"
+    assert verdict(mean_row(-0.2, -0.5, 0.1), apart) == "inconclusive"
+    assert verdict(mean_row(-0.2, -0.5, 0.1), across) == "not_significant"
+    assert verdict(mean_row(-0.2, -0.3, -0.1, replicates=1), apart) == "inconclusive"
+    assert verdict(mean_row(-0.2, -0.5, 0.1, replicates=1), across) == "not_significant"
+    assert verdict(mean_row(np.nan, np.nan, np.nan, replicates=0), across) == "undefined"
     opposite = trials((0.1, 0.3), (-0.4, -0.2))
-    assert verdict(mean_row(-0.1, -0.5, 0.3), opposite) == "noise"
+    assert verdict(mean_row(-0.1, -0.5, 0.3), opposite) == "not_significant"
 
 
 def test_a_verdict_of_one_replicate_never_speaks_of_training():
-    assert "one replicate says nothing" in verdict_text("images", 1)
-    assert "told from noise" in verdict_text("told", 5)
-    assert verdict_text("noise", 5) == "No difference can be told from noise."
+    assert "one replicate says nothing" in verdict_text("inconclusive", 1)
+    assert "is statistically significant" in verdict_text("significant", 5)
+    assert verdict_text("not_significant", 5) == "The difference is not statistically significant."
 
 
 def test_numbers_are_points_with_a_true_minus():
-    assert points_text(-0.18, -0.25, -0.109, signed=True) == "−18.0 points [−25.0, −10.9]"  # noqa: RUF001
+    assert points_text(-0.18, -0.25, -0.109) == "−18.0 points [−25.0, −10.9]"  # noqa: RUF001
     assert points_text(0.0, -0.0, 0.0) == "0.0 points [0.0, 0.0]"
+
+
+def test_a_change_has_its_sign_in_the_verb():
+    assert change_text("tone = dark", -0.121, -0.2, -0.05) == (
+        "lowers test accuracy for tone = dark by 12.1 points [5.0, 20.0]"
+    )
+    assert change_text("digit = 8", 0.03, -0.01, 0.07) == (
+        "raises test accuracy for digit = 8 by 3.0 points [−1.0, 7.0]"  # noqa: RUF001
+    )
 
 
 def test_the_question_names_what_is_rare(faces, digits):
@@ -55,13 +65,13 @@ def test_the_question_names_what_is_rare(faces, digits):
     assert (design.attribute, design.rare) == ("tone", ("dark",))
     assert [level.value for level in design.levels] == [0.5, 0.9, 0.99]
     assert question(results, design) == (
-        "What happens to each group of tone when smiling is learnt with differential privacy, as images of dark tone "
-        "become rarer in the training set?"
+        "How does differential privacy affect accuracy for each group of tone when predicting smiling, as images with "
+        "tone = dark become rarer in the training set?"
     )
     results = analysis.load(digits.folder)
     design = design_of(results)
     assert (design.attribute, design.rare, design.of_label, design.is_trend) == ("digit", ("8",), True, False)
-    assert question(results, design).endswith("and images of digit 8 are rare in the training set?")
+    assert question(results, design).endswith("with few training images with digit = 8?")
     assert shown(results, "digit", "8") == "digit 8"
 
 
@@ -70,15 +80,14 @@ def test_the_question_names_forgetting(tmp_path, simulate):
     simulate["face_trial"](sweep, sweep.learners["tuned"] | {"kind": "sisa"}, 0.9, 0)
     sweep.write_sweep_json()
     results = analysis.load(sweep.folder)
-    assert "when smiling is learnt with differential privacy or so that it can forget and" in question(
-        results, design_of(results)
-    )
+    asked = question(results, design_of(results))
+    assert asked.startswith("How do differential privacy and unlearning affect accuracy for each group of tone when")
 
 
 def test_twins_and_separately_tuned_learners_are_called_so(faces):
     results = analysis.load(faces.folder)
     found = comparisons(results)
-    assert [(c.learner, c.against) for c in found] == [("private", "twin"), ("private", "tuned")]
+    assert [(c.learner, c.baseline) for c in found] == [("private", "twin"), ("private", "tuned")]
     assert "matched twin" in found[0].words
     assert "separately tuned" in found[1].words
     texts = [statement.text for section in answer(results, design_of(results)) for statement in section.statements]
@@ -95,40 +104,40 @@ def test_a_private_learner_without_a_twin_is_not_compared_with_anothers(tmp_path
     simulate["face_trial"](sweep, names["tuned"] | {"batch_size": 7}, 0.9, 0)
     sweep.write_sweep_json()
     results = analysis.load(sweep.folder)
-    found = [(c.learner, c.against) for c in comparisons(results)]
+    found = [(c.learner, c.baseline) for c in comparisons(results)]
     assert found == [("private", "twin"), ("private", "tuned"), ("private-loose", "tuned")]
     titles = [section.title for section in answer(results, design_of(results))]
-    assert "Whether the rare pay more" in titles
+    assert "Excess loss of rare groups" in titles
 
 
 def test_numbers_in_sentences_are_those_of_the_tables(digits):
     results = analysis.load(digits.folder)
     sections = {section.title: section for section in answer(results, design_of(results))}
     row = analysis.excess_loss(results, "digit", "8", learner="dpsgd", baseline="sgd").iloc[0]
-    (statement,) = sections["Whether the rare pay more"].statements
+    (statement,) = sections["Excess loss of rare groups"].statements
     assert points_text(row["value"], row["low"], row["high"]) in statement.text
-    assert statement.verdict == "told"
+    assert statement.verdict == "significant"
     assert "5 replicates, n 100" in statement.text
-    gaps = {s.text.split(":")[0]: s for s in sections["How far apart the classes are"].statements}
-    assert gaps["Learner dpsgd"].verdict == "told"
-    assert gaps["Learner sgd"].verdict == "noise"
-    assert "by luck" in gaps["Learner sgd"].text
+    gaps = {s.text.split(":")[0]: s for s in sections["Accuracy gap between classes"].statements}
+    assert gaps["Learner dpsgd"].verdict == "significant"
+    assert gaps["Learner sgd"].verdict == "not_significant"
+    assert "by chance" in gaps["Learner sgd"].text
 
 
-def test_equal_learners_cannot_be_told_apart(tmp_path, simulate, monkeypatch):
+def test_equal_learners_do_not_differ_significantly(tmp_path, simulate, monkeypatch):
     """Private and twin with one and the same truth: hardly a sentence may claim a difference."""
     truth = simulate["truth"]
     monkeypatch.setitem(truth, "private", truth["matched"])
-    told = total = 0
+    significant = total = 0
     for seed in range(6):
         simulation = simulate["faces"](tmp_path / str(seed), replicates=3, per_cell=30, shares=(0.5,), seed=seed)
         results = analysis.load(simulation.folder)
         for section in answer(results, design_of(results)):
-            if section.title in ("What privacy changes", "Whether the rare pay more"):
+            if section.title in ("Effect of privacy on accuracy", "Excess loss of rare groups"):
                 total += len(section.statements)
-                told += sum(statement.verdict == "told" for statement in section.statements)
+                significant += sum(statement.verdict == "significant" for statement in section.statements)
     assert total == 24
-    assert told <= 3
+    assert significant <= 3
 
 
 def test_one_replicate_is_said(unfinished):
@@ -136,8 +145,8 @@ def test_one_replicate_is_said(unfinished):
     design = design_of(results)
     assert [level.value for level in design.levels] == [0.5, 0.9]
     sections = answer(results, design)
-    assert all(statement.verdict != "told" for section in sections for statement in section.statements)
-    assert any("one replicate" in text for text in caveats(results, sections))
+    assert all(statement.verdict != "significant" for section in sections for statement in section.statements)
+    assert any("only one replicate" in text for text in caveats(results, sections))
 
 
 def test_a_sweep_without_imbalance_or_privacy_has_an_answer_too(tmp_path, simulate):
@@ -147,9 +156,9 @@ def test_a_sweep_without_imbalance_or_privacy_has_an_answer_too(tmp_path, simula
     results = analysis.load(simulation.folder)
     design = design_of(results)
     assert (design.attribute, design.rare, design.is_trend) == ("tone", (), False)
-    assert question(results, design) == "What happens to each group of tone when smiling is learnt?"
+    assert question(results, design) == "How accurate are the models for each group of tone when predicting smiling?"
     sections = answer(results, design)
-    assert [section.title for section in sections] == ["How far apart the groups are"]
+    assert [section.title for section in sections] == ["Accuracy gap between groups"]
     assert results.trials["level"].unique().tolist() == ["natural"]
 
 
@@ -189,6 +198,6 @@ def test_crossed_seeds_are_said(tmp_path, simulate):
 
 def test_sentences_name_a_group_with_its_attribute(faces):
     results = analysis.load(faces.folder)
-    assert named(results, "tone", "dark") == "dark tone"
-    assert named(results, "shape", "long") == "shape long"
-    assert named(results, "smiling", "no") == "smiling no"
+    assert named(results, "tone", "dark") == "tone = dark"
+    assert named(results, "shape", "long") == "shape = long"
+    assert named(results, "smiling", "no") == "smiling = no"

@@ -126,17 +126,17 @@ def test_classes_have_one_row_each(tmp_path, simulate, digits):
 def test_the_study_is_described(faces, digits):
     results = analysis.load(faces.folder)
     text = " ".join(data_sentences(results, design_of(results)))
-    assert "The data set is faces. A model sees an image and predicts smiling (no, yes)." in text
+    assert "The data set is faces. Models predict smiling (no, yes)." in text
     assert "by tone (light tone, dark tone); shape (round, long)." in text
-    assert "4,000 images. Images of dark tone among them: 2,000 (share 0.5), 400 (share 0.9), 40 (share 0.99)." in text
+    assert "4,000 images. Images with tone = dark: 2,000 (share 0.5), 400 (share 0.9), 40 (share 0.99)." in text
     table = learners(results).set_index("learner")
     assert table["ε"].to_dict() == {"private": "3", "matched": "∞", "tuned": "∞"}
-    assert table.loc["matched", "how it learns"] == "as private, without clipping and noise"
+    assert table.loc["matched", "training"] == "as private, without clipping and noise"
     assert (table["trials done"] == "6 of 6").all()
     results = analysis.load(digits.folder)
     text = " ".join(data_sentences(results, design_of(results)))
-    assert "predicts digit (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)" in text
-    assert "A training set has 3,650 images. Images of digit 8 among them: 50." in text
+    assert "predict digit (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)" in text
+    assert "The training set has 3,650 images, 50 of them with digit = 8." in text
 
 
 def test_failures_are_grouped_by_cause(tmp_path, simulate):

@@ -36,7 +36,7 @@ def folders(tmp_path_factory):
 def test_two_sweeps_are_compared(fairsweep, folders, tmp_path):
     code, out, err = fairsweep("compare", *folders, "--html", tmp_path / "c.html")
     assert (code, err) == (0, "")
-    assert "1 pairs of trials differ in their config and share their seeds." in out
+    assert "1 pairs of trials share their seeds and differ in their config." in out
     assert "config: learner.optimizer.lr: 0.1 → 0.2" in out
     assert "version: torch: a → b" in out
     assert "+20.0" in out
