@@ -6,7 +6,7 @@ from pathlib import Path
 from fairsweep import analysis
 from fairsweep.analysis.figures.plots import rate_by_group, rate_by_level
 from fairsweep.analysis.report.statements import answer
-from fairsweep.analysis.results.imbalance_design import focus_of
+from fairsweep.analysis.results.imbalance_design import design_of
 
 _DPI = 200
 
@@ -28,7 +28,7 @@ def main() -> None:
         figure.savefig(path, dpi=_DPI)
         print(path)
     # What a caption may claim: the report's own statements, with their verdicts.
-    for section in answer(quickstart, focus_of(quickstart)):
+    for section in answer(quickstart, design_of(quickstart)):
         for statement in section.statements:
             print(f"{statement.verdict}: {statement.text}")
 

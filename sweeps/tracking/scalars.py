@@ -120,9 +120,9 @@ def _cell_scalars(file: CellsFile, metrics: tuple[str, ...] | None) -> Iterator[
     from fairsweep.analysis.metrics.disparities import Disparity, disparity, value_of
     from fairsweep.analysis.metrics.probabilities import ProbabilityScore
     from fairsweep.analysis.records.counts import Cells
-    from fairsweep.analysis.records.trial_cells import Meaning, TrialCells
+    from fairsweep.analysis.records.trial_cells import CellSchema, TrialCells
 
-    cells = Cells(Meaning.of(file), {"": TrialCells.of(file)})
+    cells = Cells(CellSchema.of(file), {"": TrialCells.of(file)})
     chosen = list(_resolved(metrics, cells.classes))
     for split in SPLITS:
         evaluations = cells.evaluations(split)

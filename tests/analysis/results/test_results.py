@@ -166,7 +166,7 @@ def test_a_running_sweep_with_failures_shows_what_there_is(unfinished):
     problems = results.problems.set_index("file")["message"]
     assert len(problems) == 3
     assert "damaged" in problems[records.CELLS].iloc[0]
-    assert "must be there" in problems[records.DATA]
+    assert "must exist" in problems[records.DATA]
     queued = results.trials[results.trials["state"] == "queued"].iloc[0]
     assert queued["learner"] == ""
     running = results.trials[results.trials["state"] == "running"].iloc[0]
