@@ -1,7 +1,6 @@
-"""Records of trials, and what can be concluded from them: rates, disparities, intervals, plots, report.
+"""Records of trials and their analysis: rates, disparities, intervals, plots, report.
 
-Names are imported when they are first used: whoever only writes records (every trial does) loads neither pandas nor
-plotly.
+Names are imported on first use, so that trials, which only write records, load neither pandas nor plotly.
 """
 
 from __future__ import annotations

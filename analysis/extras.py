@@ -1,4 +1,4 @@
-"""Packages that a small installation lacks, and the extra of fairsweep that brings each."""
+"""Optional packages and the extras of fairsweep that install them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_installed(package: str) -> bool:
 
 
 def needs(what: str, package: str) -> str:
-    """Return a line for people: what needs a package, and how to install it.
+    """Return an error message: what needs a package, and how to install it.
 
     >>> needs("tracking with W&B", "wandb")
     "tracking with W&B needs wandb, which is not installed: pip install 'fairsweep[wandb]'"

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used (PEP 562), so that each command loads what it needs."""
+"""Names of a package that are imported on first use (PEP 562), so that each command loads only what it needs."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class SweepComparison:
         settings: see `fairsweep.analysis.comparing.matching.Matching`.
         trials: the pairs of trials: ``trial_a``, ``trial_b``, ``setting_b``, ``pairing``, and ``identical``: whether
             every cell of the last test evaluation has the same count.
-        differences: one row a matched setting, group and metric; columns `DIFFERENCE_COLUMNS`.
+        differences: one row per matched setting, group and metric; columns `DIFFERENCE_COLUMNS`.
         changes: see `fairsweep.analysis.comparing.config_changes.config_changes`.
     """
 
@@ -136,7 +136,7 @@ def compare(
 
     Settings and trials are matched as `fairsweep.analysis.comparing.matching.match` says. A difference of paired trials
     is taken pair by pair: its interval joins a t interval over the pairs with the error of the test images, which for
-    rates knows that both saw the same ones; it has no width where all pairs are one trial twice, with the same
+    rates accounts for the shared test images; it has no width where all pairs are one trial twice, with the same
     counts. Where nothing pairs, the two means are subtracted as if independent.
 
     Args:

@@ -19,7 +19,7 @@ _IGNORED = frozenset({"format_version", "setting", "trial", "seeds", "replicate"
 
 
 def config_changes(a: SweepRecords, b: SweepRecords, matching: Matching) -> pd.DataFrame:
-    """Return what differs, one row a key.
+    """Return what differs, one row per key.
 
     Returns:
         Columns ``what`` (``config``, ``dataset``, ``version`` or ``code``), ``where`` (the learners that it concerns,

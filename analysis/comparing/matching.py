@@ -21,11 +21,11 @@ class Matching:
     """Settings and trials of two sweeps, side by side.
 
     Attributes:
-        settings: one row a setting: ``learner``, ``level``, ``where`` (``both``, or the letter of the only sweep that
+        settings: one row per setting: ``learner``, ``level``, ``where`` (``both``, or the letter of the only sweep that
             has it), ``setting_a`` and ``setting_b`` (hashes, one empty where the other sweep lacks it), ``done_a`` and
             ``done_b`` (trials that are done), ``pairs``, and ``pairing``: ``same trials`` (hashes agree), ``same
             seeds``, ``unpaired`` (no seeds in common), or empty.
-        pairs: one row a pair of trials that are done: ``trial_a``, ``trial_b``, ``setting_b``, ``pairing``.
+        pairs: one row per pair of trials that are done: ``trial_a``, ``trial_b``, ``setting_b``, ``pairing``.
     """
 
     settings: pd.DataFrame

@@ -26,7 +26,7 @@ class Hover:
 
     Attributes:
         template: plotly's; ``%{customdata[0]}`` is the first column of the data.
-        data: one row a point; None where the template needs none.
+        data: one row per point; None where the template needs none.
     """
 
     template: str
@@ -206,7 +206,7 @@ class Drawing:
         x_title: once below all panels, in their middle.
         is_stacked: whether bars stand on one another instead of side by side.
         gap: between places with bars, as a share of their distance.
-        meta: what was drawn, for whoever wants the numbers.
+        meta: The numbers behind the figure.
     """
 
     panels: tuple[Panel, ...]

@@ -57,7 +57,7 @@ _SIDES = {
 
 
 def draw(drawing: Drawing) -> Figure:
-    """Return the figure, two columns of a paper wide where it has more than one panel a row, else one and a half."""
+    """Return the figure, two columns of a paper wide where it has more than one panel per row, else one and a half."""
     width = 7.0 if drawing.columns > 1 else 5.0
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(width, drawing.height * drawing.rows / _PIXELS * 0.85), dpi=150, layout="constrained")

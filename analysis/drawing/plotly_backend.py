@@ -179,7 +179,7 @@ def style(figure: go.Figure, height: int, *, top: int = 64) -> go.Figure:
 
 
 def panels(titles: Sequence[str]) -> tuple[go.Figure, list[tuple[int, int]]]:
-    """Return an empty figure with one panel a title, at most three in a row, and the place of each."""
+    """Return an empty figure with one panel per title, at most three in a row, and the place of each."""
     columns = columns_for(len(titles))
     rows = -(-len(titles) // columns)
     figure = make_subplots(

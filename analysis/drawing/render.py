@@ -1,4 +1,4 @@
-"""Hands a described figure to whoever draws it."""
+"""Rendering of a described figure by a backend."""
 
 from __future__ import annotations
 

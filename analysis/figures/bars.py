@@ -38,7 +38,7 @@ def rate_by_group(
     level: str | None = None,
     at: At = "last",
 ) -> Drawing:
-    """Bars with intervals: a rate of each group (or class), one colour a learner; for one level.
+    """Plot a rate by group (or class) at one level as bars with intervals, one colour per learner.
 
     Args:
         results: the sweep.
@@ -74,18 +74,18 @@ def rate_by_two_groups(
     level: str | None = None,
     at: At = "last",
 ) -> Drawing:
-    """Bars with intervals for intersections: a rate in each group of one attribute, one colour a group of another.
+    """Plot a rate by intersections of two attributes as bars with intervals, one colour per group of the second.
 
     Args:
         results: the sweep.
         attribute: whose groups stand along the axis, such as age bins.
-        colour: whose groups are told apart by colour, such as races.
+        colour: whose groups are shown by colour, such as races.
         metric: a rate.
         level: as in the column ``level``; None takes the most imbalanced.
         at: see `SweepResults.evaluations`.
 
     Returns:
-        The figure, one panel a learner.
+        The figure, one panel per learner.
     """
     design = design_of(results)
     level = level or design.levels[-1].text
@@ -117,7 +117,7 @@ def change_by_group(
     level: str | None = None,
     at: At = "last",
 ) -> Drawing | None:
-    """Bars with intervals: the change of each group (or class) against a baseline; rare ones stand out.
+    """Plot the change of each group (or class) from a baseline as bars with intervals; rare ones stand out.
 
     Args:
         results: the sweep.
@@ -152,7 +152,7 @@ def change_by_group(
 
 
 def training_counts(results: SweepResults, attribute: str | None = None) -> Drawing | None:
-    """Training images of each group by level, as realised; None if nothing is recorded yet.
+    """Plot the training images of each group by level; None if nothing is recorded yet.
 
     Args:
         results: the sweep.

@@ -22,7 +22,7 @@ _ALL = LineStyle("all clients", NEUTRAL, "", in_legend=False)
 
 
 def client_accuracy(results: SweepResults, attribute: str | None = None) -> Drawing | None:
-    """Accuracy of clients on their own held-out examples after the last iteration, over the levels.
+    """Plot the accuracy of clients on their own held-out examples after the last iteration, over the levels.
 
     Args:
         results: the sweep.
@@ -30,7 +30,7 @@ def client_accuracy(results: SweepResults, attribute: str | None = None) -> Draw
             made imbalanced.
 
     Returns:
-        The figure, one panel a federated learner; None where nothing is recorded. Lines are means over clients and
+        The figure, one panel per federated learner; None where nothing is recorded. Lines are means over clients and
         replicates; dotted ones the mean of the tenth of the clients that has the lowest accuracy.
     """
     design = design_of(results)

@@ -72,7 +72,7 @@ def heat_map(
 def confusion(
     results: SweepResults, series: str, attribute: str | None = None, *, level: str | None = None, at: At = "last"
 ) -> Drawing | None:
-    """Confusion by group: of the examples of each class, which share is predicted as what; one panel a group.
+    """Plot confusion matrices by group, normalised by true class; one panel per group.
 
     Args:
         results: the sweep.

@@ -22,7 +22,7 @@ HOVER_OF_MEANS = (
 
 @dataclass(frozen=True)
 class LevelAxis:
-    """The x axis of a trend: imbalance grows to the right.
+    """The x axis of a trend: imbalance increases to the right.
 
     Attributes:
         x: position of each level by its text: minus log10 of the rare images where all are known and positive, so that
@@ -47,7 +47,7 @@ class LevelAxis:
         return Axis(ticks=(places, self.texts), range=(min(places) - margin, max(places) + margin))
 
     def shift(self, place: int, count: int) -> float:
-        """How far one of several lines is moved aside, so that their bars can be told apart."""
+        """Return the horizontal offset of one of several lines, so that their bars do not overlap."""
         apart = min(0.022, 0.11 / count)
         return apart * (max(self.x.values()) - min(self.x.values()) or 1.0) * (place - (count - 1) / 2)
 

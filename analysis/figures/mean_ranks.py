@@ -16,7 +16,7 @@ def critical_difference(scores: pd.DataFrame, *, higher_is_better: bool = True, 
     Datasets are the units: levels, seeds or groups of one sweep are not, for they share training and test images.
 
     Args:
-        scores: one row a dataset, one column a learner: a mean over replicates each.
+        scores: one row per dataset, one column per learner: a mean over replicates each.
         higher_is_better: whether rank 1 has the highest score.
         level: of the family of all pairs.
 

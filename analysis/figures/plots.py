@@ -1,8 +1,8 @@
 """Figures of a sweep: for screens as plotly figures (the default), for papers as matplotlib figures.
 
 Every function has the keyword ``backend``: ``"plotly"`` or ``"matplotlib"``. Group colours and learner marks are the
-same in every figure, and can be told apart by colour-blind readers. Intervals are the joint ones of `average`: t over
-replicates and the error of the test images, which a trend also shows by itself as the darker band. On screens the
+same in every figure, and are distinguishable for colour-blind readers. Intervals are the joint ones of `average`: t
+over replicates and the error of the test images, which a trend also shows by itself as the darker band. On screens the
 counts behind each point stand under the pointer.
 
 What `fairsweep.analysis.trend` tests is drawn by `slopes`, what `best_setting` and `fairsweep.analysis.pareto_front`

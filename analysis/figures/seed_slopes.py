@@ -28,7 +28,7 @@ def slopes(
     learners: Sequence[str] | None = None,
     at: At = "last",
 ) -> Drawing | None:
-    """Return the line through each seed's values over log10 of the minority's count, one panel a learner.
+    """Return the line through each seed's values over log10 of the minority's count, one panel per learner.
 
     Args:
         results: the sweep.
@@ -72,7 +72,7 @@ def _look(results: SweepResults, design: ImbalanceDesign, attribute: str, group:
 
 
 def _sign(design: ImbalanceDesign, one: Trend) -> float:
-    """Imbalance grows to the right."""
+    """Imbalance increases to the right."""
     if one.x_name == LOG_MINORITY:
         return -1.0
     return 1.0 if design.levels[0].value <= design.levels[-1].value else -1.0

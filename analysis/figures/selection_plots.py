@@ -30,7 +30,7 @@ def selection(
     level: str | None = None,
     at: At = "last",
 ) -> Drawing | None:
-    """Test means against validation means, one point a setting, for a utility and for a disparity.
+    """Plot test means against validation means, one point per setting, for a utility and for a disparity.
 
     Args:
         results: the sweep.

@@ -24,7 +24,7 @@ EPSILON = "epsilon"
 def disparity_by_epsilon(
     results: SweepResults, attribute: str | None = None, metric: str = "accuracy_difference", *, at: At = "last"
 ) -> Drawing | None:
-    """Return a disparity against the ε spent, one panel a learner and one line a level.
+    """Return a disparity against the ε spent, one panel per learner and one line per level.
 
     Args:
         results: the sweep.
@@ -66,7 +66,7 @@ def rate_by_field(
     level: str | None = None,
     at: At = "last",
 ) -> Drawing | None:
-    """Return a rate of each group against a field of the learner that is swept, one panel a learner.
+    """Return a rate of each group against a field of the learner that is swept, one panel per learner.
 
     Args:
         results: the sweep.
@@ -114,14 +114,14 @@ def pareto_front(
     split: str = "test",
     at: At = "last",
 ) -> Drawing:
-    """Return the utility against disparity, one point a setting; a line joins those that no other one beats in both.
+    """Return the utility against disparity, one point per setting; a line joins those that no other one beats in both.
 
     Args:
         results: the sweep.
         attribute: between whose groups; None takes the one that is made imbalanced.
         utility: a rate of all examples for which higher is better.
         disparity: one for which lower is better.
-        level: as in the column ``level``; None draws one panel a level.
+        level: as in the column ``level``; None draws one panel per level.
         split: ``validation`` to choose among settings, ``test`` to show what was chosen.
         at: see `SweepResults.evaluations`.
     """
@@ -151,7 +151,7 @@ def _two_means(
     split: str,
     at: At,
 ) -> pd.DataFrame:
-    """One row a setting: the means of utility and disparity with their intervals."""
+    """One row per setting: the means of utility and disparity with their intervals."""
     one = average(results.rates([utility], by=(), split=split, at=at))
     two = average(
         results.disparities([disparity], by=attribute or design.attribute, split=split, at=at, expected_if_equal=False)

@@ -64,7 +64,7 @@ def _course(
     attribute: str,
     quantities: Mapping[str, str],
 ) -> Drawing | None:
-    """Lines over the iterations, one panel a quantity, one line a group and extreme level."""
+    """Lines over the iterations, one panel per quantity, one line per group and extreme level."""
     rows = rows[(rows["attribute"] == attribute) & (rows["count"] > 0)]
     rows = rows.merge(results.trials[["trial", "series", "level"]], on="trial")
     rows = rows[rows["series"] == series]

@@ -22,7 +22,7 @@ from fairsweep.analysis.results.sweep_frames import At
 def rate_by_level(
     results: SweepResults, attribute: str | None = None, metric: str = "accuracy", *, at: At = "last"
 ) -> Drawing:
-    """Trend of a rate of each group over the levels of the imbalance, one panel a learner.
+    """Plot a rate of each group over the levels of the imbalance, one panel per learner.
 
     Args:
         results: the sweep.
@@ -50,7 +50,7 @@ def change_by_level(
     learners: Sequence[str] | None = None,
     at: At = "last",
 ) -> Drawing | None:
-    """Change of each group against a baseline of the same imbalance and seeds, one panel a learner.
+    """Plot the change of each group from a baseline of the same imbalance and seeds, one panel per learner.
 
     Args:
         results: the sweep.
@@ -89,7 +89,7 @@ def _by_group(
     y: Axis,
     *rules: ReferenceLine,
 ) -> Drawing:
-    """One panel a series, in it one line a group."""
+    """One panel per series, in it one line per group."""
     axis = level_axis(design)
     panels: list[Panel] = []
     for name, title in titles.items():
@@ -109,7 +109,7 @@ def disparity_by_level(
     *,
     at: At = "last",
 ) -> Drawing:
-    """Disparities over the levels, one line a learner and one panel a metric.
+    """Plot disparities over the levels, one line per learner and one panel per metric.
 
     A dotted line is what equal groups of these sizes would show by chance.
 

@@ -29,7 +29,7 @@ def reliability(confidence: Floats, correct: Codes, *, bins: int = BINS, level: 
         level: of the Wilson intervals.
 
     Returns:
-        One row a bin: ``bin_low``, ``bin_high``, ``n``, mean ``confidence``, ``accuracy``, ``low``, ``high``; the
+        One row per bin: ``bin_low``, ``bin_high``, ``n``, mean ``confidence``, ``accuracy``, ``low``, ``high``; the
         expected calibration error is the mean of |accuracy - confidence| weighted by n.
 
     References:

@@ -206,8 +206,8 @@ def compare_over_datasets(
 ) -> RankComparison:
     """Friedman's test and Nemenyi's comparisons of learners over datasets.
 
-    Rows must be independent: datasets, each with one number a learner (its mean over seeds). Seeds, levels or folds of
-    one dataset are not independent rows, and this test does not know it.
+    Rows must be independent: datasets, each with one number per learner (its mean over seeds). Seeds, levels or folds
+    of one dataset are not independent rows, and this test does not know it.
 
     Args:
         values: datasets x learners.

@@ -1,8 +1,8 @@
 """Model-selection criteria of benchmarks, by the names that their papers give them.
 
-Each is a function of a sweep that returns one number a setting (validation means over replicates), higher is better, so
-that ``max_worst_group_accuracy(results, by="tone").idxmax()`` is the setting that it selects. A setting for which the
-criterion is undefined is NaN and never selected.
+Each is a function of a sweep that returns one number per setting (validation means over replicates), higher is better,
+so that ``max_worst_group_accuracy(results, by="tone").idxmax()`` is the setting that it selects. A setting for which
+the criterion is undefined is NaN and never selected.
 """
 
 from __future__ import annotations

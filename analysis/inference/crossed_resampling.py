@@ -2,7 +2,7 @@
 
 Every trial of a sweep sees the same test images, so each resample draws images (whole users, where there are any) once
 for all trials, and replicates anew for each setting. With fewer than ten replicates a resample of replicates
-is too narrow, and the replicates' part is a t interval that joins the images' part in squares.
+is too narrow, and the replicates' part is a t interval that is added to the images' part in quadrature.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.results.sweep_frames import At
 
 FEW = 10
-"""Below so many replicates they get a t interval."""
+"""Minimum number of replicates to resample; fewer get a t interval."""
 
 _NO_WIDTH = 1e-12
 
@@ -204,7 +204,7 @@ def resample(
         seed: of the draws.
 
     Returns:
-        For each trial float64 [draws, P]: one column a group, or one for a disparity. None where predictions of all
+        For each trial float64 [draws, P]: one column per group, or one for a disparity. None where predictions of all
         these trials on the same images, or their groups by id, are not recorded.
     """
     names = (by,) if isinstance(by, str) else tuple(by)
@@ -304,7 +304,7 @@ def _setting_columns(
     units: SamplingUnits | None = None,
     step: Floats | float = 0.0,
 ) -> dict[str, Any]:
-    """Columns of one setting and metric, one entry a group: means over its replicates.
+    """Columns of one setting and metric, one entry per group: means over its replicates.
 
     ``units`` are those behind a rate: percentiles of a few images are too narrow, so a rate has the interval of
     `fairsweep.analysis.inference.effective_sample_size.rate_bounds`. ``step`` is the resolution of the values,

@@ -39,7 +39,7 @@ def excess_loss_by_trial(
     """Return the loss of one group minus the mean loss of the other groups, for each trial that has a baseline.
 
     The loss is baseline minus trial, so a positive excess means that the group loses more than the others. Each of the
-    other groups counts the same, whatever its size. Their images differ, so their intervals join in squares.
+    other groups counts the same, whatever its size. Their images differ, so their intervals add in quadrature.
 
     Args:
         results: the sweep.
@@ -102,7 +102,7 @@ def excess_rows(frame: pd.DataFrame, known: Sequence[str], group: str, metric: s
     """Return the excess loss of one group from the differences of all groups of one attribute.
 
     Args:
-        frame: a tidy table of differences, one row a trial and group.
+        frame: a tidy table of differences, one row per trial and group.
         known: all groups.
         group: the group in question.
         metric: what the differences are of.

@@ -71,7 +71,7 @@ def rate_bounds(
     """Bounds of a mean rate over replicates.
 
     Resamples of n units from one stratum spread by (n - 1)/n too little, those of R replicates by (R - 1)/R; both are
-    made good. The effective sample size is that of a binomial with this variance, at most the observations, times the
+    corrected. The effective sample size is that of a binomial with this variance, at most the observations, times the
     squared ratio of Student's quantiles for the observations and for the degrees of freedom of the variance. Those are
     of the units, or Satterthwaite's of both parts where they are fewer.
 

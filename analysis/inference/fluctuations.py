@@ -34,9 +34,9 @@ class Fluctuations:
     """Sources of variation of a metric over the levels of a sweep.
 
     Attributes:
-        parts: one row a component: ``component``, ``variance`` (unbiased, so it may be below 0), ``low``, ``high``,
+        parts: one row per component: ``component``, ``variance`` (unbiased, so it may be below 0), ``low``, ``high``,
             ``std`` (its root, 0 below 0), ``df``, ``reason`` (why it is NaN, else what it rests on).
-        neighbours: one row for each two neighbouring levels: ``level``, ``next``, ``difference``, ``low``, ``high``,
+        neighbours: one row per two neighbouring levels: ``level``, ``next``, ``difference``, ``low``, ``high``,
             ``p_value``, ``p_holm``, ``differ``, ``basis``.
         detectable: the smallest change between neighbouring levels that this sweep would have detected with probability
             `POWER` at the 5% level.
@@ -82,9 +82,9 @@ def explain_fluctuations(
     Components are of the variance of one trial's value. *setting*: between the true means of the levels. *data seed*
     and *training seed*: what redrawing the one changes at a level, the other held; where seeds are tied both together
     are *replicate*; crossed seeds leave *interaction* (and each trial's own noise). *test sampling*: what other test
-    images would change in one value; *test sampling, seen*: the part of it by which trials of this sweep differ, which
-    for one common test set is the smaller the more the models agree. It is taken off the other components. A component
-    that the design does not identify is NaN, with the reason.
+    images would change in one value; *test sampling, observed*: the part of it by which trials of this sweep differ,
+    which for one common test set is the smaller the more the models agree. It is taken off the other components. A
+    component that the design does not identify is NaN, with the reason.
 
     Args:
         source: a sweep, or a tidy table of one learner, see
@@ -117,7 +117,7 @@ def explain_fluctuations(
 
 
 def explain_table(table: LevelTable, *, change: float = 0.02, confidence: float = 0.95) -> Fluctuations:
-    """`explain_fluctuations` of values that are in hand."""
+    """`explain_fluctuations` of given values."""
     parts = _parts(table, confidence)
     neighbours = _neighbours(table, confidence)
     p_value = _test_alone(table)
@@ -141,7 +141,9 @@ def _parts(table: LevelTable, confidence: float) -> pd.DataFrame:
     rows.append(_row("test sampling", total, *_chi_square(total, images - 1, confidence), images - 1, reason))
     if table.same_images:
         reason = "the part by which trials on the same test images differ"
-        rows.append(_row("test sampling, seen", seen, *_chi_square(seen, images - 1, confidence), images - 1, reason))
+        rows.append(
+            _row("test sampling, observed", seen, *_chi_square(seen, images - 1, confidence), images - 1, reason)
+        )
     frame = pd.DataFrame(rows)
     return frame.assign(deviation=np.sqrt(frame["variance"].clip(lower=0)))
 
@@ -227,7 +229,7 @@ def _seed_parts(table: LevelTable, squares: MeanSquares, seen: float, confidence
         return [_nothing("data seed", tied), _nothing("training seed", tied), rest]
     if design != "crossed":
         other = "training seed" if design == "data" else "data seed"
-        return [rest, _nothing(other, f"one {other} only; what it would change is not seen")]
+        return [rest, _nothing(other, f"one {other} only; its effect is not identified")]
     a, b = squares.sizes
     rows = []
     for name, square, place, times in (("data seed", squares.data, 0, b), ("training seed", squares.training, 1, a)):

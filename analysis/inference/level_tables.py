@@ -186,7 +186,7 @@ def _spread(rows: pd.DataFrame, metric: str, over: str, group: str) -> LevelTabl
 
 
 def _with_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows with columns for their data and training seed; both the replicate where they are not told."""
+    """Return the rows with columns for their data and training seed; both the replicate if they are unknown."""
     if {"data_seed", "train_seed"} <= set(rows):
         return rows
     replicate = rows["replicate"].astype(float) if "replicate" in rows else pd.Series(0.0, rows.index)

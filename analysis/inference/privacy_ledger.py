@@ -16,7 +16,7 @@ _DEPLOYMENT = "simulation of a larger deployment"
 
 
 def epsilon_text(epsilon: float) -> str:
-    """Return an ε for people: ``2.95``, ``∞``, or ``n/a`` where it is not known yet."""
+    """Return an ε as text: ``2.95``, ``∞``, or ``n/a`` if it is not known yet."""
     if np.isnan(epsilon):
         return "n/a"
     return "∞" if np.isinf(epsilon) else f"{epsilon:.3g}"
@@ -27,7 +27,7 @@ class PrivacyLedger:
     """Privacy guarantees of a sweep.
 
     Attributes:
-        statements: one row a private series and level: ε by both accountants, δ, noise and sampling.
+        statements: one row per private series and level: ε by both accountants, δ, noise and sampling.
         headline: The guarantee of all trials together.
         assumptions: Assumptions behind the ε, each once.
     """

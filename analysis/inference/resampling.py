@@ -1,8 +1,8 @@
 """Bootstrap intervals for every metric of a sweep, by resampling the cells of each trial's evaluation.
 
 Wilson and simultaneous intervals are the default elsewhere: they are as good and need no draws. The bootstrap uses that
-a balanced evaluation set fixes the counts of groups and labels, and takes any metric. It knows the test images only, as
-those do; `average` adds what differs between replicates.
+a balanced evaluation set fixes the counts of groups and labels, and takes any metric. It covers the sampling of test
+images only, as those do; `average` adds what differs between replicates.
 """
 
 from __future__ import annotations

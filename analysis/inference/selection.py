@@ -35,7 +35,7 @@ def settings_table(
     at: At = "last",
     states: Sequence[str] | None = ("done",),
 ) -> pd.DataFrame:
-    """One row a setting: the means of some metrics over replicates, on validation and on test.
+    """One row per setting: the means of some metrics over replicates, on validation and on test.
 
     Args:
         results: the sweep.

@@ -27,7 +27,7 @@ _TARGETS = 201
 
 @dataclass(frozen=True)
 class Thresholds:
-    """One threshold a group.
+    """One threshold per group.
 
     Attributes:
         values: on the probability of the positive class, float64 [G]; infinite where nobody is selected.

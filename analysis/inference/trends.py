@@ -68,7 +68,7 @@ def trend(
     x: str | None = None,
     confidence: float = 0.95,
 ) -> Trend:
-    """One slope a seed, and their mean with a t interval and test.
+    """One slope per seed, and their mean with a t interval and test.
 
     The interval covers variation between seeds and the part of the test sampling error that differs between trials;
     the common part shifts a line without changing its slope.
@@ -145,7 +145,7 @@ def trends_by_group(
 
 
 def trend_of_table(table: LevelTable, *, x: str | None = None, confidence: float = 0.95) -> Trend:
-    """`trend` of values that are in hand."""
+    """`trend` of given values."""
     positions, name = _positions(table, x)
     known = np.isfinite(positions)
     if known.sum() < 2:

@@ -24,7 +24,7 @@ REQUEST_COLUMNS = (
 
 
 def requests(results: SweepResults) -> pd.DataFrame:
-    """Return the requests that trials served, one row a request.
+    """Return the requests that trials served, one row per request.
 
     Returns:
         The columns `REQUEST_COLUMNS`: ``asked`` ids of which ``deleted`` were new, ``affected_shards``, what it cost

@@ -118,7 +118,7 @@ def resolve(name: str, classes: tuple[str, ...], positive: str | None = None) ->
 
 
 def describe() -> pd.DataFrame:
-    """Return the tables of rates, scores and disparities, one row a metric."""
+    """Return the tables of rates, scores and disparities, one row per metric."""
     return pd.DataFrame(
         {
             "metric": name,

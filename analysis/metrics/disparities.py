@@ -221,7 +221,7 @@ def combine(values: Floats, overall: Floats, exists: Bools, row: Disparity, nois
     """Return a disparity from the values of its rates.
 
     Args:
-        values: of each group, float64 [..., R, G], one row for each of ``row.rates``.
+        values: of each group, float64 [..., R, G], one row per of ``row.rates``.
         overall: of all examples together, float64 [..., R].
         exists: bool [..., G], which groups have examples at all.
         row: the disparity.
@@ -270,7 +270,7 @@ def disparity_of(above: Counts, below: Counts, exists: Bools, row: Disparity) ->
     """Return a disparity from the quotients of its rates.
 
     Args:
-        above: numerators, int64 [..., R, G], one row for each of ``row.rates``.
+        above: numerators, int64 [..., R, G], one row per of ``row.rates``.
         below: denominators, int64 [..., R, G].
         exists: bool [..., G], which groups have examples at all.
         row: the disparity.

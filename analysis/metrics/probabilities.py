@@ -1,6 +1,6 @@
 """Scores of predicted probabilities, computed from predictions, not from cells.
 
-Every score takes weights, one row a resample, so that its bootstrap is one call: a weight of 2 stands for an example
+Every score takes weights, one row per resample, so that its bootstrap is one call: a weight of 2 stands for an example
 drawn twice. A row of zeros and ones chooses a group.
 """
 

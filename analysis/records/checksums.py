@@ -1,4 +1,4 @@
-"""Checksums inside the files of records: whichever byte of a file changes, its reader finds out.
+"""Checksums inside the files of records, so that readers detect any changed byte.
 
 A record carries the CRC-32 of all its other bytes, so that one rename replaces the file and its checksum. In JSON it is
 the last member, ``"checksum"``. In Parquet it stands between the last column and the footer, where the format leaves
@@ -130,7 +130,7 @@ def check_zip(content: bytes) -> bool:
 
 
 def _footer(content: memoryview) -> int:
-    """Where the footer of a Parquet file begins; 0 where its length makes no sense."""
+    """Where the footer of a Parquet file begins; 0 if its length is invalid."""
     length = int.from_bytes(content[-_FOOTER_END:-4], "little")
     return max(0, len(content) - _FOOTER_END - length)
 

@@ -205,7 +205,7 @@ def count_cells(
     columns["prediction"] = _codes("prediction", prediction)
     lengths = {name: len(codes) for name, codes in columns.items()}
     if len(set(lengths.values())) != 1:
-        raise ValueError(f"all columns must have one entry an example, but their lengths are {lengths}")
+        raise ValueError(f"all columns must have one entry per example, but their lengths are {lengths}")
     first, counts = _distinct_rows(list(columns.values()))
     arrays: dict[str, pa.Array] = {
         "iteration": pa.array(np.full(len(first), iteration, np.int32)),
@@ -278,7 +278,7 @@ def predictions_table(
     prediction: npt.ArrayLike,
     log_probabilities: npt.ArrayLike,
 ) -> pa.Table:
-    """Return the predictions of one evaluation, one row an example.
+    """Return the predictions of one evaluation, one row per example.
 
     Args:
         iteration: iterations done when the evaluation was made.
@@ -334,7 +334,7 @@ def foreign_ids(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def training_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Return the course of training, one row an iteration.
+    """Return the course of training, one row per iteration.
 
     Args:
         rows: mappings with ``iteration``, ``loss``, ``seconds``, ``examples``, and optionally ``diagnostics``: a

@@ -187,7 +187,7 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def remove_temporary(folder: str | Path, name: str = "*") -> None:
-    """Delete what writers that were killed left behind; only for whoever writes these files alone.
+    """Delete temporary files of killed writers; only for the sole writer of these files.
 
     Args:
         folder: where they wrote; its subfolders stay as they are.

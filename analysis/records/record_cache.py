@@ -1,6 +1,6 @@
 """Cache file of a large local sweep with the records of its finished trials, so that it opens quickly.
 
-The file is a copy and nothing more: whoever deletes it loses seconds. A trial is taken from it only while its own files
+The file is only a copy and can be deleted at any time. A trial is taken from it only while its own files
 have the sizes, times and inodes that they had when they were copied; records are replaced by renaming, which changes
 all three. It is written whole and renamed, so that readers that write at the same time do not meet half a file, and a
 reader that has it open keeps what it opened. It is left alone where the folder cannot be written to.

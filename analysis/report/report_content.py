@@ -42,7 +42,7 @@ class Findings:
     Attributes:
         study: Description of the study, in sentences.
         pictures: example images by group and label.
-        learners: one row a series.
+        learners: one row per series.
         answer: Findings, as sentences.
         caveats: Limitations of the findings.
         fluctuations: (series, paragraph) on the sources of variation of accuracy over the levels.
@@ -93,7 +93,7 @@ class Content:
         states: number of trials by state.
         findings: Findings from finished trials; None if there are none.
         privacy: Guarantees of the private trials and their composition.
-        trials: one row a trial.
+        trials: one row per trial.
         failures: failed trials by cause.
         retry: the command that runs failed trials again; None for a guided search.
         more: the command by which a search tries more settings.
@@ -130,16 +130,14 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
         results.evaluations()
     except RecordError:
         findings, asked = None, "How accurate are the models for each group?"
-        notes = (*_notes(results), "No trial has finished yet, so there are no findings.")
     else:
         design = design_of(results)
         findings, asked = _findings(results, design, pictures), question(results, design)
-        notes = _notes(results)
     folder = str(results.sweep.get("sweep", {}).get("output") or results.name)
     return Content(
         name=results.name,
         question=asked,
-        notes=notes,
+        notes=_notes(results),
         states={str(state): int(count) for state, count in results.trials["state"].value_counts().items()},
         findings=findings,
         privacy=privacy_ledger(results),

@@ -160,7 +160,7 @@ def _table(
     *,
     expected_if_equal: bool = False,
 ) -> SummaryTable:
-    """One row for each setting, in the order of the averages; ``columns`` says which averages make a column."""
+    """One row per setting, in the order of the averages; ``columns`` says which averages make a column."""
     settings = numbers.drop_duplicates("setting").set_index("setting")
     shares = settings["share"].notna().all()
     level = "share" if shares else "level"

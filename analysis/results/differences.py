@@ -28,8 +28,8 @@ def difference_rows(
 
     For rates whose denominator depends on the label alone the interval is Newcombe's for paired proportions, with the
     correlation from the predictions; where predictions are missing, and for all other metrics, the two are taken as
-    independent, which is wider than need be. The intervals know the test images only: `average` adds what differs
-    between replicates.
+    independent, which is wider than need be. The intervals cover the sampling of test images only: `average` adds what
+    differs between replicates.
 
     Args:
         results: the sweep.

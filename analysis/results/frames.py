@@ -1,4 +1,4 @@
-"""Long (tidy) tables of rates and disparities: one row an evaluation, group and metric, with its interval."""
+"""Long (tidy) tables of rates and disparities: one row per evaluation, group and metric, with its interval."""
 
 from __future__ import annotations
 

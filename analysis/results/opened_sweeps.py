@@ -133,8 +133,8 @@ class OpenedSweep:
 def open_sweeps(locations: Sequence[SweepLocation], *, cache: bool, former: bool = False) -> list[OpenedSweep]:
     """Open several sweeps; a trial that stands in two of them is taken once, from where it is done.
 
-    Trials are the same where their hashes are. Trials of one name that are not the same are told apart by the name of
-    their sweep.
+    Trials are the same where their hashes are. Trials of one name that are not the same are distinguished by the name
+    of their sweep.
 
     Args:
         locations: their folders.

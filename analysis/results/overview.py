@@ -14,7 +14,7 @@ SETTING_COLUMNS = (*_OF_SETTING, "epsilon", "minority_count", "train_size", "tri
 
 
 def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row a setting, in the order of the trials.
+    """One row per setting, in the order of the trials.
 
     Args:
         trials: as `fairsweep.analysis.results.trials.trials_table` makes it.

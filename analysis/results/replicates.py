@@ -75,7 +75,7 @@ def average(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         confidence: of the t intervals; take the one the frame was made with.
 
     Returns:
-        One row for each setting, group and metric; columns `AVERAGE_COLUMNS`.
+        One row per setting, group and metric; columns `AVERAGE_COLUMNS`.
     """
     keys = list(_WITHIN)
     if frame.duplicated(["trial", *keys[1:]]).any():

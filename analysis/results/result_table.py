@@ -40,7 +40,7 @@ class TableOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A table of means, for people and for papers.
+    """A table of means, for notebooks and papers.
 
     Attributes:
         corner: what rows and columns are.
@@ -107,7 +107,7 @@ def result_table(results: SweepFrames, rows: str, columns: str, **options: Unpac
         columns: another one.
         options: ``metrics`` (default the accuracy); ``by``, an attribute or several whose groups are taken (default all
             examples together; for disparities the sweep's first group); ``where``, values of further dimensions, which
-            must leave one number a cell: ``{"level": "share 0.9"}``; ``bold``, whether cells are compared (default
+            must leave one number per cell: ``{"level": "share 0.9"}``; ``bold``, whether cells are compared (default
             true); ``decimals`` of percent (default 1); ``confidence`` (default 0.95); ``split`` and ``at`` as in
             `SweepFrames.evaluations`.
 

@@ -23,7 +23,7 @@ class SweepResults(SweepFrames):
 
     @property
     def settings(self) -> pd.DataFrame:
-        """One row a setting; columns as `fairsweep.analysis.results.overview.settings_table` says."""
+        """One row per setting; columns as `fairsweep.analysis.results.overview.settings_table` says."""
         return settings_table(self.trials)
 
     def table(self, rows: str = "series", columns: str = "level", **options: Unpack[TableOptions]) -> ResultTable:

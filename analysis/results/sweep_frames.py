@@ -98,7 +98,7 @@ class SweepFrames(SweepRecords):
         confidence: float = 0.95,
         mean_over: str | None = None,
     ) -> pd.DataFrame:
-        """Rates of all examples and of each group, one row a trial, iteration, group and metric.
+        """Rates of all examples and of each group, one row per trial, iteration, group and metric.
 
         Args:
             metrics: rates and scores in `METRICS`, a class in brackets where one is needed; None takes `DEFAULT_RATES`,
@@ -148,7 +148,7 @@ class SweepFrames(SweepRecords):
         seed: int = 0,
         least_n: int = 1,
     ) -> pd.DataFrame:
-        """Disparities between groups, one row a trial, iteration, attribute and metric; ``group`` is the attribute.
+        """Disparities between groups, one row per trial, iteration, attribute and metric; ``group`` is the attribute.
 
         Args:
             metrics: names in `DISPARITIES`; None takes `DEFAULT_DISPARITIES`, and only those of the accuracy where

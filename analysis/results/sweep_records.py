@@ -37,8 +37,8 @@ class SweepRecords:
         folders: the small records of every trial.
         former: names of the folders of trials that belong to earlier versions of the sweep and are left out; see
             `fairsweep.analysis.records.membership`.
-        trials: one row a trial, by learner (in the order of the sweep file), level and replicate; its columns are those
-            of `fairsweep.analysis.results.trials.trials_table`.
+        trials: one row per trial, by learner (in the order of the sweep file), level and replicate; its columns are
+            those of `fairsweep.analysis.results.trials.trials_table`.
     """
 
     def __init__(self, *locations: SweepLocation, cache: bool = True, former: bool = False) -> None:
@@ -163,7 +163,7 @@ class SweepRecords:
         return self._training.drop(columns=["diagnostics", "clients"])
 
     def diagnostics(self) -> pd.DataFrame:
-        """Group diagnostics of private learners in long form, one row an iteration, group and label.
+        """Group diagnostics of private learners in long form, one row per iteration, group and label.
 
         Columns: ``trial``, ``iteration``, ``attribute``, ``value`` and ``label`` (as a sweep file names them),
         ``count``, ``mean_gradient_norm``, ``clipped_share``, ``cosine``.
@@ -173,7 +173,7 @@ class SweepRecords:
         return parts
 
     def clients(self) -> pd.DataFrame:
-        """How groups of federated clients fared, in long form: one row an iteration and group of clients.
+        """How groups of federated clients fared, in long form: one row per iteration and group of clients.
 
         A client belongs to the group that most of its examples have. Columns: ``trial``, ``iteration``, ``attribute``
         and ``value`` (as a sweep file names them; both empty for all clients), ``clients``, ``accuracy_mean``,

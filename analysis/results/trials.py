@@ -59,7 +59,7 @@ _TEXTS = frozenset(
 
 
 def trials_table(folders: Iterable[TrialFolder], shown: Mapping[str, Mapping[str, str]] | None = None) -> pd.DataFrame:
-    """One row a trial, in the order of the folders.
+    """One row per trial, in the order of the folders.
 
     Columns: ``trial`` (name of the folder), ``learner``, ``series`` (the learner, with the values of the fields that
     vary under its name), ``kind``, ``twin_of``, ``state`` (done also where a stopper ended it), ``stopped_by``

@@ -54,7 +54,7 @@ def disparity_bounds(
     """Simultaneous interval of a disparity.
 
     Args:
-        values: resampled values of each group, float64 [B, R, G], one row for each of ``row.rates``.
+        values: resampled values of each group, float64 [B, R, G], one row per of ``row.rates``.
         overall: of all examples together, float64 [B, R].
         exists: bool [G], which groups count.
         row: the disparity; of a variance between groups no draw is unbiased, so it has no interval here.

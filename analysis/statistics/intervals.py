@@ -96,8 +96,8 @@ def exact(above: npt.ArrayLike, below: npt.ArrayLike, tail: npt.ArrayLike = 0.02
 def subtract(first: Estimate, second: Estimate, correlation: npt.ArrayLike = 0.0) -> tuple[Floats, Floats]:
     """Return an interval for the difference of two numbers that have intervals, first minus second.
 
-    Each bound adds in squares the distances of the two single bounds that push the difference the same way, less what
-    the two errors share. For independent proportions with Wilson bounds this is Newcombe's interval: it stays in
+    Each bound adds in quadrature the distances of the two single bounds that push the difference the same way, less
+    what the two errors share. For independent proportions with Wilson bounds this is Newcombe's interval: it stays in
     [-1, 1], has a width also where both rates are 0 or 1, and covers 92.6% to 98% at 95% for two groups of 9 images,
     nearer to 95% for larger ones. With exact bounds it is wider.
 
@@ -170,8 +170,8 @@ def replicate_mean(values: npt.ArrayLike, confidence: float = 0.95, resolution: 
 def widen(value: Floats, low: Floats, high: Floats, half_width: Floats) -> tuple[Floats, Floats]:
     """Join an interval with a second, independent source of error that has a symmetric half width.
 
-    The distances to each bound add in squares. Where the half width is NaN (one replicate) the interval is returned
-    as it is: the second component is unknown, and whoever prints the interval says so.
+    The distances to each bound add in quadrature. Where the half width is NaN (one replicate) the interval is returned
+    as it is: the second component is unknown, and callers state this.
 
     References:
         Zou & Donner 2008, doi 10.1002/sim.3095 (method of variance estimates recovery).

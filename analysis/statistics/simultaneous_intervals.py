@@ -33,7 +33,7 @@ def simultaneous(
     The coverage at 95% was found to be at least 94% for 2 to 10 groups of 9, 63 and 2,000 images.
 
     Args:
-        above: numerators, int64 [E, R, G], one row for each of ``row.rates``.
+        above: numerators, int64 [E, R, G], one row per of ``row.rates``.
         below: denominators, int64 [E, R, G].
         exists: bool [E, G], which groups have examples.
         row: the disparity.

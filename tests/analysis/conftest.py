@@ -29,7 +29,7 @@ class Simulation:
         label: name of the label.
         per_cell: test images of each combination of groups and label.
         accuracy: (learner, level, codes of the groups [N, G], label [N]) -> true accuracy [N].
-        training_spread: standard deviation of a trial's accuracy around the truth, one draw a trial.
+        training_spread: standard deviation of a trial's accuracy around the truth, one draw per trial.
         shared: share of images whose outcome is the same luck for all trials.
         iterations: of each trial.
     """

@@ -173,7 +173,7 @@ def test_more_seeds_or_images_are_told_where_they_would_do():
 def test_a_sweep_with_predictions_tells_the_common_images_from_the_trials_own(faces):
     results = analysis.load(faces.folder)
     found = explain_fluctuations(results, by="tone", group="dark", learner="private", draws=400)
-    total, seen = part(found, "test sampling"), part(found, "test sampling, seen")
+    total, seen = part(found, "test sampling"), part(found, "test sampling, observed")
     # Four fifths of the simulated images' luck are the same for all trials.
     assert 0.15 < seen["variance"] / total["variance"] < 0.75
     assert found.neighbours["difference"].iloc[-1] < 0

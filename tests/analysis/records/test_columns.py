@@ -68,7 +68,7 @@ def test_codes_below_zero_and_large_codes_keep_their_order():
 @pytest.mark.parametrize(
     ("groups", "label", "message"),
     [
-        ({"tone": [0, 1]}, [0], "one entry an example"),
+        ({"tone": [0, 1]}, [0], "one entry per example"),
         ({"tone": [0.5]}, [0], "integer codes"),
         ({"tone": [40_000]}, [0], "int16"),
     ],
