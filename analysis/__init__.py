@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.metrics.catalogue import METRICS, describe
     from fairsweep.analysis.records.columns import RecordError
     from fairsweep.analysis.report.report_page import write_report
-    from fairsweep.analysis.report.summary_tables import SummaryTable, summary_tables
+    from fairsweep.analysis.report.summary_table import SummaryTable, summary_tables
     from fairsweep.analysis.results.metric_frames import to_metric_frame
     from fairsweep.analysis.results.replicates import average
     from fairsweep.analysis.results.result_table import ResultTable
@@ -84,7 +84,7 @@ _HOMES = {
     "Fluctuations": "inference.fluctuations",
     "RecordError": "records.columns",
     "ResultTable": "results.result_table",
-    "SummaryTable": "report.summary_tables",
+    "SummaryTable": "report.summary_table",
     "SweepComparison": "comparing.comparison",
     "SweepResults": "results.results",
     "average": "results.replicates",
@@ -109,7 +109,7 @@ _HOMES = {
     "plots": "figures.plots",
     "reliability_frame": "inference.calibration",
     "settings_table": "inference.selection",
-    "summary_tables": "report.summary_tables",
+    "summary_tables": "report.summary_table",
     "thresholded_counts": "inference.thresholds",
     "to_metric_frame": "results.metric_frames",
     "trend": "inference.trends",

@@ -16,7 +16,7 @@ from fairsweep.analysis.comparing.two_sweeps import A, B, TwoSweeps
 from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.report.statements import verdict
-from fairsweep.analysis.report.summary_tables import DISPARITIES_SHOWN, is_defined
+from fairsweep.analysis.report.summary_table import DISPARITIES_SHOWN, is_defined
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults, load

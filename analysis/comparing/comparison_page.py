@@ -87,17 +87,17 @@ def _figure(comparison: SweepComparison, frame: pd.DataFrame, attribute: str) ->
     for learner, (row, column) in zip(learners, places, strict=True):
         for number, group in enumerate(groups):
             mine = frame[(frame["learner"] == learner) & (frame["group"] == group)]
-            style = group_style(results, design, attribute, group, in_legend=learner == learners[0])
+            line = group_style(results, design, attribute, group, in_legend=learner == learners[0])
             aside = (number - (len(groups) - 1) / 2) * min(0.12, 0.7 / len(groups))
             levels = list(dict.fromkeys(frame.loc[frame["learner"] == learner, "level"]))
             trace = go.Scatter(
                 x=[levels.index(level) + aside for level in mine["level"]],
                 y=mine["difference"],
                 mode="markers",
-                name=style.name,
-                legendgroup=style.key,
-                showlegend=style.in_legend,
-                marker={"color": style.colour, "size": 8},
+                name=line.name,
+                legendgroup=line.key,
+                showlegend=line.in_legend,
+                marker={"color": line.colour, "size": 8},
                 error_y={
                     "type": "data",
                     "symmetric": False,
@@ -108,7 +108,7 @@ def _figure(comparison: SweepComparison, frame: pd.DataFrame, attribute: str) ->
                 },
                 customdata=np.stack([mine["low"], mine["high"], mine["n_min"], mine["replicates"]], -1),
                 hovertemplate="%{y:+.1%} [%{customdata[0]:+.1%}, %{customdata[1]:+.1%}]<br>n %{customdata[2]:,}, "
-                f"pairs %{{customdata[3]}}<extra>{style.name}</extra>",
+                f"pairs %{{customdata[3]}}<extra>{line.name}</extra>",
             )
             figure.add_trace(trace, row=row, col=column)
             figure.update_xaxes(
@@ -116,11 +116,9 @@ def _figure(comparison: SweepComparison, frame: pd.DataFrame, attribute: str) ->
             )
     figure.add_hline(y=0, line={"color": NEUTRAL, "width": 1})
     figure.update_yaxes(tickformat="+.3~p")
-    figure.update_yaxes(title_text="change of test accuracy", col=1)
+    figure.update_yaxes(title_text="change in test accuracy", col=1)
     who = ", ".join(shown(results, attribute, group) for group in groups[:_FEW])
-    text = (
-        f"Change of the test accuracy by {attribute} ({who}{' …' if len(groups) > _FEW else ''}), B minus A, with 95% "
-    )
+    text = f"Change in test accuracy by {attribute} ({who}{' …' if len(groups) > _FEW else ''}), B minus A, with 95% "
     return Figure(f"change-{attribute}", style(figure, PANEL_HEIGHT * places[-1][0]), f"{text}intervals.")
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from fairsweep.analysis.comparing.comparison import SweepComparison
 from fairsweep.analysis.metrics.catalogue import METRICS
-from fairsweep.analysis.report.summary_tables import SummaryTable
+from fairsweep.analysis.report.summary_table import SummaryTable
 from fairsweep.analysis.results.imbalance_design import shown
 
 _MARKS = {"significant": "*", "inconclusive": "°", "not_significant": "", "undefined": ""}

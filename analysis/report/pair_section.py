@@ -12,7 +12,7 @@ from fairsweep.analysis.inference.comparisons import FEWEST, compare_learners, h
 from fairsweep.analysis.records.counts import ALL
 from fairsweep.analysis.report.report_section import ALPHA, ReportSection, p_text, p_words, split_kinds, table_of
 from fairsweep.analysis.report.statements import Statement, StatementGroup, points_text
-from fairsweep.analysis.report.summary_tables import SummaryTable, interval_text
+from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
 

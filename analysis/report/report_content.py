@@ -22,7 +22,7 @@ from fairsweep.analysis.report.reproduction import Reproduction, dataset_name, r
 from fairsweep.analysis.report.selection_section import selection_section
 from fairsweep.analysis.report.statements import StatementGroup, answer, caveats, question
 from fairsweep.analysis.report.study_description import data_sentences, learners
-from fairsweep.analysis.report.summary_tables import DISPARITIES_SHOWN, SummaryTable, is_defined, summary_tables
+from fairsweep.analysis.report.summary_table import DISPARITIES_SHOWN, SummaryTable, is_defined, summary_tables
 from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of, shown
 from fairsweep.analysis.results.results import SweepResults

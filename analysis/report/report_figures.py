@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from fairsweep.analysis.figures import plots
 from fairsweep.analysis.report import statements
-from fairsweep.analysis.report.summary_tables import DISPARITIES_SHOWN, is_defined
+from fairsweep.analysis.report.summary_table import DISPARITIES_SHOWN, is_defined
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.pairs import TWIN
 from fairsweep.analysis.results.results import SweepResults

@@ -21,7 +21,7 @@ from fairsweep.analysis.records.columns import REPORT
 from fairsweep.analysis.records.files import write_whole
 from fairsweep.analysis.report.example_images import refused
 from fairsweep.analysis.report.report_content import Content, collect
-from fairsweep.analysis.report.summary_tables import SummaryTable
+from fairsweep.analysis.report.summary_table import SummaryTable
 from fairsweep.analysis.results.results import SweepResults, load
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.statements import StatementGroup
-from fairsweep.analysis.report.summary_tables import SummaryTable
+from fairsweep.analysis.report.summary_table import SummaryTable
 from fairsweep.analysis.results.results import SweepResults
 
 ALPHA = 0.05

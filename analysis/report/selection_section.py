@@ -15,7 +15,7 @@ from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.records.columns import RecordError
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds, table_of
-from fairsweep.analysis.report.summary_tables import SummaryTable, interval_text
+from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 from fairsweep.analysis.results.outcomes import read_outcomes, users
 from fairsweep.analysis.results.results import SweepResults

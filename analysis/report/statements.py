@@ -217,10 +217,10 @@ def points_text(value: float, low: float, high: float) -> str:
     return f"{texts[0]} points [{texts[1]}, {texts[2]}]"
 
 
-def change_text(who: str, value: float, low: float, high: float) -> str:
+def accuracy_change(who: str, value: float, low: float, high: float) -> str:
     """Return a change in test accuracy with its interval; the sign is in the verb.
 
-    >>> change_text("tone = dark", -0.121, -0.2, -0.05)
+    >>> accuracy_change("tone = dark", -0.121, -0.2, -0.05)
     'lowers test accuracy for tone = dark by 12.1 points [5.0, 20.0]'
     """
     verb, bounds = ("raises", (value, low, high)) if value >= 0 else ("lowers", (-value, -high, -low))
@@ -240,7 +240,7 @@ def _changes(results: SweepResults, design: ImbalanceDesign, comparison: Compari
             mine = frame[(frame["series"] == row["series"]) & (frame["group"] == group)]
             text = (
                 f"Learner {row['series']} (ε = {epsilon_text(float(row['epsilon']))}) "
-                f"{change_text(named(results, design.attribute, group), row['value'], row['low'], row['high'])} "
+                f"{accuracy_change(named(results, design.attribute, group), row['value'], row['low'], row['high'])} "
                 f"compared with {comparison.words}{_of(row)}."
             )
             statements.append(_statement(text, row, mine))

@@ -14,8 +14,8 @@ from fairsweep.analysis.inference.trends import LOG_MINORITY, Trend, trends_by_g
 from fairsweep.analysis.records.counts import ALL
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ALPHA, ReportSection, p_text, p_words, table_of
-from fairsweep.analysis.report.statements import Statement, StatementGroup, change_text
-from fairsweep.analysis.report.summary_tables import SummaryTable, interval_text
+from fairsweep.analysis.report.statements import Statement, StatementGroup, accuracy_change
+from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
 
@@ -102,7 +102,7 @@ def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[An
         )
     replicates = "crossed replicates" if row["design"] == "crossed" else "seeds"
     text = (
-        f"{what} {change_text(who, row['change'], row['low'], row['high'])} ({int(row['seeds'])} {replicates}, "
+        f"{what} {accuracy_change(who, row['change'], row['low'], row['high'])} ({int(row['seeds'])} {replicates}, "
         f"n {int(row['n']):,}; {p_words(row['p_value'])}, Holm-adjusted {p_words(row['p_holm'])})."
     )
     if row["p_holm"] < ALPHA:

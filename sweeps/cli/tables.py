@@ -19,7 +19,7 @@ from fairsweep.analysis.records.failed_trials import is_guided
 from fairsweep.analysis.records.membership import describe_former
 from fairsweep.analysis.report.example_images import refused
 from fairsweep.analysis.report.report_page import write_report
-from fairsweep.analysis.report.summary_tables import SummaryTable, summary_tables
+from fairsweep.analysis.report.summary_table import SummaryTable, summary_tables
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.datasets.preparation.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.storage.prepared import PreparedDataset

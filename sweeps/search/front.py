@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fairsweep.analysis.report.summary_tables import SummaryTable
+from fairsweep.analysis.report.summary_table import SummaryTable
 from fairsweep.sweeps.search.search_budget import study_names
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import REFUSED, SETTING

@@ -94,7 +94,7 @@ def test_client_accuracy_shows_the_mean_and_the_worst_tenth_by_level(federated):
     for panel in ("x", "x2"):
         for name, value in (("light tone", 0), ("dark tone", 1), ("all clients", -1)):
             np.testing.assert_allclose(shown[panel, name].y, [SERVED[share][value][0] for share in (0.5, 0.9)])
-            worst = shown[panel, f"{name}, worst tenth"]
+            worst = shown[panel, f"{name}, worst decile"]
             np.testing.assert_allclose(worst.y, [SERVED[share][value][1] for share in (0.5, 0.9)])
             assert worst.line.dash == "dot"
             assert worst.customdata[:, 1].tolist() == [2, 2]

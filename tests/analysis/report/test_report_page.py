@@ -169,7 +169,7 @@ def test_imbalance_grows_to_the_right(faces):
     np.testing.assert_allclose(line.x, [-np.log10(count) for count in (2000, 400, 40)])
     assert figure.layout.xaxis.ticktext == ("0.5<br>2,000", "0.9<br>400", "0.99<br>40")
     titles = [axis.title.text for axis in figure.select_xaxes() if axis.title.text]
-    assert titles == ["share of tone light; below: rare training images"]
+    assert titles == ["share of tone light; below: number of rare training images"]
 
 
 def test_counts_stand_in_the_hover(faces):
@@ -179,10 +179,10 @@ def test_counts_stand_in_the_hover(faces):
     assert [row[2] for row in line.customdata] == [300, 300, 300]
 
 
-def test_luck_is_drawn_beside_disparities(faces):
+def test_what_equal_groups_would_show_is_drawn_beside_disparities(faces):
     results = analysis.load(faces.folder)
     figure = plots.disparity_by_level(results)
-    luck = next(trace for trace in figure.data if trace.name and "luck" in trace.name)
+    luck = next(trace for trace in figure.data if trace.name and "expected of equal groups" in trace.name)
     means = analysis.average(results.disparities(["accuracy_difference"], by="tone"))
     np.testing.assert_allclose(luck.y, means.groupby("share")["expected_if_equal"].mean())
 

@@ -156,12 +156,12 @@ def test_the_choice_is_by_validation_and_its_report_on_test(results):
     table = candidates(results, by="tone")
     part = table[table["level"] == "share 0.99"]
     best = best_setting(part, "validation accuracy")
-    assert f"chooses {best['series']} among 3 settings" in found.sentences[0]
+    assert f"selects {best['series']} out of 3 settings" in found.sentences[0]
     assert f"{100 * best['validation accuracy']:.1f}% on validation" in found.sentences[0]
     assert f"{100 * best['test accuracy']:.1f}% [" in found.sentences[0]
     (shown,) = found.tables
     assert len(shown.rows) == len(summary_table(shown).rows) == 9
-    assert [row[-1] for row in shown.rows].count("chosen") == 3
+    assert [row[-1] for row in shown.rows].count("selected") == 3
 
 
 def test_a_choice_on_the_split_that_reports_it_is_corrected(tmp_path, simulate):
@@ -196,7 +196,7 @@ def test_folds_are_neither_compared_nor_chosen_among(tmp_path, simulate):
         config = json.loads((trial / records.CONFIG).read_text())
         records.write_json(trial / records.CONFIG, config | {"split": {"kind": "folds", "folds": 2, "fold": 0}})
     results = analysis.load(folder)
-    assert "folds share examples" in found_of(pair_section, results).sentences[0]
+    assert "different folds overlap" in found_of(pair_section, results).sentences[0]
     assert "each fold is a setting" in found_of(selection_section, results).sentences[0]
 
 
@@ -220,7 +220,7 @@ def test_selection_is_drawn_with_its_front(results):
     figure = plots.selection(results)
     table = candidates(results, by="tone")
     part = table[table["level"] == "share 0.99"]
-    front = [trace for trace in figure.data if trace.name == "on the front by validation"]
+    front = [trace for trace in figure.data if trace.name == "validation Pareto front"]
     for trace, metric in zip(front, ("accuracy", "accuracy_difference"), strict=True):
         np.testing.assert_allclose(trace.x, part.loc[part["front"], f"validation {metric}"])
         np.testing.assert_allclose(trace.y, part.loc[part["front"], f"test {metric}"])

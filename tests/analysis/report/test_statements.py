@@ -7,9 +7,9 @@ import pytest
 import fairsweep.analysis as analysis
 import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.report.statements import (
+    accuracy_change,
     answer,
     caveats,
-    change_text,
     comparisons,
     points_text,
     question,
@@ -51,10 +51,10 @@ def test_numbers_are_points_with_a_true_minus():
 
 
 def test_a_change_has_its_sign_in_the_verb():
-    assert change_text("tone = dark", -0.121, -0.2, -0.05) == (
+    assert accuracy_change("tone = dark", -0.121, -0.2, -0.05) == (
         "lowers test accuracy for tone = dark by 12.1 points [5.0, 20.0]"
     )
-    assert change_text("digit = 8", 0.03, -0.01, 0.07) == (
+    assert accuracy_change("digit = 8", 0.03, -0.01, 0.07) == (
         "raises test accuracy for digit = 8 by 3.0 points [−1.0, 7.0]"  # noqa: RUF001
     )
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from fairsweep.analysis.report.summary_tables import SummaryTable
+from fairsweep.analysis.report.summary_table import SummaryTable
 from fairsweep.sweeps.execution.run import describe
 from fairsweep.sweeps.planning.preflight import check_sweep
 from fairsweep.sweeps.search.front import mark_infeasible, search_fronts
