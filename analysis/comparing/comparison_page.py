@@ -13,7 +13,7 @@ from fairsweep.analysis.comparing.comparison import SweepComparison
 from fairsweep.analysis.comparing.comparison_table import comparison_tables
 from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT
 from fairsweep.analysis.drawing.palette import NEUTRAL
-from fairsweep.analysis.drawing.plotly_backend import panels
+from fairsweep.analysis.drawing.plotly_backend import panels, style
 from fairsweep.analysis.figures.line_styles import group_style
 from fairsweep.analysis.records.files import write_whole
 from fairsweep.analysis.report.report_figures import Figure

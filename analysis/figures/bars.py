@@ -138,7 +138,7 @@ def change_by_group(
     if frame.empty:
         return None
     means = average(frame)
-    title = f"change of test {resolve(metric, results.classes).title.lower()}"
+    title = f"change in test {resolve(metric, results.classes).title.lower()}"
     panels: list[Panel] = []
     for name in series_in(results, means):
         rows = means[means["series"] == name]

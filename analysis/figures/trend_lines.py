@@ -74,7 +74,7 @@ def change_by_level(
         name: f"{name} minus {means.loc[means['series'] == name, 'baseline'].iloc[0]}"
         for name in series_in(results, means)
     }
-    title = f"change of test {resolve(metric, results.classes).title.lower()}"
+    title = f"change in test {resolve(metric, results.classes).title.lower()}"
     y = Axis(title, style="percent", range=value_range(means, least=0.0))
     return _by_group(results, design, attribute, trials, means, titles, y, ReferenceLine(0.0))
 
