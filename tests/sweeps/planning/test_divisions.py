@@ -47,8 +47,8 @@ def test_folds_are_a_dimension_and_the_report_says_what_they_share(small, mappin
     assert set(difference["trial"]) == {name for name in ids.index if name.startswith("private")}
     assert set(difference["interval"]) == {"paired"}
     content = collect(results)
-    assert "what one fold holds out trains the others" in " ".join(content.findings.caveats)
-    assert content.findings.test_images.startswith("Those of one trial")
+    assert "the held-out images of one fold train the others" in " ".join(content.findings.caveats)
+    assert content.findings.test_images.startswith("Test images of one trial")
     assert {path.name.rsplit("-", 1)[0] for path in (tmp_path / "out" / "trials").iterdir()} == {
         f"{name}_fold{k}_s0" for name in ("matched", "private") for k in (0, 1)
     }
@@ -68,7 +68,7 @@ def test_another_dataset_is_tested_on_and_joined_by_id(small, other_path, tmp_pa
     joined = examples.loc[test["id"]]
     assert (test["id"] < 0).all()
     assert (joined["smiling"].to_numpy() == test["label"].to_numpy()).all()
-    assert "Trained on toy, tested on other: another data set." in collect(results).findings.caveats
+    assert "Models were trained on toy and tested on another data set, other." in collect(results).findings.caveats
     # It resumes from its folder alone, from elsewhere, and the folder takes no sweep with another test set.
     monkeypatch.chdir(tmp_path)
     sweep, _ = resume_sweep(out)
