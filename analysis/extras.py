@@ -27,7 +27,7 @@ EXTRAS: Mapping[str, str] = {
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported; imports nothing."""
+    """Return whether a package can be imported; imports nothing."""
     return find_spec(package) is not None
 
 

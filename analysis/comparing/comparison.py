@@ -182,7 +182,7 @@ def _shown_metrics(results: SweepResults) -> list[str]:
 
 
 def _frame(results: SweepResults, side: str, metrics: Sequence[str], by: Sequence[str], at: At) -> pd.DataFrame:
-    """Rates of all, and rates and disparities of each attribute; trials carry the letter of their sweep."""
+    """Return the rates of all, and rates and disparities of each attribute; trials carry the letter of their sweep."""
     plain = [name for name in metrics if not isinstance(METRICS[name.split("[")[0]], Disparity)]
     parts = [results.rates(plain, by=(), at=at)] if plain else []
     parts += [results.frame(metrics, by=attribute, at=at) for attribute in by]
@@ -191,7 +191,7 @@ def _frame(results: SweepResults, side: str, metrics: Sequence[str], by: Sequenc
 
 
 def _paired(a: SweepResults, b: SweepResults, matching: Matching, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Differences of settings whose trials pair, pair by pair and averaged."""
+    """Return the differences of settings whose trials pair, pair by pair and averaged."""
     pairs = matching.pairs
     if pairs.empty:
         return pd.DataFrame(columns=list(DIFFERENCE_COLUMNS))
@@ -229,7 +229,7 @@ def _exact(differences: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unpaired(matching: Matching, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Differences of means, where no trial of one setting has a partner in the other sweep."""
+    """Return the differences of means, where no trial of one setting has a partner in the other sweep."""
     settings = matching.settings
     alone = settings[(settings["pairing"] == UNPAIRED) & (settings[["done_a", "done_b"]].min(axis=1) > 0)]
     if alone.empty:
@@ -257,14 +257,14 @@ def _values(means: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _in_order(differences: pd.DataFrame, matching: Matching) -> pd.DataFrame:
-    """By the place of the setting; each setting's rows stay as they are."""
+    """Return the rows in the order of the settings."""
     place = {setting: i for i, setting in enumerate(matching.settings["setting_b"])}
     order = differences["setting"].map(place).sort_values(kind="stable").index
     return differences.loc[order].reset_index(drop=True)
 
 
 def _identical(a: SweepResults, b: SweepResults, pairs: pd.DataFrame, by: Sequence[str], at: At) -> list[bool]:
-    """Whether every cell of the last test evaluation has the same count in both trials of a pair."""
+    """Return whether every cell of the last test evaluation has the same count in both trials of a pair."""
     if pairs.empty:
         return []
     counts = [results.counts(by, at=at) for results in (a, b)]

@@ -72,7 +72,7 @@ def write_comparison(comparison: SweepComparison, to: str | Path) -> Path:
 
 
 def change_figures(comparison: SweepComparison) -> tuple[Figure, ...]:
-    """Change of the accuracy of each group with its interval, one panel per learner, for each attribute."""
+    """Return the change of the accuracy of each group with its interval, one panel per learner, for each attribute."""
     frame = comparison.differences
     frame = frame[(frame["metric"] == "accuracy") & frame["difference"].notna()]
     attributes = [name for name in dict.fromkeys(frame["attribute"]) if name]

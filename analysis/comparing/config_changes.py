@@ -33,7 +33,7 @@ def config_changes(a: SweepRecords, b: SweepRecords, matching: Matching) -> pd.D
 
 
 def _configs(a: SweepRecords, b: SweepRecords, matching: Matching) -> list[tuple[str, str, str, str, str]]:
-    """Differences of matched settings; one that several learners share stands once."""
+    """Return the differences of matched settings; one that several learners share stands once."""
     both = matching.settings[(matching.settings["setting_a"] != "") & (matching.settings["setting_b"] != "")]
     first, second = (_by_setting(results) for results in (a, b))
     concerned: dict[tuple[str, str, str], list[str]] = {}

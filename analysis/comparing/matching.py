@@ -75,7 +75,7 @@ def _done(table: pd.DataFrame, setting: str) -> pd.DataFrame:
 
 
 def _partners(a: SweepRecords, b: SweepRecords, first: pd.DataFrame, second: pd.DataFrame) -> list[tuple[str, str]]:
-    """Pairs of settings, in the order of the second sweep; an empty text where there is no partner."""
+    """Return the pairs of settings, in the order of the second sweep; an empty text where there is no partner."""
     in_a, in_b = (list(dict.fromkeys(setting for setting in t["setting"] if setting)) for t in (first, second))
     found = {setting: setting for setting in in_b if setting in set(in_a)}
     swept = _swept(a) | _swept(b)
@@ -99,7 +99,7 @@ def _swept(results: SweepRecords) -> frozenset[tuple[str, str]]:
 
 
 def _fields(results: SweepRecords) -> dict[str, tuple[str, Mapping[str, str]]]:
-    """Learner and fields of each setting."""
+    """Return the learner and fields of each setting."""
     configs: Iterable[dict[str, object]] = (folder.config for folder in results.folders if folder.config)
     return {str(c.get("setting")): (str(_named(c.get("learner"))), varying_fields(c)) for c in configs}
 
@@ -117,7 +117,7 @@ def _keys(results: SweepRecords, swept: frozenset[tuple[str, str]]) -> dict[str,
 
 
 def _pairs(mine: pd.DataFrame, theirs: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Trials by hash, else by seeds; each at most once."""
+    """Return the trials by hash, else by seeds; each at most once."""
     columns = ["trial", "hash", "data_seed", "train_seed"]
     one, other = (list(table[columns].itertuples(index=False, name=None)) for table in (mine, theirs))
     by_hash = {row[1]: row[0] for row in one}

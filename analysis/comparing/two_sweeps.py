@@ -31,7 +31,7 @@ class TwoSweeps:
 
     @functools.cached_property
     def folders(self) -> list[TrialFolder]:
-        """The small records of all trials."""
+        """Return the small records of all trials."""
         return [
             TrialFolder(f"{side}{folder.name}", folder.location, folder.config, folder.data, folder.state)
             for side, results in self._sides.items()
@@ -40,30 +40,30 @@ class TwoSweeps:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Those of both."""
+        """Return the classes of both sweeps."""
         return self._later.classes
 
     @property
     def label(self) -> str:
-        """That of both."""
+        """Return the label of both sweeps."""
         return self._later.label
 
     @property
     def all_cells(self) -> Cells:
-        """For the names of the groups."""
+        """Return the cells of the first sweep, for the names of the groups."""
         return self._later.all_cells
 
     @property
     def examples(self) -> pa.Table | None:
-        """Ids mean the same images in both."""
+        """Return the examples; ids mean the same images in both sweeps."""
         return self._later.examples
 
     def vocabulary(self, attribute: str) -> Vocabulary:
-        """Return that of both."""
+        """Return the vocabulary of both sweeps."""
         return self._later.vocabulary(attribute)
 
     def predictions(self, trials: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Those of both sweeps."""
+        """Return the predictions of both sweeps."""
         parts = []
         for side, results in self._sides.items():
             names = [name.removeprefix(side) for name in trials or [] if name.startswith(side)]

@@ -220,16 +220,16 @@ class Drawing:
 
     @property
     def rows(self) -> int:
-        """How many rows of panels there are."""
+        """Return how many rows of panels there are."""
         return -(-len(self.panels) // self.columns)
 
     @property
     def legend(self) -> tuple[str, ...]:
-        """Names in the legend."""
+        """Return the names in the legend."""
         marks = (mark for panel in self.panels for mark in panel.marks if isinstance(mark, Line | Bars))
         return tuple(dict.fromkeys(mark.name for mark in marks if mark.in_legend))
 
 
 def columns_for(count: int) -> int:
-    """How many of some panels stand in a row: at most three, and four as two by two."""
+    """Return how many of some panels stand in a row: at most three, and four as two by two."""
     return 2 if count == 4 else max(1, min(_PANELS_IN_A_ROW, count))

@@ -158,7 +158,7 @@ def _(note: Annotation, ax: Axes, panel: Panel) -> None:
 
 
 def _draw_bars(ax: Axes, bars: list[Bars], drawing: Drawing) -> None:
-    """Bars of all series of a panel, side by side or stacked; parts of the axis stand apart."""
+    """Draw bars of all series of a panel, side by side or stacked; parts of the axis stand apart."""
     keys = list(dict.fromkeys(key for one in bars for key in _keys(one)))
     outer = [key[0] for key in keys]
     position = {key: i + 0.8 * list(dict.fromkeys(outer)).index(key[0]) for i, key in enumerate(keys)}
@@ -193,7 +193,7 @@ def _draw_bars(ax: Axes, bars: list[Bars], drawing: Drawing) -> None:
 
 
 def _are_apart(bars: list[Bars]) -> bool:
-    """Whether every place has bars of one series only."""
+    """Return whether every place has bars of one series only."""
     keys = [key for one in bars for key in _keys(one)]
     return len(set(keys)) == len(keys)
 
@@ -230,7 +230,7 @@ def _apply(ax: Axes, which: str, axis: Axis) -> None:
 
 
 def _add_legend(figure: Figure, axes: Any, drawing: Drawing) -> None:  # noqa: ANN401 - an array of axes
-    """One legend above all panels; the layout keeps room for it."""
+    """Add one legend above all panels; the layout keeps room for it."""
     found: dict[str, Any] = {}
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):

@@ -19,7 +19,7 @@ DIVERGING = ("#364B9A", "#6EA6CD", "#EAECCC", "#F67E4B", "#A50026")
 
 
 def group_colour(names: Sequence[str], name: str) -> str:
-    """Colour of a group by its place among all groups of its attribute; grey for all examples together.
+    """Return the colour of a group by its place among all groups of its attribute; grey for all examples together.
 
     >>> group_colour(("light", "dark"), "dark")
     '#D55E00'
@@ -28,7 +28,7 @@ def group_colour(names: Sequence[str], name: str) -> str:
 
 
 def learner_colour(names: Sequence[str], name: str) -> str:
-    """Colour of a learner by its place in the sweep."""
+    """Return the colour of a learner by its place in the sweep."""
     return LEARNER_COLOURS[names.index(name) % len(LEARNER_COLOURS)]
 
 

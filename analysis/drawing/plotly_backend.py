@@ -194,7 +194,7 @@ def panels(titles: Sequence[str]) -> tuple[go.Figure, list[tuple[int, int]]]:
 
 
 def _top(drawing: Drawing) -> int:
-    """Room for the legend, in as many lines as a page column needs, and below it for the titles of the panels."""
+    """Return the space above the panels: the legend in as many lines as it needs, and the titles of the panels."""
     names = drawing.legend
     titles = _TITLE if any(panel.title for panel in drawing.panels) else 0
     if len(names) < 2 and not any(len(panel.marks) > 1 for panel in drawing.panels):
@@ -240,7 +240,7 @@ def _add_rule(figure: go.Figure, rule: ReferenceLine, panel: Panel, place: dict[
 
 
 def _axis(axis: Axis, *, is_inner: bool = False) -> dict[str, Any]:
-    """Properties of a plotly axis."""
+    """Return the properties of a plotly axis."""
     if axis.is_hidden:
         return {"visible": False, **({"range": list(axis.range)} if axis.range else {})}
     found: dict[str, Any] = {} if is_inner or not axis.title else {"title": {"text": axis.title, "standoff": 8}}
@@ -264,7 +264,7 @@ def _axis(axis: Axis, *, is_inner: bool = False) -> dict[str, Any]:
 
 
 def _title_below(figure: go.Figure, drawing: Drawing) -> None:
-    """One title below the last row, in its middle: panels are too narrow for one each."""
+    """Add one title centred below the last row: panels are too narrow for one each."""
     if not drawing.x_title:
         return
     last = len(drawing.panels) - (drawing.rows - 1) * drawing.columns

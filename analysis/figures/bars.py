@@ -193,7 +193,7 @@ def training_counts(results: SweepResults, attribute: str | None = None) -> Draw
 def _bars(
     texts: Sequence[str], rows: pd.DataFrame, name: str, colour: str | Sequence[str], in_legend: bool = True
 ) -> Bars:
-    """Bars with the intervals of `average`."""
+    """Return the bars with the intervals of `average`."""
     template = (
         "%{x}: %{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>n %{customdata[2]:,}, replicates "
         "%{customdata[3]}"

@@ -36,12 +36,12 @@ class LevelAxis:
     title: str
 
     def positions(self, levels: Iterable[str]) -> Floats:
-        """Positions of some levels."""
+        """Return the positions of some levels."""
         return np.array([self.x[level] for level in levels], np.float64)
 
     @property
     def axis(self) -> Axis:
-        """With ticks at the levels, and no title of its own."""
+        """Return the x axis with ticks at the levels and no title."""
         places = tuple(self.x.values())
         margin = 0.08 * (max(places) - min(places)) or 0.5
         return Axis(ticks=(places, self.texts), range=(min(places) - margin, max(places) + margin))
@@ -70,7 +70,7 @@ def level_axis(design: ImbalanceDesign) -> LevelAxis:
 
 
 def mean_line(x: Floats, means: pd.DataFrame, style: LineStyle) -> Line:
-    """A line through means with two bands: the interval, and within it, darker, the part of the test images alone.
+    """Return a line through means with two bands: the interval, and the darker part of the test images.
 
     Args:
         x: positions.
@@ -98,7 +98,7 @@ def mean_line(x: Floats, means: pd.DataFrame, style: LineStyle) -> Line:
 
 
 def level_lines(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, style: LineStyle) -> tuple[Line, ...]:
-    """A line over the levels with its bands and a small dot for each trial; one of many groups is a thin line alone."""
+    """Return a line over the levels with bands and a dot per trial; one of many groups is a thin line only."""
     line = mean_line(axis.positions(means["level"]), means, style)
     if style.is_faint:
         thin = {"width": 1.0, "size": 4.0, "bands": (), "name": OTHERS}

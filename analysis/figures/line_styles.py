@@ -39,23 +39,23 @@ class LineStyle:
 
 
 def series_of(results: SweepResults) -> list[str]:
-    """Names of the series (learners, with what varies under their name), in the order of the sweep."""
+    """Return the names of the series (learners, with what varies under their name), in the order of the sweep."""
     return [name for name in dict.fromkeys(results.trials["series"]) if name]
 
 
 def series_in(results: SweepResults, rows: pd.DataFrame) -> list[str]:
-    """Those of the series that some rows have."""
+    """Return those of the series that some rows have."""
     there = set(rows["series"])
     return [name for name in series_of(results) if name in there]
 
 
 def is_many(results: SweepResults, attribute: str) -> bool:
-    """Whether an attribute has more groups than there are colours."""
+    """Return whether an attribute has more groups than there are colours."""
     return len(results.vocabulary(attribute).values) > MOST_COLOURS
 
 
 def is_rare(design: ImbalanceDesign, attribute: str, group: str) -> bool:
-    """Whether the imbalance makes a group rare."""
+    """Return whether the imbalance makes a group rare."""
     return attribute == design.attribute and group in design.rare
 
 

@@ -56,7 +56,7 @@ def reliability(
 
 
 def _pooled(rows: pd.DataFrame) -> pd.DataFrame:
-    """Bins of all replicates together."""
+    """Return the bins of all replicates together."""
     sums = rows.assign(right=rows["accuracy"] * rows["n"], sure=rows["confidence"] * rows["n"])
     table = sums.groupby("bin_low")[["n", "right", "sure"]].sum()
     table["confidence"], table["accuracy"] = divide(table["sure"], table["n"]), divide(table["right"], table["n"])

@@ -72,7 +72,7 @@ def _look(results: SweepResults, design: ImbalanceDesign, attribute: str, group:
 
 
 def _sign(design: ImbalanceDesign, one: Trend) -> float:
-    """Imbalance increases to the right."""
+    """Return the direction of x in which imbalance increases."""
     if one.x_name == LOG_MINORITY:
         return -1.0
     return 1.0 if design.levels[0].value <= design.levels[-1].value else -1.0
@@ -92,7 +92,7 @@ def _axis(design: ImbalanceDesign, trends: Sequence[Trend]) -> tuple[Axis, str]:
 
 
 def _lines(design: ImbalanceDesign, one: Trend, style: LineStyle) -> list[Line]:
-    """Values and line of each seed, and the line with the mean slope."""
+    """Return the values and line of each seed, and the line with the mean slope."""
     known = np.isfinite(one.x)
     order = np.argsort(_sign(design, one) * one.x[known])
     x = (_sign(design, one) * one.x[known])[order]
@@ -137,7 +137,7 @@ def _lines(design: ImbalanceDesign, one: Trend, style: LineStyle) -> list[Line]:
 def _line(
     x: Floats, y: Floats, name: str, style: LineStyle, *, hover: Hover, symbol: str | None = None, width: float = 0.8
 ) -> Line:
-    """One thin line, or dots where its width is 0."""
+    """Return one thin line, or dots where its width is 0."""
     key = style.key or style.name
     return Line(
         x, y, name, style.colour, key, in_legend=False, symbol=symbol, width=width, size=6, opacity=0.75, hover=hover

@@ -151,7 +151,7 @@ def _two_means(
     split: str,
     at: At,
 ) -> pd.DataFrame:
-    """One row per setting: the means of utility and disparity with their intervals."""
+    """Return one row per setting: the means of utility and disparity with their intervals."""
     one = average(results.rates([utility], by=(), split=split, at=at))
     two = average(
         results.disparities([disparity], by=attribute or design.attribute, split=split, at=at, expected_if_equal=False)

@@ -64,7 +64,7 @@ def _course(
     attribute: str,
     quantities: Mapping[str, str],
 ) -> Drawing | None:
-    """Lines over the iterations, one panel per quantity, one line per group and extreme level."""
+    """Return lines over the iterations, one panel per quantity, one line per group and extreme level."""
     rows = rows[(rows["attribute"] == attribute) & (rows["count"] > 0)]
     rows = rows.merge(results.trials[["trial", "series", "level"]], on="trial")
     rows = rows[rows["series"] == series]
@@ -105,7 +105,7 @@ def _line(rows: pd.DataFrame, name: str, colour: str, dash: str, *, in_legend: b
 
 
 def _weighted(rows: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    """Mean of a diagnostic by iteration, weighted by counts; columns ``mean`` and ``count``."""
+    """Return the mean of a diagnostic by iteration, weighted by counts; columns ``mean`` and ``count``."""
     table = rows.assign(mean=rows[quantity] * rows["count"]).groupby("iteration")[["mean", "count"]].sum()
     table["mean"] /= table["count"]
     return table

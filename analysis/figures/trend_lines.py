@@ -89,7 +89,7 @@ def _by_group(
     y: Axis,
     *rules: ReferenceLine,
 ) -> Drawing:
-    """One panel per series, in it one line per group."""
+    """Plot one panel per series, in it one line per group."""
     axis = level_axis(design)
     panels: list[Panel] = []
     for name, title in titles.items():

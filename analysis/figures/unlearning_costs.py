@@ -107,7 +107,7 @@ def _costs(served: pd.DataFrame) -> Bars:
 
 
 def _means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over trials by request; low and high are those of one trial's test images, averaged."""
+    """Return the means over trials by request; low and high are those of one trial's test images, averaged."""
     return rows.groupby("request").agg(
         value=("value", "mean"),
         low=("low", "mean"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def reliability(confidence: Floats, correct: Codes, *, bins: int = BINS, level: float = 0.95) -> pd.DataFrame:
-    """Reliability data of one set of predictions.
+    """Return the reliability data of one set of predictions.
 
     Args:
         confidence: probability of the predicted class, float [N] in [0, 1].
@@ -55,7 +55,7 @@ def reliability_frame(
     states: Sequence[str] | None = ("done",),
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Reliability data of every trial and group.
+    """Return the reliability data of every trial and group.
 
     Args:
         results: the sweep.

@@ -32,7 +32,7 @@ _MOST_FLIPS = 2**14
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
-    """p-values adjusted for their number; NaN entries are no comparisons and stay NaN.
+    """Return the p-values adjusted for their number; NaN entries are no comparisons and stay NaN.
 
     References:
         Holm 1979, Scandinavian Journal of Statistics 6(2).
@@ -92,7 +92,7 @@ def compare_learners(
     at: At = "last",
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Every pair of learners (series) at every level, paired by seeds.
+    """Return every pair of learners (series) at every level, paired by seeds.
 
     Args:
         results: the sweep.
@@ -204,7 +204,7 @@ class RankComparison:
 def compare_over_datasets(
     values: pd.DataFrame, *, higher_is_better: bool = True, level: float = 0.05
 ) -> RankComparison:
-    """Friedman's test and Nemenyi's comparisons of learners over datasets.
+    """Return Friedman's test and Nemenyi's comparisons of learners over datasets.
 
     Rows must be independent: datasets, each with one number per learner (its mean over seeds). Seeds, levels or folds
     of one dataset are not independent rows, and this test does not know it.
@@ -245,7 +245,7 @@ def compare_over_datasets(
 
 
 def _cliques(ranks: pd.Series[float], critical: float) -> tuple[tuple[str, ...], ...]:
-    """Longest runs of learners whose mean ranks span no more than the critical difference."""
+    """Return the longest runs of learners whose mean ranks span no more than the critical difference."""
     values, names = ranks.to_numpy(np.float64), [str(name) for name in ranks.index]
     runs = [(first, int(np.flatnonzero(values <= values[first] + critical)[-1])) for first in range(len(names))]
     longest = [run for run in runs if not any(a <= run[0] and run[1] <= b and (a, b) != run for a, b in runs)]

@@ -48,7 +48,7 @@ def by_group(results: SweepResults, metric: str, by: By) -> pd.DataFrame:
 
 
 def minimax_pareto(results: SweepResults, by: By, metric: str = "auc") -> pd.Series[float]:
-    """Worst group's value among settings on the groups' Pareto front; NaN off it.
+    """Return the worst group's value among settings on the groups' Pareto front; NaN off it.
 
     References:
         Martinez et al. 2020, arXiv 2011.01821; as a criterion of selection Zong et al. 2023, arXiv 2210.01725, 3.3.
@@ -60,7 +60,7 @@ def minimax_pareto(results: SweepResults, by: By, metric: str = "auc") -> pd.Ser
 
 
 def distance_to_optimal(results: SweepResults, by: By, metric: str = "auc") -> pd.Series[float]:
-    """Minus the distance of the groups' values from the best of each over all settings.
+    """Return minus the distance of the groups' values from the best of each over all settings.
 
     References:
         Zong et al. 2023, arXiv 2210.01725, section 3.3 (DTO).

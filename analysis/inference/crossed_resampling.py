@@ -61,7 +61,7 @@ CROSSED_COLUMNS = (
 def id_weights(
     strata: Codes, draws: int, generator: np.random.Generator, clusters: Codes | None = None
 ) -> npt.NDArray[np.float64]:
-    """How often each image is drawn in each resample, the same for all trials.
+    """Return how often each image is drawn in each resample, the same for all trials.
 
     Args:
         strata: codes within which the evaluation set fixes the counts, int64 [N].
@@ -84,7 +84,7 @@ def id_weights(
 
 
 def resampled_cells(outcomes: Outcomes, at: int, weights: Floats, groups: Codes, count: int, classes: int) -> Counts:
-    """Cells of one evaluation in every resample: int64 [draws, count, classes, classes]."""
+    """Return the cells of one evaluation in every resample: int64 [draws, count, classes, classes]."""
     place = outcomes.cells(at, groups, count, classes)
     shape = (len(place), count * classes * classes)
     chosen = sparse.csr_array((np.ones(len(place)), (np.arange(len(place)), place)), shape=shape)
@@ -107,7 +107,7 @@ def crossed_frame(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Means over the replicates of each setting, with intervals that know the shared test images.
+    """Return the means over the replicates of each setting, with intervals that know the shared test images.
 
     Args:
         results: the sweep, with predictions.
@@ -190,7 +190,7 @@ def resample(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Floats] | None:
-    """One metric of some trials under the same resamples of the images.
+    """Return one metric of some trials under the same resamples of the images.
 
     Args:
         results: the sweep.
@@ -304,7 +304,7 @@ def _setting_columns(
     units: SamplingUnits | None = None,
     step: Floats | float = 0.0,
 ) -> dict[str, Any]:
-    """Columns of one setting and metric, one entry per group: means over its replicates.
+    """Return the columns of one setting and metric, one entry per group: means over its replicates.
 
     ``units`` are those behind a rate: percentiles of a few images are too narrow, so a rate has the interval of
     `fairsweep.analysis.inference.effective_sample_size.rate_bounds`. ``step`` is the resolution of the values,
@@ -348,7 +348,7 @@ def _setting_columns(
 def _bounds_of_draws(
     value: Floats, images: Floats, both: Floats | None, units: SamplingUnits | None, replicates: int, confidence: float
 ) -> tuple[Floats, Floats]:
-    """Bounds from resamples of the images, and of replicates too where they are given, float64 [B, P] each.
+    """Return the bounds from resamples of the images, and of replicates too where they are given, float64 [B, P] each.
 
     Percentiles, or for a rate Wilson's interval with the variance of the resamples.
     """
@@ -360,7 +360,7 @@ def _bounds_of_draws(
 
 
 def _disparity_of_means(drawn: Sequence[_Drawn], confidence: float) -> tuple[Floats, Floats]:
-    """Bounds, by the images, of the mean over replicates of a disparity: two float64 arrays [1].
+    """Return the bounds, by the images, of the mean over replicates of a disparity: two float64 arrays [1].
 
     The mean of largest gaps is at least the largest gap of the means, and at most the mean of the single upper bounds;
     for a ratio and a lowest value it is the other way round.

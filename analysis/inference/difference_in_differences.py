@@ -147,7 +147,7 @@ def excess_loss(
     states: Sequence[str] | None = ("done",),
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """`excess_loss_by_trial`, averaged over the replicates of each setting: paired by seed, then a t interval.
+    """Return `excess_loss_by_trial`, averaged over the replicates of each setting: paired by seed, then a t interval.
 
     Returns:
         The columns `fairsweep.analysis.results.replicates.AVERAGE_COLUMNS`: ``training_low`` and ``training_high`` are

@@ -68,7 +68,7 @@ def rate_bounds(
     replicates: int,
     confidence: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """Bounds of a mean rate over replicates.
+    """Return the bounds of a mean rate over replicates.
 
     Resamples of n units from one stratum spread by (n - 1)/n too little, those of R replicates by (R - 1)/R; both are
     corrected. The effective sample size is that of a binomial with this variance, at most the observations, times the

@@ -117,7 +117,7 @@ def explain_fluctuations(
 
 
 def explain_table(table: LevelTable, *, change: float = 0.02, confidence: float = 0.95) -> Fluctuations:
-    """`explain_fluctuations` of given values."""
+    """Return `explain_fluctuations` of given values."""
     parts = _parts(table, confidence)
     neighbours = _neighbours(table, confidence)
     p_value = _test_alone(table)
@@ -190,7 +190,7 @@ def _setting(
 
 
 def _noncentral(ratio: float, above: int, below: int, confidence: float) -> tuple[float, float]:
-    """Bounds of the noncentrality of an F ratio; the levels are fixed, not drawn (Steiger 2004)."""
+    """Return the bounds of the noncentrality of an F ratio; the levels are fixed, not drawn (Steiger 2004)."""
     if not np.isfinite(ratio):
         return float("nan"), float("nan")
     bounds = []
@@ -246,7 +246,7 @@ def _three(value: float, bounds: tuple[float, float]) -> tuple[Floats, Floats, F
 
 
 def _chi_square(variance: float, df: float, confidence: float) -> tuple[float, float]:
-    """Bounds of a variance that has a mean square's distribution."""
+    """Return the bounds of a variance that has a mean square's distribution."""
     if not df > 0 or np.isnan(variance):
         return float("nan"), float("nan")
     few, many = (float(stats.chi2.ppf(0.5 + sign * confidence / 2, df)) for sign in (-1, 1))
@@ -334,7 +334,7 @@ def _quantiles(df: float) -> float:
 
 
 def _detectable(df: float, variance: float) -> float:
-    """Smallest change with power `POWER` at the 5% level (Bloom 1995, doi 10.1177/0193841X9501900504)."""
+    """Return the smallest change with power `POWER` at the 5% level (Bloom 1995, doi 10.1177/0193841X9501900504)."""
     return _quantiles(df) * float(np.sqrt(variance)) if df > 0 else float("nan")
 
 
@@ -348,7 +348,7 @@ def _seeds_needed(replicates: float, images: float, change: float) -> float:
 
 
 def _images_factor(df: float, replicates: float, images: float, change: float) -> float:
-    """How many times as many test images would do, with the replicates there are."""
+    """Return how many times as many test images would do, with the replicates there are."""
     room = (change / _quantiles(df)) ** 2 - replicates if df > 0 else float("nan")
     if not room > 0 or np.isnan(images):
         return float("nan")

@@ -55,7 +55,7 @@ class LevelTable:
 def table_of_frame(
     frame: pd.DataFrame, metric: str, over: str, *, group: str | None = None, draws: int = 2000, seed: int = 0
 ) -> LevelTable:
-    """From a tidy table of one learner: columns ``metric``, ``group``, ``value``, ``n`` and the levels' own.
+    """Make the table from a tidy table of one learner: ``metric``, ``group``, ``value``, ``n`` and the levels.
 
     ``data_seed`` and ``train_seed`` say how seeds were varied; without them ``replicate`` ties both. Each value's test
     images are taken as its own (binomial around the mean of its level), for a tidy table does not say which they were.
@@ -105,7 +105,7 @@ def table_of_results(
     draws: int = 1000,
     seed: int = 0,
 ) -> LevelTable:
-    """From a sweep: with the same resamples of test images in all trials where predictions allow it.
+    """Make the table from a sweep, with the same resamples of test images in all trials where predictions allow it.
 
     Args:
         results: the sweep.
@@ -163,7 +163,7 @@ def _with_noise(table: LevelTable, noise: Floats, *, same: bool) -> LevelTable:
 
 
 def _spread(rows: pd.DataFrame, metric: str, over: str, group: str) -> LevelTable:
-    """Replicates that have a value at every level; where none has, those that are first at each level."""
+    """Return the replicates that have a value at every level; where none has, those that are first at each level."""
     rows = _with_seeds(rows)
     if rows.duplicated([*_SEEDS, over]).any():
         raise ValueError(

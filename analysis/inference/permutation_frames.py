@@ -32,7 +32,7 @@ def permutation_frame(
     draws: int = 1999,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Disparities of cells with a permutation p-value, for each trial.
+    """Return the disparities of cells with a permutation p-value, for each trial.
 
     Groups are permuted among examples that are alike: within labels for rates of one label (TPR, FPR, equalised odds,
     balanced accuracy), within predictions for predictive values, among all examples for the rest. The p-value knows the

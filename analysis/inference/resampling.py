@@ -34,7 +34,7 @@ def bootstrap_frame(
     seed: int = 0,
     **choice: Unpack[FrameOptions],
 ) -> pd.DataFrame:
-    """`SweepResults.frame` with bootstrap intervals in the place of Wilson's and the simultaneous ones.
+    """Return `SweepResults.frame` with bootstrap intervals in the place of Wilson's and the simultaneous ones.
 
     Rates and scores get percentile intervals. That of a largest difference would miss 0 when the groups are equal, so
     disparities are bounded through their parts, each at the Bonferroni level: see
@@ -91,7 +91,7 @@ def _bounds(cells: Counts, metric: Metric, confidence: float) -> tuple[Floats, F
 
 
 def _grouped(results: SweepResults, resampled: Counts, attribute: str) -> Counts:
-    """Cells of the finest groups, [draws, all groups, K, K], summed to the groups of one grouping."""
+    """Return the cells of the finest groups, [draws, all groups, K, K], summed to the groups of one grouping."""
     draws, _, classes, _ = resampled.shape
     sizes = [len(results.vocabulary(name).values) for name in results.groups]
     cells = resampled.reshape(draws, *sizes, classes, classes)

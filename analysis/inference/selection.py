@@ -35,7 +35,7 @@ def settings_table(
     at: At = "last",
     states: Sequence[str] | None = ("done",),
 ) -> pd.DataFrame:
-    """One row per setting: the means of some metrics over replicates, on validation and on test.
+    """Return one row per setting: the means of some metrics over replicates, on validation and on test.
 
     Args:
         results: the sweep.
@@ -82,7 +82,7 @@ def _disparities() -> frozenset[str]:
 
 
 def direction_of(column: str) -> Direction:
-    """Which direction of a column of `settings_table` is good; ε and seconds are costs.
+    """Return which direction of a column of `settings_table` is good; ε and seconds are costs.
 
     Raises:
         ValueError: for a metric without a direction.
@@ -162,7 +162,7 @@ def distance_to_ideal(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
 
 
 def _costs(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
-    """Columns as costs, float64 [settings, columns]: lower is better."""
+    """Return the columns as costs, float64 [settings, columns]: lower is better."""
     signs = np.array([1.0 if direction_of(column) == "lower" else -1.0 for column in columns])
     return np.asarray(table[list(columns)].to_numpy(np.float64) * signs)
 

@@ -44,7 +44,7 @@ class Thresholds:
         return (score >= self.values[group]).astype(np.int64)
 
     def cells(self, score: Floats, label: Codes, group: Codes) -> Counts:
-        """Cells of the predictions: int64 [G, 2, 2], which every metric of cells reads."""
+        """Return the cells of the predictions: int64 [G, 2, 2], which every metric of cells reads."""
         size = len(self.values)
         flat = (group * 2 + label) * 2 + self.predict(score, group)
         return np.bincount(flat, minlength=4 * size).reshape(size, 2, 2)
@@ -91,7 +91,7 @@ def choose_thresholds(score: Floats, label: Codes, group: Codes, count: int, con
 
 
 def _curve(score: Floats, label: Codes, constraint: Constraint) -> tuple[Floats, Floats, Floats]:
-    """Every distinct threshold of one group, its constrained rate and how many it gets right, each [T]."""
+    """Return every distinct threshold of one group, its constrained rate and how many it gets right, each [T]."""
     order = np.argsort(-score, kind="stable")
     ordered = score[order]
     last = np.append(np.flatnonzero(np.diff(ordered)), len(score) - 1) if len(score) else np.empty(0, np.int64)
@@ -163,7 +163,7 @@ def thresholded_counts(
 def _parts(
     results: SweepResults, split: str, asked: pd.DataFrame, names: Sequence[str], code: int
 ) -> tuple[Floats, Codes, Codes] | None:
-    """Probability of the positive class, whether it is true, and the group of each id."""
+    """Return the probability of the positive class, whether it is true, and the group of each id."""
     outcomes: Outcomes | None = read_outcomes(results, split, asked, probabilities=True)
     groups = None if outcomes is None else group_codes(results, outcomes, names)
     if outcomes is None or groups is None or outcomes.log_probabilities is None:

@@ -68,7 +68,7 @@ def trend(
     x: str | None = None,
     confidence: float = 0.95,
 ) -> Trend:
-    """One slope per seed, and their mean with a t interval and test.
+    """Return one slope per seed, and their mean with a t interval and test.
 
     The interval covers variation between seeds and the part of the test sampling error that differs between trials;
     the common part shifts a line without changing its slope.
@@ -109,7 +109,7 @@ def trends_by_group(
     x: str | None = None,
     confidence: float = 0.95,
 ) -> dict[tuple[str, str], Trend]:
-    """`trend` of every learner and group of a sweep over its levels.
+    """Return `trend` of every learner and group of a sweep over its levels.
 
     Args:
         results: the sweep.
@@ -145,7 +145,7 @@ def trends_by_group(
 
 
 def trend_of_table(table: LevelTable, *, x: str | None = None, confidence: float = 0.95) -> Trend:
-    """`trend` of given values."""
+    """Return `trend` of given values."""
     positions, name = _positions(table, x)
     known = np.isfinite(positions)
     if known.sum() < 2:
@@ -158,7 +158,7 @@ def trend_of_table(table: LevelTable, *, x: str | None = None, confidence: float
 
 
 def _positions(table: LevelTable, x: str | None) -> tuple[Floats, str]:
-    """Position of each level; a level without any of the minority has none on a logarithmic axis."""
+    """Return the position of each level; a level without any of the minority has none on a logarithmic axis."""
     if x not in (None, "level"):
         raise ValueError(f'x must be "level" or None, but got {x!r}')
     if x is None and (table.minority > 0).sum() >= 2:

@@ -76,7 +76,7 @@ def placements(results: SweepResults, by: str | Sequence[str]) -> pd.DataFrame:
 
 
 def along_requests(results: SweepResults, metrics: Sequence[str], by: str) -> pd.DataFrame:
-    """Rates and disparities after each request, with its number; 0 is the model before the first.
+    """Return the rates and disparities after each request, with its number; 0 is the model before the first.
 
     Args:
         results: the sweep.

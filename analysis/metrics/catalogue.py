@@ -56,12 +56,12 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """As shown in tables and plots."""
+        """Return the title for tables and plots."""
         return self.row.title + self.name.removeprefix(self.row.name)
 
     @property
     def range(self) -> tuple[float, float]:
-        """Smallest and largest possible value."""
+        """Return the smallest and largest possible value."""
         row = self.row
         if isinstance(row, Score):
             return 0.0, float("inf") if row.name == "class_accuracy_differences" else 1.0
@@ -77,7 +77,7 @@ class Metric:
 
     @property
     def of_cells(self) -> bool:
-        """Whether cells suffice for it; else predictions are read."""
+        """Return whether cells suffice for it; else predictions are read."""
         return self.row.of_cells if isinstance(self.row, Disparity) else not isinstance(self.row, ProbabilityScore)
 
 

@@ -67,22 +67,22 @@ class Disparity:
 
     @property
     def needs_positive(self) -> bool:
-        """Whether it depends on the positive class."""
+        """Return whether it depends on the positive class."""
         return any(BASES[name].needs_positive for name in self.rates)
 
     @property
     def of_rates(self) -> bool:
-        """Whether all that it compares are quotients of counts."""
+        """Return whether all that it compares are quotients of counts."""
         return all(name in RATES for name in self.rates)
 
     @property
     def of_cells(self) -> bool:
-        """Whether cells suffice for it."""
+        """Return whether cells suffice for it."""
         return not any(name in PROBABILITY_SCORES for name in self.rates)
 
     @property
     def fair(self) -> float:
-        """Its value where all groups are alike; NaN where that depends on how good they are."""
+        """Return the its value where all groups are alike; NaN where that depends on how good they are."""
         if self.statistic in ("lowest", "highest"):
             return float("nan")
         return 1.0 if self.statistic == "ratio" else 0.0
@@ -181,7 +181,7 @@ def _forms_of(notion: FairnessNotion) -> tuple[Statistic, ...]:
 
 
 def _rows(notion: FairnessNotion) -> Iterator[Disparity]:
-    """Every disparity of one notion; with two rates, the larger (the less fair) of both and their mean."""
+    """Return every disparity of one notion; with two rates, the larger (the less fair) of both and their mean."""
     rows = [BASES[name] for name in notion.rates]
     for form in _forms_of(notion):
         suffix, words, formula, reference = _FORMS[form]
@@ -213,7 +213,7 @@ DISPARITIES: Mapping[str, Disparity] = {row.name: row for notion in NOTIONS for 
 
 
 def present(cells: Counts) -> Bools:
-    """Which groups have examples: int64 [..., G, K, K] -> bool [..., G]."""
+    """Return which groups have examples: int64 [..., G, K, K] -> bool [..., G]."""
     return np.asarray(cells.sum((-2, -1)) > 0)
 
 
@@ -258,7 +258,7 @@ def combine(values: Floats, overall: Floats, exists: Bools, row: Disparity, nois
 
 
 def _variance(values: Floats, noise: Floats, groups: Bools) -> Floats:
-    """Variance between groups less the mean of their sampling variances: unbiased, so it may be negative."""
+    """Return the variance between groups less the mean of their sampling variances: unbiased, so it may be negative."""
     count = groups.sum(-1)
     inside = np.where(groups, values, 0)
     mean = divide(inside.sum(-1), count)
@@ -294,7 +294,7 @@ def disparity(cells: Counts, row: Disparity, positive: int | None) -> Floats:
 
 
 def stacked_quotients(cells: Counts, row: Disparity, positive: int | None) -> tuple[Counts, Counts]:
-    """Quotients of every rate of a disparity: int64 [..., G, K, K] -> two int64 arrays [..., R, G]."""
+    """Return the quotients of every rate of a disparity: int64 [..., G, K, K] -> two int64 arrays [..., R, G]."""
     pairs = [quotients(cells, RATES[name], positive) for name in row.rates]
     return np.stack([above for above, _ in pairs], -2), np.stack([below for _, below in pairs], -2)
 

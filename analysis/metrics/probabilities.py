@@ -62,12 +62,12 @@ def top_two(log_p: Floats, label: Codes, weights: Floats) -> Floats:
 
 
 def log_loss(log_p: Floats, label: Codes, weights: Floats) -> Floats:
-    """Weighted mean of the negative log-probability of the label, in nats."""
+    """Return the weighted mean of the negative log-probability of the label, in nats."""
     return _mean(-log_p[np.arange(len(label)), label].astype(np.float64), weights)
 
 
 def brier(log_p: Floats, label: Codes, weights: Floats) -> Floats:
-    """Weighted mean of the squared distance between the probabilities and the label's indicator."""
+    """Return the weighted mean of the squared distance between the probabilities and the label's indicator."""
     distance = np.exp(log_p.astype(np.float64))
     distance[np.arange(len(label)), label] -= 1
     return _mean(np.square(distance).sum(-1), weights)
@@ -88,7 +88,7 @@ def auc(log_p: Floats, label: Codes, weights: Floats) -> Floats:
 
 
 def _area(score: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
-    """Mann-Whitney's statistic over its maximum, ties by half: float64 [B]."""
+    """Return the Mann-Whitney's statistic over its maximum, ties by half: float64 [B]."""
     order = np.argsort(score, kind="stable")
     first = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)
     ordered = weights[:, order]
@@ -104,7 +104,7 @@ def bin_of(confidence: Floats, bins: int = BINS) -> Codes:
 
 
 def calibration_error(log_p: Floats, label: Codes, weights: Floats) -> Floats:
-    """Weighted expected calibration error of the predicted class in `BINS` bins of equal width."""
+    """Return the weighted expected calibration error of the predicted class in `BINS` bins of equal width."""
     confidence = np.exp(log_p.astype(np.float64).max(-1))
     error = (log_p.argmax(-1) == label) - confidence
     bins = bin_of(confidence)

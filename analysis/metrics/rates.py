@@ -55,7 +55,7 @@ class Rate:
 
     @property
     def given_label(self) -> bool:
-        """Whether the denominator depends on the true label alone, so that it is fixed by the evaluation set."""
+        """Return whether the denominator depends on the true label alone, so that it is fixed by the evaluation set."""
         mask = self.denominator(3, 1)
         return bool((mask == mask[:, :1]).all())
 
@@ -147,7 +147,7 @@ RATES: Mapping[str, Rate] = {
 
 
 def quotients(cells: Counts, rate: Rate, positive: int | None) -> tuple[Counts, Counts]:
-    """Numerators and denominators of a rate.
+    """Return the numerators and denominators of a rate.
 
     Args:
         cells: int64 [..., K, K], true label x prediction.
@@ -165,7 +165,7 @@ def quotients(cells: Counts, rate: Rate, positive: int | None) -> tuple[Counts, 
 
 
 def divide(above: npt.ArrayLike, below: npt.ArrayLike) -> Floats:
-    """``above / below``, NaN where ``below`` is 0."""
+    """Return ``above / below``, NaN where ``below`` is 0."""
     numerator, denominator = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
     result = np.full(denominator.shape, np.nan)
     np.divide(numerator, denominator, out=result, where=denominator != 0)

@@ -48,7 +48,7 @@ class Score:
 
 
 def _recalls(cells: Counts) -> Floats:
-    """Recall of each class, float64 [..., K]."""
+    """Return the recall of each class, float64 [..., K]."""
     return divide(np.diagonal(cells, axis1=-2, axis2=-1), cells.sum(-1))
 
 

@@ -130,7 +130,7 @@ def check_zip(content: bytes) -> bool:
 
 
 def _footer(content: memoryview) -> int:
-    """Where the footer of a Parquet file begins; 0 if its length is invalid."""
+    """Return where the footer of a Parquet file begins; 0 if its length is invalid."""
     length = int.from_bytes(content[-_FOOTER_END:-4], "little")
     return max(0, len(content) - _FOOTER_END - length)
 

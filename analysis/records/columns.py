@@ -396,7 +396,7 @@ def _codes(name: str, codes: npt.ArrayLike) -> npt.NDArray[np.int16]:
 
 
 def _distinct_rows(columns: Sequence[npt.NDArray[np.int16]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Position of one example of each distinct row, rows in ascending order, and how often each occurs."""
+    """Return the position of one example of each distinct row, rows in ascending order, and how often each occurs."""
     key = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         # Made dense after each column, so the key stays below N * 2**16 and cannot overflow.

@@ -108,11 +108,11 @@ class Cells:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes as a sweep file names them, in the order of their codes."""
+        """Return the classes as a sweep file names them, in the order of their codes."""
         return self.vocabularies[self.label].values
 
     def frame(self) -> pd.DataFrame:
-        """All cells in long form: ``trial`` and the columns of the file, codes as they are."""
+        """Return all cells in long form: ``trial`` and the columns of the file, codes as they are."""
         key = np.repeat(self._evaluations, self._length)
         columns: dict[str, npt.NDArray[np.object_] | Integers] = {
             "trial": np.array(self.trials, object)[key >> _TRIAL_BITS],
@@ -124,7 +124,7 @@ class Cells:
         return pd.DataFrame(columns | {"count": self._count.astype(np.int64)})
 
     def evaluations(self, split: str) -> Evaluations:
-        """Every evaluation on a split, by trial and iteration.
+        """Return every evaluation on a split, by trial and iteration.
 
         Raises:
             ValueError: if there is no such split.
@@ -172,7 +172,7 @@ class Cells:
         return tuple(names) if by else (ALL,)
 
     def _places(self, cell: npt.NDArray[np.integer], columns: Sequence[str], sizes: Sequence[int]) -> Integers:
-        """For each cell its place among the groups, labels and predictions asked for."""
+        """Return for each cell its place among the groups, labels and predictions asked for."""
         every = int(np.prod(self._sizes, dtype=object))
         # Few combinations: each is computed once and looked up.
         numbers = np.arange(every) if every <= len(cell) else cell
@@ -181,7 +181,7 @@ class Cells:
         return found[cell] if every <= len(cell) else found
 
     def _found(self, evaluations: Evaluations) -> tuple[Integers, Integers]:
-        """Which of some evaluations exist: their positions among those asked for, and among all, ascending."""
+        """Return which of some evaluations exist: their positions among those asked for, and among all, ascending."""
         keys = (evaluations.number << _TRIAL_BITS) | evaluation_key(
             SPLITS.index(evaluations.split), evaluations.iteration
         )
@@ -191,7 +191,7 @@ class Cells:
         return asked, place[asked]
 
     def _cells_of(self, place: Integers) -> Integers | slice:
-        """Where the cells of some evaluations stand, evaluation by evaluation."""
+        """Return where the cells of some evaluations stand, evaluation by evaluation."""
         if len(place) == len(self._evaluations):
             return slice(None)
         length = self._length[place]

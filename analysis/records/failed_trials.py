@@ -59,16 +59,16 @@ class FailureGroup:
 
     @property
     def count(self) -> int:
-        """How many they are."""
+        """Return how many they are."""
         return len(self.trials)
 
     def has(self, words: str | None) -> bool:
-        """Whether the cause has these words in it, in any case; None is in every cause."""
+        """Return whether the cause has these words in it, in any case; None is in every cause."""
         return words is None or _holds(self.cause, words)
 
 
 def grouped(failed: Iterable[FailedTrial]) -> tuple[FailureGroup, ...]:
-    """Failed trials by cause, the most frequent cause first."""
+    """Return the failed trials by cause, the most frequent cause first."""
     kinds: dict[str, list[FailedTrial]] = {}
     for trial in failed:
         kinds.setdefault(cause_kind(trial.cause), []).append(trial)
@@ -109,7 +109,7 @@ def more_settings_command(folder: str) -> str:
 
 
 def is_guided(sweep: Mapping[str, Any]) -> bool:
-    """Whether settings depend on the results of others: only such a search has objectives.
+    """Return whether settings depend on the results of others: only such a search has objectives.
 
     Args:
         sweep: content of ``sweep.json``.

@@ -48,27 +48,27 @@ class SweepLocation:
 
     @property
     def local(self) -> Path | None:
-        """As a local path; None on another file system."""
+        """Return the local path; None on another file system."""
         return Path(self.path) if self.is_local else None
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Return whether it is a folder of this machine."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
     def __truediv__(self, name: str) -> SweepLocation:
         return SweepLocation(self.filesystem, f"{self.path}/{name}")
 
     def exists(self) -> bool:
-        """Whether there is a file or folder."""
+        """Return whether there is a file or folder."""
         return bool(self.filesystem.get_file_info(self.path).type != pafs.FileType.NotFound)
 
     def folders(self) -> list[str]:
-        """Names of the folders directly inside, sorted; hidden ones are left out."""
+        """Return the names of the folders directly inside, sorted; hidden ones are left out."""
         return [name for name in self._all_folders() if not name.startswith(".")]
 
     def hidden_folders(self) -> list[str]:
-        """Names of the hidden folders directly inside, sorted."""
+        """Return the names of the hidden folders directly inside, sorted."""
         return [name for name in self._all_folders() if name.startswith(".")]
 
     def _all_folders(self) -> list[str]:
@@ -76,13 +76,13 @@ class SweepLocation:
         return sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
 
     def content(self) -> bytes:
-        """As the bytes of a file. Raises: OSError if it cannot be read."""
+        """Return the bytes of the file. Raises: OSError if it cannot be read."""
         with self.filesystem.open_input_stream(self.path) as stream:
             content: bytes = stream.read()
         return content
 
     def json(self) -> dict[str, Any] | None:
-        """As a JSON record; None if there is no such file.
+        """Return the JSON record; None if there is no such file.
 
         Raises:
             RecordError: if it is damaged.
@@ -155,18 +155,18 @@ class TrialFolder:
 
     @property
     def folder_name(self) -> str:
-        """Name of the folder."""
+        """Return the name of the folder."""
         return self.location.path.rsplit("/", 1)[-1]
 
     @property
     def hash(self) -> str | None:
-        """The trial's hash; None where no record says it."""
+        """Return the trial's hash; None where no record says it."""
         found = (self.config or {}).get("trial") or (self.state or {}).get("trial")
         return None if found is None else str(found)
 
     @property
     def stage(self) -> str:
-        """``queued``, ``running``, ``done``, ``failed``, ``stopped``, or ``unknown`` without a state.
+        """Return ``queued``, ``running``, ``done``, ``failed``, ``stopped``, or ``unknown`` without a state.
 
         A trial that a stopper of the sweep file ended is done: that was its training. One that a scheduler ended, since
         others did better, stays stopped.
@@ -176,12 +176,12 @@ class TrialFolder:
 
     @property
     def stopped_by(self) -> str:
-        """``scheduler``, ``stopper`` or ``user``; empty unless the trial was stopped."""
+        """Return ``scheduler``, ``stopper`` or ``user``; empty unless the trial was stopped."""
         return str((self.state or {}).get("by") or "")
 
     @property
     def is_whole(self) -> bool:
-        """Whether the trial has ended with all of its records: done, or stopped by a scheduler."""
+        """Return whether the trial has ended with all of its records: done, or stopped by a scheduler."""
         return self.stage == "done" or (self.stage == "stopped" and self.stopped_by == "scheduler")
 
 

@@ -14,7 +14,7 @@ MEMBERS = "members"
 
 
 def members_of(sweep: Mapping[str, Any]) -> frozenset[str] | None:
-    """Hashes of the trials that belong to a sweep.
+    """Return the hashes of the trials that belong to a sweep.
 
     Args:
         sweep: ``sweep.json``.
@@ -27,7 +27,7 @@ def members_of(sweep: Mapping[str, Any]) -> frozenset[str] | None:
 
 
 def describe_former(count: int, folder: str) -> str:
-    """One line on trials that belong to an earlier version of a sweep."""
+    """Return one line on trials that belong to an earlier version of a sweep."""
     trials, are, them = ("trial", "is", "it") if count == 1 else ("trials", "are", "them")
     return (
         f"{count} {trials} of earlier versions of the sweep {are} left out: show {them} with --all (in Python "

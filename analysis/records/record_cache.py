@@ -80,7 +80,7 @@ class RecordCache:
 
     @property
     def names(self) -> set[str]:
-        """The trials it holds."""
+        """Return the trials it holds."""
         return set(self._number)
 
     def small(self, name: str, signature: str) -> dict[str, Any] | None:
@@ -134,7 +134,7 @@ class RecordCache:
 
 
 def signature_of(folder: str) -> str:
-    """Sizes, times and inodes of the files that are copied; changes whenever one of them is replaced."""
+    """Return the sizes, times and inodes of the files that are copied; changes whenever one of them is replaced."""
     parts = dict.fromkeys(_FILES, "-")
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -167,7 +167,7 @@ def _write(table: pa.Table, file: Any, options: pa.ipc.IpcWriteOptions) -> None:
 
 
 def _lists(column: pa.ChunkedArray) -> tuple[Any, Any]:
-    """Offsets and values of a column of lists, as numpy arrays."""
+    """Return the offsets and values of a column of lists, as numpy arrays."""
     array = column.combine_chunks()
     return array.offsets.to_numpy(), array.values.to_numpy()
 

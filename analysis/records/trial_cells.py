@@ -39,12 +39,12 @@ class CellSchema:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of codes: the groups, then ``label`` and ``prediction``."""
+        """Return the columns of codes: the groups, then ``label`` and ``prediction``."""
         return (*map(group_column, self.groups), "label", "prediction")
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many codes each column has."""
+        """Return how many codes each column has."""
         known = {vocabulary.name: len(vocabulary.values) for vocabulary in self.vocabularies}
         return (*(known[name] for name in self.groups), known[self.label], known[self.label])
 
@@ -91,12 +91,12 @@ class TrialCells:
 
 
 def evaluation_key(split: npt.ArrayLike, iteration: npt.ArrayLike) -> Integers:
-    """One number for a split (its place in `SPLITS`) and an iteration, ascending in this order."""
+    """Return one number for a split (its place in `SPLITS`) and an iteration, ascending in this order."""
     return (np.asarray(split, np.int64) << 32) | np.asarray(iteration, np.int64)
 
 
 def combined(codes: Sequence[AnyIntegers], sizes: Sequence[int], length: int) -> Integers:
-    """One number for the codes of several columns: the last one runs fastest."""
+    """Return one number for the codes of several columns: the last one runs fastest."""
     number = np.zeros(length, np.int64)
     for column, size in zip(codes, sizes, strict=True):
         number *= size

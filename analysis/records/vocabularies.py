@@ -37,7 +37,7 @@ class Vocabulary:
 
 
 def packed(vocabularies: Sequence[Vocabulary]) -> bytes:
-    """As JSON, for the schema metadata of a record."""
+    """Return JSON for the schema metadata of a record."""
     return json.dumps([{"name": v.name, "values": v.values, "display": v.display} for v in vocabularies]).encode()
 
 

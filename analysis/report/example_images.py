@@ -91,7 +91,7 @@ def image_sheet(results: SweepRecords, design: ImbalanceDesign, *, pictures: boo
 
 
 def refused(results: SweepRecords, *, pictures: bool) -> str:
-    """Why images of a sweep's dataset must not be shown; empty if they may be."""
+    """Return why images of a sweep's dataset must not be shown; empty if they may be."""
     if any((folder.config or {}).get("mode") == "release" for folder in results.folders):
         return "No example images: the sweep was trained in release mode, and its images are private."
     return "" if pictures else "No example images: they are shown only with fairsweep report --pictures."
@@ -154,7 +154,7 @@ def _pixels(content: bytes, shape: Sequence[int]) -> Pixels:
 
 
 def _strip(images: Sequence[Pixels], words: Sequence[str]) -> Strip | None:
-    """Images side by side, large ones brought down, with a transparent gap between them."""
+    """Return the images side by side, large ones brought down, with a transparent gap between them."""
     if not images:
         return None
     height, width = images[0].shape[:2]

@@ -66,7 +66,7 @@ class Table:
 
     @property
     def columns(self) -> list[tuple[str, bool]]:
-        """Each column's name and whether it holds numbers."""
+        """Return each column's name and whether it holds numbers."""
         return [(name, any(row[i].is_number for row in self.rows)) for i, name in enumerate(self.header)]
 
 
@@ -113,7 +113,7 @@ def render(content: Content) -> str:
 
 
 def environment() -> jinja2.Environment:
-    """Templates that escape whatever they are given."""
+    """Return the template environment, which escapes all values."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -66,7 +66,7 @@ class SummaryTable:
 def summary_tables(
     results: SweepResults, *, at: At = "last", states: Sequence[str] | None = DONE, confidence: float = 0.95
 ) -> tuple[SummaryTable, ...]:
-    """Accuracy and disparities for each attribute, by learner and level, means over replicates.
+    """Return the accuracy and disparities for each attribute, by learner and level, means over replicates.
 
     Args:
         results: the sweep.
@@ -91,7 +91,7 @@ def accuracy_table(
     states: Sequence[str] | None = DONE,
     confidence: float = 0.95,
 ) -> SummaryTable:
-    """Accuracy of all, of each group (of the rare ones where there are many) and of the worst group."""
+    """Return the accuracy of all, of each group (of the rare ones where there are many) and of the worst group."""
     overall = results.rates(["accuracy"], by=(), at=at, states=states, confidence=confidence)
     groups = results.rates(["accuracy"], by=attribute, at=at, states=states, confidence=confidence)
     worst = results.disparities(
@@ -144,7 +144,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def is_defined(results: SweepResults, name: str) -> bool:
-    """Whether a metric is defined for the sweep's label without naming a class."""
+    """Return whether a metric is defined for the sweep's label without naming a class."""
     try:
         resolve(name, results.classes)
     except ValueError:
@@ -160,7 +160,7 @@ def _table(
     *,
     expected_if_equal: bool = False,
 ) -> SummaryTable:
-    """One row per setting, in the order of the averages; ``columns`` says which averages make a column."""
+    """Return one row per setting, in the order of the averages; ``columns`` says which averages make a column."""
     settings = numbers.drop_duplicates("setting").set_index("setting")
     shares = settings["share"].notna().all()
     level = "share" if shares else "level"

@@ -87,7 +87,7 @@ def phi(both: Floats, first: Floats, second: Floats, neither: Floats) -> Floats:
 
 
 def _correlations(results: SweepRecords, both: pd.DataFrame, positive: str | None) -> Floats:
-    """Correlation of the outcomes of each row's two trials; NaN where it cannot be known."""
+    """Return the correlation of the outcomes of each row's two trials; NaN where it cannot be known."""
     correlation = np.full(len(both), np.nan)
     split, attribute, metric = (both[name].to_numpy(str) for name in ("split", "attribute", "metric"))
     # Trials of different folds are evaluated on different images: those of one set are read together.
@@ -140,7 +140,7 @@ def _phi_of(
 
 
 def _outcomes_of(results: SweepRecords, split: str, part: pd.DataFrame) -> Outcomes | None:
-    """Predictions on a split of all trials of some rows; None unless all saw the same ids."""
+    """Return the predictions on a split of all trials of some rows; None unless all saw the same ids."""
     mine, other = part[["trial", "iteration"]], part[["baseline_trial", "iteration_baseline"]]
     asked = pd.concat([mine, other.set_axis(["trial", "iteration"], axis=1)]).drop_duplicates()
     return read_outcomes(results, split, asked)

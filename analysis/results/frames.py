@@ -78,7 +78,7 @@ _OF_TRIAL = ("learner", "series", "setting", "replicate", "share", "level", "lev
 
 
 def rate_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float) -> pd.DataFrame:
-    """Rates of each group with Wilson intervals, and scores with bootstrap intervals.
+    """Return the rates of each group with Wilson intervals, and scores with bootstrap intervals.
 
     ``n`` and ``n_min`` are a rate's denominator; of a score ``n_min`` is the smallest count that it rests on.
     """
@@ -98,7 +98,7 @@ def rate_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float) 
 
 
 def mean_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float, over: str, strata: int) -> pd.DataFrame:
-    """Means of rates over the last attribute of a grouping; the column ``attribute`` says so.
+    """Return the means of rates over the last attribute of a grouping; the column ``attribute`` says so.
 
     Args:
         counts: count arrays by (groups..., stratum).
@@ -126,7 +126,7 @@ def disparity_rows(
     seed: int,
     least_n: int = 1,
 ) -> pd.DataFrame:
-    """Disparities with simultaneous intervals.
+    """Return the disparities with simultaneous intervals.
 
     ``n`` sums the denominators, ``n_min`` is the smallest group's; groups of fewer than ``least_n`` take no part.
     """
@@ -187,7 +187,7 @@ def _long(
     columns: Mapping[str, npt.NDArray[Any]],
     interval: str,
 ) -> pd.DataFrame:
-    """One row for each evaluation and group from columns of the shape [E, G]."""
+    """Return one row for each evaluation and group from columns of the shape [E, G]."""
     size, width = len(counts.evaluations), len(groups)
     number, names = pd.factorize(counts.evaluations.trial)
     once = np.zeros(size * width, np.int64)

@@ -55,7 +55,7 @@ class ImbalanceDesign:
 
     @property
     def is_trend(self) -> bool:
-        """Whether there are several ordered levels."""
+        """Return whether there are several ordered levels."""
         return len(self.levels) > 1 and all(pd.notna(level.value) for level in self.levels)
 
 

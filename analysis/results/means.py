@@ -59,7 +59,7 @@ def mean_over_columns(
 
 
 def stratified_wilson(above: Counts, below: Counts, confidence: float) -> tuple[Floats, Floats]:
-    """Interval for the mean of several independent proportions, int64 [..., S] -> two float64 arrays [...].
+    """Return the interval for the mean of several independent proportions, int64 [..., S] -> two float64 arrays [...].
 
     Wilson's interval at the effective sample size: as many images as would give one proportion of that mean the
     variance that the strata give it. Each stratum's own variance takes its rate as (x + 1) / (n + 2), so that 9 of 9
@@ -75,6 +75,6 @@ def stratified_wilson(above: Counts, below: Counts, confidence: float) -> tuple[
 
 
 def groups_without_stratum(counts: CountArray, strata: int) -> Sequence[str]:
-    """Names of the groups of the first attributes: ``white`` of ``white & 0-2``."""
+    """Return the names of the groups of the first attributes: ``white`` of ``white & 0-2``."""
     names = [name.rsplit(JOINT, 1)[0] if JOINT in name else "all" for name in counts.groups]
     return names[::strata]

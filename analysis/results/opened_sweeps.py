@@ -91,7 +91,7 @@ class OpenedSweep:
 
     @property
     def name(self) -> str:
-        """Name of the sweep; without ``sweep.json`` the name of its folder."""
+        """Return the name of the sweep; without ``sweep.json`` the name of its folder."""
         return str(self.sweep.get("name") or self.location.path.rsplit("/", 1)[-1])
 
     def cells(self) -> CellsByTrial:
@@ -174,7 +174,7 @@ def open_sweeps(locations: Sequence[SweepLocation], *, cache: bool, former: bool
 
 
 def joined_sweep(sources: Sequence[OpenedSweep]) -> dict[str, Any]:
-    """``sweep.json`` of one sweep; of several that of the first, with the names and the learners of all."""
+    """Return ``sweep.json`` of one sweep; of several that of the first, with the names and the learners of all."""
     first = dict(sources[0].sweep)
     if len(sources) == 1:
         return first

@@ -37,7 +37,7 @@ class Outcomes:
     log_probabilities: npt.NDArray[np.float32] | None = None
 
     def cells(self, at: int, groups: Codes, count: int, classes: int) -> Codes:
-        """For each id the flat position of its cell in a cell array [count, classes, classes].
+        """Return for each id the flat position of its cell in a cell array [count, classes, classes].
 
         Args:
             at: position of the evaluation.
@@ -54,7 +54,7 @@ class Outcomes:
 def read_outcomes(
     results: SweepRecords, split: str, asked: pd.DataFrame, *, probabilities: bool = False
 ) -> Outcomes | None:
-    """Predictions on a split.
+    """Return the predictions on a split.
 
     Args:
         results: the sweep.
@@ -89,7 +89,7 @@ def read_outcomes(
 
 
 def _matrix(column: pa.ChunkedArray, rows: Codes, evaluations: int) -> npt.NDArray[np.float32]:
-    """List of one length as a matrix, chosen rows: float32 [T, N, K]."""
+    """Return the list of one length as a matrix, chosen rows: float32 [T, N, K]."""
     flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks])
     matrix = flat.reshape(len(column), -1)
     return np.asarray(matrix[rows].reshape(evaluations, -1, matrix.shape[1]), np.float32)
@@ -121,7 +121,7 @@ def users(results: SweepRecords, outcomes: Outcomes) -> Codes | None:
 
 
 def group_masks(results: SweepRecords, outcomes: Outcomes, attribute: str) -> dict[str, Bools] | None:
-    """For each group of a grouping which ids belong to it; None if the attributes are not recorded."""
+    """Return for each group of a grouping which ids belong to it; None if the attributes are not recorded."""
     names = attribute.split(JOINT) if attribute else []
     number = group_codes(results, outcomes, names)
     if number is None:

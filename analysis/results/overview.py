@@ -14,7 +14,7 @@ SETTING_COLUMNS = (*_OF_SETTING, "epsilon", "minority_count", "train_size", "tri
 
 
 def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting, in the order of the trials.
+    """Return one row per setting, in the order of the trials.
 
     Args:
         trials: as `fairsweep.analysis.results.trials.trials_table` makes it.
@@ -35,7 +35,7 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def overview(results: SweepRecords) -> str:
-    """A piece of HTML: states of the trials, learners, levels, groups with their values, and what could not be read."""
+    """Return HTML: states of the trials, learners, levels, groups with their values, and what could not be read."""
     trials = results.trials
     states = ", ".join(f"{count} {state}" for state, count in trials["state"].value_counts().items()) or "none yet"
     series = [name for name in dict.fromkeys(trials["series"]) if name]

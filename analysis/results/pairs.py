@@ -81,7 +81,7 @@ def _surroundings(folder: TrialFolder) -> str:
 
 
 def _common(first: TrialFolder, second: TrialFolder) -> bool:
-    """Whether two learners agree in every field that both have and that is no privacy field."""
+    """Return whether two learners agree in every field that both have and that is no privacy field."""
     one, two = (varying_fields({"learner": _learner(folder)}) for folder in (first, second))
     shared = {key for key in one.keys() & two.keys() if key.split(".")[1] not in PRIVACY_FIELDS}
     return all(one[key] == two[key] for key in shared)

@@ -116,7 +116,7 @@ def average(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 
 
 def _mean_where(matrix: Floats, known: Bools) -> Floats:
-    """Mean over the replicates that have a value; NaN where there is none, infinite where one is."""
+    """Return the mean over the replicates that have a value; NaN where there is none, infinite where one is."""
     return divide(np.where(known, matrix, 0).sum(1), known.sum(1))
 
 

@@ -99,7 +99,7 @@ class ResultTable:
 
 
 def result_table(results: SweepFrames, rows: str, columns: str, **options: Unpack[TableOptions]) -> ResultTable:
-    """Means over replicates with half-widths of their intervals.
+    """Return the means over replicates with half-widths of their intervals.
 
     Args:
         results: the sweep.
@@ -178,7 +178,7 @@ def _one_each(means: pd.DataFrame, rows: str, columns: str) -> None:
 def _not_beaten(
     results: SweepFrames, means: pd.DataFrame, rows: str, columns: str, options: TableOptions
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """For each averaged row whether no other setting in its line is significantly superior."""
+    """Return for each averaged row whether no other setting in its line is significantly superior."""
     line = columns if rows in _OF_SETTING else rows
     found = np.zeros(len(means), np.bool_)
     known: dict[float, pd.DataFrame] = {}

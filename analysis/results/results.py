@@ -23,11 +23,11 @@ class SweepResults(SweepFrames):
 
     @property
     def settings(self) -> pd.DataFrame:
-        """One row per setting; columns as `fairsweep.analysis.results.overview.settings_table` says."""
+        """Return one row per setting; columns as `fairsweep.analysis.results.overview.settings_table` says."""
         return settings_table(self.trials)
 
     def table(self, rows: str = "series", columns: str = "level", **options: Unpack[TableOptions]) -> ResultTable:
-        """Means with half-widths of their intervals as a table of two dimensions, for a notebook or a paper.
+        """Return the means with half-widths of their intervals as a table of two dimensions, for a notebook or a paper.
 
         Args:
             rows: what the rows are: ``series``, ``learner``, ``level``, ``group`` or ``metric``.

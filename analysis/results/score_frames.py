@@ -103,7 +103,7 @@ def prediction_rows(
     expected_if_equal: bool = True,
     least_n: int = 1,
 ) -> list[pd.DataFrame]:
-    """Rows of a tidy table for metrics that need predictions, without the columns of the trials.
+    """Return the rows of a tidy table for metrics that need predictions, without the columns of the trials.
 
     Evaluations without recorded predictions (all but the last and the selected one), and groupings by attributes that
     ``examples.parquet`` lacks, have no rows.
@@ -156,7 +156,7 @@ class _Table:
         self.sizes = np.bincount(codes, minlength=count)
 
     def weights(self, draws: int, generator: np.random.Generator) -> Floats:
-        """How often each id is drawn, float64 [draws, N]."""
+        """Return how often each id is drawn, float64 [draws, N]."""
         weights = np.zeros((draws, len(self.codes)))
         for code in np.flatnonzero(self.sizes):
             size = int(self.sizes[code])
@@ -164,7 +164,7 @@ class _Table:
         return weights
 
     def by_group(self, base: ProbabilityScore, weights: Floats) -> Floats:
-        """Values of each group, float64 [B, G], NaN for groups without examples."""
+        """Return the values of each group, float64 [B, G], NaN for groups without examples."""
         values = np.full((len(weights), self.count), np.nan)
         for code in np.flatnonzero(self.sizes):
             inside = self.codes == code
@@ -172,7 +172,7 @@ class _Table:
         return values
 
     def whole(self, base: ProbabilityScore, weights: Floats) -> Floats:
-        """Values of all examples together, float64 [B]."""
+        """Return the values of all examples together, float64 [B]."""
         return base.compute(self.log_p, self.label, weights)
 
 
@@ -185,7 +185,7 @@ def _rows_of(
     expected_if_equal: bool,
     least_n: int,
 ) -> list[dict[str, Any]]:
-    """Every metric of one evaluation and grouping."""
+    """Return every metric of one evaluation and grouping."""
     ones, weights = np.ones((1, len(table.codes))), table.weights(DRAWS, generator)
     needed = {name for metric in metrics for name in _bases_of(metric)}
     bases = {name: base for name, base in BASES.items() if name in needed and isinstance(base, ProbabilityScore)}

@@ -59,7 +59,7 @@ def beaten(
 
 
 def _paired(trials: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Trials of two settings that share both seeds: columns ``trial``, ``baseline_trial``, ``baseline``."""
+    """Return the trials of two settings that share both seeds: columns ``trial``, ``baseline_trial``, ``baseline``."""
     done = trials[trials["state"] == "done"]
     one, two = (done[done["setting"] == name] for name in (first, second))
     both = one.merge(two, on=["data_seed", "train_seed"], suffixes=("", "_baseline"))
@@ -67,7 +67,7 @@ def _paired(trials: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
 
 
 def _direction(results: SweepRecords, frame: pd.DataFrame, pairs: pd.DataFrame, level: float) -> int:
-    """1 if the first setting is significantly above the second, -1 if below, else 0."""
+    """Return the 1 if the first setting is significantly above the second, -1 if below, else 0."""
     chosen = frame[frame["trial"].isin([*pairs["trial"], *pairs["baseline_trial"]])]
     means = average(difference_rows(results, chosen, pairs), level)
     if len(means) != 1 or not np.isfinite(means["value"].iloc[0]) or means["replicates"].iloc[0] < 2:

@@ -43,7 +43,7 @@ class SweepFrames(SweepRecords):
     """
 
     def evaluations(self, *, split: str = "test", at: At = "last", states: Sequence[str] | None = DONE) -> Evaluations:
-        """Which evaluations a table is made of.
+        """Return which evaluations a table is made of.
 
         Args:
             split: ``test`` or ``validation``.
@@ -98,7 +98,7 @@ class SweepFrames(SweepRecords):
         confidence: float = 0.95,
         mean_over: str | None = None,
     ) -> pd.DataFrame:
-        """Rates of all examples and of each group, one row per trial, iteration, group and metric.
+        """Return the rates of all examples and of each group, one row per trial, iteration, group and metric.
 
         Args:
             metrics: rates and scores in `METRICS`, a class in brackets where one is needed; None takes `DEFAULT_RATES`,
@@ -194,7 +194,7 @@ class SweepFrames(SweepRecords):
     def frame(
         self, metrics: Sequence[str] | None = None, *, baseline: str | None = None, **choice: Unpack[FrameOptions]
     ) -> pd.DataFrame:
-        """Rates and disparities in one tidy table, or their differences from a baseline.
+        """Return the rates and disparities in one tidy table, or their differences from a baseline.
 
         Args:
             metrics: names in `METRICS`; None takes those that need no further choice.
@@ -221,7 +221,7 @@ class SweepFrames(SweepRecords):
 
     @renamed(against="baseline")
     def pairs(self, baseline: str) -> Pairing:
-        """Which trial is compared with which; see `fairsweep.analysis.results.pairs.pair_trials`."""
+        """Return which trial is compared with which; see `fairsweep.analysis.results.pairs.pair_trials`."""
         return pair_trials(self.folders, baseline)
 
     # --- inside ---
@@ -233,7 +233,7 @@ class SweepFrames(SweepRecords):
         return [resolve(name, self.classes, positive) for name in default if named or not METRICS[name].needs_positive]
 
     def _validation_accuracy(self, evaluations: Evaluations) -> Floats:
-        """Accuracy on the validation split at the same trial and iteration; -1 where there is none."""
+        """Return the accuracy on the validation split at the same trial and iteration; -1 where there is none."""
         counts = self.all_cells.stack(evaluations.on("validation"), ()).values[:, 0]
         accuracy = divide(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
         return np.nan_to_num(accuracy, nan=-1.0)
@@ -244,7 +244,7 @@ def _listed(by: By) -> tuple[str, ...]:
 
 
 def _words(name: str, given: object) -> tuple[str, ...]:
-    """One word, or several, as several."""
+    """Return a word or several as a tuple."""
     words = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else (given,)
     if not all(isinstance(word, str) for word in words):
         raise TypeError(f"{name} must be a name or a list of names, but got {given!r}")

@@ -59,29 +59,29 @@ class SweepRecords:
 
     @property
     def name(self) -> str:
-        """Name of the sweep; without ``sweep.json`` the name of its folder."""
+        """Return the name of the sweep; without ``sweep.json`` the name of its folder."""
         return str(self.sweep.get("name") or self.location.path.rsplit("/", 1)[-1])
 
     @property
     def problems(self) -> pd.DataFrame:
-        """What could not be read: columns ``trial``, ``file``, ``message``. Grows as files are read."""
+        """Return what could not be read: columns ``trial``, ``file``, ``message``. Grows as files are read."""
         listed = [*(problem for source in self._sources for problem in source.problems), *self._problems]
         rows = [(problem.trial, problem.file, problem.message) for problem in dict.fromkeys(listed)]
         return pd.DataFrame(rows, columns=["trial", "file", "message"])
 
     @property
     def label(self) -> str:
-        """The attribute that is predicted."""
+        """Return the attribute that is predicted."""
         return self.all_cells.label
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The attributes whose values are the groups."""
+        """Return the attributes whose values are the groups."""
         return self.all_cells.groups
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes as a sweep file names them."""
+        """Return the classes as a sweep file names them."""
         return self.all_cells.classes
 
     def vocabulary(self, attribute: str) -> Vocabulary:
@@ -91,14 +91,14 @@ class SweepRecords:
     # --- tables of records ---
 
     def cells(self) -> pd.DataFrame:
-        """All cells: ``trial``, ``iteration``, ``split``, each group, ``label``, ``prediction``, ``count``.
+        """Return all cells: ``trial``, ``iteration``, ``split``, each group, ``label``, ``prediction``, ``count``.
 
         A group that is called as another column stands in ``group:label`` (``group:count``, …).
         """
         return self.all_cells.frame()
 
     def predictions(self, trials: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Predictions of the last and of the validation-selected iteration, with the name of the ``trial``.
+        """Return the predictions of the last and of the validation-selected iteration, with the name of the ``trial``.
 
         Args:
             trials: names of trials; None takes all.
@@ -116,7 +116,7 @@ class SweepRecords:
 
     @cached_property
     def examples(self) -> pa.Table | None:
-        """``examples.parquet``: ``id``, ``split``, codes of every attribute; None if there is none.
+        """Return ``examples.parquet``: ``id``, ``split``, codes of every attribute; None if there is none.
 
         Of several sweeps each example once: their trials are counted together only if they are of one dataset.
         """
@@ -135,7 +135,7 @@ class SweepRecords:
         return table.take(np.sort(np.unique(table.column("id").to_numpy(), return_index=True)[1]))
 
     def source_paths(self, ids: npt.ArrayLike) -> pd.Series:
-        """Where images lie in the raw data: from a prediction's ``id`` back to its picture.
+        """Return where images lie in the raw data: from a prediction's ``id`` back to its picture.
 
         Args:
             ids: of examples, for instance ``results.predictions().column("id")``; any number of them.
@@ -173,7 +173,7 @@ class SweepRecords:
         return parts
 
     def clients(self) -> pd.DataFrame:
-        """How groups of federated clients fared, in long form: one row per iteration and group of clients.
+        """Return how groups of federated clients fared, in long form: one row per iteration and group of clients.
 
         A client belongs to the group that most of its examples have. Columns: ``trial``, ``iteration``, ``attribute``
         and ``value`` (as a sweep file names them; both empty for all clients), ``clients``, ``accuracy_mean``,
@@ -235,7 +235,7 @@ class SweepRecords:
 
     @cached_property
     def all_cells(self) -> Cells:
-        """The cells of every trial, in columns.
+        """Return the cells of every trial, in columns.
 
         Trials of another label, groups or vocabularies than most belong to another sweep: they are left out, and
         `problems` names them.

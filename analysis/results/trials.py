@@ -59,7 +59,7 @@ _TEXTS = frozenset(
 
 
 def trials_table(folders: Iterable[TrialFolder], shown: Mapping[str, Mapping[str, str]] | None = None) -> pd.DataFrame:
-    """One row per trial, in the order of the folders.
+    """Return one row per trial, in the order of the folders.
 
     Columns: ``trial`` (name of the folder), ``learner``, ``series`` (the learner, with the values of the fields that
     vary under its name), ``kind``, ``twin_of``, ``state`` (done also where a stopper ended it), ``stopped_by``
@@ -88,7 +88,7 @@ def _texts(values: Sequence[Any]) -> pd.Series[str]:
 
 
 def _numbers(values: Sequence[Any]) -> pd.Series[float]:
-    """Integers where all are known and whole, else floats with NaN."""
+    """Return integers where all are known and whole, else floats with NaN."""
     array = np.array([np.nan if value is None else value for value in values], np.float64)
     return pd.Series(array.astype(np.int64) if all(isinstance(value, int) for value in values) else array)
 

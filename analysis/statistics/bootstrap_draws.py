@@ -24,7 +24,7 @@ def keyed_generator(*key: object) -> np.random.Generator:
 
 
 def value_bounds(draws: Floats, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """Interval of each value over the first axis; draws in which a value is undefined are left out.
+    """Return the interval of each value over the first axis; draws in which a value is undefined are left out.
 
     Percentiles, or where fewer than five draws would lie beyond one a normal interval with the draws' mean and
     deviation, and whichever of the two is wider.
@@ -51,7 +51,7 @@ def value_bounds(draws: Floats, confidence: float = 0.95) -> tuple[Floats, Float
 def disparity_bounds(
     values: Floats, overall: Floats, exists: Bools, row: Disparity, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Simultaneous interval of a disparity.
+    """Return the simultaneous interval of a disparity.
 
     Args:
         values: resampled values of each group, float64 [B, R, G], one row per of ``row.rates``.
@@ -87,12 +87,12 @@ def disparity_bounds(
 
 
 def _distances(low: Floats, high: Floats) -> tuple[Floats, Floats]:
-    """Bounds of the largest absolute value of several numbers with bounds [R, P]: two float64 arrays [R]."""
+    """Return the bounds of the largest absolute value of several numbers with bounds [R, P]: two float64 arrays [R]."""
     return np.maximum(np.maximum(low, -high).max(-1), 0), np.maximum(high, -low).max(-1)
 
 
 def _ratios(inside: Floats, level: float) -> tuple[Floats, Floats]:
-    """Bounds of the smallest over the largest value, float64 [B, R, G] -> two float64 arrays [R]."""
+    """Return the bounds of the smallest over the largest value, float64 [B, R, G] -> two float64 arrays [R]."""
     first, second = np.triu_indices(inside.shape[-1], 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         forth, back = inside[..., first] / inside[..., second], inside[..., second] / inside[..., first]

@@ -28,7 +28,7 @@ _EQUAL = 1e-12
 
 
 def normal_quantile(confidence: float) -> float:
-    """Two-sided normal quantile.
+    """Return the two-sided normal quantile.
 
     >>> round(normal_quantile(0.95), 2)
     1.96
@@ -39,7 +39,7 @@ def normal_quantile(confidence: float) -> float:
 
 
 def wilson(above: npt.ArrayLike, below: npt.ArrayLike, quantile: npt.ArrayLike = NORMAL_95) -> tuple[Floats, Floats]:
-    """Wilson's score interval for a proportion.
+    """Return Wilson's score interval for a proportion.
 
     Its coverage oscillates with the true rate. At 95% it averages 95.5% for 9 images, 95.3% for 63 and 95.0% for
     2,000 over all rates; for 9 images it falls to 83% at rates within 2% of 0 or 1.
@@ -140,7 +140,7 @@ class ReplicateMean:
 
 
 def replicate_mean(values: npt.ArrayLike, confidence: float = 0.95, resolution: npt.ArrayLike = 0.0) -> ReplicateMean:
-    """Mean of the last axis with Student's t interval; NaN entries are replicates without a value.
+    """Return the mean of the last axis with Student's t interval; NaN entries are replicates without a value.
 
     Args:
         values: float [..., R].
@@ -240,7 +240,7 @@ def bootstrap_cells(
 
 
 def bootstrap_draws(cells: Counts, *, strata: Strata, generator: np.random.Generator, draws: int) -> Counts:
-    """Resampled cells: int64 [G, K, K] -> int64 [draws, G, K, K]; arguments as in `bootstrap_cells`."""
+    """Return resampled cells: int64 [G, K, K] -> int64 [draws, G, K, K]; arguments as in `bootstrap_cells`."""
     groups, classes, _ = cells.shape
     rows = {"group and label": groups * classes, "group": groups, "none": 1}[strata]
     flat = cells.reshape(rows, -1)

@@ -20,7 +20,7 @@ def held_fixed(row: Disparity) -> Given:
 
 
 def permuted_cells(cells: Counts, given: Given, draws: int, generator: np.random.Generator) -> Counts:
-    """Cells after random permutations of the groups.
+    """Return the cells after random permutations of the groups.
 
     Args:
         cells: int64 [G, K, K].
@@ -63,7 +63,7 @@ def permuted_groups(groups: Counts, given: Counts | None, draws: int, generator:
 
 
 def p_value(observed: float, drawn: Floats, row: Disparity) -> float:
-    """Share of permutations at least as unfair as what was observed, which counts as one of them.
+    """Return the share of permutations at least as unfair as what was observed, which counts as one of them.
 
     A disparity that is undefined in a permutation counts as no less unfair. NaN where ``observed`` is.
 
@@ -79,7 +79,7 @@ def p_value(observed: float, drawn: Floats, row: Disparity) -> float:
 
 
 def _tables(table: Counts, draws: int, generator: np.random.Generator) -> Counts:
-    """Random tables with the margins of one: int64 [R, C] -> int64 [draws, R, C]."""
+    """Return random tables with the margins of one: int64 [R, C] -> int64 [draws, R, C]."""
     result = np.zeros((draws, *table.shape), np.int64)
     rows, columns = np.flatnonzero(table.sum(1)), np.flatnonzero(table.sum(0))
     if len(rows) < 2 or len(columns) < 2:

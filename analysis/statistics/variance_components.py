@@ -34,7 +34,7 @@ class ReplicateSeeds:
 
     @classmethod
     def of(cls, data: npt.ArrayLike, training: npt.ArrayLike) -> ReplicateSeeds:
-        """From any numbers; equal numbers are one seed, and NaN is a seed of its own in each replicate."""
+        """Make seeds from any numbers; equal numbers are one seed, and NaN is a seed of its own in each replicate."""
         codes = []
         for seeds in (data, training):
             array = np.asarray(seeds, np.float64)
@@ -44,7 +44,7 @@ class ReplicateSeeds:
 
     @property
     def design(self) -> Design:
-        """How they were varied; what is neither crossed nor of one seed counts as tied."""
+        """Return how they were varied; what is neither crossed nor of one seed counts as tied."""
         count, data, training = len(self.data), len(np.unique(self.data)), len(np.unique(self.training))
         pairs = len(np.unique(self.data * count + self.training))
         if count < 2:
@@ -76,7 +76,7 @@ class MeanSquares:
 
 
 def mean_squares(values: Floats, seeds: ReplicateSeeds) -> MeanSquares:
-    """Mean squares of the replicates within each column.
+    """Return the mean squares of the replicates within each column.
 
     Args:
         values: float64 [S, L], replicates x columns (levels), none undefined.
@@ -104,13 +104,13 @@ def mean_squares(values: Floats, seeds: ReplicateSeeds) -> MeanSquares:
 
 
 def _pooled(residuals: Floats, df: int) -> tuple[float, float]:
-    """Mean square of residuals [m, L] over all columns, and its effective degrees of freedom."""
+    """Return the mean square of residuals [m, L] over all columns, and its effective degrees of freedom."""
     square = float(np.square(residuals).sum() / df / residuals.shape[1])
     return square, effective_df(residuals, df)
 
 
 def effective_df(residuals: Floats, df: int) -> float:
-    """Degrees of freedom of a mean square pooled over correlated columns: from those of one to those of all.
+    """Return the degrees of freedom of a mean square pooled over correlated columns: from those of one to those of all.
 
     Args:
         residuals: float64 [m, L].
@@ -154,7 +154,7 @@ class SeedMean:
         return self.mean - half, self.mean + half
 
     def p_value(self, other: float = 0.0) -> float:
-        """Two-sided p of a t test against 0; NaN with one replicate."""
+        """Return the two-sided p of a t test against 0; NaN with one replicate."""
         total, df = self.joined(other)
         if not df > 0:
             return float("nan")
@@ -163,7 +163,7 @@ class SeedMean:
         return float(2 * stats.t.sf(abs(self.mean) / np.sqrt(total), df))
 
     def joined(self, other: float) -> tuple[float, float]:
-        """Variance with a further known one, and its degrees of freedom (Satterthwaite 1946)."""
+        """Return the variance with a further known one, and its degrees of freedom (Satterthwaite 1946)."""
         total = self.variance + other
         if not self.variance > 0:
             return total, self.df
