@@ -166,7 +166,7 @@ class _Gram:
     def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
         module = self._module
         scaled = self._backprop * factors_B[:, None, None, None]
-        weight = conv2d_weight(
+        weight = conv2d_weight(  # type: ignore[no-untyped-call]
             self._activation, module.weight.shape, scaled, module.stride, module.padding, module.dilation
         )
         sums[0].add_(weight)
