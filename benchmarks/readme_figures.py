@@ -1,6 +1,11 @@
-"""Draws the README figures from finished sweeps of both examples, with matplotlib."""
+"""Draws the README figures from finished sweeps of both examples, and writes the caption of the first from its report.
+
+What the caption claims is the report's own first statement with its verdict, so that a picture never says more than the
+numbers do.
+"""
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from fairsweep import analysis
@@ -9,14 +14,27 @@ from fairsweep.analysis.report.statements import answer
 from fairsweep.analysis.results.imbalance_design import design_of
 
 _DPI = 200
+_BEGIN, _END = "<!-- caption: benchmarks/readme_figures.py -->\n", "<!-- end of caption -->\n"
+
+
+def caption(results: analysis.SweepResults) -> str:
+    """The caption of the quickstart's figure, in Markdown."""
+    first = answer(results, design_of(results))[0].statements[0]
+    text = (
+        f"*The quickstart below: accuracy of each group as one becomes rare. {first.text} {first.reason} Bands are 95% "
+        "intervals, dark for the test images alone, light with the replicates' spread. The faces are drawings, "
+        "rendered by our own code: they show the software and prove nothing about people.*"
+    )
+    return "\n".join(textwrap.wrap(text, 140, break_on_hyphens=False, break_long_words=False)) + "\n"
 
 
 def main() -> None:
-    """Write docs/quickstart.png and docs/mnist-class8.png."""
+    """Write docs/quickstart.png, docs/mnist-class8.png and the caption."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quickstart", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--mnist", type=Path, default=Path("runs/mnist-class8"))
     parser.add_argument("--to", type=Path, default=Path("docs"))
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
     given = parser.parse_args()
     quickstart = analysis.load(given.quickstart)
     figures = {
@@ -27,10 +45,8 @@ def main() -> None:
         path = given.to / f"{name}.png"
         figure.savefig(path, dpi=_DPI)
         print(path)
-    # What a caption may claim: the report's own statements, with their verdicts.
-    for section in answer(quickstart, design_of(quickstart)):
-        for statement in section.statements:
-            print(f"{statement.verdict}: {statement.text}")
+    before, _, rest = given.readme.read_text().partition(_BEGIN)
+    given.readme.write_text(before + _BEGIN + caption(quickstart) + _END + rest.partition(_END)[2])
 
 
 if __name__ == "__main__":
