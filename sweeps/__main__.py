@@ -1,4 +1,4 @@
-"""`python -m fairsweep.sweeps` is the `fairsweep` command, where the wheel is imported and not installed."""
+"""`python -m fairsweep.sweeps`: the `fairsweep` command where the wheel is importable but not installed."""
 
 from __future__ import annotations
 

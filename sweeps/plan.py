@@ -1,4 +1,4 @@
-"""What a sweep would do, as tables for people: trials, resources, privacy, bytes. Nothing is started."""
+"""The plan of a sweep as tables: trials, resources, privacy, bytes. Nothing is started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray Tune's side of a trial: its life cycle mapped onto `Trial`, and nothing more.
+"""The Ray Tune trainable: Tune's life cycle mapped onto `Trial`.
 
 An actor runs one trial after another (`reset_config`): each closes what the last one held and is built anew. Trials
 write their own durable checkpoints, so a trial that Tune starts again after a crash finds the newest one by itself.

@@ -110,7 +110,7 @@ class Problem:
     @classmethod
     def of_sweep(cls, sweep: SweepLocation, file: str, error: object) -> Problem:
         """Return a file of the sweep itself: its driver writes it anew."""
-        return cls("", file, _with_remedy(error, f"written anew by: fairsweep resume {shlex.quote(_shown(sweep))}"))
+        return cls("", file, _with_remedy(error, f"to rebuild it: fairsweep resume {shlex.quote(_shown(sweep))}"))
 
     @classmethod
     def of_trial(cls, trial: TrialFolder, file: str, error: object) -> Problem:

@@ -84,7 +84,7 @@ class OpenedSweep:
         try:
             if (self.location / records.SWEEP_YAML).content() == str(known).encode():
                 return []
-            error = f"{records.SWEEP_YAML} is not as it was written: it is damaged, or was edited"
+            error = f"{records.SWEEP_YAML} has changed since it was written: it is damaged, or was edited"
         except (FileNotFoundError, OSError):
             error = f"{records.SWEEP_YAML} is missing"
         return [Problem.of_sweep(self.location, records.SWEEP_YAML, error)]
@@ -219,4 +219,6 @@ def _check_kind(location: SweepLocation) -> None:
         raise ValueError(f"{folder} must be the output folder of a sweep, but is a prepared dataset; give runs/NAME")
     inside = next((one for one in sorted(folder.iterdir()) if (one / records.SWEEP_JSON).exists()), None)
     if inside is not None:
-        raise ValueError(f"{folder} holds sweeps, but is none: load one of them, such as {inside}, or a list of them")
+        raise ValueError(
+            f"{folder} is a folder of sweeps, not a sweep folder: load one of them, such as {inside}, or a list of them"
+        )

@@ -1,4 +1,4 @@
-"""Checksums of a decoded copy: the CRC-32 of each of its blocks, at its end, where readers of the array do not look."""
+"""Checksums of a decoded copy: a CRC-32 per block, appended after the array."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def is_whole(file: IO[bytes], path: Path) -> bool:
         return True
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
         if not _matches(content):
-            logging.getLogger(__name__).warning("the decoded copy %s is damaged or old: it is made anew", path)
+            logging.getLogger(__name__).warning("the decoded copy %s is damaged or outdated: it is rebuilt", path)
             return False
     _checked.add(identity)
     return True

@@ -1,4 +1,4 @@
-"""Keeps a machine's decoded copies under a size limit: the copy that was opened longest ago goes first.
+"""Size limit for a machine's decoded copies: the least recently opened one is deleted first.
 
 Whoever maps a copy holds a shared lock on its file for as long as the map lives, and a copy is only evicted under an
 exclusive one: what a trial reads is never taken from under it, also on a network file system. The lock goes with the

@@ -1,4 +1,4 @@
-"""What a feed gives: the batches of one training run, and images by row."""
+"""The interface of a feed: batches for one training run, and images by row."""
 
 from __future__ import annotations
 

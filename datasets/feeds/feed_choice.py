@@ -1,4 +1,4 @@
-"""Which feed gives a dataset's images: the resident one while the decoded copy fits the machine, else the stream."""
+"""The choice between feeds: resident if the decoded copy fits the machine, else the stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that a stream keeps in memory: small sets of rows that are asked for again and again."""
+"""In-memory cache of a stream: small sets of rows that are requested repeatedly."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _open_copy(dataset: PreparedDataset, folder: Path) -> NDArray[np.uint8]:
     except OSError as error:
         raise DatasetError(
             f"cannot keep a decoded copy of {dataset.info.name!r} in {folder}: {error}; "
-            f"set {CACHE_VARIABLE} to a folder with room for {_copy_bytes(dataset) / 1e6:.0f} MB"
+            f"set {CACHE_VARIABLE} to a folder with space for {_copy_bytes(dataset) / 1e6:.0f} MB"
         ) from error
     if images is None:
         raise DatasetError(f"the copy {path} vanished while it was opened: is another program clearing {folder}?")

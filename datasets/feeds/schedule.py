@@ -1,4 +1,4 @@
-"""What a stream reads when: each row goes to the steps that it joins, steps to windows, windows to passes.
+"""The read schedule of a stream: rows are assigned to steps, steps to windows, windows to passes.
 
 A *window* is a run of consecutive steps; the images of all rows that join any of them are in memory together. A *pass*
 reads each shard once, for one window or for several: all but the first of them wait on the disk. Reading everything

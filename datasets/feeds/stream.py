@@ -1,4 +1,4 @@
-"""The stream feed: batches of a dataset that need not fit into memory, or lie on this machine.
+"""The stream feed: batches of a dataset that is larger than memory or stored elsewhere.
 
 Ray Data reads the shards, several at a time, and keeps of each the rows that training wants. What fits the feed's
 memory is read once and kept. What does not is read in passes: steps are cut into windows whose images fit a buffer;
@@ -273,7 +273,7 @@ class StreamFeed:
                 images[slots] = piece
                 received += len(slots)
         if received != len(rows):
-            raise DatasetError(f"the shards gave {received} of {len(rows)} images: were they exchanged?")
+            raise DatasetError(f"the shards gave {received} of {len(rows)} images: were they replaced?")
 
     def _read(self, row_sets: Sequence[NDArray[np.int64]]) -> Generator[Piece, None, None]:
         """Goes once over the shards that hold any of the rows."""
@@ -300,7 +300,7 @@ class StreamFeed:
             free = shutil.disk_usage(self._scratch_dir).free
         except OSError as error:
             raise StreamError(
-                f"cannot use {self._scratch_dir} for images that wait ({error}): choose another folder "
+                f"cannot use {self._scratch_dir} for waiting images ({error}): choose another folder "
                 "(scratch_dir), or none (scratch_bytes 0)"
             ) from error
         return min(self._limits.scratch_bytes, free // 2) // self._image_bytes

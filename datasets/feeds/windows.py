@@ -1,4 +1,4 @@
-"""Fills windows of images ahead of the training that consumes them, within a fixed amount of memory.
+"""Prefetching of image windows ahead of training, within a fixed amount of memory.
 
 A thread goes through the passes of a schedule. Of each pass the first window's images go straight into memory, those
 of later windows into a file, which is read back window by window. Two buffers alternate: one is consumed while the
@@ -168,7 +168,7 @@ class WindowStream:
                         scratch.write((slot + middle - begin - in_memory) * self._image_bytes, images[middle:end])
                 received += len(slots)
         if received != part.offsets[-1]:
-            raise DatasetError(f"the shards gave {received} of {part.offsets[-1]} images: were they exchanged?")
+            raise DatasetError(f"the shards gave {received} of {part.offsets[-1]} images: were they replaced?")
 
     def _buffer(self, count: int) -> Images:
         """Wait for a free buffer with room for some images."""
@@ -234,5 +234,5 @@ class _Scratch:
         except OSError as error:
             raise StreamError(
                 f"cannot keep {self.size / 1e6:.0f} MB of images in {self._folder} while they wait ({error}): "
-                "make room, choose another folder (scratch_dir), or give the stream less of it (scratch_bytes)"
+                "free some space, choose another folder (scratch_dir), or lower scratch_bytes"
             ) from error

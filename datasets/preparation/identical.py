@@ -1,4 +1,4 @@
-"""Counts pictures that occur in more than one split: a model that has learnt from one of them knows the other."""
+"""Count of identical images that occur in more than one split (leakage between splits)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a prepared dataset: a contact sheet by group, and bars of how many examples each group has."""
+"""Pictures of a prepared dataset: a contact sheet by group, and a bar chart of group sizes."""
 
 from __future__ import annotations
 

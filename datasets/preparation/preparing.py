@@ -1,4 +1,4 @@
-"""Prepares a source: writes its images shard by shard on Ray Data, and renames the folder when all is there.
+"""Preparation of a source: its images are written in shards by Ray Data, then the folder is renamed.
 
 Which examples a shard holds follows from the source alone, so the result is the same byte for byte, however many
 workers there are. What is finished stays in a hidden folder beside the target until the end: a preparation that was
@@ -224,7 +224,7 @@ def _on_ray(writer: ShardWriter, examples: pa.Table, numbers: list[int]) -> Iter
     import ray
 
     if not ray.is_initialized():
-        raise RuntimeError("prepare works on a Ray that runs already: call ray.init() first, or give parallel=False")
+        raise RuntimeError("prepare needs a running Ray: call ray.init() first, or give parallel=False")
     import ray.data
 
     # Every task starts from nothing: the table is read once, here, and shared; large sources take seconds to list.
@@ -261,7 +261,7 @@ def _check_damage(skipped: list[Skipped], total: int, max_damaged: float) -> Non
         raise DatasetError(
             f"at most {max_damaged:.2%} of {total:,} images may be unusable, but {len(skipped):,} are already "
             f"({first}): "
-            "mend the files, or allow more with --max-damaged"
+            "repair the files, or allow more with --max-damaged"
         )
 
 

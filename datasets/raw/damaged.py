@@ -1,4 +1,4 @@
-"""What stands for an image that cannot be read."""
+"""The placeholder for an image that cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetches raw data through torchvision's own dataset classes, which know its addresses and check its hashes."""
+"""Download of raw data through torchvision's dataset classes, which know the addresses and check the hashes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def download(name: str, root: str | Path) -> Path:
         ValueError: The name is unknown, or the data cannot be fetched.
     """
     if name not in DOWNLOADS:
-        raise ValueError(f"only {', '.join(DOWNLOADS)} can be downloaded, but got {name!r}: fetch it and give its path")
+        raise ValueError(
+            f"only {', '.join(DOWNLOADS)} can be downloaded, but got {name!r}: download it yourself and give its path"
+        )
     import torchvision
 
     known = DOWNLOADS[name]
@@ -65,7 +67,7 @@ def download(name: str, root: str | Path) -> Path:
                 path.rmdir()
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"{name} cannot be downloaded ({reason}): check the connection, or fetch its files by other means and give "
+            f"{name} cannot be downloaded ({reason}): check the connection, or download its files another way and give "
             "their folder (--from RAW)"
         ) from error
     return folder

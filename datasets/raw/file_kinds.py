@@ -1,4 +1,4 @@
-"""Says what a file is whose name promises something else, for a message that helps."""
+"""Detection of a file's real type, for error messages about misnamed files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ _SAVED_PAGE = "is a web page, not the download (log in, or confirm it, in a brow
 _WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 _BEGINNINGS = {
     b"version https://git-lfs": "is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`",
-    b"PK\x03\x04": "is a zip that was cut short",
+    b"PK\x03\x04": "is a truncated zip",
     b"7z\xbc\xaf\x27\x1c": "is a 7z archive",
     b"Rar!": "is a RAR archive",
-    b"\x1f\x8b": "is gzip-compressed, but holds no whole tar",
+    b"\x1f\x8b": "is gzip-compressed, but does not contain a complete tar",
     b"\xff\xd8\xff": "is a JPEG image",
     b"\x89PNG": "is a PNG image",
     b"PAR1": "is a Parquet file",

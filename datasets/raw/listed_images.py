@@ -1,4 +1,4 @@
-"""Finds the images that a table lists: by path, in whatever form the table's author wrote it."""
+"""Lookup of the images that a table lists, by path in any of the usual forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw files that lie in an archive: a zip, or a tar that may be compressed as a whole. Nothing is ever unpacked."""
+"""Raw files inside an archive: a zip, or a (compressed) tar. Nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _open_zip(path: Path) -> ZipFiles:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"the zip {path} cannot be read ({error}): fetch it again") from error
+        raise ValueError(f"the zip {path} cannot be read ({error}): download it again") from error
     members = archive.infolist()
     if any(member.flag_bits & 0x1 for member in members):
         raise ValueError(f"the zip {path} is encrypted: unpack it with its password and give the folder")
@@ -137,7 +137,7 @@ def _open_tar(path: Path, archive: tarfile.TarFile) -> TarFiles:
         check_members([name for name, _ in files], path)
     except ARCHIVE_DAMAGE as error:
         archive.close()
-        raise ValueError(f"the tar {path} was cut short or is damaged ({error}): fetch it again") from error
+        raise ValueError(f"the tar {path} is truncated or damaged ({error}): download it again") from error
     except ValueError:
         archive.close()
         raise

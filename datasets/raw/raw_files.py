@@ -1,4 +1,4 @@
-"""The raw files of a dataset as they came: a folder with all that lies below it, a zip, or a tar.
+"""The raw files of a dataset: a folder tree, a zip, or a tar.
 
 Nothing is ever unpacked. Every process opens an archive once, lists a folder once, and looks again only when either
 changed.
@@ -113,11 +113,11 @@ def read_table_file(files: RawFiles, name: str) -> bytes:
         if size > MAX_FILE_BYTES:
             raise ValueError(
                 f"a table must have at most {MAX_FILE_BYTES / 1e9:.1f} GB, but {name} in {files.path} has "
-                f"{size / 1e9:.1f} GB: is it the file that is meant?"
+                f"{size / 1e9:.1f} GB: is it the right file?"
             )
         return files.read(name)
     except ARCHIVE_DAMAGE as error:
-        raise ValueError(f"{name} in {files.path} cannot be read ({error}): fetch it again") from error
+        raise ValueError(f"{name} in {files.path} cannot be read ({error}): download it again") from error
 
 
 def fingerprint(files: RawFiles) -> str:

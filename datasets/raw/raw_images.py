@@ -1,4 +1,4 @@
-"""Decodes raw images into the one shape that a prepared dataset has."""
+"""Decoding of raw images into the shape of a prepared dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of raw files: which are part of the data, which climb out of their archive, how messages list them."""
+"""Names of raw files: which belong to the data, which point outside their archive, how messages list them."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def check_members(names: Sequence[str], path: Path) -> None:
     climbing = [name for name in names if _climbs(name)]
     if climbing:
         raise ValueError(
-            f"names in an archive must stay inside it, but {len(climbing)} in {path} climb out: "
-            f"{first_five(climbing)}; do not trust this file, fetch it from its publisher"
+            f"names in an archive must stay inside it, but {len(climbing)} in {path} point outside it: "
+            f"{first_five(climbing)}; do not trust this file, download it from its publisher"
         )
     seen: set[str] = set()
     twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
     if twice:
-        raise ValueError(f"each name must occur once, but {len(twice)} occur again in {path}: {first_five(twice)}")
+        raise ValueError(f"each name must occur once, but {len(twice)} are repeated in {path}: {first_five(twice)}")
 
 
 def first_five(names: Sequence[str]) -> str:

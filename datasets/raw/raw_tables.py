@@ -1,4 +1,4 @@
-"""Reads the tables that lie beside raw images: CSV, Parquet, and text with runs of spaces. Every value is a word."""
+"""Reading of tables beside raw images: CSV, Parquet, and text separated by spaces. All values are strings."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def read_header(data: bytes, name: str) -> Header:
         found.append((fits, len(columns), Header(columns, delimiter, taken)))
     best = max(found, key=lambda choice: choice[:2])[2]
     if not any(best.columns):
-        raise ValueError(f"{name} must begin with a line that names its columns, but that line is empty")
+        raise ValueError(f"{name} must start with a line of column names, but that line is empty")
     return best
 
 
@@ -208,7 +208,7 @@ def check_once(names: pa.ChunkedArray, where: str) -> None:
 def _read(data: bytes, name: str, columns: list[str], *, lines_before: int, delimiter: str) -> pa.Table:
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice:
-        raise ValueError(f"the columns of {name} must have names of their own, but it repeats {first_five(twice)}")
+        raise ValueError(f"the columns of {name} must have unique names, but it repeats {first_five(twice)}")
     try:
         table = pv.read_csv(
             io.BytesIO(data),

@@ -1,4 +1,4 @@
-"""Columns of an own table as attributes: order of their values, bins of numbers, values that are missing."""
+"""Columns of a user's table as attributes: order of values, bins of numbers, missing values."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def pairs(content: Mapping[str, Sequence[str]], columns: Sequence[str], option: 
     for name in content:
         if name not in columns:
             raise ValueError(
-                f"{option} names the column {name!r}, which is none of those kept: {nearest(name, columns)}"
+                f"{option} names the column {name!r}, which is not one of those kept: {nearest(name, columns)}"
             )
     return content
 
@@ -172,7 +172,8 @@ def _check_dates(values: list[str], name: str, where: str) -> None:
     if dates and any(map(_RANGE.match, values)):
         named = ", ".join(f"{value!r} (was {was})" for value, was in list(dates.items())[:5])
         raise ValueError(
-            f"column {name!r} of {where} holds ranges, but a spreadsheet has made dates of some: {named}; write these "
+            f"column {name!r} of {where} holds ranges, but a spreadsheet has turned some into dates: {named}; write "
+            "these "
             "back in a text editor, or take the original file"
         )
 

@@ -1,4 +1,4 @@
-"""Which examples a trial may learn from, is validated on and is tested on: the `split` block of a sweep.
+"""The `split` block of a sweep: which examples a trial is trained, validated and tested on.
 
 `official` follows the dataset's own column. The other kinds divide all examples anew, whatever that column says:
 `folds` and `rest` in the same way for every seed, `hold_out` anew for each data seed. Training sets are drawn from the
@@ -184,7 +184,7 @@ def divide(
     for part in ("train", "validation", "test"):
         if not len(getattr(division, part)):
             raise ValueError(
-                f"split: {config.kind} leaves no example for the {part} part of the {len(dataset):,} of dataset "
+                f"split: {config.kind} leaves no examples for the {part} part of the {len(dataset):,} of dataset "
                 f"{dataset.info.name!r}: change its shares or folds"
             )
     return division
@@ -223,7 +223,7 @@ def _fold(dataset: PreparedDataset, rows: Rows, strata: list[NDArray[np.int16]],
 def _balanced_test(dataset: PreparedDataset, evaluation: EvaluationConfig, rows: Rows) -> Rows:
     if evaluation.balance is None or evaluation.dataset is not None:
         raise ValueError(
-            "split: rest trains on what the test set leaves over, so evaluation must name one of this dataset: "
+            "split: rest trains on what the test set leaves, so evaluation must define a test set of this dataset: "
             "evaluation: {balance: [...], per_cell: 9}"
         )
     return evaluation_rows(dataset, evaluation, "test", rows)

@@ -1,4 +1,4 @@
-"""Evaluation sets: fixed for a whole sweep, the same ids for every imbalance and seed."""
+"""Evaluation sets: fixed for a whole sweep, with the same ids for every imbalance and seed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class EvaluationConfig(SplitEvaluation):
     def _check_part(self) -> EvaluationConfig:
         if self.part == "all" and self.dataset is None:
             raise ValueError(
-                "part: all needs dataset: tests on all examples would include those that are learnt from; "
+                "part: all needs dataset: testing on all examples would include those that are trained on; "
                 "for a test set out of all of them write split: {kind: rest}"
             )
         return self
@@ -104,7 +104,7 @@ def evaluation_rows(
     if chosen.extra_random > len(rest):
         raise ValueError(
             f"extra_random={chosen.extra_random:,} asks for more than the {len(rest):,} examples of the {split} split "
-            "that are left beside the balanced ones"
+            "that remain beside the balanced ones"
         )
     extra = rest[first_by_priority(key, "extra", dataset.ids[rest], chosen.extra_random)]
     return np.sort(np.concatenate([taken, extra]))

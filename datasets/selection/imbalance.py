@@ -1,4 +1,4 @@
-"""Imbalanced training sets: how many examples of which group, and which ones.
+"""Imbalanced training sets: how many examples of each group, and which ones.
 
 Sets are nested: each example has one priority, keyed by (data key, id), and a set takes the first of its stratum.
 Settings that differ a little therefore differ in as few examples as possible.
@@ -185,7 +185,7 @@ def plan_training(
         else:
             taken = draw.keep(config)
     if not len(taken):
-        raise ValueError("the training set is empty: the plan keeps no example of the split it draws from")
+        raise ValueError("the training set is empty: the plan keeps no examples of the split it draws from")
     taken = np.sort(taken)
     return TrainingPlan(ids=dataset.ids[taken], rows=taken)
 

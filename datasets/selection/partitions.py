@@ -1,4 +1,4 @@
-"""Federated clients: who holds which training examples."""
+"""Partitions of the training examples among federated clients."""
 
 from __future__ import annotations
 

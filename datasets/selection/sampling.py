@@ -1,4 +1,4 @@
-"""Which examples join which step: a function of (key, step) alone, so that training can start at any step."""
+"""Samplers: which examples join which step, a function of (key, step) alone, so training can start at any step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of a set by label: how many of each, and who they are."""
+"""Strata of a set by label: their sizes and their members."""
 
 from __future__ import annotations
 

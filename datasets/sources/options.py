@@ -1,4 +1,4 @@
-"""Makes a source from words, as a command line gives them: every field of a source is an option of its own name."""
+"""Construction of a source from command-line options: each field of a source is an option of the same name."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def from_options(kind: type[T], options: Mapping[str, str | Sequence[str]]) -> T
 
     Args:
         kind: The source's class, a dataclass.
-        options: Words by option; `-` and `_` are the same in names. Several values stand with commas between them, the
+        options: Words by option; `-` and `_` are identical in names. Several values stand with commas between them, the
             fields of a field behind a dot (`hold_out.key`), and `none` where a field may have no value. An option that
             was repeated has a list of words: several paths, or several times `NAME=VALUE,VALUE`.
 

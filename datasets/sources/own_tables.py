@@ -1,4 +1,4 @@
-"""The tables of an own dataset: one file or several, each a part with a split of its own, and the rows they make."""
+"""The tables of a user's dataset: one or several files, each possibly with its own split, and their rows."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _only_table(files: RawFiles) -> str:
         [name for name in tables if name.count("/") == nearest_top],
         "table (.csv, .tsv or .parquet)",
         files.path,
-        "say which one is meant (--table FILE; --table train=FILE --table test=FILE for one a split)",
+        "choose one (--table FILE; --table train=FILE --table test=FILE for one a split)",
     )
     if found is None:
         raise ValueError(f"{files.path} must hold a table (.csv, .tsv or .parquet): put it there, or give --table FILE")

@@ -1,4 +1,4 @@
-"""What a source of images must offer to be prepared."""
+"""The interface of a source of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Divides the examples of a source that has no official split."""
+"""Splits for sources without an official one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""UTKFace: about 23,700 faces whose age, gender and race stand in their file names."""
+"""UTKFace: about 23,700 faces with age, gender and race encoded in their file names."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class UTKFace:
         faces = np.flatnonzero(parsed.is_valid()).astype(np.int64)
         if not len(faces):
             raise ValueError(
-                f"{files.path} must hold faces called like 26_0_1_20170116184028385.jpg, but holds none: check the path"
+                f"{files.path} must hold faces named like 26_0_1_20170116184028385.jpg, but holds none: check the path"
             )
         whole = parsed.drop_null()
         age, gender, race = (
@@ -170,8 +170,8 @@ def _names(files: RawFiles) -> tuple[str, ...]:
     twice = [name for name, following in itertools.pairwise(names) if _last(name) == _last(following)]
     if twice:
         raise ValueError(
-            f"each face must have a name of its own, but {len(twice):,} names occur in several folders of "
-            f"{files.path}: {first_five(twice)}; give the one folder that is meant"
+            f"each face must have a unique name, but {len(twice):,} names occur in several folders of "
+            f"{files.path}: {first_five(twice)}; give the right folder"
         )
     return tuple(names)
 

@@ -1,4 +1,4 @@
-"""Where a dataset lies: a folder on any pyarrow file system, local or remote."""
+"""The location of a dataset: a folder on any pyarrow file system, local or remote."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Location:
             for secret in filter(None, (urlsplit(uri).username, urlsplit(uri).password)):
                 reason = reason.replace(secret, "…")
             raise DatasetError(
-                f"{name} is on no file system that pyarrow can open ({reason}): "
+                f"{name} is not on a file system that pyarrow can open ({reason}): "
                 "check the URI's scheme (s3, gs, hdfs, abfs, file) and options, or pass filesystem="
             ) from None
         return cls(filesystem, root.rstrip("/"), name)
@@ -134,7 +134,7 @@ def settled(path: Path) -> Path:
     try:
         found = path.expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:  # no such user, a null character, a loop of links
-        raise DatasetError(f"{str(path)!r} is no path on this machine: {error}") from error
+        raise DatasetError(f"{str(path)!r} is not a valid path on this machine: {error}") from error
     longest = max((os.fsencode(part) for part in found.parts), key=len)
     if len(longest) > _PART_BYTES or _is_too_long(found):
         raise DatasetError(

@@ -1,4 +1,4 @@
-"""Reads a prepared dataset: checks that it is whole, keeps every column but the images in memory."""
+"""A prepared dataset, opened and checked: every column except the images is kept in memory."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ class PreparedDataset:
         try:
             found = hash_examples(examples)
         except ValueError as error:
-            raise _damaged(location, f"its columns hold what no dataset has ({error})") from error
+            raise _damaged(location, f"its columns hold invalid values ({error})") from error
         if found != info.examples_hash:
             raise _damaged(location, "its columns do not match the hash in dataset.json")
         expected = content_hash(info.attributes, info.image_shape, info.examples_hash, info.shards)
         if expected != info.content_hash:
             raise _damaged(location, "dataset.json does not match its own content hash (was it edited?)")
         if not is_whole:
-            raise _damaged(location, "dataset.json is not as it was written (was it edited?)")
+            raise _damaged(location, "dataset.json has changed since it was written (was it edited?)")
         return cls(location, info, examples)
 
     def __len__(self) -> int:
@@ -183,7 +183,7 @@ class PreparedDataset:
         if not found.all():
             raise ValueError(
                 f"{int((~found).sum())} ids are not in dataset {self.info.name!r}, "
-                f"for example {int(wanted[~found][0])}: were they taken from another dataset?"
+                f"for example {int(wanted[~found][0])}: are they from another dataset?"
             )
         return rows
 
@@ -250,7 +250,7 @@ def _read_info(location: Location) -> tuple[DatasetInfo, bool]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise _damaged(location, f"{INFO_FILE} cannot be understood ({where}: {first['msg']})") from error
+        raise _damaged(location, f"{INFO_FILE} is invalid ({where}: {first['msg']})") from error
     return info, is_whole
 
 
@@ -265,7 +265,9 @@ def _instead(location: Location) -> str:
         sweep = Path(location.root).parent.parent
         look = f"fairsweep ls {shlex.quote(str(sweep))}"
         return f"is a trial of a sweep, not a prepared dataset; look at its sweep with: {look}"
-    return f"is no prepared dataset: there is no {INFO_FILE} in it; make one with `fairsweep prepare NAME --to FOLDER`"
+    return (
+        f"is not a prepared dataset: there is no {INFO_FILE} in it; make one with `fairsweep prepare NAME --to FOLDER`"
+    )
 
 
 def _check_files(location: Location, info: DatasetInfo) -> None:

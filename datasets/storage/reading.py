@@ -1,4 +1,4 @@
-"""Reads chosen rows out of the shards of a dataset, spread over Ray's workers.
+"""Reading of selected rows from the shards of a dataset, distributed over Ray workers.
 
 `read_pieces` is the part that a worker runs; `spread` hands the requests to Ray Data and gives back what comes, in
 whatever order it comes: each image says by its slot where it belongs.

@@ -1,4 +1,4 @@
-"""Writes a prepared dataset: shards into a folder beside the target, `dataset.json` last, then one rename."""
+"""Writing of a prepared dataset: shards in a temporary folder, `dataset.json` last, then one rename."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def checked_examples(examples: pa.Table, attributes: Sequence[Attribute]) -> pa.
     table = examples.select(schema.names).cast(schema).sort_by("id").combine_chunks()
     ids = table.column("id").to_numpy()
     if len(ids) > 1 and not (np.diff(ids) > 0).all():
-        raise ValueError(f"each id must occur once, but {int(ids[1:][np.diff(ids) == 0][0])} occurs more often")
+        raise ValueError(f"each id must occur once, but {int(ids[1:][np.diff(ids) == 0][0])} is repeated")
     for attribute in attributes:
         codes = table.column(attribute.name).to_numpy()
         if len(codes) and not (codes.min() >= 0 and codes.max() < len(attribute.values)):
@@ -183,7 +183,7 @@ def check_target(to: Path) -> None:
     """
     above = next((folder for folder in to.resolve().parents if (folder / INFO_FILE).exists()), None)
     if above is not None:
-        raise DatasetError(f"{to} lies inside of the prepared dataset {above}; choose a folder outside of it")
+        raise DatasetError(f"{to} is inside the prepared dataset {above}; choose a folder outside it")
     if to.is_file() or (to.is_dir() and any(to.iterdir())):
         raise DatasetError(f"{to} exists already: nothing is overwritten; delete it or choose another folder")
 

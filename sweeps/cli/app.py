@@ -1,6 +1,6 @@
 """The command line: ``fairsweep prepare | plan | run | resume | report | forget | show | ls | stop …``.
 
-What the user can mend is said in one line on stderr, and the exit code is 2. Results go to stdout, progress to stderr.
+An error that the user can fix is one line on stderr with exit code 2. Results go to stdout, progress to stderr.
 """
 
 from __future__ import annotations
@@ -45,17 +45,18 @@ Changes = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PLACE=VALUE]…", help="Changes to the file: `learners.0.epsilon=5`.", show_default=False),
 ]
-NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Instead of the file's `name`.")]
+NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name to use instead of the file's.")]
 SeedsOption = Annotated[
-    int | None, typer.Option("--seeds", metavar="N", min=1, help="Instead of the file's `seeds`: tied ones.")
+    int | None, typer.Option("--seeds", metavar="N", min=1, help="Number of (tied) seeds instead of the file's.")
 ]
 TrialsOption = Annotated[
-    int | None, typer.Option("--trials-at-most", metavar="N", min=1, help="Allow so many trials (default: 100,000).")
+    int | None,
+    typer.Option("--trials-at-most", metavar="N", min=1, help="Maximum number of trials (default: 100,000)."),
 ]
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file (YAML).", show_default=False)]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Results go here instead of the file's `output`."),
+    typer.Option("--output", "-o", metavar="SWEEP", help="Output folder to use instead of the file's `output`."),
 ]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster: `auto` or `ray://…`; default: this machine.")
@@ -137,24 +138,27 @@ def prepare(
             show_default=False,
         ),
     ],
-    to: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="The prepared dataset goes here.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="Where to write the prepared dataset.")
+    ] = None,
     raw: Annotated[
         Path | None,
-        typer.Option("--from", metavar="RAW", help="Folder, zip or tar of the raw files, if there are any."),
+        typer.Option("--from", metavar="RAW", help="Folder, zip or tar with the raw files, if the source reads any."),
     ] = None,
     download: Annotated[
         bool,
-        typer.Option("--download", help="Fetch the raw files first (celeba and the MNIST family; needs the internet)."),
+        typer.Option("--download", help="Download the raw files first (celeba and the MNIST family)."),
     ] = False,
     max_damaged: Annotated[
-        float, typer.Option("--max-damaged", min=0, max=1, help="Share of images that may be missing or unreadable.")
+        float,
+        typer.Option("--max-damaged", min=0, max=1, help="Largest share of images that may be missing or unreadable."),
     ] = 0.01,
-    options: Annotated[bool, typer.Option("--options", help="Explain the source and its options, and stop.")] = False,
+    options: Annotated[bool, typer.Option("--options", help="Explain the source and its options, and exit.")] = False,
     address: AddressOption = None,
 ) -> None:
     """Make a prepared dataset: decode, crop, resize, write Parquet.
 
-    A source's own options follow as `--name value`; `--options` lists them.
+    Options of the source follow as `--name value`; `--options` lists them.
 
     Examples: `fairsweep prepare faces --to data/faces`, `fairsweep prepare mnist --from FOLDER --to data/mnist`
     """
@@ -174,7 +178,7 @@ def prepare(
             typer.echo(textwrap.fill(words, 100, initial_indent="    ", subsequent_indent="    "))
         return
     if to is None:
-        raise SweepError("--to FOLDER must be given: the prepared dataset goes there")
+        raise SweepError("--to FOLDER must be given: the folder to write the prepared dataset to")
     with as_ours():
         info = prepare_dataset(
             source,
@@ -200,10 +204,13 @@ def plan(
     seeds: SeedsOption = None,
     trials_at_most: TrialsOption = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time a few steps of each learner here, and estimate hours and bytes.")
+        bool,
+        typer.Option(
+            "--measure", help="Time a few steps of each learner on this machine, and estimate hours and disk space."
+        ),
     ] = False,
 ) -> None:
-    """Print what a sweep would do; start nothing.
+    """Print what a sweep would run, without starting anything.
 
     Examples: `fairsweep plan examples/quickstart.yaml --measure`, `fairsweep plan FILE learners.0.epsilon=5 --seeds 3`
     """
@@ -224,11 +231,11 @@ def run(
     name: NameOption = None,
     seeds: SeedsOption = None,
     trials_at_most: TrialsOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would run, as `plan` does.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan, as `plan` does.")] = False,
     address: AddressOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Run a sweep, or what is missing of it, and write its report.
+    """Run a sweep and write its report; finished trials are skipped.
 
     Examples: `fairsweep run examples/quickstart.yaml`, `fairsweep run FILE learners.0.epsilon=5 --seeds 3 --name again`
     """
@@ -242,15 +249,17 @@ def run(
 
 @app.command()
 def resume(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The output folder of a sweep.", show_default=False)],
+    folder: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="The sweep's output folder, or its URI.", show_default=False)
+    ],
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="LOCAL", help="FOLDER is a mirror: go on in this folder.")
+        Path | None, typer.Option("--to", metavar="LOCAL", help="SWEEP is a mirror: resume in this local folder.")
     ] = None,
     address: AddressOption = None,
     contact: Contact = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Go on with a sweep that was stopped or killed; nothing that is done is done again.
+    """Resume a sweep that was stopped or killed; finished trials are skipped.
 
     Examples: `fairsweep resume runs/quickstart`, `fairsweep resume /mnt/drive/quickstart --to runs/quickstart`
     """
@@ -258,7 +267,7 @@ def resume(
     from fairsweep.sweeps.copies.resuming import resume_mirror, resume_sweep
 
     if to is None and is_mirror(Path(folder)):
-        raise SweepError(f"{folder} is the mirror of a sweep: give the folder to work in with --to LOCAL")
+        raise SweepError(f"{folder} is the mirror of a sweep: give a local folder to resume in with --to LOCAL")
     sweep, text = resume_sweep(folder, contact=contact) if to is None else resume_mirror(folder, to, contact=contact)
     _run(sweep, text, address, quiet)
 
@@ -266,32 +275,36 @@ def resume(
 @app.command()
 def forget(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A trial's folder, or a sweep's output folder.", show_default=False)
+        Path, typer.Argument(metavar="SWEEP", help="The sweep's output folder, or one trial's.", show_default=False)
     ],
     ids: Annotated[
-        Path | None, typer.Option("--ids", metavar="FILE", help="Ids, one a line, or a CSV with a column id.")
+        Path | None, typer.Option("--ids", metavar="FILE", help="File of ids, one per line, or a CSV with a column id.")
     ] = None,
     files: Annotated[
         list[str] | None,
-        typer.Option("--files", metavar="NAME", help="Instead of ids, an image's file: 17.png; repeat for more."),
+        typer.Option("--files", metavar="NAME", help="Name of an image file instead of ids: 17.png; can be repeated."),
     ] = None,
     files_from: Annotated[
-        Path | None, typer.Option("--files-from", metavar="FILE", help="Instead of ids, names of files, one a line.")
+        Path | None,
+        typer.Option("--files-from", metavar="FILE", help="File of image file names instead of ids, one per line."),
     ] = None,
     erase: Annotated[
-        bool, typer.Option("--erase", help="Also purge what depends on the examples, and write the dataset anew.")
+        bool,
+        typer.Option(
+            "--erase", help="Also delete everything derived from the examples, and rewrite the dataset without them."
+        ),
     ] = False,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another request.")
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for another request to finish.")
     ] = 0.0,
     contact: Annotated[
         bool,
-        typer.Option("--contact", help="Also read a dataset's URI that no sweep file that you have run here names."),
+        typer.Option("--contact", help="Also read a dataset's URI that no sweep file you have run here names."),
     ] = False,
 ) -> None:
     """Make finished trials of kind sisa forget examples: retrain the shards that saw them.
 
-    A request that was cut short goes on with the same command, or with RUN alone.
+    An interrupted request continues with the same command, or with SWEEP alone.
 
     Examples: `fairsweep forget runs/NAME/trials/TRIAL --ids ids.csv`, `fairsweep forget runs/NAME --ids FILE --erase`,
     `fairsweep forget runs/NAME --files women/17.png --files women/18.png`
@@ -310,18 +323,20 @@ def forget(
     for path in erased.copies:
         typer.echo(f"deleted the decoded copy {path}")
     for other in erased.others:
-        typer.echo(f"still trained on some of them: {other}")
-    typer.echo(f"the former version still holds the images: delete {erased.former} where nobody else needs it")
+        typer.echo(f"other trials were trained on some of them: {other}")
+    typer.echo(
+        f"the previous version of the dataset still holds the images: delete {erased.former} if nobody else needs it"
+    )
 
 
 @app.command()
 def show(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A prepared dataset.", show_default=False)],
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FOLDER", help="Where the pictures go; default: DATASET.")
+        Path | None, typer.Option("--to", metavar="FOLDER", help="Folder for the pictures; default: DATASET.")
     ] = None,
     attribute: Annotated[
-        list[str] | None, typer.Option("--attribute", "-a", help="An attribute to group by; repeat for more.")
+        list[str] | None, typer.Option("--attribute", "-a", help="Attribute to group by; can be repeated.")
     ] = None,
 ) -> None:
     """Draw a contact sheet by group and a bar chart of counts.

@@ -1,4 +1,4 @@
-"""The commands on sweeps that exist: ``fairsweep ls | stop | retry-failed | extend``."""
+"""The commands on existing sweeps: ``fairsweep ls | stop | retry-failed | extend | prune``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _EXIT_FAILED_TRIALS = 1
 _RUNS = Path("runs")
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of a sweep.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(metavar="SWEEP", help="The sweep's output folder.", show_default=False)]
 Address = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster: `auto` or `ray://…`; default: this machine.")
 ]
@@ -32,7 +32,7 @@ Contact = Annotated[
     bool | None,
     typer.Option(
         "--contact/--no-contact",
-        help="Whether to use a mirror, a tracker or a dataset's URI that no sweep file run here has named.",
+        help="Whether to use a mirror, tracker or dataset URI that no sweep file you have run here names.",
         show_default=False,
     ),
 ]
@@ -42,14 +42,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 def ls(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[FOLDER]", help="Where sweeps lie (default: runs), or one sweep.", show_default=False),
+        typer.Argument(metavar="[SWEEP]", help="One sweep, or a folder of sweeps (default: runs).", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     former: Annotated[
-        bool, typer.Option("--all", help="Also trials of earlier versions of a sweep: of values edited since.")
+        bool, typer.Option("--all", help="Include trials of earlier versions of the sweep file.")
     ] = False,
 ) -> None:
-    """List sweeps and how far they are; of one sweep, its trials.
+    """List sweeps and their progress; for one sweep, its trials.
 
     Examples: `fairsweep ls`, `fairsweep ls runs/quickstart --json`
     """
@@ -68,7 +68,7 @@ def ls(
         if as_json:
             _print_json([asdict(line) for line in sweeps])
         elif not sweeps:
-            typer.echo(f"no sweep in {folder}")
+            typer.echo(f"no sweeps in {folder}")
         else:
             _print(_sweep_table(sweeps), console)
             _print_problems(sweeps, console)
@@ -106,22 +106,25 @@ def ls(
 
 def stop(
     folder: Folder,
-    trial: Annotated[str | None, typer.Option("--trial", metavar="NAME", help="Stop this trial alone.")] = None,
-    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for it.")] = 60.0,
+    trial: Annotated[str | None, typer.Option("--trial", metavar="NAME", help="Stop only this trial.")] = None,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for it to end.")
+    ] = 60.0,
 ) -> None:
-    """Ask the driver that runs a sweep to end as on Ctrl-C; works from another machine that sees the folder.
+    """Stop a running sweep, as Ctrl-C does; works from any machine that sees the folder.
 
-    What is done stays, and the sweep can be resumed. Examples: `fairsweep stop runs/quickstart`,
+    Finished trials are kept, and the sweep can be resumed. Examples: `fairsweep stop runs/quickstart`,
     `fairsweep stop runs/quickstart --trial private_s0`
     """
     from fairsweep.sweeps.store.requests import stop_sweep
 
     became = stop_sweep(folder, trial=trial, wait_seconds=wait)
     if not became.running:
-        typer.echo(f"nothing runs in {folder}")
+        typer.echo(f"no sweep is running in {folder}")
     elif not became.ended:
         typer.echo(
-            f"asked, but after {wait:g} s it has not ended yet; look with: fairsweep ls {shlex.quote(str(folder))}"
+            f"stop requested, but it has not ended after {wait:g} s; check with: fairsweep ls "
+            f"{shlex.quote(str(folder))}"
         )
     else:
         typer.echo(f"stopped; resume with: fairsweep resume {shlex.quote(str(folder))}")
@@ -130,15 +133,15 @@ def stop(
 def retry_failed(
     folder: Folder,
     cause: Annotated[
-        str | None, typer.Option("--cause", metavar="WORDS", help="Only those whose cause has these words.")
+        str | None, typer.Option("--cause", metavar="WORDS", help="Only trials whose cause contains these words.")
     ] = None,
     address: Address = None,
     contact: Contact = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run the failed trials of a sweep again, from their last checkpoint, and nothing else.
+    """Retry the failed trials of a sweep, and only those, from their last checkpoint.
 
-    Trials whose files are damaged begin anew; what was in their folder is kept in `.set-aside`.
+    Trials with damaged files start from scratch; their old folder is kept in `.set-aside`.
 
     Example: `fairsweep retry-failed runs/quickstart --cause "out of memory"`
     """
@@ -148,7 +151,7 @@ def retry_failed(
     if not Path(folder).is_dir() or not is_output([path.name for path in Path(folder).iterdir()]):
         raise no_sweep(folder)
     if not failures.failed_trials(folder, cause):
-        typer.echo(f"no trial has failed in {folder}")
+        typer.echo(f"no failed trials in {folder}")
         return
     failures.retry_failed(folder, cause, address=address, quiet=quiet, contact=contact)
     _finish(folder)
@@ -156,18 +159,16 @@ def retry_failed(
 
 def extend(
     folder: Folder,
-    trials: Annotated[
-        int | None, typer.Option("--trials", metavar="N", help="So many more samples of the search.")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", help="So many seeds in all.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    trials: Annotated[int | None, typer.Option("--trials", metavar="N", help="Number of samples to add.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", metavar="N", help="New total number of seeds.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     address: Address = None,
     contact: Contact = None,
     quiet: Quiet = False,
 ) -> None:
-    """Give a sweep more samples or more seeds, and run what that adds; its sweep.yaml keeps its comments.
+    """Add samples or seeds to a sweep, and run the new trials; its sweep.yaml keeps its comments.
 
-    Shows the difference first. Examples: `fairsweep extend runs/search --trials 20`,
+    Shows the changes first. Examples: `fairsweep extend runs/search --trials 20`,
     `fairsweep extend runs/faces --seeds 6`
     """
     from fairsweep.sweeps.execution.extending import extend_sweep
@@ -176,14 +177,14 @@ def extend(
     _show(extension, Console(stderr=True))
     if not yes:
         if not sys.stdin.isatty():
-            raise SweepError("nothing was changed: add --yes where nobody can be asked")
-        typer.confirm("Go on?", abort=True)
+            raise SweepError("nothing was changed: confirm with --yes where there is no terminal")
+        typer.confirm("Continue?", abort=True)
     extension.run(address=address, quiet=quiet)
     _finish(folder)
 
 
 def say_unfinished(*folders: Path) -> None:
-    """Say, beside the results, which sweeps have a request for deletion that was cut short."""
+    """Print which sweeps have an unfinished request for deletion."""
     from fairsweep.sweeps.store.deletion_journal import explain_unfinished
 
     for line in filter(None, map(explain_unfinished, folders)):
@@ -192,9 +193,9 @@ def say_unfinished(*folders: Path) -> None:
 
 def prune(
     folder: Folder,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """List trials that belong to earlier versions of a sweep, of values edited since, and delete their folders.
+    """Delete the trials of earlier versions of a sweep file, after listing them.
 
     Example: `fairsweep prune runs/quickstart`
     """
@@ -202,14 +203,14 @@ def prune(
 
     found = find_former(folder)
     if not found:
-        typer.echo(f"every trial in {folder} belongs to the sweep as it stands; nothing to delete")
+        typer.echo(f"every trial in {folder} belongs to the current sweep file; nothing to delete")
         return
     for trial in found:
         typer.echo(f"{trial.state.state:8}{trial.folder.name}")
     if not yes:
         if not sys.stdin.isatty():
-            raise SweepError("nothing was deleted: add --yes where nobody can be asked")
-        typer.confirm(f"Delete these {len(found)} with their models and records?", abort=True)
+            raise SweepError("nothing was deleted: confirm with --yes where there is no terminal")
+        typer.confirm(f"Delete these {len(found)} trials with their models and records?", abort=True)
     delete_former(folder, found)
     typer.echo(f"deleted {len(found)}")
 

@@ -1,4 +1,4 @@
-"""What trials failed of, on the terminal."""
+"""Causes of failed trials, printed on the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fairsweep.sweeps.store.output import OutputFolder
 
 
 def print_failures(folder: Path, console: Console, *, thorough: bool = False) -> bool:
-    """Print what trials failed of, each cause once, and what can be done; returns whether any failed.
+    """Print each cause of failed trials once, and the remedy; return whether any failed.
 
     Args:
         folder: the output folder of the sweep.
@@ -29,7 +29,7 @@ def print_failures(folder: Path, console: Console, *, thorough: bool = False) ->
         )
         retry = retry_command(sweep, str(folder), group.words)
         if retry is not None:
-            console.print(f"  run again with: {escape(retry)}", soft_wrap=True, highlight=False)
+            console.print(f"  retry with: {escape(retry)}", soft_wrap=True, highlight=False)
         if group.traceback:
             console.print(
                 f"  traceback: {escape(str(folder))}/trials/{escape(group.trials[0])}/state.json", soft_wrap=True
@@ -37,7 +37,7 @@ def print_failures(folder: Path, console: Console, *, thorough: bool = False) ->
     if groups and is_guided(sweep):
         more = more_settings_command(str(folder))
         console.print(
-            f"The search has counted them as failed; it tries N more settings with: {escape(more)}",
+            f"The search has counted them as failed; to try N more settings: {escape(more)}",
             soft_wrap=True,
             highlight=False,
         )

@@ -1,4 +1,4 @@
-"""The commands that follow a sweep: ``fairsweep watch | track | ui``."""
+"""The commands that follow a running sweep: ``fairsweep watch | track | ui``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ _NOT_ALL_SENT = 1
 
 def watch(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="The output folder of a sweep, or its URI.", show_default=False)
+        str, typer.Argument(metavar="SWEEP", help="The sweep's output folder, or its URI.", show_default=False)
     ],
-    once: Annotated[bool, typer.Option("--once", help="Show how it stands now, and be done.")] = False,
-    seconds: Annotated[float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Show the current state once, and exit.")] = False,
+    seconds: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="Seconds between two updates.")
+    ] = 2.0,
 ) -> None:
-    """Show a sweep that runs elsewhere; reads its folder only.
+    """Show the progress of a sweep that runs elsewhere; only reads its folder.
 
     Examples: `fairsweep watch runs/faces`, `fairsweep watch s3://bucket/runs/faces --once`
     """
@@ -33,13 +35,15 @@ def watch(
 
 
 def track(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of a sweep.", show_default=False)],
-    seconds: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=1, help="How long it may take.")] = 3600.0,
+    folder: Annotated[Path, typer.Argument(metavar="SWEEP", help="The sweep's output folder.", show_default=False)],
+    seconds: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=1, help="How long to keep trying.")
+    ] = 3600.0,
     contact: Annotated[
-        bool, typer.Option("--contact", help="Also to a server that no sweep file run here has named.")
+        bool, typer.Option("--contact", help="Also send to a server that no sweep file you have run here names.")
     ] = False,
 ) -> None:
-    """Send to the trackers of a sweep what they have not got; works when the sweep has ended long ago.
+    """Send unsent results to the trackers of a sweep; works after the sweep has ended.
 
     Example: `fairsweep track runs/faces`
     """
@@ -60,10 +64,10 @@ def track(
     except (FileNotFoundError, NotADirectoryError) as error:
         raise no_sweep(folder) from error
     except RecordError as error:
-        raise SweepError(f"{error}; written anew by: fairsweep resume {shlex.quote(str(folder))}") from error
+        raise SweepError(f"{error}; to rebuild it: fairsweep resume {shlex.quote(str(folder))}") from error
     names = section.names
     if not names:
-        raise SweepError(f"the sweep in {folder} has no trackers: give it `tracking: [tensorboard]` and run it")
+        raise SweepError(f"the sweep in {folder} has no trackers: add `tracking: [tensorboard]` to its file and run it")
     check_trackers(section, contact=contact)
     finishing = threading.Event()
     finishing.set()
@@ -74,12 +78,12 @@ def track(
 
 def ui(
     folder: Annotated[
-        str, typer.Argument(metavar="SWEEP", help="The output folder of a sweep, or its URI.", show_default=False)
+        str, typer.Argument(metavar="SWEEP", help="The sweep's output folder, or its URI.", show_default=False)
     ],
-    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")] = 0,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address only.")] = False,
+    port: Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port; 0 picks a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
 ) -> None:
-    """Serve the live table of a sweep as a page, on this machine alone, until Ctrl-C; reads its folder only.
+    """Serve the live table of a sweep as a local web page until Ctrl-C; only reads its folder.
 
     Example: `fairsweep ui runs/faces`
     """
@@ -89,7 +93,7 @@ def ui(
     from fairsweep.sweeps.views.watch import WatchedSweep
 
     with serving(WatchedSweep(folder), port) as address:
-        typer.echo(f"{address}    (Ctrl-C ends it)")
+        typer.echo(f"{address}    (Ctrl-C to stop)")
         if not no_browser:
             webbrowser.open(address)
         threading.Event().wait()

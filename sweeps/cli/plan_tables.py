@@ -1,4 +1,4 @@
-"""What the command line prints of a plan."""
+"""The tables that ``fairsweep plan`` prints."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def print_plan(report: PlanReport, console: Console) -> None:
             )
         console.print(privacy)
     if report.search is not None:
-        console.print("These are the ends of the dimensions; what lies between becomes known later.", soft_wrap=True)
+        console.print(
+            "These are the end points of the dimensions; the settings in between are chosen while the sweep runs.",
+            soft_wrap=True,
+        )
         report.search.show(console)
         console.print("Nothing was started.")
         return

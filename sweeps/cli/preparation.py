@@ -1,4 +1,4 @@
-"""The work behind ``fairsweep prepare``: a source from words, a Ray to work on, a bar to look at."""
+"""The implementation of ``fairsweep prepare``: the source from its options, Ray, and a progress bar."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def prepare_dataset(
     words: dict[str, str | Sequence[str]] = dict(options or {})
     if fetch:
         if raw is not None:
-            raise SweepError("give --from or --download, not both: --download brings the raw files itself")
+            raise SweepError("give --from or --download, not both: --download fetches the raw files itself")
         raw = download(name, to.parent / _RAW_DATA_FOLDER)
     if raw is not None:
         if _RAW not in option_names(kind):
-            raise SweepError(f"the source {name} reads no files: leave --from out")
+            raise SweepError(f"the source {name} reads no files: omit --from")
         words[_RAW] = str(raw)
     elif _RAW in _required(kind):
         raise SweepError(f"the source {name} reads raw files: give their folder, zip or tar with --from RAW")

@@ -16,25 +16,28 @@ from fairsweep.sweeps.syntax.errors import SweepError, as_ours
 if TYPE_CHECKING:
     from fairsweep.analysis.records.loading import SweepLocation
 
-Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's output folder, or its URI.", show_default=False)]
+Sweep = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="The sweep's output folder, or its URI.", show_default=False)
+]
 
 
 def report(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="A sweep's output folder, or its URI.", show_default=False)
+        str, typer.Argument(metavar="SWEEP", help="The sweep's output folder, or its URI.", show_default=False)
     ],
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="The report goes here; default: DIR/report.html.")
+        Path | None,
+        typer.Option("--to", metavar="FILE", help="File to write the report to; default: SWEEP/report.html."),
     ] = None,
     pictures: Annotated[
-        bool, typer.Option("--pictures", help="Show example images of a data set that is not public, too.")
+        bool, typer.Option("--pictures", help="Also show example images of datasets that are not public.")
     ] = False,
     former: Annotated[
-        bool, typer.Option("--all", help="Also trials of earlier versions of the sweep: of values edited since.")
+        bool, typer.Option("--all", help="Include trials of earlier versions of the sweep file.")
     ] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
 ) -> None:
-    """Print the results of a sweep and write its report, one HTML page; works while the sweep runs.
+    """Print the results of a sweep and write its report as one HTML page; works while the sweep runs.
 
     Examples: `fairsweep report runs/quickstart`, `fairsweep report s3://bucket/runs/faces --to faces.html`
     """
@@ -45,7 +48,7 @@ def report(
 
     local = _check(folder).local
     if local is None and to is None:
-        raise SweepError(f"{folder} is no folder of this machine: say where the report goes with --to FILE")
+        raise SweepError(f"{folder} is not a local folder: say where to write the report with --to FILE")
     if local is not None:
         say_unfinished(local)
     with as_ours():
@@ -59,14 +62,14 @@ def compare(
     a: Sweep,
     b: Sweep,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the comparison as one HTML page.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write the comparison as one HTML page.")
     ] = None,
     attribute: Annotated[
         list[str] | None,
-        typer.Option("--attribute", "-a", help="Compare the groups of this attribute; repeat for more."),
+        typer.Option("--attribute", "-a", help="Compare the groups of this attribute; can be repeated."),
     ] = None,
 ) -> None:
-    """Compare two sweeps, B minus A: what both have, what differs in their configs, and what that does to each group.
+    """Compare two sweeps (B minus A): shared settings, config changes, and their effect on each group.
 
     Examples: `fairsweep compare runs/quickstart runs/again`, `fairsweep compare runs/a s3://bucket/b --html c.html`
     """
@@ -95,7 +98,7 @@ def compare(
 
 
 def _check(place: str) -> SweepLocation:
-    """Refuse what holds no sweep; returns where it is."""
+    """Return the location of a sweep; refuse what is not one."""
     from fairsweep.analysis.records.columns import SWEEP_JSON, TRIALS
     from fairsweep.analysis.records.loading import SweepLocation
     from fairsweep.sweeps.store.folder_kind import no_sweep
@@ -105,7 +108,7 @@ def _check(place: str) -> SweepLocation:
         if not any((location / name).exists() for name in (SWEEP_JSON, TRIALS)):
             if location.local is not None:
                 raise no_sweep(place)
-            raise SweepError(f"{place} holds no sweep: there is no {SWEEP_JSON} in it")
+            raise SweepError(f"{place} is not a sweep folder: there is no {SWEEP_JSON} in it")
         return location
 
 

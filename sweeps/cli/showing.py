@@ -1,4 +1,4 @@
-"""What is printed when a run has ended."""
+"""The results that are printed when a run has ended."""
 
 from __future__ import annotations
 

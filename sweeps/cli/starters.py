@@ -1,4 +1,4 @@
-"""Sweep files to start from: small, commented, ready to run once the dataset is prepared."""
+"""Starter sweep files: small, commented, ready to run once the dataset is prepared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands for a beginning: ``fairsweep init | describe | schema``."""
+"""The commands to start with: ``fairsweep init | describe | schema``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ from rich.table import Table
 from fairsweep.sweeps.spec.schema_file import schema_path
 from fairsweep.sweeps.syntax.errors import SweepError, as_ours
 
-"""Holds what `fairsweep.sweeps.spec.schema` makes."""
-
 
 def init(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="celeba, utkface, faces or folder.", show_default=False)],
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="The sweep file goes here; default: KIND.yaml.")
-    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="File to write; default: KIND.yaml.")] = None,
 ) -> None:
-    """Write a commented sweep file to start from; a file that exists is never overwritten.
+    """Write a commented starter sweep file; an existing file is never overwritten.
 
     Examples: `fairsweep init celeba`, `fairsweep init folder --to my-study.yaml`
     """
@@ -39,17 +35,17 @@ def init(
         with path.open("x", encoding="utf-8") as file:
             file.write(STARTERS[kind])
     except FileExistsError as error:
-        raise SweepError(f"{path} exists already: give another file with --to FILE") from error
+        raise SweepError(f"{path} already exists: give another file with --to FILE") from error
     except OSError as error:
         raise SweepError(f"cannot write {path}: {error.strerror}") from error
-    typer.echo(f"wrote {path}; look at it, then: fairsweep plan {shlex.quote(str(path))}")
+    typer.echo(f"wrote {path}; review it, then: fairsweep plan {shlex.quote(str(path))}")
 
 
 def describe(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A prepared dataset.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the attributes of a prepared dataset and how many examples of each split have each of their values.
+    """List the attributes of a prepared dataset, with the number of examples per value and split.
 
     Example: `fairsweep describe data/faces`
     """

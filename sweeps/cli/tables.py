@@ -1,4 +1,4 @@
-"""What the command line prints of results, and where the pictures went."""
+"""The tables of results that the command line prints."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _print_damage(results: SweepResults, console: Console) -> None:
     local, found = results.location.local, results.problems
     lines = [str(text) for text in found["message"][found["trial"] == "" if local is not None else slice(None)]]
     if local is not None:
-        remedy = f"made anew by: fairsweep resume {shlex.quote(str(local))}"
+        remedy = f"to rebuild it: fairsweep resume {shlex.quote(str(local))}"
         lines += [f"{line}; {remedy}" for line in OutputFolder.at(local).file_problems()]
     for line in lines:
         console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
@@ -143,7 +143,7 @@ def print_table(table: SummaryTable, console: Console) -> None:
         return
     short = [tuple(cell.split(" [")[0] for cell in row) for row in table.rows]
     console.print(_laid_out(table.header, short))
-    console.print("The terminal is too narrow for the intervals; they stand in the report.", style="dim")
+    console.print("The terminal is too narrow for the intervals; they are in the report.", style="dim")
 
 
 def _laid_out(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -1,4 +1,4 @@
-"""The encoding of texts, whatever the locale: sweeps hold ε, names with accents, and lines of tables."""
+"""UTF-8 output whatever the locale: sweeps contain ε, accented names, and table borders."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Copies of an output folder on other file systems: mirror, remote output, and what is fetched from there."""
+"""Copies of an output folder on other file systems: mirror, remote output, and restoring from them."""

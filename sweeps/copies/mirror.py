@@ -1,4 +1,4 @@
-"""The mirror of a sweep: a copy on a slow drive or another file system, from which another machine can go on.
+"""The mirror of a sweep: a copy on a slow drive or another file system, from which another machine can resume.
 
 A sweep works in its local folder. In the background finished trials, the newest checkpoints of running ones and the
 sweep's own files are copied every few minutes and at the end (`fairsweep.sweeps.store.folder_copy`: whole files, no
@@ -113,7 +113,7 @@ class Mirror:
             last.start()
             last.join(max(_LEAST_WAIT_SECONDS, 2 * seconds))
         if thread.is_alive() or last.is_alive():
-            self._say(f"the mirror {self._place} does not answer, so it lacks what is newest; {self._remedy()}")
+            self._say(f"the mirror {self._place} does not respond, so it lacks the newest files; {self._remedy()}")
 
     def copy(self) -> bool:
         """Copy what has changed; returns whether that went well. A failure is said once."""
@@ -124,7 +124,7 @@ class Mirror:
         except (OSError, ValueError) as error:
             if not self._has_failed:
                 reason = " ".join(str(error).split())
-                self._say(f"the mirror {self._place} cannot be written to ({reason}); the sweep goes on without it")
+                self._say(f"the mirror {self._place} cannot be written to ({reason}); the sweep continues without it")
             self._has_failed = True
             return False
         return True
@@ -135,11 +135,11 @@ class Mirror:
             self._own.publish(sweep_files(self._folder))
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
-            self._say(f"the report did not get to the mirror {self._place} ({reason}); {self._remedy()}")
+            self._say(f"the report could not be copied to the mirror {self._place} ({reason}); {self._remedy()}")
 
     def _copy_last(self) -> None:
         if not self.copy():
-            self._say(f"the mirror {self._place} lacks what is newest; {self._remedy()}")
+            self._say(f"the mirror {self._place} lacks the newest files; {self._remedy()}")
 
     def _remedy(self) -> str:
         return f"`fairsweep resume {shlex.quote(str(self._folder))}` copies the rest"
@@ -180,8 +180,9 @@ def mirrored(sweep: SweepSpec, console: Console) -> Iterator[None]:
 
     if sweep.remote is not None:
         raise SweepError(
-            f"a mirror copies a local output folder, but got output={sweep.remote!r}, which outlives this machine "
-            "already: leave mirror out",
+            f"a mirror copies a local output folder, but got output={sweep.remote!r}, which does not depend on this "
+            "machine "
+            ": omit mirror",
             ("mirror",),
         )
 

@@ -1,4 +1,4 @@
-"""A trial's side of an output folder on another file system: its scratch folder on the node, and what it publishes."""
+"""The trial's side of a remote output folder: its scratch folder on the node, and what it publishes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going on with a sweep from a copy of it: what the copy holds is brought into a local folder that lacks it."""
+"""Restoring a sweep from a copy: missing files are fetched into a local folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sweep that an output folder, its URI or a mirror describes."""
+"""The sweep described by an output folder, its URI or a mirror."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def resume_mirror(mirror: str, folder: Path, *, contact: bool | None = None) -> 
     """
     fetch_sweep(mirror, folder)
     if not (folder / SWEEP_JSON).exists():
-        raise SweepError(f"{mirror} holds no whole copy of a sweep, so nothing came to {folder}; run its file there")
+        raise SweepError(
+            f"{mirror} holds no complete copy of a sweep, so nothing was copied to {folder}; run its file there"
+        )
     sweep, text = described_sweep(folder)
     minutes = {} if sweep.mirror is None else {"minutes": sweep.mirror.minutes}
     named = sweep.model_copy(update={"mirror": MirrorSection.model_validate({"to": mirror, **minutes})})

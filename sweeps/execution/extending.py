@@ -1,4 +1,4 @@
-"""Extending a sweep: more samples of its search, or more seeds; what is done stays, and the file keeps its comments."""
+"""Extending a sweep by samples or seeds; finished trials are kept, and the file keeps its comments."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def extend_sweep(
         SweepError: if not exactly one of the two is given, or the sweep cannot grow that way.
     """
     if (trials is None) == (seeds is None):
-        raise SweepError("exactly one of --trials and --seeds must be given: --trials 20 adds samples of the search")
+        raise SweepError("exactly one of --trials and --seeds must be given: --trials 20 adds 20 samples to the search")
     sweep, text = resume_sweep(folder, contact=contact)
     place, value = _more_samples(sweep, trials) if trials is not None else _more_seeds(sweep, int(seeds or 0))
     content = _with(sweep.model_dump(mode="json"), place, value)
@@ -59,7 +59,7 @@ def _more_samples(sweep: SweepSpec, more: int) -> tuple[tuple[str, ...], int]:
     now = sweep.search.samples
     if now is None:
         raise SweepError(
-            f"--trials adds samples of a search, but this sweep enumerates a grid (search.algorithm="
+            f"--trials adds samples to a search, but this sweep enumerates a grid (search.algorithm="
             f"{sweep.search.algorithm}): give --seeds, or add values to its file and run that",
             ("search", "samples"),
         )
@@ -72,7 +72,7 @@ def _more_seeds(sweep: SweepSpec, seeds: int) -> tuple[tuple[str, ...], int]:
     place = ("seeds",) if isinstance(sweep.seeds, int) else ("seeds", "train")
     now = sweep.seeds if isinstance(sweep.seeds, int) else sweep.seeds.train
     if seeds <= now:
-        raise SweepError(f"--seeds is the number in all and must be more than now, but got {seeds}; now it is {now}")
+        raise SweepError(f"--seeds is the new total and must exceed the current {now}, but got {seeds}")
     return place, seeds
 
 

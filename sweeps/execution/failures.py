@@ -1,4 +1,4 @@
-"""Failed and damaged trials of a sweep's output folder, by cause, and which of them to run again."""
+"""Failed and damaged trials of an output folder, by cause, and retrying them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``fairsweep forget``: one request for deletion on the trials of a sweep, and real erasure, as one transaction.
+"""``fairsweep forget``: one deletion request on the trials of a sweep, with optional erasure, as one transaction.
 
 Every step can be done twice: after a crash the same command, or ``fairsweep forget RUN`` alone, does them all again,
 and those that were done change nothing.
@@ -115,7 +115,9 @@ def forget_ids(
                 if names:
                     wanted = _ids_of(folders, names)
                 if wanted is None:
-                    raise SweepError(f"no request is unfinished in {run}: say what to forget with --ids or --files")
+                    raise SweepError(
+                        f"there is no unfinished request in {run}: say what to forget with --ids or --files"
+                    )
                 journal = _begin(run, folders, np.array(wanted, dtype=np.int64), erase=erase)
                 journal = journal.model_copy(update={"names": names}).write(home)
             elif (home / journal.run).resolve() != run.resolve() or (
@@ -124,7 +126,7 @@ def forget_ids(
             ):
                 raise SweepError(journal.explain(home))
             else:
-                say(f"going on with a request that was cut short: {len(journal.ids)} examples")
+                say(f"continuing an interrupted request: {len(journal.ids)} examples")
             done = _serve(home, journal, wait_seconds, say)
             DeletionJournal.remove(home)
     return done
@@ -151,7 +153,7 @@ def forgetful_trials(run: Path) -> list[Path]:
 def describe(done: Forgotten) -> str:
     """One line on what a request did."""
     if done.served is None:
-        return f"{done.folder.name}: all {done.asked} were deleted before; nothing to do"
+        return f"{done.folder.name}: all {done.asked} are already deleted; nothing to do"
     work, full = done.served.work, done.served.full
     places = ", ".join(f"shard {shard} from slice {first}" for shard, first in sorted(done.served.shards.items()))
     share = work.examples / full.examples if full.examples else float("nan")
@@ -182,7 +184,7 @@ def _begin(run: Path, folders: list[Path], ids: Ids, *, erase: bool) -> Deletion
         shown = ", ".join(map(str, unknown[:20].tolist())) + (" …" if len(unknown) > 20 else "")
         raise SweepError(
             f"no trial of {run} was trained on these ids (or they were erased before): {shown}; delete them from the "
-            "list (the training ids of a trial stand in its placement.parquet)"
+            "list (the training ids of a trial are in its placement.parquet)"
         )
     place = run.resolve().relative_to(home_of(run)).as_posix()
     trials = tuple(folder.name for folder in folders)

@@ -1,4 +1,4 @@
-"""Trials that ran out of GPU memory run again, in a further pass of the same run, with twice their part of the GPU.
+"""Retry of trials that ran out of GPU memory, at the end of the same run, with twice their share of the GPU.
 
 Tune keeps a trial's resources for as long as it is started again, so a larger part needs a trial of its own.
 """
@@ -41,7 +41,7 @@ def with_more_gpu(
         parts = sorted({task.gpu for task in again.values()} | {t.worker_gpu for t in again.values() if t.workers})
         shown = ", ".join(f"{part:g}" for part in parts if part)
         count = "1 trial" if len(again) == 1 else f"{len(again)} trials"
-        say(f"{count} ran out of GPU memory: once more with twice the part of a GPU (gpu={shown})")
+        say(f"{count} ran out of GPU memory: retrying with twice the share of a GPU (gpu={shown})")
     return again
 
 

@@ -1,4 +1,4 @@
-"""What a sweep will cost, estimated from a few steps of each of its learners and models, on this machine."""
+"""Cost estimates of a sweep, from a few measured steps of each learner and model on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""States of trials that work on an output folder on another file system, brought to the driver as each trial ends."""
+"""States of trials with a remote output folder, fetched by the driver as each trial ends."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def run_sweep(
     output = OutputFolder.at(sweep.folder)
     found = Description.read(output.path)
     for problem in (*(found.problems if found else ()), *output.file_problems()):
-        console.print(f"{sweep.name}: {problem}; it is made anew", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{sweep.name}: {problem}; it is rebuilt", highlight=False, markup=False, soft_wrap=True)
     if is_client(address):
         run_from_afar(sweep, text, str(address), quiet, run_sweep)
         return analysis.load(sweep.remote or sweep.folder)
@@ -131,8 +131,8 @@ def _run(
 def _refuse_choice(only: Collection[str] | None) -> None:
     if only is not None:
         raise SweepError(
-            "a guided search has counted its failed trials as failures already, so none can run again alone: "
-            "change search.seed to search anew; what is done is not run again"
+            "a guided search has already counted its failed trials as failures, so they cannot be retried alone: "
+            "change search.seed to start a new search; finished trials are skipped"
         )
 
 
@@ -143,7 +143,7 @@ def announce(plan: SweepPlan, output: OutputFolder, missing: Sequence[PlannedTri
     done = sum(trial.trial in entries and entries[trial.trial].state.ended for trial in plan.trials)
     aside = _aside(plan, output, missing)
     others = len(entries.keys() - {trial.trial for trial in plan.trials})
-    kept = f" {others} trials of an earlier version of this sweep stay there." if others else ""
+    kept = f" {others} trials of an earlier version of this sweep are kept there." if others else ""
     if done == 0 and todo == total and not entries:
         return f"{plan.sweep.name}: {total} trials, into {shown(output.path)}.{kept}"
     if todo == 0 and aside:
@@ -269,4 +269,4 @@ def _close(ledger: Ledger, queued: dict[str, Entry], progress: Progress) -> None
     """Trials whose worker died too often have not said so themselves."""
     for trial, cause in progress.lost.items():
         queued[trial].mark({"state": "failed", "error": cause}, when=lambda state: state.state in ("queued", "running"))
-    ledger.close(queued, unfinished="failed", cause="the worker ended without a word; run the sweep again")
+    ledger.close(queued, unfinished="failed", cause="the worker exited without an error message; run the sweep again")

@@ -233,7 +233,7 @@ class _Run:
             command = resume_command(sweep.remote or shown(output), self._address)
             raise InterruptedSweepError(f"stopped; resume with: {command}") from error
         self._ledger.close(
-            self._queued, unfinished="failed", cause="the worker ended without a word; run the sweep again"
+            self._queued, unfinished="failed", cause="the worker exited without an error message; run the sweep again"
         )
 
     def _prepare(self, new: list[PlannedTrial]) -> Mapping[str, TrialTask]:

@@ -1,4 +1,4 @@
-"""What each worker is told about its trial: plans calibrated once, gradient modes chosen once, for the whole sweep."""
+"""The per-trial input of workers: privacy plans and gradient modes, determined once for the whole sweep."""
 
 from __future__ import annotations
 

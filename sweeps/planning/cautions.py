@@ -1,4 +1,4 @@
-"""What a user should know of a sweep before hours are spent on it: said by a plan, refused by nothing."""
+"""Warnings of a plan that refuse nothing: what a user should know before hours are spent on a sweep."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def idle_settings(sweep: SweepSpec, trials: Sequence[PlannedTrial]) -> tuple[str
     if scheduler.kind != "none" and lengths and len(lengths) == len(trials) and scheduler.grace_period >= max(lengths):
         said.append(
             f"scheduler.grace_period={scheduler.grace_period} is not below the {max(lengths)} iterations of a trial: "
-            f"{scheduler.kind} will end none early"
+            f"{scheduler.kind} will stop none early"
         )
     return tuple(said)
 

@@ -1,4 +1,4 @@
-"""The settings of a search that draws beforehand, and what becomes of those whose values do not go together.
+"""Settings drawn in advance (random, Sobol'), and the refusal of those whose values are not valid together.
 
 As in a guided search, a draw that cannot run is left out and counted. What the sweep file lists itself is never left
 out in silence: where no draw at all can run for a learner and a combination of grid values, that is an error.

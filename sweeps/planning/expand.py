@@ -1,4 +1,4 @@
-"""From a sweep to the list of its trials: every combination of settings, learners and seeds, each once."""
+"""Expansion of a sweep into its trials: every combination of settings, learners and seeds, each once."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _trials(
             former = trials.setdefault(trial.trial, trial)
             if former.config.learner.name != trial.config.learner.name:
                 raise SweepError(
-                    f"the learners {former.config.learner.name!r} and {trial.config.learner.name!r} are the same in "
+                    f"the learners {former.config.learner.name!r} and {trial.config.learner.name!r} are identical in "
                     f"trial {trial.label}; delete one of them, or change a field",
                     ("learners",),
                 )

@@ -1,4 +1,4 @@
-"""Which feed the trials of a sweep take, and how many of them may run beside what reads for them.
+"""The feed of a sweep's trials, and how many can run at once beside the stream's readers.
 
 A trial that streams waits for Ray Data's tasks, and those need a CPU that no trial holds: with all CPUs reserved the
 sweep would hang. One whole CPU of each machine therefore stays outside.
@@ -57,7 +57,7 @@ def settle_feed(
         cpu, gpu = trial.resources.cpu, trial.resources.gpus
         if not any(machine.slots(cpu, gpu) >= 1 for machine in left):
             raise SweepError(
-                f"with a stream feed {outside} whole CPU of each machine stays outside trials, for what reads, so a "
+                f"with a stream feed {outside} whole CPU of each machine is reserved for what reads, so a "
                 f"trial of learner {trial.config.learner.name!r} (cpu={cpu:g}, gpu={gpu:g}) needs a machine with "
                 f"{cpu + outside:g} CPUs, but there is {_listed(available)}; lower resources.cpu, or write "
                 "feed: resident",
@@ -71,7 +71,7 @@ def settle_feed(
     before = slots(trials, list(available), wished)
     note = ""
     if before > most:
-        note = f"{most} instead of {before} trials at once: {outside} CPU of each machine reads for the streams"
+        note = f"{most} instead of {before} trials at once: {outside} CPU of each machine is reserved for the streams"
     return Feeding(choice, most, note)
 
 
@@ -81,13 +81,13 @@ def _with_workers(trial: PlannedTrial, left: list[Machine], outside: int) -> flo
         needed = needed_cpus(trial, left)
     except SweepError as error:
         raise SweepError(
-            f"{error.message}, {outside} whole CPU of each machine set apart for what reads the stream", ("feed",)
+            f"{error.message}, {outside} whole CPU of each machine is reserved for reading the stream", ("feed",)
         ) from error
     have = sum(machine.cpu for machine in left)
     if needed > have:
         raise SweepError(
             f"a trial of learner {trial.config.learner.name!r} and its workers need cpu={needed:g} together, but with "
-            f"a stream feed, for which {outside} whole CPU of each machine stays free, there is cpu={have:g}; lower "
+            f"a stream feed, for which {outside} whole CPU of each machine is reserved, there is cpu={have:g}; lower "
             "resources.workers, or write feed: resident",
             ("feed",),
         )

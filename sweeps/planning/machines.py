@@ -1,4 +1,4 @@
-"""What the machines at hand can give, and what a trial needs: a sweep that no machine can run is refused at once."""
+"""Resources of the available machines against the needs of trials: a sweep that fits nowhere is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels whose values are numbers: too many are a quantity, which no learner predicts."""
+"""The check of numeric labels: too many distinct numbers mean regression, which is not supported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aims of a sweep, what is to be maximised or minimised and conditions that must hold, checked against its dataset."""
+"""Objectives and conditions of a sweep, checked against its dataset."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def check_reachable(sweep: SweepSpec, dataset: PreparedDataset) -> None:
         low, high = aim.measure.settled(meaning).range(meaning)
         if aim.excess(low if aim.at_most else high) > 0:
             raise SweepError(
-                f"{aim} can never hold, for {aim.measure.metric} lies between {low:g} and {high:g}; "
-                f"{'rates are written as parts of 1: ' if high == 1 else ''}choose a bound in between",
+                f"{aim} can never hold, because {aim.measure.metric} lies between {low:g} and {high:g}; "
+                f"{'rates are fractions of 1: ' if high == 1 else ''}choose a bound in that range",
                 place,
             )
 

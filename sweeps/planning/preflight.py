@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong before anything starts, and the plan of what will."""
+"""Checks before anything starts, and the resulting plan."""
 
 from __future__ import annotations
 

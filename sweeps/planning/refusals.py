@@ -1,4 +1,4 @@
-"""Settings of a search that were refused before they ran: how many, and why."""
+"""Settings of a search that were refused before they ran: counts and causes."""
 
 from __future__ import annotations
 

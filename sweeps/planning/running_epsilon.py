@@ -1,4 +1,4 @@
-"""Epsilon so far, by iteration: from the plans that the driver leaves beside the records.
+"""Epsilon by iteration while a trial runs, from the privacy plans that the driver stores beside the records.
 
 A plan is public, and what has been spent follows from it and the number of steps alone.
 """

@@ -1,4 +1,4 @@
-"""Levels without an example of the minority, and groups without one in the test set: said before hours are spent."""
+"""Warnings about missing groups: levels without minority examples, groups without test examples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _levels_without_minority(plan: SweepPlan) -> Iterator[str]:
             level = ", ".join(f"{name}={getattr(imbalance, name)}" for name in sorted(fields))
             empty[level] = _listed(names)
     for level, listed in list(empty.items())[:_MOST_LISTED]:
-        yield f"at {level} no training example is {listed}: what it shows of them is how a model does without any"
+        yield f"at {level} no training example is {listed}: results on them show a model that never saw any"
 
 
 def _groups_without_tests(plan: SweepPlan) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _groups_without_tests(plan: SweepPlan) -> Iterator[str]:
         counts = np.bincount(np.asarray(codes), minlength=len(attribute.values))
         missing = [attribute.shown(int(code)) for code in np.flatnonzero(counts == 0)]
         if missing:
-            yield f"the test set has no example of {name} {_listed(missing)}: no rate of theirs can be known"
+            yield f"the test set has no example of {name} {_listed(missing)}: their rates cannot be estimated"
 
 
 def _listed(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What private trials have spent so far, for display."""
+"""The epsilon spent by private trials so far, for display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aims that no prediction can give a value: refused before anything starts."""
+"""Objectives that are undefined for every model on the validation set: refused before anything starts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_defined(sweep: SweepSpec, dataset: PreparedDataset, validation: Evalua
         measure = aim.measure.settled(meaning)
         if np.isnan(measure.of(standing, meaning)):
             raise SweepError(
-                f"{measure} is undefined on the validation set whatever a model predicts, for it has "
+                f"{measure} is undefined on the validation set for every model, because it has "
                 f"{_counts(measure, validation, meaning.values, meaning.label)}: choose another measure, or another "
                 "evaluation: {validation: …}",
                 place,

@@ -1,1 +1,1 @@
-"""Ray: one of this machine's own, clusters and their nodes, what workers inherit."""
+"""Ray: a private local instance, clusters and their nodes, and the environment of workers."""

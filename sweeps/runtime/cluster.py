@@ -1,4 +1,4 @@
-"""Clusters of several machines: what each node must see is asked of each node, before anything starts there."""
+"""Clusters: each node is checked for dataset, output folder and imports before anything starts."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def look(wanted: Wanted) -> list[Complaint]:
             complaints.append(Complaint(("dataset", "path"), message))
     if wanted.probe is not None and not Path(wanted.probe).exists():
         message = (
-            f"does not see the output folder {Path(wanted.probe).parent}: its trials' records would stay there; give "
+            f"cannot see the output folder {Path(wanted.probe).parent}: its trials' records would stay there; give "
             "a folder that all nodes share, or a URI (output: s3://bucket/runs/x)"
         )
         complaints.append(Complaint(("output",), message))

@@ -1,4 +1,4 @@
-"""The address of a cluster: whether a Ray head answers there is known in seconds, before Ray would wait for minutes."""
+"""The address of a cluster: checked within seconds, where Ray itself would wait for minutes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0,
 _SETTINGS = 4
 # A head that answers refuses a token at once; Ray would ask it 20 times, a second apart.
 _ASK_SELDOM = {"RAY_gcs_server_port_wait_time_s": "3"}
-_TOKEN = "the cluster asks for a token: copy ~/.ray/auth_token of its head to this machine and set RAY_AUTH_MODE=token"
+_TOKEN = "the cluster requires a token: copy ~/.ray/auth_token of its head to this machine and set RAY_AUTH_MODE=token"
 
 
 def is_client(address: str | None) -> bool:
@@ -66,7 +66,7 @@ def check_address(address: str) -> None:
         raise SweepError(f"no Ray cluster can be reached at {address} ({reason}){_remedy(address)}") from error
     if len(answer) < 9 or answer[3] != _SETTINGS:
         raise SweepError(
-            f"what answers at {address} is no Ray head; its port is 6379 unless `ray start` was given another one "
+            f"the service at {address} is not a Ray head; its port is 6379 unless `ray start` was given another one "
             f"(10001 for ray://; 8265 is the dashboard's){_remedy(address)}"
         )
 
@@ -89,7 +89,7 @@ def reaching(address: str) -> Iterator[None]:
         if "uthenticat" in f"{error} {error.__cause__}":
             raise SweepError(f"{_TOKEN} (address {address})") from error
         if is_client(address) and "timeout" in text:
-            text += "; if it asks for a token, " + _TOKEN.partition(": ")[2]
+            text += "; if it requires a token, " + _TOKEN.partition(": ")[2]
         raise SweepError(f"the Ray cluster at {address} cannot be joined ({text}){_remedy(address)}") from error
 
 
@@ -100,4 +100,4 @@ def _line(*errors: BaseException | None) -> str:
 def _remedy(address: str) -> str:
     if os.environ.get(_VARIABLE) == address:
         return f": {_VARIABLE} names it; unset {_VARIABLE} to run on this machine, or start that cluster"
-    return ": give the address that `ray start --head` printed, or leave --address out to run on this machine"
+    return ": give the address that `ray start --head` printed, or omit --address to run on this machine"

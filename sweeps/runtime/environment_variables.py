@@ -1,4 +1,4 @@
-"""Environment variables for the time of a context."""
+"""Environment variables that are set within a context."""
 
 from __future__ import annotations
 

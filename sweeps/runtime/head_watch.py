@@ -1,4 +1,4 @@
-"""A cluster's head that dies: said in one line, before Ray's own code ends the driver without a remedy."""
+"""Detection of a dead cluster head: one clear line before Ray's own code ends the driver."""
 
 from __future__ import annotations
 

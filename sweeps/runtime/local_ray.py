@@ -1,4 +1,4 @@
-"""A Ray of this process's own: on the loopback interface, behind a token, in a folder that nobody else may read."""
+"""A private local Ray: on the loopback interface, with a token, in a folder that only the user can read."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def starting() -> Iterator[None]:
         cause = " ".join(str(error).split())[:_MOST_OF_CAUSE] or type(error).__name__
         raise SweepError(
             f"Ray could not be started on this machine ({cause}): it needs some 20 processes, 1 GB of memory and room "
-            "in the folder for temporary files; make room (free -h, ulimit -u, df -h), end what is left of earlier "
+            "in the folder for temporary files; free resources (free -h, ulimit -u, df -h), end what is left of "
+            "earlier "
             "runs, and run the same command again"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Machines of a cluster on which trials keep failing: left out of the rest of a run.
+"""Exclusion of machines on which trials keep failing, for the rest of a run.
 
 Neither Tune nor Ray leaves a machine out for one job. What a machine has left is therefore reserved by the driver, in
 placement groups bound to that machine that nothing runs in: no further trial finds room there. A trial that runs there,

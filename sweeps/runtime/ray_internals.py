@@ -1,4 +1,4 @@
-"""All that fairsweep changes inside Ray: the one module that knows names which Ray does not document.
+"""Private names of Ray that fairsweep uses: this is the only module that knows them.
 
 Each change lasts as long as its context, and each was made only after Ray's public switches did not serve; the reason
 stands with it. A version of Ray that lacks one of the names is refused before anything starts.

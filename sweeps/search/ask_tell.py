@@ -1,4 +1,4 @@
-"""The order of a guided search: which settings are asked for, which trials they need, and when their results are told.
+"""The ask-tell loop of a guided search: which settings are proposed, their trials, and when results are reported.
 
 Nothing here knows Ray: a conductor is asked for trials that shall run and told when one has ended. What it knows of
 trials it reads off their records, so it can be made anew at any moment.

@@ -1,4 +1,4 @@
-"""What a guided search has found: the settings that no other one beats in every objective."""
+"""The result of a guided search: the best settings, or the Pareto front of several objectives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that fairsweep uses of Optuna without documentation: a study's rows in its storage, written without sampling.
+"""Private names of Optuna that fairsweep uses: rows of a study in its storage, written without sampling.
 
 Optuna's public calls do not serve. `Study.ask` samples into the storage field by field, so that a kill would leave a
 setting half asked; `Study.add_trial` writes one whole, but nothing public then notes facts with it, or tells what

@@ -1,4 +1,4 @@
-"""What a search is told of a trial: measures read off its records, on the validation split alone."""
+"""The measures of a trial that a search is given: read from its records, on the validation split alone."""
 
 from __future__ import annotations
 

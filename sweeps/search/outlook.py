@@ -1,4 +1,4 @@
-"""What is known of a guided search before it starts."""
+"""Summary of a guided search before it starts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SearchOutlook:
     Attributes:
         algorithm: its word.
         extent: how large it is.
-        batch: settings under way at once in each study; an earlier run may have fixed another number.
+        batch: settings at once in each study; an earlier run may have fixed another number.
         dimensions: name and range of each parameter.
         aims: objectives and constraints, in words.
         storage: where Optuna's tools find it.
@@ -57,18 +57,18 @@ class SearchOutlook:
         twins = f", with up to {size.twins} twins" if size.twins else ""
         console.print(
             f"Search: {self.algorithm}, {studies}{size.samples} settings x {size.replicates} replicates{twins}: "
-            f"at most {size.trials} trials; {self.batch} settings under way at once in each study",
+            f"at most {size.trials} trials; {self.batch} settings at once in each study",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
-        aims = f"Aims, on the validation split: {'; '.join(self.aims)}"
+        aims = f"Objectives, on the validation split: {'; '.join(self.aims)}"
         console.print(aims, highlight=False, markup=False, soft_wrap=True)
         table = Table("dimension", "values", box=None, header_style="bold")
         for name, values in self.dimensions:
             table.add_row(escape(name), escape(values))
         console.print(table)
-        console.print(f"Kept for Optuna in {self.storage}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Optuna storage: {self.storage}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _range(dimension: Dimension) -> str:

@@ -1,4 +1,4 @@
-"""Successive halving with several objectives: trials are ranked by non-dominated sorting, crowding breaks ties.
+"""Successive halving with several objectives: non-dominated sorting, ties broken by crowding distance.
 
 References:
     Asynchronous successive halving: Li et al. 2020, arXiv 1810.05934, algorithm 2 (here in its stopping form). Ranking

@@ -1,4 +1,4 @@
-"""Optuna's samplers by the words of a sweep file: one more is a row here and a word in `section.Algorithm`."""
+"""Optuna's samplers by their names in a sweep file: to add one, add a row here and a name to `Algorithm`."""
 
 from __future__ import annotations
 

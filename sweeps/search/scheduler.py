@@ -1,4 +1,4 @@
-"""From the section ``scheduler`` to what decides: Tune's rules for one objective, ours for several.
+"""Schedulers: Tune's rules for one objective, our own for several.
 
 A scheduler of Tune's stops a trial by taking its actor away, which would leave its records half written. Here it only
 judges: the verdict goes into the trial's state file before the next iteration begins, and the worker ends the trial

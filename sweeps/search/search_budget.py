@@ -1,4 +1,4 @@
-"""How large a guided search is, as far as that is known beforehand, and the studies that it consists of."""
+"""The size of a guided search, as far as it is known in advance, and its studies."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Extent:
         return self.settings * self.replicates * (1 + self.twins)
 
     def batch(self, at_once: int) -> int:
-        """Return the settings under way at once in each study, so that so many trials run at once."""
+        """Return the settings at once in each study, so that so many trials run at once."""
         return max(1, math.ceil(at_once / (len(self.conditions) * self.replicates * (1 + self.twins))))
 
     def needed_bytes(self, plan: SweepPlan) -> int:
@@ -118,5 +118,5 @@ def study_names(sweep: SweepSpec, content: Sequence[str], space: SearchSpace) ->
     mark = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()[:_SHORT]
     labels = [condition.label for condition in space.conditions]
     if len(set(labels)) < len(labels):
-        raise SweepError("grid values must be told apart by how they are written; change one", ("search",))
+        raise SweepError("two grid values have the same label; write them differently", ("search",))
     return tuple(f"{sweep.name}, {label} ({mark})" if label else f"{sweep.name} ({mark})" for label in labels)

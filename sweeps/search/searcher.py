@@ -1,4 +1,4 @@
-"""Tune's side of a guided search: it hands over trials as they come into being."""
+"""Tune's searcher of a guided search: it hands over trials as they are created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The watch over one trial: the measures that are reported of it, and the rules by which it ends early."""
+"""The stopping rules of one trial, and the measures that it reports."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TrialWatcher:
         if self._held and all(self._held):
             return f"target reached: {', '.join(map(str, self._target))}"
         if stop.seconds is not None and seconds >= stop.seconds:
-            return f"time: {stop.seconds:g} s of training are over"
+            return f"time: {stop.seconds:g} s of training have passed"
         most = self._watch.most_steps
         if most is not None and steps + next_steps > most:
             return f"epsilon: another iteration would spend more than {stop.epsilon:g}"

@@ -1,4 +1,4 @@
-"""Where Optuna keeps searches: a journal or SQLite file, or a database, such that Optuna's own tools open it."""
+"""Optuna's storage: a journal or SQLite file, or a database, readable by Optuna's own tools."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def open_storage(where: str | None, folder: Path) -> BaseStorage:
         cause = " ".join(str(error).split())
         raise SweepError(
             f"the storage of the search cannot be opened ({type(error).__name__}: {cause}); "
-            "give a file that can be written, or the URL of a database that answers",
+            "give a writable file, or the URL of a reachable database",
             ("search", "storage"),
         ) from error
 

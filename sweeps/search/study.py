@@ -1,4 +1,4 @@
-"""One search: Optuna's study, in a file or database that Optuna's own tools open, and the order of its questions.
+"""One search: Optuna's study in a storage that Optuna's own tools open, asked in a reproducible order.
 
 Settings are asked for and told in an order that nothing but the results can change: with ``batch`` settings under way,
 number n is asked for right after number n - batch was told, and before the next one is. Each question is answered by a

@@ -1,4 +1,4 @@
-"""Says when what decides about trials has no value: neither a plateau, a target nor a scheduler acts on it then."""
+"""Notices about undefined measures: no plateau, target or scheduler acts on a value that is undefined."""
 
 from __future__ import annotations
 

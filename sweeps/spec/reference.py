@@ -1,4 +1,4 @@
-"""The reference of the sweep file, made from the models themselves: every field, its default, what it means."""
+"""The reference page of the sweep file, generated from the models: every field, its default, its meaning."""
 
 from __future__ import annotations
 

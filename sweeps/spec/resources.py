@@ -1,4 +1,4 @@
-"""What a trial and its workers reserve."""
+"""The section ``resources``: what a trial and its workers reserve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Amount = Annotated[float, Field(ge=0)]
 
 
 class ResourcesSection(Section):
-    """What one trial reserves. A learner may have a `resources` block of its own."""
+    """Resources that one trial reserves. A learner may have a `resources` block of its own."""
 
     cpu: float = Field(default=1, ge=0, description="CPUs; fractions let trials share one.")
     gpu: Amount | Literal["auto"] = Field(
@@ -22,13 +22,15 @@ class ResourcesSection(Section):
         "few steps of each learner on a whole GPU before the sweep starts, and takes a part that is enough.",
     )
     workers: int = Field(
-        default=0, ge=0, description="Further processes of a federated trial, over which it spreads its clients."
+        default=0, ge=0, description="Additional processes over which a federated trial distributes its clients."
     )
     worker_cpu: float = Field(default=1, ge=0, description="CPUs of each worker.")
     worker_gpu: Amount | Literal["auto"] = Field(
         default=0.0, description="GPUs of each worker; `auto` takes the part that a whole trial needs."
     )
-    max_concurrent: int | None = Field(default=None, ge=1, description="Most trials at once; null: as many as fit.")
+    max_concurrent: int | None = Field(
+        default=None, ge=1, description="Maximum number of concurrent trials; null: as many as fit."
+    )
 
     @property
     def is_measured(self) -> bool:

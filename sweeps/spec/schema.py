@@ -1,4 +1,4 @@
-"""A JSON schema of the sweep file, for editors that complete and check YAML while it is written.
+"""The JSON schema of the sweep file, for editors that complete and check YAML.
 
 It knows every field, its type and its range. What only the whole sweep can tell (two fields that exclude each other,
 names that the dataset has) is checked by `fairsweep plan`. `make schema` writes it into the package, where the command

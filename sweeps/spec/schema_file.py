@@ -1,4 +1,4 @@
-"""The stored JSON schema of the sweep file: read without what checks a sweep."""
+"""The stored JSON schema of the sweep file, readable without the code that checks a sweep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The space that a guided search moves in: conditions, which it takes as given, and parameters, which it chooses.
+"""The space of a guided search: conditions, which are given, and parameters, which are chosen.
 
 What ``{grid: …}`` crosses are *conditions*: each combination of grid values has a search of its own, for what is best
 at one level of imbalance says little about another. Within it a *setting* is a learner and a value for each drawn
@@ -110,7 +110,8 @@ class SearchSpace:
         self.parameters = tuple(_parameters(self._spaces))
         if not self.parameters and len(self.competitors) == 1:
             raise SweepError(
-                f"{sweep.search.algorithm} needs something to choose, but no field is written as choice, uniform, "
+                f"{sweep.search.algorithm} needs at least one search dimension, but no field is written as choice, "
+                "uniform, "
                 "loguniform or randint, and there is one learner; use algorithm: grid",
                 ("search", "algorithm"),
             )
@@ -249,5 +250,5 @@ def _refuse_grids_in_choices(owner: str, space: Space) -> None:
         if not dimension.is_drawn and drawn & space.around(place).keys():
             raise SweepError(
                 f"{_named(owner, place)} is a grid within a choice: a guided search takes grid values as given, and "
-                "this one would exist for some settings only; write {choice: […]} there"
+                "this one would apply to some settings only; write {choice: […]} there"
             )

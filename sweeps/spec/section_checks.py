@@ -87,7 +87,8 @@ def _refuse_listed(sweep: Spaces, found: Sequence[SweepError | None]) -> None:
     if len({str(error) for error in errors}) == 1:
         raise first
     raise SweepError(
-        f"all {len(errors)} values that {sweep.search.algorithm} drew are refused, the first one so: {first.message}",
+        f"all {len(errors)} values that {sweep.search.algorithm} drew are refused; the first one because: "
+        f"{first.message}",
         first.location,
         first.others,
     )

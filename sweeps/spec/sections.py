@@ -97,10 +97,10 @@ def learner_sections(sweep: Spaces) -> tuple[LearnerSection, ...]:
         name = space.raw.get("name", space.raw.get("kind"))
         place: Location = ("learners", position, "name")
         if not isinstance(name, str) or not name:
-            raise SweepError("a learner needs a name: a word that tells it apart from the others", place)
+            raise SweepError("a learner needs a name that no other learner has", place)
         check_name(name, "a learner", place)
         if name in by_name:
-            raise SweepError(f"two learners are named {name!r}; give one another name", place)
+            raise SweepError(f"two learners have the name {name!r}; rename one", place)
         by_name[name] = space
         names.append(name)
     return tuple(_section(sweep, position, name, by_name) for position, name in enumerate(names))
@@ -117,7 +117,7 @@ def _section(sweep: Spaces, position: int, name: str, by_name: Mapping[str, Spac
     for field in space.raw:
         if field not in _TWIN_FIELDS:
             raise SweepError(
-                f"a twin takes every field but its privacy from its original, so it cannot have {field!r}; "
+                f"a twin takes every field except its privacy from its original, so it cannot have {field!r}; "
                 "delete it, or write the learner out in full",
                 (*place, field),
             )
@@ -127,7 +127,7 @@ def _section(sweep: Spaces, position: int, name: str, by_name: Mapping[str, Spac
             f"there is no learner {original!r}: {nearest(str(original), list(by_name))}", (*place, "twin_of")
         )
     if "twin_of" in by_name[original].raw:
-        raise SweepError(f"{original!r} is a twin itself; name the learner that it is a twin of", (*place, "twin_of"))
+        raise SweepError(f"{original!r} is a twin itself; name the learner it is a twin of", (*place, "twin_of"))
     return LearnerSection(name, position, by_name[original].without("name", *_SECTION_FIELDS), original, resources)
 
 

@@ -68,6 +68,6 @@ def check_live(aim: Objective | ConditionField) -> None:
     """
     if aim.measure.metric in SPENT:
         raise ValueError(
-            f"{aim.measure} is no metric of the validation split, which decides here; "
+            f"{aim.measure} is not a metric of the validation split, which is what decides here; "
             "write stop: {epsilon: …} or stop: {seconds: …}, or name a rate or disparity"
         )

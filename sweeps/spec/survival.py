@@ -1,4 +1,4 @@
-"""What survives a kill and what happens after a failure: the sections ``checkpoints`` and ``failures``."""
+"""The sections ``checkpoints`` and ``failures``."""
 
 from __future__ import annotations
 
@@ -14,32 +14,36 @@ from fairsweep.trainables.trial.trial import CheckpointPolicy
 class FailuresSection(Section):
     """What happens when a worker dies."""
 
-    retries: int = Field(default=2, ge=0, description="How often a trial is started again, from its checkpoint.")
+    retries: int = Field(default=2, ge=0, description="How often a failed trial is restarted from its checkpoint.")
     node_failures: int | None = Field(
         default=3,
         ge=1,
-        description="A machine of a cluster on which so many trials in a row fail or lose their worker gets no more of "
-        "this run; the last machine always goes on. null: never.",
+        description="A machine of a cluster on which this many trials in a row fail or lose their worker is excluded "
+        "from this run; the last machine is never excluded. null: no limit.",
     )
 
 
 class CheckpointsSection(Section):
     """Which checkpoints a trial writes."""
 
-    every: int = Field(default=1, ge=1, description="Iterations between two checkpoints, at least.")
+    every: int = Field(default=1, ge=1, description="Minimum number of iterations between two checkpoints.")
     seconds: float = Field(
-        default=2.0, ge=0, description="Seconds between two checkpoints, at least: a kill costs no more than that."
+        default=2.0,
+        ge=0,
+        description="Minimum number of seconds between two checkpoints: a kill loses at most that much.",
     )
     keep: int = Field(
         default=1,
         ge=1,
-        description="How many stay while a trial runs: the newest; from 2 on, also the best on the validation split.",
+        description="How many are kept while a trial runs: the newest ones; from 2 on, also the best on the validation "
+        "split.",
     )
     keep_final_weights: bool = Field(default=True, description="Whether a finished trial keeps its model.")
     budget: ByteSize | None = Field(
         default=None,
         ge=1,
-        description="What all checkpoints of the sweep may take on disk, such as `2GB`: trials that run at once share "
+        description="How much disk space all checkpoints of the sweep may take, such as `2GB`: trials that run at once "
+        "share "
         "it equally. A trial's newest checkpoint always stays. null: no limit.",
     )
 

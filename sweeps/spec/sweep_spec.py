@@ -52,7 +52,8 @@ class DatasetSection(Section):
     )
     many_classes: bool = Field(
         default=False,
-        description="Whether a label of more than 50 different numbers is meant as classes: there is no regression.",
+        description="Whether a label with more than 50 distinct numbers is meant as classes: regression is not "
+        "supported.",
     )
 
     @model_validator(mode="after")
@@ -169,7 +170,7 @@ class SweepSpec(Section):
     name: str = Field(
         default="sweep",
         min_length=1,
-        description="Name of the sweep, in titles and in `output`: letters, digits, `.`, `_` and `-`.",
+        description="Name of the sweep, used in titles and in `output`: letters, digits, `.`, `_` and `-`.",
     )
     dataset: DatasetSection = Field(description="The prepared dataset and the parts of its attributes. Required.")
     imbalance: SpaceField | None = Field(
@@ -185,7 +186,7 @@ class SweepSpec(Section):
     )
     split: SplitField | None = Field(
         default=None,
-        description="Which examples are learnt from and which are evaluated: `official` (as prepared; null), `folds`, "
+        description="Which examples are trained on and which are evaluated: `official` (as prepared; null), `folds`, "
         "`hold_out` or `rest`.",
     )
     evaluation: EvaluationConfig = Field(
@@ -194,14 +195,14 @@ class SweepSpec(Section):
     )
     seeds: SeedsField = Field(default=1, description="Replicates: `5` ties both seeds, `{data: 2, train: 5}` crosses.")
     trials_at_most: int = Field(
-        default=100_000, ge=1, description="A sweep with more trials than this is refused: a slip makes many."
+        default=100_000, ge=1, description="A sweep with more trials than this is refused: a typo can create many."
     )
     search: SearchSection = Field(default=SearchSection(), description="How search dimensions get their values.")
     scheduler: SchedulerSection = Field(
         default=SchedulerSection(), description="Which trials end early because others do better."
     )
-    stop: StopSection = Field(default=StopSection(), description="Rules by which a trial ends early.")
-    resources: ResourcesSection = Field(default=ResourcesSection(), description="What one trial reserves.")
+    stop: StopSection = Field(default=StopSection(), description="Rules that end a trial early.")
+    resources: ResourcesSection = Field(default=ResourcesSection(), description="Resources that one trial reserves.")
     feed: FeedField = Field(
         default=FeedSection(), description="Where images come from: `auto`, `resident`, `stream`, or a section."
     )
@@ -209,10 +210,11 @@ class SweepSpec(Section):
     checkpoints: CheckpointsSection = Field(default=CheckpointsSection(), description="Which checkpoints are written.")
     privacy: PrivacySection = Field(default=PrivacySection(), description="`research` or `release`.")
     mirror: MirrorSection | None = Field(
-        default=None, description="Where the sweep is copied while it runs, to go on from there; null: nowhere."
+        default=None,
+        description="Where the sweep is copied while it runs, so that it can be resumed from there; null: nowhere.",
     )
     tracking: TrackingField | None = Field(
-        default=None, description="Where trials are shown besides: `[tensorboard, wandb]`, or a section; null: nowhere."
+        default=None, description="Where else trials are tracked: `[tensorboard, wandb]`, or a section; null: nowhere."
     )
     output: PlaceField | None = Field(
         default=None,

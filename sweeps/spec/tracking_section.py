@@ -40,7 +40,7 @@ class WandbSection(Section):
         description="`auto`: online where a key is found (environment, netrc, secrets of Colab or Kaggle), else "
         "offline: runs lie in `tracking/wandb` and the command that sends them is printed at the end.",
     )
-    tags: tuple[str, ...] = Field(default=(), description="Tags of every run, beside the sweep's name.")
+    tags: tuple[str, ...] = Field(default=(), description="Tags of every run, in addition to the sweep's name.")
 
 
 class MlflowSection(Section):
@@ -82,11 +82,11 @@ class TrackingSection(Section):
         "test; null takes accuracy, true and false positive rate, precision and five disparities.",
     )
     pictures: bool = Field(default=True, description="Whether confusion matrices by group and trends are drawn.")
-    every_seconds: float = Field(default=5.0, gt=0, description="Seconds between two looks at the records.")
+    every_seconds: float = Field(default=5.0, gt=0, description="Seconds between two reads of the records.")
     wait_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="How long the end of a sweep waits for what has not been sent; `fairsweep track DIR` sends the "
+        description="How many seconds the end of a sweep waits for unsent results; `fairsweep track SWEEP` sends the "
         "rest.",
     )
 

@@ -1,4 +1,4 @@
-"""How many trials a sweep has at most, known before any of them is made."""
+"""The maximum number of trials of a sweep, computed before any is made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_count(sweep: Spaces, replicates: int, at_most: int) -> None:
         return
     raise SweepError(
         f"a sweep has at most {at_most:,} trials, but this one would have {count:,} (its grids times its "
-        f"samples times its seeds): give it fewer, or allow them with --trials-at-most {count} "
+        f"samples times its seeds): reduce them, or allow them with --trials-at-most {count} "
         "(trials_at_most in the file)",
         ("trials_at_most",),
     )

@@ -1,4 +1,4 @@
-"""The journal of a request for deletion on a sweep: what is asked of which trials, until all of it is done.
+"""The journal of a deletion request on a sweep: what is left to do for which trials, until all is done.
 
 It lies in the sweep's folder from before the first change until after the last one. Whoever finds it knows that the
 request was cut short, and that the same command goes on with it.
@@ -65,7 +65,7 @@ class DeletionJournal(BaseModel):
         except ValueError as error:
             raise SweepError(
                 f"{home / JOURNAL}, which says what a request for deletion has left to do, is damaged; "
-                "delete it and give the request again"
+                "delete it and repeat the request"
             ) from error
 
     def write(self, home: Path) -> DeletionJournal:

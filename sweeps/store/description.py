@@ -1,4 +1,4 @@
-"""What an output folder says about its sweep, also where a file of it is damaged or lost.
+"""The stored description of a sweep in its output folder, rebuilt if a file of it is damaged or lost.
 
 ``sweep.json`` is the truth: the sweep with every default, and in ``file`` the sweep file as it was given. It is written
 last. ``sweep.yaml`` is a copy for people. Each is rebuilt from the other, with what the trials say of their dataset.
@@ -62,7 +62,9 @@ class Description:
             if known is None or yaml == known:
                 return cls(path, content)
             return cls(
-                path, content, (f"{SWEEP_YAML} is not as it was written: it is damaged, missing, or was edited",)
+                path,
+                content,
+                (f"{SWEEP_YAML} has changed since it was written: it is damaged, missing, or was edited",),
             )
         names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
         rebuilt = _rebuilt(path, yaml) if yaml is not None and is_output(names | {SWEEP_YAML}) else None

@@ -1,4 +1,4 @@
-"""What changed between two versions of a sweep: keys added, removed and changed, and what that means in trials."""
+"""The difference between two versions of a sweep: changed keys, and added or removed trials."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ class SweepDifference:
             return []
         counts = [f"adds {len(self.added)} {_trials(len(self.added))}"] if self.added else ["adds no trial"]
         if self.left:
-            counts.append(f"{len(self.left)} {_trials(len(self.left))} of before are no part of it; they stay")
+            counts.append(
+                f"{len(self.left)} {_trials(len(self.left))} of the previous version are not part of it; they are kept"
+            )
         return ["Changed since the last run:", *(f"  {change}" for change in self.changes), f"  {'; '.join(counts)}"]
 
 

@@ -1,4 +1,4 @@
-"""Objects that are handed to Tune and stay in the driver."""
+"""Objects that are given to Tune but stay in the driver."""
 
 from __future__ import annotations
 

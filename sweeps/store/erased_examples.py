@@ -1,4 +1,4 @@
-"""Examples that were erased from a sweep: they leave ``examples.parquet`` and do not return when it is made anew."""
+"""Erased examples: they are removed from ``examples.parquet`` and do not return when it is rebuilt."""
 
 from __future__ import annotations
 

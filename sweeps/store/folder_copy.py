@@ -1,4 +1,4 @@
-"""Copies of folders on file systems that can do nothing but write, read and delete whole files.
+"""Copies of folders on file systems that can only write, read and delete whole files.
 
 No lock, no map and no rename touches the copy. A copy is the files under their own names and a manifest in ``.copy``,
 written last: where each file lies, its size and its SHA-256. A copy that was cut short has no manifest that holds, and

@@ -1,4 +1,4 @@
-"""What a folder is: commands recognise each other's folders, and say so where another kind was meant."""
+"""The kind of a folder (sweep, trial, mirror, dataset), for error messages when another kind was expected."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def no_sweep(folder: str | Path) -> SweepError:
 
 def _instead(folder: Path) -> str:
     if not folder.exists():
-        return "holds no sweep: there is no such folder; list the sweeps that there are with: fairsweep ls"
+        return "is not a sweep folder: it does not exist; list the existing sweeps with: fairsweep ls"
     if not folder.is_dir():
-        return "holds no sweep: it is a file; give the output folder of a sweep"
+        return "is not a sweep folder: it is a file; give a sweep's output folder"
     names = {path.name for path in folder.iterdir()}
     if INSIDE in names:
-        return "is the mirror of a sweep; go on from it with: fairsweep resume MIRROR --to FOLDER"
+        return "is the mirror of a sweep; resume from it with: fairsweep resume MIRROR --to SWEEP"
     if INFO_FILE in names:
         return f"is a prepared dataset, not a sweep; look at it with: fairsweep show {shlex.quote(str(folder))}"
     if names & {CONFIG, STATE} and folder.parent.name == TRIALS:
@@ -46,9 +46,9 @@ def _instead(folder: Path) -> str:
     if TRIALS in names and any((trial / STATE).exists() for trial in (folder / TRIALS).iterdir()):
         return (
             f"holds trials, but neither {SWEEP_JSON} nor {SWEEP_YAML} can be read; run the sweep's file again with: "
-            f"fairsweep run FILE --output {shlex.quote(str(folder))} (what is done stays)"
+            f"fairsweep run FILE --output {shlex.quote(str(folder))} (finished trials are skipped)"
         )
     inside = [path.name for path in sorted(folder.iterdir()) if (path / SWEEP_JSON).exists()]
     if inside:
-        return f"holds sweeps, but is none: give one of them, such as {folder / inside[0]}"
-    return f"holds no sweep: there is no {SWEEP_JSON} in it; run one with: fairsweep run FILE"
+        return f"is a folder of sweeps, not a sweep folder: give one of them, such as {folder / inside[0]}"
+    return f"is not a sweep folder: there is no {SWEEP_JSON} in it; run one with: fairsweep run FILE"

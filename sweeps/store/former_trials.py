@@ -1,4 +1,4 @@
-"""Trials in the output folder of a sweep that belong to its earlier versions: found, and deleted on request."""
+"""Trials of earlier versions of a sweep file: found, and deleted on request."""
 
 from __future__ import annotations
 

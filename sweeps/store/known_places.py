@@ -1,4 +1,4 @@
-"""Places that a sweep's files name outside its folder, and which of them this user has named on this machine.
+"""Remote places that a sweep's files name, and which of them this user has named on this machine.
 
 Whoever opens a folder has not chosen what its files name: a folder of somebody else may name any server. A place is
 known once a sweep file that this user ran here has named it, or once they have agreed with ``--contact``.
@@ -100,12 +100,14 @@ def settle_places(sweep: SweepSpec, *, contact: bool | None, named: Collection[s
     needed = " and ".join(str(place) for place in foreign if place.is_needed)
     if needed:
         raise SweepError(
-            f"the sweep needs {needed}, which only its folder's files name, no sweep that you have run here: add "
+            f"the sweep needs {needed}, which only its folder's files name, and no sweep that you have run here does: "
+            "add "
             "--contact if you trust it"
         )
     if contact is None:
         raise SweepError(
-            f"only the folder's files name {listed}, no sweep that you have run here: add --contact to use it if you "
+            f"only the folder's files name {listed}, and no sweep that you have run here does: add --contact to use it "
+            "if you "
             "trust it, or --no-contact to go on without it"
         )
     foreign_trackers = {place.tracker: None for place in foreign if place.tracker}
@@ -123,7 +125,8 @@ def check_trackers(section: TrackingSection, *, contact: bool) -> None:
     foreign = [place for place in _tracked(section) if not place.is_known]
     if foreign and not contact:
         raise SweepError(
-            f"only the folder's files name {' and '.join(map(str, foreign))}, no sweep that you have run here: add "
+            f"only the folder's files name {' and '.join(map(str, foreign))}, and no sweep that you have run here "
+            "does: add "
             "--contact to send to it if you trust it"
         )
 
@@ -137,7 +140,8 @@ def check_datasets(paths: Iterable[str | Path], *, contact: bool) -> None:
     for place in filter(None, map(_dataset, paths)):
         if not (contact or place.is_known):
             raise SweepError(
-                f"only the trial's records name {place}, no sweep that you have run here: add --contact if you trust it"
+                f"only the trial's records name {place}, and no sweep that you have run here does: add --contact if "
+                "you trust it"
             )
 
 

@@ -1,4 +1,4 @@
-"""The ledger of a sweep: which trials its output folder holds, and what state each is in.
+"""The ledger of a sweep: which trials its output folder holds, and the state of each.
 
 The truth is one ``state.json`` in each trial's folder, found by the trial's hash; Tune's own bookkeeping plays no part.
 """

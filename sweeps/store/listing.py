@@ -1,4 +1,4 @@
-"""What lies in output folders: every sweep under a folder, every trial of a sweep, and where each stands."""
+"""Listings of output folders: the sweeps in a folder, the trials of a sweep, and their progress."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def list_sweeps(folder: str | Path, *, former: bool = False) -> tuple[SweepLine,
     """
     root = Path(folder)
     if not root.is_dir():
-        raise SweepError(f"{folder} must be a folder, but is none; name the folder that holds your sweeps")
+        raise SweepError(f"{folder} must be a folder, but is not; give the folder that holds your sweeps")
     return tuple(_sweep_line(path, former=former) for path in sorted(_sweeps(root)))
 
 
@@ -140,7 +140,7 @@ def _sweep_line(path: Path, *, former: bool) -> SweepLine:
     trials = max(int(found.content.get("trials", 0)), known)
     counts["queued"] += trials - known
     problems = [*found.problems, *output.file_problems()]
-    problem = f"{'; '.join(problems)}; written anew by: fairsweep resume {shlex.quote(str(path))}" if problems else None
+    problem = f"{'; '.join(problems)}; to rebuild it: fairsweep resume {shlex.quote(str(path))}" if problems else None
     name, updated = str(found.content.get("name", "?")), str(found.content.get("updated", ""))
     return SweepLine(path, name, updated, trials, counts, holder, problem)
 

@@ -1,4 +1,4 @@
-"""The output folder of a sweep: who holds it, what it says about the sweep, and what it refuses."""
+"""The output folder of a sweep: its lock, its description, and what it refuses."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ class OutputFolder:
         above = next((folder for folder in self.path.resolve().parents if (folder / INFO_FILE).exists()), None)
         if above is not None:
             raise SweepError(
-                f"the output folder {self.path} lies inside of the prepared dataset {above}, and would go with it; "
-                "choose one outside of it",
+                f"the output folder {self.path} is inside the prepared dataset {above}, and would be deleted with it; "
+                "choose one outside it",
                 ("output",),
             )
         check_finished(self.path)
@@ -159,7 +159,7 @@ class OutputFolder:
             others = [path.name for path in self.path.iterdir() if is_visible(path.name) and path.name not in OWN_FILES]
             if others or (entries and not set(entries) & set(trials)):
                 raise SweepError(
-                    f"the output folder {self.path} holds something else than a sweep"
+                    f"the output folder {self.path} is not a sweep folder"
                     f"{f' ({others[0]})' if others else ''}; choose another one",
                     ("output",),
                 )
@@ -188,7 +188,7 @@ class OutputFolder:
             lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout as error:
             raise SweepError(
-                f"the output folder {self.path} is in use by another sweep that is running; wait for it, stop it, or "
+                f"the output folder {self.path} is in use by another running sweep; wait for it, stop it, or "
                 "choose another output",
                 ("output",),
             ) from error
@@ -206,7 +206,7 @@ class OutputFolder:
                 raise
             # Whatever it broke, in Tune's files or ours, this is the cause.
             raise SweepError(
-                "the disk of the output folder is full; free some and go on with: "
+                "the disk of the output folder is full; free some space and resume with: "
                 f"fairsweep resume {shlex.quote(str(self.path))}",
                 ("output",),
             ) from error
@@ -383,6 +383,6 @@ def _check_room(path: Path, needed: int) -> None:
     if free < needed:
         raise SweepError(
             f"the output folder {path} needs about {needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free there; "
-            "free some, choose another one, or set checkpoints: {keep_final_weights: false}",
+            "free some space, choose another folder, or set checkpoints: {keep_final_weights: false}",
             ("output",),
         )

@@ -1,4 +1,4 @@
-"""Requests to a running driver, by files in the sweep's folder: they work from another terminal or machine."""
+"""Requests to a running driver, as files in the sweep's folder: they work from any terminal or machine."""
 
 from __future__ import annotations
 
@@ -81,5 +81,5 @@ def find_trial(output: OutputFolder, name: str) -> Entry:
         return found[0]
     if found:
         names = ", ".join(sorted(entry.folder.name for entry in found)[:4])
-        raise SweepError(f"{len(found)} trials are named {name}…: {names}; write more of the name")
+        raise SweepError(f"{len(found)} trials are named {name}…: {names}; give more of the name")
     raise SweepError(f"there is no trial {name!r}: {nearest(name, [e.folder.name for e in entries])}")

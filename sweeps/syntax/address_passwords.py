@@ -1,4 +1,4 @@
-"""Addresses with passwords: the records of a sweep keep addresses, so a password has no place in them."""
+"""Refusal of passwords in addresses, because the records of a sweep keep addresses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_addresses(value: object, place: Location = ()) -> None:
             check_addresses(item, (*place, index))
     elif isinstance(value, str) and holds_password(value):
         raise SweepError(
-            "an address must hold no password, for the sweep's records keep it: delete it here and give it "
+            "an address must not contain a password, because the sweep's records keep it: delete it here and give it "
             + _elsewhere(value),
             place,
         )

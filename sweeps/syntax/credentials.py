@@ -1,4 +1,4 @@
-"""Secrets have no place in a sweep file: what looks like one is found by its name and its value together."""
+"""Detection of secrets in a sweep file, by name and value together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors of a sweep that a user can mend: one line, and where in the sweep file it belongs."""
+"""Errors of a sweep that a user can fix: one line, and its place in the sweep file."""
 
 from __future__ import annotations
 

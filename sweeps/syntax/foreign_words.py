@@ -1,4 +1,4 @@
-"""Sweep files and search dimensions as other tools write them: an error that names ours."""
+"""Syntax of other tools in a sweep file: an error that shows ours."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def check_file(content: Mapping[str, object]) -> None:
         found = [key for key in content if key in keys]
         if len(found) >= least:
             raise SweepError(
-                f"this seems to be {tool} ({', '.join(found)}), not a sweep file of fairsweep, which has the keys "
-                "dataset, model, learners, …: write one to start from with `fairsweep init celeba`, or utkface, faces, "
+                f"this looks like {tool} ({', '.join(found)}), not a sweep file of fairsweep, which has the keys "
+                "dataset, model, learners, …: write a starter file with `fairsweep init celeba`, or utkface, faces, "
                 "folder"
             )
 

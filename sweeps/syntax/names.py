@@ -1,4 +1,4 @@
-"""Names that become folders: of sweeps and of learners."""
+"""Names that become folder names: of sweeps and of learners."""
 
 from __future__ import annotations
 

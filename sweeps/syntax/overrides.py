@@ -97,7 +97,9 @@ def _key(node: Any, part: str | int, place: Location) -> str | int:  # noqa: ANN
         raise SweepError(f"there is no entry {part!r} here; there are {known}", place)
     if isinstance(node, CommentedMap):
         return next((key for key in node if str(key) == str(part)), part)
-    raise SweepError(f"{dotted(place[:-1])} has no fields, so {part!r} cannot be changed; change it whole", place[:-1])
+    raise SweepError(
+        f"{dotted(place[:-1])} has no fields, so {part!r} cannot be changed; replace it as a whole", place[:-1]
+    )
 
 
 def _indentation(text: str) -> dict[str, int]:

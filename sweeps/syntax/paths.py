@@ -1,4 +1,4 @@
-"""The paths of a sweep: all that its fields name, settled in one place when the sweep is made.
+"""The paths of a sweep: every field that names a file or folder, made absolute when the sweep is made.
 
 A relative path is taken from the folder where fairsweep is started, and ``~`` is the user's home. What is settled here
 means the same for workers, for other processes, and for a resume that is started elsewhere.

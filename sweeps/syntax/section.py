@@ -1,4 +1,4 @@
-"""What every section of a sweep file is built on."""
+"""The base class of every section of a sweep file."""
 
 from __future__ import annotations
 

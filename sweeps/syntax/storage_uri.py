@@ -1,4 +1,4 @@
-"""Where a sweep's things go: a local folder, or a folder on any pyarrow file system, named by a URI."""
+"""Storage locations of a sweep: a local folder, or a URI on any pyarrow file system."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def without_credentials(uri: str) -> str:
     authority = uri.partition("://")[2].partition("/")[0]
     if "@" in authority or holds_password(uri):
         raise ValueError(
-            "a URI must hold no credentials, for the sweep's records keep it; give them by the environment "
+            "a URI must not contain credentials, because the sweep's records keep it; set them in the environment "
             "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)"
         )
     return uri

@@ -44,7 +44,7 @@ class SweepSource:
         """Read a sweep file.
 
         Raises:
-            SweepError: if it is missing, is no YAML mapping, or has what looks like a secret.
+            SweepError: if it is missing, is not a YAML mapping, or has what looks like a secret.
         """
         path = Path(path)
         if path.is_dir():
@@ -52,7 +52,7 @@ class SweepSource:
             if inside.exists():
                 raise SweepError(
                     f"{path} is a sweep's output folder, not its file; "
-                    f"go on with: fairsweep resume {shlex.quote(str(path))}"
+                    f"resume with: fairsweep resume {shlex.quote(str(path))}"
                 )
             raise SweepError(f"{path} is a folder, not a sweep file: give the YAML file (`fairsweep init` writes one)")
         try:
@@ -69,7 +69,7 @@ class SweepSource:
         """Read the text of a sweep file.
 
         Raises:
-            SweepError: if it is no YAML mapping, or has what looks like a secret.
+            SweepError: if it is not a YAML mapping, or has what looks like a secret.
         """
         tree = _parse(path, text)
         if not isinstance(tree, CommentedMap):
@@ -132,6 +132,6 @@ def _parse(path: Path, text: str) -> Any:  # noqa: ANN401 - whatever the file ho
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        raise SweepError(f"{path}, line {line}: this is no YAML ({error.problem or error.context})") from error
+        raise SweepError(f"{path}, line {line}: this is not valid YAML ({error.problem or error.context})") from error
     except YAMLError as error:
-        raise SweepError(f"{path}: this is no YAML ({error})") from error
+        raise SweepError(f"{path}: this is not valid YAML ({error})") from error

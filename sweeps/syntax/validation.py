@@ -1,4 +1,4 @@
-"""From pydantic's errors to one clear line that names the place, the nearest known key, and the remedy."""
+"""Conversion of pydantic's errors into one clear line: the place, the nearest known key, and the remedy."""
 
 from __future__ import annotations
 

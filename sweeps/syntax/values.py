@@ -1,4 +1,4 @@
-"""Values as JSON has them, of what YAML and Python users write."""
+"""Plain JSON values from what YAML and Python users write."""
 
 from __future__ import annotations
 

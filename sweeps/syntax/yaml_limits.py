@@ -1,4 +1,4 @@
-"""What a sweep file may hold: limits that no honest file reaches, so that a hostile or broken one ends in a clear line.
+"""Size limits of a sweep file, so that a hostile or broken one ends in a clear error.
 
 They are checked on the parser's events, one after the other, before anything is built of them.
 """
@@ -64,7 +64,7 @@ def check_limits(where: str, text: str) -> None:
             continue
         elif isinstance(event, AliasEvent):
             if any(anchor == event.anchor for anchor, _ in open_nodes):
-                raise SweepError(f"{line}: the alias *{event.anchor} stands inside of what it repeats; write it out")
+                raise SweepError(f"{line}: the alias *{event.anchor} refers to itself; write it out")
             anchor, size = None, sizes.get(str(event.anchor), 1)
         elif isinstance(event, ScalarEvent):
             anchor, size = event.anchor, 1
@@ -88,4 +88,4 @@ def check_limits(where: str, text: str) -> None:
 
 
 def _too_deep(line: str) -> SweepError:
-    return SweepError(f"{line}: values must be nested at most {MOST_LEVELS} deep, but here they are deeper")
+    return SweepError(f"{line}: values must be nested at most {MOST_LEVELS} deep, but these are deeper")

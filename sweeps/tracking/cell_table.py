@@ -1,4 +1,4 @@
-"""The cells of one evaluation as a table for people: codes replaced by names."""
+"""The cells of one evaluation as a table: codes are replaced by names."""
 
 from __future__ import annotations
 

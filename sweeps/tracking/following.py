@@ -1,4 +1,4 @@
-"""Following the records of a sweep and handing to a tracker what is new.
+"""Following the records of a sweep: new rows are passed to a tracker.
 
 What a tracker could not take is not lost: the records stay, the journal stays where it was, and the next look, or
 ``fairsweep track DIR`` a week later, tries again.
@@ -168,7 +168,7 @@ class Follower:
                 self._complained = True
                 cause = f"{type(error).__name__}: {_short(error)}"
                 self._say(
-                    f"tracking: {self.kind} does not work now ({cause}); the sweep goes on; what is missing there is "
+                    f"tracking: {self.kind} is not reachable ({cause}); the sweep continues; what is missing there is "
                     f"sent later, or by: fairsweep track {shlex.quote(str(self._records.output))}"
                 )
             self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))

@@ -1,4 +1,4 @@
-"""What a tracker has been sent: a line for each sending, appended, so that a crash costs the last line at most."""
+"""The journal of a tracker: what has been sent, appended line by line, so that a crash costs the last line at most."""
 
 from __future__ import annotations
 

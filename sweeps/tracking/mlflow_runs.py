@@ -1,4 +1,4 @@
-"""MLflow: a run for each trial and one for the sweep, through its client; nothing of MLflow's global state is used."""
+"""MLflow: a run for each trial and one for the sweep, through its client, without MLflow's global state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain files: for each trial its scalars and cells as CSV, a summary as JSON, its pictures as PNG."""
+"""Plain files: scalars and cells of each trial as CSV, a summary as JSON, pictures as PNG."""
 
 from __future__ import annotations
 

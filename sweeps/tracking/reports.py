@@ -1,4 +1,4 @@
-"""What trackers are given: a trial, or the whole sweep, as its records stand on disk.
+"""Input of trackers: a trial, or the whole sweep, as recorded on disk.
 
 Records are the only source. What a release leaves out of them (losses, diagnostics, realised batch sizes) therefore
 cannot reach a tracker.

@@ -1,4 +1,4 @@
-"""TensorBoard: an event file for each start of the tracker in a folder for each trial.
+"""TensorBoard: a folder for each trial, with an event file for each start of the tracker.
 
 Events are written in this thread: tensorboardX's own writer hands them to another, in which a full disk goes unnoticed.
 """

@@ -1,4 +1,4 @@
-"""What every tracker offers.
+"""The interface of a tracker.
 
 A tracker is a class with the methods of `Tracker`, in a module of its own, and one row in
 `fairsweep.sweeps.tracking.trackers`.

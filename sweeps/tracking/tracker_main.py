@@ -48,7 +48,8 @@ def track(output: Path, say: Callable[[str], None], finishing: threading.Event, 
         if not follower.is_finished:
             rest = f"{follower.unsent} trials are" if follower.unsent else "something is"
             say(
-                f"tracking: {rest} not in {follower.kind} yet; send it with: fairsweep track {shlex.quote(str(output))}"
+                f"tracking: {rest} not sent to {follower.kind} yet; send it with: fairsweep track "
+                f"{shlex.quote(str(output))}"
             )
     return all(follower.is_finished for follower in followers)
 

@@ -1,4 +1,4 @@
-"""The driver's side of tracking: it starts the tracker's process, passes its lines on, and waits for it at the end.
+"""The driver's side of tracking: it starts the tracker process, forwards its output, and waits for it at the end.
 
 Nothing here is on the way of a trial: the process reads the records by itself.
 """
@@ -77,7 +77,7 @@ class _Beside:
             self._process.wait(self._seconds)
         except subprocess.TimeoutExpired:
             self._say(
-                "tracking did not end in time and was stopped; send the rest with: "
+                "tracking did not finish in time and was stopped; send the rest with: "
                 f"fairsweep track {shlex.quote(str(self._output))}"
             )
         finally:
@@ -100,6 +100,6 @@ class _Beside:
         if not self._is_finishing:
             code = self._process.wait()
             self._say(
-                f"tracking ended unexpectedly (exit status {code}); the sweep goes on, and what is missing is sent by "
+                f"tracking exited unexpectedly (exit status {code}); the sweep goes on, and what is missing is sent by "
                 f"the next run or by: fairsweep track {shlex.quote(str(self._output))}"
             )

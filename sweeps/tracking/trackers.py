@@ -1,4 +1,4 @@
-"""The table of all trackers: each is imported when it is used."""
+"""The table of trackers: each is imported when it is used."""
 
 from __future__ import annotations
 

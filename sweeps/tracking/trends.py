@@ -1,4 +1,4 @@
-"""The sweep as a whole, at its end: the table of trials, and trends over its levels, drawn."""
+"""Sweep-level results for trackers: the table of trials, and trends over its levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether W&B can be reached with a key, and where notebooks keep theirs."""
+"""Lookup of the W&B key, including the secrets of notebooks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wandb_mode(wish: Literal["auto", "online", "offline"], environment: Mapping[
         return "offline", ""
     if environment.get(KEY) or _has_netrc(environment):
         return "online", ""
-    return "offline", f"no key was found in {KEY}, netrc or the notebook's secrets" if wish == "online" else ""
+    return "offline", f"no key found in {KEY}, netrc or the notebook's secrets" if wish == "online" else ""
 
 
 def _has_netrc(environment: Mapping[str, str]) -> bool:

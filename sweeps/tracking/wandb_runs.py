@@ -1,4 +1,4 @@
-"""Weights & Biases: a run for each trial, and one for the sweep, all in one process.
+"""Weights & Biases: a run for each trial and one for the sweep, all in one process.
 
 Offline, a run is written whole once its trial has ended; a trial that goes on after that is written whole again and
 takes the place of the earlier folder, so that one command sends every run once. Online, runs grow while trials run, and

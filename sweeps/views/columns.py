@@ -1,4 +1,4 @@
-"""What every view says beside a trial's name, and of the time left."""
+"""Columns that all views share, and the time left."""
 
 from __future__ import annotations
 

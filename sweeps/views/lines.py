@@ -1,4 +1,4 @@
-"""A sweep in plain lines, where there is no terminal: one for each trial that ends, one now and then on the whole."""
+"""Plain-line output where there is no terminal: one line per finished trial, and now and then a summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live table of a sweep as a page on this machine alone: it reads the sweep's folder and changes nothing."""
+"""The live table of a sweep as a local web page; it only reads the sweep's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driver's board: Tune's callbacks fill it in."""
+"""The driver's status board, filled by Tune's callbacks."""
 
 from __future__ import annotations
 

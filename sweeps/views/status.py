@@ -1,4 +1,4 @@
-"""What is known of a sweep at a moment: one row a trial, the best so far, what failed, the time left.
+"""The status of a sweep at one moment: a row per trial, the best so far, failures, the time left.
 
 Every view of a sweep that runs (table, lines, notebook) shows a board; who fills it is
 `fairsweep.sweeps.views.progress` in the driver and `fairsweep.sweeps.views.watch` elsewhere.

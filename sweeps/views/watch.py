@@ -1,4 +1,4 @@
-"""Watching a sweep from another terminal or machine: its folder is all that is read.
+"""Watching a sweep from another terminal or machine, by reading its folder only.
 
 Works on a local folder and on any that pyarrow knows (``s3://bucket/runs/faces``), such as the mirror of a sweep. What
 a trial reports between two checkpoints is not seen here.
@@ -191,7 +191,7 @@ def watch(
     if not board.is_over:
         most = "at most " if board.is_total_a_bound else ""
         console.print(
-            f"no driver is at work: {board.count(*ENDED)} of {most}{board.total} trials have ended; go on with: "
+            f"no driver is running: {board.count(*ENDED)} of {most}{board.total} trials have ended; resume with: "
             f"fairsweep resume {shlex.quote(str(folder))}",
             highlight=False,
             markup=False,
@@ -207,9 +207,9 @@ def _description(output: SweepLocation, folder: str | Path) -> dict[str, Any]:
     try:
         said = (output / SWEEP_JSON).json() if output.exists() else None
     except RecordError as error:
-        raise SweepError(f"{error}; written anew by: fairsweep resume {shlex.quote(str(folder))}") from error
+        raise SweepError(f"{error}; to rebuild it: fairsweep resume {shlex.quote(str(folder))}") from error
     if said is None:
-        raise SweepError(f"{folder} holds no sweep: there is no {SWEEP_JSON} in it")
+        raise SweepError(f"{folder} is not a sweep folder: there is no {SWEEP_JSON} in it")
     return said
 
 

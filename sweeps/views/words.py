@@ -1,4 +1,4 @@
-"""Numbers and durations as people read them."""
+"""Human-readable numbers and durations."""
 
 from __future__ import annotations
 

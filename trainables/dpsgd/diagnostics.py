@@ -1,4 +1,4 @@
-"""Group diagnostics: why a group loses under private training.
+"""Group diagnostics: gradient norms and clipping by group under private training.
 
 They are exact functions of private data and outside any guarantee: research mode records them, release mode never
 computes them.

@@ -139,13 +139,14 @@ class DpsgdConfig(BaseModel):
             )
         if self.sampler == "shuffled" and self.epsilon is not None:
             raise ValueError(
-                f"epsilon={self.epsilon} needs sampler 'poisson', but got 'shuffled': the gain by sampling is proven "
+                f"epsilon={self.epsilon} needs sampler 'poisson', but got 'shuffled': amplification by sampling is "
+                "proven "
                 "for Poisson batches, and shuffled ones can cost far more (Chua et al. 2024, arXiv 2403.17673); set "
                 "sampler: poisson, or give noise_multiplier, for which no epsilon is then claimed"
             )
         if self.clipping == "none" and self.epsilon is not None:
             raise ValueError(
-                f"without clipping no noise gives epsilon={self.epsilon}: set l2_clip_norm and clipping, "
+                f"without clipping, no amount of noise gives epsilon={self.epsilon}: set l2_clip_norm and clipping, "
                 "or give noise_multiplier"
             )
         if self.clipping != "none" and self.l2_clip_norm is None:
@@ -159,7 +160,9 @@ class DpsgdConfig(BaseModel):
                 "give l2_clip_norm and clipping: none"
             )
         if self.clipping == "per_layer" and self.performance.gradient_mode == "ghost":
-            raise ValueError("gradient_mode ghost supports flat clipping only: choose another for clipping per_layer")
+            raise ValueError(
+                "gradient_mode ghost supports flat clipping only: choose another one for clipping: per_layer"
+            )
         return self
 
 
@@ -365,7 +368,8 @@ class Dpsgd:
             raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
         if PrivacyPlan.model_validate(state["plan"]) != self.plan:
             raise ValueError(
-                "state was made under another privacy plan: what it has spent is not what this config would account; "
+                "state was made under another privacy plan: its spent budget is not what this config would account "
+                "for; "
                 "restore it with the config that made it"
             )
         self._network.load(state["network"])

@@ -1,4 +1,4 @@
-"""The table of gradient modes, and the choice among them by measuring."""
+"""The table of gradient modes, and the choice of the fastest by measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weight with which each training example joins a private step."""
+"""The sampling weight of each training example in private steps."""
 
 from __future__ import annotations
 

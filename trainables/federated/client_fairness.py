@@ -1,4 +1,4 @@
-"""How a federated model serves its clients, and whose updates shape it.
+"""Fairness between clients: accuracy of the federated model per client, and whose updates are clipped.
 
 Exact functions of private data: research mode records them, release mode never computes them. Clients are grouped by
 the value that most of their examples have.

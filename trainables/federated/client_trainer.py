@@ -1,4 +1,4 @@
-"""Trains the clients of a cohort, in this process or as one of several workers: needs no secret."""
+"""Training of the clients of a cohort, in this process or as one of several workers; needs no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which examples each client of a cohort sees in each local step of a round."""
+"""The examples that each client of a cohort sees in each local step of a round."""
 
 from __future__ import annotations
 

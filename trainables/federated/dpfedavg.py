@@ -256,7 +256,8 @@ class Dpfedavg:
             raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
         if state["plan"] != self.plan.model_dump(mode="json"):
             raise ValueError(
-                "state was made under another privacy plan: what it has spent is not what this config would account; "
+                "state was made under another privacy plan: its spent budget is not what this config would account "
+                "for; "
                 "restore it with the config that made it"
             )
         self._weights.copy_(state["weights"])

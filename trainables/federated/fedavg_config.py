@@ -1,4 +1,4 @@
-"""What is configured of federated training."""
+"""The configs of federated training."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ class LocalConfig(_Frozen):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.steps is not None and self.epochs != 1:
-            raise ValueError(
-                f"give epochs or steps, but got epochs={self.epochs} and steps={self.steps}: leave one out"
-            )
+            raise ValueError(f"give epochs or steps, but got epochs={self.epochs} and steps={self.steps}: omit one")
         return self
 
 
@@ -82,7 +80,7 @@ class UpdateClippingConfig(_Frozen):
             )
         if self.quantile is not None and self.kind != "flat":
             raise ValueError(
-                f"a quantile adapts one norm over all layers (kind flat), but got kind={self.kind!r}: leave one out"
+                f"a quantile adapts one norm over all layers (kind flat), but got kind={self.kind!r}: omit one"
             )
         if self.quantile is None and self.count_noise is not None:
             raise ValueError(f"count_noise belongs to a quantile, but quantile is null: got {self.count_noise}")
@@ -190,7 +188,7 @@ class DpfedavgConfig(FederatedConfig):
     def _cohorts_vary(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
         if isinstance(given, Mapping) and "cohort_size" in given:
             raise ValueError(
-                "kind 'dpfedavg' draws Poisson cohorts and has no cohort_size: the gain by sampling is proven for "
+                "kind 'dpfedavg' draws Poisson cohorts and has no cohort_size: amplification by sampling is proven for "
                 "clients that join independently; set sampling_rate, or use kind: fedavg, which claims nothing"
             )
         return given
@@ -204,7 +202,8 @@ class DpfedavgConfig(FederatedConfig):
             )
         if self.clipping.kind == "none" and self.epsilon is not None:
             raise ValueError(
-                f"without clipping no noise gives epsilon={self.epsilon}: set clipping.kind, or give noise_multiplier"
+                f"without clipping, no amount of noise gives epsilon={self.epsilon}: set clipping.kind, or give "
+                "noise_multiplier"
             )
         if self.clipping.l2_clip_norm is None and self.noise_multiplier:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Cohorts of one size, for training without privacy."""
+"""Cohorts of fixed size, for training without privacy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The optimisers of clients, for one client's tensors or for many clients' stacked ones alike."""
+"""Client optimisers, for the tensors of one client or the stacked tensors of many."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client half of a round: many clients train from the same weights, and their clipped updates are summed.
+"""The client half of a round: clients train from the same weights, and their clipped updates are summed.
 
 Shapes: C clients, T local steps, B examples a step, P weights, L layers, G groups of clients.
 """

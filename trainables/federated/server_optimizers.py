@@ -1,4 +1,4 @@
-"""How the server turns the mean update of a round into a change of the weights."""
+"""Server optimisers: from the mean update of a round to new weights."""
 
 from __future__ import annotations
 

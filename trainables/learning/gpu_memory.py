@@ -1,4 +1,4 @@
-"""How much of a GPU's memory a process may take: as much as its trial has of the GPU."""
+"""The cap on a process's GPU memory: the same share as its trial has of the GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every learner offers, and what it is given."""
+"""The interface of a learner, and its input."""
 
 from __future__ import annotations
 

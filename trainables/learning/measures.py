@@ -1,4 +1,4 @@
-"""What a search, a scheduler, a stopper or a population looks at: one number, read off the validation split.
+"""Measures: one number computed on the validation split, for searches, schedulers, stopping rules and populations.
 
 A measure is written as people say it, without brackets or commas, so that it stands in YAML as it is:
 

@@ -1,4 +1,4 @@
-"""What is to be as large or as small as possible: one measure and its direction."""
+"""Objectives: one measure, to be maximised or minimised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a partition looks like: the sizes of clients, what they hold, and whom they are counted with."""
+"""Summary of a partition: sizes of clients and their composition by group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attributes that a learner may speak of, with the names of their values."""
+"""The label and groups that a learner may use, with the names of their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors and JSON values as bytes that need no trust to be read."""
+"""Serialisation of tensors and JSON values to bytes that are safe to load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever looks at a trial after each of its iterations: reports measures of it, and may end it."""
+"""The observer of a trial: called after each iteration, it reports measures and may end the trial."""
 
 from __future__ import annotations
 

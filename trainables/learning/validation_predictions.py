@@ -1,4 +1,4 @@
-"""The predictions on a validation set at one iteration: what measures of probabilities are read off."""
+"""The predictions on a validation set at one iteration, for measures of probabilities."""
 
 from __future__ import annotations
 

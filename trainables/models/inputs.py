@@ -1,4 +1,4 @@
-"""From images as stored to what a model takes."""
+"""Conversion of stored images to model inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models for images, with weights that follow from a key."""
+"""Image models whose initial weights follow from a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model with its optimiser on a device: what learners that train one model have in common."""
+"""A model with its optimiser on a device, shared by learners that train one model."""
 
 from __future__ import annotations
 

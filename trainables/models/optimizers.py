@@ -1,4 +1,4 @@
-"""Optimisers and the schedule of their learning rate."""
+"""Optimisers and learning-rate schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Affine maps, blur and noise of a batch of images, each example by parameters of its own.
+"""Affine maps, blur and noise for a batch of images, with parameters for each example.
 
 Every output pixel is computed from its own example alone and by the same operations whatever the batch holds, so that
 leaving one example out changes no other's image by a single bit.

@@ -1,4 +1,4 @@
-"""Hyperparameters that change while a model trains: the values that each can take, a first draw, a small move.
+"""Hyperparameters that change during training: their ranges, the first draw, and the perturbation.
 
 A hyperparameter is a field of a learner's config, named by its place with dots: ``optimizer.lr``.
 """
@@ -21,8 +21,8 @@ Value = Any  # what a field of a config holds: a number, a truth value, a tuple 
 # Why a field cannot change while a model trains.
 _FIXED = {
     "name": "a name changes nothing",
-    "kind": "a model cannot change its method while it trains",
-    "epochs": "all members train for as long",
+    "kind": "a model cannot change its training method while it trains",
+    "epochs": "all members train equally long",
     "optimizer.name": "the state of one optimiser means nothing to another",
     "remedy": "write the remedy into inner, and explore a number of it such as remedy.step_size",
     "remedy.kind": "the state of one remedy means nothing to another",
@@ -180,7 +180,7 @@ def _settled(config: SgdConfig, name: str, explored: Explored, known: list[str])
     if isinstance(explored, Interval):
         low, high = (_typed(config, name, number) for number in (explored.low, explored.high))
         if isinstance(low, bool):
-            raise ValueError(f"{name} is no number, but got low={explored.low:g}: write [false, true]")
+            raise ValueError(f"{name} is not numeric, but got low={explored.low:g}: write [false, true]")
         return Hyperparameter(name, (), low, high, explored.log, isinstance(low, int))
     values = tuple(_typed(config, name, value) for value in explored)
     if len({repr(value) for value in values}) < len(values):

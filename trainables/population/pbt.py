@@ -1,4 +1,4 @@
-"""Population-based training: members train side by side, the worst go on from copies of the best, a little changed.
+"""Population-based training: members train in parallel, and the worst are replaced by perturbed copies of the best.
 
 A whole population is one learner, so that one trial's keys decide all of it: where it is stopped and resumed, every
 member goes on as if nothing had happened.
@@ -254,7 +254,7 @@ class Pbt:
         if all(math.isnan(one.score) for one in trained):
             raise ValueError(
                 f"the objective {self._objective} is undefined for every member in generation {generation}: the "
-                "validation split must have examples of each group and label that it speaks of; enlarge it, or choose "
+                "validation split must have examples of each group and label that it uses; enlarge it, or choose "
                 "another objective"
             )
 

@@ -1,4 +1,4 @@
-"""The settings of population-based training, and what can be known to be wrong with them before anything starts."""
+"""The config of population-based training, and its checks."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ class PbtConfig(BaseModel):
                 "privacy that no plan accounts for; tune a private learner by search, where every trial is charged"
             )
         if kind not in ("sgd", None):
-            raise ValueError(f"inner must be of kind sgd, but got kind {kind!r}: others hand no state to one another")
+            raise ValueError(
+                f"inner must be of kind sgd, but got kind {kind!r}: other learners cannot copy state between members"
+            )
         return given
 
     @field_validator("inner")
@@ -120,7 +122,7 @@ class PbtConfig(BaseModel):
         if self.interval >= self.inner.epochs:
             raise ValueError(
                 f"interval must be below the epochs of inner, but got interval={self.interval}, "
-                f"epochs={self.inner.epochs}: after the last generation nobody is copied any more"
+                f"epochs={self.inner.epochs}: after the last generation no member is copied"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Who goes on from whom after a generation of a population: truncation selection.
+"""Truncation selection: which members are replaced by which after a generation.
 
 References:
     Jaderberg et al. 2017, "Population based training of neural networks", arXiv 1711.09846, section 4.1.

@@ -1,4 +1,4 @@
-"""What a composition of private steps costs: epsilon by two accountants, and the noise that a budget affords."""
+"""Privacy accounting: epsilon of a composition by two accountants, and noise calibration."""
 
 from __future__ import annotations
 

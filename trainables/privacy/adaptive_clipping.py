@@ -1,4 +1,4 @@
-"""A clipping norm that follows a quantile of the norms, learnt from noisy counts."""
+"""Adaptive clipping: a norm that follows a quantile of the update norms, estimated from noisy counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clipped sums at about the price of an ordinary backward pass.
+"""Book-keeping: clipped gradient sums at about the cost of an ordinary backward pass.
 
 The gradient of a layer is a product of what came in (the activation) and what flows back (the backprop). One backward
 pass that stops at the layers' outputs gives all backprops and skips every weight gradient. Norms follow from activation

@@ -1,4 +1,4 @@
-"""Per-example gradients, clipped and summed: several ways to the same numbers.
+"""Per-example gradients, clipped and summed: several implementations with equal results.
 
 Shapes: B examples, C channels, H x W pixels, L layers (modules that own parameters), P parameters.
 """
@@ -249,7 +249,9 @@ class Ghost:
         from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
         if clipping.kind == "per_layer":
-            raise ValueError("ghost clipping knows one norm for all layers: choose another gradient_mode for per_layer")
+            raise ValueError(
+                "ghost clipping supports one norm for all layers only: choose another gradient_mode for per_layer"
+            )
         make: Callable[[], Any] = lambda: GradSampleModuleFastGradientClipping(  # noqa: E731
             self._model, loss_reduction="sum", use_ghost_clipping=True
         )

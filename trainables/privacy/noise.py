@@ -1,4 +1,4 @@
-"""Gaussian noise that follows from a secret, a run and a step."""
+"""Gaussian noise, keyed by a secret, a run and a step."""
 
 from __future__ import annotations
 

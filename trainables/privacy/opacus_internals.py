@@ -1,4 +1,4 @@
-"""All that fairsweep uses of Opacus without documentation: parts of its modules, and what these leave behind."""
+"""Private names of Opacus that fairsweep uses: parts of its modules, and what these leave behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def example_gradients(module: nn.Module, activation: torch.Tensor, backprop: tor
     """
     sampler = _part("opacus.grad_sample", "GradSampleModule", "GRAD_SAMPLERS").get(type(module))
     if sampler is None:
-        raise ValueError(f"bookkeeping knows no layer of type {type(module).__name__}: choose gradient_mode functorch")
+        raise ValueError(
+            f"bookkeeping does not support layers of type {type(module).__name__}: choose gradient_mode functorch"
+        )
     by_parameter = sampler(module, [activation], backprop)
     return [by_parameter[parameter] for parameter in module.parameters(recurse=False) if parameter.requires_grad]
 

@@ -1,4 +1,4 @@
-"""What the core asks of a privacy plan, whatever its unit."""
+"""The interface of a privacy plan, for any unit of privacy."""
 
 from __future__ import annotations
 

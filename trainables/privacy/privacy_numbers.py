@@ -1,4 +1,4 @@
-"""The ranges of noise and delta in which the accountants give numbers; outside they overflow or give infinity."""
+"""The supported ranges of noise and delta; outside them the accountants overflow or return infinity."""
 
 from __future__ import annotations
 

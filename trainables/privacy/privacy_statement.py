@@ -1,4 +1,4 @@
-"""What a private training has spent, on what that rests, and what each file beside it gives away."""
+"""The privacy statement: what has been spent, under which assumptions, and what each record reveals."""
 
 from __future__ import annotations
 

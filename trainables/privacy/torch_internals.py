@@ -1,4 +1,4 @@
-"""All that fairsweep uses of torch without documentation: operations on a list of tensors with one launch for all."""
+"""Private names of torch that fairsweep uses: operations on a list of tensors in one launch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remedies for groups that lose: the table. To add one, write its file, then one member of `RemedyConfig` here.
+"""Remedies for disadvantaged groups: the table. To add one, write its file, then one member of `RemedyConfig` here.
 
 ===================  =========================================  ==================  ===================
 kind                 what it changes                            looks at            for

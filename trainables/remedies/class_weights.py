@@ -90,7 +90,7 @@ def refuse_learnt_remedy(remedy: object) -> None:
     if kind in _LEARNT or content.get("weights") == "balanced":
         asked = "class_weights: balanced" if content.get("weights") == "balanced" else f"remedy {kind!r}"
         raise ValueError(
-            f"a private learner takes constants only, but got {asked}: whatever is computed from the training set's "
+            f"a private learner accepts only constants, but got {asked}: whatever is computed from the training set's "
             "labels or groups would leak past the guarantee; give numbers, for example {kind: class_weights, weights: "
             "{yes: 2.0}}, or set sampler: weighted_poisson with sampling_weights"
         )

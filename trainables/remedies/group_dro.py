@@ -1,4 +1,4 @@
-"""GroupDRO: the loss of the group that fares worst is minimised."""
+"""GroupDRO: the loss of the worst group is minimised."""
 
 from __future__ import annotations
 

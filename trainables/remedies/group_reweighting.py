@@ -1,4 +1,4 @@
-"""Group reweighting: the loss of each group weighs inversely to its share."""
+"""Group reweighting: the loss of each group is weighted inversely to its share."""
 
 from __future__ import annotations
 

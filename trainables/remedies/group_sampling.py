@@ -1,4 +1,4 @@
-"""Group sampling: every group comes equally often."""
+"""Group sampling: every group is sampled equally often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The groups that a remedy speaks of: attributes, and which training example belongs to which of their groups."""
+"""The groups of a remedy: attributes, and the group of each training example."""
 
 from __future__ import annotations
 

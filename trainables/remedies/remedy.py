@@ -1,4 +1,4 @@
-"""What a remedy may change of ordinary training: the order of examples, and what is minimised."""
+"""The interface of a remedy: what it may change in ordinary training, the order of examples and the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SGD on shuffled batches: ordinary training, without any guarantee, plain or with a remedy for groups that lose."""
+"""SGD on shuffled batches: ordinary training without a guarantee, plain or with a remedy for disadvantaged groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Durable checkpoints of one trial: tensors and JSON values, with a checksum, never less than one valid on disk.
+"""Durable checkpoints of one trial: tensors and JSON values with a checksum; at least one valid one is on disk.
 
 A checkpoint is two files, ``<iteration>.pt`` (the state) and ``<iteration>.json`` (its size and SHA-256). The second is
 written last, so a checkpoint that lacks it, or whose bytes differ, was cut short and counts as absent. Which one is the

@@ -1,4 +1,4 @@
-"""Spreads the clients of a cohort over further processes, each with a part of a GPU: for models too large to stack.
+"""Worker processes for the clients of a cohort, each with a share of a GPU: for models too large to stack.
 
 The workers take bundles 1 … n of the trial's placement group. They hold the training set and what is public about it;
 the trial's secret, the noise and the server's state stay in the trial.

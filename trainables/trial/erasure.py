@@ -1,4 +1,4 @@
-"""Real erasure from a trial that has forgotten: nothing in its folder names or depends on the examples any more."""
+"""Erasure from a trial that has forgotten: nothing in its folder names or depends on the examples any more."""
 
 from __future__ import annotations
 

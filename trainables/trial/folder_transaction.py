@@ -1,4 +1,4 @@
-"""Changes to several files of one folder, all of them or none, whenever the process ends.
+"""Atomic changes to several files of one folder: all of them or none, whenever the process ends.
 
 New files are written into a hidden folder inside. One file, written last, commits: from then on whoever opens the
 folder finishes moving them into place; without it they are thrown away.

@@ -1,4 +1,4 @@
-"""Forgetting on a trial that has ended: retrain, evaluate, then replace model and records at once.
+"""Forgetting on a finished trial: retrain, evaluate, then replace model and records at once.
 
 A request changes nothing that is read until it commits: new checkpoints lie beside the old ones under names of their
 own, and model, records and the list of who was deleted change together. A crash leaves the old model or the new one,

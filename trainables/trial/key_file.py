@@ -1,4 +1,4 @@
-"""Keys on disk: 32 bytes that only their owner may read, and their CRC-32, so that no changed byte passes as a key."""
+"""Key files: 32 bytes readable by their owner only, with a CRC-32 that detects changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Testing on another prepared dataset than the one that is trained on: what must agree, and how its examples are named.
+"""Testing on another prepared dataset than the training one: what must agree, and how its examples are named.
 
 In records an example of the other dataset has the id -1 - id, below 0, where no id of the training dataset is.
 """
@@ -47,7 +47,7 @@ def check_other(dataset: PreparedDataset, other: PreparedDataset, label: str, gr
     for one in (dataset, other):
         if len(one) and one.ids[0] < 0:
             raise ValueError(
-                f"ids must be at least 0 where another dataset is tested on, but {one.info.name!r} has the id "
+                f"ids must be at least 0 when another dataset is tested on, but {one.info.name!r} has the id "
                 f"{one.ids[0]}: prepare it with others"
             )
 

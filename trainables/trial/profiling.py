@@ -1,4 +1,4 @@
-"""What a trial costs, measured on a few of its steps: nothing that it learns is kept.
+"""The cost of a trial, measured on a few of its steps; nothing that it learns is kept.
 
 Steps are timed where a learner asks its feed for them, so an epoch of an hour need not be run to the end.
 """

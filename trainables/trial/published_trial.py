@@ -1,4 +1,4 @@
-"""A trial whose records go from its folder on this node to where the sweep's output is, as it runs and at its end."""
+"""A trial whose records are published from its node to a remote output, while it runs and at its end."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class PublishedTrial:
 
     def _running(self) -> Trial:
         if self._trial is None:
-            raise ValueError(f"the trial in {self._publication.folder} has ended; nothing of it is left to train")
+            raise ValueError(f"the trial in {self._publication.folder} has ended; there is nothing left to train")
         return self._trial
 
     def _say_ended(self) -> Metrics:

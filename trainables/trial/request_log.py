@@ -1,4 +1,4 @@
-"""The log of requests for deletion: append-only, with keyed hashes of ids under a key that erasure throws away.
+"""The log of deletion requests: append-only, with keyed hashes of ids under a key that erasure destroys.
 
 While the key is there, whoever holds it can tell whether an id was deleted; without it the hashes say nothing.
 """
@@ -58,7 +58,7 @@ class RequestLog:
             lost = '{"event": "lost", "number": 0}'
             raise RecordError(
                 f"line {number} of {self._path} is damaged: {error}; put the file back from a copy, or write {lost} in "
-                "place of the line (what was deleted stays deleted, and the number of lines counts)"
+                "place of the line (deletions stay in effect, and the number of lines matters)"
             ) from error
         try:
             entry: dict[str, Any] = json.loads(line)

@@ -1,4 +1,4 @@
-"""The state of one trial on disk, and who may write into its folder.
+"""The state of one trial on disk, and which attempt may write into its folder.
 
 ``state.json`` says whether a trial is queued, running, done, failed or stopped (and then by whom), and carries two
 numbers. ``run`` counts the drivers that have queued the trial; ``attempt`` counts its starts. A worker takes the next
@@ -157,10 +157,12 @@ class TrialStateFile:
             if before.ended:
                 raise ValueError(
                     f"trial {trial} is {before.state} and its records are in {self.folder}; "
-                    "choose another folder to train it once more"
+                    "choose another folder to train it again"
                 )
             if run is not None and before.run != run:
-                raise StaleAttemptError(f"trial {trial} was queued anew (run {before.run}, this worker's run is {run})")
+                raise StaleAttemptError(
+                    f"trial {trial} was queued again (run {before.run}, this worker's run is {run})"
+                )
             changes = {"state": "running", "attempt": before.attempt + 1, "error": None, "node": node}
             now = self._write(before, changes)
         return Attempt(self, now.attempt)

@@ -1,4 +1,4 @@
-"""What one trial learns from and is evaluated on: the same for every trial of a sweep but for the training set."""
+"""The data of one trial: all but the training set is the same for every trial of a sweep."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def open_dataset(path: Path, content_hash: str) -> PreparedDataset:
     dataset = _open_once(path, changed)
     if dataset.info.content_hash != content_hash:
         raise DatasetError(
-            f"the dataset at {path} has changed since the sweep was planned: prepare the former one again, "
+            f"the dataset at {path} has changed since the sweep was planned: prepare the previous version again, "
             "or run the sweep into another output folder"
         )
     return dataset

@@ -1,4 +1,4 @@
-"""The files in a trial's folder that are no records: its checkpoints and what killed writers left. Loads no torch."""
+"""Files in a trial's folder that are not records: checkpoints and temporary files. Loads no torch."""
 
 from __future__ import annotations
 

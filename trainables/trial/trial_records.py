@@ -1,4 +1,4 @@
-"""The records of one trial while it grows: what is in memory, what is on disk, and cutting both back on a resume."""
+"""The records of one trial in progress: in memory and on disk, and truncating both on a resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The secret of a trial: what keys noise and Poisson inclusion, and nobody who sees the model may know.
+"""The secret of a trial: it keys noise and Poisson inclusion, and must not be known to whoever sees the model.
 
 In research mode it follows from the sweep's public key, so that results repeat; the guarantee is then simulated. In
 release mode it comes from the operating system, is stored before the first step where only its owner may read it, and
@@ -34,7 +34,7 @@ def trial_secret(folder: Path, *, mode: str, key: int, trial: str) -> bytes:
         return derive(seed_key(key, "trial secrets"), f"trial {trial}")
     return stored_key(
         folder / _FILE,
-        "a secret cannot be made again: put the file back from a copy, or move the trial's folder out of the sweep and "
+        "a secret cannot be recreated: put the file back from a copy, or move the trial's folder out of the sweep and "
         "resume the sweep, which trains it from the start",
     )
 

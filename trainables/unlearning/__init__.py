@@ -1,1 +1,1 @@
-"""SISA: shards and slices, placement, requests, what forgetting costs."""
+"""SISA: shards and slices, placement, requests, cost of forgetting."""

@@ -1,4 +1,4 @@
-"""One prediction from the predictions of several models, as logits whose softmax is the aggregate."""
+"""Aggregation of several models' predictions, as logits whose softmax is the aggregate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is in a training set: all that placement and requests may look at. No image, no file."""
+"""The members of a training set and their attributes: all that placement and requests may use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Population:
 
     def __post_init__(self) -> None:
         if len(np.unique(self.ids)) != len(self.ids):
-            raise ValueError("a population must have each id once, but some ids stand in it twice")
+            raise ValueError("a population must have each id once, but some ids are repeated")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -90,5 +90,5 @@ class UnknownIdsError(ValueError):
         more = f" and {len(ids) - self._SHOWN:,} more" if len(ids) > self._SHOWN else ""
         super().__init__(
             f"ids must be of the trial's training set, but {len(ids):,} are not: {shown}{more}; "
-            "delete them from the list (the training ids of a trial stand in its placement.parquet)"
+            "delete them from the list (the training ids of a trial are in its placement.parquet)"
         )

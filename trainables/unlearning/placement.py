@@ -86,7 +86,9 @@ class Placement:
     def __post_init__(self) -> None:
         for values, limit in ((self.shard, self.shards), (self.slice, self.slices)):
             if len(values) and not (values.min() >= 0 and values.max() < limit):
-                raise ValueError(f"places must be in [0, {limit}), but span {values.min()} to {values.max()}")
+                raise ValueError(
+                    f"shard and slice numbers must be in [0, {limit}), but span {values.min()} to {values.max()}"
+                )
 
     def counts(self) -> NDArray[np.int64]:
         """Return how many examples each place has, int64 [S, R]."""

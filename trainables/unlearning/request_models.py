@@ -1,4 +1,4 @@
-"""How likely each person is to ask for deletion: equal for all, by group, or by a survey of who knows the law."""
+"""Models of who requests deletion: uniform, by group, or by a survey on awareness of the law."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The deletions that a trial serves: who asks, in which order, how many at once.
+"""The deletion requests that a trial serves: whose, in which order, how many at once.
 
 Most streams are settled before training. The adversarial ones that look at models (``typical``, ``influential``) are
 settled once, when the first training is done; whoever serves them keeps the ids.
@@ -131,7 +131,7 @@ def settle_stream(config: RequestsConfig, population: Population, key: bytes) ->
         ValueError: If fewer examples or users can ask than the count says, or a name is unknown.
     """
     if config.looks_at_models:
-        raise ValueError(f"by={config.by!r} is settled when the first training is done: use settle_by_scores")
+        raise ValueError(f"by={config.by!r} is determined after the first training: use settle_by_scores")
     if config.by == "ids":
         ids = np.array(list(dict.fromkeys(config.ids)), dtype=np.int64)
         population.positions(ids)

@@ -1,4 +1,4 @@
-"""Training slices: what one job is, how it is done, and doing the jobs of several shards one after the other.
+"""Training of slices: one job, and running the jobs of several shards in sequence.
 
 A job's result is a function of the task's public data, of the job and of the weights before it; where it runs makes no
 difference on the same type of device: the number of threads is pinned and kernels are deterministic.

@@ -1,4 +1,4 @@
-"""SISA: several models, each trained on a shard of its own, slice by slice, so that deletions are cheap and exact.
+"""SISA: several models, each trained on its own shard, slice by slice, so that deletions are cheap and exact.
 
 References:
     Bourtoule et al. 2021, "Machine unlearning", arXiv 1912.03817.
@@ -132,7 +132,9 @@ class Sisa:
             RuntimeError: If the first training is not done.
         """
         if self.iteration < self._config.slices:
-            raise RuntimeError(f"forgetting begins when all {self._config.slices} slices are trained: train on first")
+            raise RuntimeError(
+                f"forgetting starts after all {self._config.slices} slices are trained: finish training first"
+            )
         self._forget(ids, self._names(), iteration, purge=purge)
         return self._served[-1]
 
@@ -296,9 +298,7 @@ class Sisa:
             self._pool.train([work] if work is not None else [])
             trained = self._store.get(name)
             if trained is None:
-                raise OSError(
-                    f"the checkpoint {name} was trained and cannot be read back: is the disk full or damaged?"
-                )
+                raise OSError(f"the checkpoint {name} cannot be read back: is the disk full or damaged?")
         weights = initial_weights(self._task, shard) if trained is None else trained.weights
         network = self._network() if held is None else held[1]
         network.model.load_state_dict(weights)

@@ -1,4 +1,4 @@
-"""The settings of SISA training, and what can be known to be wrong with them before anything starts."""
+"""The config of SISA training, and its checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SISA with a private inner learner spends: by slice, every retraining charged to the examples that stay.
+"""The privacy cost of SISA with a private inner learner: by slice, retrainings charged to the remaining examples.
 
 An example of slice k of a shard takes part in the trainings of slices k to R of that shard, the first time and each
 time that a request rolls them back. Shards share no example, so an example spends what its own shard does. A deleted

@@ -1,4 +1,4 @@
-"""What each slice of each shard is a function of: who is left, how often it was trained, and hence its name."""
+"""The history of each slice: its remaining examples and number of trainings, from which its name follows."""
 
 from __future__ import annotations
 

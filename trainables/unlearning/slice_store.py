@@ -1,4 +1,4 @@
-"""Checkpoints of slices: each under a name that says what it was trained on, with its checksum and its cost.
+"""Checkpoints of slices: each named by what it was trained on, with its checksum and cost.
 
 A name is a hash of everything that the weights are a function of: the recipe, the checkpoint before, the examples. So a
 checkpoint is never out of date: what has another history has another name, and what is missing or damaged is trained

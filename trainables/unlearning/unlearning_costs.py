@@ -1,4 +1,4 @@
-"""What forgetting costs, request by request, beside training everything again."""
+"""The cost of forgetting, request by request, compared to full retraining."""
 
 from __future__ import annotations
 

@@ -324,7 +324,11 @@ def test_what_is_no_sweep_is_not_opened_as_an_empty_one(faces, tmp_path):
     above = tmp_path / "runs"
     (above / "x").mkdir(parents=True)
     (above / "x" / "sweep.json").write_text("{}")
-    kinds = {"data": "is a prepared dataset", "a.yaml": "is a file", "runs": "holds sweeps, but is none"}
+    kinds = {
+        "data": "is a prepared dataset",
+        "a.yaml": "is a file",
+        "runs": "is a folder of sweeps, not a sweep folder",
+    }
     for place, said in kinds.items():
         with pytest.raises(ValueError, match=said):
             analysis.load(tmp_path / place)

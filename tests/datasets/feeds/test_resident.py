@@ -181,7 +181,7 @@ def test_a_damaged_image_stops_the_build_and_leaves_nothing(pair, tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_said_with_the_remedy(pair, tmp_path):
     (tmp_path / "cache").write_text("a file stands here")
-    with pytest.raises(DatasetError, match=f"set {CACHE_VARIABLE} to a folder with room for 0 MB"):
+    with pytest.raises(DatasetError, match=f"set {CACHE_VARIABLE} to a folder with space for 0 MB"):
         ResidentFeed.open(pair[0], tmp_path / "cache")
 
 

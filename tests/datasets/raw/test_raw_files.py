@@ -77,7 +77,7 @@ def test_what_is_not_there_or_no_zip_is_refused(tmp_path):
         open_raw(tmp_path / "nowhere")
     other = tmp_path / "faces.tar.gz"
     other.write_bytes(b"\x1f\x8b not a zip")
-    with pytest.raises(ValueError, match="gzip-compressed, but holds no whole tar"):
+    with pytest.raises(ValueError, match="gzip-compressed, but does not contain a complete tar"):
         open_raw(other)
 
 
@@ -87,7 +87,7 @@ def test_a_zip_whose_names_climb_out_is_refused(tmp_path, name):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("good.jpg", b"")
         archive.writestr(name, b"")
-    with pytest.raises(ValueError, match=r"1 in .*evil\.zip climb out"):
+    with pytest.raises(ValueError, match=r"1 in .*evil\.zip point outside it"):
         open_raw(path)
 
 
@@ -95,7 +95,7 @@ def test_a_cut_or_encrypted_zip_or_one_with_a_name_twice_is_refused(tree, tmp_pa
     path = raw.zipped(tree, tmp_path / "packed.zip")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="is a zip that was cut short"):
+    with pytest.raises(ValueError, match="is a truncated zip"):
         open_raw(path)
     # The flag that says "encrypted", in the local header and in the directory.
     locked = bytearray(whole)
@@ -115,7 +115,7 @@ def test_a_cut_or_encrypted_zip_or_one_with_a_name_twice_is_refused(tree, tmp_pa
         archive.writestr("a.jpg", b"1")
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("a.jpg", b"2")
-    with pytest.raises(ValueError, match=r"1 occur again in .*: a\.jpg"):
+    with pytest.raises(ValueError, match=r"1 are repeated in .*: a\.jpg"):
         open_raw(twice)
 
 

@@ -19,8 +19,8 @@ def test_words_of_a_csv_stay_words():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "line that names its columns"),
-        (b"\n1,2\n", "line that names its columns"),
+        (b"", "line of column names"),
+        (b"\n1,2\n", "line of column names"),
         (b"a,b,a\n1,2,3\n", "repeats a"),
         (b"a,b\n1,2\n1\n", "table of 2 columns.*Expected 2 columns, got 1"),
         (b"a,b\n1,2,3\n", "table of 2 columns"),

@@ -153,7 +153,7 @@ def test_a_wrong_split_is_refused(fields, words):
 
 
 def test_a_part_without_examples_is_refused(dataset):
-    with pytest.raises(ValueError, match="leaves no example for the validation part of the 403"):
+    with pytest.raises(ValueError, match="leaves no examples for the validation part of the 403"):
         divided(dataset, kind="hold_out", validation=0.0001)
     with pytest.raises(ValueError, match="has no attribute 'tine': did you mean 'tone'"):
         divided(dataset, kind="folds", folds=5, fold=0, stratify=["tine"])

@@ -151,7 +151,7 @@ def test_a_packed_file_that_is_none_is_named(tmp_path):
 
 
 def test_missing_folders_files_and_labels_are_told_apart(tmp_path, raw):
-    with pytest.raises(ValueError, match="must lie in a folder"):
+    with pytest.raises(ValueError, match="must be in a folder"):
         Idx(tmp_path / "nowhere").examples()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="must hold IDX files like train-images-idx3-ubyte"):

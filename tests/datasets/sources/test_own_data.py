@@ -182,7 +182,7 @@ def test_ranges_are_in_their_natural_order_or_the_one_given(photos):
 @pytest.mark.parametrize(("date", "was"), [("9-Mar", "3-9"), ("Oct-19", "10-19")])
 def test_a_range_that_a_spreadsheet_made_a_date_is_named(photos, date, was):
     table(photos, rows_of(["0-2", date, "20-29"]))
-    with pytest.raises(ValueError, match=rf"made dates of some: '{date}' \(was {was}\)"):
+    with pytest.raises(ValueError, match=rf"turned some into dates: '{date}' \(was {was}\)"):
         Folder(photos).examples()
 
 

@@ -82,7 +82,7 @@ def test_too_many_unusable_files_are_an_error_that_leaves_nothing(tmp_path, utkf
 def test_bad_raw_files_leave_nothing(tmp_path, raw):
     folder = raw.celeba(tmp_path / "raw", 24)
     (folder / "img_align_celeba" / "000007.jpg").unlink()
-    with pytest.raises(DatasetError, match=r"1 are already \(id 7: 000007.jpg is listed in .*, but is not there\)"):
+    with pytest.raises(DatasetError, match=r"1 are already \(id 7: 000007.jpg is listed in .*, but does not exist\)"):
         prepare(CelebA(folder), tmp_path / "out", parallel=False)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 

@@ -303,7 +303,7 @@ def test_a_missing_folder_a_file_and_a_foreign_folder_are_told_apart(tmp_path):
     with pytest.raises(DatasetError, match="is not a folder"):
         PreparedDataset.open(tmp_path / "file")
     (tmp_path / "photos").mkdir()
-    with pytest.raises(DatasetError, match=r"is no prepared dataset: there is no dataset\.json in it"):
+    with pytest.raises(DatasetError, match=r"is not a prepared dataset: there is no dataset\.json in it"):
         PreparedDataset.open(tmp_path / "photos")
 
 

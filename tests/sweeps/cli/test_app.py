@@ -99,7 +99,7 @@ def test_a_folder_with_something_else_is_not_touched(fairsweep, sweep_file, tmp_
     (tmp_path / "out" / "thesis.tex").write_text("chapter 1")
     code, _, err = fairsweep("run", sweep_file())
     assert code == 2
-    assert "something else" in err
+    assert "is not a sweep folder" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 
 
@@ -109,7 +109,7 @@ def test_a_folder_in_use_is_refused(fairsweep, sweep_file, tmp_path, mapping):
     with OutputFolder.at(mapping["output"]).held():
         code, _, err = fairsweep("run", sweep_file())
     assert code == 2
-    assert "in use by another sweep" in err
+    assert "in use by another running sweep" in err
     assert err.count("\n") == 1
 
 
@@ -119,8 +119,8 @@ def test_a_folder_in_use_is_refused(fairsweep, sweep_file, tmp_path, mapping):
         (["run"], "Missing argument"),
         (["run", "nowhere.yaml"], "nowhere.yaml"),
         (["run", "sweep.yaml", "--colour"], "--colour"),
-        (["resume", "nowhere"], "holds no sweep"),
-        (["report", "nowhere"], "holds no sweep"),
+        (["resume", "nowhere"], "is not a sweep folder"),
+        (["report", "nowhere"], "is not a sweep folder"),
         (["show", "nowhere"], "fairsweep prepare"),
         (["fly"], "fly"),
         (["prepare", "cats", "--to", "x"], "cats"),
@@ -189,7 +189,7 @@ def test_a_sweep_with_failures_says_so_and_exits_with_1(fairsweep, sweep_file, r
     assert code == 1
     assert "2 failed" in out
     assert "DivergedError" in out
-    assert "run again with: fairsweep retry-failed" in out
+    assert "retry with: fairsweep retry-failed" in out
     assert "bad_share.5_s0 failed" in err
 
 

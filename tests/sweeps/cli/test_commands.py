@@ -90,7 +90,7 @@ def test_ls_counts_trials_by_state(left, tmp_path, fairsweep):
         (held,) = list_sweeps(tmp_path)
         assert held.holder.process > 0
         assert f"process {held.holder.process}" in fairsweep("ls", tmp_path)[1]
-    assert fairsweep("ls", left / "trials")[1].startswith("no sweep in")
+    assert fairsweep("ls", left / "trials")[1].startswith("no sweeps in")
     assert fairsweep("ls", tmp_path / "nowhere")[0] == 2
 
 
@@ -153,7 +153,7 @@ def test_of_a_guided_search_no_failed_trial_is_proposed_to_run_again(left, mappi
 
 
 def test_stop_of_a_sweep_that_does_not_run_says_so(left, fairsweep):
-    assert "nothing runs" in fairsweep("stop", left)[1]
+    assert "no sweep is running" in fairsweep("stop", left)[1]
     assert not list(left.glob(STOP_REQUESTS))
     assert fairsweep("stop", left.parent)[0] == 2
 
@@ -218,7 +218,7 @@ def test_a_trial_is_found_by_the_start_of_its_name(left, trials):
     name = Ledger(left).entries()[trials[0].trial].folder.name
     assert find_trial(output, name).state.trial == trials[0].trial
     assert find_trial(output, f"trials/{name[:-1]}").state.trial == trials[0].trial
-    with pytest.raises(SweepError, match="write more of the name"):
+    with pytest.raises(SweepError, match="give more of the name"):
         find_trial(output, "")
     with pytest.raises(SweepError, match="no trial 'nobody'"):
         find_trial(output, "nobody")
@@ -249,7 +249,11 @@ def test_the_difference_to_the_last_run_counts_trials(left, mapping, tmp_path, m
     gone = {entry.folder.name for entry in Ledger(left).entries().values() if "share.5" in entry.folder.name}
     assert set(found.left) == gone
     assert len(found.added) == 18 - (5 - len(gone))
-    assert found.lines()[-1].strip().startswith(f"adds {len(found.added)} trials; {len(gone)} trials of before")
+    assert (
+        found.lines()[-1]
+        .strip()
+        .startswith(f"adds {len(found.added)} trials; {len(gone)} trials of the previous version")
+    )
 
 
 def test_a_sweep_grows_by_seeds_and_keeps_its_comments(left, toy_path):
@@ -284,9 +288,9 @@ def test_a_search_grows_by_samples_and_keeps_its_draws(mapping, toy, tmp_path, t
     ("arguments", "words"),
     [
         ((), "exactly one of --trials and --seeds"),
-        (("--seeds", 2), "now it is 2"),
+        (("--seeds", 2), "must exceed the current 2"),
         (("--trials", 4), "enumerates a grid"),
-        (("--seeds", 3), "add --yes"),
+        (("--seeds", 3), "confirm with --yes"),
     ],
 )
 def test_a_sweep_that_cannot_grow_so_is_left_alone(left, fairsweep, arguments, words):
@@ -315,7 +319,7 @@ def test_failed_trials_run_again_and_nothing_else_does(left, trials, fairsweep, 
     assert {states[trial].state for trial in failed} == {"done"}
     assert [states[trial.trial].state for trial in trials[3:5]] == ["stopped", "running"]
     assert len(states) == 5
-    assert "no trial has failed" in fairsweep("retry-failed", left)[1]
+    assert "no failed trials" in fairsweep("retry-failed", left)[1]
 
 
 def test_extend_shows_the_difference_and_runs_what_it_adds(left, trials, fairsweep, monkeypatch):

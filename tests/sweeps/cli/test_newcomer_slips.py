@@ -65,14 +65,14 @@ def test_what_is_no_sweep_file_says_what_it_is(tmp_path):
         SweepSource.read(tmp_path / "sweep.yaml")
     (tmp_path / "a b").mkdir()
     (tmp_path / "a b" / "sweep.yaml").write_text("name: x")
-    with pytest.raises(SweepError, match="is a sweep's output folder, not its file; go on with: fairsweep resume '"):
+    with pytest.raises(SweepError, match="is a sweep's output folder, not its file; resume with: fairsweep resume '"):
         SweepSource.read(tmp_path / "a b")
 
 
 @pytest.mark.parametrize(
     ("constraint", "said"),
     [
-        ("accuracy >= 90", "accuracy >= 90 can never hold, for accuracy lies between 0 and 1"),
+        ("accuracy >= 90", "accuracy >= 90 can never hold, because accuracy lies between 0 and 1"),
         ("equalized_odds_difference by tone <= -0.1", "can never hold"),
     ],
 )
@@ -85,11 +85,11 @@ def test_a_constraint_that_can_never_hold_is_refused_by_the_plan(mapping, constr
 
 
 def test_nothing_is_written_into_a_prepared_dataset(mapping, toy_path):
-    with pytest.raises(DatasetError, match="lies inside of the prepared dataset"):
+    with pytest.raises(DatasetError, match="is inside the prepared dataset"):
         check_target(toy_path / "inner" / "more")
     from fairsweep.sweeps.store.output import OutputFolder
 
-    with pytest.raises(SweepError, match="lies inside of the prepared dataset"):
+    with pytest.raises(SweepError, match="is inside the prepared dataset"):
         OutputFolder.at(toy_path / "out").check(name="x", content=(), trials=(), needed_bytes=0)
 
 

@@ -31,7 +31,9 @@ def test_the_command_that_makes_a_missing_dataset_is_quoted(tmp_path):
 
 def test_no_command_is_printed_with_a_bare_value():
     """Every `fairsweep COMMAND {value}` of the sources quotes its value."""
-    bare = re.compile(r"(?:fairsweep (?!reads )[a-z-]+|wandb sync)(?: --[a-z]+| [A-Z]+)* \{(?!shlex\.quote\()[^}]*\}")
+    bare = re.compile(
+        r"(?:fairsweep (?!reads |needs )[a-z-]+|wandb sync)(?: --[a-z]+| [A-Z]+)* \{(?!shlex\.quote\()[^}]*\}"
+    )
     sources = [
         path
         for package in ("sweeps", "analysis", "trainables", "datasets")

@@ -55,4 +55,4 @@ def test_a_report_goes_where_it_is_told(fairsweep, folders, tmp_path):
 def test_what_holds_no_sweep_is_refused(fairsweep, command, tmp_path):
     code, out, err = fairsweep(*command, tmp_path)
     assert (code, out) == (2, "")
-    assert "holds no sweep" in err
+    assert "is not a sweep folder" in err

@@ -42,7 +42,7 @@ def test_a_starter_file_is_a_commented_sweep(kind, tmp_path):
     jsonschema.validate(json.loads(json.dumps(SweepSource.read(path).content)), sweep_schema())
     again = invoke("init", kind, "--to", path)
     assert isinstance(again.exception, SweepError)
-    assert "exists already" in str(again.exception)
+    assert "already exists" in str(again.exception)
 
 
 def test_an_unknown_starter_names_the_nearest(tmp_path):

@@ -234,7 +234,7 @@ def test_a_drive_that_fails_is_said_once_and_copied_to_when_it_is_back(folder, t
             time.sleep(0.01)
         time.sleep(0.1)
         assert len(said) == 1
-        assert "goes on without it" in said[0]
+        assert "continues without it" in said[0]
         (tmp_path / "drive").unlink()
     assert len(said) == 1
     assert fetch_sweep(str(tmp_path / "drive"), tmp_path / "back") == 2
@@ -377,5 +377,5 @@ def test_resuming_a_mirror_needs_a_folder_to_work_in(tmp_path, folder):
     Mirror(folder, str(tmp_path / "drive"), print).copy()
     assert is_mirror(tmp_path / "drive")
     assert not is_mirror(folder)
-    with pytest.raises(SweepError, match="holds no whole copy"):
+    with pytest.raises(SweepError, match="holds no complete copy"):
         resume_mirror(str(tmp_path / "nothing"), tmp_path / "there")

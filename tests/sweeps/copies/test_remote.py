@@ -97,7 +97,7 @@ def test_a_worker_of_an_earlier_driver_does_not_begin(task, node, tmp_path):
     node("a")
     dataclasses.replace(task, run=2).open()
     node("b")
-    with pytest.raises(StaleAttemptError, match="queued anew"):
+    with pytest.raises(StaleAttemptError, match="queued again"):
         task.open()
 
 

@@ -283,7 +283,7 @@ def test_a_disk_that_fills_up(faults, whole, small_disk):
         fill(ballast)
     assert process.wait(timeout=1500) != 0
     said = (faults.work / "driver.log").read_text()
-    assert "is full; free some and go on with: fairsweep resume" in said
+    assert "is full; free some space and resume with: fairsweep resume" in said
     ballast.unlink()
     began = time.time()
     (faults.work / "slow").write_text("0")

@@ -62,7 +62,7 @@ def test_only_what_lacked_memory_and_can_get_more_runs_again(queued):
     again = with_more_gpu(made, entries, said.append)
     assert {trial: task.gpu for trial, task in again.items()} == {planned[0].trial: 0.5, planned[1].trial: 1.0}
     assert {task.run for task in again.values()} == {2}
-    assert said == ["2 trials ran out of GPU memory: once more with twice the part of a GPU (gpu=0.5, 1)"]
+    assert said == ["2 trials ran out of GPU memory: retrying with twice the share of a GPU (gpu=0.5, 1)"]
     states = [entries[trial.trial].file.read().state for trial in planned]
     assert states == ["queued", "queued", "failed", "failed", "done"]
 
@@ -96,6 +96,6 @@ def test_a_sweep_gives_more_of_the_gpu_to_what_lacked_memory(mapping, tmp_path, 
     monkeypatch.setattr("fairsweep.sweeps.execution.run.check_resources", lambda *_: None)  # this machine has no GPU
     results = Sweep.from_mapping(mapping).run()
     assert set(results.trials["state"]) == {"done"}
-    assert "2 trials ran out of GPU memory: once more" in capsys.readouterr().err
+    assert "2 trials ran out of GPU memory: retrying" in capsys.readouterr().err
     for path in (tmp_path / "out").glob("trials/*/attempts.log"):
         assert [json.loads(line)["gpus"] for line in path.read_text().splitlines()] == [0.25, 0.5]

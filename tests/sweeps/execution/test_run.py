@@ -80,7 +80,7 @@ def test_a_sweep_resumes_from_its_folder_alone(folder, ray_session, tmp_path, mo
     before = states(folder)
     run_sweep(sweep, quiet=True)
     assert states(folder) == before
-    with pytest.raises(SweepError, match="holds no sweep"):
+    with pytest.raises(SweepError, match="is not a sweep folder"):
         resume_sweep(tmp_path)
 
 

@@ -243,7 +243,7 @@ def test_two_sweeps_at_once(in_turn, mapping):
         check=False,
     )
     assert second.returncode != 0
-    assert "in use by another sweep" in second.stderr
+    assert "in use by another running sweep" in second.stderr
     other = in_turn / "other"
     other.mkdir()
     (other / "driver.py").write_text(DRIVER)

@@ -1,4 +1,4 @@
-"""Draws whose values do not go together: left out, counted and said, as in a guided search; the others run."""
+"""Draws whose values are not valid together: left out, counted and said, as in a guided search; the others run."""
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_plan_and_run_say_how_many_and_the_folder_keeps_it(drawn, capsys, monkey
 
 
 def test_where_no_draw_can_run_the_error_says_so(drawn):
-    with pytest.raises(SweepError, match=r"all 8 values that \w+ drew are refused, the first one so: .*momentum"):
+    with pytest.raises(SweepError, match=r"all 8 values that \w+ drew are refused; the first one because: .*momentum"):
         drawn(8, optimizer={"name": "adam", "momentum": {"uniform": [0.1, 0.9]}})
     with pytest.raises(SweepError, match=r"all 8 values that \w+ drew are refused.* multiple of 4"):
         drawn(8, model={"name": "cnn", "width": {"choice": [5, 6, 7]}})

@@ -65,7 +65,7 @@ def test_a_whole_cpu_of_each_machine_stays_outside_trials_that_stream(mapping):
     two, four = Machine(2, 0), Machine(4, 0)
     found = settled(mapping, [two, four], feed="stream")
     assert (found.choice.kind, found.max_concurrent) == ("stream", 4)
-    assert found.note == "4 instead of 6 trials at once: 1 CPU of each machine reads for the streams"
+    assert found.note == "4 instead of 6 trials at once: 1 CPU of each machine is reserved for the streams"
     # Whoever asks for less gets it, without a word.
     found = settled(mapping, [two, four], feed="stream", resources={"max_concurrent": 3})
     assert (found.max_concurrent, found.note) == (3, "")
@@ -80,7 +80,7 @@ def test_a_whole_cpu_of_each_machine_stays_outside_trials_that_stream(mapping):
 def test_a_stream_without_room_beside_the_trials_is_refused_with_the_numbers(mapping):
     with pytest.raises(SweepError) as caught:
         settled(mapping, [Machine(2, 0)], feed="stream", resources={"cpu": 2})
-    assert str(caught.value).startswith("feed: with a stream feed 1 whole CPU of each machine stays outside trials")
+    assert str(caught.value).startswith("feed: with a stream feed 1 whole CPU of each machine is reserved for")
     assert "(cpu=2, gpu=0) needs a machine with 3 CPUs, but there is cpu=2" in str(caught.value)
     assert "feed: resident" in str(caught.value)
 
@@ -106,7 +106,7 @@ def test_shards_take_only_the_workers_that_leave_a_cpu_to_what_reads(mapping):
     for machine, workers in ((Machine(4, 0), 2), (Machine(9, 0), 5)):
         assert inner_workers(trial, beside_readers([machine], "stream")).count == workers
     assert inner_workers(trial, beside_readers([Machine(4, 0)], "resident")).count == 3
-    with pytest.raises(SweepError, match=r"there is room for 0; lower .* set apart for what reads the stream"):
+    with pytest.raises(SweepError, match=r"there is room for 0; lower .* is reserved for reading the stream"):
         settled(mapping, [Machine(2, 0)], feed="stream")
 
 

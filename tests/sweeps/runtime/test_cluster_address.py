@@ -60,7 +60,7 @@ def test_another_server_at_the_port():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         said = refused(f"127.0.0.1:{server.server_port}")
         server.shutdown()
-    assert "is no Ray head; its port is 6379 unless" in said
+    assert "is not a Ray head; its port is 6379 unless" in said
 
 
 def test_a_server_that_says_nothing(monkeypatch):
@@ -87,7 +87,7 @@ def test_a_dead_cluster_stops_a_run_before_anything_is_written(mapping, free_por
     "error", [AuthenticationError("Unauthenticated"), ConnectionError("InvalidAuthToken: Unauthenticated")]
 )
 def test_a_head_that_wants_a_token(error):
-    message = r"asks for a token: copy ~/\.ray/auth_token .* RAY_AUTH_MODE=token"
+    message = r"requires a token: copy ~/\.ray/auth_token .* RAY_AUTH_MODE=token"
     with pytest.raises(SweepError, match=message), reaching("127.0.0.1:6379"):
         raise error
 
@@ -172,5 +172,5 @@ def test_a_wrong_token_is_told_in_seconds():
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
     seconds, _, said = answer.stdout.partition(" ")
-    assert "asks for a token" in said
+    assert "requires a token" in said
     assert float(seconds) < 12

@@ -50,7 +50,7 @@ def test_failures_in_a_row_leave_a_machine_out(watch):
     assert watch.left_out == ("a" * 8,)
     assert watch.reserved == [("a" * 8, {"CPU": 2.0})]
     assert watch.said == [
-        "failures in a row on the machine 10.0.0.0 (node aaaaaaaa): 3; it is left out of this run; "
+        "failures in a row on the machine 10.0.0.0 (node aaaaaaaa): 3; it is excluded from this run; "
         "last cause: OSError: no such device"
     ]
     watch.tell("a")  # one that still ran there
@@ -219,4 +219,4 @@ def test_a_sweep_leaves_out_a_machine_on_which_every_trial_fails(alone, mapping,
     # Two failures in a row, and at most what had a place there already.
     assert 2 <= len(on_bad) <= 4, attempts
     (line,) = (line for line in said.splitlines() if "failures in a row on the machine" in line)
-    assert f"(node {found['bad'][:8]}): 2; it is left out of this run; last cause: OSError: no such device" in line
+    assert f"(node {found['bad'][:8]}): 2; it is excluded from this run; last cause: OSError: no such device" in line

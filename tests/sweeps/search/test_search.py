@@ -321,7 +321,7 @@ def test_a_section_that_cannot_work_is_refused_in_one_line(search, section, mess
 def test_a_search_with_nothing_to_choose_is_refused(mapping):
     mapping["learners"] = [{"name": "tuned", "kind": "sgd", "epochs": 1}]
     mapping["search"] = {"algorithm": "tpe", "samples": 3, "objectives": [{"max": "accuracy"}]}
-    with pytest.raises(SweepError, match="needs something to choose"):
+    with pytest.raises(SweepError, match="needs at least one search dimension"):
         Sweep.from_mapping(mapping)
 
 

@@ -289,7 +289,7 @@ def test_a_kill_between_the_first_writes_leaves_a_folder_that_commands_take(
         if (folder / "sweep.yaml").exists():
             assert resume_sweep(folder)[1] == file.read_text()
         else:
-            with pytest.raises(SweepError, match="holds no sweep"):
+            with pytest.raises(SweepError, match="is not a sweep folder"):
                 resume_sweep(folder)
         list_sweeps(tmp_path)
         begin(file)
@@ -387,7 +387,7 @@ def test_commands_recognise_each_others_folders(finished, toy_path, fairsweep):
         code, _, err = fairsweep(command, trial)
         assert (code, "is one trial; give its sweep" in err) == (2, True), (command, err)
         code, _, err = fairsweep(command, finished.parent)
-        assert (code, "holds sweeps, but is none" in err) == (2, True), (command, err)
+        assert (code, "is a folder of sweeps, not a sweep folder" in err) == (2, True), (command, err)
     for folder in (finished, trial):
         code, _, err = fairsweep("show", folder)
         assert code == 2

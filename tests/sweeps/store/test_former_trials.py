@@ -43,18 +43,18 @@ def test_prune_lists_asks_and_removes(edited, fairsweep):
     before = sorted(path.name for path in (edited / "trials").iterdir())
     code, out, err = fairsweep("prune", edited)
     assert code == 2
-    assert "add --yes where nobody can be asked" in err
+    assert "confirm with --yes where there is no terminal" in err
     assert out.count("failed  tuned") == 4
     assert sorted(path.name for path in (edited / "trials").iterdir()) == before
     assert "4 trials of earlier versions of the sweep are left out" in fairsweep("ls", edited)[1]
     with OutputFolder.at(edited).held():
-        assert "is in use by another sweep" in fairsweep("prune", edited, "--yes")[2]
+        assert "is in use by another running sweep" in fairsweep("prune", edited, "--yes")[2]
     code, out, _ = fairsweep("prune", edited, "--yes")
     assert (code, out.splitlines()[-1]) == (0, "deleted 4")
     assert find_former(edited) == ()
     assert len(list_trials(edited, former=True)) == 12
     assert "nothing to delete" in fairsweep("prune", edited)[1]
-    with pytest.raises(SweepError, match="holds no sweep"):
+    with pytest.raises(SweepError, match="is not a sweep folder"):
         find_former(edited / "trials")
 
 

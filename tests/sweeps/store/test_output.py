@@ -45,7 +45,7 @@ def test_the_same_sweep_is_taken_and_others_are_refused(described):
 
 def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("chapter 1")
-    with pytest.raises(SweepError, match="something else"):
+    with pytest.raises(SweepError, match="is not a sweep folder"):
         check(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(SweepError, match="is a file"):
@@ -92,7 +92,7 @@ def test_one_driver_at_a_time(tmp_path):
         [sys.executable, "-c", script, output.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(SweepError, match="in use by another sweep"), output.held():
+        with pytest.raises(SweepError, match="in use by another running sweep"), output.held():
             pass
         other.kill()
         other.wait()
@@ -134,7 +134,7 @@ def test_a_disk_that_fills_up_is_the_cause_whatever_it_broke(tmp_path, monkeypat
     """Tune answers a full disk with an EOFError from one of its files."""
     folder = OutputFolder.at(tmp_path / "out")
     monkeypatch.setattr(output, "_is_full", lambda _: True)
-    with pytest.raises(SweepError, match="is full; free some and go on with: fairsweep resume"), folder.held():
+    with pytest.raises(SweepError, match="is full; free some space and resume with: fairsweep resume"), folder.held():
         raise EOFError("Ran out of input")
     monkeypatch.setattr(output, "_is_full", lambda _: False)
     with pytest.raises(EOFError), folder.held():

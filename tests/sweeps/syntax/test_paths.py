@@ -62,7 +62,7 @@ def test_a_sweep_of_python_is_settled_and_another_working_folder_changes_nothing
 
 def test_a_path_of_nobody_is_one_line(mapping):
     mapping["output"] = "~nobody-of-this-name/out"
-    with pytest.raises(SweepError, match=r"^output: '~nobody-of-this-name/out' is no path on this machine"):
+    with pytest.raises(SweepError, match=r"^output: '~nobody-of-this-name/out' is not a valid path on this machine"):
         Sweep(**mapping)
 
 

@@ -56,7 +56,7 @@ def test_places_have_lines(tmp_path):
         ("just a word", "must be a mapping"),
         ("- a\n- b\n", "must be a mapping"),
         ("", "must be a mapping"),
-        ("a: b: c", "no YAML"),
+        ("a: b: c", "not valid YAML"),
     ],
 )
 def test_what_is_no_sweep_file_is_refused_in_one_line(tmp_path, text, message):
@@ -109,7 +109,7 @@ _BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
     ("text", "message"),
     [
         (_BOMB, "line 5: .* at most 20,000 values"),
-        ("a: &a [*a, *a]\n", "line 1: the alias \\*a stands inside"),
+        ("a: &a [*a, *a]\n", "line 1: the alias \\*a refers to itself"),
         ("x: 1\na: " + "[" * 20_000, "line 2: values must be nested at most 32 deep"),
         ("a: " + "{a: " * 20_000, "line 1: values must be nested at most 32 deep"),
         ("- " * 5_000, "nested at most 32 deep"),

@@ -76,7 +76,7 @@ def test_what_a_tracker_could_not_take_is_said_once_and_sent_later(recorded, lis
     assert not one.look()
     assert not one.look()
     assert len(said) == 1
-    assert "files does not work now (OSError: [Errno 28] No space left)" in said[0]
+    assert "files is not reachable (OSError: [Errno 28] No space left)" in said[0]
     assert f"fairsweep track {sweep.folder}" in said[0]
     monkeypatch.undo()
     monkeypatch.setattr(following, "open_tracker", lambda kind, place: listener)

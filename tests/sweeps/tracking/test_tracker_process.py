@@ -49,7 +49,7 @@ def test_a_tracker_that_is_killed_is_said_once_and_nothing_waits_for_it(tmp_path
         while not said and time.monotonic() < end:
             time.sleep(0.05)
     assert len(said) == 1
-    assert "tracking ended unexpectedly (exit status -9); the sweep goes on" in said[0]
+    assert "tracking exited unexpectedly (exit status -9); the sweep goes on" in said[0]
     assert trackers_of(os.getpid()) == []
 
 
@@ -82,5 +82,5 @@ def test_results_are_the_same_whatever_becomes_of_the_tracker(mapping, tmp_path,
     killer.start()
     assert run(mapping, tmp_path / "killed", {"files": {}}) == plain
     killer.join()
-    assert "tracking ended unexpectedly" in " ".join(capfd.readouterr().err.split())
+    assert "tracking exited unexpectedly" in " ".join(capfd.readouterr().err.split())
     assert not (tmp_path / "killed/tracking/files/trials.csv").exists()

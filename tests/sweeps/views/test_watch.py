@@ -90,7 +90,7 @@ def test_watching_ends_with_the_driver(sweep):
     text = watched(folder, go_on)
     assert len(looks) == 3
     assert text.splitlines()[-1] == (
-        f"no driver is at work: 2 of 5 trials have ended; go on with: fairsweep resume {folder}"
+        f"no driver is running: 2 of 5 trials have ended; resume with: fairsweep resume {folder}"
     )
 
 
@@ -120,7 +120,7 @@ def test_watching_an_output_elsewhere_ends_when_its_driver_says_no_more(sweep, t
         if len(looks) == 2:  # it was killed: its last word grows old
             monkeypatch.setattr("fairsweep.sweeps.views.watch.time.time", lambda: NOW + 600)
 
-    assert f"go on with: fairsweep resume {uri}" in watched(uri, pass_by)
+    assert f"resume with: fairsweep resume {uri}" in watched(uri, pass_by)
     assert len(looks) == 2
 
 
@@ -148,9 +148,9 @@ def test_only_changed_states_are_read_again(sweep, monkeypatch):
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
-    with pytest.raises(SweepError, match=r"holds no sweep"):
+    with pytest.raises(SweepError, match="is not a sweep folder"):
         WatchedSweep(tmp_path)
-    with pytest.raises(SweepError, match=r"holds no sweep"):
+    with pytest.raises(SweepError, match="is not a sweep folder"):
         WatchedSweep(tmp_path / "nowhere")
 
 

@@ -299,8 +299,8 @@ class TestRefusals:
         [
             ({"epsilon": 3.0}, "exactly one of epsilon"),
             ({"noise_multiplier": None}, "exactly one of epsilon"),
-            ({"noise_multiplier": None, "epsilon": 3.0, "clipping": "none"}, "without clipping no noise"),
-            ({"noise_multiplier": None, "epsilon": 3.0, "l2_clip_norm": None}, "without clipping no noise"),
+            ({"noise_multiplier": None, "epsilon": 3.0, "clipping": "none"}, "without clipping, no amount of noise"),
+            ({"noise_multiplier": None, "epsilon": 3.0, "l2_clip_norm": None}, "without clipping, no amount of noise"),
             ({"l2_clip_norm": None}, "clipping: none"),
             ({"l2_clip_norm": None, "clipping": "flat"}, "needs l2_clip_norm"),
             ({"l2_clip_norm": 0}, "greater than 0"),

@@ -255,7 +255,7 @@ def test_a_resume_goes_on_bit_for_bit_also_from_a_state_before_these_fields(task
         ({"sampler": "weighted_poisson"}, "needs sampling_weights"),
         ({"sampler": "truncated_poisson", "max_batch_size": 0}, "max_batch_size"),
         ({**WEIGHTED, "sampling_weights": {"attribute": "tone", "weights": {"dark": 0}}}, "greater than 0"),
-        ({"remedy": {"kind": "class_weights", "weights": "balanced"}}, "constants only, but got class_weights: bal"),
+        ({"remedy": {"kind": "class_weights", "weights": "balanced"}}, "only constants, but got class_weights: bal"),
         ({"remedy": {"kind": "group_dro", "attributes": ["tone"]}}, "would leak past the guarantee; give numbers"),
         ({"remedy": {"kind": "class_weights", "weights": {}}}, "at least 1 item"),
     ],

@@ -278,7 +278,7 @@ def test_moves_stay_in_the_interval_and_lists_move_to_a_neighbour():
         ({"explore": {"optimizer": {"lr": [0.1]}}}, r"write fields with dots, optimizer\.lr"),
         ({"explore": {"optimizer.lr": 0.1}}, r"optimizer\.lr is explored between .* but got 0\.1"),
         ({"explore": {"optimizer.name": ["sgd", "adam"]}}, r"optimizer\.name cannot be explored: the state of one"),
-        ({"explore": {"epochs": [1, 2]}}, "epochs cannot be explored: all members train for as long"),
+        ({"explore": {"epochs": [1, 2]}}, "epochs cannot be explored: all members train equally long"),
         (
             {"explore": {"optimizer.lr": {"low": 0, "high": 1}}},
             r"optimizer\.lr cannot be 0\.0 in inner: .*greater",

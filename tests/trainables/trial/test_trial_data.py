@@ -148,7 +148,7 @@ def test_recorded_examples_tell_both_datasets_apart(toy, tmp_path):
         ((SMILING, TONE.model_copy(update={"values": ("dark", "light")})), {}, "[light, dark] in 'toy' and [dark,"),
         ((SMILING.model_copy(update={"values": ("no", "yes", "?")}), TONE), {}, "[no, yes] in 'toy' and [no, yes, ?]"),
         ((SMILING, TONE), {"size": 9}, "one shape, but those of 'toy' are [8, 8, 1] and those of 'other' are [9, 9"),
-        ((SMILING, TONE), {"first": -3}, "ids must be at least 0 where another dataset is tested on"),
+        ((SMILING, TONE), {"first": -3}, "ids must be at least 0 when another dataset is tested on"),
     ],
 )
 def test_a_dataset_that_does_not_fit_is_refused_with_the_difference(toy, tmp_path, attributes, fields, words):
