@@ -95,7 +95,7 @@ def _open(path: Path, _size: int, _changed: int, _process: int) -> ZipFiles | Ta
         kind = what_it_is(file.read(512))
     raise ValueError(
         f"raw data must be a folder, a zip or a tar (.tar, .tar.gz, .tgz), but {path.name} {kind}; unpack it and give "
-        "the folder, or fetch it again"
+        "the folder, or download it again"
     )
 
 

@@ -183,7 +183,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", dimensions, 4))
     if len(content) - header != int(np.prod(shape)):
         raise ValueError(
-            f"{path} states the shape {list(shape)}, but holds {len(content) - header:,} bytes: fetch it again"
+            f"{path} states the shape {list(shape)}, but holds {len(content) - header:,} bytes: download it again"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 

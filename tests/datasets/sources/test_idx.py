@@ -137,7 +137,7 @@ def test_a_malformed_file_is_named_with_what_is_wrong(tmp_path, raw, name, chang
 def test_a_packed_file_that_was_cut_short_is_named(tmp_path, raw, cut):
     folder = raw.mnist(tmp_path / "raw", packed=True)
     spoil(folder, "train-images-idx3-ubyte.gz", lambda content: content[:cut])
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz cannot be read .* fetch it again"):
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte\.gz cannot be read .* download it again"):
         Idx(folder).examples()
 
 
