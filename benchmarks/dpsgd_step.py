@@ -22,11 +22,12 @@ import torch.nn.functional as F
 
 from fairsweep.datasets.feeds.resident import ResidentFeed
 from fairsweep.datasets.selection.randomness import generator, seed_key
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig, matched_twin
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES, PerformanceConfig, physical_batch_size
 from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
 from fairsweep.trainables.models.inputs import normalise, to_device
-from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.model import ModelConfig, build_model
+from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig
 
@@ -42,7 +43,7 @@ def main() -> None:
     print(f"{describe(device)}; torch {torch.__version__}, {arguments.threads} thread(s)")
     measured = {}
     for name in arguments.models.split(","):
-        model = ModelConfig(name=name)
+        model = MODELS[name]()
         batch = arguments.batch or (256 if name == "cnn" else 32)
         examples = arguments.examples or (4096 if name == "cnn" else 128)
         task = make_task(model, examples, arguments.size, device, diagnostics=False)
@@ -113,7 +114,7 @@ def sides(task: LearningTask, batch: int, arguments: argparse.Namespace) -> dict
     chosen: dict[str, Epoch] = {
         "plain PyTorch loop": plain_loop(task, batch),
         "sgd": epochs_of(Sgd(SgdConfig(epochs=arguments.rounds + 1, batch_size=batch, optimizer=OPTIMIZER), task)),
-        "dpsgd's twin": epochs_of(Dpsgd(matched_twin(config, "twin"), task)),
+        "dpsgd's twin": epochs_of(Dpsgd(config.twin("twin"), task)),
         "dpsgd": epochs_of(Dpsgd(config, task)),
         "dpsgd with diagnostics": epochs_of(Dpsgd(config, research)),
         "Opacus default": opacus_default(task, batch),

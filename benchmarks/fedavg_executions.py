@@ -17,7 +17,7 @@ from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.trainables.federated.dpfedavg import Dpfedavg
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig
 from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.models import MODELS
 
 CLIENTS, EACH, ROUNDS = 32, 20, 6
 
@@ -27,7 +27,7 @@ def seconds(model, device, execution):
     random = np.random.default_rng(0)
     size = CLIENTS * EACH
     task = LearningTask(
-        model=ModelConfig(name=model),
+        model=MODELS[model](),
         classes=10,
         image_shape=(32, 32, 3),
         rows=np.arange(size),

@@ -80,11 +80,11 @@ def ours_task(problem):
     from fairsweep.datasets.feeds.resident import ResidentFeed
     from fairsweep.datasets.selection.randomness import seed_key
     from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
-    from fairsweep.trainables.models.models import ModelConfig
+    from fairsweep.trainables.models.models import MODELS
 
     size = CLIENTS * EACH
     return LearningTask(
-        model=ModelConfig(name=str(problem["model"])),
+        model=MODELS[str(problem["model"])](),
         classes=CLASSES,
         image_shape=(SIZE, SIZE, 1),
         rows=np.arange(size),

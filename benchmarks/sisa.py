@@ -21,9 +21,8 @@ import torch
 
 from fairsweep.datasets.feeds.resident import ResidentFeed
 from fairsweep.datasets.selection.randomness import derive, seed_key
-from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.unlearning.sisa import Sisa
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 from fairsweep.trainables.unlearning.unlearning_costs import expected_examples
@@ -33,7 +32,7 @@ def make_task(model: str, examples: int, size: int, seed: int = 0) -> LearningTa
     random = np.random.default_rng(seed)
     images = random.integers(0, 256, (examples, size, size, 1), dtype=np.uint8)
     return LearningTask(
-        model=ModelConfig(name=model),
+        model=MODELS[model](),
         classes=2,
         image_shape=(size, size, 1),
         rows=np.arange(examples),
@@ -53,7 +52,7 @@ def config(shards: int, slices: int, unsliced_epochs: int, batch_size: int = 32,
 
 
 def trained(given: SisaConfig, task: LearningTask) -> Sisa:
-    learner = Sisa(given, task, build_learner)
+    learner = Sisa(given, task)
     while learner.iteration < learner.iterations:
         learner.step()
     return learner
@@ -90,7 +89,7 @@ def time_requests(model: str, examples: int, size: int, counts: tuple[int, ...])
         task = make_task(model, examples, size)
         state = trained(given, task).state()
         for count in counts:
-            learner = Sisa(given, task, build_learner)
+            learner = Sisa(given, task)
             learner.load(state)
             learner.predict(task.feed.images(task.rows[:1]))  # models are loaded before the clock starts
             asked = np.random.default_rng(count).choice(examples, count, replace=False)
@@ -134,10 +133,10 @@ def time_workers(model: str, examples: int, size: int, most: int, folder: Path) 
         group = placement_group([{"CPU": 1}] * (1 + workers))
         group.wait(60)
 
-        def make(config, task, store, build, group=group):
+        def make(config, task, store, group=group):
             return ActorPool(task, inner_of(config, task.size), store, config.shard_resources, group)
 
-        learner = Sisa(given, replace(task, folder=folder / str(workers)), build_learner, make_pool=make)
+        learner = Sisa(given, replace(task, folder=folder / str(workers)), make_pool=make)
         learner.step()  # starts the workers
         began = time.perf_counter()
         learner.step()

@@ -38,7 +38,7 @@ from fairsweep.datasets import Attribute, PreparedDataset, ResidentFeed, write_p
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.sweeps import Sweep
 from fairsweep.sweeps.runtime import launch
-from fairsweep.trainables import LearningTask, ModelConfig, TrialKeys, build_learner
+from fairsweep.trainables import MODELS, LearningTask, TrialKeys, build_learner
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
 
 SLOTS = 2
@@ -72,7 +72,7 @@ class Work:
         self.evaluated = [dataset.split("validation"), dataset.split("test")]
         self.feed = ResidentFeed.open(dataset)
         task = LearningTask(
-            model=ModelConfig(name="linear"),
+            model=MODELS["linear"](),
             classes=2,
             image_shape=dataset.info.image_shape,
             rows=rows,

@@ -18,7 +18,6 @@ from fairsweep.sweeps.search.search_budget import Extent
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
-from fairsweep.trainables.learners import privacy_outlook, workload
 from fairsweep.trainables.privacy.plan import Outlook
 
 
@@ -172,7 +171,7 @@ def _learner_lines(plan: SweepPlan, parts: GpuParts) -> tuple[LearnerLine, ...]:
 
 
 def _workloads(plan: SweepPlan, trials: list[PlannedTrial]) -> tuple[str, ...]:
-    said = (workload(trial.config.learner, plan.sizes[trial.trial]) for trial in trials)
+    said = (trial.config.learner.workload(plan.sizes[trial.trial]) for trial in trials)
     return tuple(dict.fromkeys(words for words in said if words is not None))
 
 
@@ -182,7 +181,7 @@ def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:
     used: Counter[tuple[str, str]] = Counter()
     for trial in plan.trials:
         learner = trial.config.learner
-        outlook = plans.get(trial.trial) or privacy_outlook(learner, plan.units[trial.trial])
+        outlook = plans.get(trial.trial) or learner.outlook(plan.units[trial.trial])
         if outlook is not None:
             key = learner.name, repr(outlook)
             distinct.setdefault(key, outlook)

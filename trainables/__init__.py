@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 from fairsweep.analysis.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from fairsweep.trainables.learners import LEARNERS, LearnerConfig, build_learner, check, plan_privacy, twin_of
+    from fairsweep.trainables.learners import LEARNERS, build_learner, check, plan_privacy, twin_of
     from fairsweep.trainables.learning.learner import GroupDiagnostic, IterationReport, Learner, LearningTask, TrialKeys
-    from fairsweep.trainables.models.models import ModelConfig, build_model
+    from fairsweep.trainables.learning.learner_config import LearnerConfig
+    from fairsweep.trainables.models.model import ModelConfig, build_model
+    from fairsweep.trainables.models.models import MODELS
     from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
     from fairsweep.trainables.privacy.private_training import PrivacyPlan
 
 __all__ = [
     "LEARNERS",
+    "MODELS",
     "GroupDiagnostic",
     "IterationReport",
     "Learner",
@@ -39,14 +42,15 @@ _HOMES = {
     "GroupDiagnostic": "learning.learner",
     "IterationReport": "learning.learner",
     "Learner": "learning.learner",
-    "LearnerConfig": "learners",
+    "LearnerConfig": "learning.learner_config",
     "LearningTask": "learning.learner",
-    "ModelConfig": "models.models",
+    "MODELS": "models.models",
+    "ModelConfig": "models.model",
     "PrivacyPlan": "privacy.private_training",
     "PrivacyStatement": "privacy.privacy_statement",
     "TrialKeys": "learning.learner",
     "build_learner": "learners",
-    "build_model": "models.models",
+    "build_model": "models.model",
     "check": "learners",
     "plan_privacy": "learners",
     "twin_of": "learners",

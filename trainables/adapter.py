@@ -29,7 +29,6 @@ from fairsweep.trainables.trial.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.trial.published_trial import PublishedTrial, Publisher
 from fairsweep.trainables.trial.state import StaleAttemptError
 from fairsweep.trainables.trial.trial import CheckpointPolicy, Metrics, Trial, TrialConfig
-from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
 _STATE = "state.pt"
 # Errors that a second attempt would meet again: the trial ends as failed, and its actor goes on with the next one.
@@ -97,8 +96,8 @@ class TrialTask:
         )
 
     def _workers(self) -> RayCohortWorkers | None:
-        # Shards make their own workers, in the same bundles.
-        if not self.workers or isinstance(self.config.learner, SisaConfig):
+        # Others make their own workers, in the same bundles.
+        if not self.workers or not self.config.learner.takes_workers:
             return None
         return RayCohortWorkers(self.config, self.feed, self.workers, self.worker_cpu, self.worker_gpu)
 

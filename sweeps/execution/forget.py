@@ -27,6 +27,7 @@ from fairsweep.sweeps.store.deletion_journal import JOURNAL, DeletionJournal, ho
 from fairsweep.sweeps.store.erased_examples import drop_examples
 from fairsweep.sweeps.store.ledger import SET_ASIDE
 from fairsweep.sweeps.syntax.errors import SweepError, as_ours
+from fairsweep.trainables.learners import forgetful
 from fairsweep.trainables.trial.erasure import erase_from_trial
 from fairsweep.trainables.trial.forgetting import (
     Forgotten,
@@ -141,7 +142,7 @@ def forgetful_trials(run: Path) -> list[Path]:
     if (run / CONFIG).is_file():
         return [run]
     trials = sorted((run / TRIALS).iterdir()) if (run / TRIALS).is_dir() else []
-    found = [folder for folder in trials if _kind(folder) == "sisa"]
+    found = [folder for folder in trials if forgetful(_kind(folder)) is not None]
     if not found:
         raise SweepError(
             f"{run} must be the folder of a trial or of a sweep with learners of kind sisa, but has none: "

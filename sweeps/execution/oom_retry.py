@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from fairsweep.sweeps.store.ledger import Entry
 from fairsweep.trainables.adapter import TrialTask
-from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
 _OUT_OF_MEMORY = "OutOfMemoryError"
 
@@ -46,12 +45,8 @@ def with_more_gpu(
 
 
 def _grown(task: TrialTask) -> TrialTask:
-    """Return the task with twice the part of a GPU, for it and for its workers; shards take theirs from the config."""
-    config = task.config
-    if isinstance(config.learner, SisaConfig) and config.learner.shard_resources is not None:
-        shape = config.learner.shard_resources
-        shape = shape.model_copy(update={"gpu": _doubled(shape.gpu)})
-        config = config.model_copy(update={"learner": config.learner.model_copy(update={"shard_resources": shape})})
+    """The task with twice the part of a GPU for it and its workers; a learner's own take theirs from its config."""
+    config = task.config.model_copy(update={"learner": task.config.learner.with_more_gpu(_doubled)})
     return replace(task, config=config, gpu=_doubled(task.gpu), worker_gpu=_doubled(task.worker_gpu))
 
 

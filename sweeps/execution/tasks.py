@@ -23,11 +23,9 @@ from fairsweep.sweeps.planning.running_epsilon import write_plans
 from fairsweep.sweeps.search.stopping_rules import TrialWatch, steps_within
 from fairsweep.sweeps.store.ledger import Entry, Ledger
 from fairsweep.trainables.adapter import TrialTask
-from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
-from fairsweep.trainables.dpsgd.gradient_modes import choose_mode, physical_batch_size
 from fairsweep.trainables.dpsgd.mode_names import current_mode
+from fairsweep.trainables.learning.learner_config import MeasuredChoice
 from fairsweep.trainables.learning.measures import SPENT
-from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.plan import Plan
 from fairsweep.trainables.trial.trial_config import TrialConfig
 
@@ -61,7 +59,7 @@ def trial_tasks(
     tasks = {}
     for trial in trials:
         entry = queued[trial.trial]
-        config = modes.fixed(trial, plan) if trial.trial in privacy else trial.config
+        config = modes.fixed(trial, plan)
         workers = inner_workers(trial, available)
         tasks[trial.trial] = TrialTask(
             config=config,
@@ -150,31 +148,20 @@ class GradientModes:
     def fixed(self, trial: PlannedTrial, plan: SweepPlan) -> TrialConfig:
         """The trial's config with ``auto`` replaced by the mode that is chosen; no part of the trial's identity."""
         config, learner = trial.config, trial.config.learner
-        if not isinstance(learner, DpsgdConfig) or learner.performance.gradient_mode != "auto":
-            return config
-        if learner.clipping == "none":
-            return config
         device = "cuda" if trial.resources.gpus else "cpu"
-        key = _recorded_key(learner.name, config.model.model_dump(mode="json"), learner.clipping, device)
-        mode = self._recorded.get(key)
-        if mode is None and device == "cpu":
-            mode = self._mode(config, learner, plan)
-        if mode is None:
+        choice = learner.choice(config.model, torch.device(device))
+        if choice is None:
             return config
-        performance = learner.performance.model_copy(update={"gradient_mode": mode})
-        return config.model_copy(update={"learner": learner.model_copy(update={"performance": performance})})
+        mode = self._recorded.get(_recorded_key(learner.name, config.model.record(), choice.name, device))
+        if mode is None and device == "cpu":
+            mode = self._measured(config, choice, plan)
+        return config if mode is None else config.model_copy(update={"learner": choice.settle(mode)})
 
-    def _mode(self, config: TrialConfig, learner: DpsgdConfig, plan: SweepPlan) -> str:
-        device = torch.device("cpu")
-        batch = physical_batch_size(learner.performance, config.model, device)
-        key = f"cpu {config.model.model_dump_json()} {learner.clipping} batch {batch}"
+    def _measured(self, config: TrialConfig, choice: MeasuredChoice, plan: SweepPlan) -> str:
+        key = f"cpu {config.model.model_dump_json()} {choice.key}"
         if key not in self._chosen:
-            dataset = plan.dataset
-            classes = len(dataset.attribute(config.dataset.label).values)
-            clipping = Clipping(learner.clipping, learner.l2_clip_norm)
-            self._chosen[key] = choose_mode(
-                config.model, dataset.info.image_shape, classes, clipping, device, batch
-            ).mode
+            classes = len(plan.dataset.attribute(config.dataset.label).values)
+            self._chosen[key] = choice.measure(plan.dataset.info.image_shape, classes)
             write_json(self._path, self._chosen)
         return self._chosen[key]
 

@@ -26,7 +26,7 @@ from fairsweep.sweeps.spec.sections import (
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.dimensions import Point, Space, shown_part
 from fairsweep.sweeps.syntax.errors import SweepError
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.trial.trial_config import DatasetReference, Seeds, TrialConfig
 
 _SHORT = 8

@@ -268,4 +268,4 @@ def _batch_size(trial: PlannedTrial) -> int | None:
     learner = trial.config.learner
     if isinstance(learner, FederatedConfig):
         return learner.local.batch_size
-    return learner.inner.batch_size if isinstance(learner, SisaConfig) else learner.batch_size
+    return learner.inner.batch_size if isinstance(learner, SisaConfig) else getattr(learner, "batch_size", None)

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from fairsweep.datasets.feeds.feed_choice import FeedKind, cpus_outside_trials, machine_memory
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.syntax.errors import SweepError
-from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
-from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.planning.preflight import SweepPlan
@@ -102,15 +100,15 @@ def large_enough(trials: Sequence[PlannedTrial], available: Sequence[Machine]) -
     for trial in trials:
         asked, learner = trial.resources, trial.config.learner
         count, each = asked.workers, (asked.worker_cpu, asked.worker_gpus)
-        if isinstance(learner, SisaConfig) and (shape := learner.shard_resources) is not None:
-            count, each = shape.workers or learner.shards, (shape.cpu, shape.gpu)
+        if (own_workers := learner.inner_workers()) is not None:
+            count, each = own_workers.most, (own_workers.cpu, own_workers.gpu)
         own = 1.0 if asked.is_measured else asked.gpus
         cpu, gpu = max(cpu, asked.cpu + count * each[0]), max(gpu, own + count * each[1])
     return replace(largest, cpu=float(math.ceil(cpu)), gpu=float(math.ceil(gpu)))
 
 
 @dataclass(frozen=True)
-class InnerWorkers:
+class Workers:
     """The further processes of one trial, in bundles 1 to n of its placement group.
 
     Attributes:
@@ -124,7 +122,7 @@ class InnerWorkers:
     gpu: float = 0.0
 
 
-def inner_workers(trial: PlannedTrial, available: list[Machine]) -> InnerWorkers:
+def inner_workers(trial: PlannedTrial, available: list[Machine]) -> Workers:
     """The workers that a trial gets: those asked for, or of shards as many as there is room for beside the trial.
 
     Shards beyond the number of workers wait their turn, and results do not depend on it.
@@ -133,20 +131,18 @@ def inner_workers(trial: PlannedTrial, available: list[Machine]) -> InnerWorkers
         SweepError: if there is no room for a trial with the workers asked for, or with a single one.
     """
     asked, learner = trial.resources, trial.config.learner
-    if isinstance(learner, SisaConfig) and learner.shard_resources is not None:
-        shape = learner.shard_resources
-        most = min(learner.shards, shape.workers or learner.shards)
-        room = _room(asked.cpu, asked.gpus, shape.cpu, shape.gpu, available)
-        least = most if shape.workers is not None else 1
-        if room < least:
+    own = learner.inner_workers()
+    if own is not None:
+        room = _room(asked.cpu, asked.gpus, own.cpu, own.gpu, available)
+        if room < own.least:
             raise SweepError(
-                f"a trial of learner {learner.name!r} (cpu={asked.cpu:g}, gpu={asked.gpus:g}) needs {least} workers "
-                f"beside it (cpu={shape.cpu:g}, gpu={shape.gpu:g} each), but there is room for {room}; lower its "
+                f"a trial of learner {learner.name!r} (cpu={asked.cpu:g}, gpu={asked.gpus:g}) needs {own.least} "
+                f"workers beside it (cpu={own.cpu:g}, gpu={own.gpu:g} each), but there is room for {room}; lower its "
                 "resources, shard_resources, or shard_resources.workers",
                 ("learners",),
             )
-        return InnerWorkers(min(most, room), shape.cpu, shape.gpu)
-    return InnerWorkers(asked.workers, asked.worker_cpu, asked.worker_gpus)
+        return Workers(min(own.most, room), own.cpu, own.gpu)
+    return Workers(asked.workers, asked.worker_cpu, asked.worker_gpus)
 
 
 def beside_readers(available: Sequence[Machine], feed: FeedKind) -> list[Machine]:
@@ -175,7 +171,7 @@ def _room(cpu: float, gpu: float, worker_cpu: float, worker_gpu: float, availabl
 def _check_workers(trial: PlannedTrial, available: list[Machine]) -> None:
     """Refuse workers of a learner that has no use for them, or for which all machines together have no room."""
     asked, learner = trial.resources, trial.config.learner
-    if asked.workers and not isinstance(learner, DpfedavgConfig | FedavgConfig):
+    if asked.workers and not learner.takes_workers:
         raise SweepError(
             f"workers train the clients of federated learners, but {learner.name!r} is of kind {learner.kind!r}: give "
             "workers in the resources of a federated learner only",
@@ -201,9 +197,7 @@ def check_budget(plan: SweepPlan, trials: Sequence[PlannedTrial], available: lis
     if plan.sweep.checkpoints.budget is None or not trials:
         return
     at_once = slots(trials, available, plan.sweep.resources.max_concurrent)
-    # Shards keep what they hold elsewhere.
-    sizes = (plan.checkpoint_bytes(t) for t in trials if not isinstance(t.config.learner, SisaConfig))
-    plan.sweep.checkpoints.check_budget(sizes, at_once)
+    plan.sweep.checkpoints.check_budget(map(plan.checkpoint_bytes, trials), at_once)
 
 
 def slots(trials: Iterable[PlannedTrial], available: list[Machine], max_concurrent: int | None) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsweep.analysis.records.columns import TRIALS
 from fairsweep.datasets.selection.division import HoldOutSplit
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.datasets.storage.prepared import PreparedDataset
@@ -21,13 +22,10 @@ from fairsweep.sweeps.planning.undefined_objectives import check_defined
 from fairsweep.sweeps.spec.search_space import Chosen, SearchSpace
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import Location, SweepError
-from fairsweep.trainables import learners
 from fairsweep.trainables.learning.roles import Roles
-from fairsweep.trainables.models.augmentation import AugmentationConfig
-from fairsweep.trainables.models.models import build_model
+from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.privacy.plan import Plan
 from fairsweep.trainables.trial.trial_data import evaluation_sets, training_columns, training_plan
-from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
 # What Parquet and JSON records of one trial take beside weights and predictions.
 _RECORD_BYTES = 100_000
@@ -71,17 +69,15 @@ class SweepPlan:
 
     def trial_bytes(self, trial: PlannedTrial) -> int:
         """Estimate of what a finished trial leaves on disk."""
-        learner, one = trial.config.learner, 4 * self.parameters[trial.setting]
-        weights = one if self.sweep.checkpoints.keep_final_weights else 0
-        if isinstance(learner, SisaConfig):
-            # A model a shard, and the checkpoint of every slice: without them nothing could be forgotten.
-            weights = learner.shards * (weights + learner.slices * one)
+        kept = trial.config.learner.kept_models()
+        copies = kept.copies + self.sweep.checkpoints.keep_final_weights
+        weights = 4 * self.parameters[trial.setting] * kept.trained * copies
         classes = len(self.dataset.attribute(self.sweep.dataset.label).values)
         return weights + _RECORD_BYTES + 2 * self.evaluated * (16 + 4 * classes)
 
     def checkpoint_bytes(self, trial: PlannedTrial) -> int:
         """Estimate of one checkpoint: weights and up to two moments of an optimiser, of each model that it holds."""
-        return 12 * self.parameters[trial.setting] * learners.state_models(trial.config.learner)
+        return 12 * self.parameters[trial.setting] * trial.config.learner.kept_models().in_checkpoint
 
     def needed_bytes(self, trials: Iterable[PlannedTrial]) -> int:
         """Estimate of what trials write, the checkpoints of those that run at once included."""
@@ -166,7 +162,7 @@ def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, 
         key = trial.config.learner.model_dump_json(), units
         if key not in made:
             try:
-                made[key] = learners.plan_privacy(trial.config.learner, units)
+                made[key] = trial.config.learner.plan(units)
             except ValueError as error:
                 raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(plan.sweep, trial)) from error
         known = made[key]
@@ -221,7 +217,7 @@ def _privacy_units(
     units = {}
     for trial in trials:
         config = trial.config
-        if learners.LEARNERS[config.learner.kind].units is None:
+        if not config.learner.divides_data:
             units[trial.trial] = sizes[trial.trial]
             continue
         imbalance = "" if config.imbalance is None else config.imbalance.model_dump_json()
@@ -230,7 +226,7 @@ def _privacy_units(
         if key not in counted:
             columns = training_columns(dataset, config, training_plan(dataset, config))
             try:
-                counted[key] = learners.count_units(config.learner, columns, seed_key(config.seeds.data, "data"))
+                counted[key] = config.learner.count_units(columns, seed_key(config.seeds.data, "data"))
             except ValueError as error:
                 raise SweepError(f"{config.learner.name}: {error}", _learner_place(sweep, trial)) from error
         units[trial.trial] = counted[key]
@@ -288,11 +284,11 @@ def _check_models(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[P
         if trial.setting in parameters:
             continue
         model = trial.config.model
+        _refuse_ignored(sweep, trial)
         key = model.model_dump_json()
         try:
-            learners.check(model, trial.config.learner)
-            if isinstance(changes := getattr(trial.config.learner, "augmentation", None), AugmentationConfig):
-                changes.check_shape(dataset.info.image_shape)
+            trial.config.learner.check_model(model)
+            trial.config.learner.check_images(dataset.info.image_shape)
             if key not in counted:
                 built = build_model(model, dataset.info.image_shape, classes, seed_key(0, "preflight"))
                 counted[key] = sum(parameter.numel() for parameter in built.parameters())
@@ -302,12 +298,25 @@ def _check_models(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[P
     return parameters
 
 
+def _refuse_ignored(sweep: SweepSpec, trial: PlannedTrial) -> None:
+    """Refuse fields without effect: they would train one model twice. A sweep that had them before may go on."""
+    model = trial.config.model
+    if model.ignored and not (sweep.folder / TRIALS / trial.folder_name).exists():
+        name = next(iter(model.ignored))
+        raise SweepError(
+            f"{model.name} has no {name}, so {name}: {model.ignored[name]} would train the same model under another "
+            f"name: leave it out; where models have fields of their own, write model: {{grid: [{{name: {model.name}}}, "
+            f"{{name: cnn, width: 8}}]}}",
+            ("model", name),
+        )
+
+
 def _check_values(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> None:
     """Ask each learner whether the attributes and values that its config names exist."""
     roles = Roles.of(dataset, sweep.dataset.label, sweep.dataset.groups)
     for trial in {trial.setting: trial for trial in trials}.values():
         try:
-            learners.check_values(trial.config.learner, roles)
+            trial.config.learner.check_values(roles)
         except ValueError as error:
             raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
 

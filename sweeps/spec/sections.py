@@ -20,7 +20,8 @@ from fairsweep.sweeps.syntax.names import check_name
 from fairsweep.sweeps.syntax.sweep_file import nearest
 from fairsweep.sweeps.syntax.validation import clear_error
 from fairsweep.trainables.learners import LEARNERS
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.model import ModelConfig
+from fairsweep.trainables.models.models import MODELS, model_type
 
 _IMBALANCE: TypeAdapter[Any] = TypeAdapter(ImbalanceConfig)
 _SPLIT_KIND: Location = ("split", "kind")
@@ -77,12 +78,10 @@ class LearnerSection:
         config = _validated(model, {"name": self.name, **content}, place)
         if self.original is None:
             return config
-        twin = LEARNERS[config.kind].twin
-        if twin is None:
-            raise SweepError(
-                f"twin_of needs a private learner, but {self.original!r} is of kind {config.kind!r}", place
-            )
-        return twin(config, self.name)
+        try:
+            return config.model_copy(update={"name": self.original}).twin(self.name)
+        except ValueError as error:
+            raise SweepError(str(error), place) from error
 
 
 def learner_sections(sweep: Spaces) -> tuple[LearnerSection, ...]:
@@ -161,7 +160,20 @@ def split_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a memb
 
 def model_at(space: Space, point: Point) -> ModelConfig:
     """Return the typed model at a point."""
-    config: ModelConfig = _validated(ModelConfig, space.at(point), ("model",))
+    content = space.at(point)
+    try:
+        kind = model_type(content)
+    except ValueError as error:
+        raise SweepError(str(error), ("model", "name") if isinstance(content, Mapping) else ("model",)) from error
+    for field in content:
+        having = [name for name, other in MODELS.items() if field in other.model_fields and other is not kind]
+        if having and field not in kind.model_fields and not kind.was_field(field, content[field]):
+            others = " and ".join(having)
+            raise SweepError(
+                f"only {others} {'has' if len(having) == 1 else 'have'} {field}: leave it out, or choose {having[0]}",
+                ("model", field),
+            )
+    config: ModelConfig = _validated(kind, content, ("model",))
     return config
 
 

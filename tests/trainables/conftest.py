@@ -5,7 +5,6 @@ import pyarrow as pa
 import pytest
 
 from fairsweep.datasets.storage.prepared import Attribute, PreparedDataset, write_prepared
-from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.trial.trial_config import DatasetReference, TrialConfig
 from fairsweep.trainables.unlearning.sisa import Sisa
 
@@ -74,7 +73,8 @@ def make_task():
     from fairsweep.datasets.feeds.resident import ResidentFeed
     from fairsweep.datasets.selection.randomness import derive, seed_key
     from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
-    from fairsweep.trainables.models.models import ModelConfig
+    from fairsweep.trainables.models.model import ModelConfig
+    from fairsweep.trainables.models.models import MODELS
 
     def make(model="linear", n=64, size=8, channels=1, classes=2, trial=0, seed=1, **fields):
         random = np.random.default_rng(7)
@@ -82,7 +82,7 @@ def make_task():
         images = random.integers(0, 160, (n, size, size, channels))
         images[:, : size // 2] += (40 * labels)[:, None, None, None]
         given = {
-            "model": model if isinstance(model, ModelConfig) else ModelConfig(name=model),
+            "model": model if isinstance(model, ModelConfig) else MODELS[model](),
             "classes": classes,
             "image_shape": (size, size, channels),
             "rows": np.arange(n)[::-1].copy(),
@@ -110,6 +110,6 @@ def make_sisa(make_task):
     def make(given, n=60, placement=None, **fields):
         ids = np.arange(n)[::-1] * 5 + 2
         task = make_task("linear", n=n, ids=fields.pop("ids", ids), **fields)
-        return Sisa(given, task, build_learner, placement=placement)
+        return Sisa(given, task, placement=placement)
 
     return make

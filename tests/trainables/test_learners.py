@@ -11,12 +11,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
-from fairsweep.trainables.learners import LEARNERS, LearnerConfig, build_learner, check, plan_privacy, twin_of
+from fairsweep.trainables.learners import LEARNERS, AnyLearner, build_learner, check, plan_privacy, twin_of
 from fairsweep.trainables.learning.learner import LabelledRows
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
 
-ADAPTER = TypeAdapter(LearnerConfig)
+ADAPTER = TypeAdapter(AnyLearner)
 AUGMENTED = {"flip": True, "crop": 1, "brightness": 0.1}
 CONFIGS = {
     "sgd momentum": {"kind": "sgd", "optimizer": {"lr": 0.1, "momentum": 0.9, "milestones": [0.5]}},
@@ -269,7 +269,7 @@ def test_a_plan_made_beforehand_gives_the_same_learner(make_task):
 
 
 def test_batchnorm_is_refused_for_private_learners_before_anything_starts(make_task):
-    batch = ModelConfig(name="cnn", norm="batch")
+    batch = MODELS["cnn"](norm="batch")
     check(batch, config("sgd adam"))
     with pytest.raises(ValueError, match="norm: group"):
         check(batch, config("dpsgd adam"))
@@ -281,7 +281,7 @@ def test_batchnorm_is_refused_for_private_learners_before_anything_starts(make_t
 
 def test_only_private_learners_have_twins():
     assert twin_of(config("dpsgd adam"), "matched").name == "matched"
-    with pytest.raises(ValueError, match=r"kind dpsgd or dpfedavg or sisa.*'sgd adam' is of kind 'sgd'"):
+    with pytest.raises(ValueError, match=r"private learner.*'sgd adam' is of kind 'sgd'"):
         twin_of(config("sgd adam"), "matched")
 
 

@@ -7,14 +7,13 @@ References:
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from fairsweep.datasets.feeds.feed import Batch
 from fairsweep.trainables.dpsgd.diagnostics import GroupDiagnostics
@@ -26,11 +25,12 @@ from fairsweep.trainables.dpsgd.gradient_modes import (
 )
 from fairsweep.trainables.dpsgd.mode_names import current_mode
 from fairsweep.trainables.dpsgd.weighted_rates import check_weights, weights_of
-from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.learning.learner import IterationReport, LearningTask, SingleModelLearner
+from fairsweep.trainables.learning.learner_config import LearnerConfig, MeasuredChoice
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.models.inputs import normalise, to_device
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.clipping import Clipping
@@ -46,7 +46,7 @@ AddClipped = Callable[
 ]
 
 
-class DpsgdConfig(BaseModel):
+class DpsgdConfig(LearnerConfig):
     """Private training by example.
 
     Exactly one of ``epsilon`` and ``noise_multiplier`` is given. Ablations, all with infinite epsilon:
@@ -83,7 +83,7 @@ class DpsgdConfig(BaseModel):
         performance: What changes speed, and results by rounding only.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    has_plan: ClassVar[bool] = True
 
     name: str = Field(default="dpsgd", min_length=1)
     kind: Literal["dpsgd"] = "dpsgd"
@@ -165,49 +165,55 @@ class DpsgdConfig(BaseModel):
             )
         return self
 
+    def check_model(self, model: ModelConfig) -> None:
+        """Refuse models that have no per-example gradients: those with BatchNorm."""
+        if model.mixes_examples:
+            raise ValueError(
+                f"a private learner cannot train {model.name} with norm='batch': BatchNorm mixes the examples of a "
+                "batch, so no single example's contribution can be bounded, and its running statistics would be "
+                "published without noise; set norm: group (the default)"
+            )
 
-def matched_twin(config: DpsgdConfig, name: str) -> DpsgdConfig:
-    """Return the config that differs from a private one in privacy alone: no clipping, no noise, Poisson batches.
+    def check_values(self, roles: Roles) -> None:
+        """Refuse what sampling weights and class weights name and does not exist."""
+        if self.sampling_weights is not None:
+            check_weights(self.sampling_weights, roles)
+        if self.remedy is not None:
+            self.remedy.check(roles)
 
-    Args:
-        config: The private learner's.
-        name: The twin's own name.
+    def plan(self, units: int) -> PrivacyPlan:
+        """Make the privacy plan for so many examples."""
+        return PrivacyPlan.build(self, units)
 
-    Returns:
-        The twin's config. Under the same keys it starts from the same weights and sees the same augmented images; it
-        keeps sampling weights and class weights.
-    """
-    public = config.model_dump(exclude={"name", "epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping"})
-    return DpsgdConfig(**public, name=name, noise_multiplier=0.0, l2_clip_norm=None, clipping="none")
+    def twin(self, name: str) -> DpsgdConfig:
+        """Return the config that differs in privacy alone: no clipping, no noise, Poisson batches.
 
+        Under the same keys it starts from the same weights and sees the same augmented images; it keeps sampling
+        weights and class weights.
+        """
+        public = self.model_dump(exclude={"name", "epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping"})
+        return DpsgdConfig(**public, name=name, noise_multiplier=0.0, l2_clip_norm=None, clipping="none")
 
-def check_values(config: DpsgdConfig, roles: Roles) -> None:
-    """Refuses attributes and values that do not exist; callable before anything starts.
+    def choice(self, model: ModelConfig, device: torch.device) -> MeasuredChoice | None:
+        """Return how the gradient mode is chosen, where it is to be measured."""
+        if self.performance.gradient_mode != "auto" or self.clipping == "none":
+            return None
+        clipping = Clipping(self.clipping, self.l2_clip_norm)
+        batch = physical_batch_size(self.performance, model, device)
 
-    Raises:
-        ValueError: With the nearest name.
-    """
-    if config.sampling_weights is not None:
-        check_weights(config.sampling_weights, roles)
-    if config.remedy is not None:
-        config.remedy.check(roles)
+        def settle(mode: str) -> DpsgdConfig:
+            performance = self.performance.model_copy(update={"gradient_mode": mode})
+            return self.model_copy(update={"performance": performance})
 
-
-def check_model(model: ModelConfig) -> None:
-    """Refuses models that have no per-example gradients; callable before anything starts.
-
-    Raises:
-        ValueError: For BatchNorm, with the reason and the remedy.
-    """
-    if model.norm == "batch" and model.name != "linear":
-        raise ValueError(
-            f"a private learner cannot train {model.name} with norm='batch': BatchNorm mixes the examples of a batch, "
-            "so no single example's contribution can be bounded, and its running statistics would be published "
-            "without noise; set norm: group (the default)"
+        return MeasuredChoice(
+            self.clipping,
+            f"{self.clipping} batch {batch}",
+            lambda shape, classes: choose_mode(model, shape, classes, clipping, device, batch).mode,
+            settle,
         )
 
 
-class Dpsgd:
+class Dpsgd(SingleModelLearner):
     """Trains one model privately; see `Learner` for what it offers.
 
     Args:
@@ -219,16 +225,15 @@ class Dpsgd:
         plan: The privacy plan: sampler, clipping, noise and accounting all come from it.
     """
 
-    kind = "dpsgd"
+    config = DpsgdConfig
 
     def __init__(self, config: DpsgdConfig, task: LearningTask, plan: PrivacyPlan | None = None) -> None:
-        check_model(task.model)
+        super().__init__(config, task)
+        config.check_model(task.model)
         if plan is not None:
             plan.verify(config, task.size)
-        self.name = config.name
         self.iterations = config.epochs
-        self.iteration = 0
-        self.plan = plan or PrivacyPlan.build(config, task.size)
+        self.plan = plan or config.plan(task.size)
         self._config = config
         self._task = task
         self._physical = physical_batch_size(config.performance, task.model, task.device)
@@ -259,11 +264,8 @@ class Dpsgd:
         """Return what was chosen by measuring, and for which kind of device: public, and the same for a seed more."""
         return {"gradient_mode": self.gradient_mode, "device": self._task.device.type}
 
-    def step(self) -> IterationReport:
+    def _iterate(self) -> IterationReport:
         """Do one iteration: the steps that belong to one expected pass over the training set."""
-        if self.iteration >= self.iterations:
-            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
-        began = time.perf_counter()
         if self._task.diagnostics:
             self._diagnostics = self._diagnostics or GroupDiagnostics(
                 self._task, self._network, self._gradients().name == Plain.name, self._loss_weights
@@ -283,7 +285,7 @@ class Dpsgd:
                 parameter.grad = gradient
             self._network.update(batch.step)
         self.iteration += 1
-        return self._report(loss_sum, examples, stop - start, time.perf_counter() - began)
+        return self._report(loss_sum, examples, stop - start)
 
     def steps_after(self, iteration: int) -> int:
         """Return how many steps are done after so many iterations: T times their share, rounded."""
@@ -339,33 +341,24 @@ class Dpsgd:
     def _make_mode(self, name: str) -> GradientMode:
         return Plain(self._network.model) if name == Plain.name else GRADIENT_MODES[name](self._network.model)
 
-    def _report(self, loss_sum: torch.Tensor, examples: int, steps: int, seconds: float) -> IterationReport:
+    def _report(self, loss_sum: torch.Tensor, examples: int, steps: int) -> IterationReport:
         """Make the report; in release mode of public numbers only."""
         if not self._task.diagnostics:
             expected = round(steps * self.plan.expected_examples(self._rates))
-            return IterationReport(self.iteration, math.nan, expected, steps, seconds)
+            return IterationReport(self.iteration, math.nan, expected, steps)
         loss = float(loss_sum) / examples if examples else math.nan
         diagnostics = self._diagnostics.report() if self._diagnostics is not None else ()
-        return IterationReport(self.iteration, loss, examples, steps, seconds, diagnostics)
+        return IterationReport(self.iteration, loss, examples, steps, diagnostics=diagnostics)
 
-    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
-        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
-        return self._network.predict(images_BHWC)
-
-    def state(self) -> dict[str, Any]:
-        """Return all that a resume needs: tensors and JSON values; no key and no generator state."""
+    def _state(self) -> dict[str, Any]:
         return {
-            "kind": self.kind,
-            "iteration": self.iteration,
             "network": self._network.state(),
             "gradient_mode": self.gradient_mode,
             "plan": self.plan.model_dump(mode="json"),
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state, with the gradient mode that it was made with."""
-        if state.get("kind") != self.kind:
-            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take over a state, with the gradient mode that it was made with."""
         if PrivacyPlan.model_validate(state["plan"]) != self.plan:
             raise ValueError(
                 "state was made under another privacy plan: its spent budget is not what this config would account "
@@ -373,7 +366,6 @@ class Dpsgd:
                 "restore it with the config that made it"
             )
         self._network.load(state["network"])
-        self.iteration = int(state["iteration"])
         self._mode = self._make_mode(str(current_mode(state["gradient_mode"])))
 
     def privacy(self) -> PrivacyStatement:
@@ -381,7 +373,3 @@ class Dpsgd:
         return self.plan.statement(
             self.steps_after(self.iteration), "research" if self._task.diagnostics else "release"
         )
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """Return a copy of the model's ``state_dict`` on the CPU."""
-        return self._network.weights()

@@ -16,7 +16,7 @@ from torch import nn
 
 from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.trainables.dpsgd.mode_names import IDENTITY, GradientModeName, current_mode, former_mode
-from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import ExpandedWeights, Functorch, Ghost, GradientMode, Hooks
@@ -72,9 +72,8 @@ def physical_batch_size(config: PerformanceConfig, model: ModelConfig, device: t
     """Return how many examples are worked on at once: a function of the config and the device type alone."""
     if config.physical_batch_size is not None:
         return config.physical_batch_size
-    if device.type == "cpu":
-        return 16 if model.name == "resnet18" else 64  # what fits the processor's caches
-    return 128 if model.name == "resnet18" else 1024
+    use = model.private_use
+    return use.examples_on_cpu if device.type == "cpu" else use.examples_on_gpu
 
 
 @lru_cache(maxsize=64)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import dp_accounting
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.datasets.selection.randomness import derive, generator
 from fairsweep.datasets.selection.sampling import Poisson, Sampler
-from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
 from fairsweep.trainables.federated.fixed_cohorts import FixedCohorts
 from fairsweep.trainables.privacy.accounting import Epsilon, calibrate, describe, epsilon_of, sampled_gaussian
 from fairsweep.trainables.privacy.noise import GaussianNoise
@@ -23,8 +22,27 @@ from fairsweep.trainables.privacy.privacy_statement import (
 )
 from fairsweep.trainables.privacy.private_training import PlanError, default_delta
 
-# The count of adaptive clipping gets this share of the expected cohort as noise (Andrew et al. 2021, section 3.1).
-_COUNT_NOISE = 1 / 20
+
+class ClientTraining(Protocol):
+    """What a plan for clients is made from."""
+
+    @property
+    def epsilon(self) -> float | None:
+        """The budget to which the noise is calibrated, if there is one."""
+        ...
+
+    @property
+    def noise_multiplier(self) -> float | None:
+        """z; None where there is a budget."""
+        ...
+
+    def draft(self, population: int, noise_multiplier: float) -> ClientPlan:
+        """Make the plan with this noise, whatever it costs.
+
+        Raises:
+            PlanError: If a cohort is larger than the population, or delta too large.
+        """
+        ...
 
 
 class ClientPrivacyStatement(PrivacyStatement):
@@ -94,88 +112,29 @@ class ClientPlan(BaseModel):
         return self
 
     @classmethod
-    def build(cls, config: DpfedavgConfig | FedavgConfig, population: int) -> ClientPlan:
+    def build(cls, config: ClientTraining, population: int) -> ClientPlan:
         """Make the plan of a config for a number of clients; calibrates the noise if a budget is given.
 
         Raises:
             PlanError: If a cohort is larger than the population, delta is too large, or no noise affords the budget.
         """
-        if isinstance(config, FedavgConfig):
-            return cls._without_privacy(config, population)
-        given = config.noise_multiplier
-        draft = cls._with_noise(config, population, 0.0 if given is None else given)
+        draft = config.draft(population, config.noise_multiplier or 0.0)
         if config.epsilon is None:
             return draft
         try:
             noise = calibrate(config.epsilon, draft.delta, draft.sampling_rate, draft.steps)
         except ValueError as error:
             raise PlanError(str(error)) from error
-        return cls._with_noise(config, population, noise)
+        return config.draft(population, noise)
 
-    @classmethod
-    def _without_privacy(cls, config: FedavgConfig, population: int) -> ClientPlan:
-        cohort = config.cohort_size
-        if cohort is not None and cohort > population:
-            raise PlanError(
-                f"cohort_size must be at most the number of clients {population}, but got {cohort}: lower it"
-            )
-        return cls(
-            sampler="poisson" if cohort is None else "fixed",
-            population=population,
-            sampling_rate=float(config.sampling_rate or 0) if cohort is None else cohort / population,
-            steps=config.rounds,
-            delta=default_delta(population),
-        )
-
-    @classmethod
-    def _with_noise(cls, config: DpfedavgConfig, population: int, noise_multiplier: float) -> ClientPlan:
-        clipping, cohort = config.clipping, config.sampling_rate * population
-        protected = population
-        if config.deployment_cohort is not None:
-            if config.deployment_cohort < cohort:
-                raise PlanError(
-                    f"deployment_cohort must be at least the simulated one, q N = {cohort:g}, but got "
-                    f"deployment_cohort={config.deployment_cohort}: raise it, or leave it out"
-                )
-            cohort = float(config.deployment_cohort)
-            protected = round(cohort / config.sampling_rate)
-        delta = default_delta(protected) if config.delta is None else float(config.delta)
-        if delta >= 1 / protected:
-            raise PlanError(
-                f"delta must be below 1/N = {1 / protected:.3g} (N clients), but got delta={delta:.3g}: publishing one "
-                "client's data outright satisfies any larger delta; leave delta out for a default"
-            )
-        count_noise = None
-        if clipping.quantile is not None and noise_multiplier > 0:
-            count_noise = clipping.count_noise or max(_COUNT_NOISE * cohort, noise_multiplier)
-        try:
-            return cls(
-                population=population,
-                sampling_rate=config.sampling_rate,
-                steps=config.rounds,
-                clipping=clipping.kind,
-                l2_clip_norm=clipping.l2_clip_norm,
-                quantile=clipping.quantile,
-                noise_multiplier=float(noise_multiplier),
-                count_noise=count_noise,
-                delta=delta,
-                target_epsilon=config.epsilon,
-                deployment_cohort=config.deployment_cohort,
-            )
-        except ValueError as error:
-            raise PlanError(str(error)) from error
-
-    def verify(self, config: DpfedavgConfig | FedavgConfig, population: int) -> None:
+    def verify(self, config: ClientTraining, population: int) -> None:
         """Return the checks that this plan is the one of a config, without calibrating again.
 
         Raises:
             PlanError: If a field differs; it is named.
         """
-        if isinstance(config, FedavgConfig):
-            expected = ClientPlan.build(config, population)
-        else:
-            given = self.noise_multiplier if config.noise_multiplier is None else config.noise_multiplier
-            expected = ClientPlan._with_noise(config, population, given)
+        given = self.noise_multiplier if config.noise_multiplier is None else config.noise_multiplier
+        expected = config.draft(population, given)
         differing = [name for name in ClientPlan.model_fields if getattr(self, name) != getattr(expected, name)]
         if differing:
             shown = ", ".join(f"{n}={getattr(self, n)!r} (must be {getattr(expected, n)!r})" for n in differing)

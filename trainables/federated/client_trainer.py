@@ -22,14 +22,11 @@ from fairsweep.trainables.federated.local_training import (
 )
 from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.models.inputs import to_device
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import learning_rate
 from fairsweep.trainables.privacy.clipping import Clipping
 
 EXECUTIONS: dict[str, Callable[..., LocalTraining]] = {"batched": Batched, "sequential": Sequential}
-# How many clients are stacked: on a CPU larger stacks leave the caches, smaller ones spend their time on calls.
-_CLIENTS_ON_CPU = {"linear": 128, "cnn": 16, "resnet18": 2}
-_CLIENTS_ON_GPU = {"linear": 256, "cnn": 64, "resnet18": 8}
 
 
 class ClientTrainer:
@@ -118,14 +115,15 @@ def choose_execution(config: FederatedConfig, model: ModelConfig, device: torch.
     """
     if config.performance.execution != "auto":
         return config.performance.execution
-    return "sequential" if device.type == "cpu" and model.name == "resnet18" else "batched"
+    return "batched" if device.type != "cpu" or model.private_use.stacks_on_cpu else "sequential"
 
 
 def clients_at_once(config: FederatedConfig, model: ModelConfig, device: torch.device) -> int:
     """Return how many clients' weights are held at once."""
     if config.performance.clients_at_once is not None:
         return config.performance.clients_at_once
-    return (_CLIENTS_ON_CPU if device.type == "cpu" else _CLIENTS_ON_GPU)[model.name]
+    use = model.private_use
+    return use.clients_on_cpu if device.type == "cpu" else use.clients_on_gpu
 
 
 def _most_steps(partition: Partition, local: LocalConfig) -> int:

@@ -8,9 +8,8 @@ References:
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,30 +19,16 @@ from fairsweep.trainables.federated.client_fairness import ClientFairness, Clien
 from fairsweep.trainables.federated.client_privacy import ClientPlan, ClientPrivacyStatement
 from fairsweep.trainables.federated.client_trainer import ClientTrainer, choose_execution
 from fairsweep.trainables.federated.cohorts import CohortExamples
-from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
+from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig, FederatedConfig
 from fairsweep.trainables.federated.local_training import CohortSums
 from fairsweep.trainables.federated.server_optimizers import ServerOptimizer
-from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.learning.learner import IterationReport, LearningTask, SingleModelLearner
 from fairsweep.trainables.learning.partition_report import describe_partition
-from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.adaptive_clipping import AdaptiveNorm
 from fairsweep.trainables.privacy.clipping import Clipping
-
-
-def check_model(model: ModelConfig) -> None:
-    """Refuses models whose state is not their weights alone; callable before anything starts.
-
-    Raises:
-        ValueError: For BatchNorm, with the reason and the remedy.
-    """
-    if model.norm == "batch" and model.name != "linear":
-        raise ValueError(
-            f"a federated learner cannot train {model.name} with norm='batch': the running statistics of a client are "
-            "no part of its clipped update, so they could neither be averaged nor be hidden; set norm: group (the "
-            "default)"
-        )
 
 
 def training_columns(task: LearningTask) -> TrainingColumns:
@@ -53,21 +38,7 @@ def training_columns(task: LearningTask) -> TrainingColumns:
     return TrainingColumns(task.rows, np.asarray(task.labels), codes, task.users)
 
 
-def count_clients(config: DpfedavgConfig | FedavgConfig, columns: TrainingColumns, data_key: bytes) -> int:
-    """Divides a training set among clients as a trial will, and counts them.
-
-    Raises:
-        ValueError: If it cannot be divided so.
-    """
-    return len(partition_clients(columns, config.clients, data_key))
-
-
-def describe_clients(learner: Dpfedavg) -> dict[str, Any]:
-    """Return what ``data.json`` shows of a learner's clients: how they are divided and what they hold."""
-    return {"clients": describe_partition(learner.partition, learner.task) | learner.how}
-
-
-def make_trainer(config: DpfedavgConfig | FedavgConfig, task: LearningTask, execution: str) -> ClientTrainer:
+def make_trainer(config: FederatedConfig, task: LearningTask, execution: str) -> ClientTrainer:
     """Make what trains a task's clients, with a model of its own, for a process beside the learner's."""
     partition = partition_clients(training_columns(task), config.clients, task.keys.data)
     model = build_model(task.model, task.image_shape, task.classes, task.keys.train).to(task.device)
@@ -81,7 +52,7 @@ def _group_members(groups: ClientGroups, task: LearningTask) -> torch.Tensor:
     return members if task.diagnostics else members[:0]
 
 
-class Dpfedavg:
+class Dpfedavg(SingleModelLearner):
     """Trains one model by federated averaging, with or without privacy; see `Learner` for what it offers.
 
     Args:
@@ -96,18 +67,18 @@ class Dpfedavg:
         execution: How clients are trained: ``batched`` or ``sequential``.
     """
 
+    config: ClassVar[type[DpfedavgConfig] | type[FedavgConfig]] = DpfedavgConfig
+
     def __init__(
         self, config: DpfedavgConfig | FedavgConfig, task: LearningTask, plan: ClientPlan | None = None
     ) -> None:
-        check_model(task.model)
+        super().__init__(config, task)
+        config.check_model(task.model)
         self.partition: Partition = partition_clients(training_columns(task), config.clients, task.keys.data)
         if plan is not None:
             plan.verify(config, len(self.partition))
-        self.plan = plan or ClientPlan.build(config, len(self.partition))
-        self.kind: str = config.kind
-        self.name = config.name
+        self.plan = plan or config.plan(len(self.partition))
         self.iterations = math.ceil(config.rounds / config.rounds_per_iteration)
-        self.iteration = 0
         self._config, self.task = config, task
         self._trained, held_out = split_held_out(self.partition, config.clients)
         self._network = Network(
@@ -148,11 +119,8 @@ class Dpfedavg:
         """The clipping norm of the coming round."""
         return self.plan.l2_clip_norm if self._norm is None else self._norm.l2_clip_norm
 
-    def step(self) -> IterationReport:
+    def _iterate(self) -> IterationReport:
         """Do one iteration: some rounds."""
-        if self.iteration >= self.iterations:
-            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
-        began = time.perf_counter()
         if self._fairness is not None:
             self._fairness.restart()
         start, stop = self.rounds_after(self.iteration), self.rounds_after(self.iteration + 1)
@@ -162,7 +130,7 @@ class Dpfedavg:
             loss += sums.loss
             examples += sums.examples
         self.iteration += 1
-        return self._report(loss, examples, stop - start, norm, began)
+        return self._report(loss, examples, stop - start, norm)
 
     def rounds_after(self, iteration: int) -> int:
         """Return how many rounds are done after so many iterations."""
@@ -215,33 +183,28 @@ class Dpfedavg:
             for parameter, part in zip(self._network.parameters, parts, strict=True):
                 parameter.copy_(part.view_as(parameter))
 
-    def _report(self, loss: float, examples: int, rounds: int, norm: float | None, began: float) -> IterationReport:
+    def _report(self, loss: float, examples: int, rounds: int, norm: float | None) -> IterationReport:
         """Make the report; in release mode of public numbers only."""
         clip = math.nan if norm is None else norm
         if self._fairness is None:
             seen = len(self._trained.order) * self._config.local.epochs
             expected = round(rounds * self.plan.sampling_rate * seen)
-            seconds = time.perf_counter() - began
-            return IterationReport(self.iteration, math.nan, expected, rounds, seconds, l2_clip_norm=clip)
+            return IterationReport(self.iteration, math.nan, expected, rounds, l2_clip_norm=clip)
         mean_loss = loss / examples if examples else math.nan
         clients = self._fairness.report(self._network)
-        seconds = time.perf_counter() - began
-        return IterationReport(self.iteration, mean_loss, examples, rounds, seconds, clients=clients, l2_clip_norm=clip)
+        return IterationReport(self.iteration, mean_loss, examples, rounds, clients=clients, l2_clip_norm=clip)
 
-    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
-        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
-        return self._network.predict(images_BHWC)
+    def facts(self) -> dict[str, Any]:
+        """Return how clients are divided, what they hold, and how they are trained."""
+        return {"clients": describe_partition(self.partition, self.task) | self.how}
 
     def close(self) -> None:
         """End the workers; may be called twice."""
         if self.task.workers is not None:
             self.task.workers.close()
 
-    def state(self) -> dict[str, Any]:
-        """Return all that a resume needs: tensors and JSON values; no key and no generator state."""
+    def _state(self) -> dict[str, Any]:
         return {
-            "kind": self.kind,
-            "iteration": self.iteration,
             "weights": self._weights.cpu().clone(),
             "server": self._server.state(),
             "l2_clip_norm": self.l2_clip_norm,
@@ -250,10 +213,8 @@ class Dpfedavg:
             "plan": self.plan.model_dump(mode="json"),
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state, with the execution that it was made with and as many parts."""
-        if state.get("kind") != self.kind:
-            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take over a state, with the execution that it was made with and as many parts."""
         if state["plan"] != self.plan.model_dump(mode="json"):
             raise ValueError(
                 "state was made under another privacy plan: its spent budget is not what this config would account "
@@ -264,7 +225,6 @@ class Dpfedavg:
         self._server.load(state["server"])
         if self._norm is not None:
             self._norm.l2_clip_norm = float(state["l2_clip_norm"])
-        self.iteration = int(state["iteration"])
         self._show_weights()
         self._parts = int(state["parts"])
         if state["execution"] != self.execution:
@@ -276,6 +236,8 @@ class Dpfedavg:
             self.rounds_after(self.iteration), "research" if self.task.diagnostics else "release"
         )
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        """Return a copy of the model's ``state_dict`` on the CPU."""
-        return self._network.weights()
+
+class Fedavg(Dpfedavg):
+    """The same without privacy."""
+
+    config = FedavgConfig

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fairsweep.datasets.selection.partitions import ClientsConfig
+from fairsweep.datasets.selection.partitions import ClientsConfig, TrainingColumns, partition_clients
+from fairsweep.trainables.federated.client_privacy import ClientPlan
 from fairsweep.trainables.federated.server_optimizers import ServerConfig
+from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.models.augmentation import AugmentationConfig
+from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.privacy_numbers import Delta, NoiseMultiplier
+from fairsweep.trainables.privacy.private_training import PlanError, default_delta
+
+# The count of adaptive clipping gets this share of the expected cohort as noise (Andrew et al. 2021, section 3.1).
+_COUNT_NOISE = 1 / 20
 
 
 class _Frozen(BaseModel):
@@ -100,7 +107,7 @@ class FederatedPerformanceConfig(_Frozen):
     clients_at_once: int | None = Field(default=None, ge=1)
 
 
-class FederatedConfig(_Frozen):
+class FederatedConfig(LearnerConfig):
     """What federated learners have in common.
 
     Attributes:
@@ -114,7 +121,10 @@ class FederatedConfig(_Frozen):
         performance: What changes speed, and results by rounding only.
     """
 
-    name: str = Field(min_length=1)
+    has_plan: ClassVar[bool] = True
+    divides_data: ClassVar[bool] = True
+    takes_workers: ClassVar[bool] = True
+
     rounds: int = Field(default=50, ge=1)
     rounds_per_iteration: int = Field(default=1, ge=1)
     clients: ClientsConfig
@@ -122,6 +132,19 @@ class FederatedConfig(_Frozen):
     server: ServerConfig = ServerConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     performance: FederatedPerformanceConfig = FederatedPerformanceConfig()
+
+    def check_model(self, model: ModelConfig) -> None:
+        """Refuse models whose state is not their weights alone: those with BatchNorm."""
+        if model.mixes_examples:
+            raise ValueError(
+                f"a federated learner cannot train {model.name} with norm='batch': the running statistics of a client "
+                "are no part of its clipped update, so they could neither be averaged nor be hidden; set norm: group "
+                "(the default)"
+            )
+
+    def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
+        """Divide a training set among clients as a trial will, and count them."""
+        return len(partition_clients(columns, self.clients, data_key))
 
 
 class FedavgConfig(FederatedConfig):
@@ -136,6 +159,8 @@ class FedavgConfig(FederatedConfig):
     kind: Literal["fedavg"] = "fedavg"
     sampling_rate: float | None = Field(default=None, gt=0, le=1)
     cohort_size: int | None = Field(default=None, ge=1)
+    epsilon: ClassVar[None] = None
+    noise_multiplier: ClassVar[float] = 0.0
 
     @model_validator(mode="before")
     @classmethod
@@ -155,6 +180,25 @@ class FedavgConfig(FederatedConfig):
                 f"but got sampling_rate={self.sampling_rate} and cohort_size={self.cohort_size}"
             )
         return self
+
+    def plan(self, units: int) -> ClientPlan:
+        """Make the plan, without privacy, for so many clients."""
+        return ClientPlan.build(self, units)
+
+    def draft(self, population: int, noise_multiplier: float) -> ClientPlan:
+        """Make the plan for so many clients; there is no noise."""
+        cohort = self.cohort_size
+        if cohort is not None and cohort > population:
+            raise PlanError(
+                f"cohort_size must be at most the number of clients {population}, but got {cohort}: lower it"
+            )
+        return ClientPlan(
+            sampler="poisson" if cohort is None else "fixed",
+            population=population,
+            sampling_rate=float(self.sampling_rate or 0) if cohort is None else cohort / population,
+            steps=self.rounds,
+            delta=default_delta(population),
+        )
 
 
 class DpfedavgConfig(FederatedConfig):
@@ -212,16 +256,52 @@ class DpfedavgConfig(FederatedConfig):
             )
         return self
 
+    def plan(self, units: int) -> ClientPlan:
+        """Make the privacy plan for so many clients."""
+        return ClientPlan.build(self, units)
 
-def matched_twin(config: DpfedavgConfig, name: str) -> DpfedavgConfig:
-    """Return the config that differs from a private one in privacy alone: no clipping, no noise, Poisson cohorts.
+    def draft(self, population: int, noise_multiplier: float) -> ClientPlan:
+        """Make the plan with this noise, whatever it costs."""
+        clipping, cohort = self.clipping, self.sampling_rate * population
+        protected = population
+        if self.deployment_cohort is not None:
+            if self.deployment_cohort < cohort:
+                raise PlanError(
+                    f"deployment_cohort must be at least the simulated one, q N = {cohort:g}, but got "
+                    f"deployment_cohort={self.deployment_cohort}: raise it, or leave it out"
+                )
+            cohort = float(self.deployment_cohort)
+            protected = round(cohort / self.sampling_rate)
+        delta = default_delta(protected) if self.delta is None else float(self.delta)
+        if delta >= 1 / protected:
+            raise PlanError(
+                f"delta must be below 1/N = {1 / protected:.3g} (N clients), but got delta={delta:.3g}: publishing one "
+                "client's data outright satisfies any larger delta; leave delta out for a default"
+            )
+        count_noise = None
+        if clipping.quantile is not None and noise_multiplier > 0:
+            count_noise = clipping.count_noise or max(_COUNT_NOISE * cohort, noise_multiplier)
+        try:
+            return ClientPlan(
+                population=population,
+                sampling_rate=self.sampling_rate,
+                steps=self.rounds,
+                clipping=clipping.kind,
+                l2_clip_norm=clipping.l2_clip_norm,
+                quantile=clipping.quantile,
+                noise_multiplier=float(noise_multiplier),
+                count_noise=count_noise,
+                delta=delta,
+                target_epsilon=self.epsilon,
+                deployment_cohort=self.deployment_cohort,
+            )
+        except ValueError as error:
+            raise PlanError(str(error)) from error
 
-    Args:
-        config: The private learner's.
-        name: The twin's own name.
-    """
-    public = config.model_dump(
-        exclude={"name", "epsilon", "noise_multiplier", "delta", "clipping", "deployment_cohort"}
-    )
-    none = UpdateClippingConfig(kind="none", l2_clip_norm=None)
-    return DpfedavgConfig(**public, name=name, noise_multiplier=0.0, clipping=none)
+    def twin(self, name: str) -> DpfedavgConfig:
+        """Return the config that differs in privacy alone: no clipping, no noise, Poisson cohorts."""
+        public = self.model_dump(
+            exclude={"name", "epsilon", "noise_multiplier", "delta", "clipping", "deployment_cohort"}
+        )
+        none = UpdateClippingConfig(kind="none", l2_clip_norm=None)
+        return DpfedavgConfig(**public, name=name, noise_multiplier=0.0, clipping=none)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 
 from fairsweep.datasets.feeds.feed import Feed
 from fairsweep.datasets.storage.layout import Attribute
+from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.model import ModelConfig
+from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.plan import Plan
 from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
-
-if TYPE_CHECKING:
-    from fairsweep.trainables.federated.local_training import CohortSums
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ class CohortWorkers(Protocol):
 
     def sums(
         self, weights_P: torch.Tensor, round_number: int, parts: Sequence[np.ndarray], clipping: Clipping
-    ) -> list[CohortSums]:
-        """Trains parts of a cohort from the same weights and returns their sums in the order of the parts."""
+    ) -> list[Any]:
+        """Train parts of a cohort from the same weights and return their `CohortSums` in the order of the parts."""
         ...
 
     def close(self) -> None:
@@ -266,26 +268,34 @@ class IterationReport:
     loss: float
     examples: int
     steps: int
-    seconds: float
+    seconds: float = 0.0
     diagnostics: tuple[GroupDiagnostic, ...] = ()
     clients: tuple[ClientDiagnostic, ...] = ()
     l2_clip_norm: float = math.nan
 
 
-class Learner(Protocol):
+class Learner(ABC):
     """One training method at work on one task.
 
+    Args:
+        config: How.
+        task: On what.
+        plan: The privacy plan of a private learner, if it was made before.
+
     Attributes:
-        name: Its name in the sweep.
+        config: Type of its config; see `LearnerConfig` for what the core asks of it.
         kind: Which method.
+        name: Its name in the sweep.
         iterations: How many iterations there are in all.
         iteration: How many are done.
     """
 
-    name: str
-    kind: str
+    config: ClassVar[type[LearnerConfig]]
     iterations: int
-    iteration: int
+
+    def __init__(self, config: LearnerConfig, task: LearningTask, plan: Plan | None = None) -> None:
+        self.kind, self.name = config.kind, config.name
+        self.iteration = 0
 
     def step(self) -> IterationReport:
         """Do one iteration.
@@ -293,28 +303,76 @@ class Learner(Protocol):
         Raises:
             RuntimeError: If all iterations are done.
         """
-        ...
+        if self.iteration >= self.iterations:
+            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
+        began = time.perf_counter()
+        report = self._iterate()
+        return replace(report, seconds=time.perf_counter() - began)
 
+    @abstractmethod
+    def _iterate(self) -> IterationReport:
+        """Do one iteration and counts it; `step` adds the seconds to the report."""
+
+    @abstractmethod
     def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
         """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU. Changes nothing."""
-        ...
+
+    @abstractmethod
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the model's ``state_dict`` on the CPU."""
 
     def state(self) -> dict[str, Any]:
         """Return all that a resume needs: tensors and JSON values only, no generator state, no key."""
-        ...
+        return {"kind": self.kind, "iteration": self.iteration, **self._state()}
+
+    @abstractmethod
+    def _state(self) -> dict[str, Any]:
+        """Return what `state` holds beside kind and iteration."""
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state as if never interrupted, bit for bit on the same machine.
+        """Continue from a state as if never interrupted, bit for bit on the same machine.
 
         Raises:
             ValueError: If the state is of another kind of learner or another plan.
         """
-        ...
+        if state.get("kind") != self.kind:
+            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+        self._load(state)
+        self.iteration = int(state["iteration"])
+
+    @abstractmethod
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `_state` gave."""
 
     def privacy(self) -> PrivacyStatement | None:
         """Return what has been spent so far, or None for a learner that claims nothing."""
-        ...
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what ``data.json`` shows of how the learner uses its training set, in JSON values."""
+        return {}
+
+    def files(self) -> dict[str, Callable[[Path], None]]:
+        """Return the records of its own that the learner keeps: for each name what writes it."""
+        return {}
+
+    def parts(self) -> Sequence[Network]:
+        """Return the models that the learner aggregates, each of which predicts by itself; none for a single one."""
+        return ()
+
+    def close(self) -> None:  # noqa: B027 - most hold none
+        """Let go of workers that the learner holds; may be called twice."""
+
+
+class SingleModelLearner(Learner):
+    """A learner of one model."""
+
+    _network: Network
+
+    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
+        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
+        return self._network.predict(images_BHWC)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the model's ``state_dict`` on the CPU."""
-        ...
+        return self._network.weights()

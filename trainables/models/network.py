@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fairsweep.trainables.models.inputs import normalise, to_device
-from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.models.optimizers import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
 
 _PREDICTION_BATCH = 512

@@ -10,7 +10,6 @@ References:
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 from fairsweep.analysis.records.lineage_records import LINEAGE, lineage_table, write_lineage
 from fairsweep.datasets.selection.randomness import derive, generator
 from fairsweep.trainables.learning.evaluation import DivergedError, EvaluationSet, rows_at_once
-from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.learning.learner import IterationReport, Learner, LearningTask
 from fairsweep.trainables.learning.measures import Standing
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
@@ -62,7 +61,7 @@ class _Trained:
     steps: int
 
 
-class Pbt:
+class Pbt(Learner):
     """Trains a population, generation by generation; see `Learner` for what it offers.
 
     What it predicts, and the weights that it gives, are those of the member that was best in the last generation.
@@ -72,12 +71,11 @@ class Pbt:
         task: On what; members are ranked on its validation split.
     """
 
-    kind = "pbt"
+    config = PbtConfig
 
     def __init__(self, config: PbtConfig, task: LearningTask) -> None:
-        self.name = config.name
+        super().__init__(config, task)
         self.iterations = config.generations
-        self.iteration = 0
         self._config = config
         self._task = task
         self._hyperparameters = config.hyperparameters
@@ -94,17 +92,13 @@ class Pbt:
         """One row a generation and member, as in ``lineage.parquet``."""
         return tuple(self._lineage)
 
-    def step(self) -> IterationReport:
+    def _iterate(self) -> IterationReport:
         """Trains and ranks one generation, and lets the worst go on from the best.
 
         Raises:
-            RuntimeError: If all iterations are done.
             DivergedError: If every member has diverged.
             ValueError: If the objective is undefined for every member.
         """
-        if self.iteration >= self.iterations:
-            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
-        began = time.perf_counter()
         generation = self.iteration + 1
         self._network = None  # made anew when it is asked for: until then the device holds one member alone
         trained = [self._train(number, generation) for number in range(len(self.members))]
@@ -119,17 +113,14 @@ class Pbt:
         self.members, self.best, self.iteration = members, best, generation
         loss = trained[best].loss if self._task.diagnostics else math.nan
         examples, steps = sum(one.examples for one in trained), sum(one.steps for one in trained)
-        return IterationReport(generation, loss, examples, steps, time.perf_counter() - began)
+        return IterationReport(generation, loss, examples, steps)
 
     def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
         """Map uint8 [B, H, W, C] to the best member's logits, float32 [B, K] on the CPU."""
         return self._published().predict(images_BHWC)
 
-    def state(self) -> dict[str, Any]:
-        """Return all that a resume needs, the state of every member included."""
+    def _state(self) -> dict[str, Any]:
         return {
-            "kind": self.kind,
-            "iteration": self.iteration,
             "best": self.best,
             "members": [
                 {"values": dict(member.values), "parent": member.parent, "state": member.state}
@@ -138,22 +129,15 @@ class Pbt:
             "lineage": [dict(row) for row in self._lineage],
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state."""
-        if state.get("kind") != self.kind:
-            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+    def _load(self, state: Mapping[str, Any]) -> None:
         if len(state["members"]) != len(self.members):
             raise ValueError(
                 f"state must be of a population of {len(self.members)}, but is of one of {len(state['members'])}"
             )
         self.members = [Member(**content) for content in state["members"]]
-        self.iteration, self.best = int(state["iteration"]), int(state["best"])
+        self.best = int(state["best"])
         self._lineage = [dict(row) for row in state["lineage"]]
         self._network = None
-
-    def privacy(self) -> None:
-        """Claims nothing: members train with exact gradients."""
-        return
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the best member's ``state_dict`` on the CPU."""

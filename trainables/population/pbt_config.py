@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from fairsweep.trainables.learning.learner_config import KeptModels, LearnerConfig
 from fairsweep.trainables.learning.measures import SPENT, Meaning, Measure
 from fairsweep.trainables.learning.objectives import Objective
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig
 from fairsweep.trainables.population.hyperparameters import Explored, Hyperparameter, Interval, settled
-from fairsweep.trainables.sgd import sgd_learner as sgd
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
 
 _PRIVATE = ("dpsgd", "dpfedavg")
 
 
-class PbtConfig(BaseModel):
+class PbtConfig(LearnerConfig):
     """Population-based training: members train side by side, and the worst go on from copies of the best.
 
     Attributes:
@@ -41,8 +41,6 @@ class PbtConfig(BaseModel):
     References:
         Jaderberg et al. 2017, "Population based training of neural networks", arXiv 1711.09846.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(default="pbt", min_length=1)
     kind: Literal["pbt"] = "pbt"
@@ -153,36 +151,29 @@ class PbtConfig(BaseModel):
         most, least = (self.population * self.inner.epochs * -(-examples // size) for size in (min(sizes), max(sizes)))
         return least, most
 
+    def check_values(self, roles: Roles) -> None:
+        """Refuse attributes, values and classes that do not exist."""
+        self.inner.check_values(roles)
+        self.objective.settled(meaning_of(roles))
+
+    def workload(self, examples: int) -> str:
+        """Return what one trial does on so many examples: steps of all members together."""
+        least, most = self.steps(examples)
+        steps = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+        return (
+            f"{self.population} members of {self.inner.epochs} epochs each, one after the other: {steps} steps a "
+            f"trial; all are ranked on the validation split after each of {self.generations} generations"
+        )
+
+    def kept_models(self) -> KeptModels:
+        """Return one model, that of the best member; a checkpoint holds every member."""
+        return KeptModels(in_checkpoint=self.population)
+
     def _possible(self, name: str, otherwise: int) -> tuple[int, ...]:
         return next((field.ends for field in self.hyperparameters if field.name == name), (otherwise,))
-
-
-def check_values(config: PbtConfig, roles: Roles) -> None:
-    """Refuses attributes, values and classes that do not exist; callable before anything starts.
-
-    Raises:
-        ValueError: With the nearest name.
-    """
-    sgd.check_values(config.inner, roles)
-    config.objective.settled(meaning_of(roles))
 
 
 def meaning_of(roles: Roles) -> Meaning:
     """Return what cells mean where attributes have these roles."""
     groups = tuple(attribute.name for attribute in roles.groups)
     return Meaning.of(roles.label.name, groups, (*roles.groups, roles.label))
-
-
-def workload(config: PbtConfig, examples: int) -> str:
-    """Return what one trial does, in words: steps of all members together.
-
-    Args:
-        config: The config.
-        examples: Size of the training set.
-    """
-    least, most = config.steps(examples)
-    steps = f"{most:,}" if least == most else f"{least:,} to {most:,}"
-    return (
-        f"{config.population} members of {config.inner.epochs} epochs each, one after the other: {steps} steps a "
-        f"trial; all are ranked on the validation split after each of {config.generations} generations"
-    )

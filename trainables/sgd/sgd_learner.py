@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.learning.learner import IterationReport, LearningTask, SingleModelLearner
+from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.models.inputs import normalise, to_device
@@ -22,7 +22,7 @@ from fairsweep.trainables.remedies import RemedyConfig
 from fairsweep.trainables.remedies.remedy import Remedy
 
 
-class SgdConfig(BaseModel):
+class SgdConfig(LearnerConfig):
     """Ordinary training.
 
     Attributes:
@@ -35,8 +35,6 @@ class SgdConfig(BaseModel):
         remedy: What is done for groups that lose: ``class_weights``, ``group_sampling``, ``group_reweighting`` or
             ``group_dro``; null does nothing.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(default="sgd", min_length=1)
     kind: Literal["sgd"] = "sgd"
@@ -58,18 +56,13 @@ class SgdConfig(BaseModel):
             )
         return given
 
-
-def check_values(config: SgdConfig, roles: Roles) -> None:
-    """Refuses attributes and values that do not exist; callable before anything starts.
-
-    Raises:
-        ValueError: With the nearest name.
-    """
-    if config.remedy is not None:
-        config.remedy.check(roles)
+    def check_values(self, roles: Roles) -> None:
+        """Refuse what the remedy names and does not exist."""
+        if self.remedy is not None:
+            self.remedy.check(roles)
 
 
-class Sgd:
+class Sgd(SingleModelLearner):
     """Trains one model on shuffled batches; see `Learner` for what it offers.
 
     Args:
@@ -77,12 +70,11 @@ class Sgd:
         task: On what.
     """
 
-    kind = "sgd"
+    config = SgdConfig
 
     def __init__(self, config: SgdConfig, task: LearningTask) -> None:
-        self.name = config.name
+        super().__init__(config, task)
         self.iterations = config.epochs
-        self.iteration = 0
         self._config = config
         self._task = task
         self._remedy = Remedy(task) if config.remedy is None else config.remedy.build(task)
@@ -98,11 +90,8 @@ class Sgd:
         )
         self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
 
-    def step(self) -> IterationReport:
+    def _iterate(self) -> IterationReport:
         """Do one epoch."""
-        if self.iteration >= self.iterations:
-            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
-        began = time.perf_counter()
         start = self.iteration * self._sampler.steps_per_epoch
         stop = start + self._sampler.steps_per_epoch
         loss_sum = torch.zeros((), device=self._task.device)
@@ -112,7 +101,7 @@ class Sgd:
             examples += len(batch.positions)
         self.iteration += 1
         loss = float(loss_sum) / examples if self._task.diagnostics else math.nan
-        return IterationReport(self.iteration, loss, examples, stop - start, time.perf_counter() - began)
+        return IterationReport(self.iteration, loss, examples, stop - start)
 
     def _train(self, step: int, positions: np.ndarray, ids: np.ndarray, images_BHWC: np.ndarray) -> torch.Tensor:
         """Take one optimiser step and returns the batch's mean loss, detached and still on the device."""
@@ -127,32 +116,10 @@ class Sgd:
         self._network.update(step)
         return losses.detach().mean()
 
-    def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
-        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU."""
-        return self._network.predict(images_BHWC)
+    def _state(self) -> dict[str, Any]:
+        return {"network": self._network.state(), "remedy": self._remedy.state()}
 
-    def state(self) -> dict[str, Any]:
-        """Return all that a resume needs: tensors and JSON values."""
-        return {
-            "kind": self.kind,
-            "iteration": self.iteration,
-            "network": self._network.state(),
-            "remedy": self._remedy.state(),
-        }
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state."""
-        if state.get("kind") != self.kind:
-            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+    def _load(self, state: Mapping[str, Any]) -> None:
         if state.get("remedy"):
             self._remedy.load(state["remedy"])
         self._network.load(state["network"])
-        self.iteration = int(state["iteration"])
-
-    def privacy(self) -> None:
-        """Claims nothing: batches are shuffled and gradients are exact."""
-        return
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """Return a copy of the model's ``state_dict`` on the CPU."""
-        return self._network.weights()

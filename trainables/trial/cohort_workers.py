@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.randomness import KEY_BYTES, seed_key
 from fairsweep.trainables.federated.dpfedavg import make_trainer
-from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
+from fairsweep.trainables.federated.fedavg_config import FederatedConfig
 from fairsweep.trainables.federated.local_training import CohortSums
 from fairsweep.trainables.learning.gpu_memory import assigned_gpus, cap_gpu_memory
 from fairsweep.trainables.learning.learner import TrialKeys
@@ -33,7 +33,7 @@ class _CohortWorker:
     """One process that trains clients of one trial."""
 
     def __init__(self, config: TrialConfig, feed: FeedChoice, execution: str, threads: int) -> None:
-        if not isinstance(config.learner, DpfedavgConfig | FedavgConfig):
+        if not isinstance(config.learner, FederatedConfig):
             raise TypeError(f"workers train clients of federated learners, but got kind {config.learner.kind!r}")
         torch.set_num_threads(threads)
         cap_gpu_memory(assigned_gpus() or 0.0)

@@ -47,7 +47,7 @@ from fairsweep.analysis.records.unlearning_records import (
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.imbalance import TrainingPlan
 from fairsweep.datasets.selection.randomness import KEY_BYTES, derive, seed_key
-from fairsweep.trainables.learners import build_learner
+from fairsweep.trainables.learners import LEARNERS, forgetful
 from fairsweep.trainables.learning.evaluation import EvaluationSet
 from fairsweep.trainables.learning.learner import TrialKeys
 from fairsweep.trainables.trial.checkpoint import save_weights
@@ -56,10 +56,9 @@ from fairsweep.trainables.trial.request_log import REQUEST_LOG, RequestLog
 from fairsweep.trainables.trial.state import TrialStateFile
 from fairsweep.trainables.trial.trial_config import TrialConfig
 from fairsweep.trainables.trial.trial_data import TrialData, learning_task, vocabularies
+from fairsweep.trainables.unlearning.forgetful_learner import ForgetfulLearner
 from fairsweep.trainables.unlearning.known_examples import UnknownIdsError
-from fairsweep.trainables.unlearning.placement import Placement
-from fairsweep.trainables.unlearning.sisa import SLICES, Sisa
-from fairsweep.trainables.unlearning.sisa_config import SisaConfig
+from fairsweep.trainables.unlearning.sisa import SLICES
 from fairsweep.trainables.unlearning.unlearning_costs import ServedRequest
 
 DATASET_NOW = "erased.json"
@@ -127,32 +126,20 @@ class _Opened:
     folder: Path
     config: TrialConfig
     data: TrialData
-    learner: Sisa
+    learner: ForgetfulLearner
 
     @classmethod
     def of(cls, folder: Path, config: TrialConfig, device: torch.device, run: int) -> _Opened:
         """Build the learner and loads what the trial's records say of it."""
         placed, cost = read_placement(folder / PLACEMENT), read_json(folder / COST)
-        learner_config = config.learner
-        if not isinstance(learner_config, SisaConfig):
-            raise ForgettingError(f"only learners of kind 'sisa' can forget, but this one is {config.learner.kind!r}")
+        kind = forgetful(config.learner.kind)
+        if kind is None:
+            raise ForgettingError(_cannot(config.learner.name, config.learner.kind))
         data = _data_now(folder, config, placed)
         try:
-            present = ~_column(placed, "deleted")
-            known = data.training.ids
             # Erased examples have an id of their own and the row of another: nothing reads it.
-            task = replace(learning_task(config, data, _keys(config, run), device, folder), ids=known)
-            order = np.argsort(known, kind="stable")
-            places = order[np.searchsorted(known[order], _column(placed, "id"))]
-            shard, part = np.empty(len(known), np.int32), np.empty(len(known), np.int32)
-            shard[places], part[places] = _column(placed, "shard") - 1, _column(placed, "slice") - 1
-            frozen = Placement(
-                learner_config.shards, learner_config.slices, shard, part, learner_config.strategy == "hash"
-            )
-            quiet = learner_config.model_copy(update={"requests": type(learner_config.requests)()})
-            learner = Sisa(quiet, task, _build_inner, placement=frozen)
-            torch.set_num_threads(int(cost["threads"]))  # a shard's weights depend on it in the last bit
-            learner.load(_state(learner_config, cost, _column(placed, "id")[~present]))
+            task = replace(learning_task(config, data, _keys(config, run), device, folder), ids=data.training.ids)
+            learner = kind.reopened(config.learner, task, placed, cost)
             learner.purge()  # what a request that was cut short left behind
         except BaseException:
             data.close()
@@ -206,8 +193,12 @@ class _Opened:
             save_weights(transaction.stage(WEIGHTS), self.learner.weights())
 
 
-def _build_inner(config: Any, task: Any) -> Any:  # noqa: ANN401 - see `shards.BuildInner`
-    return build_learner(config, task)
+def _cannot(name: str, kind: object) -> str:
+    kinds = " or ".join(repr(known) for known in LEARNERS if forgetful(known) is not None)
+    return (
+        f"only learners of kind {kinds} can forget, but {name} was trained by {kind!r}: its whole training would have "
+        "to be done again"
+    )
 
 
 def check_can_forget(folder: Path) -> TrialConfig:
@@ -223,11 +214,8 @@ def check_can_forget(folder: Path) -> TrialConfig:
             f"{folder} must be the folder of a trial, but has no {CONFIG}: name one of runs/NAME/trials/…"
         ) from error
     kind = content.get("learner", {}).get("kind")
-    if kind != "sisa":
-        raise ForgettingError(
-            f"only learners of kind 'sisa' can forget, but {folder.name} was trained by {kind!r}: its whole training "
-            "would have to be done again"
-        )
+    if forgetful(kind) is None:
+        raise ForgettingError(_cannot(folder.name, kind))
     state = TrialStateFile(folder).read()
     if state is None or state.state != "done":
         raise ForgettingError(
@@ -325,19 +313,6 @@ def _data_now(folder: Path, config: TrialConfig, placed: pa.Table) -> TrialData:
     if subset is not None:
         subset = _without(subset, np.setdiff1d(subset.ids, ids))
     return replace(data, training=TrainingPlan(rows=rows, ids=ids), subset=subset)
-
-
-def _state(config: SisaConfig, cost: dict[str, Any], deleted: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the learner's state at the end of the trial and of the requests since, as the records have it."""
-    return {
-        "kind": Sisa.kind,
-        "iteration": config.slices,
-        "history": {"deleted": torch.from_numpy(deleted.copy()), "runs": torch.tensor(cost["retrainings"])},
-        "requests": None,
-        "first": cost["training"],
-        "served": cost["requests"],
-        "slices": {},
-    }
 
 
 def _without(chosen: EvaluationSet, gone: NDArray[np.int64]) -> EvaluationSet | None:

@@ -24,7 +24,7 @@ from fairsweep.datasets.feeds.feed import Batch, Feed, step_range
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.randomness import KEY_BYTES, seed_key
 from fairsweep.datasets.selection.sampling import Sampler
-from fairsweep.trainables.learners import build_learner, close_learner
+from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.gpu_memory import PeakMemory, peak_memory
 from fairsweep.trainables.learning.learner import Learner, TrialKeys
 from fairsweep.trainables.learning.tensor_bytes import encode
@@ -32,7 +32,6 @@ from fairsweep.trainables.privacy.plan import Plan
 from fairsweep.trainables.trial.checkpoint import CheckpointFolder
 from fairsweep.trainables.trial.trial_config import TrialConfig
 from fairsweep.trainables.trial.trial_data import TrialData, learning_task
-from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def measure_trial(
             measured_steps=probe.steps,
         )
     finally:
-        close_learner(learner)
+        learner.close()
         data.close()
 
 
@@ -200,20 +199,15 @@ def _iteration_seconds(learner: Learner, probe: ProbeFeed, config: TrialConfig) 
     began = time.perf_counter()
     learner.step()
     seconds = time.perf_counter() - began
-    slices = config.learner.slices if isinstance(config.learner, SisaConfig) else None
-    if not probe.is_cut and slices is None and learner.iteration < learner.iterations:
+    growth = config.learner.growth()
+    if not probe.is_cut and growth is None and learner.iteration < learner.iterations:
         asked, began = probe.asked, time.perf_counter()
         learner.step()  # the first one warmed up
         seconds = time.perf_counter() - began
         probe.asked -= asked
     if probe.is_cut:
         seconds = probe.seconds / probe.steps * probe.asked
-    return seconds * (1.0 if slices is None else _mean_slice(slices))
-
-
-def _mean_slice(slices: int) -> float:
-    """Slice r trains on the examples of r slices: how much longer the mean one takes than the first."""
-    return (slices + 1) / 2
+    return seconds * (growth or 1.0)
 
 
 def _evaluate(learner: Learner, data: TrialData) -> tuple[float, list[pa.Table], list[pa.Table]]:
@@ -233,8 +227,7 @@ def _checkpoint(learner: Learner, folder: Path) -> tuple[float, int]:
 
 
 def _kept_bytes(learner: Learner, config: TrialConfig) -> int:
-    weights = len(encode(learner.weights()))
-    return weights * (1 + config.learner.slices) if isinstance(config.learner, SisaConfig) else weights
+    return len(encode(learner.weights())) * (1 + config.learner.kept_models().copies)
 
 
 def _recorded_bytes(tables: list[pa.Table]) -> int:

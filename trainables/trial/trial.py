@@ -25,7 +25,7 @@ from fairsweep.analysis.records.columns import WEIGHTS, RecordError
 from fairsweep.analysis.records.unlearning_records import SHARD_PREDICTIONS, write_shard_predictions
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.randomness import seed_key
-from fairsweep.trainables.learners import build_learner, close_learner, learner_facts, learner_files, learner_parts
+from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.evaluation import DivergedError
 from fairsweep.trainables.learning.learner import CohortWorkers, IterationReport, Learner, TrialKeys
 from fairsweep.trainables.learning.trial_watch import Watch
@@ -126,7 +126,7 @@ class Trial:
             self._learner = self._build_learner(plan, torch.device(device))
             words = vocabularies(self._data.dataset, config)
             self._records = TrialRecords(
-                self.folder, words, config.dataset.label, self._attempt.owned, lambda: learner_files(self._learner)
+                self.folder, words, config.dataset.label, self._attempt.owned, self._learner.files
             )
             self._checkpoints = CheckpointFolder(
                 self.folder / CHECKPOINTS,
@@ -144,7 +144,7 @@ class Trial:
             for number, cells in enumerate(self._records.recorded("validation")):
                 self._look(cells, None, known[number] if number < len(known) else {})
             self._saved = (self.iteration, time.monotonic())
-            self._records.start(config, describe_data(self._data, config) | learner_facts(self._learner))
+            self._records.start(config, describe_data(self._data, config) | self._learner.facts())
 
     @property
     def iteration(self) -> int:
@@ -248,7 +248,7 @@ class Trial:
 
     def close(self) -> None:
         """Let go of the learner's workers and the feeds; may be called twice."""
-        close_learner(self._learner)
+        self._learner.close()
         self._data.close()
 
     # --- inside ---
@@ -373,7 +373,7 @@ class Trial:
             for evaluated in shown
             for name, s in sets.items()
         ]
-        privacy, parts = self._learner.privacy(), learner_parts(self._learner)
+        privacy, parts = self._learner.privacy(), self._learner.parts()
         test, feed = self._evaluations["test"], self._data.feeds["test"]
         by_part = [test.predictions(last.iteration, test.log_probabilities(part, feed)) for part in parts]
         with self._attempt.owned():

@@ -16,8 +16,9 @@ from fairsweep.datasets.selection.division import OfficialSplit, RestSplit, Spli
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.selection.imbalance import ImbalanceConfig
 from fairsweep.trainables.dpsgd.mode_names import IDENTITY
-from fairsweep.trainables.learners import LearnerConfig
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.learners import AnyLearner
+from fairsweep.trainables.models.model import ModelConfig
+from fairsweep.trainables.models.models import DEFAULT_MODEL, AnyModel
 
 # Part of every hash. Fields at their default are left out of a hash, so that a new field changes no identity: whoever
 # changes the meaning of a default that exists raises this number.
@@ -87,8 +88,8 @@ class TrialConfig(BaseModel):
 
     dataset: DatasetReference
     imbalance: ImbalanceConfig | None = None
-    model: ModelConfig = ModelConfig()
-    learner: LearnerConfig
+    model: AnyModel = DEFAULT_MODEL
+    learner: AnyLearner
     twin_of: str | None = None
     split: SplitConfig = OfficialSplit()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -124,6 +125,7 @@ class TrialConfig(BaseModel):
             "format_version": FORMAT_VERSION,
             "learner": content["learner"] | {"twin_of": self.twin_of},
             **{name: content[name] for name in _RECORDED},
+            "model": self.model.record(),
             "setting": self.setting,
             "trial": self.trial,
             "mode": self.mode,
@@ -152,12 +154,12 @@ class TrialConfig(BaseModel):
             "groups": list(self.dataset.groups),
         }
         imbalance = None if self.imbalance is None else _canonical(self.imbalance)
-        learner = _canonical(self.learner, leave_out={"name", "performance", "shard_resources"})
+        learner = _canonical(self.learner, leave_out=set(self.learner.no_identity))
         return {
             "version": IDENTITY_VERSION,
             "dataset": dataset,
             "imbalance": imbalance,
-            "model": _canonical(self.model, leave_out={"pretrained"}) | _weights_identity(self.model.pretrained),
+            "model": _model_identity(self.model),
             "learner": learner | {"kind": self.learner.kind},
             # The other dataset counts by its content, wherever it lies.
             "evaluation": _canonical(self.evaluation, leave_out={"dataset"}),
@@ -185,9 +187,12 @@ def _canonical(config: BaseModel, leave_out: set[str] | None = None) -> dict[str
     return config.model_dump(mode="json", exclude=leave_out, exclude_defaults=True, context=IDENTITY)
 
 
-def _weights_identity(path: Path | None) -> dict[str, str]:
-    """Pretrained weights count by their content, wherever the file lies."""
-    return {} if path is None else {"pretrained": _file_hash(path, path.stat().st_mtime_ns)}
+def _model_identity(model: ModelConfig) -> dict[str, Any]:
+    """The model's fields that are not at their default; a file of weights counts by its content, wherever it lies."""
+    files = {name: path for name, path in model if isinstance(path, Path)}
+    name = {} if model.name == DEFAULT_MODEL.name else {"name": model.name}
+    hashes = {name: _file_hash(path, path.stat().st_mtime_ns) for name, path in files.items()}
+    return name | model.ignored | _canonical(model, leave_out={"name", *files}) | hashes
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,7 +20,7 @@ import torch
 from fairsweep.datasets.feeds.feed import Feed
 from fairsweep.trainables.learning.gpu_memory import assigned_gpus, cap_gpu_memory
 from fairsweep.trainables.learning.learner import LearningTask
-from fairsweep.trainables.unlearning.shards import BuildInner, InnerConfig, SequentialPool, ShardPool, ShardWork
+from fairsweep.trainables.unlearning.shards import InnerConfig, SequentialPool, ShardPool, ShardWork
 from fairsweep.trainables.unlearning.sisa_config import ShardResources, SisaConfig, inner_of
 from fairsweep.trainables.unlearning.slice_store import FolderStore, MemoryStore, SliceStore, TrainedSlice
 
@@ -33,20 +33,19 @@ class ShardWorkerError(RuntimeError):
     """A shard's workers died again and again: the trial fails, and can be started again."""
 
 
-def make_pool(config: SisaConfig, task: LearningTask, store: SliceStore, build: BuildInner) -> ShardPool:
+def make_pool(config: SisaConfig, task: LearningTask, store: SliceStore) -> ShardPool:
     """Make what trains the shards: workers in the trial's placement group if it has bundles for them.
 
     Args:
         config: The config; without ``shard_resources`` shards are trained one after the other.
         task: The whole task; workers open their images by ``task.open_feed``.
         store: Where checkpoints go; workers need a folder.
-        build: Makes an inner learner in this process.
     """
     resources = config.shard_resources
     inner = inner_of(config, task.size)
     group = None if resources is None else _placement_group()
     if resources is None or group is None or task.open_feed is None or not isinstance(store, FolderStore):
-        return SequentialPool(task, inner, build, store, None if resources is None else resources.threads)
+        return SequentialPool(task, inner, store, None if resources is None else resources.threads)
     return ActorPool(task, inner, store, resources, group)
 
 
@@ -177,15 +176,13 @@ class ShardWorker:
     ) -> None:
         from pathlib import Path
 
-        from fairsweep.trainables.learners import build_learner
-
         if task.open_feed is None:
             raise ValueError("a worker needs task.open_feed, to open the images by itself")
         cap_gpu_memory(assigned_gpus() or 0.0)
         device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
         opened = replace(task, feed=task.open_feed(), device=device)
         self._far = None if Path(probe).exists() else MemoryStore()
-        self._pool = SequentialPool(opened, inner, build_learner, self._far or FolderStore(Path(folder)), threads)
+        self._pool = SequentialPool(opened, inner, self._far or FolderStore(Path(folder)), threads)
 
     def train(self, line: ShardWork) -> list[TrainedSlice]:
         """Trains consecutive slices of one shard; each is on the disk before the next begins.

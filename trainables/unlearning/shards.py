@@ -21,12 +21,15 @@ from numpy.typing import NDArray
 from fairsweep.datasets.feeds.feed import Batch, Feed
 from fairsweep.datasets.selection.randomness import derive
 from fairsweep.datasets.selection.sampling import Sampler
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.learning.learner import Learner, LearningTask, TrialKeys
-from fairsweep.trainables.models.models import build_model
+from fairsweep.trainables.models.model import build_model
+from fairsweep.trainables.sgd.sgd_learner import Sgd
 from fairsweep.trainables.unlearning.slice_store import SliceCost, SliceStore, TrainedSlice, Weights
 
 InnerConfig = Any  # a member of sisa_config.InnerConfig: what an inner learner is built from
-BuildInner = Callable[[InnerConfig, LearningTask], Learner]
+INNER: dict[str, Callable[[InnerConfig, LearningTask], Learner]] = {"sgd": Sgd, "dpsgd": Dpsgd}
+"""The learners that can train a slice."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +90,13 @@ class SequentialPool:
     Args:
         task: The whole task.
         inner: Config of the inner learner.
-        build: Makes an inner learner.
         store: Keeps each slice as soon as it is trained.
         threads: Threads that a training uses; None leaves them as they are.
     """
 
-    def __init__(
-        self, task: LearningTask, inner: InnerConfig, build: BuildInner, store: SliceStore, threads: int | None
-    ) -> None:
+    def __init__(self, task: LearningTask, inner: InnerConfig, store: SliceStore, threads: int | None) -> None:
         self._task = task
         self._inner = inner
-        self._build = build
         self._store = store
         self._threads = threads
 
@@ -106,7 +105,7 @@ class SequentialPool:
         for line in work:
             weights = line.start
             for job in line.jobs:
-                trained = train_slice(self._task, self._inner, self._build, job, weights, self._threads)
+                trained = train_slice(self._task, self._inner, job, weights, self._threads)
                 weights = self._store.put(trained).weights
 
     def close(self) -> None:
@@ -114,14 +113,13 @@ class SequentialPool:
 
 
 def train_slice(
-    task: LearningTask, inner: InnerConfig, build: BuildInner, job: SliceJob, start: Weights | None, threads: int | None
+    task: LearningTask, inner: InnerConfig, job: SliceJob, start: Weights | None, threads: int | None
 ) -> TrainedSlice:
     """Trains one slice.
 
     Args:
         task: The whole task.
         inner: Config of the inner learner; its epochs are those of a slice.
-        build: Makes an inner learner.
         job: The slice.
         start: The weights before; None begins with the shard's initial ones.
         threads: Threads to use; None leaves them as they are.
@@ -135,7 +133,7 @@ def train_slice(
         if len(job.positions) == 0:
             weights = start or initial_weights(task, job.shard)
             return TrainedSlice(job.name, weights, SliceCost())
-        learner = build(inner, _inner_task(task, job))
+        learner = INNER[inner.kind](inner, _inner_task(task, job))
         if start is not None:
             state = learner.state()
             state["network"]["model"] = start

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -27,11 +27,12 @@ from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.privacy_statement import Mode, PrivacyStatement
 from fairsweep.trainables.unlearning.aggregation import aggregate
+from fairsweep.trainables.unlearning.forgetful_learner import ForgetfulLearner
 from fairsweep.trainables.unlearning.known_examples import Population
 from fairsweep.trainables.unlearning.placement import Placement
 from fairsweep.trainables.unlearning.request_stream import Stream, error_norms, settle_by_scores, settle_stream
 from fairsweep.trainables.unlearning.shard_actors import make_pool
-from fairsweep.trainables.unlearning.shards import BuildInner, ShardPool, ShardWork, SliceJob, initial_weights
+from fairsweep.trainables.unlearning.shards import ShardPool, ShardWork, SliceJob, initial_weights
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig, exactness, examine, inner_of
 from fairsweep.trainables.unlearning.sisa_privacy import state_privacy
 from fairsweep.trainables.unlearning.slice_history import SliceHistory
@@ -41,10 +42,10 @@ from fairsweep.trainables.unlearning.unlearning_costs import ServedRequest, Work
 SLICES = "slices"
 _ROWS_AT_ONCE = 2048
 
-MakePool = Callable[[SisaConfig, LearningTask, SliceStore, BuildInner], ShardPool]
+MakePool = Callable[[SisaConfig, LearningTask, SliceStore], ShardPool]
 
 
-class Sisa:
+class Sisa(ForgetfulLearner):
     """Trains shards slice by slice, then serves requests for deletion; see `Learner` for what it offers.
 
     Iteration r <= R trains slice r of every shard; each later one serves a batch of requests.
@@ -52,7 +53,6 @@ class Sisa:
     Args:
         config: How.
         task: On what.
-        build: Makes an inner learner.
         make_pool: Makes what trains the shards: workers where the trial has bundles for them.
         placement: The frozen map; None makes it from the config.
 
@@ -61,19 +61,17 @@ class Sisa:
         population: Who is in the training set.
     """
 
-    kind = "sisa"
+    config = SisaConfig
 
     def __init__(
         self,
         config: SisaConfig,
         task: LearningTask,
-        build: BuildInner,
         make_pool: MakePool = make_pool,
         placement: Placement | None = None,
     ) -> None:
-        self.name = config.name
+        super().__init__(config, task)
         self.iterations = config.slices + config.requests.batches
-        self.iteration = 0
         self._config = config
         self._task = task
         self.population = population_of(task)
@@ -83,7 +81,7 @@ class Sisa:
             self.placement, self.population.ids, _recipe(config, task), nominal=config.is_private
         )
         self._store: SliceStore = MemoryStore() if task.folder is None else FolderStore(task.folder / SLICES)
-        self._pool = make_pool(config, task, self._store, build)
+        self._pool = make_pool(config, task, self._store)
         shape = config.shard_resources
         self._threads = torch.get_num_threads() if shape is None else shape.threads
         self._requests: Stream | None = None
@@ -99,11 +97,33 @@ class Sisa:
         """The requests served so far, with their costs."""
         return tuple(self._served)
 
-    def step(self) -> IterationReport:
-        """Trains the next slice of every shard, or serves the next batch of requests."""
-        if self.iteration >= self.iterations:
-            raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
-        began = time.perf_counter()
+    @classmethod
+    def reopened(cls, config: SisaConfig, task: LearningTask, placed: pa.Table, cost: Mapping[str, Any]) -> Sisa:
+        """Build the learner as it was at the end of its trial and of the requests since."""
+        columns = {name: placed.column(name).to_numpy() for name in ("id", "shard", "slice", "deleted")}
+        known = population_of(task).ids
+        order = np.argsort(known, kind="stable")
+        places = order[np.searchsorted(known[order], columns["id"])]
+        shard, part = np.empty(len(known), np.int32), np.empty(len(known), np.int32)
+        shard[places], part[places] = columns["shard"] - 1, columns["slice"] - 1
+        frozen = Placement(config.shards, config.slices, shard, part, config.strategy == "hash")
+        quiet = config.model_copy(update={"requests": type(config.requests)()})
+        learner = cls(quiet, task, placement=frozen)
+        torch.set_num_threads(int(cost["threads"]))  # a shard's weights depend on it in the last bit
+        deleted = columns["id"][columns["deleted"]]
+        state = {
+            "iteration": config.slices,
+            "history": {"deleted": torch.from_numpy(deleted.copy()), "runs": torch.tensor(cost["retrainings"])},
+            "requests": None,
+            "first": cost["training"],
+            "served": cost["requests"],
+            "slices": {},
+        }
+        learner.load({"kind": learner.kind, **state})
+        return learner
+
+    def _iterate(self) -> IterationReport:
+        """Train the next slice of every shard, or serve the next batch of requests."""
         before = self._names()
         if self.iteration < self._config.slices:
             self.iteration += 1
@@ -114,23 +134,10 @@ class Sisa:
             batch = self._stream()[self.iteration - self._config.slices]
             self.iteration += 1
             costs = self._forget(batch, before, self.iteration)
-        return self._report(costs, time.perf_counter() - began)
+        return self._report(costs)
 
     def forget(self, ids: NDArray[np.int64], *, iteration: int = 0, purge: bool = True) -> ServedRequest:
-        """Serve a request outside the stream: rolls back and retrains every shard that saw the examples.
-
-        Args:
-            ids: int64 [k]; those that were deleted before make no difference.
-            iteration: Number under which the model without them is evaluated; 0 if it is not.
-            purge: Whether checkpoints that saw the examples go at once; else whoever asks calls `purge`.
-
-        Returns:
-            What was done and what it cost.
-
-        Raises:
-            UnknownIdsError: If ids are not in the training set; nothing is done then.
-            RuntimeError: If the first training is not done.
-        """
+        """Serve a request outside the stream: rolls back and retrains every shard that saw the examples."""
         if self.iteration < self._config.slices:
             raise RuntimeError(
                 f"forgetting starts after all {self._config.slices} slices are trained: finish training first"
@@ -155,12 +162,10 @@ class Sisa:
         """Return the shards' models, each of which predicts by itself."""
         return [self._model(shard) for shard in range(self._config.shards)]
 
-    def state(self) -> dict[str, Any]:
-        """Return all that a resume needs; checkpoints of slices are part of it only where there is no folder."""
+    def _state(self) -> dict[str, Any]:
+        """Return what a resume needs; checkpoints of slices are part of it only where there is no folder."""
         requests = None if self._requests is None else [torch.from_numpy(batch.copy()) for batch in self._requests]
         return {
-            "kind": self.kind,
-            "iteration": self.iteration,
             "history": self._history.state(),
             "requests": requests if self._config.requests.looks_at_models else None,
             "first": None if self._first is None else asdict(self._first),
@@ -168,12 +173,8 @@ class Sisa:
             "slices": self._store.state(),
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state."""
-        if state.get("kind") != self.kind:
-            raise ValueError(f"state must be of a learner of kind {self.kind!r}, but is of {state.get('kind')!r}")
+    def _load(self, state: Mapping[str, Any]) -> None:
         self._history.load(state["history"])
-        self.iteration = int(state["iteration"])
         if state["requests"] is not None:
             self._requests = [batch.numpy().copy() for batch in state["requests"]]
         self._first = None if state["first"] is None else Work(**state["first"])
@@ -367,11 +368,11 @@ class Sisa:
             return self._first
         return Work.of(self._store.cost(name) or SliceCost() for name in self._names())
 
-    def _report(self, costs: list[SliceCost], seconds: float) -> IterationReport:
+    def _report(self, costs: list[SliceCost]) -> IterationReport:
         examples, steps = sum(cost.examples for cost in costs), sum(cost.steps for cost in costs)
         weighted = [cost.loss * cost.examples for cost in costs if cost.examples]
         loss = sum(weighted) / examples if examples and self._task.diagnostics else math.nan
-        return IterationReport(self.iteration, loss, examples, steps, seconds)
+        return IterationReport(self.iteration, loss, examples, steps)
 
 
 def population_of(task: LearningTask) -> Population:
@@ -388,5 +389,5 @@ def population_of(task: LearningTask) -> Population:
 def _recipe(config: SisaConfig, task: LearningTask) -> str:
     """Return what a slice's weights are a function of, beside its examples and the weights before."""
     key = hashlib.blake2b(task.keys.train, digest_size=16).hexdigest()
-    content = [config.inner.model_dump(mode="json", context=IDENTITY), task.model.model_dump(mode="json"), task.classes]
+    content = [config.inner.model_dump(mode="json", context=IDENTITY), task.model.record(), task.classes]
     return json.dumps([*content, list(task.image_shape), key], sort_keys=True)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
+from fairsweep.trainables.learning.learner_config import InnerWorkers, KeptModels, LearnerConfig
+from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.privacy.private_training import PlanError, PrivacyPlan, default_delta
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
 from fairsweep.trainables.unlearning.aggregation import Aggregation
+from fairsweep.trainables.unlearning.first_training import FirstTraining
 from fairsweep.trainables.unlearning.known_examples import Population
 from fairsweep.trainables.unlearning.placement import Placement, PlacementConfig, place
 from fairsweep.trainables.unlearning.request_stream import RequestsConfig, settle_stream
@@ -52,7 +56,7 @@ class ShardResources(BaseModel):
         return max(1, int(self.cpu))
 
 
-class SisaConfig(PlacementConfig):
+class SisaConfig(PlacementConfig, LearnerConfig):
     """Sharded, isolated, sliced, aggregated training: forgetting by retraining the shards that saw an example.
 
     Slice r of a shard trains on slices 1 to r, from the weights after slice r - 1, with a new optimiser.
@@ -73,6 +77,9 @@ class SisaConfig(PlacementConfig):
     References:
         Bourtoule et al. 2021, arXiv 1912.03817.
     """
+
+    no_identity: ClassVar[frozenset[str]] = LearnerConfig.no_identity | {"shard_resources"}
+    divides_data: ClassVar[bool] = True
 
     name: str = Field(default="sisa", min_length=1)
     kind: Literal["sisa"] = "sisa"
@@ -131,7 +138,75 @@ class SisaConfig(PlacementConfig):
     @property
     def is_private(self) -> bool:
         """Whether the inner learner claims privacy."""
-        return isinstance(self.inner, DpsgdConfig)
+        return self.inner.has_plan
+
+    def check_model(self, model: ModelConfig) -> None:
+        """Refuse what the inner learner does."""
+        self.inner.check_model(model)
+
+    def check_images(self, image_shape: tuple[int, int, int]) -> None:
+        """Refuse what the inner learner does."""
+        self.inner.check_images(image_shape)
+
+    def check_values(self, roles: Roles) -> None:
+        """Refuse what the inner learner does."""
+        self.inner.check_values(roles)
+
+    def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
+        """Count the training examples, and refuses what `examine` does."""
+        ids = columns.rows if columns.ids is None else columns.ids
+        values = {name: tuple(columns.value_names.get(name, ())) for name in columns.attributes}
+        examine(self, Population(ids, columns.attributes, values, columns.users, columns.groups), data_key)
+        return len(ids)
+
+    def outlook(self, units: int) -> FirstTraining | None:
+        """Return what an example of the first slice spends before anybody asks, in a shard of equal size."""
+        if not self.is_private:
+            return None
+        share = units / (self.shards * self.slices)
+        return FirstTraining(tuple(slice_plan(self, round(share * (part + 1)), units) for part in range(self.slices)))
+
+    def twin(self, name: str) -> SisaConfig:
+        """Return the config that differs in its unlearning fields only: one shard, one slice, nobody asks.
+
+        Its one model of the whole training set sees about as many examples: e = e' (R + 1) / 2 epochs.
+        """
+        epochs = self.unsliced_epochs or max(1, round(self.slice_epochs * (self.slices + 1) / 2))
+        return SisaConfig(
+            name=name,
+            shards=1,
+            slices=1,
+            strategy="random-balanced",
+            epochs=epochs,
+            inner=self.inner.model_copy(update={"epochs": epochs}),
+            shard_resources=self.shard_resources,
+        )
+
+    def kept_models(self) -> KeptModels:
+        """Return a model a shard, and the checkpoint of every slice, without which nothing could be forgotten.
+
+        What a trial's own checkpoint holds are names alone.
+        """
+        return KeptModels(trained=self.shards, copies=self.slices, in_checkpoint=0)
+
+    def growth(self) -> float:
+        """Return how much longer the mean slice takes than the first: slice r trains on the examples of r slices."""
+        return (self.slices + 1) / 2
+
+    def inner_workers(self) -> InnerWorkers | None:
+        """Return a worker for each shard, or as many as are asked for; shards beyond them wait their turn."""
+        shape = self.shard_resources
+        if shape is None:
+            return None
+        most = min(self.shards, shape.workers or self.shards)
+        return InnerWorkers(most, 1 if shape.workers is None else most, shape.cpu, shape.gpu)
+
+    def with_more_gpu(self, grow: Callable[[float], float]) -> SisaConfig:
+        """Return the config with more of a GPU for each shard's worker."""
+        shape = self.shard_resources
+        if shape is None:
+            return self
+        return self.model_copy(update={"shard_resources": shape.model_copy(update={"gpu": grow(shape.gpu)})})
 
 
 def _slice_epochs(epochs: object, unsliced: object, slices: object) -> int | None:
@@ -146,28 +221,6 @@ def _slice_epochs(epochs: object, unsliced: object, slices: object) -> int | Non
     if epochs is None:
         return _DEFAULT_EPOCHS
     return epochs if isinstance(epochs, int) else None
-
-
-def whole_twin(config: SisaConfig, name: str) -> SisaConfig:
-    """Return the config that differs in its unlearning fields only: one shard, one slice, nobody asks.
-
-    Args:
-        config: The config.
-        name: The twin's own name.
-
-    Returns:
-        One model of the whole training set that sees about as many examples: e = e' (R + 1) / 2 epochs.
-    """
-    epochs = config.unsliced_epochs or max(1, round(config.slice_epochs * (config.slices + 1) / 2))
-    return SisaConfig(
-        name=name,
-        shards=1,
-        slices=1,
-        strategy="random-balanced",
-        epochs=epochs,
-        inner=config.inner.model_copy(update={"epochs": epochs}),
-        shard_resources=config.shard_resources,
-    )
 
 
 def examine(config: SisaConfig, population: Population, key: bytes) -> Placement:
@@ -199,23 +252,6 @@ def examine(config: SisaConfig, population: Population, key: bytes) -> Placement
             except PlanError as error:
                 raise ValueError(f"inner, for a slice's {size} examples: {error}") from error
     return placed
-
-
-def count_examples(config: SisaConfig, columns: TrainingColumns, data_key: bytes) -> int:
-    """Count the training examples, and refuses what `examine` does.
-
-    Args:
-        config: The config.
-        columns: The training examples.
-        data_key: 32 bytes, public.
-
-    Raises:
-        ValueError: As `examine` does.
-    """
-    ids = columns.rows if columns.ids is None else columns.ids
-    values = {name: tuple(columns.value_names.get(name, ())) for name in columns.attributes}
-    examine(config, Population(ids, columns.attributes, values, columns.users, columns.groups), data_key)
-    return len(ids)
 
 
 def slice_plan(config: SisaConfig, size: int, population: int) -> PrivacyPlan:

@@ -7,8 +7,6 @@ example contributes nothing to any step; sampling rates and steps are those of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import dp_accounting
 import numpy as np
 from numpy.typing import NDArray
@@ -99,61 +97,6 @@ def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mo
         reveals=list_revelations(mode) | _REVELATIONS,
         parts=tuple(parts),
     )
-
-
-@dataclass(frozen=True)
-class FirstTraining:
-    """What an example of the first slice spends in the first training, before anybody asks, in a shard of equal size.
-
-    Attributes:
-        plans: The plan of each slice's training, in their order.
-    """
-
-    plans: tuple[PrivacyPlan, ...]
-
-    @classmethod
-    def of(cls, config: SisaConfig, population: int) -> FirstTraining | None:
-        """Plans the trainings of a shard; None without a private inner learner.
-
-        Args:
-            config: The config.
-            population: Examples of all shards.
-        """
-        if not config.is_private:
-            return None
-        share = population / (config.shards * config.slices)
-        return cls(tuple(slice_plan(config, round(share * (part + 1)), population) for part in range(config.slices)))
-
-    @property
-    def delta(self) -> float:
-        """In (0, 1)."""
-        return self.plans[0].delta
-
-    @property
-    def noise_multiplier(self) -> float:
-        """The same in every slice."""
-        return self.plans[0].noise_multiplier
-
-    @property
-    def largest_rate(self) -> float:
-        """Of the first slice, which is the smallest."""
-        return self.plans[0].largest_rate
-
-    @property
-    def steps(self) -> int:
-        """Of all slices of a shard."""
-        return sum(plan.steps for plan in self.plans)
-
-    @property
-    def remark(self) -> str:
-        """What a table says beside these numbers."""
-        return "before any request"
-
-    def epsilon(self) -> Epsilon:
-        """Return what all slices of a shard cost together."""
-        if self.plans[0].lacking():
-            return epsilon_of(dp_accounting.NonPrivateDpEvent(), self.delta)
-        return epsilon_of(dp_accounting.ComposedDpEvent(tuple(plan.event() for plan in self.plans)), self.delta)
 
 
 def describe_composed(event: dp_accounting.DpEvent) -> dict[str, object]:

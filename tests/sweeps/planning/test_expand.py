@@ -110,7 +110,7 @@ def test_a_learner_may_have_resources_of_its_own(mapping, expanded):
 
 
 def test_any_field_can_be_a_dimension(mapping, expanded):
-    mapping["model"] = {"name": {"grid": ["linear", "cnn"]}, "norm": {"grid": ["group", "none"]}}
+    mapping["model"] = {"name": {"grid": ["resnet18", "cnn"]}, "norm": {"grid": ["group", "none"]}}
     mapping["imbalance"] = {"attribute": "tone", "keep": {"dark": {"grid": [10, 20]}}}
     trials = expanded(
         mapping | {"seeds": 1, "learners": [{"kind": "sgd", "augmentation": {"flip": {"grid": [True, False]}}}]}

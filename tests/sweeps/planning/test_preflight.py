@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairsweep.datasets.storage.prepared import Attribute, write_prepared
+from fairsweep.datasets.storage.prepared import Attribute, PreparedDataset, write_prepared
 from fairsweep.sweeps.plan import plan_sweep
+from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.planning.machines import Machine, check_resources, inner_workers, slots, this_machine
 from fairsweep.sweeps.planning.preflight import check_sweep, privacy_plans
 from fairsweep.sweeps.sweep import Sweep
@@ -45,6 +46,17 @@ def test_a_sound_sweep_passes(mapping):
         (("evaluation",), {"balance": ["tone"], "per_cell": 10_000}, ["evaluation", "largest per_cell possible"]),
         (("model",), {"name": "cnn", "norm": "batch"}, ["model", "'private'", "BatchNorm", "norm: group"]),
         (("model",), {"name": "resnet18", "pretrained": "nowhere.pt"}, ["nowhere.pt"]),
+        (
+            ("model",),
+            {"name": "linear", "width": {"grid": [16, 8]}},
+            ["model.width", "linear has no width", "leave it out"],
+        ),
+        (("model",), {"name": "linear", "norm": "none"}, ["model.norm", "linear has no norm"]),
+        (
+            ("model",),
+            {"name": "linear", "pretrained": "w.pt"},
+            ["model.pretrained", "only resnet18 has", "choose resnet18"],
+        ),
         (("learners", 0, "batch_size"), 500, ["learners[0]", "batch_size=500", "120"]),
         (
             ("learners", 0, "remedy"),
@@ -63,6 +75,18 @@ def test_what_cannot_work_is_refused_before_anything_starts(mapping, tmp_path, p
     for word in words:
         assert word in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_that_had_fields_without_effect_before_goes_on(mapping):
+    mapping["model"] = {"name": "linear", "width": 8}
+    sweep = Sweep.from_mapping(mapping)
+    trials = expand(sweep, PreparedDataset.open(sweep.dataset.path))
+    for trial in trials[1:]:
+        (sweep.folder / "trials" / trial.folder_name).mkdir(parents=True)
+    with pytest.raises(SweepError, match="linear has no width"):
+        check_sweep(sweep)
+    (sweep.folder / "trials" / trials[0].folder_name).mkdir()
+    assert [trial.trial for trial in check_sweep(sweep).trials] == [trial.trial for trial in trials]
 
 
 def test_a_missing_or_half_written_dataset_is_refused_with_the_remedy(mapping, toy_path, tmp_path):

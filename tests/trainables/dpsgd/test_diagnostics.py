@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from fairsweep.trainables.dpsgd import diagnostics
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig, matched_twin
-from fairsweep.trainables.models.models import build_model
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.models.model import build_model
 
 
 def config(**fields):
@@ -106,7 +106,7 @@ def test_the_probe_has_equally_many_examples_of_every_cell_and_stays_within_its_
 
 
 def test_a_twin_has_norms_from_the_probe_and_clips_nobody(task):
-    learner = Dpsgd(matched_twin(config(epochs=1, optimizer={"name": "sgd", "lr": 1e-9}), "twin"), task)
+    learner = Dpsgd(config(epochs=1, optimizer={"name": "sgd", "lr": 1e-9}).twin("twin"), task)
     norms = per_example(task).norm(dim=1).numpy()
     for found in learner.step().diagnostics:
         members = (task.groups[found.attribute] == found.value) & (task.labels == found.label)

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from fairsweep.datasets.selection.randomness import seed_key
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig, check_model, matched_twin
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
-from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.model import build_model
+from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.privacy.gradients import layers_of
 from fairsweep.trainables.privacy.private_training import PlanError, PrivacyPlan
 
@@ -222,16 +223,16 @@ class TestTwin:
         private = config(
             noise_multiplier=None, epsilon=3.0, delta=1e-6, clipping="per_layer", augmentation={"flip": True}
         )
-        twin = matched_twin(private, "matched")
+        twin = private.twin("matched")
         privacy = {"name", "epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping"}
         assert twin.model_dump(exclude=privacy) == private.model_dump(exclude=privacy)
         assert (twin.name, twin.epsilon, twin.noise_multiplier, twin.l2_clip_norm) == ("matched", None, 0.0, None)
-        assert matched_twin(twin, "again").model_dump(exclude={"name"}) == twin.model_dump(exclude={"name"})
+        assert twin.twin("again").model_dump(exclude={"name"}) == twin.model_dump(exclude={"name"})
 
     def test_it_starts_alike_and_takes_plain_sgd_steps_on_the_same_poisson_batches(self, make_task):
         task = make_task("cnn", n=48)
         private = config(epochs=3)
-        twin = Dpsgd(matched_twin(private, "matched"), task)
+        twin = Dpsgd(private.twin("matched"), task)
         assert all(torch.equal(v, Dpsgd(private, task).weights()[k]) for k, v in twin.weights().items())
         assert twin.gradient_mode == "plain"
         plan = PrivacyPlan.build(private, task.size)
@@ -288,11 +289,11 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["cnn", "resnet18"])
     def test_batchnorm_is_refused_with_reason_and_remedy(self, make_task, name):
         with pytest.raises(ValueError, match=r"BatchNorm mixes the examples.*norm: group"):
-            check_model(ModelConfig(name=name, norm="batch"))
+            config().check_model(MODELS[name](norm="batch"))
         with pytest.raises(ValueError, match="BatchNorm mixes"):
-            Dpsgd(config(), make_task(ModelConfig(name=name, norm="batch"), size=32))
-        check_model(ModelConfig(name=name, norm="group"))
-        check_model(ModelConfig(name="linear", norm="batch"))  # has no norm layer
+            Dpsgd(config(), make_task(MODELS[name](norm="batch"), size=32))
+        config().check_model(MODELS[name](norm="group"))
+        config().check_model(MODELS["linear"]())  # has no norm layer
 
     @pytest.mark.parametrize(
         ("fields", "told"),
@@ -364,7 +365,7 @@ class TestGradientMode:
 
         speeds = dict.fromkeys(GRADIENT_MODES, 1.0)
         monkeypatch.setattr(gradient_modes, "_time", lambda mode, *rest: speeds[mode.name])
-        arguments = (ModelConfig(name="linear"), (4, 4, 1), 2, Clipping("flat", 1.0), torch.device("cpu"), 4)
+        arguments = (MODELS["linear"](), (4, 4, 1), 2, Clipping("flat", 1.0), torch.device("cpu"), 4)
         speeds["hooks"] = 0.9
         assert gradient_modes.choose_mode.__wrapped__(*arguments).mode == "bookkeeping"
         speeds["hooks"] = 0.1

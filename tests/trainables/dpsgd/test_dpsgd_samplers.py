@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from scipy import stats
 
 from fairsweep.datasets.selection.sampling import Poisson, TruncatedPoisson, WeightedPoisson
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig, check_values, matched_twin
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
-from fairsweep.trainables.models.models import build_model
+from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.privacy.accounting import epsilon_of, sampled_gaussian, truncated_gaussian
 from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
 from fairsweep.trainables.privacy.private_training import PlanError, PrivacyPlan, default_cut
@@ -97,7 +97,7 @@ def test_training_equals_a_reference_written_by_hand(task, mode, fields):
 
 def test_a_twin_without_clipping_keeps_order_weights_and_class_weights(task):
     for fields in (CUT, {**WEIGHTED, **REMEDY}):
-        twin = matched_twin(config(**fields), "matched")
+        twin = config(**fields).twin("matched")
         assert (twin.sampler, twin.max_batch_size) == (fields["sampler"], fields.get("max_batch_size"))
         learner = train(Dpsgd(twin, task))
         loss_weights = np.where(task.labels == 1, 3.0, 1.0) if "remedy" in fields else np.ones(48)
@@ -280,7 +280,7 @@ def test_orders_and_remedies_that_cannot_be_are_refused(fields, told):
 )
 def test_unknown_attributes_and_values_are_refused_with_the_nearest_name(task, fields, told):
     with pytest.raises(ValueError, match=told):
-        check_values(config(**fields), task.roles)
+        config(**fields).check_values(task.roles)
     with pytest.raises(ValueError, match=told):
         Dpsgd(config(**fields), task)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fairsweep.trainables.federated.dpfedavg import Dpfedavg, describe_clients
+from fairsweep.trainables.federated.dpfedavg import Dpfedavg
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig
 
 
@@ -77,7 +77,7 @@ def test_a_client_without_held_out_examples_is_not_measured(make_task):
 
 
 def test_the_partition_is_described_in_whole_numbers(learner):
-    facts = describe_clients(learner)["clients"]
+    facts = learner.facts()["clients"]
     assert (facts["count"], facts["execution"]) == (12, "batched")
     sizes = learner.partition.sizes
     assert facts["examples"] == {"least": sizes.min(), "median": np.median(sizes), "most": sizes.max()}

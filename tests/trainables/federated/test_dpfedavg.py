@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from fairsweep.datasets.selection.partitions import partition_clients, split_held_out
 from fairsweep.datasets.selection.randomness import derive, generator
-from fairsweep.trainables.federated.dpfedavg import Dpfedavg, count_clients, training_columns
+from fairsweep.trainables.federated.dpfedavg import Dpfedavg, training_columns
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
 from fairsweep.trainables.learners import build_learner, check, plan_privacy, twin_of
-from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.model import build_model
+from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.privacy.clipping import Clipping
 
 ONE_ROUND = {"rounds": 1, "noise_multiplier": 0.7, "sampling_rate": 0.6}
@@ -363,7 +364,7 @@ def test_what_no_plan_affords_is_refused_before_the_start(make_task):
     with pytest.raises(ValueError, match="number of clients 10"):
         plan_privacy(FedavgConfig(clients=CLIENTS, cohort_size=11), 10)
     with pytest.raises(ValueError, match="norm: group"):
-        check(ModelConfig(name="cnn", norm="batch"), DpfedavgConfig(**base))
+        check(MODELS["cnn"](norm="batch"), DpfedavgConfig(**base))
     columns = training_columns(make_task("linear", n=8))
     for clients, message in [
         ({"partition": "iid", "count": 9}, "for 8 examples"),
@@ -371,7 +372,7 @@ def test_what_no_plan_affords_is_refused_before_the_start(make_task):
         ({"partition": "dirichlet", "count": 2, "alpha": 1.0, "attribute": "race"}, "got 'race'"),
     ]:
         with pytest.raises(ValueError, match=message):
-            count_clients(DpfedavgConfig(**{**base, "clients": clients}), columns, bytes(32))
+            DpfedavgConfig(**{**base, "clients": clients}).count_units(columns, bytes(32))
 
 
 def test_a_plan_for_another_number_of_clients_is_refused(make_task):

@@ -1,8 +1,12 @@
 """Clients side by side or one after the other, in any cut: equal sums up to rounding, and schedules that fit."""
 
+import math
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fairsweep.datasets.selection.partitions import ClientsConfig, TrainingColumns, partition_clients
 from fairsweep.datasets.selection.randomness import seed_key
@@ -10,7 +14,8 @@ from fairsweep.trainables.federated.client_trainer import choose_execution
 from fairsweep.trainables.federated.cohorts import examples_of, schedule
 from fairsweep.trainables.federated.dpfedavg import Dpfedavg
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, LocalConfig
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.model import ModelConfig
+from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.privacy.clipping import Clipping
 
 KEY = seed_key(3, "train")
@@ -84,10 +89,27 @@ def test_the_execution_that_made_a_state_is_kept(make_task):
 def test_auto_is_a_function_of_model_and_device():
     config = DpfedavgConfig(noise_multiplier=1.0, clients={"partition": "iid", "count": 3})
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert choose_execution(config, ModelConfig(name="linear"), cpu) == "batched"
-    assert choose_execution(config, ModelConfig(name="cnn"), cpu) == "batched"
-    assert choose_execution(config, ModelConfig(name="resnet18"), cpu) == "sequential"
-    assert choose_execution(config, ModelConfig(name="resnet18"), cuda) == "batched"
+    assert choose_execution(config, MODELS["linear"](), cpu) == "batched"
+    assert choose_execution(config, MODELS["cnn"](), cpu) == "batched"
+    assert choose_execution(config, MODELS["resnet18"](), cpu) == "sequential"
+    assert choose_execution(config, MODELS["resnet18"](), cuda) == "batched"
+
+
+class TwoLayers(ModelConfig):
+    name: Literal["two layers"] = "two layers"
+
+    def network(self, image_shape, classes):
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), 3), nn.ReLU(), nn.Linear(3, classes))
+
+
+@pytest.mark.parametrize("execution", ["batched", "sequential", "auto"])
+def test_a_model_that_no_table_knows_is_trained(make_task, execution):
+    config = DpfedavgConfig(
+        noise_multiplier=1.0, clients={"partition": "iid", "count": 3}, performance={"execution": execution}
+    )
+    made = Dpfedavg(config, make_task(TwoLayers()))
+    made.step()
+    assert made.predict(np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 2)
 
 
 class TestSchedule:

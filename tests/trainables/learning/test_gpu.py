@@ -9,7 +9,7 @@ from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
 from fairsweep.trainables.learning.gpu_memory import cap_gpu_memory, peak_memory
 from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
-from fairsweep.trainables.models.models import ModelConfig
+from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.privacy.noise import GaussianNoise
 from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig
 
@@ -50,7 +50,7 @@ def make_task(device, model, n=96, size=32):
     images[labels == 1] //= 2
     keys = TrialKeys(data=seed_key(1, "data"), train=seed_key(1, "train"), secret=seed_key(1, "secret"))
     return LearningTask(
-        model=ModelConfig(name=model),
+        model=MODELS[model](),
         classes=2,
         image_shape=(size, size, 3),
         rows=np.arange(n),

@@ -12,7 +12,7 @@ from fairsweep.analysis.records.columns import RecordError, read_cells
 from fairsweep.analysis.records.lineage_records import LINEAGE, read_lineage
 from fairsweep.datasets.selection.randomness import generator
 from fairsweep.datasets.storage.layout import Attribute
-from fairsweep.trainables.learners import LearnerConfig, build_learner, check_values, workload
+from fairsweep.trainables.learners import AnyLearner, build_learner
 from fairsweep.trainables.learning.evaluation import DivergedError
 from fairsweep.trainables.learning.learner import LabelledRows
 from fairsweep.trainables.learning.roles import Roles
@@ -91,8 +91,10 @@ def test_the_lineage_is_that_of_truncation_selection(make):
         assert all(rows[generation, member]["optimizer.lr"] >= 1e-3 for member in range(1, 7))
     assert copies >= 4
     assert sum(report.steps for report in reports) == 6 * 5 * 6
-    assert workload(config(population=6, inner={**INNER, "epochs": 5}), 96).startswith(
-        "6 members of 5 epochs each, one after the other: 180 steps a trial"
+    assert (
+        config(population=6, inner={**INNER, "epochs": 5})
+        .workload(96)
+        .startswith("6 members of 5 epochs each, one after the other: 180 steps a trial")
     )
 
 
@@ -314,13 +316,13 @@ def test_adam_with_momentum_to_explore_is_refused_before_any_work():
 def test_objectives_must_name_what_exists():
     tone, label = Attribute(name="tone", values=("light", "dark")), Attribute(name="label", values=("0", "1"))
     with pytest.raises(ValueError, match="did you mean 'tone'"):
-        check_values(config(objective={"max": "worst_group_accuracy by tome"}), Roles(label, (tone,)))
-    check_values(config(objective={"min": "equalized_odds_difference"}), Roles(label, (tone,)))
+        config(objective={"max": "worst_group_accuracy by tome"}).check_values(Roles(label, (tone,)))
+    config(objective={"min": "equalized_odds_difference"}).check_values(Roles(label, (tone,)))
 
 
 def test_equal_populations_have_one_identity_however_they_are_written(make_config):
     def trial(**fields):
-        return make_config(TypeAdapter(LearnerConfig).validate_python({"kind": "pbt", "inner": INNER, **fields})).trial
+        return make_config(TypeAdapter(AnyLearner).validate_python({"kind": "pbt", "inner": INNER, **fields})).trial
 
     one = trial(explore=EXPLORE)
     same = {"optimizer.momentum": [0.0, 0.5, 0.9], "optimizer.lr": {"low": 0.001, "high": 1, "log": True}}

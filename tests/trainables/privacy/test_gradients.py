@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
-from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.model import build_model
+from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import Plain, add_finite, layers_of
 
@@ -22,7 +23,7 @@ SIZES = {"linear": 7, "cnn": 5, "resnet18": 2}
 def case(request):
     """A model in float64 with a batch, and its per-example gradients by torch.func, [B, ...] for each parameter."""
     name = request.param
-    model = build_model(ModelConfig(name=name), SHAPES[name], 3, KEY).double()
+    model = build_model(MODELS[name](), SHAPES[name], 3, KEY).double()
     height, width, channels = SHAPES[name]
     draws = generator(KEY, "batch")
     inputs = torch.from_numpy(draws.standard_normal((SIZES[name], channels, height, width)))
@@ -87,7 +88,7 @@ def test_every_mode_equals_per_example_gradients_clipped_by_hand(case, mode, kin
 
 @pytest.mark.parametrize("mode", GRADIENT_MODES)
 def test_a_mode_leaves_the_model_as_bare_as_it_found_it(mode):
-    model = build_model(ModelConfig(name="cnn"), (28, 28, 1), 2, KEY)
+    model = build_model(MODELS["cnn"](), (28, 28, 1), 2, KEY)
     # torch's own note that hooks were once of the full kind is no hook and holds nothing.
     unimportant = {"_parameters", "_modules", "_is_full_backward_hook"}
 
@@ -110,7 +111,7 @@ def test_a_mode_leaves_the_model_as_bare_as_it_found_it(mode):
 
 
 def test_modes_agree_in_single_precision_on_a_larger_batch():
-    model = build_model(ModelConfig(name="cnn"), (28, 28, 1), 10, KEY)
+    model = build_model(MODELS["cnn"](), (28, 28, 1), 10, KEY)
     draws = torch.Generator().manual_seed(1)
     inputs = torch.randn(32, 1, 28, 28, generator=draws)
     labels = torch.randint(0, 10, (32,), generator=draws)
@@ -125,7 +126,7 @@ def test_modes_agree_in_single_precision_on_a_larger_batch():
 
 
 def test_plain_gradients_are_the_sum_and_cannot_be_clipped():
-    model = build_model(ModelConfig(name="cnn"), (28, 28, 1), 2, KEY)
+    model = build_model(MODELS["cnn"](), (28, 28, 1), 2, KEY)
     inputs, labels = torch.ones(3, 1, 28, 28), torch.tensor([0, 1, 1])
     sums = [torch.zeros_like(p) for p in model.parameters()]
     for weights in (None, torch.tensor([0.5, 0.0, 2.0])):
@@ -145,7 +146,7 @@ def test_plain_gradients_are_the_sum_and_cannot_be_clipped():
 
 
 def test_ghost_refuses_per_layer_clipping():
-    model = build_model(ModelConfig(name="linear"), (4, 4, 1), 2, KEY)
+    model = build_model(MODELS["linear"](), (4, 4, 1), 2, KEY)
     sums = [torch.zeros_like(p) for p in model.parameters()]
     with pytest.raises(ValueError, match="choose another gradient_mode"):
         GRADIENT_MODES["ghost"](model).add_clipped(
@@ -173,7 +174,7 @@ def test_bookkeeping_refuses_what_it_cannot_bound():
 
 @pytest.mark.parametrize("mode", GRADIENT_MODES)
 def test_an_example_whose_gradient_overflows_contributes_nothing(mode):
-    model = build_model(ModelConfig(name="linear"), (4, 4, 1), 2, KEY)
+    model = build_model(MODELS["linear"](), (4, 4, 1), 2, KEY)
     inputs, labels, weights = torch.ones(3, 1, 4, 4), torch.tensor([0, 1, 0]), torch.tensor([0.01, 1, 2])
     inputs[1] = torch.inf
     bound = Clipping("flat", 0.1)
@@ -191,7 +192,7 @@ def test_an_example_whose_gradient_overflows_contributes_nothing(mode):
 
 
 def test_layers_hold_every_trainable_parameter_once():
-    model = build_model(ModelConfig(name="resnet18"), (32, 32, 3), 2, KEY)
+    model = build_model(MODELS["resnet18"](), (32, 32, 3), 2, KEY)
     model.conv1.weight.requires_grad_(False)
     indices = [index for layer in layers_of(model) for index in layer.indices]
     assert sorted(indices) == list(range(len(indices)))

@@ -10,10 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 from sklearn.utils.class_weight import compute_class_weight
 
 from fairsweep.datasets.selection.sampling import GroupBalanced, Shuffled
-from fairsweep.trainables.models.models import build_model
+from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.remedies import RemedyConfig
 from fairsweep.trainables.remedies.groups import balancing_weights, group_numbers
-from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig, check_values
+from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig
 
 ADAPTER = TypeAdapter(RemedyConfig)
 GIVEN = {"kind": "class_weights", "weights": {"1": 3.0}}
@@ -177,7 +177,7 @@ def test_senseless_remedies_are_refused(remedy, told):
 )
 def test_unknown_names_are_refused_before_and_at_the_start(task, remedy, told):
     with pytest.raises(ValueError, match=told):
-        check_values(config(remedy=remedy), task.roles)
+        config(remedy=remedy).check_values(task.roles)
     with pytest.raises(ValueError, match=told):
         Sgd(config(remedy=remedy), task)
 

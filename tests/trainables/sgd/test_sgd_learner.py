@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from fairsweep.datasets.selection.sampling import Shuffled
-from fairsweep.trainables.models.models import ModelConfig, build_model
+from fairsweep.trainables.models.model import build_model
+from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig
 
 
@@ -20,7 +21,7 @@ def train(learner):
     return [learner.step() for _ in range(learner.iterations)]
 
 
-@pytest.mark.parametrize("model", ["linear", "cnn", ModelConfig(name="cnn", norm="batch")])
+@pytest.mark.parametrize("model", ["linear", "cnn", MODELS["cnn"](norm="batch")])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_it_equals_a_plain_pytorch_loop_over_the_same_order(make_task, model, smoothing):
     task = make_task(model, n=50)
@@ -65,7 +66,7 @@ def test_no_global_generator_is_read_or_changed(make_task):
 
 
 def test_prediction_uses_running_statistics_and_does_not_move_them(make_task):
-    task = make_task(ModelConfig(name="cnn", norm="batch"), n=50)
+    task = make_task(MODELS["cnn"](norm="batch"), n=50)
     learner = Sgd(config(), task)
     train(learner)
     images = task.feed.images(task.rows)

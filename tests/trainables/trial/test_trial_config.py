@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 
 from fairsweep.trainables.trial.trial_config import DatasetReference
@@ -49,6 +51,26 @@ def test_seeds_tell_trials_apart_but_not_settings(make_config, sgd):
     configs = [make_config(sgd, seeds={"data": d, "train": t}) for d in range(3) for t in range(3)]
     assert len({config.setting for config in configs}) == 1
     assert len({config.trial for config in configs}) == 9
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [
+        ({"name": "linear", "norm": "none", "width": 8}, "ef5dcfe2e98c26a9"),
+        ({"name": "resnet18", "norm": "none", "width": 32}, "93dfeb6a35bfeb4d"),
+        ({"name": "cnn", "norm": "none", "width": 8}, "20f1575f71076bc4"),
+    ],
+)
+def test_records_with_fields_that_a_model_has_no_more_keep_their_identity(make_config, model, known):
+    """The known hashes are those of a version in which every model took every field."""
+    dataset = {"path": "x", "name": "n", "content_hash": "c" * 40, "label": "l", "groups": ("g", "h")}
+    config = make_config({"kind": "sgd", "epochs": 3}, dataset=dataset, model=model)
+    assert config.setting == known
+    record = config.record()
+    assert record["model"] == {"pretrained": None, **model}
+    again = type(config).from_record(record)
+    assert (again, again.record()) == (config, record)
+    assert pickle.loads(pickle.dumps(config)).trial == config.trial
 
 
 def test_pretrained_weights_count_by_their_content(make_config, sgd, tmp_path):
@@ -131,9 +153,10 @@ def test_defaults_mean_what_they_meant(make_config):
         given = {"kind": learner} | ({"noise_multiplier": 1.0} if learner == "dpsgd" else {})
         assert make_config(given).learner.model_dump().items() >= defaults.items(), "raise IDENTITY_VERSION"
     config = make_config({"kind": "sgd"}, model={})
-    assert (
-        config.model.model_dump().items() >= {"name": "cnn", "norm": "group", "width": 16, "pretrained": None}.items()
-    )
+    for name in ("cnn", "linear", "resnet18"):
+        known_model = {"name": name, "norm": "group", "width": 16, "pretrained": None}
+        assert make_config({"kind": "sgd"}, model={"name": name}).record()["model"] == known_model
+    assert make_config({"kind": "sgd"}, model={}).model == config.model
     split = {"balance": None, "per_cell": None, "extra_random": 0, "key": 0}
     assert config.evaluation.model_dump() == split | {"validation": split, "dataset": None, "part": "test"}
 

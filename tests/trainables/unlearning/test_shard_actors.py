@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.trial.trial import Trial
 from fairsweep.trainables.unlearning.shard_actors import ActorPool, ShardWorker, ShardWorkerError, make_pool
 from fairsweep.trainables.unlearning.shards import SequentialPool, ShardWork, SliceJob
@@ -52,14 +51,14 @@ def groups(ray_session):
 
 
 def on_ray(given, task, folder, group):
-    def make(config, task, store, build):
+    def make(config, task, store):
         return ActorPool(task, inner_of(config, task.size), store, config.shard_resources, group)
 
-    return Sisa(given, replace(task, folder=folder), build_learner, make_pool=make)
+    return Sisa(given, replace(task, folder=folder), make_pool=make)
 
 
 def sequential(given, task, folder=None):
-    return Sisa(given, replace(task, folder=folder), build_learner)
+    return Sisa(given, replace(task, folder=folder))
 
 
 def finish(learner):
@@ -153,7 +152,7 @@ def test_a_worker_that_dies_again_and_again_ends_the_trial(task, groups, tmp_pat
 
 def test_without_bundles_or_a_folder_shards_are_trained_one_after_the_other(task, tmp_path):
     inner = config()
-    pool = make_pool(inner, task, FolderStore(tmp_path), build_learner)
+    pool = make_pool(inner, task, FolderStore(tmp_path))
     assert isinstance(pool, SequentialPool)
     learner = sequential(config(), task)
     learner.step()

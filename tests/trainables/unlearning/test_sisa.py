@@ -18,12 +18,11 @@ from fairsweep.analysis.records.unlearning_records import (
     read_shard_predictions,
 )
 from fairsweep.datasets.feeds.resident import ResidentFeed
-from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.trial.trial import Trial
 from fairsweep.trainables.unlearning.known_examples import UnknownIdsError
 from fairsweep.trainables.unlearning.placement import STRATEGIES, Placement, place
 from fairsweep.trainables.unlearning.sisa import SLICES, Sisa
-from fairsweep.trainables.unlearning.sisa_config import SisaConfig, whole_twin
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 from fairsweep.trainables.unlearning.unlearning_costs import expected_examples
 
 INNER = {"kind": "sgd", "batch_size": 8, "optimizer": {"lr": 0.1, "momentum": 0.9}, "augmentation": {"flip": True}}
@@ -58,7 +57,7 @@ def from_scratch(make_sisa, learner, given, deleted, n=60, *, new_map=False):
         placement = place(given, given.requests, population, task.keys.data)
         np.testing.assert_array_equal(placement.shard, frozen.shard[kept])
     quiet = given.model_copy(update={"requests": type(given.requests)()})
-    return train(Sisa(quiet, task, build_learner, placement=placement))
+    return train(Sisa(quiet, task, placement=placement))
 
 
 class TestExactness:
@@ -282,7 +281,7 @@ class TestRequests:
 class TestConfig:
     def test_the_twin_is_one_model_that_sees_about_as_much(self):
         given = config(5, 3, epochs=4, requests={"count": 3})
-        twin = whole_twin(given, "whole")
+        twin = given.twin("whole")
         assert (twin.name, twin.shards, twin.slices, twin.requests.count) == ("whole", 1, 1, 0)
         assert twin.inner == given.inner.model_copy(update={"epochs": 8})
 

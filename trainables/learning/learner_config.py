@@ -1,0 +1,174 @@
+"""What every learner's config is, and what the core asks of it before a trial exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from fairsweep.datasets.selection.partitions import TrainingColumns
+from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.model import ModelConfig
+from fairsweep.trainables.privacy.plan import Outlook, Plan
+
+
+@dataclass(frozen=True)
+class InnerWorkers:
+    """Further processes of a trial, in bundles 1 to n of its placement group.
+
+    Attributes:
+        most: How many have something to do.
+        least: With how many the trial is content.
+        cpu: CPUs of each.
+        gpu: GPUs of each.
+    """
+
+    most: int
+    least: int
+    cpu: float
+    gpu: float
+
+
+@dataclass(frozen=True)
+class KeptModels:
+    """How many models a trial holds on disk.
+
+    Attributes:
+        trained: In its final weights.
+        copies: Further copies of each that stay, so that training can go back to them.
+        in_checkpoint: In a checkpoint, each with its optimiser.
+    """
+
+    trained: int = 1
+    copies: int = 0
+    in_checkpoint: int = 1
+
+
+@dataclass(frozen=True)
+class MeasuredChoice:
+    """What a trial would choose by measuring its own machine: a sweep chooses once for all its trials.
+
+    Attributes:
+        name: What tells choices of one learner apart.
+        key: What the choice depends on, beside the model and the kind of device.
+        measure: Chooses for images of a shape (height, width, channels) and a number of classes.
+        settle: Makes the config in which a choice is settled.
+    """
+
+    name: str
+    key: str
+    measure: Callable[[tuple[int, int, int], int], str]
+    settle: Callable[[str], Any]
+
+
+class LearnerConfig(BaseModel):
+    """What is configured of a learner. A learner overrides what differs from ordinary training of one model.
+
+    Attributes:
+        name: The learner's name in the sweep.
+        kind: Which training method.
+        no_identity: Fields that change no result, or by rounding only: no part of a trial's identity.
+        has_plan: Whether `plan` makes a privacy plan.
+        divides_data: Whether `count_units` looks at more than the number of examples.
+        takes_workers: Whether further processes (``resources: {workers: …}``) have something to do.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    no_identity: ClassVar[frozenset[str]] = frozenset({"name", "performance"})
+    has_plan: ClassVar[bool] = False
+    divides_data: ClassVar[bool] = False
+    takes_workers: ClassVar[bool] = False
+
+    name: str = Field(min_length=1)
+    kind: str
+
+    def check_model(self, model: ModelConfig) -> None:
+        """Refuse a model that the learner cannot train.
+
+        Raises:
+            ValueError: With the reason and the remedy.
+        """
+
+    def check_images(self, image_shape: tuple[int, int, int]) -> None:
+        """Refuse images (height, width, channels) that are too small for the learner's augmentation.
+
+        Raises:
+            ValueError: With the reason and the remedy.
+        """
+        if (augmentation := getattr(self, "augmentation", None)) is not None:
+            augmentation.check_shape(image_shape)
+
+    def check_values(self, roles: Roles) -> None:
+        """Refuse names of attributes and values that do not exist.
+
+        Raises:
+            ValueError: With the nearest name.
+        """
+
+    def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
+        """Count what the learner's privacy protects in a training set: examples, or clients.
+
+        Args:
+            columns: The training examples.
+            data_key: 32 bytes, public.
+
+        Raises:
+            ValueError: If the learner cannot be trained on this set.
+        """
+        return len(columns.rows)
+
+    def plan(self, units: int) -> Plan | None:
+        """Make the privacy plan for so many units; None for a learner that claims nothing.
+
+        Calibration takes seconds: do it once for all trials with the same numbers, and hand the plan over as JSON.
+
+        Raises:
+            ValueError: If there is no plan for so many.
+        """
+        return None
+
+    def outlook(self, units: int) -> Outlook | None:
+        """Returns, where there is no plan, what is known beforehand of the cost; None where nothing is claimed."""
+        return None
+
+    def twin(self, name: str) -> Self:
+        """Return the config that differs from this one in its privacy, or unlearning, fields alone.
+
+        Args:
+            name: The twin's own name.
+
+        Raises:
+            ValueError: If the learner has no such fields.
+        """
+        raise ValueError(
+            f"twin_of must name a private learner, or one that can forget, but {self.name!r} is of kind "
+            f"{self.kind!r}: name another, or write this learner out"
+        )
+
+    def workload(self, examples: int) -> str | None:
+        """Return what a trial does on so many examples where its epochs are not all of it, in words; else None."""
+        return None
+
+    def kept_models(self) -> KeptModels:
+        """Return how many models a trial holds on disk."""
+        return KeptModels()
+
+    def growth(self) -> float | None:
+        """Return how much longer the mean iteration takes than the first one; None where all are alike."""
+        return None
+
+    def inner_workers(self) -> InnerWorkers | None:
+        """Return the processes that the learner makes itself; None for a learner that makes none."""
+        return None
+
+    def with_more_gpu(self, grow: Callable[[float], float]) -> Self:
+        """Return the config with more of a GPU for each of its own workers."""
+        return self
+
+    def choice(self, model: ModelConfig, device: torch.device) -> MeasuredChoice | None:
+        """Return what is still to be chosen by measuring; None where nothing is."""
+        return None

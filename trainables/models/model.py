@@ -1,0 +1,190 @@
+"""What every model is: a config that builds a network, whose weights follow from a key."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from torch import nn
+
+from fairsweep.datasets.selection.randomness import generator
+
+
+class ModelError(ValueError):
+    """A model that cannot be built as asked, or not for this learner."""
+
+
+@dataclass(frozen=True)
+class PrivateUse:
+    """How private and federated learners handle a network: it changes speed, and results by rounding only.
+
+    Attributes:
+        examples_on_cpu: Examples whose gradients are held at once: what fits the processor's caches.
+        examples_on_gpu: The same on a GPU.
+        clients_on_cpu: Clients whose weights are stacked: larger stacks leave the caches, smaller ones spend their time
+            on calls.
+        clients_on_gpu: The same on a GPU.
+        stacks_on_cpu: Whether stacking clients is as fast on a CPU as training one after the other.
+    """
+
+    examples_on_cpu: int = 16
+    examples_on_gpu: int = 128
+    clients_on_cpu: int = 2
+    clients_on_gpu: int = 8
+    stacks_on_cpu: bool = False
+
+
+class ModelConfig(BaseModel, ABC):
+    """One model: its settings, how it is built, and what private learners need to know of it.
+
+    Attributes:
+        name: Which model.
+        private_use: How private and federated learners handle it.
+        once: Fields that sweeps of earlier versions have though the model never used them, with their defaults then.
+            They are set aside; where only the default was allowed, which is None, anything else is refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    private_use: ClassVar[PrivateUse] = PrivateUse()
+    once: ClassVar[Mapping[str, Any]] = {}
+
+    name: str
+    _ignored: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _set_aside(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - whatever was given
+        if not isinstance(given, Mapping):
+            return handler(given)
+        aside = {field: value for field, value in given.items() if cls.was_field(field, value)}
+        config = handler({name: value for name, value in given.items() if name not in aside})
+        config._ignored.update({name: value for name, value in aside.items() if value != cls.once[name]})
+        return config
+
+    @classmethod
+    def was_field(cls, field: str, value: object) -> bool:
+        """Return whether earlier versions took a field with this value, and ignored it."""
+        return field in cls.once and (value == cls.once[field] or cls.once[field] is not None)
+
+    @property
+    def ignored(self) -> dict[str, Any]:
+        """Fields that were given and have no effect: accepted in sweeps of earlier versions, and part of identities."""
+        return dict(self._ignored)
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether what an example gives in training depends on others of its batch, as with BatchNorm."""
+        return False
+
+    @abstractmethod
+    def network(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Return the layers, whose weights are drawn by `build_model`.
+
+        Args:
+            image_shape: (height, width, channels) of the images.
+            classes: Number of classes.
+
+        Raises:
+            ModelError: If the images are too small for the model.
+        """
+
+    def load_weights(self, network: nn.Module) -> None:
+        """Return the replaces initial weights by given ones, where the config names any.
+
+        Raises:
+            ModelError: If they cannot be read, or do not fit.
+        """
+
+    def record(self) -> dict[str, Any]:
+        """Return the config as records have it."""
+        return {**self.once, **self.ignored, **self.model_dump(mode="json")}
+
+
+class NormedModel(ModelConfig):
+    """A model with norm layers.
+
+    Attributes:
+        norm: ``group`` (GroupNorm, the default for every learner, so that a private trial and its twin differ in
+            privacy alone), ``batch`` (BatchNorm, for non-private learners only) or ``none``.
+    """
+
+    norm: Literal["group", "batch", "none"] = "group"
+
+    @property
+    def mixes_examples(self) -> bool:
+        """Whether it has BatchNorm."""
+        return self.norm == "batch"
+
+    def norm_layer(self, groups: Callable[[int], int]) -> Callable[[int], nn.Module]:
+        """Return a maker of norm layers for a number of channels, of which ``groups`` gives the number of groups."""
+        if self.norm == "batch":
+            return nn.BatchNorm2d
+        if self.norm == "none":
+            return lambda channels: nn.Identity()
+        return lambda channels: nn.GroupNorm(groups(channels), channels)
+
+
+def build_model(config: ModelConfig, image_shape: tuple[int, int, int], classes: int, init_key: bytes) -> nn.Module:
+    """Build a model on the CPU, in training mode, with initial weights that are a function of the key.
+
+    Each weight tensor has a generator of its own, keyed by its name: a head for another number of classes leaves the
+    other layers' weights as they were. No global generator is read or changed.
+
+    Args:
+        config: Which model.
+        image_shape: (height, width, channels) of the images.
+        classes: Number of classes, at least 2.
+        init_key: 32 bytes; the trial's ``train`` key.
+
+    Returns:
+        A module that maps float32 [B, C, H, W] to logits float32 [B, classes].
+
+    Raises:
+        ModelError: If the images are too small for the model, or the pretrained weights do not fit.
+    """
+    if classes < 2:
+        raise ModelError(f"a model needs at least 2 classes, but got {classes=}")
+    with torch.device("meta"):  # shapes only: the layers' own initialisation would draw from torch's global generator
+        model = config.network(image_shape, classes)
+    model.to_empty(device="cpu")
+    initialise(model, init_key)
+    config.load_weights(model)
+    return model
+
+
+def initialise(model: nn.Module, key: bytes) -> None:
+    """Draws every weight anew: uniform, with variance 2/fan-in for convolutions and 1/(3 fan-in) for linear layers.
+
+    Args:
+        model: Module of convolutions, linear and norm layers; changed in place.
+        key: 32 bytes.
+
+    Raises:
+        ModelError: If a layer is of a kind whose initial weights are not defined here.
+
+    References:
+        He et al. 2015, arXiv 1502.01852, equation 10 (a ReLU halves the variance: 2/fan-in keeps it).
+    """
+    for name, module in model.named_modules():
+        parameters = dict(module.named_parameters(recurse=False))
+        if not parameters:
+            continue
+        if isinstance(module, nn.GroupNorm | nn.BatchNorm2d):
+            module.reset_parameters()  # ones, zeros and, for BatchNorm, empty statistics: nothing is drawn
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            bound = math.sqrt((6 if isinstance(module, nn.Conv2d) else 1) / fan_in)
+            for part, parameter in parameters.items():
+                drawn = generator(key, f"weights/{name}.{part}").uniform(-bound, bound, size=tuple(parameter.shape))
+                with torch.no_grad():
+                    parameter.copy_(torch.from_numpy(drawn))
+        else:
+            raise ModelError(
+                f"no keyed initial weights are defined for the layer {name!r} of type {type(module).__name__}"
+            )

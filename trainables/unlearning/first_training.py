@@ -1,0 +1,52 @@
+"""What is known of the cost of SISA with a private inner learner before anybody asks for a deletion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dp_accounting
+
+from fairsweep.trainables.privacy.accounting import Epsilon, epsilon_of
+from fairsweep.trainables.privacy.private_training import PrivacyPlan
+
+
+@dataclass(frozen=True)
+class FirstTraining:
+    """What an example of the first slice spends in the first training, before anybody asks, in a shard of equal size.
+
+    Attributes:
+        plans: The plan of each slice's training, in their order.
+    """
+
+    plans: tuple[PrivacyPlan, ...]
+
+    @property
+    def delta(self) -> float:
+        """In (0, 1)."""
+        return self.plans[0].delta
+
+    @property
+    def noise_multiplier(self) -> float:
+        """The same in every slice."""
+        return self.plans[0].noise_multiplier
+
+    @property
+    def largest_rate(self) -> float:
+        """Of the first slice, which is the smallest."""
+        return self.plans[0].largest_rate
+
+    @property
+    def steps(self) -> int:
+        """Of all slices of a shard."""
+        return sum(plan.steps for plan in self.plans)
+
+    @property
+    def remark(self) -> str:
+        """What a table says beside these numbers."""
+        return "before any request"
+
+    def epsilon(self) -> Epsilon:
+        """Return what all slices of a shard cost together."""
+        if self.plans[0].lacking():
+            return epsilon_of(dp_accounting.NonPrivateDpEvent(), self.delta)
+        return epsilon_of(dp_accounting.ComposedDpEvent(tuple(plan.event() for plan in self.plans)), self.delta)
