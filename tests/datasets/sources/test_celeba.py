@@ -204,7 +204,7 @@ class TestBadInput:
         source = CelebA(folder)
         assert source.examples().num_rows == COUNT - 7
         assert [entry.id for entry in source.left_out()] == list(range(11, 18))
-        assert source.left_out()[0].reason == "000011.jpg is listed in list_attr_celeba.txt, but is not there"
+        assert source.left_out()[0].reason == "000011.jpg is listed in list_attr_celeba.txt, but does not exist"
 
     def test_images_without_a_row_are_counted(self, folder, raw):
         for number in (25, 26):

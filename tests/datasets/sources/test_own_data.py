@@ -92,7 +92,7 @@ def test_a_listed_image_that_is_missing_is_left_out_and_listed(photos):
     source = Folder(table(photos, rows_of("xy")), image_size=8)
     assert source.examples().num_rows == 59
     assert [(entry.id, entry.reason) for entry in source.left_out()] == [
-        (7, "07.jpg is listed in t.csv, but is not there")
+        (7, "07.jpg is listed in t.csv, but does not exist")
     ]
 
 
