@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from fairsweep.trainables.learning.learner_config import LearnerConfig
     from fairsweep.trainables.models.model import ModelConfig, build_model
     from fairsweep.trainables.models.models import MODELS
+    from fairsweep.trainables.privacy.plan import PrivacyPlan
     from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
-    from fairsweep.trainables.privacy.private_training import PrivacyPlan
 
 __all__ = [
     "LEARNERS",
@@ -46,7 +46,7 @@ _HOMES = {
     "LearningTask": "learning.learner",
     "MODELS": "models.models",
     "ModelConfig": "models.model",
-    "PrivacyPlan": "privacy.private_training",
+    "PrivacyPlan": "privacy.plan",
     "PrivacyStatement": "privacy.privacy_statement",
     "TrialKeys": "learning.learner",
     "build_learner": "learners",

@@ -24,7 +24,7 @@ from fairsweep.trainables.learning.evaluation import DivergedError
 from fairsweep.trainables.learning.gpu_memory import assigned_gpus, cap_gpu_memory
 from fairsweep.trainables.learning.tensor_bytes import decode, encode
 from fairsweep.trainables.learning.trial_watch import Watch
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.trial.published_trial import PublishedTrial, Publisher
 from fairsweep.trainables.trial.state import StaleAttemptError
@@ -61,7 +61,7 @@ class TrialTask:
     config: TrialConfig
     folder: Path
     run: int
-    plan: Plan | None = None
+    plan: PrivacyPlan | None = None
     cpu: float = 1.0
     gpu: float = 0.0
     checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)

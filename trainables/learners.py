@@ -13,7 +13,7 @@ from fairsweep.trainables.learning.learner import Learner, LearningTask
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.population.pbt import Pbt
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.sgd.sgd_learner import Sgd
 from fairsweep.trainables.unlearning.forgetful_learner import ForgetfulLearner
 from fairsweep.trainables.unlearning.sisa import Sisa
@@ -41,7 +41,7 @@ AnyLearner = Annotated[SerializeAsAny[LearnerConfig], PlainValidator(_read)]
 """A field that takes the config of any learner of the table."""
 
 
-def build_learner(config: LearnerConfig, task: LearningTask, plan: Plan | None = None) -> Learner:
+def build_learner(config: LearnerConfig, task: LearningTask, plan: PrivacyPlan | None = None) -> Learner:
     """Make a learner.
 
     Args:
@@ -70,7 +70,7 @@ def forgetful(kind: object) -> type[ForgetfulLearner] | None:
     return found if found is not None and issubclass(found, ForgetfulLearner) else None
 
 
-def plan_privacy(config: LearnerConfig, units: int) -> Plan | None:
+def plan_privacy(config: LearnerConfig, units: int) -> PrivacyPlan | None:
     """Make the privacy plan of a config; see `LearnerConfig.plan`."""
     return config.plan(units)
 

@@ -24,7 +24,7 @@ from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.views.words import duration
 from fairsweep.trainables.adapter import use_threads
 from fairsweep.trainables.learning.gpu_memory import PeakMemory, part_text
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.profiling import TrialCost, measure_warm
 
 LIMIT_SECONDS = 5.0
@@ -171,7 +171,7 @@ def _measure(
     plan: SweepPlan,
     names: Key,
     trials: list[PlannedTrial],
-    privacy: dict[str, Plan],
+    privacy: dict[str, PrivacyPlan],
     feeding: Feeding,
     limit_seconds: float,
 ) -> MeasuredLearner:

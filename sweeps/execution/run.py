@@ -41,7 +41,7 @@ from fairsweep.sweeps.syntax.paths import resume_command, shown, shown_from_here
 from fairsweep.sweeps.tracking.tracker_process import tracked
 from fairsweep.sweeps.views.display import show_progress
 from fairsweep.sweeps.views.progress import Progress
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.other_dataset import recorded_examples
 
 
@@ -217,7 +217,7 @@ def _run_missing(
     plan: SweepPlan,
     output: OutputFolder,
     missing: Sequence[PlannedTrial],
-    privacy: dict[str, Plan],
+    privacy: dict[str, PrivacyPlan],
     *,
     address: str | None,
     console: Console,

@@ -26,7 +26,7 @@ from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.dpsgd.mode_names import current_mode
 from fairsweep.trainables.learning.learner_config import MeasuredChoice
 from fairsweep.trainables.learning.measures import SPENT
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.trial_config import TrialConfig
 
 GRADIENT_MODES_FILE = "gradient_modes.json"
@@ -36,7 +36,7 @@ def trial_tasks(
     plan: SweepPlan,
     trials: Sequence[PlannedTrial],
     queued: Mapping[str, Entry],
-    privacy: Mapping[str, Plan],
+    privacy: Mapping[str, PrivacyPlan],
     output: Path,
     feed: FeedChoice,
     at_once: int = 1,
@@ -99,7 +99,7 @@ class Watches:
         self._steps: dict[str, int] = {}
         self._needed = bool(settled) or sweep.stop.rules
 
-    def of(self, plan: Plan | None) -> TrialWatch | None:
+    def of(self, plan: PrivacyPlan | None) -> TrialWatch | None:
         """Return the watch over a trial with a privacy plan, or none; None where there is nothing to watch."""
         if not self._needed:
             return None
@@ -108,7 +108,7 @@ class Watches:
             return self._watch
         return replace(self._watch, most_steps=self._steps_within(plan, epsilon))
 
-    def _steps_within(self, plan: Plan, epsilon: float) -> int:
+    def _steps_within(self, plan: PrivacyPlan, epsilon: float) -> int:
         """Each distinct plan is looked at once, for the accountant takes its time."""
         text = plan.model_dump_json()
         if text not in self._steps:

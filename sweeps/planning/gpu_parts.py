@@ -27,7 +27,7 @@ from fairsweep.trainables.adapter import use_threads
 from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
 from fairsweep.trainables.federated.fedavg_config import FederatedConfig
 from fairsweep.trainables.learning.gpu_memory import PeakMemory, part_text
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.profiling import measure_warm
 from fairsweep.trainables.trial.trial_config import TrialConfig
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig
@@ -175,7 +175,7 @@ def heaviest(plan: SweepPlan) -> dict[Key, PlannedTrial]:
     return found
 
 
-def measure_peak(config: TrialConfig, feed: FeedChoice, plan: Plan | None, cpus: float) -> PeakMemory:
+def measure_peak(config: TrialConfig, feed: FeedChoice, plan: PrivacyPlan | None, cpus: float) -> PeakMemory:
     """Return what a few steps, an evaluation and a checkpoint take of the GPU that this process sees.
 
     Args:
@@ -205,7 +205,7 @@ def measure_on_gpu(plan: SweepPlan, trial: PlannedTrial, feed: FeedChoice) -> Pe
         SweepError: if it cannot be measured, with the cause and the remedy.
     """
     name = trial.config.learner.name
-    privacy: Mapping[str, Plan] = privacy_plans(plan, [trial])
+    privacy: Mapping[str, PrivacyPlan] = privacy_plans(plan, [trial])
     task = ray.remote(num_cpus=trial.resources.cpu, num_gpus=1, max_calls=1, max_retries=1)(measure_peak)
     asked = task.remote(trial.config, feed, privacy.get(trial.trial), trial.resources.cpu)
     try:

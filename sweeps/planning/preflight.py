@@ -24,7 +24,7 @@ from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.model import build_model
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.trial_data import evaluation_sets, training_columns, training_plan
 
 # What Parquet and JSON records of one trial take beside weights and predictions.
@@ -149,14 +149,14 @@ def plan_trials(
     return SweepPlan(sweep, dataset, other, trials, sizes, units, _evaluated(sweep, dataset, other, trials), parameters)
 
 
-def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, Plan]:
+def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, PrivacyPlan]:
     """Return the privacy plan of each private trial, by its hash; each distinct one is calibrated once.
 
     Raises:
         SweepError: if a setting has no plan, for example a batch larger than its training set.
     """
-    found: dict[str, Plan] = {}
-    made: dict[tuple[str, int], Plan | None] = {}
+    found: dict[str, PrivacyPlan] = {}
+    made: dict[tuple[str, int], PrivacyPlan | None] = {}
     for trial in trials:
         units = plan.units[trial.trial]
         key = trial.config.learner.model_dump_json(), units

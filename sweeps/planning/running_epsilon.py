@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from fairsweep.analysis.records.columns import RecordError, read_json, write_json
 
 if TYPE_CHECKING:
-    from fairsweep.trainables.privacy.plan import Plan
+    from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 PLANS_FILE = "plans.json"
 
 Spending = Callable[[int], float | None]
 
 
-def write_plans(output: Path, plans: Mapping[str, Plan]) -> None:
+def write_plans(output: Path, plans: Mapping[str, PrivacyPlan]) -> None:
     """Add the plans of trials to those of an output folder.
 
     Args:
@@ -44,18 +44,14 @@ def planned_trials(output: Path) -> frozenset[str]:
     return frozenset(_read(output)["trials"])
 
 
-def read_plans(output: Path) -> dict[str, Plan]:
+def read_plans(output: Path) -> dict[str, PrivacyPlan]:
     """Return the plans of an output folder, by hash of the trial; empty where there are none."""
     content = _read(output)
     if not content["plans"]:
         return {}
-    from fairsweep.trainables.federated.client_privacy import ClientPlan
-    from fairsweep.trainables.privacy.private_training import PrivacyPlan
+    from fairsweep.trainables.privacy.plan import PrivacyPlan
 
-    plans: dict[str, Plan] = {
-        mark: (ClientPlan if plan.get("unit") == "client" else PrivacyPlan).model_validate(plan)
-        for mark, plan in content["plans"].items()
-    }
+    plans = {mark: PrivacyPlan.model_validate(plan) for mark, plan in content["plans"].items()}
     return {trial: plans[mark] for trial, mark in content["trials"].items()}
 
 
@@ -69,7 +65,7 @@ class EpsilonCurves:
     def __init__(self, output: Path) -> None:
         self._output = output
         self._stamp = -1
-        self._plans: dict[str, Plan] = {}
+        self._plans: dict[str, PrivacyPlan] = {}
         self._spent: Any = None
 
     def of(self, trial: str, iterations: int) -> Spending:

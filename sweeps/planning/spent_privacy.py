@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dp_accounting.pld import PLDAccountant
 
 from fairsweep.trainables.privacy.accounting import RELATION
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 # Epsilon is computed at so many points of a training, and shown rounded up to the next one.
 _EPSILON_POINTS = 16
@@ -22,13 +22,13 @@ class SpentPrivacy:
         plans: privacy plans by trial.
     """
 
-    def __init__(self, plans: Mapping[str, Plan]) -> None:
+    def __init__(self, plans: Mapping[str, PrivacyPlan]) -> None:
         self._plans = dict(plans)
         # Trials of one setting share the object.
         self._texts: dict[int, str] = {}
         self._known: dict[tuple[str, int], float] = {}
 
-    def add(self, plans: Mapping[str, Plan]) -> None:
+    def add(self, plans: Mapping[str, PrivacyPlan]) -> None:
         """Take up the plans of more trials."""
         self._plans.update(plans)
 
@@ -46,13 +46,13 @@ class SpentPrivacy:
             self._known[key] = _upper_bound(plan, taken)
         return self._known[key]
 
-    def _text(self, plan: Plan) -> str:
+    def _text(self, plan: PrivacyPlan) -> str:
         if id(plan) not in self._texts:
             self._texts[id(plan)] = plan.model_dump_json()
         return self._texts[id(plan)]
 
 
-def _upper_bound(plan: Plan, steps: int) -> float:
+def _upper_bound(plan: PrivacyPlan, steps: int) -> float:
     """Epsilon by PLD with a coarse discretisation, which rounds up."""
     # A weak plan's epsilon is large: a finer grid than a thousandth of it would take minutes.
     interval = _COARSE_INTERVAL * max(1.0, 1.0 / plan.noise_multiplier**2)

@@ -13,7 +13,7 @@ from fairsweep.sweeps.spec.stop_section import PlateauSection, StopSection
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing
 from fairsweep.trainables.learning.objectives import Objective
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Plateau:
         return self._since >= self.patience
 
 
-def steps_within(plan: Plan, epsilon: float) -> int:
+def steps_within(plan: PrivacyPlan, epsilon: float) -> int:
     """Return the most steps of a plan that cost no more than an epsilon, by PLD."""
     if plan.epsilon().pld <= epsilon:
         return plan.steps

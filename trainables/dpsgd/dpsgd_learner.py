@@ -35,9 +35,16 @@ from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import ExampleGradients, GradientMode, Plain, add_finite, pad
-from fairsweep.trainables.privacy.privacy_numbers import Delta, NoiseMultiplier
+from fairsweep.trainables.privacy.mechanism import SamplerName
+from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
+from fairsweep.trainables.privacy.privacy_numbers import (
+    Delta,
+    NoiseMultiplier,
+    check_budget,
+    default_cut,
+    default_delta,
+)
 from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
-from fairsweep.trainables.privacy.private_training import PrivacyPlan, SamplerName
 from fairsweep.trainables.privacy.sampling_weights import SamplingWeights
 from fairsweep.trainables.remedies.class_weights import GivenClassWeights, refuse_learnt_remedy
 
@@ -132,32 +139,13 @@ class DpsgdConfig(LearnerConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ValueError(
-                "give exactly one of epsilon (the noise is calibrated) and noise_multiplier, but got "
-                + ("neither" if self.epsilon is None else f"both, {self.epsilon} and {self.noise_multiplier}")
-            )
+        check_budget(self.epsilon, self.noise_multiplier, self.clipping, self.l2_clip_norm)
         if self.sampler == "shuffled" and self.epsilon is not None:
             raise ValueError(
                 f"epsilon={self.epsilon} needs sampler 'poisson', but got 'shuffled': amplification by sampling is "
                 "proven "
                 "for Poisson batches, and shuffled ones can cost far more (Chua et al. 2024, arXiv 2403.17673); set "
                 "sampler: poisson, or give noise_multiplier, for which no epsilon is then claimed"
-            )
-        if self.clipping == "none" and self.epsilon is not None:
-            raise ValueError(
-                f"without clipping, no amount of noise gives epsilon={self.epsilon}: set l2_clip_norm and clipping, "
-                "or give noise_multiplier"
-            )
-        if self.clipping != "none" and self.l2_clip_norm is None:
-            raise ValueError(
-                f"clipping={self.clipping!r} needs l2_clip_norm, but it is null: give it, or set clipping to none"
-            )
-        if self.l2_clip_norm is None and self.noise_multiplier:
-            raise ValueError(
-                "noise is measured in l2_clip_norm (its standard deviation is noise_multiplier * l2_clip_norm), "
-                f"but got noise_multiplier={self.noise_multiplier} and l2_clip_norm=null: for noise without clipping "
-                "give l2_clip_norm and clipping: none"
             )
         if self.clipping == "per_layer" and self.performance.gradient_mode == "ghost":
             raise ValueError(
@@ -184,6 +172,33 @@ class DpsgdConfig(LearnerConfig):
     def plan(self, units: int) -> PrivacyPlan:
         """Make the privacy plan for so many examples."""
         return PrivacyPlan.build(self, units)
+
+    def draft(self, population: int, noise_multiplier: float) -> PrivacyPlan:
+        """Make the plan with this noise, whatever it costs."""
+        if not 1 <= self.batch_size <= population:
+            raise PlanError(
+                f"batch_size must be at most the training set's size {population}, but got "
+                f"batch_size={self.batch_size}: it is the expected size of a Poisson batch; lower it"
+            )
+        steps = round(self.epochs * population / self.batch_size)
+        if self.sampler == "shuffled":
+            steps = self.epochs * math.ceil(population / self.batch_size)
+        cut = None
+        if self.sampler == "truncated_poisson":
+            cut = min(self.max_batch_size or default_cut(self.batch_size), population)
+        return PrivacyPlan(
+            sampler=self.sampler,
+            population=population,
+            sampling_rate=self.batch_size / population,
+            steps=steps,
+            clipping=self.clipping,
+            l2_clip_norm=self.l2_clip_norm,
+            noise_multiplier=noise_multiplier,
+            delta=default_delta(population) if self.delta is None else self.delta,
+            target_epsilon=self.epsilon,
+            max_batch_size=cut,
+            sampling_weights=self.sampling_weights,
+        )
 
     def twin(self, name: str) -> DpsgdConfig:
         """Return the config that differs in privacy alone: no clipping, no noise, Poisson batches.

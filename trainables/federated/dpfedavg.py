@@ -16,7 +16,6 @@ import torch
 
 from fairsweep.datasets.selection.partitions import Partition, TrainingColumns, partition_clients, split_held_out
 from fairsweep.trainables.federated.client_fairness import ClientFairness, ClientGroups
-from fairsweep.trainables.federated.client_privacy import ClientPlan, ClientPrivacyStatement
 from fairsweep.trainables.federated.client_trainer import ClientTrainer, choose_execution
 from fairsweep.trainables.federated.cohorts import CohortExamples
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig, FederatedConfig
@@ -29,6 +28,8 @@ from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.adaptive_clipping import AdaptiveNorm
 from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.plan import PrivacyPlan
+from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
 
 
 def training_columns(task: LearningTask) -> TrainingColumns:
@@ -70,7 +71,7 @@ class Dpfedavg(SingleModelLearner):
     config: ClassVar[type[DpfedavgConfig] | type[FedavgConfig]] = DpfedavgConfig
 
     def __init__(
-        self, config: DpfedavgConfig | FedavgConfig, task: LearningTask, plan: ClientPlan | None = None
+        self, config: DpfedavgConfig | FedavgConfig, task: LearningTask, plan: PrivacyPlan | None = None
     ) -> None:
         super().__init__(config, task)
         config.check_model(task.model)
@@ -106,7 +107,7 @@ class Dpfedavg(SingleModelLearner):
         if not isinstance(self._config, DpfedavgConfig) or plan.quantile is None or plan.l2_clip_norm is None:
             return None
         rate = self._config.clipping.learning_rate
-        return AdaptiveNorm(plan.l2_clip_norm, plan.quantile, rate, plan.expected_cohort)
+        return AdaptiveNorm(plan.l2_clip_norm, plan.quantile, rate, plan.expected_batch_size)
 
     @property
     def how(self) -> dict[str, Any]:
@@ -151,8 +152,8 @@ class Dpfedavg(SingleModelLearner):
         sums = self._train(number, Clipping(self.plan.clipping, norm), images)
         secret, run = self.task.keys.secret, self.task.keys.run
         update = sums.total
-        self.plan.noise(norm, secret, run).add_to(update, number)
-        update.div_(self.plan.expected_cohort)
+        self.plan.noise(secret, run, norm).add_to(update, number)
+        update.div_(self.plan.expected_batch_size)
         if self._fairness is not None:
             self._fairness.count(sums, update)
         if self._norm is not None:
@@ -215,7 +216,7 @@ class Dpfedavg(SingleModelLearner):
 
     def _load(self, state: Mapping[str, Any]) -> None:
         """Take over a state, with the execution that it was made with and as many parts."""
-        if state["plan"] != self.plan.model_dump(mode="json"):
+        if PrivacyPlan.model_validate(state["plan"]) != self.plan:
             raise ValueError(
                 "state was made under another privacy plan: its spent budget is not what this config would account "
                 "for; "
@@ -230,7 +231,7 @@ class Dpfedavg(SingleModelLearner):
         if state["execution"] != self.execution:
             self._start(state["execution"])
 
-    def privacy(self) -> ClientPrivacyStatement:
+    def privacy(self) -> PrivacyStatement:
         """Return what has been spent so far."""
         return self.plan.statement(
             self.rounds_after(self.iteration), "research" if self.task.diagnostics else "release"

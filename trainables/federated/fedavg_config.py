@@ -8,14 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.datasets.selection.partitions import ClientsConfig, TrainingColumns, partition_clients
-from fairsweep.trainables.federated.client_privacy import ClientPlan
 from fairsweep.trainables.federated.server_optimizers import ServerConfig
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.models.augmentation import AugmentationConfig
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import OptimizerConfig
-from fairsweep.trainables.privacy.privacy_numbers import Delta, NoiseMultiplier
-from fairsweep.trainables.privacy.private_training import PlanError, default_delta
+from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
+from fairsweep.trainables.privacy.privacy_numbers import Delta, NoiseMultiplier, check_budget, default_delta
 
 # The count of adaptive clipping gets this share of the expected cohort as noise (Andrew et al. 2021, section 3.1).
 _COUNT_NOISE = 1 / 20
@@ -181,18 +180,19 @@ class FedavgConfig(FederatedConfig):
             )
         return self
 
-    def plan(self, units: int) -> ClientPlan:
+    def plan(self, units: int) -> PrivacyPlan:
         """Make the plan, without privacy, for so many clients."""
-        return ClientPlan.build(self, units)
+        return PrivacyPlan.build(self, units)
 
-    def draft(self, population: int, noise_multiplier: float) -> ClientPlan:
+    def draft(self, population: int, noise_multiplier: float) -> PrivacyPlan:
         """Make the plan for so many clients; there is no noise."""
         cohort = self.cohort_size
         if cohort is not None and cohort > population:
             raise PlanError(
                 f"cohort_size must be at most the number of clients {population}, but got {cohort}: lower it"
             )
-        return ClientPlan(
+        return PrivacyPlan(
+            unit="client",
             sampler="poisson" if cohort is None else "fixed",
             population=population,
             sampling_rate=float(self.sampling_rate or 0) if cohort is None else cohort / population,
@@ -239,31 +239,18 @@ class DpfedavgConfig(FederatedConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ValueError(
-                "give exactly one of epsilon (the noise is calibrated) and noise_multiplier, but got "
-                + ("neither" if self.epsilon is None else f"both, {self.epsilon} and {self.noise_multiplier}")
-            )
-        if self.clipping.kind == "none" and self.epsilon is not None:
-            raise ValueError(
-                f"without clipping, no amount of noise gives epsilon={self.epsilon}: set clipping.kind, or give "
-                "noise_multiplier"
-            )
-        if self.clipping.l2_clip_norm is None and self.noise_multiplier:
-            raise ValueError(
-                "noise is measured in clipping.l2_clip_norm, "
-                f"but got noise_multiplier={self.noise_multiplier} and l2_clip_norm=null: give it"
-            )
+        clipping = self.clipping
+        keys = ("clipping.kind", "clipping.l2_clip_norm")
+        check_budget(self.epsilon, self.noise_multiplier, clipping.kind, clipping.l2_clip_norm, keys)
         return self
 
-    def plan(self, units: int) -> ClientPlan:
+    def plan(self, units: int) -> PrivacyPlan:
         """Make the privacy plan for so many clients."""
-        return ClientPlan.build(self, units)
+        return PrivacyPlan.build(self, units)
 
-    def draft(self, population: int, noise_multiplier: float) -> ClientPlan:
+    def draft(self, population: int, noise_multiplier: float) -> PrivacyPlan:
         """Make the plan with this noise, whatever it costs."""
-        clipping, cohort = self.clipping, self.sampling_rate * population
-        protected = population
+        clipping, cohort, protected = self.clipping, self.sampling_rate * population, population
         if self.deployment_cohort is not None:
             if self.deployment_cohort < cohort:
                 raise PlanError(
@@ -272,31 +259,23 @@ class DpfedavgConfig(FederatedConfig):
                 )
             cohort = float(self.deployment_cohort)
             protected = round(cohort / self.sampling_rate)
-        delta = default_delta(protected) if self.delta is None else float(self.delta)
-        if delta >= 1 / protected:
-            raise PlanError(
-                f"delta must be below 1/N = {1 / protected:.3g} (N clients), but got delta={delta:.3g}: publishing one "
-                "client's data outright satisfies any larger delta; leave delta out for a default"
-            )
         count_noise = None
         if clipping.quantile is not None and noise_multiplier > 0:
             count_noise = clipping.count_noise or max(_COUNT_NOISE * cohort, noise_multiplier)
-        try:
-            return ClientPlan(
-                population=population,
-                sampling_rate=self.sampling_rate,
-                steps=self.rounds,
-                clipping=clipping.kind,
-                l2_clip_norm=clipping.l2_clip_norm,
-                quantile=clipping.quantile,
-                noise_multiplier=float(noise_multiplier),
-                count_noise=count_noise,
-                delta=delta,
-                target_epsilon=self.epsilon,
-                deployment_cohort=self.deployment_cohort,
-            )
-        except ValueError as error:
-            raise PlanError(str(error)) from error
+        return PrivacyPlan(
+            unit="client",
+            population=population,
+            sampling_rate=self.sampling_rate,
+            steps=self.rounds,
+            clipping=clipping.kind,
+            l2_clip_norm=clipping.l2_clip_norm,
+            quantile=clipping.quantile,
+            noise_multiplier=noise_multiplier,
+            count_noise=count_noise,
+            delta=default_delta(protected) if self.delta is None else self.delta,
+            target_epsilon=self.epsilon,
+            deployment_cohort=self.deployment_cohort,
+        )
 
     def twin(self, name: str) -> DpfedavgConfig:
         """Return the config that differs in privacy alone: no clipping, no noise, Poisson cohorts."""

@@ -20,7 +20,7 @@ from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.privacy.clipping import Clipping
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
 
 
@@ -293,7 +293,7 @@ class Learner(ABC):
     config: ClassVar[type[LearnerConfig]]
     iterations: int
 
-    def __init__(self, config: LearnerConfig, task: LearningTask, plan: Plan | None = None) -> None:
+    def __init__(self, config: LearnerConfig, task: LearningTask, plan: PrivacyPlan | None = None) -> None:
         self.kind, self.name = config.kind, config.name
         self.iteration = 0
 

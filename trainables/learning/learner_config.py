@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.model import ModelConfig
-from fairsweep.trainables.privacy.plan import Outlook, Plan
+from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class LearnerConfig(BaseModel):
         """
         return len(columns.rows)
 
-    def plan(self, units: int) -> Plan | None:
+    def plan(self, units: int) -> PrivacyPlan | None:
         """Make the privacy plan for so many units; None for a learner that claims nothing.
 
         Calibration takes seconds: do it once for all trials with the same numbers, and hand the plan over as JSON.

@@ -1,13 +1,58 @@
-"""The interface of a privacy plan, for any unit of privacy."""
+"""The privacy plan of a training, for any unit of privacy: made from a config, verified, stated at the end."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-import dp_accounting
+from pydantic import ValidationError
 
-from fairsweep.trainables.privacy.accounting import Epsilon
-from fairsweep.trainables.privacy.privacy_statement import Mode, PrivacyStatement
+from fairsweep.trainables.privacy.accounting import (
+    Epsilon,
+    calibrate,
+    calibrate_truncated,
+    describe,
+    epsilon_of,
+    sampled_gaussian,
+)
+from fairsweep.trainables.privacy.mechanism import Mechanism
+from fairsweep.trainables.privacy.privacy_numbers import default_delta
+from fairsweep.trainables.privacy.privacy_statement import (
+    Mode,
+    PrivacyStatement,
+    describe_clients,
+    describe_cut,
+    describe_weights,
+    list_assumptions,
+    list_revelations,
+    summarise_guarantee,
+)
+
+
+class PlanError(ValueError):
+    """A privacy plan that cannot be made, or that is not the plan of this config."""
+
+
+class PrivateConfig(Protocol):
+    """What of a learner's config a plan is made from."""
+
+    @property
+    def epsilon(self) -> float | None:
+        """The budget to which the noise is calibrated, if there is one."""
+        ...
+
+    @property
+    def noise_multiplier(self) -> float | None:
+        """z; None where there is a budget."""
+        ...
+
+    def draft(self, population: int, noise_multiplier: float) -> PrivacyPlan:
+        """Make the plan for so many units with this noise, whatever it costs.
+
+        Raises:
+            PlanError: If there is none for so many.
+            ValidationError: If its numbers do not fit together.
+        """
+        ...
 
 
 class Outlook(Protocol):
@@ -43,30 +88,135 @@ class Outlook(Protocol):
         ...
 
 
-class Plan(Outlook, Protocol):
-    """What a training does and therefore what it costs: made before the start, public, JSON by ``model_dump_json``."""
+class PrivacyPlan(Mechanism):
+    """A mechanism that belongs to a config and a number of units.
 
-    @property
-    def guarantees(self) -> bool:
-        """False if epsilon is infinite."""
-        ...
+    Made once (calibration takes seconds) and handed to every trial with the same numbers; `verify` proves that it fits.
+    """
 
-    def event(self, steps: int | None = None) -> dp_accounting.DpEvent:
-        """Return the event of the first ``steps`` steps (default: of all)."""
-        ...
+    @classmethod
+    def build(cls, config: PrivateConfig, population: int) -> PrivacyPlan:
+        """Make the plan of a config for a number of units; calibrates the noise if a budget is given.
 
-    def epsilon(self, steps: int | None = None) -> Epsilon:
-        """Return what the first ``steps`` steps (default: all) cost."""
-        ...
+        Args:
+            config: The learner's config.
+            population: Number of training examples, or of clients.
+
+        Returns:
+            The plan.
+
+        Raises:
+            PlanError: If a batch or cohort is larger than the population, delta is too large, or no noise affords the
+                budget.
+        """
+        draft = _drafted(config, population, config.noise_multiplier or 0.0)
+        if config.epsilon is None:
+            return draft
+        try:
+            numbers = (float(config.epsilon), draft.delta, draft.largest_rate, draft.steps)
+            if draft.max_batch_size is None:
+                noise_multiplier = calibrate(*numbers)
+            else:
+                noise_multiplier = calibrate_truncated(*numbers, population, draft.max_batch_size)
+        except ValueError as error:
+            raise PlanError(str(error)) from error
+        return _drafted(config, population, noise_multiplier)
+
+    def verify(self, config: PrivateConfig, population: int) -> None:
+        """Check that this plan is the one of a config, without calibrating again.
+
+        Raises:
+            PlanError: If a field differs; it is named.
+        """
+        given = self.noise_multiplier if config.noise_multiplier is None else config.noise_multiplier
+        expected = _drafted(config, population, given)
+        differing = [name for name in PrivacyPlan.model_fields if getattr(self, name) != getattr(expected, name)]
+        if differing:
+            shown = ", ".join(f"{n}={getattr(self, n)!r} (must be {getattr(expected, n)!r})" for n in differing)
+            raise PlanError(f"this privacy plan was made for another config or training set: {shown}; build it anew")
+        if self.target_epsilon is not None and self.epsilon().pld > self.target_epsilon:
+            raise PlanError(
+                f"this privacy plan's noise_multiplier={self.noise_multiplier} costs "
+                f"epsilon={self.epsilon().pld:.4g}, more than its target {self.target_epsilon}: build it anew"
+            )
 
     def statement(self, steps_done: int, mode: Mode) -> PrivacyStatement:
-        """Says what has been spent and under which assumptions."""
-        ...
+        """Says what has been spent and under which assumptions.
 
-    def model_dump_json(self) -> str:
-        """Return the plan as text: equal plans have equal texts."""
-        ...
+        Args:
+            steps_done: Number of steps taken so far.
+            mode: ``research`` (secrets follow from the sweep's key; losses and diagnostics are recorded) or
+                ``release``.
 
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """Return the plan as JSON values."""
-        ...
+        Returns:
+            The statement, JSON by ``model_dump(mode="json")``.
+        """
+        event = self.event(steps_done)
+        return self.stated(
+            mode,
+            steps=steps_done,
+            epsilon=epsilon_of(event, self.delta),
+            events=(describe(event),),
+            epsilon_by_group=self.epsilon_by_group(steps_done),
+            epsilon_of_this_training=self._own_epsilon(steps_done),
+        )
+
+    def stated(self, mode: Mode, **found: Any) -> PrivacyStatement:  # noqa: ANN401 - fields of the statement
+        """Return the statement of what was spent; fields that are ``found`` stand in the place of the plan's own."""
+        summary, simulation = summarise_guarantee(self.unit, self.lacking(), mode), self._simulation()
+        own = {name: getattr(self, name) for name in PrivacyStatement.model_fields if name in PrivacyPlan.model_fields}
+        words = {
+            "mode": mode,
+            "sampling_rate": self.largest_rate,
+            "planned_steps": self.steps,
+            "summary": summary if simulation is None else f"{simulation} There: {summary}",
+            "assumptions": self.assumptions(mode),
+            "reveals": list_revelations(mode),
+            "simulation": simulation,
+        }
+        return PrivacyStatement(**(own | words | found))
+
+    def assumptions(self, mode: Mode, **public: Any) -> tuple[str, ...]:  # noqa: ANN401
+        """Return what the guarantee rests on, in sentences; none without one.
+
+        Args:
+            mode: ``research`` or ``release``.
+            public: ``population`` and ``sampling_rate`` where they are not the plan's.
+        """
+        if not self.guarantees:
+            return ()
+        numbers = {"population": self.protected, "sampling_rate": self.largest_rate} | public
+        sampling: tuple[str, ...] = ()
+        if self.max_batch_size is not None:
+            sampling = describe_cut(self.unit, self.largest_rate, self.max_batch_size)
+        elif self.sampling_weights is not None:
+            sampling = describe_weights(self.unit, self.largest_rate, self.sampling_weights.attribute)
+        return (
+            *list_assumptions(self.unit, **numbers, mode=mode, sampling=sampling),
+            *describe_clients(self.unit, adapted=self.quantile is not None),
+        )
+
+    def _simulation(self) -> str | None:
+        if self.deployment_cohort is None:
+            return None
+        return (
+            f"A simulation: {self.population} clients with an expected cohort of {self.expected_batch_size:g} stand "
+            f"for {self.protected} clients with one of {self.deployment_cohort}, and the noise is scaled down "
+            "accordingly."
+        )
+
+    def _own_epsilon(self, steps: int) -> Epsilon | None:
+        """What this training itself spends: its noise over its clipping norm is smaller than a deployment's."""
+        if self.deployment_cohort is None:
+            return None
+        scaled = self.noise_scale * self.noise_multiplier if self.guarantees else 0.0
+        event = sampled_gaussian(scaled, self.sampling_rate, steps)
+        return epsilon_of(event, min(self.delta, default_delta(self.population)))
+
+
+def _drafted(config: PrivateConfig, population: int, noise_multiplier: float) -> PrivacyPlan:
+    """Return a config's draft; what is wrong with it is one line."""
+    try:
+        return config.draft(population, float(noise_multiplier))
+    except ValidationError as error:
+        raise PlanError(error.errors()[0]["msg"].removeprefix("Value error, ")) from error

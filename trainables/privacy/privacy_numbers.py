@@ -1,7 +1,8 @@
-"""The supported ranges of noise and delta; outside them the accountants overflow or return infinity."""
+"""The supported ranges of epsilon, noise multiplier and delta, and the checks on them, for any unit of privacy."""
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -31,3 +32,78 @@ def _check_delta(delta: float) -> float:
 
 NoiseMultiplier = Annotated[float, Field(ge=0), AfterValidator(_check_noise)]
 Delta = Annotated[float, Field(gt=0, lt=1), AfterValidator(_check_delta)]
+
+
+def check_budget(
+    epsilon: float | None,
+    noise_multiplier: float | None,
+    clipping: str,
+    l2_clip_norm: float | None,
+    keys: tuple[str, str] = ("clipping", "l2_clip_norm"),
+) -> None:
+    """Refuse a budget, a noise and a clipping that contradict each other.
+
+    Args:
+        epsilon: The budget, if it is given.
+        noise_multiplier: z, if it is given.
+        clipping: ``none``, or how contributions are clipped.
+        l2_clip_norm: S.
+        keys: How the config calls the last two.
+
+    Raises:
+        ValueError: With the remedy.
+    """
+    kind, norm = keys
+    if (epsilon is None) == (noise_multiplier is None):
+        raise ValueError(
+            "give exactly one of epsilon (the noise is calibrated) and noise_multiplier, but got "
+            + ("neither" if epsilon is None else f"both, {epsilon} and {noise_multiplier}")
+        )
+    if clipping == "none" and epsilon is not None:
+        raise ValueError(
+            f"without clipping, no amount of noise gives epsilon={epsilon}: set {norm} and {kind}, or give "
+            "noise_multiplier"
+        )
+    if clipping != "none" and l2_clip_norm is None:
+        raise ValueError(f"{kind}={clipping!r} needs {norm}, but it is null: give it, or set {kind} to none")
+    if l2_clip_norm is None and noise_multiplier:
+        raise ValueError(
+            f"noise is measured in {norm} (its standard deviation is noise_multiplier * l2_clip_norm), but got "
+            f"noise_multiplier={noise_multiplier} and {norm}=null: for noise without clipping give {norm} and "
+            f"{kind}: none"
+        )
+
+
+def check_delta(delta: float, units: int, unit: str) -> None:
+    """Refuse a delta at which nothing is promised.
+
+    Raises:
+        ValueError: If it is not below one over the number of units.
+    """
+    if delta >= 1 / units:
+        raise ValueError(
+            f"delta must be below 1/N = {1 / units:.3g}, N being the number of {unit}s, but got delta={delta:.3g}: "
+            f"publishing one {unit}'s data outright satisfies any larger delta; leave delta out for a default"
+        )
+
+
+def default_delta(population: int) -> float:
+    """Return the largest power of ten strictly below 1/N.
+
+    Example:
+        >>> default_delta(4000), default_delta(10_000), default_delta(162_770)
+        (0.0001, 1e-05, 1e-06)
+    """
+    return float(f"1e-{len(str(population))}")
+
+
+def default_cut(batch_size: int) -> int:
+    """Return the largest batch that truncated Poisson sampling allows by default: qN + 6 sqrt(qN), rounded up.
+
+    A Poisson batch is larger with a chance of about 1e-9, so that the cut costs next to nothing.
+
+    Example:
+        >>> default_cut(1000), default_cut(256)
+        (1190, 352)
+    """
+    return math.ceil(batch_size + 6 * math.sqrt(batch_size))

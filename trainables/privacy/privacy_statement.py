@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from fairsweep.trainables.privacy.accounting import Epsilon
 
 Mode = Literal["research", "release"]
+_OF_CLIENTS = ("quantile", "count_noise", "deployment_cohort", "simulation", "epsilon_of_this_training")
 
 
 class PartSpending(BaseModel):
@@ -73,6 +74,12 @@ class PrivacyStatement(BaseModel):
         assumptions: What has to hold for it.
         reveals: For each file beside it, what it says about private data.
         parts: What each part of the training set has spent, where they spend differently; ``epsilon`` is the largest.
+        quantile: Of clients: the quantile that the clipping norm follows, if it is adapted.
+        count_noise: Of clients: standard deviation of the noise of the count, if there is one.
+        deployment_cohort: Of clients: the expected cohort of the deployment that is simulated, if any.
+        simulation: Of clients: in words, what is simulated; null where epsilon is that of this very training.
+        epsilon_of_this_training: Of clients: where a deployment is simulated, what this training itself spent; else
+            null.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,6 +105,16 @@ class PrivacyStatement(BaseModel):
     max_batch_size: int | None = None
     epsilon_by_group: tuple[GroupEpsilon, ...] = ()
     parts: tuple[PartSpending, ...] = ()
+    quantile: float | None = None
+    count_noise: float | None = None
+    deployment_cohort: int | None = None
+    simulation: str | None = None
+    epsilon_of_this_training: Epsilon | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_clients_have(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialise(self)
+        return values if self.unit == "client" else {k: v for k, v in values.items() if k not in _OF_CLIENTS}
 
 
 def summarise_guarantee(unit: str, lacking: Sequence[str], mode: Mode) -> str:
@@ -133,6 +150,17 @@ def describe_weights(unit: str, largest_rate: float, attribute: str) -> tuple[st
         f"Who has which {attribute} is public. epsilon_by_group then holds for each group's members (personalised "
         f"differential privacy), epsilon for every {unit}.",
     )
+
+
+def describe_clients(unit: str, *, adapted: bool) -> tuple[str, ...]:
+    """Says what a client is, and whether the clipping norm is adapted; nothing of examples."""
+    if unit != "client":
+        return ()
+    is_bounded = (
+        "A client is a list of examples by a public partition; what it computes in a round is bounded as a whole."
+    )
+    follows = "The clipping norm follows noisy counts, which are accounted with the updates as one event."
+    return (is_bounded, follows) if adapted else (is_bounded,)
 
 
 def list_assumptions(

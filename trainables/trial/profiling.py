@@ -28,7 +28,7 @@ from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.gpu_memory import PeakMemory, peak_memory
 from fairsweep.trainables.learning.learner import Learner, TrialKeys
 from fairsweep.trainables.learning.tensor_bytes import encode
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.checkpoint import CheckpointFolder
 from fairsweep.trainables.trial.trial_config import TrialConfig
 from fairsweep.trainables.trial.trial_data import TrialData, learning_task
@@ -80,7 +80,7 @@ class TrialCost:
 
 
 def measure_trial(
-    config: TrialConfig, folder: Path, *, feed: FeedChoice, plan: Plan | None, device: str, limit_seconds: float
+    config: TrialConfig, folder: Path, *, feed: FeedChoice, plan: PrivacyPlan | None, device: str, limit_seconds: float
 ) -> TrialCost:
     """Measure a trial: some steps, one evaluation, one checkpoint.
 
@@ -126,7 +126,7 @@ def measure_trial(
 
 
 def measure_warm(
-    config: TrialConfig, *, feed: FeedChoice, plan: Plan | None, device: str, limit_seconds: float
+    config: TrialConfig, *, feed: FeedChoice, plan: PrivacyPlan | None, device: str, limit_seconds: float
 ) -> tuple[TrialCost, PeakMemory]:
     """Measure a trial and the GPU memory that it takes, in a temporary folder; see `measure_trial`.
 

@@ -30,7 +30,7 @@ from fairsweep.trainables.learning.evaluation import DivergedError
 from fairsweep.trainables.learning.learner import CohortWorkers, IterationReport, Learner, TrialKeys
 from fairsweep.trainables.learning.trial_watch import Watch
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
-from fairsweep.trainables.privacy.plan import Plan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.checkpoint import CheckpointFolder, save_weights
 from fairsweep.trainables.trial.state import StaleAttemptError, StoppedBy, TrialStateFile
 from fairsweep.trainables.trial.trial_config import TrialConfig
@@ -105,7 +105,7 @@ class Trial:
         config: TrialConfig,
         folder: str | Path,
         *,
-        plan: Plan | None = None,
+        plan: PrivacyPlan | None = None,
         device: str = "cpu",
         checkpoints: CheckpointPolicy | None = None,
         run: int | None = None,
@@ -253,7 +253,7 @@ class Trial:
 
     # --- inside ---
 
-    def _build_learner(self, plan: Plan | None, device: torch.device) -> Learner:
+    def _build_learner(self, plan: PrivacyPlan | None, device: torch.device) -> Learner:
         config = self.config
         keys = TrialKeys(
             data=seed_key(config.seeds.data, "data"),

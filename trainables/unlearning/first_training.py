@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import dp_accounting
 
 from fairsweep.trainables.privacy.accounting import Epsilon, epsilon_of
-from fairsweep.trainables.privacy.private_training import PrivacyPlan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 
 @dataclass(frozen=True)

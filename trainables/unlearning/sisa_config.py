@@ -12,7 +12,8 @@ from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
 from fairsweep.trainables.learning.learner_config import InnerWorkers, KeptModels, LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.model import ModelConfig
-from fairsweep.trainables.privacy.private_training import PlanError, PrivacyPlan, default_delta
+from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
+from fairsweep.trainables.privacy.privacy_numbers import default_delta
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
 from fairsweep.trainables.unlearning.aggregation import Aggregation
 from fairsweep.trainables.unlearning.first_training import FirstTraining

@@ -12,15 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsweep.trainables.privacy.accounting import Epsilon, describe, epsilon_of
-from fairsweep.trainables.privacy.privacy_statement import (
-    Mode,
-    PartSpending,
-    PrivacyStatement,
-    list_assumptions,
-    list_revelations,
-    summarise_guarantee,
-)
-from fairsweep.trainables.privacy.private_training import PrivacyPlan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
+from fairsweep.trainables.privacy.privacy_statement import Mode, PartSpending, PrivacyStatement, list_revelations
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig, slice_plan
 from fairsweep.trainables.unlearning.slice_history import SliceHistory
 
@@ -65,35 +58,21 @@ def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mo
         )
         if largest[0].pld > worst[0].pld:
             worst = (_largest(costs), largest[1])
-    lacking = typical.lacking()
     trainings = (1 + history.runs) * (np.arange(config.slices) < done)
     steps = np.array([[plans[size].steps for size in row] for row in sizes.tolist()])
     rate = max(plan.largest_rate for plan in plans.values())
-    return PrivacyStatement(
-        mode=mode,
-        unit=typical.unit,
-        relation=typical.relation,
-        sampler=typical.sampler,
-        delta=typical.delta,
+    assumed = typical.assumptions(mode, population=population, sampling_rate=rate)
+    return typical.stated(
+        mode,
         epsilon=worst[0],
         target_epsilon=None,
-        noise_multiplier=typical.noise_multiplier,
-        clipping=typical.clipping,
-        l2_clip_norm=typical.l2_clip_norm,
         sampling_rate=rate,
         population=population,
+        max_batch_size=None,
         steps=int((steps * trainings).sum(axis=1).max()),
         planned_steps=int(steps.sum(axis=1).max()),
         events=(describe_composed(worst[1]),),
-        summary=summarise_guarantee(typical.unit, lacking, mode),
-        assumptions=(
-            ()
-            if lacking
-            else (
-                *_ASSUMPTIONS,
-                *list_assumptions(typical.unit, population, rate, mode, typical.sampling_sentences()),
-            )
-        ),
+        assumptions=assumed and (*_ASSUMPTIONS, *assumed),
         reveals=list_revelations(mode) | _REVELATIONS,
         parts=tuple(parts),
     )

@@ -11,7 +11,7 @@ from fairsweep.sweeps.planning.machines import Machine, check_resources, inner_w
 from fairsweep.sweeps.planning.preflight import check_sweep, privacy_plans
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
-from fairsweep.trainables.privacy.private_training import PrivacyPlan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 
 def refusal(mapping, *changes):

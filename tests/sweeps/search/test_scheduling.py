@@ -25,7 +25,7 @@ from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing
 from fairsweep.trainables.learning.objectives import Objective
-from fairsweep.trainables.privacy.private_training import PrivacyPlan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.other_dataset import recorded_examples
 from fairsweep.trainables.trial.state import TrialStateFile
 from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial

@@ -7,7 +7,7 @@ from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves, read_plans,
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.tracking.following import Records
 from fairsweep.sweeps.tracking.reports import TrialReport, read_state
-from fairsweep.trainables.privacy.private_training import PrivacyPlan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
 
 

@@ -13,7 +13,7 @@ from fairsweep.sweeps.views.notebook import in_notebook, panel
 from fairsweep.sweeps.views.progress import Progress
 from fairsweep.sweeps.views.status import Board, Row, failures
 from fairsweep.trainables.adapter import TrialTask
-from fairsweep.trainables.privacy.private_training import PrivacyPlan
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 
 class TuneTrial:

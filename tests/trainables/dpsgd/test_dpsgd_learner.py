@@ -15,7 +15,7 @@ from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.privacy.gradients import layers_of
-from fairsweep.trainables.privacy.private_training import PlanError, PrivacyPlan
+from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
 
 MOMENTUM = {"name": "sgd", "lr": 0.2, "momentum": 0.9, "weight_decay": 0.01, "milestones": (0.5,)}
 

@@ -16,8 +16,9 @@ from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.privacy.accounting import epsilon_of, sampled_gaussian, truncated_gaussian
+from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
+from fairsweep.trainables.privacy.privacy_numbers import default_cut
 from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
-from fairsweep.trainables.privacy.private_training import PlanError, PrivacyPlan, default_cut
 from fairsweep.trainables.trial.trial import Trial
 
 NAMES = {"label": ("no", "yes"), "tone": ("light", "dark")}

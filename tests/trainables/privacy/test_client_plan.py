@@ -8,8 +8,8 @@ import pytest
 from dp_accounting import NeighboringRelation
 from dp_accounting.pld import PLDAccountant
 
-from fairsweep.trainables.federated.client_privacy import ClientPlan
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
+from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 
 def config(**fields):
@@ -17,7 +17,7 @@ def config(**fields):
 
 
 def plan(population=1000, **fields):
-    return ClientPlan.build(config(**fields), population)
+    return PrivacyPlan.build(config(**fields), population)
 
 
 def by_pld(event, delta):
@@ -125,8 +125,8 @@ def test_a_deployment_is_labelled_a_simulation_and_the_training_itself_spends_mo
 @pytest.mark.parametrize(
     "made",
     [
-        ClientPlan.build(FedavgConfig(clients={"partition": "iid", "count": 9}, cohort_size=3), 9),
-        ClientPlan.build(FedavgConfig(clients={"partition": "iid", "count": 9}, sampling_rate=0.5), 9),
+        PrivacyPlan.build(FedavgConfig(clients={"partition": "iid", "count": 9}, cohort_size=3), 9),
+        PrivacyPlan.build(FedavgConfig(clients={"partition": "iid", "count": 9}, sampling_rate=0.5), 9),
         plan(noise_multiplier=0.0),
         plan(noise_multiplier=1.0, clipping={"kind": "none"}),
     ],
@@ -139,11 +139,11 @@ def test_what_lacks_a_part_promises_nothing(made):
     assert "epsilon is infinite" in statement.summary
     assert statement.assumptions == ()
     assert json.loads(statement.model_dump_json())["epsilon"] == {"pld": "inf", "rdp": "inf"}
-    assert ClientPlan.model_validate_json(made.model_dump_json()) == made
+    assert PrivacyPlan.model_validate_json(made.model_dump_json()) == made
 
 
 def test_cohorts_of_one_size_and_poisson_cohorts():
-    fixed = ClientPlan.build(FedavgConfig(clients={"partition": "iid", "count": 9}, cohort_size=3), 9)
+    fixed = PrivacyPlan.build(FedavgConfig(clients={"partition": "iid", "count": 9}, cohort_size=3), 9)
     drawn = [fixed.inclusion(bytes(32), 0).positions(step) for step in range(50)]
     assert all(len(set(cohort.tolist())) == 3 for cohort in drawn)
     assert len({tuple(cohort) for cohort in drawn}) > 10

@@ -9,8 +9,9 @@ import pytest
 from fairsweep.datasets.selection.randomness import derive, seed_key
 from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
 from fairsweep.trainables.privacy.accounting import epsilon_of, sampled_gaussian
+from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
+from fairsweep.trainables.privacy.privacy_numbers import default_delta
 from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
-from fairsweep.trainables.privacy.private_training import PlanError, PrivacyPlan, default_delta
 
 SECRETS = [derive(seed_key(0, "sweep"), "trial", trial) for trial in range(5)]
 
