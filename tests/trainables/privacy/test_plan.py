@@ -1,4 +1,4 @@
-"""The privacy plan: sampler, clipping, noise and accounted event come from one object and agree."""
+"""The privacy plan (`plan`) and its `mechanism`: sampler, clipping, noise and accounted event agree."""
 
 import json
 import math
