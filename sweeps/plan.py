@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fairsweep.sweeps.planning.cautions import cautions, idle_settings
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.feed_choice import Feeding, settle_feed
-from fairsweep.sweeps.planning.gpu_parts import GpuParts
 from fairsweep.sweeps.planning.machines import check_budget, check_resources, large_enough, machines, slots
 from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.planning.refusals import refusal_lines
@@ -31,7 +30,7 @@ class LearnerLine:
         twin_of: name of the learner that it is the twin of, or None.
         trials: how many of its trials the sweep has.
         cpu: CPUs that a trial reserves.
-        gpus: GPUs that a trial reserves, as they are shown: ``auto`` is measured when the sweep starts.
+        gpu: GPUs that a trial reserves.
         workloads: what a trial does, in words, where its epochs are not all of it; one for each size that differs.
     """
 
@@ -40,7 +39,7 @@ class LearnerLine:
     twin_of: str | None
     trials: int
     cpu: float
-    gpus: str
+    gpu: float
     workloads: tuple[str, ...] = ()
 
 
@@ -108,24 +107,23 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
     plan = check_sweep(sweep)
     output = OutputFolder.at(sweep.folder)
     missing = output.ledger.missing(plan.trials)
-    available, parts = machines(), GpuParts(output.path)
-    settled = parts.settled(plan.trials)
+    available = machines()
     warnings = list(scarce_groups(plan))
     try:
-        check_resources(settled, available)
+        check_resources(plan.trials, available)
     except SweepError as error:
         # A plan is also made on a laptop, of what will run on a cluster.
         warnings.insert(0, f"this machine cannot run it ({error.message}); a cluster may: fairsweep run … --address")
-        available = [large_enough(settled, available)]
-        check_resources(settled, available)
-    check_budget(plan, settled, available)
-    feeding = settle_feed(sweep, plan.datasets, settled, available)
+        available = [large_enough(plan.trials, available)]
+        check_resources(plan.trials, available)
+    extent = Extent.of(sweep) if sweep.search.is_guided else None
+    count = None if extent is None else extent.trials
+    check_budget(plan, plan.trials, available, count)
+    feeding = settle_feed(sweep, plan.datasets, plan.trials, available)
     search = None
     needed, trials = plan.needed_bytes(missing), [trial.trial for trial in plan.trials]
-    at_once = slots(settled, available, feeding.max_concurrent)
-    if sweep.search.is_guided:
-        extent = Extent.of(sweep)
-        at_once = slots(settled * extent.trials, available, feeding.max_concurrent)
+    at_once = slots(plan.trials, available, feeding.max_concurrent, count)
+    if extent is not None:
         search = SearchOutlook.of(sweep, output, at_once)
         needed, trials = extent.needed_bytes(plan), []
     output.check(name=sweep.name, content=plan.content, trials=trials, needed_bytes=needed)
@@ -137,7 +135,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
         settings=len({trial.setting for trial in plan.trials}),
         training_sizes=tuple(sorted(set(plan.sizes.values()))),
         evaluated=plan.evaluated,
-        learners=_learner_lines(plan, parts),
+        learners=_learner_lines(plan),
         privacy=_privacy_lines(plan),
         at_once=at_once,
         feeding=feeding,
@@ -152,7 +150,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
     )
 
 
-def _learner_lines(plan: SweepPlan, parts: GpuParts) -> tuple[LearnerLine, ...]:
+def _learner_lines(plan: SweepPlan) -> tuple[LearnerLine, ...]:
     by_name: dict[str, list[PlannedTrial]] = {}
     for trial in plan.trials:
         by_name.setdefault(trial.config.learner.name, []).append(trial)
@@ -163,7 +161,7 @@ def _learner_lines(plan: SweepPlan, parts: GpuParts) -> tuple[LearnerLine, ...]:
             own[0].config.twin_of,
             len(own),
             own[0].resources.cpu,
-            parts.shown(own),
+            own[0].resources.gpu,
             _workloads(plan, own),
         )
         for name, own in by_name.items()

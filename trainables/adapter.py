@@ -74,6 +74,11 @@ class TrialTask:
     watch: Watch | None = None
     scheduled: bool = False
 
+    @property
+    def shares_gpu(self) -> bool:
+        """Whether it, or a worker of it, reserves a part of a GPU."""
+        return 0 < self.gpu < 1 or (self.workers > 0 and 0 < self.worker_gpu < 1)
+
     def open(self) -> Trial | PublishedTrial:
         """Build the trial, or continue it from its newest checkpoint."""
         if self.publisher is None:
@@ -103,26 +108,19 @@ class TrialTask:
 
 
 class SweepTrainable(tune.Trainable):
-    """A Tune trial. Its config is ``{"trial": hash}``; what the hash stands for comes beside it, not through Tune.
-
-    Where trials become known while the sweep runs, the config carries the task too: ``{"trial": hash, "task": task}``.
+    """A Tune trial. Its config is ``{"trial": hash, "task": task}``.
 
     Every result has the fields of `Trial.iterate`. A trial that fails for good reports ``done`` and ``failed``; any
     other error goes on to Tune, which starts the trial again as often as its failure config says.
     """
 
-    def setup(self, config: Mapping[str, Any], tasks: Mapping[str, TrialTask] | None = None) -> None:
+    def setup(self, config: Mapping[str, Any]) -> None:
         """Remember which trial comes first.
 
         Nothing is opened yet: Tune also makes actors for trials that it then gives to a reused one, and whoever opens a
         trial takes it over.
-
-        Args:
-            config: ``{"trial": hash}``, or that and its task.
-            tasks: the trials of the sweep by hash; handed over once for each actor.
         """
-        self._tasks = tasks or {}
-        self._current = self._task_of(config)
+        self._current: TrialTask = config["task"]
         self._trial: Trial | PublishedTrial | None = None
 
     def step(self) -> dict[str, Any]:
@@ -149,16 +147,12 @@ class SweepTrainable(tune.Trainable):
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
         """Go on with another trial in the same process."""
         self._close()
-        self._current = self._task_of(new_config)
+        self._current = new_config["task"]
         return True
 
     def cleanup(self) -> None:
         """Let go of everything when the actor ends."""
         self._close()
-
-    def _task_of(self, config: Mapping[str, Any]) -> TrialTask:
-        task: TrialTask = config["task"] if "task" in config else self._tasks[config["trial"]]
-        return task
 
     def _iterate(self, trial: Trial | PublishedTrial) -> Metrics:
         """One iteration, or the end that the driver's scheduler wishes."""

@@ -40,7 +40,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
         console.print(f"Note: {escape(caution)}", soft_wrap=True, highlight=False)
     learners = Table("learner", "kind", "twin of", "trials", "CPUs", "GPUs", box=None, header_style="bold")
     for line in report.learners:
-        cells = (line.name, line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", line.gpus)
+        cells = (line.name, line.kind, line.twin_of or "", str(line.trials), f"{line.cpu:g}", f"{line.gpu:g}")
         learners.add_row(*map(escape, cells))
     console.print(learners)
     for line in report.learners:

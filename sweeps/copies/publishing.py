@@ -140,6 +140,6 @@ def _owner(state: TrialState) -> Owner:
     return state.run, state.attempt
 
 
-def publisher_of(uri: str | None, mode: str) -> TrialPublisher | None:
-    """Return the publisher for a sweep; None where its output is a local folder."""
-    return None if uri is None else TrialPublisher(uri, ended_only=mode == "release")
+def publisher_of(uri: str, mode: str) -> TrialPublisher:
+    """Return the publisher for a sweep whose output lies on another file system."""
+    return TrialPublisher(uri, ended_only=mode == "release")

@@ -1,11 +1,10 @@
-"""Retry of trials that ran out of GPU memory, at the end of the same run, with twice their share of the GPU.
+"""Retry of trials that ran out of GPU memory, in the same run, with twice their share of the GPU.
 
 Tune keeps a trial's resources for as long as it is started again, so a larger part needs a trial of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from fairsweep.sweeps.store.ledger import Entry
@@ -14,34 +13,21 @@ from fairsweep.trainables.adapter import TrialTask
 _OUT_OF_MEMORY = "OutOfMemoryError"
 
 
-def with_more_gpu(
-    tasks: Mapping[str, TrialTask], queued: dict[str, Entry], say: Callable[[str], None]
-) -> dict[str, TrialTask]:
-    """Queue those trials again that failed for lack of GPU memory, and had less than a whole GPU.
+def with_more_gpu(task: TrialTask, entry: Entry) -> tuple[Entry, TrialTask] | None:
+    """Queue a trial again if it failed for lack of GPU memory and had less than a whole GPU.
 
     Args:
-        tasks: what has run, by the trial's hash.
-        queued: the trials of this run; those that run again get their new entry.
-        say: shows a line to the user.
+        task: what has run.
+        entry: the trial in the ledger.
 
     Returns:
-        The tasks of the second pass; empty if nobody lacks memory, or has a whole GPU already.
+        Its new entry and task; None if it lacked no memory, or has a whole GPU already.
     """
-    again = {}
-    for trial, task in tasks.items():
-        state = queued[trial].now()
-        grown = _grown(task)
-        if state is None or state.state != "failed" or _OUT_OF_MEMORY not in (state.error or "") or grown == task:
-            continue
-        entry = Entry(queued[trial].folder, queued[trial].file.queue(trial))
-        queued[trial] = entry
-        again[trial] = replace(grown, run=entry.state.run)
-    if again:
-        parts = sorted({task.gpu for task in again.values()} | {t.worker_gpu for t in again.values() if t.workers})
-        shown = ", ".join(f"{part:g}" for part in parts if part)
-        count = "1 trial" if len(again) == 1 else f"{len(again)} trials"
-        say(f"{count} ran out of GPU memory: retrying with twice the share of a GPU (gpu={shown})")
-    return again
+    state, grown = entry.now(), _grown(task)
+    if state is None or state.state != "failed" or _OUT_OF_MEMORY not in (state.error or "") or grown == task:
+        return None
+    queued = Entry(entry.folder, entry.file.queue(state.trial))
+    return queued, replace(grown, run=queued.state.run)
 
 
 def _grown(task: TrialTask) -> TrialTask:

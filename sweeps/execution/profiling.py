@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 import torch
@@ -15,7 +15,6 @@ from rich.table import Table
 from fairsweep.datasets.feeds.feed_choice import decoded_bytes
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.feed_choice import Feeding, settle_feed
-from fairsweep.sweeps.planning.gpu_parts import GpuParts, Key, heaviest, measure_peak
 from fairsweep.sweeps.planning.machines import check_resources, inner_workers, machines, slots
 from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.runtime.launch import connected
@@ -40,8 +39,7 @@ class MeasuredLearner:
         trials: how many of its trials are still to run.
         trial_seconds: estimated time of one, the mean over its training set sizes.
         cost: what was measured, on the trial with the largest training set.
-        memory: how much of a GPU it took, at its largest batch where the part is to be measured; nothing where it ran
-            on the CPU.
+        memory: how much of a GPU it took; nothing where it ran on the CPU.
     """
 
     learner: str
@@ -89,22 +87,18 @@ def measure_sweep(sweep: SweepSpec, *, limit_seconds: float = LIMIT_SECONDS) -> 
     """
     plan = check_sweep(sweep)
     output = OutputFolder.at(sweep.folder)
-    parts = GpuParts(output.path)
-    missing = parts.settled(output.ledger.missing(plan.trials))
-    available = machines()
-    check_resources(parts.settled(plan.trials), available)
+    missing, available = output.ledger.missing(plan.trials), machines()
+    check_resources(plan.trials, available)
     feeding = settle_feed(sweep, plan.datasets, plan.trials, available)
     privacy = privacy_plans(plan, missing)
-    groups: dict[Key, list[PlannedTrial]] = {}
+    groups: dict[tuple[str, str], list[PlannedTrial]] = {}
     for trial in missing:
         groups.setdefault((trial.config.learner.name, trial.config.model.name), []).append(trial)
     with connected(None) if feeding.choice.kind == "stream" else nullcontext():
         lines = tuple(
             _measure(plan, names, trials, privacy, feeding, limit_seconds) for names, trials in groups.items()
         )
-    measured = {(line.learner, line.model): line.memory.part or 1.0 for line in lines}
-    settled = [replace(t, resources=t.resources.with_part(measured[key])) for key, own in groups.items() for t in own]
-    at_once = slots(settled, available, feeding.max_concurrent) if settled else 0
+    at_once = slots(missing, available, feeding.max_concurrent) if missing else 0
     largest = max((line.cost.checkpoint_bytes for line in lines), default=0)
     kept = sweep.checkpoints.keep_final_weights
     return MeasuredSweep(
@@ -169,7 +163,7 @@ def _time_needed(hours: float) -> str:
 
 def _measure(
     plan: SweepPlan,
-    names: Key,
+    names: tuple[str, str],
     trials: list[PlannedTrial],
     privacy: dict[str, PrivacyPlan],
     feeding: Feeding,
@@ -177,8 +171,7 @@ def _measure(
 ) -> MeasuredLearner:
     """Measure the trial with the largest training set; the others cost in proportion to theirs."""
     trial = max(trials, key=lambda one: plan.sizes[one.trial])
-    on_gpu = trial.resources.gpus > 0 or trial.resources.is_measured
-    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
+    device = "cuda" if trial.resources.gpu > 0 and torch.cuda.is_available() else "cpu"
     with _threads(trial.resources.cpu):
         cost, memory = measure_warm(
             trial.config,
@@ -187,10 +180,6 @@ def _measure(
             device=device,
             limit_seconds=limit_seconds,
         )
-        heavy = heaviest(plan).get(names) if device == "cuda" else None
-        if heavy is not None and heavy.config != trial.config:
-            more = privacy_plans(plan, [heavy]).get(heavy.trial)
-            memory = measure_peak(heavy.config, feeding.choice, more, heavy.resources.cpu)
     checkpoints = plan.sweep.checkpoints
     whole = cost.seconds(checkpoints.every, checkpoints.seconds)
     learning = cost.iterations * cost.iteration_seconds

@@ -1,34 +1,56 @@
-"""What the driver does while trials run, beside showing them: it hears requests and leaves out machines that fail."""
+"""What the driver does while trials run, as callbacks for Tune: each is imported by a run that has a use for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ray import tune
+from rich.console import Console
 
 from fairsweep.sweeps.execution.stop_requests import StopRequests
-from fairsweep.sweeps.runtime.nodes import NodeWatch
-from fairsweep.sweeps.search.undefined_values import UndefinedValues
+from fairsweep.sweeps.execution.trial_queue import TrialQueue
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
-from fairsweep.sweeps.store.ledger import Entry
 
 
 @contextmanager
-def watching(
-    sweep: SweepSpec, output: Path, queued: Mapping[str, Entry], say: Callable[[str], None]
+def run_callbacks(
+    sweep: SweepSpec,
+    output: Path,
+    queue: TrialQueue,
+    console: Console | None,
+    say: Callable[[str], None],
+    *,
+    nodes: bool,
 ) -> Iterator[list[tune.Callback]]:
-    """Return the callbacks for Tune that a sweep needs to survive, for the time of a context.
+    """Return the callbacks of a run, for the time of a context.
 
     Args:
         sweep: the sweep.
         output: its output folder.
-        queued: the trials of this run; more may be queued while it lasts.
+        queue: the trials of the run.
+        console: where progress is shown; None shows nothing.
         say: shows a line to the user.
+        nodes: whether there may be machines besides this one.
     """
-    nodes = NodeWatch(sweep.failures.node_failures, queued, say)
-    try:
-        yield [StopRequests(output, queued), nodes, UndefinedValues(sweep, say)]
-    finally:
-        nodes.release()
+    callbacks: list[tune.Callback] = [queue.progress, StopRequests(output, queue.queued)]
+    with ExitStack() as ending:
+        if sweep.remote is not None:
+            from fairsweep.sweeps.execution.remote_states import RemoteStates
+
+            callbacks.append(RemoteStates(sweep.remote, queue.queued))
+        if nodes and sweep.failures.node_failures is not None:
+            from fairsweep.sweeps.runtime.nodes import NodeWatch
+
+            callbacks.append(watch := NodeWatch(sweep.failures.node_failures, queue.queued, say))
+            ending.callback(watch.release)
+        if sweep.stop.rules or sweep.scheduler.kind != "none":
+            from fairsweep.sweeps.search.undefined_values import UndefinedValues
+
+            callbacks.append(UndefinedValues(sweep, say))
+        if console is not None:
+            from fairsweep.sweeps.views.display import showing
+
+            ending.enter_context(showing(queue.progress, console))
+        yield callbacks

@@ -14,12 +14,10 @@ import torch
 
 from fairsweep.analysis.records.columns import CONFIG, DATA, RecordError, read_json, write_json
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
-from fairsweep.sweeps.copies.publishing import publisher_of
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.machines import beside_readers, inner_workers, machines
 from fairsweep.sweeps.planning.objectives import meaning_of
 from fairsweep.sweeps.planning.preflight import SweepPlan
-from fairsweep.sweeps.planning.running_epsilon import write_plans
 from fairsweep.sweeps.search.stopping_rules import TrialWatch, steps_within
 from fairsweep.sweeps.store.ledger import Entry, Ledger
 from fairsweep.trainables.adapter import TrialTask
@@ -52,6 +50,11 @@ def trial_tasks(
         feed: where images come from.
         at_once: how many trials run at once; they share the budget for checkpoints.
     """
+    publisher = None
+    if plan.sweep.remote is not None:
+        from fairsweep.sweeps.copies.publishing import publisher_of
+
+        publisher = publisher_of(plan.sweep.remote, plan.sweep.privacy.mode)
     policy = plan.sweep.checkpoints.policy(at_once, Ledger(output).waiting_bytes(at_once))
     watches = Watches(plan)
     modes = GradientModes(output / GRADIENT_MODES_FILE)
@@ -67,18 +70,21 @@ def trial_tasks(
             run=entry.state.run,
             plan=privacy.get(trial.trial),
             cpu=trial.resources.cpu,
-            gpu=trial.resources.gpus,
+            gpu=trial.resources.gpu,
             workers=workers.count,
             worker_cpu=workers.cpu,
             worker_gpu=workers.gpu,
             checkpoints=policy,
             feed=feed,
-            publisher=publisher_of(plan.sweep.remote, plan.sweep.privacy.mode),
+            publisher=publisher,
             watch=watches.of(privacy.get(trial.trial)),
             scheduled=plan.sweep.scheduler.kind != "none",
             report_seconds=0.0 if plan.sweep.scheduler.kind != "none" else TrialTask.report_seconds,
         )
-    write_plans(output, {trial: privacy[trial] for trial in tasks if trial in privacy})
+    if private := {trial: privacy[trial] for trial in tasks if trial in privacy}:
+        from fairsweep.sweeps.planning.running_epsilon import write_plans
+
+        write_plans(output, private)
     return tasks
 
 
@@ -148,7 +154,7 @@ class GradientModes:
     def fixed(self, trial: PlannedTrial, plan: SweepPlan) -> TrialConfig:
         """The trial's config with ``auto`` replaced by the mode that is chosen; no part of the trial's identity."""
         config, learner = trial.config, trial.config.learner
-        device = "cuda" if trial.resources.gpus else "cpu"
+        device = "cuda" if trial.resources.gpu else "cpu"
         choice = learner.choice(config.model, torch.device(device))
         if choice is None:
             return config

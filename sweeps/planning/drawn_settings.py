@@ -17,9 +17,6 @@ from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.dimensions import Point, Space
 from fairsweep.sweeps.syntax.errors import SweepError
 
-DRAWING = ("random", "sobol")
-"""Algorithms that draw settings before anything runs."""
-
 
 @dataclass(frozen=True)
 class SoundSettings:

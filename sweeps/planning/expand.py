@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.selection.imbalance import KeepImbalance
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.spec.resources import ResourcesSection
-from fairsweep.sweeps.spec.search_space import Chosen
 from fairsweep.sweeps.spec.sections import (
     SHARED,
     LearnerSection,
@@ -28,6 +27,9 @@ from fairsweep.sweeps.syntax.dimensions import Point, Space, shown_part
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.trial.trial_config import DatasetReference, Seeds, TrialConfig
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.spec.search_space import Chosen
 
 _SHORT = 8
 # Words in folder names: these fields say enough without the name before them.

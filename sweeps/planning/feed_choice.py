@@ -54,7 +54,7 @@ def settle_feed(
         return Feeding(choice, wished)
     left = beside_readers(available, choice.kind)
     for trial in trials:
-        cpu, gpu = trial.resources.cpu, trial.resources.gpus
+        cpu, gpu = trial.resources.cpu, trial.resources.gpu
         if not any(machine.slots(cpu, gpu) >= 1 for machine in left):
             raise SweepError(
                 f"with a stream feed {outside} whole CPU of each machine is reserved for what reads, so a "

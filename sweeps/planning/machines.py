@@ -79,16 +79,15 @@ def check_resources(trials: Iterable[PlannedTrial], available: list[Machine]) ->
     trials = tuple(trials)
     for trial in trials:
         asked = trial.resources
-        cpu, gpu = asked.cpu, (1.0 if asked.is_measured else asked.gpus)
+        cpu, gpu = asked.cpu, asked.gpu
         if any(machine.slots(cpu, gpu) >= 1 for machine in available):
             continue
         there = "; ".join(sorted({f"cpu={m.cpu:g}, gpu={m.gpu:g}" for m in available})) or "none"
-        name, remedy = trial.config.learner.name, "lower its resources, or connect to a larger cluster"
-        needs = f"a trial of learner {name!r} needs cpu={cpu:g}, gpu={gpu:g} on one machine"
-        if asked.is_measured:
-            needs = f"gpu: auto measures learner {name!r} with cpu={cpu:g} and a whole GPU (gpu=1) of one machine"
-            remedy = "write gpu: 0 to train on CPUs, or connect to a cluster that has a GPU"
-        raise SweepError(f"{needs}, but there is {there}; {remedy}", ("resources",))
+        raise SweepError(
+            f"a trial of learner {trial.config.learner.name!r} needs cpu={cpu:g}, gpu={gpu:g} on one machine, but "
+            f"there is {there}; lower its resources, or connect to a larger cluster",
+            ("resources",),
+        )
     for trial in trials:
         _check_workers(trial, available)
 
@@ -99,11 +98,10 @@ def large_enough(trials: Sequence[PlannedTrial], available: Sequence[Machine]) -
     cpu, gpu = largest.cpu, largest.gpu
     for trial in trials:
         asked, learner = trial.resources, trial.config.learner
-        count, each = asked.workers, (asked.worker_cpu, asked.worker_gpus)
+        count, each = asked.workers, (asked.worker_cpu, asked.worker_gpu)
         if (own_workers := learner.inner_workers()) is not None:
             count, each = own_workers.most, (own_workers.cpu, own_workers.gpu)
-        own = 1.0 if asked.is_measured else asked.gpus
-        cpu, gpu = max(cpu, asked.cpu + count * each[0]), max(gpu, own + count * each[1])
+        cpu, gpu = max(cpu, asked.cpu + count * each[0]), max(gpu, asked.gpu + count * each[1])
     return replace(largest, cpu=float(math.ceil(cpu)), gpu=float(math.ceil(gpu)))
 
 
@@ -133,16 +131,16 @@ def inner_workers(trial: PlannedTrial, available: list[Machine]) -> Workers:
     asked, learner = trial.resources, trial.config.learner
     own = learner.inner_workers()
     if own is not None:
-        room = _room(asked.cpu, asked.gpus, own.cpu, own.gpu, available)
+        room = _room(asked.cpu, asked.gpu, own.cpu, own.gpu, available)
         if room < own.least:
             raise SweepError(
-                f"a trial of learner {learner.name!r} (cpu={asked.cpu:g}, gpu={asked.gpus:g}) needs {own.least} "
+                f"a trial of learner {learner.name!r} (cpu={asked.cpu:g}, gpu={asked.gpu:g}) needs {own.least} "
                 f"workers beside it (cpu={own.cpu:g}, gpu={own.gpu:g} each), but there is room for {room}; lower its "
                 "resources, shard_resources, or shard_resources.workers",
                 ("learners",),
             )
         return Workers(min(own.most, room), own.cpu, own.gpu)
-    return Workers(asked.workers, asked.worker_cpu, asked.worker_gpus)
+    return Workers(asked.workers, asked.worker_cpu, asked.worker_gpu)
 
 
 def beside_readers(available: Sequence[Machine], feed: FeedKind) -> list[Machine]:
@@ -178,7 +176,7 @@ def _check_workers(trial: PlannedTrial, available: list[Machine]) -> None:
             ("resources",),
         )
     inner = inner_workers(trial, available)
-    need = Machine(asked.cpu + inner.count * inner.cpu, asked.gpus + inner.count * inner.gpu)
+    need = Machine(asked.cpu + inner.count * inner.cpu, asked.gpu + inner.count * inner.gpu)
     have = Machine(sum(machine.cpu for machine in available), sum(machine.gpu for machine in available))
     if need.cpu > have.cpu or need.gpu > have.gpu:
         raise SweepError(
@@ -188,25 +186,33 @@ def _check_workers(trial: PlannedTrial, available: list[Machine]) -> None:
         )
 
 
-def check_budget(plan: SweepPlan, trials: Sequence[PlannedTrial], available: list[Machine]) -> None:
-    """Refuse a budget for checkpoints that cannot hold those of the trials that run at once.
+def check_budget(
+    plan: SweepPlan, trials: Sequence[PlannedTrial], available: list[Machine], count: int | None = None
+) -> None:
+    """Refuse a budget for checkpoints that cannot hold those of the trials that run at once; arguments as `slots`.
 
     Raises:
         SweepError: with what is needed.
     """
     if plan.sweep.checkpoints.budget is None or not trials:
         return
-    at_once = slots(trials, available, plan.sweep.resources.max_concurrent)
+    at_once = slots(trials, available, plan.sweep.resources.max_concurrent, count)
     plan.sweep.checkpoints.check_budget(map(plan.checkpoint_bytes, trials), at_once)
 
 
-def slots(trials: Iterable[PlannedTrial], available: list[Machine], max_concurrent: int | None) -> int:
+def slots(
+    trials: Iterable[PlannedTrial], available: list[Machine], max_concurrent: int | None, count: int | None = None
+) -> int:
     """How many trials run at once, for estimates; by the shape that most trials have.
 
-    A part of a GPU that is yet to be measured counts as a whole one.
+    Args:
+        trials: those that run, or some like them.
+        available: the machines.
+        max_concurrent: most trials at once; None for as many as fit.
+        count: how many run in all; None for as many as are given.
     """
-    listed = [(trial.resources.with_part(1.0), inner_workers(trial, available)) for trial in trials]
-    shapes = [(own.cpu + inner.count * inner.cpu, own.gpus + inner.count * inner.gpu) for own, inner in listed]
+    listed = [(trial.resources, inner_workers(trial, available)) for trial in trials]
+    shapes = [(own.cpu + inner.count * inner.cpu, own.gpu + inner.count * inner.gpu) for own, inner in listed]
     cpu, gpu = max(set(shapes), key=shapes.count)
     fitting = sum(machine.slots(cpu, gpu) for machine in available)
-    return max(1, min(fitting, max_concurrent or fitting, len(shapes)))
+    return max(1, min(fitting, max_concurrent or fitting, count or len(shapes)))

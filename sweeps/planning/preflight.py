@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,18 @@ from fairsweep.analysis.records.columns import TRIALS
 from fairsweep.datasets.selection.division import HoldOutSplit
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.datasets.storage.prepared import PreparedDataset
-from fairsweep.sweeps.planning.drawn_settings import DRAWING, drawn_settings, sound_settings
 from fairsweep.sweeps.planning.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.planning.number_labels import check_number_label
-from fairsweep.sweeps.planning.objectives import check_aims, check_reachable
-from fairsweep.sweeps.planning.undefined_objectives import check_defined
-from fairsweep.sweeps.spec.search_space import Chosen, SearchSpace
+from fairsweep.sweeps.planning.objectives import aims_of, check_aims, check_reachable
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.trial_data import evaluation_sets, training_columns, training_plan
+
+if TYPE_CHECKING:
+    from fairsweep.sweeps.spec.search_space import Chosen
 
 # What Parquet and JSON records of one trial take beside weights and predictions.
 _RECORD_BYTES = 100_000
@@ -45,6 +45,7 @@ class SweepPlan:
         evaluated: number of examples evaluated after each iteration.
         parameters: number of model parameters of each setting.
         refused: of the settings that a search drew and that cannot run how many, by cause; they have no trials.
+        calibrated: privacy plans that are known, by learner and number of units; see `privacy_plans`.
     """
 
     sweep: SweepSpec
@@ -56,6 +57,13 @@ class SweepPlan:
     evaluated: int
     parameters: dict[str, int]
     refused: Mapping[str, int] = field(default_factory=dict)
+    calibrated: dict[tuple[str, int], PrivacyPlan | None] = field(default_factory=dict)
+
+    def add(self, other: SweepPlan) -> None:
+        """Take up what is known of further trials; ``trials`` stays as it is."""
+        self.sizes.update(other.sizes)
+        self.units.update(other.units)
+        self.parameters.update(other.parameters)
 
     @property
     def datasets(self) -> tuple[PreparedDataset, ...]:
@@ -103,9 +111,11 @@ def check_sweep(sweep: SweepSpec) -> SweepPlan:
     _check_attributes(sweep, dataset)
     check_aims(sweep, dataset)
     check_reachable(sweep, dataset)
-    if sweep.search.algorithm in DRAWING:
+    if sweep.search.is_drawn:
         return _plan_drawn(sweep, dataset, other)
     if sweep.search.is_guided:
+        from fairsweep.sweeps.spec.search_space import SearchSpace
+
         trials = trials_at(sweep, dataset, other, SearchSpace(sweep).probes())
     else:
         trials = expand(sweep, dataset, other)
@@ -114,6 +124,7 @@ def check_sweep(sweep: SweepSpec) -> SweepPlan:
 
 def _plan_drawn(sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None) -> SweepPlan:
     """Plan what was drawn beforehand; what cannot run is left out."""
+    from fairsweep.sweeps.planning.drawn_settings import drawn_settings, sound_settings
 
     def plan(settings: Sequence[Chosen]) -> SweepPlan:
         planned = plan_trials(sweep, dataset, other, trials_at(sweep, dataset, other, settings))
@@ -156,7 +167,7 @@ def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, 
         SweepError: if a setting has no plan, for example a batch larger than its training set.
     """
     found: dict[str, PrivacyPlan] = {}
-    made: dict[tuple[str, int], PrivacyPlan | None] = {}
+    made = plan.calibrated
     for trial in trials:
         units = plan.units[trial.trial]
         key = trial.config.learner.model_dump_json(), units
@@ -249,7 +260,10 @@ def _evaluated(
             raise SweepError(str(error), ("evaluation",)) from error
         for name, chosen in sets.items():
             _check_labels(dataset, trial, chosen.labels, name)
-        check_defined(sweep, dataset, sets["validation"])
+        if any(aims_of(sweep)):
+            from fairsweep.sweeps.planning.undefined_objectives import check_defined
+
+            check_defined(sweep, dataset, sets["validation"])
         most = max(most, sum(len(chosen.rows) for chosen in sets.values()))
     return most
 

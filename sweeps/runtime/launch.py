@@ -16,9 +16,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ from ray.tune.search import Searcher
 
 from fairsweep.sweeps.runtime.cluster_address import check_address, cluster_of, is_client, reaching
 from fairsweep.sweeps.runtime.environment_variables import default_variables
-from fairsweep.sweeps.runtime.head_watch import watched_head
 from fairsweep.sweeps.runtime.local_ray import check_loopback, private_ray, starting
 from fairsweep.sweeps.runtime.ray_internals import tune_changed
 from fairsweep.sweeps.store.driver_only import DriverOnly
@@ -38,7 +36,6 @@ from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 TUNE_FOLDER = ".tune"
 _AGAIN = "run the same command again"
 _NEVER = str(10**9)
-_PENDING = "64"
 _SWITCHES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": _NEVER,
@@ -48,6 +45,8 @@ _SWITCHES = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Trials may ask for their places together; without it Tune lets those of a searcher come one by one.
+    "TUNE_MAX_PENDING_TRIALS_PG": "64",
 }
 _RAY_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 # Workers stay in their working folder, and none of them brings a pool of threads for every core of the machine.
@@ -99,8 +98,11 @@ def connected(address: str | None, *, again: str = _AGAIN, show_workers: bool = 
         try:
             if where is None:
                 check_loopback()
-            apart = where is None or is_client(where)
-            with terminable(), nullcontext() if apart else watched_head(_print_line, again):
+            with terminable(), ExitStack() as watching:
+                if where is not None and not is_client(where):
+                    from fairsweep.sweeps.runtime.head_watch import watched_head
+
+                    watching.enter_context(watched_head(_print_line, again))
                 yield where is None
         finally:
             ray.shutdown()
@@ -119,26 +121,24 @@ def _runtime_environment(folder: str, variables: Mapping[str, str]) -> dict[str,
 
 
 def run_trials(
-    tasks: Mapping[str, TrialTask],
+    take: Callable[[], tuple[str, TrialTask] | None],
+    ended: Callable[[str, bool], None],
     *,
     output: Path,
-    number: int,
     retries: int,
     max_concurrent: int | None,
     callbacks: Sequence[tune.Callback] = (),
-    source: Searcher | None = None,
     scheduler: TrialScheduler | None = None,
 ) -> None:
     """Run trials to their end, each in a Tune trial of its own.
 
     Args:
-        tasks: the trials by hash, in the order in which they start.
+        take: gives the hash and task of the next one that shall start; None while there is none.
+        ended: takes the hash of one that has ended, and whether its worker died more often than it may.
         output: the output folder of the sweep, on this machine.
-        number: number of this run, in the name of Tune's folder.
         retries: how often Tune starts a trial again whose worker failed or died.
         max_concurrent: most trials at once; None for as many as fit.
         callbacks: see every start, result, end and error.
-        source: gives further trials, each with its task, while the sweep runs; ``tasks`` is empty then.
         scheduler: sees every result.
 
     Raises:
@@ -146,18 +146,12 @@ def run_trials(
     """
     folder = output / TUNE_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    trainable = SweepTrainable if source else tune.with_parameters(SweepTrainable, tasks=dict(tasks))
-    trainable = tune.with_resources(
-        trainable,
-        lambda config: tune.PlacementGroupFactory(_shape(config["task"]) if "task" in config else config["shape"]),
-    )
-    # Trials that are known may ask for their places together; Tune lets those of a search come one by one.
-    pending = {"TUNE_MAX_PENDING_TRIALS_PG": _PENDING} if source is None else {}
-    with default_variables(_SWITCHES | pending), _quiet_ray(), tune_changed():
+    trainable = tune.with_resources(SweepTrainable, lambda config: tune.PlacementGroupFactory(_shape(config["task"])))
+    with default_variables(_SWITCHES), _quiet_ray(), tune_changed():
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=source or _Listed(tasks),
+                search_alg=_Handover(take, ended),
                 num_samples=-1,
                 scheduler=scheduler,
                 reuse_actors=True,
@@ -166,7 +160,7 @@ def run_trials(
                 trial_name_creator=lambda trial: str(trial.config["trial"]),
             ),
             run_config=tune.RunConfig(
-                name=f"run-{number}",
+                name="run",
                 storage_path=str(folder),
                 failure_config=tune.FailureConfig(max_failures=retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -176,28 +170,37 @@ def run_trials(
         ).fit()
 
 
-class _Listed(DriverOnly, Searcher):
-    """Hands Tune trials that are known, one after the other, each with its bundles.
+class _Handover(DriverOnly, Searcher):
+    """Hands Tune one trial after the other, each with its task.
 
-    A grid search would do, were it not that Tune copies its whole list for each of its trials.
+    A grid search would do for trials that are known, were it not that Tune copies its whole list for each of them.
     """
 
-    def __init__(self, tasks: Mapping[str, TrialTask]) -> None:
+    def __init__(self, take: Callable[[], tuple[str, TrialTask] | None], ended: Callable[[str, bool], None]) -> None:
         super().__init__(metric=None, mode=None)
-        self._left = deque((trial, _shape(task)) for trial, task in tasks.items())
+        self._take, self._ended = take, ended
+        self._running: dict[str, str] = {}
+        self._over: list[tuple[str, bool]] = []
 
-    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a config, or FINISHED
-        """Return the next trial."""
-        if not self._left:
-            return Searcher.FINISHED
-        trial, shape = self._left.popleft()
-        return {"trial": trial, "shape": shape}
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a config, FINISHED, or None: not now
+        """Return the next trial; None while one that runs may bring more."""
+        # Tune tells a searcher of an end before it tells the callbacks, which say why.
+        over, self._over = self._over, []
+        for trial, given_up in over:
+            self._ended(trial, given_up)
+        if (found := self._take()) is not None:
+            trial, task = found
+            self._running[trial_id] = trial
+            return {"trial": trial, "task": task}
+        return None if self._running else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the trial's own records say how it ended."""
+        """Take note that a trial has ended, or that its worker died more often than it may."""
+        if trial_id in self._running:
+            self._over.append((self._running.pop(trial_id), error))
 
     def save(self, checkpoint_path: str) -> None:
-        """Return a file without content: nothing is restored from Tune's files."""
+        """Write a file without content: nothing is restored from Tune's files."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:

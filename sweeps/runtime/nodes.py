@@ -53,7 +53,7 @@ class NodeWatch(DriverOnly, tune.Callback):
         self._failed(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """Return a trial has ended; if it failed for good, it has said so itself."""
+        """Note that a trial has ended; if it failed for good, it has said so itself."""
         if (trial.last_result or {}).get("failed"):
             self._failed(trial)
         elif (node := self._node(trial)) is not None:

@@ -1,6 +1,6 @@
 """The ask-tell loop of a guided search: which settings are proposed, their trials, and when results are reported.
 
-Nothing here knows Ray: a conductor is asked for trials that shall run and told when one has ended. What it knows of
+Nothing here knows Ray: `AskTell` is asked for trials that shall run and told when one has ended. What it knows of
 trials it reads off their records, so it can be made anew at any moment.
 """
 
@@ -19,7 +19,7 @@ Values = Sequence[float]
 
 
 class Trials(Protocol):
-    """What a conductor asks about trials."""
+    """What `AskTell` asks about trials."""
 
     def plan(self, chosen: Chosen) -> Sequence[PlannedTrial]:
         """Return the trials of a setting: the competitor's replicates and those of its twins.
@@ -55,7 +55,7 @@ class _Setting:
     refusal: str | None = None
 
 
-class Conductor:
+class AskTell:
     """Runs the searches of a sweep, one for each condition.
 
     A setting that is proposed again takes over what is known of its trials; they run once, also where they failed. A
@@ -161,7 +161,8 @@ class Conductor:
         if cause is not None:
             study.note(number, {CAUSE: cause} | ({REFUSED: True} if setting.refusal is not None else {}))
             became = "was refused" if setting.refusal is not None else "counts as failed"
-            self._say(f"{study.name}: setting {number} {became}: {cause}")
+            where = f" ({study.condition.label})" if study.condition.label else ""
+            self._say(f"setting {number}{where} {became}: {cause}")
             study.tell(number, None)
             return
         study.tell(number, means[: self._objectives], means[self._objectives :])

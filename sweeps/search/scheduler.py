@@ -153,12 +153,12 @@ class Verdicts(DriverOnly, FIFOScheduler):
         self._pass_on = pass_on
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ANN401
-        """Return a trial has reported."""
+        """Look at what a trial has reported."""
         self._see(trial.config["trial"], result)
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:  # noqa: ANN401
-        """Return a trial has ended: others are compared with it."""
+        """Note that a trial has ended: others are compared with it."""
         self._see(trial.config["trial"], result)
 
     def _see(self, trial: str, result: dict[str, Any]) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import optuna
+from optuna.trial import TrialState
+
 from fairsweep.sweeps.planning.expand import seed_pairs
 from fairsweep.sweeps.planning.preflight import SweepPlan
 from fairsweep.sweeps.search.storage import open_storage
@@ -87,6 +90,19 @@ def open_studies(
         SearchStudy(name, sweep.search, space, condition, storage, batch)
         for name, condition in zip(study_names(sweep, content, space), space.conditions, strict=True)
     )
+
+
+def told_settings(sweep: SweepSpec, content: Sequence[str], space: SearchSpace, folder: Path) -> int:
+    """Count the settings that have been told, whether or not the studies exist yet; arguments as `open_studies`."""
+    storage = open_storage(sweep.search.storage, folder)
+    known = set(optuna.get_all_study_names(storage))
+    studies = [
+        optuna.load_study(study_name=name, storage=storage)
+        for name in study_names(sweep, content, space)
+        if name in known
+    ]
+    states = (TrialState.COMPLETE, TrialState.FAIL)
+    return sum(len(study.get_trials(deepcopy=False, states=states)) for study in studies)
 
 
 def study_names(sweep: SweepSpec, content: Sequence[str], space: SearchSpace) -> tuple[str, ...]:

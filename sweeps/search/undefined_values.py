@@ -35,7 +35,7 @@ class UndefinedValues(DriverOnly, tune.Callback):
         result: Mapping[str, Any],
         **info: Any,  # noqa: ANN401
     ) -> None:
-        """Return a trial has reported."""
+        """Look at what a trial has reported."""
         if not self._metrics or result.get("failed"):
             return
         for name, value in result.items():

@@ -65,6 +65,11 @@ class SearchSection(Section):
         """Whether settings depend on the results of others, so that they become known while the sweep runs."""
         return self.algorithm in GUIDED
 
+    @property
+    def is_drawn(self) -> bool:
+        """Whether all settings are drawn before anything runs."""
+        return self.algorithm in ("random", "sobol")
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.algorithm != "grid") != (self.samples is not None):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from fairsweep.sweeps.spec.search_space import SearchSpace
 from fairsweep.sweeps.spec.sections import (
     LearnerSection,
     Spaces,
@@ -96,6 +95,8 @@ def _refuse_listed(sweep: Spaces, found: Sequence[SweepError | None]) -> None:
 
 def _check_probes(sweep: Spaces) -> None:
     """Check the ends of every dimension of a guided search."""
+    from fairsweep.sweeps.spec.search_space import SearchSpace
+
     for probe in SearchSpace(sweep).probes():
         imbalance, split, model = probe.shared
         imbalance_at(sweep.imbalance, imbalance)

@@ -56,22 +56,27 @@ class SweepDifference:
         changes: the keys that differ.
         added: labels of trials that the folder has never heard of.
         left: names of the folders of trials that are no part of the sweep any more; they stay where they are.
+        is_listed: whether that is known: a guided search finds its trials as it runs.
     """
 
     changes: tuple[Change, ...]
     added: tuple[str, ...]
     left: tuple[str, ...]
+    is_listed: bool = True
 
     def lines(self) -> list[str]:
         """For people; empty where nothing has changed."""
         if not self.changes:
             return []
+        said = ["Changed since the last run:", *(f"  {change}" for change in self.changes)]
+        if not self.is_listed:
+            return said
         counts = [f"adds {len(self.added)} {_trials(len(self.added))}"] if self.added else ["adds no trial"]
         if self.left:
             counts.append(
                 f"{len(self.left)} {_trials(len(self.left))} of the previous version are not part of it; they are kept"
             )
-        return ["Changed since the last run:", *(f"  {change}" for change in self.changes), f"  {'; '.join(counts)}"]
+        return [*said, f"  {'; '.join(counts)}"]
 
 
 def changes(before: object, after: object, place: str = "") -> tuple[Change, ...]:
@@ -95,13 +100,13 @@ def difference_of(sweep: SweepSpec) -> SweepDifference:
 def folder_difference(plan: SweepPlan, output: OutputFolder) -> SweepDifference:
     """Return what a checked sweep changes in an output folder."""
     former = output.description()
+    found = () if former is None else changes(_comparable(former), _comparable(_described(plan)))
+    if plan.sweep.search.is_guided:
+        return SweepDifference(found, (), (), is_listed=False)
     known = {trial: entry.folder.name for trial, entry in output.ledger.entries().items()}
     now = {trial.trial for trial in plan.trials}
-    return SweepDifference(
-        changes=() if former is None else changes(_comparable(former), _comparable(_described(plan))),
-        added=tuple(trial.label for trial in plan.trials if trial.trial not in known),
-        left=tuple(name for trial, name in known.items() if trial not in now),
-    )
+    added = tuple(trial.label for trial in plan.trials if trial.trial not in known)
+    return SweepDifference(found, added, tuple(name for trial, name in known.items() if trial not in now))
 
 
 def _described(plan: SweepPlan) -> dict[str, Any]:

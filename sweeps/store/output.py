@@ -42,7 +42,7 @@ from fairsweep.sweeps.syntax.errors import SweepError, as_ours
 
 _DRIVER = ".driver.json"
 STOP_REQUESTS = ".stop-*.json"
-_MADE_ANEW = ("gpu_parts.json", "gradient_modes.json", "plans.json")
+_MADE_ANEW = ("gradient_modes.json", "plans.json")
 OWN_FILES = frozenset(
     {SWEEP_YAML, SWEEP_JSON, EXAMPLES, REPORT, TRIALS, *_MADE_ANEW, "search.journal", "tracking", JOURNAL}
 )

@@ -32,8 +32,8 @@ def check_renamed(content: Mapping[str, Any]) -> None:
         section = _section(content, place[:-1])
         if section is not None and place[-1] in section:
             raise SweepError(f"{place[-1]} is now called {new}: write {new}: {section[place[-1]]}", place)
-    for place, word in _former_modes(content.get("learners"), ("learners",)):
-        raise SweepError(f"{_MODE} {word} is now called {RENAMED_MODES[word]}: write {RENAMED_MODES[word]}", place)
+    for where, word in _former_modes(content.get("learners"), ("learners",)):
+        raise SweepError(f"{_MODE} {word} is now called {RENAMED_MODES[word]}: write {RENAMED_MODES[word]}", where)
 
 
 def with_current_names(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,16 +57,16 @@ def _renamed(
     for place, (before, after) in keys.items():
         section = _section(found, place[:-1])
         if section is not None and before in section:
-            section[after] = section.pop(before)  # type: ignore[attr-defined] - made anew above
+            section[after] = section.pop(before)
     return found
 
 
-def _section(content: Mapping[str, Any], place: tuple[str, ...]) -> Mapping[str, Any] | None:
+def _section(content: Mapping[str, Any], place: tuple[str | int, ...]) -> dict[str, Any] | None:
     """Return the mapping at a place; None where there is none."""
     node: Any = content
     for part in place:
         node = node.get(part) if isinstance(node, Mapping) else None
-    return node if isinstance(node, Mapping) else None
+    return node if isinstance(node, dict) else None
 
 
 def _with_modes(value: Any, mode: Callable[[Any], Any], *, inside: bool = False) -> Any:  # noqa: ANN401 - any value

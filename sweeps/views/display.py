@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,9 +16,6 @@ from fairsweep.sweeps.views.lines import following_lines
 from fairsweep.sweeps.views.notebook import following_panel, in_notebook
 from fairsweep.sweeps.views.status import Aim, Board, failures
 from fairsweep.sweeps.views.words import duration, number
-
-if TYPE_CHECKING:
-    from fairsweep.sweeps.views.progress import Progress
 
 REFRESH_SECONDS = 0.5
 # However tall the terminal: what is read at a glance.
@@ -35,27 +31,9 @@ _FIXED_LINES = 4
 
 
 @contextmanager
-def show_progress(progress: Progress, console: Console, *, quiet: bool) -> Iterator[Progress]:
-    """Show a sweep while it runs.
-
-    Args:
-        progress: what is known of it.
-        console: where it is shown.
-        quiet: whether to show nothing.
-
-    Yields:
-        The callback for Tune: ``progress`` itself.
-    """
-    with showing(progress, console, quiet=quiet):
-        yield progress
-
-
-@contextmanager
-def showing(board: Board, console: Console, *, quiet: bool = False) -> Iterator[None]:
+def showing(board: Board, console: Console) -> Iterator[None]:
     """Show a board for the time of a context, as fits where it is shown."""
-    if quiet:
-        yield
-    elif in_notebook():
+    if in_notebook():
         with following_panel(board):
             yield
     elif console.is_terminal:

@@ -60,8 +60,12 @@ class Progress(DriverOnly, Board, tune.Callback):
         # A new mapping: views iterate over it in other threads.
         self.rows = self.rows | {t.trial: Row(t.label, t.config.learner.name) for t in trials}
 
+    def wait(self, trial: str) -> None:
+        """Let a trial that has failed wait to be started once more."""
+        self.rows[trial].stage, self.rows[trial].cause, self.rows[trial].seconds = "waiting", None, None
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """Return a worker has started a trial, perhaps once more."""
+        """Note that a worker has started a trial, perhaps once more."""
         row = self.rows[trial.config["trial"]]
         row.stage = "running"
         row.began = self.now()
@@ -75,12 +79,12 @@ class Progress(DriverOnly, Board, tune.Callback):
         result: Mapping[str, Any],
         **info: Any,  # noqa: ANN401
     ) -> None:
-        """Return a trial has reported."""
+        """Note what a trial has reported."""
         if not result.get("failed"):
             self.rows[trial.config["trial"]].metrics = dict(result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """Return a trial has ended, in success or with a cause that it has written itself."""
+        """Note that a trial has ended, in success or with a cause that it has written itself."""
         identity = trial.config["trial"]
         row = self._end(identity)
         if (trial.last_result or {}).get("failed"):
@@ -93,7 +97,7 @@ class Progress(DriverOnly, Board, tune.Callback):
             row.stage = "stopped" if (trial.last_result or {}).get("stopped") else "done"
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """Return a trial has failed more often than it may be started again."""
+        """Note that a trial has failed more often than it may be started again."""
         identity = trial.config["trial"]
         row = self._end(identity)
         state = self._queued[identity].now()

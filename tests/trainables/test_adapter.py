@@ -16,12 +16,15 @@ from fairsweep.trainables.trial.trial import Trial
 
 
 class Given(SweepTrainable):
-    """The trainable with its tasks handed over in the class, as tune.with_parameters does it through Ray."""
+    """The trainable; the class knows the task of each name."""
 
     tasks = None
 
-    def setup(self, config):
-        super().setup(config, tasks=self.tasks)
+    def __init__(self, config):
+        super().__init__({"task": self.tasks[config["trial"]]})
+
+    def reset(self, config):
+        return super().reset({"task": self.tasks[config["trial"]]})
 
 
 def numbers(folder):
@@ -79,17 +82,13 @@ def test_an_actor_in_a_process_of_its_own_reused_equals_fresh(trainable, ray_ses
     @ray.remote(num_cpus=0.5)
     class Worker:
         def __init__(self, tasks):
-            class Local(SweepTrainable):
-                def setup(self, config):
-                    super().setup(config, tasks=tasks)
-
-            self.make, self.current = Local, None
+            self.tasks, self.current = tasks, None
 
         def run(self, name, reuse):
             if reuse:
-                assert self.current.reset({"trial": name})
+                assert self.current.reset({"task": self.tasks[name]})
             else:
-                self.current = self.make({"trial": name})
+                self.current = SweepTrainable({"task": self.tasks[name]})
             while not self.current.train()["done"]:
                 pass
             return True

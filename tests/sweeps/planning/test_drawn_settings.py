@@ -1,5 +1,7 @@
 """Draws whose values are not valid together: left out, counted and said, as in a guided search; the others run."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from fairsweep.analysis.records.columns import read_json
@@ -55,7 +57,8 @@ def test_plan_and_run_say_how_many_and_the_folder_keeps_it(drawn, capsys, monkey
     sweep = drawn(12, optimizer=EITHER)
     (said,) = [line for line in plan_sweep(sweep).cautions if "refused" in line]
     assert said.startswith("1 setting was refused: ")
-    monkeypatch.setattr("fairsweep.sweeps.execution.run._run_missing", lambda *_, **__: None)
+    monkeypatch.setattr("fairsweep.sweeps.execution.run.connected", lambda *_, **__: nullcontext(True))
+    monkeypatch.setattr("fairsweep.sweeps.execution.run.run_trials", lambda *_, **__: None)
     run_sweep(sweep)
     assert said in capsys.readouterr().err
     assert list(read_json(sweep.folder / "sweep.json")["refused"].values()) == [1]

@@ -107,7 +107,7 @@ def test_plan_on_a_small_machine_warns_and_run_refuses(mapping):
     mapping["resources"] = {"cpu": 1000, "gpu": 0.25}
     report = plan_sweep(Sweep(**mapping))
     assert "this machine cannot run it" in report.cautions[0]
-    assert report.learners[0].gpus == "0.25"
+    assert report.learners[0].gpu == 0.25
     with pytest.raises(SweepError, match=r"needs cpu=1000, gpu=0\.25 on one machine"):
         run_sweep(Sweep(**mapping), quiet=True)
 

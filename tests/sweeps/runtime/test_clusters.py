@@ -71,8 +71,7 @@ tasks.TrialTask = SlowTask
 if __name__ == "__main__":
     from fairsweep.sweeps.copies import publishing
     if os.environ.get("OFTEN"):
-        from functools import partial
-        tasks.publisher_of = lambda uri, mode: uri and publishing.TrialPublisher(uri, seconds=1.0)
+        publishing.publisher_of = lambda uri, mode: publishing.TrialPublisher(uri, seconds=1.0)
     Sweep.from_mapping(json.loads(Path(sys.argv[1]).read_text())).run(quiet=True, address=sys.argv[2])
 """
 

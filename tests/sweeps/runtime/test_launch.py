@@ -109,14 +109,17 @@ def launch(toy, mapping, tmp_path, ray_session):
                 t.config, queued[t.trial].folder, run=1, report_seconds=0, checkpoints=EVERY, **shape, **more
             )
         watcher = Watcher()
+        left, over = list(tasks.items()), {}
         run_trials(
-            tasks,
+            lambda: left.pop(0) if left else None,
+            over.__setitem__,
             output=tmp_path / "out",
-            number=1,
             retries=retries,
             max_concurrent=fields.get("max_concurrent"),
             callbacks=[watcher],
         )
+        assert over.keys() == tasks.keys()
+        assert {trial for trial, given_up in over.items() if given_up} == set(watcher.lost)
         watcher.labels = {t.trial: t.label for t in trials}
         states = {t.label: queued[t.trial].file.read() for t in trials}
         return watcher, states, {t.label: queued[t.trial].folder for t in trials}
@@ -199,7 +202,7 @@ def test_a_mixed_sweep_with_failures_goes_its_way(mixed, tmp_path, toy, mapping)
     )
     alone = Trial(config, tmp_path / "alone").run()
     assert read_cells(folders["dying_s0x0"] / "cells.parquet").table == read_cells(alone / "cells.parquet").table
-    # Tune keeps no copy of our numbers, and learns nothing but a hash.
+    # Tune keeps no copy of our numbers.
     files = [path for path in (tmp_path / "out" / ".tune").rglob("*") if path.is_file()]
     assert not [path for path in files if path.name in ("progress.csv", "result.json") or "tfevents" in path.name]
     for path in files:
@@ -228,7 +231,7 @@ def test_a_submitted_job_keeps_its_own_runtime_environment(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.update(options["runtime_env"]))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr("fairsweep.sweeps.runtime.launch.watched_head", lambda *_: nullcontext())
+    monkeypatch.setattr("fairsweep.sweeps.runtime.head_watch.watched_head", lambda *_: nullcontext())
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
     with connected("auto"):
         assert asked == {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "MKL_NUM_THREADS": "1"}}

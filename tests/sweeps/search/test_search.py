@@ -9,7 +9,7 @@ import pytest
 
 from fairsweep.sweeps.planning.expand import expand, trials_at
 from fairsweep.sweeps.planning.refusals import counted_causes, refusal_lines
-from fairsweep.sweeps.search.ask_tell import Conductor
+from fairsweep.sweeps.search.ask_tell import AskTell
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import SearchStudy
 from fairsweep.sweeps.spec.search_space import SearchSpace
@@ -87,7 +87,7 @@ def conductor_of(sweep, answers, folder, batch=1):
         SearchStudy(f"toy {condition.label}", sweep.search, space, condition, storage, batch)
         for condition in space.conditions
     ]
-    return Conductor(space, studies, answers, len(sweep.search.objectives)), studies
+    return AskTell(space, studies, answers, len(sweep.search.objectives)), studies
 
 
 def drive(conductor, answers, *, most=math.inf, newest_first=False):

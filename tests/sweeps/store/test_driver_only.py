@@ -12,29 +12,36 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from fairsweep import sweeps
-from fairsweep.sweeps.execution import remote_states, run, running, stop_requests
-from fairsweep.sweeps.runtime import launch, nodes
-from fairsweep.sweeps.search import scheduler, searcher, undefined_values
+from fairsweep.sweeps.execution import remote_states, run, stop_requests
+from fairsweep.sweeps.runtime import cluster, launch, nodes
+from fairsweep.sweeps.search import scheduler, undefined_values
 from fairsweep.sweeps.store.driver_only import DriverOnly
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.views import progress
 
-MODULES = (launch, nodes, progress, remote_states, scheduler, searcher, stop_requests, undefined_values)
+MODULES = (launch, nodes, progress, remote_states, scheduler, stop_requests, undefined_values)
 SEARCH = {"algorithm": "tpe", "samples": 3, "startup_trials": 2, "objectives": [{"max": "accuracy"}]}
 HALVING = {"kind": "asha", "objectives": [{"max": "accuracy"}]}
 
 
 @pytest.fixture
 def handed_over(mapping, monkeypatch):
-    """What a run hands to Tune, by name; nothing is started."""
+    """What a run hands to Tune; nothing is started."""
 
     def run_it(**sections):
         taken = []
-        for module in (run, running):
-            monkeypatch.setattr(module, "connected", lambda address, **_: nullcontext())
-            monkeypatch.setattr(module, "check_nodes", lambda *_: None)
-            monkeypatch.setattr(module, "run_trials", lambda tasks, **objects: taken.append(objects | {"tasks": tasks}))
-        monkeypatch.setattr(run, "with_more_gpu", lambda *_: {})
+
+        class Tuner:
+            def __init__(self, trainable, *, tune_config, run_config):
+                first = tune_config.search_alg.suggest("first")
+                taken.append([trainable, first, tune_config, run_config])
+
+            def fit(self):
+                return None
+
+        monkeypatch.setattr(run, "connected", lambda address, **_: nullcontext())
+        monkeypatch.setattr(cluster, "check_nodes", lambda *_: None)
+        monkeypatch.setattr(launch.tune, "Tuner", Tuner)
         mapping["imbalance"]["share"] = 0.7
         mapping["learners"] = [
             {"name": "tuned", "kind": "sgd", "epochs": 1, "optimizer": {"lr": {"uniform": [0.1, 0.2]}}}
@@ -58,11 +65,12 @@ def handed_over(mapping, monkeypatch):
     ids=["random", "sobol and asha", "tpe", "tpe and asha"],
 )
 def test_all_that_a_run_hands_to_tune_pickles(handed_over, sections):
-    objects = handed_over(**sections)
-    assert len(objects["callbacks"]) >= 3
-    assert ("source" in objects) == (sections["search"]["algorithm"] == "tpe")
-    assert (objects["scheduler"] is not None) == ("scheduler" in sections)
-    for one in [*objects["callbacks"], objects.get("source"), objects["scheduler"], objects["tasks"]]:
+    trainable, first, tune_config, run_config = handed_over(**sections)
+    names = {type(callback).__name__ for callback in run_config.callbacks}
+    assert names >= {"Progress", "StopRequests", "NodeWatch"}
+    assert ("UndefinedValues" in names) == (tune_config.scheduler is not None) == ("scheduler" in sections)
+    assert first["task"].config.trial == first["trial"]
+    for one in [*run_config.callbacks, tune_config.search_alg, tune_config.scheduler, first, trainable]:
         cloudpickle.dumps(one)
 
 
@@ -74,7 +82,7 @@ def test_every_class_of_ours_that_tune_gets_stays_in_the_driver():
         for one in vars(module).values()
         if isinstance(one, type) and issubclass(one, kinds) and one.__module__.startswith(sweeps.__name__)
     }
-    assert {one.__name__ for one in found} >= {"_Listed", "NodeWatch", "Progress", "RemoteStates", "SearchSource"}
+    assert {one.__name__ for one in found} >= {"_Handover", "NodeWatch", "Progress", "RemoteStates", "Verdicts"}
     assert all(issubclass(one, DriverOnly) for one in found)
 
 

@@ -8,7 +8,7 @@ from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.planning.spent_privacy import SpentPrivacy
 from fairsweep.sweeps.store.ledger import Entry, Ledger
 from fairsweep.sweeps.sweep import Sweep
-from fairsweep.sweeps.views.display import render, show_progress
+from fairsweep.sweeps.views.display import render, showing
 from fairsweep.sweeps.views.notebook import in_notebook, panel
 from fairsweep.sweeps.views.progress import Progress
 from fairsweep.sweeps.views.status import Board, Row, failures
@@ -180,8 +180,7 @@ def test_spent_privacy_is_an_upper_bound_close_to_the_record(follow):
 
 def test_without_a_terminal_every_end_is_one_line(follow):
     console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    with show_progress(follow, console, quiet=False) as callback:
-        assert callback is follow
+    with showing(follow, console):
         follow.start(0)
         follow.report(0, 3, steps=15)
         follow.end(0)
@@ -194,16 +193,9 @@ def test_without_a_terminal_every_end_is_one_line(follow):
     assert lines[1] == "[5/15] tuned_share.5_s0 failed: OSError: no space left on device"
 
 
-def test_quiet_shows_nothing(follow):
-    console = Console(file=io.StringIO())
-    with show_progress(follow, console, quiet=True):
-        follow.start(0)
-    assert console.file.getvalue() == ""
-
-
 def test_a_terminal_gets_the_live_table(follow):
     console = Console(file=io.StringIO(), width=120, height=30, force_terminal=True, legacy_windows=False)
-    with show_progress(follow, console, quiet=False):
+    with showing(follow, console):
         follow.start(0)
         follow.report(0, 1, steps=5)
     assert "private_share.5_s0" in console.file.getvalue()

@@ -1,17 +1,21 @@
 """The live view of a guided search shows the best so far of what the search is after, below Ray."""
 
 import io
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from fairsweep.analysis.records.columns import Vocabulary, count_cells, read_json, write_cells, write_json
-from fairsweep.sweeps.execution import running
-from fairsweep.sweeps.execution.running import _Run
+from fairsweep.analysis.records.columns import Vocabulary, count_cells, read_json, write_cells
+from fairsweep.datasets.feeds.feed_choice import FeedChoice
+from fairsweep.sweeps.execution import guided_trials
+from fairsweep.sweeps.execution import run as running_sweeps
+from fairsweep.sweeps.execution.guided_trials import GuidedTrials
+from fairsweep.sweeps.execution.trial_queue import TrialQueue
 from fairsweep.sweeps.planning.preflight import check_sweep
-from fairsweep.sweeps.search.search_budget import Extent
 from fairsweep.sweeps.store.listing import list_sweeps
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.sweep import Sweep
@@ -46,64 +50,61 @@ def run(mapping, tmp_path):
         "batch": 3,
         "objectives": [{"max": "accuracy"}, {"min": "accuracy_difference by tone"}],
     }
-    sweep = Sweep.from_mapping(mapping)
-    output = OutputFolder.at(tmp_path / "out")
+    plan, output = check_sweep(Sweep.from_mapping(mapping)), OutputFolder.at(tmp_path / "out")
     output.path.mkdir()
-    run = _Run(check_sweep(sweep), Extent.of(sweep), output, Console(file=io.StringIO()))
-    (study,) = run._studies
-    chosen = [run._space.chosen(study.condition, study.suggested(study.ask())) for _ in range(3)]
-    run.asked = [trial for one in chosen for trial in run.plan(one)]
-    run._prepare(run.asked)
-    return run
+    source = GuidedTrials(plan, output, lambda _: None)
+    queue = TrialQueue(plan, source, output, FeedChoice(), 3, lambda _: None)
+    asked = [task.config for _, task in (queue.take() for _ in range(3))]
+    assert queue.take() is None
+    return SimpleNamespace(asked=asked, source=source, queue=queue, progress=queue.progress)
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])
 def test_a_search_whose_every_proposal_is_refused_says_so_each_time(mapping, tmp_path, algorithm, monkeypatch):
-    monkeypatch.setattr(running, "run_trials", None)  # nothing is ever started
+    monkeypatch.setattr(running_sweeps, "connected", lambda address, **_: nullcontext(True))
+    monkeypatch.setattr(running_sweeps, "run_trials", None)  # nothing is ever started
     mapping["imbalance"]["share"] = 0.7
     mapping["learners"] = [{"name": "tuned", "kind": "sgd", "epochs": {"randint": [1, 9]}}]
     mapping["search"] = {"algorithm": algorithm, "samples": 5, "objectives": [{"max": "accuracy"}]}
     sweep = Sweep.from_mapping(mapping)
-    output = OutputFolder.at(tmp_path / "out")
-    output.path.mkdir()
-    write_json(output.path / "sweep.json", {"name": "toy", "trials": 5})
-    plan = check_sweep(sweep)
 
     def refuse(*_):
         raise ValueError("epochs 3 must not be")
 
-    monkeypatch.setattr(running, "plan_trials", refuse)
+    monkeypatch.setattr(guided_trials, "plan_trials", refuse)
     for _ in range(2):  # a resume says the same
         with pytest.raises(SweepError, match=r"all 5 settings that \w+ proposed were refused.*epochs 3 must not be"):
-            _Run(plan, Extent.of(sweep), output, Console(file=io.StringIO())).go(quiet=True)
-    assert read_json(output.path / "sweep.json")["refused"] == {"epochs 3 must not be": 5}
-    assert list_sweeps(output.path)[0].counts["queued"] == 0
+            sweep.run(quiet=True)
+    output = tmp_path / "out"
+    assert read_json(output / "sweep.json")["refused"] == {"epochs 3 must not be": 5}
+    assert list_sweeps(output)[0].counts["queued"] == 0
 
 
 def end(run, number, validation, test):
     """A trial ends, with so many wrong on each split, and the search is told."""
-    trial = run.asked[number]
-    entry = run._queued[trial.trial]
+    trial = run.asked[number].trial
+    entry = run.queue.queued[trial]
     tables = [cells("validation", validation), cells("test", test)]
     write_cells(entry.folder / "cells.parquet", pa.concat_tables(tables), VOCABULARIES, "smiling")
     entry.file.mark({"state": "done", "iteration": 3})
-    run._progress.rows[trial.trial].stage = "done"
-    run.values(trial)
-    return run._progress.rows[trial.trial].label
+    run.progress.rows[trial].stage = "done"
+    run.queue.ended(trial, False)
+    run.queue.take()
+    return run.progress.rows[trial].label
 
 
 def best(run):
     """What each view says of the best so far, one line each."""
     console = Console(file=io.StringIO(), width=140)
-    console.print(render(run._progress, 40, 140))
-    Lines(run._progress, console).say_whole()
+    console.print(render(run.progress, 40, 140))
+    Lines(run.progress, console).say_whole()
     table, whole = console.file.getvalue().rsplit("[", 1)
-    return [line.strip() for line in table.splitlines() if line.startswith("best")], whole, panel(run._progress)
+    return [line.strip() for line in table.splitlines() if line.startswith("best")], whole, panel(run.progress)
 
 
 def test_nothing_is_best_before_a_trial_has_ended(run):
-    run._progress.rows[run.asked[0].trial].stage = "running"
-    run._progress.rows[run.asked[0].trial].metrics = {"accuracy": 0.99, "worst_group": 0.9}
+    run.progress.rows[run.asked[0].trial].stage = "running"
+    run.progress.rows[run.asked[0].trial].metrics = {"accuracy": 0.99, "worst_group": 0.9}
     lines, whole, html = best(run)
     assert lines == []
     assert "best" not in whole

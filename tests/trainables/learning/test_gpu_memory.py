@@ -66,14 +66,10 @@ def test_an_actor_caps_anew_for_each_trial_that_it_runs(cuda, tasks, monkeypatch
     monkeypatch.setattr(TrialTask, "open", lambda _: Ending())
     monkeypatch.setattr(adapter, "assigned_gpus", lambda: None)
 
-    class Given(SweepTrainable):
-        def setup(self, config):
-            super().setup(config, tasks=tasks)
-
-    actor = Given({"trial": "quarter"})
+    actor = SweepTrainable({"task": tasks["quarter"]})
     actor.train()
     for name in ("whole", "half"):
-        actor.reset({"trial": name})
+        actor.reset({"task": tasks[name]})
         actor.train()
     assert [share for device, share in cuda if device == 0] == [0.25, 1.0, 0.5]
 
@@ -82,11 +78,7 @@ def test_what_ray_has_assigned_counts(cuda, tasks, monkeypatch):
     monkeypatch.setattr(TrialTask, "open", lambda _: Ending())
     monkeypatch.setattr(adapter, "assigned_gpus", lambda: 0.75)
 
-    class Given(SweepTrainable):
-        def setup(self, config):
-            super().setup(config, tasks=tasks)
-
-    Given({"trial": "quarter"}).train()
+    SweepTrainable({"task": tasks["quarter"]}).train()
     assert cuda[0] == (0, 0.75)
 
 
@@ -98,15 +90,11 @@ def test_out_of_memory_ends_the_trial_and_the_actor_goes_on(tasks, monkeypatch):
 
     monkeypatch.setattr(TrialTask, "open", out_of_memory)
 
-    class Given(SweepTrainable):
-        def setup(self, config):
-            super().setup(config, tasks=tasks)
-
-    actor = Given({"trial": "quarter"})
+    actor = SweepTrainable({"task": tasks["quarter"]})
     result = actor.train()
     assert (result["done"], result["failed"]) == (True, 1.0)
     monkeypatch.setattr(TrialTask, "open", lambda _: Ending())
-    actor.reset({"trial": "half"})
+    actor.reset({"task": tasks["half"]})
     assert actor.train()["failed"] == 0.0
 
 
