@@ -8,6 +8,7 @@ of Tune's files lies in ``.tune`` in the output folder, of the last run only.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -148,26 +150,32 @@ def run_trials(
     shutil.rmtree(folder, ignore_errors=True)
     trainable = tune.with_resources(SweepTrainable, lambda config: tune.PlacementGroupFactory(_shape(config["task"])))
     with default_variables(_SWITCHES), _quiet_ray(), tune_changed():
-        tune.Tuner(
-            trainable,
-            tune_config=tune.TuneConfig(
-                search_alg=_Handover(take, ended),
-                num_samples=-1,
-                scheduler=scheduler,
-                reuse_actors=True,
-                max_concurrent_trials=max_concurrent,
-                trial_dirname_creator=lambda trial: str(trial.config["trial"]),
-                trial_name_creator=lambda trial: str(trial.config["trial"]),
-            ),
-            run_config=tune.RunConfig(
-                name="run",
-                storage_path=str(folder),
-                failure_config=tune.FailureConfig(max_failures=retries),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=list(callbacks),
-                verbose=0,
-            ),
-        ).fit()
+        try:
+            tune.Tuner(
+                trainable,
+                tune_config=tune.TuneConfig(
+                    search_alg=_Handover(take, ended),
+                    num_samples=-1,
+                    scheduler=scheduler,
+                    reuse_actors=True,
+                    max_concurrent_trials=max_concurrent,
+                    trial_dirname_creator=lambda trial: str(trial.config["trial"]),
+                    trial_name_creator=lambda trial: str(trial.config["trial"]),
+                ),
+                run_config=tune.RunConfig(
+                    name="run",
+                    storage_path=str(folder),
+                    failure_config=tune.FailureConfig(max_failures=retries),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                    callbacks=list(callbacks),
+                    verbose=0,
+                ),
+            ).fit()
+        except KeyboardInterrupt as error:
+            # Tune gives back what it reserves as its objects die, and whoever keeps the traceback keeps those alive.
+            traceback.clear_frames(error.__traceback__)
+            gc.collect()
+            raise
 
 
 class _Handover(DriverOnly, Searcher):

@@ -13,13 +13,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import ray
 import torch
 
-from fairsweep import analysis
 from fairsweep.sweeps.copies.resuming import resume_sweep
 from fairsweep.sweeps.execution import tasks
 from fairsweep.sweeps.execution.failures import failure_groups
 from fairsweep.sweeps.execution.run import run_sweep
+from fairsweep.sweeps.store.ledger import Ledger
 from fairsweep.sweeps.store.requests import stop_sweep
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import InterruptedSweepError, SweepError
@@ -66,6 +67,22 @@ class ScriptedTask(TrialTask):
         return trial
 
 
+def states_in(folder):
+    """Whether each trial is done, stopped or failed, by its hash."""
+    return {trial: entry.state.state for trial, entry in Ledger(folder).entries().items()}
+
+
+def is_free(amounts):
+    """Whether all CPUs and GPUs become free within a while."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        free = ray.available_resources()
+        if all(free.get(name, 0) == amounts[name] for name in ("CPU", "GPU")):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 @pytest.fixture(scope="module", params=ALGORITHMS)
 def course(request, toy_path, tmp_path_factory, ray_session):
     """One sweep of four trials: what each run of it said, and what is left of it."""
@@ -90,10 +107,10 @@ def course(request, toy_path, tmp_path_factory, ray_session):
         patch.setattr(tasks, "TrialTask", ScriptedTask)
         with redirect_stderr(first), pytest.raises(InterruptedSweepError) as interrupted:
             Sweep.from_mapping(content).run()
-        stopped = analysis.load(folder / "out").trials
+        stopped, freed = states_in(folder / "out"), is_free(ray.cluster_resources())
         with redirect_stderr(second):
             sweep, _ = resume_sweep(folder / "out")
-            results = run_sweep(sweep.model_copy(update={"failures": sweep.failures.model_copy(update={"retries": 1})}))
+            run_sweep(sweep.model_copy(update={"failures": sweep.failures.model_copy(update={"retries": 1})}))
     attempts = [json.loads(line) for line in (folder / "attempts.jsonl").read_text().splitlines()]
     return SimpleNamespace(
         content=content,
@@ -102,7 +119,8 @@ def course(request, toy_path, tmp_path_factory, ray_session):
         untouched=untouched,
         interrupted=str(interrupted.value),
         stopped=stopped,
-        results=results,
+        freed=freed,
+        states=states_in(folder / "out"),
         attempts=attempts,
         order=list(dict.fromkeys(trial for trial, _ in attempts)),
         first=first.getvalue(),
@@ -118,25 +136,23 @@ def test_a_budget_that_cannot_hold_the_checkpoints_is_refused_before_anything_is
 def test_a_trial_that_lacks_gpu_memory_starts_once_more_with_twice_the_part(course):
     assert [gpus for trial, gpus in course.attempts if trial == course.order[0]] == [0.25, 0.5]
     assert {gpus for trial, gpus in course.attempts if trial != course.order[0]} == {0.25}
-    assert course.first.count("ran out of GPU memory: once more with twice the part of a GPU (gpu=0.5)") == 1
+    assert course.first.count("ran out of GPU memory: retrying with twice the share of a GPU (gpu=0.5)") == 1
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(course):
     assert course.interrupted.startswith("stopped; resume with: fairsweep resume ")
-    before = dict(zip(course.stopped["trial"], course.stopped["state"], strict=True))
-    assert before[course.order[0]] == "done"
-    assert before[course.order[1]] == "stopped"
-    after = dict(zip(course.results.trials["trial"], course.results.trials["state"], strict=True))
-    assert after[course.order[0]] == after[course.order[1]] == "done"
-    assert len(after) == len(course.order) == 4
+    assert course.stopped[course.order[0]] == "done"
+    assert course.stopped[course.order[1]] == "stopped"
+    assert course.states[course.order[0]] == course.states[course.order[1]] == "done"
+    assert len(course.states) == len(course.order) == 4
+    assert course.freed  # also while somebody looks at the traceback
     # What was done is not done again, and what was cut short once more.
     assert [course.order.index(trial) for trial, _ in course.attempts] == [0, 0, 1, 1, 2, 3]
 
 
 def test_a_trial_that_fails_is_said_with_its_cause_and_holds_nobody_up(course):
-    states = dict(zip(course.results.trials["trial"], course.results.trials["state"], strict=True))
-    assert states[course.order[2]] == "failed"
-    assert states[course.order[3]] in ("done", "stopped")
+    assert course.states[course.order[2]] == "failed"
+    assert course.states[course.order[3]] in ("done", "stopped")
     assert "failed: ValueError: this setting cannot work" in course.second
     (group,) = failure_groups(course.output)
     assert group.hashes == (course.order[2],)
