@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.inference.thresholds import choose_thresholds, thresholded_counts
     from fairsweep.analysis.inference.trends import mixed_trend, trend
     from fairsweep.analysis.metrics.catalogue import METRICS, describe
-    from fairsweep.analysis.records.columns import RecordError
+    from fairsweep.analysis.records.files import RecordError
     from fairsweep.analysis.report.report_page import write_report
     from fairsweep.analysis.report.summary_table import SummaryTable, summary_tables
     from fairsweep.analysis.results.metric_frames import to_metric_frame
@@ -82,7 +82,7 @@ _HOMES = {
     "METRICS": "metrics.catalogue",
     "SUBPOPBENCH": "inference.criteria",
     "Fluctuations": "inference.fluctuations",
-    "RecordError": "records.columns",
+    "RecordError": "records.files",
     "ResultTable": "results.result_table",
     "SummaryTable": "report.summary_table",
     "SweepComparison": "comparing.comparison",

@@ -36,14 +36,10 @@ import pyarrow as pa
 import ray
 from ray import tune
 
-from fairsweep.analysis.records.columns import (
-    Vocabulary,
-    count_cells,
-    training_table,
-    write_cells,
-    write_json,
-    write_training,
-)
+from fairsweep.analysis.records.cell_records import count_cells, write_cells
+from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.records.training_records import training_table, write_training
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.datasets import Attribute, write_prepared
 from fairsweep.sweeps import Sweep
 from fairsweep.sweeps.execution import run

@@ -39,9 +39,11 @@ warnings.filterwarnings("ignore")
 import numpy as np
 import pyarrow as pa
 
-from fairsweep.analysis.records import columns as records
-from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.analysis.records.cell_records import write_cells
+from fairsweep.analysis.records.file_names import CELLS, CONFIG, DATA, PRIVACY, STATE, TRIALS
+from fairsweep.analysis.records.files import write_json
 from fairsweep.analysis.records.record_cache import CACHE
+from fairsweep.analysis.records.vocabularies import Vocabulary
 
 EVALUATIONS = 20
 REPLICATES = 10
@@ -98,7 +100,7 @@ def write_ours(root, trial):
     }
     config["setting"] = hashlib.sha256(f"{learner} {share}".encode()).hexdigest()[:16]
     config["trial"] = hashlib.sha256(f"{learner} {share} {replicate}".encode()).hexdigest()[:16]
-    folder = root / records.TRIALS / f"{learner}_share{share}_s{replicate}-{config['trial'][:8]}"
+    folder = root / TRIALS / f"{learner}_share{share}_s{replicate}-{config['trial'][:8]}"
     folder.mkdir(parents=True)
     counts = [
         {"race": race, "age_bin": age, "label": label, "count": 150}
@@ -108,12 +110,12 @@ def write_ours(root, trial):
     ]
     minority = {"attribute": "race", "values": list(RACE.values[1:]), "count": round(10_000 * (1 - share))}
     state = {"state": "done", "run": 1, "attempt": 1, "iteration": EVALUATIONS, "iterations": EVALUATIONS}
-    records.write_json(folder / records.CONFIG, config)
-    records.write_json(folder / records.DATA, {"size": 10_000, "counts": counts, "hashes": {}, "minority": minority})
-    records.write_json(folder / records.STATE, state | {"metrics": {}, "seconds": 100.0, "error": None})
+    write_json(folder / CONFIG, config)
+    write_json(folder / DATA, {"size": 10_000, "counts": counts, "hashes": {}, "minority": minority})
+    write_json(folder / STATE, state | {"metrics": {}, "seconds": 100.0, "error": None})
     spent = {"unit": "example", "delta": 1e-5, "epsilon": {"pld": 2.99, "rdp": 3.3}, "noise_multiplier": 1.1}
-    records.write_json(folder / records.PRIVACY, spent | {"sampling_rate": 0.01, "steps": 2000, "events": []})
-    records.write_cells(folder / records.CELLS, our_cells(trial), [RACE, AGE, LABEL], "label")
+    write_json(folder / PRIVACY, spent | {"sampling_rate": 0.01, "steps": 2000, "events": []})
+    write_cells(folder / CELLS, our_cells(trial), [RACE, AGE, LABEL], "label")
 
 
 def write_tune(root, trials):

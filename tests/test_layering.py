@@ -226,8 +226,8 @@ def test_module_names_are_said_once_in_a_package():
     ("files", "said"),
     [
         (
-            {"analysis/records/columns.py": "from fairsweep.analysis.report import statements\n"},
-            "records.columns imports",
+            {"analysis/records/files.py": "from fairsweep.analysis.report import statements\n"},
+            "records.files imports",
         ),
         (
             {

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from fairsweep.analysis.records.columns import Vocabulary
 from fairsweep.analysis.records.counts import Cells
-from fairsweep.analysis.records.loading import TrialFolder
+from fairsweep.analysis.records.trial_folder import TrialFolder
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.analysis.results.results import SweepResults
 
 A, B = "A/", "B/"
@@ -32,11 +32,8 @@ class TwoSweeps:
     @functools.cached_property
     def folders(self) -> list[TrialFolder]:
         """Return the small records of all trials."""
-        return [
-            TrialFolder(f"{side}{folder.name}", folder.location, folder.config, folder.data, folder.state)
-            for side, results in self._sides.items()
-            for folder in results.folders
-        ]
+        sides = self._sides.items()
+        return [folder.renamed(f"{side}{folder.name}") for side, results in sides for folder in results.folders]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from fairsweep.analysis.drawing.drawing import (
 from fairsweep.analysis.drawing.palette import COMMON_COLOUR, RARE_COLOUR, group_colour, learner_colour
 from fairsweep.analysis.figures.line_styles import group_style, group_texts, is_many, is_rare, series_in
 from fairsweep.analysis.metrics.catalogue import resolve
-from fairsweep.analysis.records.columns import group_column
+from fairsweep.analysis.records.cell_records import group_column
 from fairsweep.analysis.records.counts import FRAME_COLUMNS, JOINT
 from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.imbalance_design import design_of, shown

@@ -12,7 +12,7 @@ from fairsweep.analysis.drawing.drawing import Axis, Bars, Drawing, Hover, Line,
 from fairsweep.analysis.drawing.palette import NEUTRAL, RARE_COLOUR, group_colour
 from fairsweep.analysis.figures.level_axes import LevelAxis, level_axis
 from fairsweep.analysis.figures.line_styles import LineStyle, group_style, is_many, is_rare, series_in
-from fairsweep.analysis.records.columns import group_column
+from fairsweep.analysis.records.cell_records import group_column
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.trials import varying_fields

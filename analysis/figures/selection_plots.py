@@ -12,7 +12,7 @@ from fairsweep.analysis.drawing.palette import NEUTRAL, SYMBOLS, learner_colour
 from fairsweep.analysis.inference.candidates import candidates, judged
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.rates import Bools
-from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At

@@ -9,7 +9,7 @@ from fairsweep.analysis.drawing.drawing import PANEL_HEIGHT, Axis, Band, Bars, D
 from fairsweep.analysis.drawing.palette import NEUTRAL
 from fairsweep.analysis.figures.line_styles import group_style
 from fairsweep.analysis.inference.unlearning import PLACEMENT_COLUMNS, along_requests, placements, requests
-from fairsweep.analysis.records.columns import group_column
+from fairsweep.analysis.records.cell_records import group_column
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.results import SweepResults
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.records.columns import group_column, read_json
-from fairsweep.analysis.records.loading import TrialFolder
-from fairsweep.analysis.records.unlearning_records import COST, PLACEMENT, read_placement
+from fairsweep.analysis.records.cell_records import group_column
+from fairsweep.analysis.records.file_names import COST, PLACEMENT
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.results import SweepResults
 
 _WORK = ("examples", "steps", "seconds", "bytes")
@@ -33,7 +33,7 @@ def requests(results: SweepResults) -> pd.DataFrame:
         the examples (NaN where nothing was trained). ``iteration`` is the one after the request, 0 for one that was
         served when the trial had ended.
     """
-    found = results.read_each(_forgetful(results), COST, read_json)
+    found = results.read_each(_forgetful(results), COST, lambda folder: folder.cost)
     rows = [_request_row(trial, entry) for trial, cost in found.items() for entry in cost.get("requests", [])]
     frame = pd.DataFrame(rows, columns=[name for name in REQUEST_COLUMNS if name not in _OF_TRIAL])
     return frame.merge(results.trials[["trial", *_OF_TRIAL]], on="trial", how="left")[list(REQUEST_COLUMNS)]
@@ -49,7 +49,7 @@ def placements(results: SweepResults, by: str | Sequence[str]) -> pd.DataFrame:
     Returns:
         Columns ``trial``, ``learner``, ``shard``, ``slice`` (both from 1), one for each attribute (names of the
         sweep's groups and label, else codes; ``group:count`` for one called ``count``, see
-        `fairsweep.analysis.records.columns.group_column`), ``count`` at the start and ``deleted`` of them.
+        `fairsweep.analysis.records.cell_records.group_column`), ``count`` at the start and ``deleted`` of them.
 
     Raises:
         ValueError: if the sweep has no ``examples.parquet``, or it lacks an attribute.
@@ -61,7 +61,7 @@ def placements(results: SweepResults, by: str | Sequence[str]) -> pd.DataFrame:
         raise ValueError(f"examples.parquet must have the columns {names}, but has {known}: name one of these")
     own = {name: group_column(name, PLACEMENT_COLUMNS) for name in names}
     attributes = examples.select(["id", *names]).to_pandas().rename(columns=own)
-    found = results.read_each(_forgetful(results), PLACEMENT, read_placement)
+    found = results.read_each(_forgetful(results), PLACEMENT, TrialFolder.placement)
     parts = []
     for trial, table in found.items():
         joined = table.to_pandas().merge(attributes, on="id", how="left")
@@ -98,7 +98,7 @@ _OF_TRIAL = ("learner", "series", "replicate")
 
 
 def _forgetful(results: SweepResults) -> list[TrialFolder]:
-    return [folder for folder in results.folders if (folder.config or {}).get("learner", {}).get("kind") == "sisa"]
+    return [folder for folder in results.folders if folder.kind == "sisa"]
 
 
 def _request_row(trial: str, entry: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fairsweep.analysis.records.columns import RESERVED_COLUMNS, RecordError, Vocabulary, group_column
+from fairsweep.analysis.records.cell_records import RESERVED_COLUMNS, group_column
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.trial_cells import (
     SPLITS,
     CellSchema,
@@ -19,6 +20,7 @@ from fairsweep.analysis.records.trial_cells import (
     evaluation_key,
     separated,
 )
+from fairsweep.analysis.records.vocabularies import Vocabulary
 
 ALL = "all"
 """Name of the group of all examples."""
@@ -27,7 +29,7 @@ JOINT = " & "
 """Stands between attributes, and between values, of an intersection."""
 
 FRAME_COLUMNS = RESERVED_COLUMNS | {"trial"}
-"""Columns of tables of counts beside those of groups; see `fairsweep.analysis.records.columns.group_column`."""
+"""Columns of tables of counts beside those of groups; see `fairsweep.analysis.records.cell_records.group_column`."""
 
 _TRIAL_BITS = 34
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fairsweep.analysis.records.loading import TrialFolder
+from fairsweep.analysis.records.trial_folder import TrialFolder
 
 UNKNOWN_CAUSE = "unknown cause"
 # Causes that differ in numbers only are one: "the training loss is nan in iteration 3", "… in iteration 4".
@@ -18,25 +18,23 @@ _MOST_WORDS = 6
 
 @dataclass(frozen=True)
 class FailedTrial:
-    """One trial that failed.
+    """One trial that failed, or whose state or records are damaged.
 
     Attributes:
         name: that of its folder.
-        trial: its hash.
+        trial: its hash, or the start of it; empty where nothing tells.
         cause: one line.
-        traceback: None if its worker exited without an error message.
+        traceback: None where there is none.
     """
 
     name: str
     trial: str
-    cause: str
-    traceback: str | None
+    cause: str | None
+    traceback: str | None = None
 
-    @classmethod
-    def of(cls, name: str, state: Mapping[str, Any]) -> FailedTrial:
-        """Return the trial of a name and a state, as ``state.json`` holds it."""
-        cause, traceback = state.get("error") or UNKNOWN_CAUSE, state.get("traceback") or None
-        return cls(name, str(state.get("trial", "")), str(cause), traceback)
+    def is_of(self, trial: str) -> bool:
+        """Whether it is the trial of a hash."""
+        return bool(self.trial) and trial.startswith(self.trial)
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,11 @@ def grouped(failed: Iterable[FailedTrial]) -> tuple[FailureGroup, ...]:
     """Return the failed trials by cause, the most frequent cause first."""
     kinds: dict[str, list[FailedTrial]] = {}
     for trial in failed:
-        kinds.setdefault(cause_kind(trial.cause), []).append(trial)
+        kinds.setdefault(_kind(trial.cause or UNKNOWN_CAUSE), []).append(trial)
     most_first = sorted(kinds.items(), key=lambda item: -len(item[1]))
     return tuple(
         FailureGroup(
-            cause=trials[0].cause,
+            cause=trials[0].cause or UNKNOWN_CAUSE,
             trials=tuple(trial.name for trial in trials),
             hashes=tuple(trial.trial for trial in trials),
             traceback=next((trial.traceback for trial in trials if trial.traceback), None),
@@ -87,7 +85,13 @@ def grouped(failed: Iterable[FailedTrial]) -> tuple[FailureGroup, ...]:
 
 def failure_groups(folders: Iterable[TrialFolder]) -> tuple[FailureGroup, ...]:
     """Return the failed trials of a sweep by cause, the most frequent cause first."""
-    return grouped(FailedTrial.of(folder.name, folder.state or {}) for folder in folders if folder.stage == "failed")
+    failed = [(folder.name, folder.state) for folder in folders if folder.stage == "failed"]
+    return grouped(FailedTrial(name, state.trial, state.error, state.traceback) for name, state in failed if state)
+
+
+def counted_causes(causes: Iterable[str]) -> dict[str, int]:
+    """How often each cause occurs, the most frequent first."""
+    return {group.cause: group.count for group in grouped(FailedTrial("", "", cause) for cause in causes)}
 
 
 def retry_command(sweep: Mapping[str, Any], folder: str, words: str = "") -> str | None:
@@ -133,6 +137,6 @@ def _holds(cause: str, words: str) -> bool:
     return " ".join(words.lower().split()) in " ".join(cause.lower().split())
 
 
-def cause_kind(cause: str) -> str:
-    """Return a cause with its numbers left out: causes of one kind are counted together."""
+def _kind(cause: str) -> str:
+    """Return a cause with its numbers left out."""
     return " ".join(_NUMBER.sub("#", cause).split())

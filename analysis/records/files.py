@@ -11,6 +11,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,6 +36,7 @@ FORMAT_VERSION = 1
 _VERSION_KEY = b"fairsweep.format_version"
 _PARQUET_END = b"PAR1"
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class RecordError(ValueError):
@@ -172,12 +174,85 @@ def check_record(path: str | Path, *, thorough: bool = True) -> None:
             read_parquet(path, None)
 
 
-def write_whole(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write to a hidden name in the same folder, flush to the disk, rename: no reader ever meets half a file."""
+@dataclass(frozen=True)
+class SweepLocation:
+    """The folder of a sweep or trial on a pyarrow file system.
+
+    Attributes:
+        filesystem: local, S3, GCS…
+        path: without scheme.
+    """
+
+    filesystem: pafs.FileSystem
+    path: str
+
+    @classmethod
+    def of(cls, path: str | Path) -> SweepLocation:
+        """Return the folder that a local path or a URI (``s3://bucket/folder``) names."""
+        if isinstance(path, str) and "://" in path:
+            filesystem, inside = pafs.FileSystem.from_uri(path)
+            return cls(filesystem, inside.rstrip("/"))
+        return cls(pafs.LocalFileSystem(), str(Path(path).expanduser().resolve()))
+
+    @property
+    def local(self) -> Path | None:
+        """Return the local path; None on another file system."""
+        return Path(self.path) if self.is_local else None
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether it is a folder of this machine."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def __truediv__(self, name: str) -> SweepLocation:
+        return SweepLocation(self.filesystem, f"{self.path}/{name}")
+
+    def exists(self) -> bool:
+        """Return whether there is a file or folder."""
+        return bool(self.filesystem.get_file_info(self.path).type != pafs.FileType.NotFound)
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders directly inside, sorted; hidden ones are left out."""
+        return [name for name in self._all_folders() if not name.startswith(".")]
+
+    def hidden_folders(self) -> list[str]:
+        """Return the names of the hidden folders directly inside, sorted."""
+        return [name for name in self._all_folders() if name.startswith(".")]
+
+    def _all_folders(self) -> list[str]:
+        entries = self.filesystem.get_file_info(pafs.FileSelector(self.path, allow_not_found=True))
+        return sorted(entry.base_name for entry in entries if entry.type == pafs.FileType.Directory)
+
+    def content(self) -> bytes:
+        """Return the bytes of the file. Raises: OSError if it cannot be read."""
+        with self.filesystem.open_input_stream(self.path) as stream:
+            content: bytes = stream.read()
+        return content
+
+    def json(self) -> dict[str, Any] | None:
+        """Return the JSON record; None if there is no such file.
+
+        Raises:
+            RecordError: if it is damaged.
+        """
+        try:
+            return read_json(self.path, self.filesystem)
+        except FileNotFoundError:
+            return None
+
+
+def write_whole(path: str | Path, write: Callable[[BinaryIO], object], *, mode: int = 0o666) -> None:
+    """Write to a hidden name in the same folder, flush to the disk, rename: no reader ever meets half a file.
+
+    Args:
+        path: the file.
+        write: writes its content.
+        mode: who may read and write it, less the umask.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(os.open(temporary, _WRITE, mode), "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +21,22 @@ import numpy as np
 import pyarrow as pa
 from pydantic_core import from_json, to_json
 
-from fairsweep.analysis.records import columns as records
-from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.analysis.records.file_names import CELLS
 from fairsweep.analysis.records.files import FORMAT_VERSION, write_whole
 from fairsweep.analysis.records.trial_cells import CellSchema, TrialCells
+from fairsweep.analysis.records.trial_folder import SMALL, TrialFolder
+from fairsweep.analysis.records.vocabularies import Vocabulary
 
 CACHE = ".analysis-cache.arrow"
 LEAST_TRIALS = 200
 """Smaller sweeps are read in less than a second anyway."""
 
-_FILES = (records.CONFIG, records.DATA, records.STATE, records.PRIVACY, records.CELLS)
+_FILES = (*SMALL, CELLS)
 _VERSION = f"fairsweep {FORMAT_VERSION}.4".encode()
 # Of the whole file, a CRC-32 at its end. An older file has none, and is as good as damaged.
 _CHECKSUM_BYTES = 8
 _CELLS = ("schema", "evaluations", "length", "cell", "count")
 _SMALL = ("trial", "signature", "small")
-
-
-@dataclass(frozen=True)
-class CachedTrial:
-    """One trial as it is copied.
-
-    Attributes:
-        name: of its folder.
-        signature: see `signature_of`, from before its files were read.
-        small: its JSON records by the name of the file, None where there is none.
-        schema: of its cells.
-        cells: its cells.
-    """
-
-    name: str
-    signature: str
-    small: Mapping[str, Any]
-    schema: CellSchema
-    cells: TrialCells
 
 
 class RecordCache:
@@ -107,17 +89,24 @@ class RecordCache:
             found[name] = (meanings[which[i]], TrialCells(*parts))
         return found
 
-    def write(self, trials: Sequence[CachedTrial]) -> None:
-        """Replace the file; nothing happens where the folder cannot be written to."""
-        texts = {schema: _text(schema) for schema in {trial.schema for trial in trials}}
+    def write(self, trials: Sequence[TrialFolder], cells: Mapping[str, tuple[CellSchema, TrialCells]]) -> None:
+        """Replace the file; nothing happens where the folder cannot be written to.
+
+        Args:
+            trials: with the signatures that their files had before they were read.
+            cells: by name of the trial.
+        """
+        found = [cells[trial.name] for trial in trials]
+        texts = {schema: _text(schema) for schema, _ in found}
+        small = [to_json({file: trial.record(file) for file in SMALL}) for trial in trials]
         columns: dict[str, pa.Array] = {
-            "trial": pa.array([trial.name for trial in trials], pa.string()),
+            "trial": pa.array([trial.folder_name for trial in trials], pa.string()),
             "signature": pa.array([trial.signature for trial in trials], pa.string()),
-            "small": pa.array([to_json(trial.small) for trial in trials], pa.large_binary()),
-            "schema": pa.array([texts[trial.schema] for trial in trials], pa.large_string()).dictionary_encode(),
+            "small": pa.array(small, pa.large_binary()),
+            "schema": pa.array([texts[schema] for schema, _ in found], pa.large_string()).dictionary_encode(),
         }
         for name in _CELLS[1:]:
-            parts = [getattr(trial.cells, name) for trial in trials]
+            parts = [getattr(each, name) for _, each in found]
             offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
             columns[name] = pa.LargeListArray.from_arrays(
                 pa.array(offsets, pa.int64()), pa.array(np.concatenate(parts))

@@ -6,14 +6,24 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from fairsweep.analysis.records import columns as records
 from fairsweep.analysis.records.checksums import ChecksumError, check_zip
+from fairsweep.analysis.records.file_names import (
+    CELLS,
+    CONFIG,
+    COST,
+    DATA,
+    LINEAGE,
+    PLACEMENT,
+    PREDICTIONS,
+    PRIVACY,
+    SHARD_PREDICTIONS,
+    TRAINING,
+    WEIGHTS,
+)
 from fairsweep.analysis.records.files import RecordError, check_record
-from fairsweep.analysis.records.lineage_records import LINEAGE
-from fairsweep.analysis.records.unlearning_records import COST, PLACEMENT, SHARD_PREDICTIONS
 
-_OF_EVERY_TRIAL = (records.CONFIG, records.DATA, records.CELLS, records.TRAINING, records.PREDICTIONS)
-TRIAL_FILES = (*_OF_EVERY_TRIAL, records.PRIVACY, COST, PLACEMENT, SHARD_PREDICTIONS, LINEAGE)
+_OF_EVERY_TRIAL = (CONFIG, DATA, CELLS, TRAINING, PREDICTIONS)
+TRIAL_FILES = (*_OF_EVERY_TRIAL, PRIVACY, COST, PLACEMENT, SHARD_PREDICTIONS, LINEAGE)
 """Every record that a trial may have, but for its state."""
 
 
@@ -41,8 +51,8 @@ def _problems(folder: Path, *, has_ended: bool, thorough: bool) -> Iterator[tupl
                 yield file, "it is missing"
         except (RecordError, OSError) as error:
             yield file, _reason(error, folder / file)
-    if (reason := _weights_problem(folder / records.WEIGHTS, thorough=thorough)) is not None:
-        yield records.WEIGHTS, reason
+    if (reason := _weights_problem(folder / WEIGHTS, thorough=thorough)) is not None:
+        yield WEIGHTS, reason
 
 
 def _weights_problem(path: Path, *, thorough: bool) -> str | None:

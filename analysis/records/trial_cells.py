@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fairsweep.analysis.records.columns import CellsFile, RecordError, Vocabulary, group_column
+from fairsweep.analysis.records.cell_records import CellsFile, group_column
+from fairsweep.analysis.records.files import RecordError
+from fairsweep.analysis.records.vocabularies import Vocabulary
 
 SPLITS = ("train", "validation", "test")
 

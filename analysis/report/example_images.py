@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from fairsweep.analysis.records.columns import RecordError
-from fairsweep.analysis.records.loading import SweepLocation
+from fairsweep.analysis.records.files import RecordError, SweepLocation
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, shown
 from fairsweep.analysis.results.sweep_records import SweepRecords
 

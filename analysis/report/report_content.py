@@ -10,8 +10,8 @@ import pandas as pd
 from fairsweep.analysis.inference.fluctuations import explain_fluctuations
 from fairsweep.analysis.inference.privacy_ledger import PrivacyLedger, epsilon_text, privacy_ledger
 from fairsweep.analysis.metrics.catalogue import METRICS
-from fairsweep.analysis.records.columns import RecordError
 from fairsweep.analysis.records.failed_trials import FailureGroup, failure_groups, more_settings_command, retry_command
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.membership import describe_former
 from fairsweep.analysis.report import report_figures
 from fairsweep.analysis.report.example_images import ImageSheet, image_sheet

@@ -17,7 +17,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import plotly.offline
 
-from fairsweep.analysis.records.columns import REPORT
+from fairsweep.analysis.records.file_names import REPORT
 from fairsweep.analysis.records.files import write_whole
 from fairsweep.analysis.report.example_images import refused
 from fairsweep.analysis.report.report_content import Content, collect

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fairsweep.analysis.records import columns as records
+from fairsweep.analysis.records.file_names import SWEEP_YAML
 from fairsweep.analysis.report.example_images import PUBLIC_DATASETS
 from fairsweep.analysis.results.sweep_records import SweepRecords
 
@@ -101,7 +101,7 @@ def _seeds(results: SweepRecords) -> str:
 
 def _sweep_file(results: SweepRecords) -> str:
     known = results.sweep.get("file")
-    place = results.location / records.SWEEP_YAML
+    place = results.location / SWEEP_YAML
     if known is None and not place.exists():
         return ""
     return str(known) if known is not None else place.content().decode("utf-8", "replace")

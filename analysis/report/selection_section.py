@@ -12,7 +12,7 @@ from fairsweep.analysis.inference.candidates import candidates, judged
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
 from fairsweep.analysis.inference.selection import CorrectedWinner, best_setting, corrected_winner
 from fairsweep.analysis.metrics.rates import Floats
-from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds, table_of
 from fairsweep.analysis.report.summary_table import SummaryTable, interval_text

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.results.outcomes import read_outcomes
 
 if TYPE_CHECKING:

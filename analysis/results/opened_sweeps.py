@@ -6,21 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.fs as pafs
-
-from fairsweep.analysis.records import columns as records
-from fairsweep.analysis.records.columns import RecordError
-from fairsweep.analysis.records.loading import (
-    Problem,
-    SweepLocation,
-    TrialFolder,
-    left_out,
-    read_each,
-    read_trial_folders,
-)
+from fairsweep.analysis.records.file_names import CELLS, SWEEP_JSON, SWEEP_YAML, TRIALS
+from fairsweep.analysis.records.files import RecordError, SweepLocation
+from fairsweep.analysis.records.loading import Problem, left_out, read_each, read_trial_folders
 from fairsweep.analysis.records.membership import members_of
-from fairsweep.analysis.records.record_cache import LEAST_TRIALS, CachedTrial, RecordCache
+from fairsweep.analysis.records.record_cache import LEAST_TRIALS, RecordCache
 from fairsweep.analysis.records.trial_cells import CellSchema, TrialCells
+from fairsweep.analysis.records.trial_folder import TrialFolder
 
 _DATASET = "dataset.json"
 CellsByTrial = dict[str, tuple[CellSchema, TrialCells]]
@@ -63,17 +55,18 @@ class OpenedSweep:
         _check_kind(location)
         source = cls(location, cache=RecordCache(location.local) if cache and location.local else None)
         try:
-            source.sweep = (location / records.SWEEP_JSON).json() or {}
+            source.sweep = (location / SWEEP_JSON).json() or {}
         except (RecordError, OSError) as error:
-            source.problems.append(Problem.of_sweep(location, records.SWEEP_JSON, error))
+            source.problems.append(Problem.of_sweep(location, SWEEP_JSON, error))
         source.problems += source.file_problems()
-        folders = read_trial_folders(location, source.cache)
+        folders, problems = read_trial_folders(location, source.cache)
         members = None if former else members_of(source.sweep)
         # A trial that cannot be read has no hash: it stays, among the problems.
         source.folders = [f for f in folders if members is None or f.hash is None or f.hash in members]
         source.former = frozenset(f.folder_name for f in folders) - {f.folder_name for f in source.folders}
         source.problems += left_out(location)
-        source.problems += [problem for folder in source.folders for problem in folder.problems]
+        taken = {folder.name for folder in source.folders}
+        source.problems += [problem for problem in problems if problem.trial in taken]
         return source
 
     def file_problems(self) -> list[Problem]:
@@ -82,12 +75,12 @@ class OpenedSweep:
         if known is None:
             return []
         try:
-            if (self.location / records.SWEEP_YAML).content() == str(known).encode():
+            if (self.location / SWEEP_YAML).content() == str(known).encode():
                 return []
-            error = f"{records.SWEEP_YAML} has changed since it was written: it is damaged, or was edited"
+            error = f"{SWEEP_YAML} has changed since it was written: it is damaged, or was edited"
         except (FileNotFoundError, OSError):
-            error = f"{records.SWEEP_YAML} is missing"
-        return [Problem.of_sweep(self.location, records.SWEEP_YAML, error)]
+            error = f"{SWEEP_YAML} is missing"
+        return [Problem.of_sweep(self.location, SWEEP_YAML, error)]
 
     @property
     def name(self) -> str:
@@ -101,7 +94,7 @@ class OpenedSweep:
         known = {} if self.cache is None else self.cache.cells(cached)
         found = {folders[name].name: cells for name, cells in known.items()}
         others = [folder for folder in self.folders if folder.name not in found]
-        read, problems = read_each(others, records.CELLS, _read_cells)
+        read, problems = read_each(others, CELLS, _read_cells)
         self.problems += problems
         found |= read
         self._write_cache(found)
@@ -111,23 +104,13 @@ class OpenedSweep:
         """Write the cache anew once a twentieth of the finished trials is missing from it, or one in it has changed."""
         if self.cache is None or len(self.folders) < LEAST_TRIALS:
             return
-        done = [f for f in self.folders if f.stage == "done" and f.name in cells and not f.problems]
+        damaged = {problem.trial for problem in self.problems}
+        done = [f for f in self.folders if f.stage == "done" and f.name in cells and f.name not in damaged]
         fresh = sum(not folder.is_cached for folder in done)
         outdated = self.cache.names - self.former - {folder.folder_name for folder in done if folder.is_cached}
         if not outdated and fresh <= len(done) / 20:
             return
-        small = (records.STATE, records.CONFIG, records.DATA, records.PRIVACY)
-        self.cache.write(
-            [
-                CachedTrial(
-                    folder.folder_name,
-                    folder.signature,
-                    dict(zip(small, (folder.state, folder.config, folder.data, folder.privacy), strict=True)),
-                    *cells[folder.name],
-                )
-                for folder in done
-            ]
-        )
+        self.cache.write(done, cells)
 
 
 def open_sweeps(locations: Sequence[SweepLocation], *, cache: bool, former: bool = False) -> list[OpenedSweep]:
@@ -195,9 +178,9 @@ def _distinct(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _read_cells(path: str, filesystem: pafs.FileSystem) -> tuple[CellSchema, TrialCells]:
-    file = records.read_cells(path, filesystem, ("split",))
-    return CellSchema.of(file), TrialCells.of(file)
+def _read_cells(trial: TrialFolder) -> tuple[CellSchema, TrialCells] | None:
+    file = trial.cells(("split",))
+    return None if file is None else (CellSchema.of(file), TrialCells.of(file))
 
 
 def _check_kind(location: SweepLocation) -> None:
@@ -213,11 +196,11 @@ def _check_kind(location: SweepLocation) -> None:
         return
     if not folder.is_dir():
         raise ValueError(f"{folder} must be the output folder of a sweep, but is a file; give its folder")
-    if (folder / records.SWEEP_JSON).exists() or (folder / records.TRIALS).exists():
+    if (folder / SWEEP_JSON).exists() or (folder / TRIALS).exists():
         return
     if (folder / _DATASET).exists():
         raise ValueError(f"{folder} must be the output folder of a sweep, but is a prepared dataset; give runs/NAME")
-    inside = next((one for one in sorted(folder.iterdir()) if (one / records.SWEEP_JSON).exists()), None)
+    inside = next((one for one in sorted(folder.iterdir()) if (one / SWEEP_JSON).exists()), None)
     if inside is not None:
         raise ValueError(
             f"{folder} is a folder of sweeps, not a sweep folder: load one of them, such as {inside}, or a list of them"

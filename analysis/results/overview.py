@@ -6,7 +6,7 @@ from html import escape
 
 import pandas as pd
 
-from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.results.sweep_records import SweepRecords
 
 _OF_SETTING = ("setting", "learner", "series", "kind", "twin_of", "level", "level_value")

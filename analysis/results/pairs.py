@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fairsweep.analysis.records.loading import TrialFolder
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.trials import PRIVACY_FIELDS, varying_fields
 
 TWIN = "twin"

@@ -8,7 +8,7 @@ from typing import Unpack
 
 import pandas as pd
 
-from fairsweep.analysis.records.loading import SweepLocation
+from fairsweep.analysis.records.files import SweepLocation
 from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.overview import overview, settings_table
 from fairsweep.analysis.results.result_table import ResultTable, TableOptions, result_table

@@ -11,8 +11,8 @@ import pandas as pd
 from fairsweep.analysis.metrics.catalogue import DEFAULT_DISPARITIES, DEFAULT_RATES, METRICS, Metric, resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.metrics.rates import Floats, divide
-from fairsweep.analysis.records.columns import RecordError
 from fairsweep.analysis.records.counts import CountArray, Evaluations
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.frames import disparity_rows, mean_rows, rate_rows, renamed, with_trials
 from fairsweep.analysis.results.pairs import Pairing, pair_trials

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.fs as pafs
 
-from fairsweep.analysis.records import columns as records
-from fairsweep.analysis.records.columns import RecordError, Vocabulary, group_column
+from fairsweep.analysis.records.cell_records import group_column
 from fairsweep.analysis.records.counts import FRAME_COLUMNS, Cells
-from fairsweep.analysis.records.loading import Problem, SweepLocation, TrialFolder, read_each
+from fairsweep.analysis.records.file_names import CELLS, EXAMPLES, PREDICTIONS, TRAINING
+from fairsweep.analysis.records.files import RecordError, SweepLocation
+from fairsweep.analysis.records.loading import Problem, read_each
+from fairsweep.analysis.records.prediction_records import PREDICTIONS_SCHEMA, read_examples
+from fairsweep.analysis.records.training_records import CLIENT_TYPE, DIAGNOSTIC_TYPE, TRAINING_SCHEMA
 from fairsweep.analysis.records.trial_cells import CellSchema
+from fairsweep.analysis.records.trial_folder import TrialFolder
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.analysis.results.opened_sweeps import joined_sweep, open_sweeps
 from fairsweep.analysis.results.trials import trials_table
 
@@ -105,8 +109,8 @@ class SweepRecords:
             columns: some of the file's columns; None takes all.
         """
         chosen = [folder for folder in self.folders if trials is None or folder.name in set(trials)]
-        found = self.read_each(chosen, records.PREDICTIONS, partial(records.read_predictions, columns=columns))
-        kept = [field for field in records.PREDICTIONS_SCHEMA if columns is None or field.name in columns]
+        found = self.read_each(chosen, PREDICTIONS, lambda folder: folder.predictions(columns))
+        kept = [field for field in PREDICTIONS_SCHEMA if columns is None or field.name in columns]
         schema = pa.schema([*kept, pa.field("trial", pa.string())])
         tables = [
             table.append_column("trial", pa.repeat(name, len(table))).select(schema.names).cast(schema)
@@ -122,13 +126,13 @@ class SweepRecords:
         """
         found: list[pa.Table] = []
         for source in self._sources:
-            place = source.location / records.EXAMPLES
+            place = source.location / EXAMPLES
             try:
-                found.append(records.read_examples(place.path, place.filesystem))
+                found.append(read_examples(place.path, place.filesystem))
             except FileNotFoundError:
                 continue
             except (RecordError, OSError) as error:
-                self._problems.append(Problem.of_sweep(source.location, records.EXAMPLES, error))
+                self._problems.append(Problem.of_sweep(source.location, EXAMPLES, error))
         if len(found) < 2:
             return found[0] if found else None
         table = pa.concat_tables([table.replace_schema_metadata(None) for table in found], promote_options="default")
@@ -152,7 +156,7 @@ class SweepRecords:
         examples = self.examples
         if examples is None or _SOURCE_PATH not in examples.column_names:
             raise RecordError(
-                f"{records.EXAMPLES} must have a column {_SOURCE_PATH}, but has none: the images have no files, the "
+                f"{EXAMPLES} must have a column {_SOURCE_PATH}, but has none: the images have no files, the "
                 "sweep ran in release mode, or its dataset must be prepared anew"
             )
         known: pd.Series = examples.select(["id", _SOURCE_PATH]).to_pandas().set_index("id")[_SOURCE_PATH]
@@ -168,7 +172,7 @@ class SweepRecords:
         Columns: ``trial``, ``iteration``, ``attribute``, ``value`` and ``label`` (as a sweep file names them),
         ``count``, ``mean_gradient_norm``, ``clipped_share``, ``cosine``.
         """
-        parts = self._listed("diagnostics", records.DIAGNOSTIC_TYPE)
+        parts = self._listed("diagnostics", DIAGNOSTIC_TYPE)
         parts["label"] = [self.classes[code] for code in parts["label"]]
         return parts
 
@@ -180,7 +184,7 @@ class SweepRecords:
         ``accuracy_variance``, ``accuracy_worst_decile``, ``updates``, ``mean_update_norm``, ``clipped_share``,
         ``cosine``.
         """
-        return self._listed("clients", records.CLIENT_TYPE)
+        return self._listed("clients", CLIENT_TYPE)
 
     def _listed(self, column: str, kind: pa.StructType) -> pd.DataFrame:
         """Return the entries of a column of lists, one row each, codes of groups as names."""
@@ -226,7 +230,7 @@ class SweepRecords:
         return [folders[i] for i in order], table.loc[order].reset_index(drop=True)
 
     def read_each(
-        self, folders: Sequence[TrialFolder], file: str, read: Callable[[str, pafs.FileSystem], R]
+        self, folders: Sequence[TrialFolder], file: str, read: Callable[[TrialFolder], R | None]
     ) -> dict[str, R]:
         """Read one file of some trials, by name of the trial; what cannot be read is among the `problems`."""
         found, problems = read_each(folders, file, read)
@@ -248,15 +252,15 @@ class SweepRecords:
             "its label, groups or vocabularies differ from those of most trials, so it is left out; keep different "
             "sweeps in different folders"
         )
-        self._problems += [Problem(name, records.CELLS, message) for name in found if name in strange]
+        self._problems += [Problem(name, CELLS, message) for name in found if name in strange]
         schema = usual[0][0] if usual else CellSchema("", (), ())
         return Cells(schema, {name: cells for name, (_, cells) in found.items() if name not in strange})
 
     @cached_property
     def _training(self) -> pd.DataFrame:
-        found = self.read_each(self.folders, records.TRAINING, records.read_training)
+        found = self.read_each(self.folders, TRAINING, TrialFolder.training)
         parts = [table.to_pandas().assign(trial=name) for name, table in found.items()]
-        columns = ["trial", *records.TRAINING_SCHEMA.names]
+        columns = ["trial", *TRAINING_SCHEMA.names]
         if not parts:
             return pd.DataFrame(columns=columns)
         # Records of an earlier version lack the newest columns.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.records.loading import TrialFolder
+from fairsweep.analysis.records.trial_folder import TrialFolder
 
 # Fields of a learner by which a trial and its twin differ, and those that name or speed up only.
 PRIVACY_FIELDS = frozenset({"epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping", "deployment_cohort"})
@@ -52,6 +52,7 @@ COLUMNS = (
     "error",
     "sweep",
 )
+_OF_STATE = ("iteration", "iterations", "seconds", "attempt", "error")
 _TEXTS = frozenset(
     {"trial", "learner", "series", "kind", "twin_of", "state", "stopped_by", "setting", "attribute", "majority", "keep"}
     | {"level", "level_name", "error", "sweep"}
@@ -94,7 +95,7 @@ def _numbers(values: Sequence[Any]) -> pd.Series[float]:
 
 
 def _row(folder: TrialFolder, shown: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    config, data, state = folder.config or {}, folder.data or {}, folder.state or {}
+    config, data = folder.config or {}, folder.data or {}
     learner, seeds = config.get("learner", {}), config.get("seeds", {})
     row = {
         "trial": folder.name,
@@ -111,7 +112,7 @@ def _row(folder: TrialFolder, shown: Mapping[str, Mapping[str, str]]) -> dict[st
         "train_size": data.get("size"),
         "minority_count": (data.get("minority") or {}).get("count"),
     }
-    row |= {name: state.get(name) for name in ("iteration", "iterations", "seconds", "attempt", "error")}
+    row |= {name: getattr(folder.state, name, None) for name in _OF_STATE}
     return row | _level(config, shown) | _privacy(folder)
 
 
@@ -150,10 +151,9 @@ def _privacy(folder: TrialFolder) -> dict[str, Any]:
         learner = (folder.config or {}).get("learner", {"noise_multiplier": None})
         is_private = "noise_multiplier" in learner.get("inner", learner)
         return {} if is_private else {"epsilon": float("inf"), "epsilon_rdp": float("inf")}
-    epsilon = spent.get("epsilon") or {}
     return {
-        "epsilon": _number(epsilon.get("pld")),
-        "epsilon_rdp": _number(epsilon.get("rdp")),
+        "epsilon": folder.epsilon,
+        "epsilon_rdp": _number((spent.get("epsilon") or {}).get("rdp")),
         "delta": _number(spent.get("delta")),
         "noise_multiplier": _number(spent.get("noise_multiplier")),
     }

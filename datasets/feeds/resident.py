@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
@@ -27,6 +26,7 @@ from fairsweep.datasets.feeds.feed import Batch, step_range
 from fairsweep.datasets.selection.sampling import Sampler
 from fairsweep.datasets.storage.layout import DatasetError
 from fairsweep.datasets.storage.prepared import PreparedDataset
+from fairsweep.datasets.storage.writing import replaced
 
 CACHE_VARIABLE = "FAIRSWEEP_CACHE"
 
@@ -164,23 +164,13 @@ def _map(dataset: PreparedDataset, path: Path) -> NDArray[np.uint8] | None:
 def _build(dataset: PreparedDataset, path: Path) -> None:
     """Decode all shards into a file under a temporary name, then renames it. The caller holds the lock."""
     evict(path.parent, _copy_bytes(dataset))
-    # Whoever holds the lock is the only builder: files left by a builder that was killed are nobody's.
-    for leftover in path.parent.glob(f"{path.stem}.*.partial"):
-        leftover.unlink(missing_ok=True)
-    temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
-    try:
-        with temporary.open("wb") as opened:
-            file = ChecksumWriter(opened)
-            header = {"descr": "|u1", "fortran_order": False, "shape": (len(dataset), *dataset.info.image_shape)}
-            np.lib.format.write_array_header_1_0(file, header)
-            for number in range(len(dataset.info.shards)):
-                file.write(np.ascontiguousarray(dataset.shard_images(number)).data)
-            file.finish()
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path) as temporary, temporary.open("wb") as opened:
+        file = ChecksumWriter(opened)
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(dataset), *dataset.info.image_shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for number in range(len(dataset.info.shards)):
+            file.write(np.ascontiguousarray(dataset.shard_images(number)).data)
+        file.finish()
 
 
 def _copy_bytes(dataset: PreparedDataset) -> int:

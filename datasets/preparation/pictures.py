@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fairsweep.datasets.storage.layout import SPLITS, Attribute
 from fairsweep.datasets.storage.prepared import PreparedDataset
+from fairsweep.datasets.storage.writing import replaced
 
 CONTACT_SHEET = "contact-sheet.png"
 COUNTS_CHART = "counts.png"
@@ -241,10 +241,6 @@ def _length(text: str, size: int) -> int:
 def _save(image: Image.Image, path: Path) -> Path:
     """Write a picture whole: under a temporary name, then by a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    with replaced(path, is_only_writer=False) as temporary:
         image.save(temporary, "PNG", optimize=True)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

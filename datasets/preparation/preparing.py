@@ -36,7 +36,14 @@ from fairsweep.datasets.storage.layout import (
     hash_examples,
     hash_source_paths,
 )
-from fairsweep.datasets.storage.writing import ROWS_PER_SHARD, check_target, checked_examples, finish, write_shard
+from fairsweep.datasets.storage.writing import (
+    ROWS_PER_SHARD,
+    check_target,
+    checked_examples,
+    finish,
+    replaced,
+    write_shard,
+)
 
 MAX_DAMAGED = 0.01
 _FINGERPRINT = "source.json"
@@ -328,6 +335,5 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a file whole."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.replace(path)
+    with replaced(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -96,18 +97,17 @@ def write_shard(folder: Path, number: int, examples: pa.Table, images: NDArray[n
     height, width, channels = images.shape[1:]
     table = examples.add_column(1, image_field((height, width, channels)), image_column(images))
     path = folder / SHARD_FOLDER / f"{number:05d}.parquet"
-    temporary = path.with_suffix(".partial")
-    # Dictionaries and statistics of pixels cost time and bring nothing.
-    pq.write_table(
-        table.replace_schema_metadata(None),
-        temporary,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=["split"],
-        write_statistics=["id"],
-    )
-    size = _sync(temporary)
-    temporary.replace(path)
+    with replaced(path) as temporary:
+        # Dictionaries and statistics of pixels cost time and bring nothing.
+        pq.write_table(
+            table.replace_schema_metadata(None),
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["split"],
+            write_statistics=["id"],
+        )
+    size = path.stat().st_size
     ids = examples.column("id").to_numpy()
     return ShardInfo(file=f"{SHARD_FOLDER}/{path.name}", rows=len(ids), bytes=size, hash=hash_images(ids, images))
 
@@ -250,8 +250,28 @@ def write_prepared(
     return to
 
 
-def _sync(path: Path) -> int:
-    """Force a file to disk and returns its size in bytes."""
+@contextmanager
+def replaced(path: Path, *, is_only_writer: bool = True) -> Iterator[Path]:
+    """Write a file whole: to a temporary path beside it, then to the disk, then by a rename.
+
+    Args:
+        path: the file.
+        is_only_writer: whether nobody else writes it now: then what killed writers left is deleted.
+
+    Yields:
+        The temporary path.
+    """
+    for leftover in path.parent.glob(f"{path.stem}*.partial") if is_only_writer else ():
+        leftover.unlink(missing_ok=True)
+    temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    return path.stat().st_size

@@ -232,11 +232,11 @@ def _finish(folder: Path) -> None:
 
 def _sweep_table(lines: tuple[SweepLine, ...]) -> Table:
     table = Table("sweep", "folder", box=None, header_style="bold", pad_edge=False)
-    for name in ("trials", "queued", "running", "done", "failed", "stopped"):
+    for name in ("trials", *lines[0].counts):
         table.add_column(name, justify="right")
     table.add_column("driver")
     for line in lines:
-        counts = [str(line.counts[stage] or "-") for stage in ("queued", "running", "done", "failed", "stopped")]
+        counts = [str(count or "-") for count in line.counts.values()]
         holder = "" if line.holder is None else f"{line.holder.host}, process {line.holder.process}"
         table.add_row(escape(line.name), escape(str(line.path)), str(line.trials), *counts, escape(holder))
     return table

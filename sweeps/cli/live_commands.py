@@ -49,7 +49,7 @@ def track(
     """
     from pydantic import ValidationError
 
-    from fairsweep.analysis.records.columns import RecordError
+    from fairsweep.analysis.records.files import RecordError
     from fairsweep.sweeps.spec.tracking_section import TrackingSection
     from fairsweep.sweeps.store.folder_kind import no_sweep
     from fairsweep.sweeps.store.known_places import check_trackers

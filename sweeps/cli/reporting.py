@@ -14,7 +14,7 @@ from fairsweep.sweeps.cli.commands import say_unfinished
 from fairsweep.sweeps.syntax.errors import SweepError, as_ours
 
 if TYPE_CHECKING:
-    from fairsweep.analysis.records.loading import SweepLocation
+    from fairsweep.analysis.records.files import SweepLocation
 
 Sweep = Annotated[
     str, typer.Argument(metavar="SWEEP", help="The sweep's output folder, or its URI.", show_default=False)
@@ -43,7 +43,7 @@ def report(
     """
     import webbrowser
 
-    from fairsweep.analysis.records.columns import REPORT
+    from fairsweep.analysis.records.file_names import REPORT
     from fairsweep.sweeps.cli.tables import print_results
 
     local = _check(folder).local
@@ -99,8 +99,8 @@ def compare(
 
 def _check(place: str) -> SweepLocation:
     """Return the location of a sweep; refuse what is not one."""
-    from fairsweep.analysis.records.columns import SWEEP_JSON, TRIALS
-    from fairsweep.analysis.records.loading import SweepLocation
+    from fairsweep.analysis.records.file_names import SWEEP_JSON, TRIALS
+    from fairsweep.analysis.records.files import SweepLocation
     from fairsweep.sweeps.store.folder_kind import no_sweep
 
     with as_ours():

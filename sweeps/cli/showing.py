@@ -6,7 +6,7 @@ from functools import partial
 
 from rich.console import Console
 
-from fairsweep.analysis.records.columns import REPORT
+from fairsweep.analysis.records.file_names import REPORT
 from fairsweep.sweeps.cli.failure_lines import print_failures
 from fairsweep.sweeps.cli.tables import print_results
 from fairsweep.sweeps.copies.mirror import Mirror

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from fairsweep import analysis
 from fairsweep.analysis.extras import missing_line
-from fairsweep.analysis.records.columns import RecordError
 from fairsweep.analysis.records.failed_trials import is_guided
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.membership import describe_former
 from fairsweep.analysis.report.example_images import refused
 from fairsweep.analysis.report.report_page import write_report

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fairsweep.analysis.records.columns import STATE, SWEEP_JSON, TRIALS, RecordError
+from fairsweep.analysis.records.file_names import STATE, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.datasets.storage.location import Location
 from fairsweep.sweeps.copies.restoring import fetch_sweep
 from fairsweep.sweeps.store.folder_copy import INSIDE, FolderCopy, child

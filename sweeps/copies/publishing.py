@@ -6,12 +6,14 @@ import shutil
 import time
 from dataclasses import dataclass
 
-from fairsweep.analysis.records.columns import STATE, TRIALS, RecordError
+from fairsweep.analysis.records.file_names import STATE, TRIALS
+from fairsweep.analysis.records.files import RecordError
+from fairsweep.analysis.records.trial_state import TrialState
 from fairsweep.datasets.storage.location import Location
 from fairsweep.sweeps.copies.mirror import trial_files
 from fairsweep.sweeps.store.folder_copy import FolderCopy, Owner, StaleCopyError, child
 from fairsweep.sweeps.syntax.storage_uri import working_folder
-from fairsweep.trainables.trial.state import StaleAttemptError, TrialState, TrialStateFile
+from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
 
 # Hidden: where the driver runs beside, its folder is the same one.
 _SCRATCH = ".scratch"

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from rich.console import Console
 
-from fairsweep.analysis.records.columns import CONFIG, STATE, TRIALS, RecordError
-from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.file_names import CONFIG, STATE, TRIALS
+from fairsweep.analysis.records.files import RecordError, read_json
+from fairsweep.analysis.records.trial_state import TrialState
 from fairsweep.datasets.storage.layout import DatasetError
 from fairsweep.datasets.storage.location import Location
 from fairsweep.sweeps.copies.mirror import sweep_files
@@ -32,7 +33,7 @@ from fairsweep.sweeps.copies.restoring import by_folder
 from fairsweep.sweeps.store.folder_copy import FolderCopy, Listing, child, list_files, write_file
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.storage_uri import working_folder
-from fairsweep.trainables.trial.state import TrialState, TrialStateFile
+from fairsweep.trainables.trial.state import TrialStateFile
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.spec.sweep_spec import SweepSpec

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fairsweep.analysis.records.columns import TRIALS
+from fairsweep.analysis.records.file_names import TRIALS
 from fairsweep.datasets.storage.layout import DatasetError
 from fairsweep.datasets.storage.location import Location
 from fairsweep.sweeps.store.folder_copy import INSIDE, FolderCopy, Listing, child, list_files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fairsweep.analysis.records.columns import SWEEP_JSON
+from fairsweep.analysis.records.file_names import SWEEP_JSON
 from fairsweep.sweeps.copies.remote_output import fetch_remote
 from fairsweep.sweeps.copies.restoring import fetch_sweep
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec

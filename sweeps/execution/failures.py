@@ -25,8 +25,8 @@ def failure_groups(folder: str | Path, *, thorough: bool = False) -> tuple[Failu
     damaged = ledger.damaged(thorough=thorough)
     return grouped(
         [
-            *(FailedTrial.of(entry.folder.name, entry.state.model_dump()) for entry in failed),
-            *(FailedTrial(trial.folder.name, trial.trial, trial.cause, None) for trial in damaged),
+            *(FailedTrial(e.folder.name, e.state.trial, e.state.error, e.state.traceback) for e in failed),
+            *damaged,
         ]
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.columns import CONFIG, EXAMPLES, TRIALS, read_json
-from fairsweep.analysis.records.files import remove_temporary
-from fairsweep.analysis.records.unlearning_records import PLACEMENT, read_placement
+from fairsweep.analysis.records.file_names import CONFIG, EXAMPLES, PLACEMENT, TRIALS
+from fairsweep.analysis.records.files import RecordError, read_json, remove_temporary
+from fairsweep.analysis.records.learner_records import read_placement
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.datasets.preparation.erasure import next_version, purge_copies, write_without
 from fairsweep.datasets.preparation.image_names import ids_of_images
 from fairsweep.datasets.storage.prepared import PreparedDataset
@@ -273,10 +274,9 @@ def _alone(home: Path, wait_seconds: float) -> Iterator[None]:
 
 
 def _kind(folder: Path) -> str | None:
-    try:
-        return str(read_json(folder / CONFIG)["learner"]["kind"])
-    except (OSError, ValueError, KeyError):
-        return None
+    with suppress(OSError, RecordError):
+        return TrialFolder(folder).kind
+    return None
 
 
 def _others(home: Path, journal: DeletionJournal, folders: list[Path], ids: Ids) -> tuple[str, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
-from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.failed_trials import counted_causes
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.sweeps.planning.expand import PlannedTrial, trials_at
 from fairsweep.sweeps.planning.objectives import meaning_of
 from fairsweep.sweeps.planning.preflight import SweepPlan, plan_trials, privacy_plans
-from fairsweep.sweeps.planning.refusals import counted_causes, refusal_lines
+from fairsweep.sweeps.planning.refusals import refusal_lines
 from fairsweep.sweeps.search.ask_tell import AskTell, Values
 from fairsweep.sweeps.search.outcomes import recorded_values
 from fairsweep.sweeps.search.search_budget import Extent, open_studies, told_settings

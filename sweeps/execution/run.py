@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from fairsweep import analysis
-from fairsweep.analysis.records.columns import EXAMPLES, TRIALS, write_examples
+from fairsweep.analysis.records.file_names import EXAMPLES, TRIALS
+from fairsweep.analysis.records.prediction_records import write_examples
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.execution.listed_trials import ListedTrials
 from fairsweep.sweeps.execution.run_callbacks import run_callbacks

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from fairsweep.analysis.records.columns import CONFIG, DATA, RecordError, read_json, write_json
+from fairsweep.analysis.records.files import RecordError, read_json, write_json
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.machines import beside_readers, inner_workers, machines
@@ -145,7 +146,8 @@ class GradientModes:
         found: dict[str, str] = {}
         for entry in Ledger(self._path.parent).entries().values():
             with suppress(OSError, RecordError, KeyError, TypeError):
-                config, data = read_json(entry.folder / CONFIG), read_json(entry.folder / DATA)
+                trial = TrialFolder(entry.folder)
+                config, data = trial.config or {}, trial.data or {}
                 learner = config["learner"]
                 key = _recorded_key(learner["name"], config["model"], learner["clipping"], data["device"])
                 found.setdefault(key, str(current_mode(data["gradient_mode"])))

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fairsweep.sweeps.planning.refusals import counted_causes
+from fairsweep.analysis.records.failed_trials import counted_causes
 from fairsweep.sweeps.spec.search_space import Chosen
 from fairsweep.sweeps.spec.sections import SHARED, draw_purpose, learner_sections, listed_part, points, samples
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fairsweep.analysis.records.trial_folder import SHORT_HASH
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.selection.imbalance import KeepImbalance
 from fairsweep.datasets.storage.prepared import PreparedDataset
@@ -31,7 +32,6 @@ from fairsweep.trainables.trial.trial_config import DatasetReference, Seeds, Tri
 if TYPE_CHECKING:
     from fairsweep.sweeps.spec.search_space import Chosen
 
-_SHORT = 8
 # Words in folder names: these fields say enough without the name before them.
 _ABBREVIATIONS = {"epsilon": "eps", "noise_multiplier": "z", "l2_clip_norm": "clip", "batch_size": "batch"}
 
@@ -196,7 +196,8 @@ def _trial(sweep: SweepSpec, data: _SweepData, setting: _Setting, seeds: Seeds, 
         trial = config.trial
     except OSError as error:
         raise SweepError(f"cannot read the pretrained weights: {error}", ("model",)) from error
-    return PlannedTrial(config, f"{label}-{trial[:_SHORT]}", label, setting.section.resources, trial, config.setting)
+    name = f"{label}-{trial[:SHORT_HASH]}"
+    return PlannedTrial(config, name, label, setting.section.resources, trial, config.setting)
 
 
 def _named(imbalance: Any, dataset: PreparedDataset) -> Any:  # noqa: ANN401 - a member of the union ImbalanceConfig

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.columns import TRIALS
+from fairsweep.analysis.records.file_names import TRIALS
 from fairsweep.datasets.selection.division import HoldOutSplit
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.datasets.storage.prepared import PreparedDataset

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairsweep.analysis.records.columns import RecordError, read_json, write_json
+from fairsweep.analysis.records.files import RecordError, read_json, write_json
 
 if TYPE_CHECKING:
     from fairsweep.trainables.privacy.plan import PrivacyPlan

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pyarrow as pa
 
-from fairsweep.analysis.records.columns import group_column
+from fairsweep.analysis.records.cell_records import group_column
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.planning.objectives import aims_of, meaning_of
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec

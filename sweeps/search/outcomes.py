@@ -9,20 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from fairsweep.analysis.records.columns import (
-    CELLS,
-    EXAMPLES,
-    PREDICTIONS,
-    PRIVACY,
-    CellsFile,
-    read_cells,
-    read_examples,
-    read_json,
-    read_predictions,
-)
+from fairsweep.analysis.records.cell_records import CellsFile, read_cells
+from fairsweep.analysis.records.file_names import CELLS, EXAMPLES, PREDICTIONS
+from fairsweep.analysis.records.prediction_records import read_examples, read_predictions
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing, validation_cells
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
-from fairsweep.trainables.trial.state import TrialStateFile
 
 
 def recorded_values(folder: Path, measures: Sequence[Measure], meaning: Meaning) -> list[float]:
@@ -49,8 +41,8 @@ def recorded_values(folder: Path, measures: Sequence[Measure], meaning: Meaning)
 def recorded_standing(folder: Path, cells: CellsFile) -> Standing:
     """Where a trial that has ended stands, by its records."""
     _, table = validation_cells(cells)
-    state = TrialStateFile(folder).read()
-    return Standing(table, _epsilon(folder), float("nan") if state is None else state.seconds)
+    trial = TrialFolder(folder)
+    return Standing(table, trial.epsilon, float("nan") if trial.state is None else trial.state.seconds)
 
 
 def recorded_predictions(folder: Path, meaning: Meaning) -> ValidationPredictions:
@@ -72,12 +64,3 @@ def recorded_predictions(folder: Path, meaning: Meaning) -> ValidationPrediction
     }
     log_probabilities = np.array(table.column("log_probabilities").to_pylist(), np.float32)
     return ValidationPredictions(log_probabilities, table.column("label").to_numpy().astype(np.int64), groups)
-
-
-def _epsilon(folder: Path) -> float:
-    """By PLD; infinite where nothing is promised, NaN where an accountant gives no number."""
-    try:
-        value = (read_json(folder / PRIVACY).get("epsilon") or {}).get("pld")
-    except FileNotFoundError:
-        return float("inf")
-    return float("nan") if value is None else float(value)

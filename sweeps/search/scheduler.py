@@ -19,7 +19,9 @@ import numpy as np
 import pyarrow.compute as pc
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from fairsweep.analysis.records.columns import CELLS, RecordError, read_cells
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.file_names import CELLS
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.planning.objectives import meaning_of

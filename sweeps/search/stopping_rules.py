@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.sweeps.spec.stop_section import PlateauSection, StopSection
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing
 from fairsweep.trainables.learning.objectives import Objective

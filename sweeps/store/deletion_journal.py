@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from fairsweep.analysis.records.columns import TRIALS
+from fairsweep.analysis.records.file_names import TRIALS
 from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.sweeps.syntax.errors import SweepError
 

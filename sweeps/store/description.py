@@ -16,8 +16,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from fairsweep.analysis.records.columns import CONFIG, SWEEP_JSON, SWEEP_YAML, TRIALS, RecordError, read_json
-from fairsweep.analysis.records.files import NewerFormatError
+from fairsweep.analysis.records.file_names import SWEEP_JSON, SWEEP_YAML, TRIALS
+from fairsweep.analysis.records.files import NewerFormatError, RecordError, read_json
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.sweeps.store.folder_kind import is_output
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.renamed_keys import with_current_names
@@ -117,7 +118,7 @@ def _rebuilt(path: Path, text: str) -> dict[str, Any] | None:
         dataset["evaluation"] = {"path": str(sweep.evaluation.dataset)}
     for folder in folders:
         try:
-            config = read_json(folder / CONFIG)
+            config = TrialFolder(folder).config or {}
             dataset |= config["dataset"]
         except (OSError, RecordError, KeyError, TypeError):
             continue

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.columns import EXAMPLES, TRIALS, RecordError, read_examples, read_json, write_examples
+from fairsweep.analysis.records.file_names import EXAMPLES, TRIALS
+from fairsweep.analysis.records.files import RecordError, read_json
+from fairsweep.analysis.records.prediction_records import read_examples, write_examples
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.trial.forgetting import DATASET_NOW

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path
 
-from fairsweep.analysis.records.columns import CONFIG, STATE, SWEEP_JSON, SWEEP_YAML, TRIALS
+from fairsweep.analysis.records.file_names import CONFIG, STATE, SWEEP_JSON, SWEEP_YAML, TRIALS
 from fairsweep.datasets.storage.layout import INFO_FILE
 from fairsweep.sweeps.store.folder_copy import INSIDE
 from fairsweep.sweeps.syntax.errors import SweepError

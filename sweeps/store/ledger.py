@@ -8,15 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairsweep.analysis.records.columns import CONFIG, STATE, SWEEP_JSON, TRIALS, RecordError, read_json, write_json
+from fairsweep.analysis.records.failed_trials import FailedTrial
+from fairsweep.analysis.records.file_names import CONFIG, STATE, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.files import RecordError, read_json, write_json
 from fairsweep.analysis.records.membership import members_of
 from fairsweep.analysis.records.record_check import check_trial
-from fairsweep.trainables.trial.state import Stage, TrialState, TrialStateFile
+from fairsweep.analysis.records.trial_folder import SHORT_HASH, TrialFolder
+from fairsweep.analysis.records.trial_state import Stage, TrialState
+from fairsweep.trainables.trial.state import TrialStateFile
 from fairsweep.trainables.trial.trial_files import CHECKPOINTS, clean_up, folder_bytes
 from fairsweep.trainables.trial.trial_secret import erase_secret
 
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
 SET_ASIDE = ".set-aside"
 """In an output folder: the former folders of trials that were damaged and begin anew."""
-_HASH = re.compile(r"-([0-9a-f]{8})$")
+_HASH = re.compile(rf"-([0-9a-f]{{{SHORT_HASH}}})$")
 
 
 @dataclass(frozen=True)
@@ -51,31 +55,12 @@ class Entry:
             return self.file.read()
         except RecordError as error:
             cause = f"damaged {STATE}: {_reason(error, self.folder)}"
-            return self.state.model_copy(update={"state": "failed", "error": cause})
+            return replace(self.state, state="failed", error=cause)
 
     def mark(self, changes: dict[str, Any], *, when: Callable[[TrialState], bool] = lambda _: True) -> None:
         """Change its state, if it is still such that ``when`` holds; one that was damaged is listed as such."""
         with suppress(RecordError):
             self.file.mark(changes, when=when)
-
-
-@dataclass(frozen=True)
-class DamagedTrial:
-    """A trial that a driver sets aside until it is asked to run it again: its state or its records are damaged.
-
-    Attributes:
-        folder: its folder.
-        trial: its hash, or the start of it; empty where nothing tells.
-        cause: what is damaged, one line.
-    """
-
-    folder: Path
-    trial: str
-    cause: str
-
-    def is_of(self, trial: str) -> bool:
-        """Whether it is the trial of a hash."""
-        return bool(self.trial) and trial.startswith(self.trial)
 
 
 class Ledger:
@@ -100,8 +85,8 @@ class Ledger:
         """Every trial on disk whose state can be read, by its hash."""
         return self._read()[0]
 
-    def damaged(self, *, thorough: bool | None = None) -> tuple[DamagedTrial, ...]:
-        """Return the trials of the sweep as it stands whose state is damaged, by folder.
+    def damaged(self, *, thorough: bool | None = None) -> tuple[FailedTrial, ...]:
+        """Return the trials of the sweep as it stands whose state is damaged, by folder; a driver sets them aside.
 
         Args:
             thorough: see `fairsweep.analysis.records.record_check.check_trial`; trials that have ended and whose
@@ -114,7 +99,7 @@ class Ledger:
             damaged = [lost for lost in damaged if not lost.trial or any(map(lost.is_of, members))]
         if thorough is not None:
             damaged += [found for entry in entries.values() if (found := _damaged(entry, thorough)) is not None]
-        return tuple(sorted(damaged, key=lambda trial: trial.folder.name))
+        return tuple(sorted(damaged, key=lambda trial: trial.name))
 
     def members(self) -> dict[str, Entry]:
         """Every trial on disk that belongs to the sweep as it stands, by its hash; raises as `entries`."""
@@ -164,7 +149,7 @@ class Ledger:
         Returns:
             The entries by hash; each state has the number of this driver's run.
         """
-        damaged: list[DamagedTrial] = []
+        damaged: list[FailedTrial] = []
         if known is None:
             known, damaged = self._read()
         queued = {}
@@ -172,7 +157,8 @@ class Ledger:
             entry = known.get(trial.trial)
             folder = entry.folder if entry else self._trials / trial.folder_name
             former = entry.state if entry and entry.state.ended else None
-            for place in dict.fromkeys([folder, *(lost.folder for lost in damaged if lost.is_of(trial.trial))]):
+            lost = [self._trials / other.name for other in damaged if other.is_of(trial.trial)]
+            for place in dict.fromkeys([folder, *lost]):
                 salvaged = TrialStateFile(place).salvaged(trial.trial)
                 if former is not None or salvaged is not None:
                     former = former or salvaged
@@ -191,12 +177,12 @@ class Ledger:
             if entry is None or not entry.state.ended:
                 continue
             clean_up(entry.folder)
-            try:
-                before = read_json(entry.folder / CONFIG)
-            except (RecordError, FileNotFoundError):
-                # The hash is the same, so this is what stood there.
-                write_json(entry.folder / CONFIG, trial.config.record())
-                continue
+            before = None
+            with suppress(RecordError):
+                before = TrialFolder(entry.folder).config
+            if before is None:  # the hash is the same, so this is what stood there
+                before = trial.config.record()
+                write_json(entry.folder / CONFIG, before)
             learner = before["learner"] | {"name": trial.config.learner.name, "twin_of": trial.config.twin_of}
             after = before | {"learner": learner, "replicate": trial.config.replicate}
             if after != before:
@@ -215,14 +201,14 @@ class Ledger:
             changes |= {"by": "user", "reason": cause} if unfinished == "stopped" else {}
             entry.mark(changes, when=lambda state: state.state in ("queued", "running"))
 
-    def _read(self) -> tuple[dict[str, Entry], list[DamagedTrial]]:
+    def _read(self) -> tuple[dict[str, Entry], list[FailedTrial]]:
         entries: dict[str, Entry] = {}
         damaged = []
         for folder in sorted(self._trials.iterdir()) if self._trials.is_dir() else ():
             try:
                 state = TrialStateFile(folder).read() if folder.is_dir() else None
             except (RecordError, OSError) as error:
-                damaged.append(DamagedTrial(folder, _hash_of(folder), f"damaged {STATE}: {_reason(error, folder)}"))
+                damaged.append(FailedTrial(folder.name, _hash_of(folder), f"damaged {STATE}: {_reason(error, folder)}"))
                 continue
             # A synced drive calls its copies "NAME (1)": the name itself comes first.
             if state is not None:
@@ -238,7 +224,7 @@ class Ledger:
         folder.rename(self._aside / next(name for name in names if name not in taken))
 
 
-def _damaged(entry: Entry, thorough: bool) -> DamagedTrial | None:
+def _damaged(entry: Entry, thorough: bool) -> FailedTrial | None:
     """Return a trial that has ended as a damaged one, if its records are."""
     if not entry.state.ended:
         return None  # whoever goes on with it finds out
@@ -246,13 +232,13 @@ def _damaged(entry: Entry, thorough: bool) -> DamagedTrial | None:
     if not problems:
         return None
     cause = "; ".join(f"damaged {file}: {reason}" for file, reason in problems.items())
-    return DamagedTrial(entry.folder, entry.state.trial, cause)
+    return FailedTrial(entry.folder.name, entry.state.trial, cause)
 
 
 def _hash_of(folder: Path) -> str:
     """Return the hash of a trial without a state, or the start of it, as its folder's name ends."""
     with suppress(OSError, RecordError, KeyError):
-        return str(read_json(folder / CONFIG)["trial"])
+        return str((TrialFolder(folder).config or {})["trial"])
     match = _HASH.search(folder.name)
     return match[1] if match else ""
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
-from fairsweep.analysis.records.columns import CONFIG, RecordError, read_json
+from fairsweep.analysis.records.file_names import TRIALS
+from fairsweep.analysis.records.files import RecordError
+from fairsweep.analysis.records.trial_folder import TrialFolder
+from fairsweep.analysis.records.trial_state import STAGES
 from fairsweep.sweeps.store.folder_kind import is_output
 from fairsweep.sweeps.store.ledger import Entry
 from fairsweep.sweeps.store.output import Holder, OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
-from fairsweep.trainables.trial.state import Stage
 
-STAGES: tuple[Stage, ...] = get_args(Stage)
 _DEEPEST = 5
 
 
@@ -99,11 +100,12 @@ def list_trials(folder: str | Path, *, former: bool = False) -> tuple[TrialLine,
     """
     output = OutputFolder.at(folder)
     output.sweep()
-    damaged = {lost.folder.name: lost for lost in output.ledger.damaged(thorough=False)}
+    trials = output.path / TRIALS
     lines = {entry.folder.name: _trial_line(entry) for entry in _entries(output, former=former).values()}
-    for name, lost in damaged.items():
-        known = lines.get(name, TrialLine(name, lost.trial, _learner(lost.folder), "failed", None, 0, 0, 0, None))
-        lines[name] = replace(known, cause=lost.cause)
+    for lost in output.ledger.damaged(thorough=False):
+        learner = _learner(trials / lost.name)
+        known = lines.get(lost.name, TrialLine(lost.name, lost.trial, learner, "failed", None, 0, 0, 0, None))
+        lines[lost.name] = replace(known, cause=lost.cause)
     return tuple(lines[name] for name in sorted(lines))
 
 
@@ -153,16 +155,14 @@ def _trial_line(entry: Entry) -> TrialLine:
         learner=_learner(entry.folder),
         state=state.state,
         by=state.by if state.state == "stopped" else None,
-        # A driver that queues a trial takes a number too.
-        attempts=max(0, state.attempt - state.run),
+        attempts=state.starts,
         iteration=state.iteration,
         iterations=state.iterations,
-        cause={"failed": state.error, "stopped": state.reason}.get(state.state) or state.recovered,
+        cause=state.cause or state.recovered,
     )
 
 
 def _learner(folder: Path) -> str:
-    try:
-        return str(read_json(folder / CONFIG)["learner"]["name"])
-    except (FileNotFoundError, RecordError, KeyError):
-        return ""
+    with suppress(RecordError):
+        return TrialFolder(folder).learner
+    return ""

@@ -19,18 +19,16 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fairsweep.analysis.records.columns import (
-    EXAMPLES,
+from fairsweep.analysis.records.file_names import EXAMPLES, REPORT, SWEEP_JSON, SWEEP_YAML, TRIALS
+from fairsweep.analysis.records.files import (
     FORMAT_VERSION,
-    REPORT,
-    SWEEP_JSON,
-    SWEEP_YAML,
-    TRIALS,
     RecordError,
+    check_record,
     read_json,
+    remove_temporary,
     write_json,
+    write_whole,
 )
-from fairsweep.analysis.records.files import check_record, remove_temporary, write_whole
 from fairsweep.analysis.records.membership import MEMBERS
 from fairsweep.datasets.storage.layout import INFO_FILE
 from fairsweep.datasets.storage.location import settled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fairsweep.analysis.records.columns import CellsFile, group_column
+from fairsweep.analysis.records.cell_records import CellsFile, group_column
 
 
 def named_cells(file: CellsFile, iteration: int | None = None) -> pa.Table:

@@ -13,11 +13,12 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
-from fairsweep.analysis.records.columns import SWEEP_JSON, TRIALS, RecordError, read_json
+from fairsweep.analysis.records.file_names import STATE, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.files import RecordError, read_json
 from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves
 from fairsweep.sweeps.spec.tracking_section import TrackingSection, tracking_of
 from fairsweep.sweeps.tracking.journal import Journal, Sent
-from fairsweep.sweeps.tracking.reports import ENDED, SweepIdentity, SweepReport, TrialReport, read_state
+from fairsweep.sweeps.tracking.reports import SweepIdentity, SweepReport, TrialReport
 from fairsweep.sweeps.tracking.tracker import Place, Tracker
 from fairsweep.sweeps.tracking.trackers import open_tracker
 
@@ -60,7 +61,7 @@ class Records:
         trials = self.output / TRIALS
         for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
             try:
-                found = (folder / "state.json").stat()
+                found = (folder / STATE).stat()
             except OSError:
                 continue
             stamp = (found.st_mtime_ns, found.st_size)
@@ -72,14 +73,11 @@ class Records:
         with self._lock:
             key = (folder.name, stamp)
             if key not in self._known:
-                state = read_state(folder)
-                if state is None or not (folder / "config.json").exists():
-                    return None
+                report = TrialReport.of(self.sweep, folder, self._curves)
+                if report is None or not report.has_ended:
+                    return report
                 while len(self._known) >= _KEPT:
                     self._known.pop(next(iter(self._known)))
-                report = TrialReport(self.sweep, folder, state, self._curves)
-                if state.get("state") not in ENDED:
-                    return report
                 self._known[key] = report
             return self._known[key]
 
@@ -139,13 +137,9 @@ class Follower:
         report = self._records.report(folder, stamp)
         if journal is None or report is None or not (report.has_ended or tracker.is_live):
             return
-        before, state, attempt = (
-            journal[report.trial],
-            str(report.state["state"]),
-            int(report.state.get("attempt") or 0),
-        )
+        before, state, attempt = journal[report.trial], report.state.state, report.state.attempt
         # Decided by the state alone: of thousands of trials that were sent long ago no record is read.
-        is_new = int(report.state.get("iteration") or 0) > before.iteration
+        is_new = report.state.iteration > before.iteration
         if is_new or (report.has_ended and (state, attempt) != (before.state, before.attempt)):
             tracker.send(report, before.iteration)
             journal.note(report.trial, Sent(report.last_iteration, state, attempt))

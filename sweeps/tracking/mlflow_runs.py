@@ -71,7 +71,7 @@ class MlflowTracker:
         self._log_pictures(run, report.pictures)
         texts = {name: str(value) for name, value in report.summary.items() if isinstance(value, str)}
         self._client.log_batch(run, tags=[RunTag(name, value[:_LONGEST]) for name, value in texts.items()])
-        self._client.set_terminated(run, _STATUS.get(str(report.state["state"]), "FINISHED"))
+        self._client.set_terminated(run, _STATUS.get(report.state.state, "FINISHED"))
         self._runs.pop(report.run_id, None)
 
     def send_sweep(self, report: SweepReport) -> None:

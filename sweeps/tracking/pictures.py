@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
-from fairsweep.analysis.records.columns import CellsFile, Vocabulary, group_column
+from fairsweep.analysis.records.cell_records import CellsFile, group_column
+from fairsweep.analysis.records.vocabularies import Vocabulary
 
 _MOST_GROUPS = 11
 _MOST_WRITTEN = 10

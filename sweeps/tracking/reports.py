@@ -16,11 +16,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from fairsweep.analysis.records.columns import CELLS, CONFIG, DATA, PRIVACY, STATE, CellsFile, read_cells, read_json
+from fairsweep.analysis.records.cell_records import CellsFile
+from fairsweep.analysis.records.trial_folder import TrialFolder
+from fairsweep.analysis.records.trial_state import ENDED, TrialState
 from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves
 from fairsweep.sweeps.tracking.scalars import Series, series_of
 
-ENDED = ("done", "failed", "stopped")
 _ID_LENGTH = 16
 
 
@@ -62,9 +63,15 @@ class TrialReport:
     """
 
     sweep: SweepIdentity
-    folder: Path
-    state: Mapping[str, Any]
+    folder: TrialFolder
+    state: TrialState
     curves: EpsilonCurves
+
+    @classmethod
+    def of(cls, sweep: SweepIdentity, folder: Path, curves: EpsilonCurves) -> TrialReport | None:
+        """Return a trial as it stands; None before its first record. Raises: RecordError if a record is damaged."""
+        read = TrialFolder(folder)
+        return None if read.state is None or read.config is None else cls(sweep, read, read.state, curves)
 
     @property
     def name(self) -> str:
@@ -74,7 +81,7 @@ class TrialReport:
     @property
     def trial(self) -> str:
         """Its hash."""
-        return str(self.state["trial"])
+        return self.state.trial
 
     @property
     def run_id(self) -> str:
@@ -84,37 +91,27 @@ class TrialReport:
     @property
     def has_ended(self) -> bool:
         """Whether nothing more will come, unless the sweep is resumed."""
-        return self.state.get("state") in ENDED
-
-    @property
-    def may_go_on(self) -> bool:
-        """Whether a later run takes the trial up again though it has ended: it failed, or was stopped by hand."""
-        return self.state.get("state") == "failed" or self.state.get("by") == "user"
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """``config.json``."""
-        return read_json(self.folder / CONFIG)
+        return self.state.state in ENDED
 
     @property
     def learner(self) -> str:
         """Name of the learner."""
-        return str(self.config["learner"]["name"])
+        return self.folder.learner
 
     @property
     def setting(self) -> str:
         """The setting, readable: the folder's name without seeds and hash."""
-        label = self.name.rpartition("-")[0] or self.name
-        return label.rpartition("_s")[0] or label
+        seeds = (self.folder.config or {}).get("seeds", {})
+        data, train = seeds.get("data"), seeds.get("train")
+        return self.folder.label.removesuffix(f"_s{data}x{train}").removesuffix(f"_s{train}")
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """The config, and what is known of data and privacy: what a table of runs can be filtered by."""
-        config = self.config
-        facts = {"sweep": self.sweep.name, "run": self.name, **config}
-        for name, file in (("data", DATA), ("privacy", PRIVACY)):
-            if (self.folder / file).exists():
-                content = read_json(self.folder / file)
+        folder = self.folder
+        facts = {"sweep": self.sweep.name, "run": self.name, **(folder.config or {})}
+        for name, content in (("data", folder.data), ("privacy", folder.privacy)):
+            if content is not None:
                 facts[name] = {k: v for k, v in content.items() if isinstance(v, int | float | str)}
         plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
         return plain
@@ -122,15 +119,12 @@ class TrialReport:
     @cached_property
     def cells(self) -> CellsFile | None:
         """``cells.parquet``; None before the first evaluation is on disk."""
-        try:
-            return read_cells(self.folder / CELLS)
-        except FileNotFoundError:
-            return None
+        return self.folder.cells()
 
     @cached_property
     def series(self) -> Series:
         """Scalars by iteration, as far as they are on disk."""
-        spent = self.curves.of(self.trial, int(self.state.get("iterations") or 0))
+        spent = self.curves.of(self.trial, self.state.iterations)
         return series_of(self.folder, self.cells, self.sweep.metrics, spent)
 
     @property
@@ -142,7 +136,8 @@ class TrialReport:
     def summary(self) -> dict[str, Any]:
         """What is said of the trial as a whole: state, cause, seconds, and the last scalars."""
         state = self.state
-        said = {name: state.get(name) for name in ("state", "by", "reason", "error", "seconds", "attempt", "iteration")}
+        names = ("state", "by", "reason", "error", "seconds", "attempt", "iteration")
+        said = {name: getattr(state, name) for name in names}
         last = self.series.get(self.last_iteration, {})
         return {name: value for name, value in said.items() if value is not None} | last
 
@@ -195,11 +190,3 @@ class SweepReport:
         from fairsweep.sweeps.tracking.trends import trend_pictures
 
         return trend_pictures(self.sweep.folder)
-
-
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """``state.json`` of a trial; None where there is none (yet)."""
-    try:
-        return read_json(folder / STATE)
-    except FileNotFoundError:
-        return None

@@ -9,10 +9,10 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from fairsweep.analysis.records.columns import TRAINING, CellsFile, read_training
+from fairsweep.analysis.records.cell_records import CellsFile
+from fairsweep.analysis.records.trial_folder import TrialFolder
 
 Series = dict[int, dict[str, float]]
 """Scalars by iteration, ascending."""
@@ -43,7 +43,7 @@ _OF_CLIENTS = (
 
 
 def series_of(
-    folder: Path,
+    folder: TrialFolder,
     cells: CellsFile | None,
     metrics: tuple[str, ...] | None,
     spent: Callable[[int], float | None],
@@ -51,7 +51,7 @@ def series_of(
     """Everything of a trial that is a number for each iteration; what is undefined or infinite is left out.
 
     Args:
-        folder: the trial's folder.
+        folder: of the trial.
         cells: its cells, if there are any.
         metrics: which metrics of cells; None takes `DEFAULT_METRICS`, those without a meaning here left out.
         spent: epsilon after an iteration.
@@ -59,7 +59,8 @@ def series_of(
     found: defaultdict[int, dict[str, float]] = defaultdict(dict)
     names = {} if cells is None else {name: v.values for name, v in cells.vocabularies.items()}
     label = "label" if cells is None else cells.label
-    for row in _training_rows(folder):
+    training = folder.training()
+    for row in [] if training is None else training.to_pylist():
         found[row["iteration"]] |= _finite(_training_scalars(row, names, label))
     if cells is not None:
         for iteration, name, value in _cell_scalars(cells, metrics):
@@ -78,14 +79,6 @@ def path_part(text: str) -> str:
     '25-45-years-male'
     """
     return _FOREIGN.sub("-", text).strip("-") or "-"
-
-
-def _training_rows(folder: Path) -> list[dict[str, Any]]:
-    try:
-        rows: list[dict[str, Any]] = read_training(folder / TRAINING).to_pylist()
-    except FileNotFoundError:
-        return []
-    return rows
 
 
 def _training_scalars(

@@ -77,7 +77,7 @@ class TensorBoardTracker:
         if report.last_cells is not None:
             self._write(report.name, summary.text("cells", _markdown(report.last_cells)), step)
         numbers = {name: value for name, value in report.summary.items() if isinstance(value, float)}
-        for part in summary.hparams(_flat(report.config), numbers):
+        for part in summary.hparams(_flat(report.folder.config or {}), numbers):
             self._write(report.name, part, step)
 
     def _write(self, name: str, content: Any, step: int) -> None:  # noqa: ANN401 - a Summary, which has no types

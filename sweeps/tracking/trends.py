@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from fairsweep import analysis
 from fairsweep.analysis.drawing.palette import group_colour, learner_colour
-from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.sweeps.tracking.pictures import as_png
 

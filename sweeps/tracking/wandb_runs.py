@@ -64,7 +64,7 @@ class WandbTracker:
             self._finish(report.run_id, exit_code=1)
             raise
         if report.has_ended:
-            self._finish(report.run_id, exit_code=int(report.state["state"] == "failed"))
+            self._finish(report.run_id, exit_code=int(report.state.state == "failed"))
 
     def send_sweep(self, report: SweepReport) -> None:
         """Return the table of trials and the trends, as a run of its own; offline, say how all of it is sent."""
@@ -152,7 +152,7 @@ def _end(run: Any, report: TrialReport, start: int) -> None:  # noqa: ANN401 - w
         start: the first step that the server took when this began.
     """
     run.summary.update(report.summary)
-    if start > report.last_iteration and report.may_go_on:
+    if start > report.last_iteration and report.state.may_go_on:
         return  # there is no room before the iterations to come; they bring cells and pictures of their own
     content = {name: _picture(png) for name, png in report.pictures.items()}
     if report.last_cells is not None:

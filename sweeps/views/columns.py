@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fairsweep.sweeps.views.status import ENDED, Board, Row
+from fairsweep.analysis.records.trial_state import ENDED
+from fairsweep.sweeps.views.status import Board, Row
 from fairsweep.sweeps.views.words import duration, number
 
 COLUMNS = ("iteration", "loss", "validation accuracy", "worst group", "ε spent", "time")

@@ -11,10 +11,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fairsweep.analysis.records.failed_trials import FailureGroup
 from fairsweep.sweeps.views.columns import COLUMNS, shown_values, words_left
 from fairsweep.sweeps.views.lines import following_lines
 from fairsweep.sweeps.views.notebook import following_panel, in_notebook
-from fairsweep.sweeps.views.status import Aim, Board, failures
+from fairsweep.sweeps.views.status import Aim, Board
 from fairsweep.sweeps.views.words import duration, number
 
 REFRESH_SECONDS = 0.5
@@ -58,7 +59,7 @@ def render(board: Board, height: int, width: int = 120) -> RenderableType:
         width: columns of the terminal.
     """
     rows = board.rows
-    causes = list(failures(rows.values()).items())
+    failures = board.failures()
     best = [line for aim in board.aims if (line := _best_line(board, aim)) is not None]
     notes = board.notes[-_MOST_NOTES:]
     room = max(1, height - _FIXED_LINES)
@@ -66,7 +67,7 @@ def render(board: Board, height: int, width: int = 120) -> RenderableType:
     below = _fitting(
         [
             *[Text(note, "yellow") for note in notes],
-            *[_cause_line(cause, labels) for cause, labels in causes[:_MOST_CAUSES]],
+            *map(_cause_line, failures[:_MOST_CAUSES]),
             *best,
         ],
         room - 2,
@@ -103,9 +104,9 @@ def _best_line(board: Board, aim: Aim) -> Text | None:
     )
 
 
-def _cause_line(cause: str, labels: list[str]) -> Text:
-    shown = ", ".join(labels[:2]) + (" …" if len(labels) > 2 else "")
-    return Text(f"✗ {len(labels)} failed: {cause} ({shown})", "red")
+def _cause_line(group: FailureGroup) -> Text:
+    shown = ", ".join(group.trials[:2]) + (" …" if group.count > 2 else "")
+    return Text(f"✗ {group.count} failed: {group.cause} ({shown})", "red")
 
 
 def _cells(board: Board, trial: str, columns: list[str]) -> list[RenderableType]:
@@ -121,11 +122,11 @@ def _cells(board: Board, trial: str, columns: list[str]) -> list[RenderableType]
 
 def _hidden(board: Board, running: int, ended: int) -> Text:
     """Return what the table has no room for, in one line."""
-    waiting, failed = board.count("waiting"), board.count("failed")
+    queued, failed = board.count("queued"), board.count("failed")
     to_come = board.total - board.done_before - len(board.rows)
     parts = [
         (running, "more running"),
-        (waiting, "waiting"),
+        (queued, "queued"),
         (to_come, "to be proposed"),
         (ended, "more done"),
         (board.done_before, "done before"),

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from fairsweep.analysis.records.trial_state import ENDED
 from fairsweep.sweeps.views.columns import words_left
-from fairsweep.sweeps.views.status import ENDED, Board
+from fairsweep.sweeps.views.status import Board
 from fairsweep.sweeps.views.words import duration, number
 
 _LOOK_SECONDS = 0.5

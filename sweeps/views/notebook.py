@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+from fairsweep.analysis.records.trial_state import ENDED
 from fairsweep.sweeps.views.columns import COLUMNS, shown_values, words_left
-from fairsweep.sweeps.views.status import ENDED, Board, failures
+from fairsweep.sweeps.views.status import Board
 from fairsweep.sweeps.views.words import duration, number
 
 _REFRESH_SECONDS = 1.0
@@ -92,8 +93,8 @@ def panel(board: Board) -> str:
         if (found := board.best(aim)) is not None
     ]
     failed = [
-        f"<div class='line failed'>✗ {len(labels)} failed: {escape(cause)}</div>"
-        for cause, labels in list(failures(board.rows.values()).items())[:_MOST_CAUSES]
+        f"<div class='line failed'>✗ {group.count} failed: {escape(group.cause)}</div>"
+        for group in board.failures()[:_MOST_CAUSES]
     ]
     notes = [f"<div class='line note'>{escape(note)}</div>" for note in board.notes[-2:]]
     lines = [f"<div class=line>{line}</div>" for line in best]
@@ -108,7 +109,7 @@ def _table(board: Board) -> str:
     body = "".join(_row(board, trial) for trial in (*running[:_MOST_RUNNING], *ended[:_MOST_ENDED]))
     hidden = [
         (len(running) - _MOST_RUNNING, "more running"),
-        (board.count("waiting"), "waiting"),
+        (board.count("queued"), "queued"),
         (len(ended) - _MOST_ENDED, "more done"),
         (board.done_before, "done before"),
     ]

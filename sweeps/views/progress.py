@@ -62,7 +62,7 @@ class Progress(DriverOnly, Board, tune.Callback):
 
     def wait(self, trial: str) -> None:
         """Let a trial that has failed wait to be started once more."""
-        self.rows[trial].stage, self.rows[trial].cause, self.rows[trial].seconds = "waiting", None, None
+        self.rows[trial].stage, self.rows[trial].cause, self.rows[trial].seconds = "queued", None, None
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """Note that a worker has started a trial, perhaps once more."""
@@ -92,7 +92,7 @@ class Progress(DriverOnly, Board, tune.Callback):
             stopped = state is not None and state.state == "stopped"  # on request, while it ran or waited
             row.stage = "stopped" if stopped else "failed"
             said = None if state is None else (state.reason if stopped else state.error)
-            row.cause = said or "unknown cause"
+            row.cause = said
         else:
             row.stage = "stopped" if (trial.last_result or {}).get("stopped") else "done"
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-Stage = Literal["waiting", "running", "done", "stopped", "failed"]
-ENDED: tuple[Stage, ...] = ("done", "stopped", "failed")
+from fairsweep.analysis.records.failed_trials import FailedTrial, FailureGroup, grouped
+from fairsweep.analysis.records.trial_state import ENDED, Stage
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Row:
 
     label: str
     learner: str
-    stage: Stage = "waiting"
+    stage: Stage = "queued"
     metrics: Mapping[str, Any] = field(default_factory=dict)
     began: float | None = None
     seconds: float | None = None
@@ -172,11 +172,7 @@ class Board:
                 found = row, value
         return found
 
-
-def failures(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Failed trials' labels by cause, the most frequent first."""
-    grouped: dict[str, list[str]] = {}
-    for row in rows:
-        if row.stage == "failed":
-            grouped.setdefault(row.cause or "unknown cause", []).append(row.label)
-    return dict(sorted(grouped.items(), key=lambda item: -len(item[1])))
+    def failures(self) -> tuple[FailureGroup, ...]:
+        """Return the trials of this run that failed, by their labels and cause, the most frequent cause first."""
+        rows = list(self.rows.items())
+        return grouped(FailedTrial(row.label, trial, row.cause) for trial, row in rows if row.stage == "failed")

@@ -18,21 +18,21 @@ import pyarrow.fs as pafs
 from rich.console import Console
 
 from fairsweep.analysis.extras import is_installed, needs
-from fairsweep.analysis.records.columns import SWEEP_JSON, TRIALS, RecordError
 from fairsweep.analysis.records.failed_trials import is_guided
-from fairsweep.analysis.records.loading import SweepLocation
+from fairsweep.analysis.records.file_names import CONFIG, STATE, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.files import RecordError, SweepLocation
 from fairsweep.analysis.records.membership import members_of
+from fairsweep.analysis.records.trial_folder import TrialFolder
+from fairsweep.analysis.records.trial_state import ENDED, Stage, TrialState
 from fairsweep.sweeps.copies.remote_output import RemoteOutput
 from fairsweep.sweeps.planning.running_epsilon import PLANS_FILE, planned_trials, read_plans
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.storage_uri import uri_of
 from fairsweep.sweeps.views.display import render, showing
-from fairsweep.sweeps.views.status import ENDED, Board, Row, Spent, Stage
+from fairsweep.sweeps.views.status import Board, Row, Spent
 
-_STAGES: Mapping[str, Stage] = {"queued": "waiting", "running": "running", "done": "done", "failed": "failed"}
 _THREADS = 8
-_HASH_LENGTH = 9
 _ACCOUNTING = "dp_accounting"
 
 
@@ -92,7 +92,7 @@ class WatchedSweep(Board):
         self._epsilon = RecordedEpsilon(self._output)
         super().__init__(self._epsilon, name=str(said.get("name", "")), expected=int(said.get("trials", 0)))
         self._members = members_of(said)
-        self._states: dict[str, tuple[object, Mapping[str, Any]]] = {}
+        self._known: dict[str, tuple[object, TrialFolder]] = {}
         self.refresh()
         started = [row.began for row in self.rows.values() if row.began is not None]
         self.began = min(started, default=self.now())
@@ -125,35 +125,38 @@ class WatchedSweep(Board):
     def refresh(self) -> None:
         """Read every state file that has changed."""
         trials = self._output / TRIALS
-        found = self._output.filesystem.get_file_info([f"{trials.path}/{name}/state.json" for name in trials.folders()])
-        listed = [info for info in found if info.type == pafs.FileType.File]
+        names = trials.folders()
+        found = self._output.filesystem.get_file_info([f"{trials.path}/{name}/{STATE}" for name in names])
+        stamps = {
+            name: (info.mtime_ns, info.size)
+            for name, info in zip(names, found, strict=True)
+            if info.type == pafs.FileType.File
+        }
         with ThreadPoolExecutor(_THREADS) as pool:
-            states = list(pool.map(self._state, listed))
+            list(pool.map(self._read, stamps, stamps.values()))
         rows = {}
-        for info, state in zip(listed, states, strict=True):
-            if state is None or (self._members is not None and state["trial"] not in self._members):
-                continue
-            name = info.path.rsplit("/", 2)[-2]
-            rows[str(state["trial"])] = _row(name, state, self.rows.get(str(state["trial"])), self.now())
-            self._epsilon.last[str(state["trial"])] = state.get("metrics") or {}
+        for _, folder in (self._known[name] for name in stamps if name in self._known):
+            state = folder.state
+            if state is not None and (self._members is None or state.trial in self._members):
+                rows[state.trial] = _row(folder, state, self.rows.get(state.trial), self.now())
+                self._epsilon.last[state.trial] = state.metrics
         self.rows = rows
         self.slots = max(1, self.slots, self.count("running"))
         if self.is_total_a_bound:
             with suppress(RecordError, OSError):  # being replaced
                 self.expected = int(((self._output / SWEEP_JSON).json() or {}).get("trials", self.expected))
 
-    def _state(self, info: pafs.FileInfo) -> Mapping[str, Any] | None:
-        stamp = (info.mtime_ns, info.size)
-        known = self._states.get(info.path)
-        if known is None or known[0] != stamp:
-            try:
-                state = SweepLocation(self._output.filesystem, info.path).json()
-            except (RecordError, OSError):
-                return known[1] if known else None  # being replaced on a file system that cannot do so at once
-            if state is None:
-                return None
-            self._states[info.path] = known = (stamp, state)
-        return known[1]
+    def _read(self, name: str, stamp: object) -> None:
+        known = self._known.get(name)
+        if known is not None and known[0] == stamp:
+            return
+        folder = TrialFolder(self._output / TRIALS / name)
+        with suppress(RecordError, OSError):  # being replaced on a file system that cannot do so at once
+            if known is not None and _learner(known[1]):
+                folder.take({CONFIG: known[1].config})
+            if folder.state is not None:
+                self._known[name] = stamp, folder
+                _learner(folder)
 
 
 def watch(
@@ -221,29 +224,31 @@ def _unless_unreachable(ask: Callable[[], bool | None]) -> bool | None:
         return None
 
 
-def _row(name: str, state: Mapping[str, Any], before: Row | None, now: float) -> Row:
+def _learner(folder: TrialFolder) -> str:
+    """Name of a trial's learner; empty before it has started, or where nothing readable says it."""
+    with suppress(RecordError, OSError):
+        return folder.learner
+    return ""
+
+
+def _row(folder: TrialFolder, state: TrialState, before: Row | None, now: float) -> Row:
     """Return what a state file says of a trial.
 
     The clock of a trial is that of its records: its seconds of training and evaluation, dated back from the last one.
     """
-    word = str(state.get("state"))
-    stage: Stage = _STAGES.get(word, "stopped")
-    if stage == "stopped" and state.get("by") == "user":
-        stage = "waiting"
-    seconds, updated = float(state.get("seconds") or 0.0), float(state.get("updated") or now)
-    metrics = dict(state.get("metrics") or {})
-    metrics |= {key: state[key] for key in ("iteration", "iterations") if state.get(key)}
-    ended = stage in ENDED
-    began = None if stage == "waiting" else updated - seconds
+    # What the user has stopped waits for the next run.
+    stage: Stage = "queued" if state.state == "stopped" and state.by == "user" else state.state
+    progress = {"iteration": state.iteration, "iterations": state.iterations}
+    began = None if stage == "queued" else (state.updated or now) - state.seconds
     if before is not None and stage == "running" and before.began is not None:
         began = before.began
     return Row(
-        label=name[:-_HASH_LENGTH] if name[-_HASH_LENGTH : -_HASH_LENGTH + 1] == "-" else name,
-        learner=name.partition("_")[0].partition("-")[0],
+        label=folder.label,
+        learner=_learner(folder),
         stage=stage,
-        metrics=metrics,
+        metrics={**state.metrics, **{name: count for name, count in progress.items() if count}},
         began=began,
-        seconds=seconds if ended else None,
-        cause=state.get("error"),
-        starts=max(0, int(state.get("attempt") or 0) - int(state.get("run") or 0)),
+        seconds=state.seconds if stage in ENDED else None,
+        cause=state.error,
+        starts=state.starts,
     )

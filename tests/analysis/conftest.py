@@ -9,8 +9,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import fairsweep.analysis.records.columns as records
-from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.analysis.records.cell_records import count_cells, group_column, write_cells
+from fairsweep.analysis.records.file_names import (
+    CELLS,
+    CONFIG,
+    DATA,
+    EXAMPLES,
+    PREDICTIONS,
+    PRIVACY,
+    STATE,
+    SWEEP_JSON,
+    SWEEP_YAML,
+    TRAINING,
+    TRIALS,
+)
+from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.records.prediction_records import predictions_table, write_examples, write_predictions
+from fairsweep.analysis.records.training_records import training_table, write_training
+from fairsweep.analysis.records.vocabularies import Vocabulary
 
 TONE = Vocabulary("tone", ("light", "dark"), ("light tone", "dark tone"))
 SHAPE = Vocabulary("shape", ("round", "long"))
@@ -49,7 +65,7 @@ class Simulation:
     learners: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        (self.folder / records.TRIALS).mkdir(parents=True)
+        (self.folder / TRIALS).mkdir(parents=True)
         sizes = [len(self.vocabulary(name).values) for name in self._attributes]
         cells = np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), -1).reshape(-1, len(sizes))
         self.codes = {
@@ -79,10 +95,10 @@ class Simulation:
         columns["split"] = np.concatenate([[split] * len(ids) for split, ids in self.ids.items()])
         for i, name in enumerate(self._attributes):
             columns[name] = np.concatenate([codes[:, i] for codes in self.codes.values()]).astype(np.int16)
-        records.write_examples(self.folder / records.EXAMPLES, pa.table(columns))
+        write_examples(self.folder / EXAMPLES, pa.table(columns))
 
     def write_sweep_json(self, name="simulated", **more):
-        (self.folder / records.SWEEP_YAML).write_text(f"name: {name}\n")
+        (self.folder / SWEEP_YAML).write_text(f"name: {name}\n")
         content = {
             "format_version": 1,
             "name": name,
@@ -94,7 +110,7 @@ class Simulation:
             "sweep": {"learners": [{"name": name} for name in self.learners]},
             "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "changed": False},
         }
-        records.write_json(self.folder / records.SWEEP_JSON, content | more)
+        write_json(self.folder / SWEEP_JSON, content | more)
 
     def trial(
         self, learner, imbalance, level, replicate=0, state="done", privacy=None, counts=(), leave_out=(), **extra
@@ -117,25 +133,21 @@ class Simulation:
         name = f"{learner['name']}_{level}_s{replicate}-{config['trial'][:8]}"
         self.names.append(name)
         self.learners[learner["name"]] = learner
-        folder = self.folder / records.TRIALS / name
+        folder = self.folder / TRIALS / name
         folder.mkdir()
         done = {"queued": 0, "running": 1, "failed": 1}.get(state, self.iterations)
         status = {"state": state, "iteration": done, "iterations": self.iterations, "attempt": 1, "seconds": 12.5}
-        files = {
-            records.STATE: lambda path: records.write_json(
-                path, status | {"trial": config["trial"], "error": None} | extra
-            )
-        }
+        files = {STATE: lambda path: write_json(path, status | {"trial": config["trial"], "error": None} | extra)}
         if state != "queued":
-            files[records.CONFIG] = lambda path: records.write_json(path, config)
-            files[records.DATA] = lambda path: records.write_json(path, self._data(imbalance, counts))
+            files[CONFIG] = lambda path: write_json(path, config)
+            files[DATA] = lambda path: write_json(path, self._data(imbalance, counts))
             outcomes = self._outcomes(learner["name"], level, replicate, done)
-            files[records.CELLS] = lambda path: self._write_cells(path, outcomes)
-            files[records.TRAINING] = lambda path: self._write_training(path, done, privacy is not None)
+            files[CELLS] = lambda path: self._write_cells(path, outcomes)
+            files[TRAINING] = lambda path: self._write_training(path, done, privacy is not None)
         if state == "done":
-            files[records.PREDICTIONS] = lambda path: self._write_predictions(path, outcomes)
+            files[PREDICTIONS] = lambda path: self._write_predictions(path, outcomes)
             if privacy is not None:
-                files[records.PRIVACY] = lambda path: records.write_json(path, privacy)
+                files[PRIVACY] = lambda path: write_json(path, privacy)
         for file, write in files.items():
             if file not in leave_out:
                 write(folder / file)
@@ -147,12 +159,12 @@ class Simulation:
             rare = [v for v in self.vocabulary(imbalance["attribute"]).values if v != imbalance["majority"]]
         elif imbalance is not None:
             rare = [str(value) for value in imbalance["keep"]]
-        columns = (*map(records.group_column, self.groups), "label", "count")
+        columns = (*map(group_column, self.groups), "label", "count")
         rows = [dict(zip(columns, row, strict=True)) for row in counts]
         minority = None
         if rare is not None:
             attribute = imbalance["attribute"]
-            key = records.group_column(attribute) if attribute in self.groups else "label"
+            key = group_column(attribute) if attribute in self.groups else "label"
             codes = [self.vocabulary(attribute).values.index(value) for value in rare]
             count = sum(row["count"] for row in rows if row[key] in codes)
             minority = {"attribute": attribute, "values": rare, "count": count}
@@ -182,9 +194,9 @@ class Simulation:
             groups = {name: codes[:, self._attributes.index(name)] for name in self.groups}
             label = codes[:, self._attributes.index(self.label)]
             tables.append(
-                records.count_cells(iteration=iteration, split=split, groups=groups, label=label, prediction=prediction)
+                count_cells(iteration=iteration, split=split, groups=groups, label=label, prediction=prediction)
             )
-        records.write_cells(path, pa.concat_tables(tables), self.vocabularies, self.label)
+        write_cells(path, pa.concat_tables(tables), self.vocabularies, self.label)
 
     def _write_predictions(self, path, outcomes):
         tables = []
@@ -194,7 +206,7 @@ class Simulation:
             probabilities = np.full((len(codes), classes), 0.1 / max(1, classes - 1), np.float32)
             probabilities[np.arange(len(codes)), prediction] = 0.9
             tables.append(
-                records.predictions_table(
+                predictions_table(
                     iteration=self.iterations,
                     ids=self.ids[split],
                     split=split,
@@ -203,7 +215,7 @@ class Simulation:
                     log_probabilities=np.log(probabilities),
                 )
             )
-        records.write_predictions(path, pa.concat_tables(tables))
+        write_predictions(path, pa.concat_tables(tables))
 
     def _write_training(self, path, iterations, private):
         rows = []
@@ -232,7 +244,7 @@ class Simulation:
                     "diagnostics": diagnostics,
                 }
             )
-        records.write_training(path, records.training_table(rows))
+        write_training(path, training_table(rows))
 
 
 def _hash(value):
@@ -372,8 +384,8 @@ def unfinished(tmp_path):
     add_face_trial(simulation, MATCHED, 0.99, 0, state="queued")
     add_face_trial(simulation, TUNED, 0.99, 0, state="failed", error="OutOfMemoryError: no memory left")
     damaged = add_face_trial(simulation, TUNED, 0.5, 7)
-    (damaged / records.CELLS).write_bytes(b"PAR1 half a file")
-    add_face_trial(simulation, TUNED, 0.9, 7, leave_out=[records.CELLS, records.DATA])
+    (damaged / CELLS).write_bytes(b"PAR1 half a file")
+    add_face_trial(simulation, TUNED, 0.9, 7, leave_out=[CELLS, DATA])
     simulation.write_sweep_json()
     return simulation
 

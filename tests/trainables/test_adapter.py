@@ -9,7 +9,7 @@ import pytest
 import ray
 import torch
 
-from fairsweep.analysis.records.columns import read_cells
+from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 from fairsweep.trainables.trial.state import TrialStateFile
 from fairsweep.trainables.trial.trial import Trial

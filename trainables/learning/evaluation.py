@@ -11,7 +11,8 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.columns import count_cells, foreign_ids, predictions_table
+from fairsweep.analysis.records.cell_records import count_cells
+from fairsweep.analysis.records.prediction_records import foreign_ids, predictions_table
 from fairsweep.datasets.feeds.feed import Feed
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions

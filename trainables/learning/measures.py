@@ -30,7 +30,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fairsweep.analysis.records.columns import CellsFile, Vocabulary, group_column
+from fairsweep.analysis.records.cell_records import CellsFile, group_column
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.datasets.storage.layout import Attribute, nearest
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.columns import group_column
+from fairsweep.analysis.records.cell_records import group_column
 from fairsweep.datasets.selection.partitions import Partition, majority_values
 from fairsweep.trainables.learning.learner import LearningTask
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fairsweep.analysis.records.lineage_records import LINEAGE, lineage_table, write_lineage
+from fairsweep.analysis.records.file_names import LINEAGE
+from fairsweep.analysis.records.learner_records import lineage_table, write_lineage
 from fairsweep.datasets.selection.randomness import derive, generator
 from fairsweep.trainables.learning.evaluation import DivergedError, EvaluationSet, rows_at_once
 from fairsweep.trainables.learning.learner import IterationReport, Learner, LearningTask

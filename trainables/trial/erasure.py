@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.columns import PREDICTIONS, read_predictions, write_predictions
+from fairsweep.analysis.records.file_names import PLACEMENT, PREDICTIONS
 from fairsweep.analysis.records.files import write_json
-from fairsweep.analysis.records.unlearning_records import PLACEMENT, placement_table, read_placement, write_placement
+from fairsweep.analysis.records.learner_records import placement_table, read_placement, write_placement
+from fairsweep.analysis.records.prediction_records import read_predictions, write_predictions
 from fairsweep.trainables.trial.folder_transaction import FolderTransaction
 from fairsweep.trainables.trial.forgetting import DATASET_NOW, ForgettingError, alone, current_dataset, finish_former
 from fairsweep.trainables.trial.request_log import REQUEST_KEY, REQUEST_LOG, RequestLog

@@ -24,26 +24,21 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.columns import (
+from fairsweep.analysis.records.cell_records import read_cells, write_cells
+from fairsweep.analysis.records.file_names import (
     CELLS,
     CONFIG,
-    PREDICTIONS,
-    PRIVACY,
-    WEIGHTS,
-    RecordError,
-    read_cells,
-    read_json,
-    write_cells,
-    write_predictions,
-)
-from fairsweep.analysis.records.files import remove_temporary, write_json
-from fairsweep.analysis.records.unlearning_records import (
     COST,
     PLACEMENT,
+    PREDICTIONS,
+    PRIVACY,
     SHARD_PREDICTIONS,
-    read_placement,
-    write_shard_predictions,
+    WEIGHTS,
 )
+from fairsweep.analysis.records.files import RecordError, read_json, remove_temporary, write_json
+from fairsweep.analysis.records.learner_records import read_placement, write_shard_predictions
+from fairsweep.analysis.records.prediction_records import write_predictions
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.imbalance import TrainingPlan
 from fairsweep.datasets.selection.randomness import KEY_BYTES, derive, seed_key
@@ -207,16 +202,14 @@ def check_can_forget(folder: Path) -> TrialConfig:
     Raises:
         ForgettingError: If it cannot.
     """
-    try:
-        content = read_json(folder / CONFIG)
-    except (FileNotFoundError, NotADirectoryError) as error:
+    trial = TrialFolder(folder)
+    content, state = trial.config, trial.state
+    if content is None:
         raise ForgettingError(
             f"{folder} must be the folder of a trial, but has no {CONFIG}: name one of runs/NAME/trials/…"
-        ) from error
-    kind = content.get("learner", {}).get("kind")
-    if forgetful(kind) is None:
-        raise ForgettingError(_cannot(folder.name, kind))
-    state = TrialStateFile(folder).read()
+        )
+    if forgetful(trial.kind) is None:
+        raise ForgettingError(_cannot(folder.name, trial.kind))
     if state is None or state.state != "done":
         raise ForgettingError(
             f"{folder.name} must be done before it can forget, but is "

@@ -6,7 +6,7 @@ import os
 import zlib
 from pathlib import Path
 
-from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.files import RecordError, write_whole
 from fairsweep.datasets.selection.randomness import KEY_BYTES
 
 _CHECKSUM_BYTES = 4
@@ -28,7 +28,7 @@ def stored_key(path: Path, remedy: str) -> bytes:
         content = b""
     if not content:  # also what a crash of an earlier version left
         key = os.urandom(KEY_BYTES)
-        _write(path, key + _checksum(key))
+        write_whole(path, lambda file: file.write(key + _checksum(key)), mode=0o600)
         return key
     key = content[:KEY_BYTES]
     if len(content) != KEY_BYTES and content[KEY_BYTES:] != _checksum(key):
@@ -49,14 +49,3 @@ def erase_key(path: Path) -> None:
 
 def _checksum(key: bytes) -> bytes:
     return zlib.crc32(key).to_bytes(_CHECKSUM_BYTES, "little")
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

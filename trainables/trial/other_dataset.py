@@ -8,7 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fairsweep.analysis.records.columns import foreign_ids
+from fairsweep.analysis.records.prediction_records import foreign_ids
 from fairsweep.datasets.storage.layout import SOURCE_PATH
 from fairsweep.datasets.storage.prepared import PreparedDataset
 

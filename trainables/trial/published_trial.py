@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from fairsweep.trainables.trial.state import StaleAttemptError, TrialState
+from fairsweep.analysis.records.trial_state import TrialState
+from fairsweep.trainables.trial.state import StaleAttemptError
 from fairsweep.trainables.trial.trial import Metrics, Trial
 
 

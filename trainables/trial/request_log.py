@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsweep.analysis.records.checksums import CHECKSUM, ChecksumError, check_line, with_line_checksum
-from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.trainables.trial.key_file import stored_key
 
 REQUEST_LOG = "requests.jsonl"

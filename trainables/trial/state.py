@@ -15,70 +15,21 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
 
-from fairsweep.analysis.records.columns import FORMAT_VERSION, STATE, RecordError, read_json, write_json
+from fairsweep.analysis.records.file_names import STATE
+from fairsweep.analysis.records.files import RecordError, write_json
+from fairsweep.analysis.records.trial_state import TrialState, read_state
 
-Stage = Literal["queued", "running", "done", "failed", "stopped"]
-StoppedBy = Literal["scheduler", "stopper", "user"]
 _LOCK = ".lock"
 
 
 class StaleAttemptError(RuntimeError):
     """Another worker or driver has taken the trial over: this one must not write any more."""
-
-
-class TrialState(BaseModel):
-    """What ``state.json`` holds.
-
-    Attributes:
-        trial: the trial's hash.
-        state: queued (waits for a worker), running, done, failed (with its cause), stopped.
-        by: who stopped it: a scheduler or a stopper (then it has ended) or the user (then it goes on when resumed).
-        reason: one line on why it was stopped.
-        stop_at: iteration after which the driver's scheduler wants it to end; None to go on. A worker that is started
-            again obeys it too.
-        run: number of drivers that have queued the trial.
-        attempt: number of starts so far.
-        iteration: iterations done and recorded.
-        iterations: iterations in all; 0 until the trial has started once.
-        metrics: of the last iteration: loss, accuracy and worst group on the validation split, epsilon spent.
-        node: id of the machine in a Ray cluster on which the last attempt ran; None outside of Ray.
-        seconds: seconds in training and evaluation, over all attempts that count.
-        error: one line on the cause of a failure.
-        traceback: the whole of it.
-        recovered: what the last start that met damaged files went back to, one line; None where none did.
-        updated: seconds since 1970.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    format_version: int = FORMAT_VERSION
-    trial: str
-    state: Stage = "queued"
-    by: StoppedBy | None = None
-    reason: str | None = None
-    stop_at: int | None = None
-    run: int = 0
-    attempt: int = 0
-    iteration: int = 0
-    iterations: int = 0
-    metrics: dict[str, float | None] = {}
-    node: str | None = None
-    seconds: float = 0.0
-    error: str | None = None
-    traceback: str | None = None
-    recovered: str | None = None
-    updated: float = 0.0
-
-    @property
-    def ended(self) -> bool:
-        """Whether the trial is over and recorded whole: done, or stopped by a scheduler or a stopper."""
-        return self.state == "done" or (self.state == "stopped" and self.by in ("scheduler", "stopper"))
 
 
 class TrialStateFile:
@@ -100,13 +51,9 @@ class TrialStateFile:
             RecordError: if the file is damaged.
         """
         try:
-            return TrialState.model_validate(read_json(self._path))
+            return read_state(self._path)
         except FileNotFoundError:
             return None
-        except RecordError:
-            raise
-        except ValueError as error:
-            raise RecordError(f"{self._path} is damaged: {' '.join(str(error).split())}") from error
 
     def salvaged(self, trial: str) -> TrialState | None:
         """What a damaged file still says of a trial's numbers, so that a later state counts on; None if it is whole."""
@@ -118,7 +65,7 @@ class TrialStateFile:
                 name: max(map(int, re.findall(rb'"%b": (\d{1,9})' % name.encode(), text)), default=0)
                 for name in ("run", "attempt")
             }
-            return TrialState(trial=trial, **numbers)
+            return TrialState.of({"trial": trial, **numbers})
         return None
 
     def queue(self, trial: str, former: TrialState | None = None) -> TrialState:
@@ -132,7 +79,7 @@ class TrialStateFile:
         with self._lock:
             fresh = TrialState(trial=trial)
             if former is not None:
-                fresh = fresh.model_copy(update={"run": former.run, "attempt": former.attempt})
+                fresh = replace(fresh, run=former.run, attempt=former.attempt)
             before = self.read() or fresh
             changes = {"state": "queued", "run": before.run + 1, "attempt": before.attempt + 1}
             return self._write(before, changes | {"by": None, "reason": None, "error": None, "traceback": None})
@@ -196,8 +143,8 @@ class TrialStateFile:
             yield state
 
     def _write(self, before: TrialState, changes: dict[str, Any]) -> TrialState:
-        after = before.model_copy(update={**changes, "updated": time.time()})
-        write_json(self._path, after.model_dump(mode="json"))
+        after = replace(before, **{**changes, "updated": time.time()})
+        write_json(self._path, asdict(after))
         return after
 
 

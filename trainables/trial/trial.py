@@ -21,8 +21,10 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.columns import WEIGHTS, RecordError
-from fairsweep.analysis.records.unlearning_records import SHARD_PREDICTIONS, write_shard_predictions
+from fairsweep.analysis.records.file_names import SHARD_PREDICTIONS, WEIGHTS
+from fairsweep.analysis.records.files import RecordError
+from fairsweep.analysis.records.learner_records import write_shard_predictions
+from fairsweep.analysis.records.trial_state import StoppedBy
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.trainables.learners import build_learner
@@ -32,7 +34,7 @@ from fairsweep.trainables.learning.trial_watch import Watch
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.checkpoint import CheckpointFolder, save_weights
-from fairsweep.trainables.trial.state import StaleAttemptError, StoppedBy, TrialStateFile
+from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
 from fairsweep.trainables.trial.trial_config import TrialConfig
 from fairsweep.trainables.trial.trial_data import (
     TrialData,

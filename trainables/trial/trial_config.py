@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fairsweep.analysis.records.columns import FORMAT_VERSION
+from fairsweep.analysis.records.files import FORMAT_VERSION
 from fairsweep.datasets.selection.division import OfficialSplit, RestSplit, SplitConfig
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.selection.imbalance import ImbalanceConfig

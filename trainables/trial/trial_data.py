@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.columns import FORMAT_VERSION, Vocabulary, group_column
+from fairsweep.analysis.records.cell_records import group_column
+from fairsweep.analysis.records.files import FORMAT_VERSION
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.datasets.feeds.feed import Feed
 from fairsweep.datasets.feeds.feed_choice import FeedChoice, open_feed
 from fairsweep.datasets.selection.division import Division, divide

@@ -11,23 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fairsweep.analysis.records.columns import (
-    CELLS,
-    CONFIG,
-    DATA,
-    PREDICTIONS,
-    PRIVACY,
-    TRAINING,
-    RecordError,
-    Vocabulary,
-    read_cells,
-    read_training,
-    training_table,
-    write_cells,
-    write_json,
-    write_predictions,
-    write_training,
-)
+from fairsweep.analysis.records.cell_records import read_cells, write_cells
+from fairsweep.analysis.records.file_names import CELLS, CONFIG, DATA, PREDICTIONS, PRIVACY, TRAINING
+from fairsweep.analysis.records.files import RecordError, write_json
+from fairsweep.analysis.records.prediction_records import write_predictions
+from fairsweep.analysis.records.training_records import read_training, training_table, write_training
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.trainables.learning.learner import IterationReport
 from fairsweep.trainables.trial.trial_config import TrialConfig
 

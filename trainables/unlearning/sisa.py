@@ -19,8 +19,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from fairsweep.analysis.records.file_names import COST, PLACEMENT
 from fairsweep.analysis.records.files import FORMAT_VERSION, write_json
-from fairsweep.analysis.records.unlearning_records import COST, PLACEMENT, placement_table, write_placement
+from fairsweep.analysis.records.learner_records import placement_table, write_placement
 from fairsweep.trainables.dpsgd.mode_names import IDENTITY
 from fairsweep.trainables.learning.learner import IterationReport, LearningTask
 from fairsweep.trainables.models.network import Network

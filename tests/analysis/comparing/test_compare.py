@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 
 import fairsweep.analysis as analysis
-import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.comparing.comparison_page import write_comparison
 from fairsweep.analysis.comparing.comparison_table import change_text, comparison_tables
+from fairsweep.analysis.records.file_names import CONFIG, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.files import read_json, write_json
 
 
 def rewritten(folder, to, change):
     """A copy of a sweep whose configs are changed; hashes change with them."""
     shutil.copytree(folder, to)
-    for path in sorted((to / records.TRIALS).iterdir()):
-        config = records.read_json(path / records.CONFIG)
+    for path in sorted((to / TRIALS).iterdir()):
+        config = read_json(path / CONFIG)
         changed = change(config)
         if changed is None:
             shutil.rmtree(path)
         else:
-            records.write_json(path / records.CONFIG, changed)
+            write_json(path / CONFIG, changed)
     return to
 
 
@@ -116,13 +117,13 @@ def test_without_common_seeds_nothing_pairs(faces, tmp_path):
 def test_other_data_or_versions_are_said_and_nothing_is_taken_as_paired(faces, again, tmp_path):
     folder = tmp_path / "b"
     shutil.copytree(again, folder)
-    sweep = records.read_json(folder / records.SWEEP_JSON)
+    sweep = read_json(folder / SWEEP_JSON)
     changed = {
         "dataset": sweep["dataset"] | {"content_hash": "other"},
         "versions": sweep["versions"] | {"torch": "9.9"},
         "git": {"commit": "f00", "changed": True},
     }
-    records.write_json(folder / records.SWEEP_JSON, sweep | changed)
+    write_json(folder / SWEEP_JSON, sweep | changed)
     found = analysis.compare(faces.folder, folder)
     assert (found.differences["images"] == "as if independent").all()
     rows = {(row.what, row.key): (row.a, row.b) for row in found.changes.itertuples()}

@@ -5,7 +5,9 @@ import pytest
 
 import fairsweep.analysis as analysis
 import fairsweep.analysis.figures.plots as plots
-import fairsweep.analysis.records.columns as records
+from fairsweep.analysis.records.file_names import DATA, TRAINING
+from fairsweep.analysis.records.files import read_json, write_json
+from fairsweep.analysis.records.training_records import training_table, write_training
 
 # By share, then value of tone (-1: all clients): mean accuracy of clients and that of the worst tenth.
 SERVED = {0.5: {-1: (0.8, 0.6), 0: (0.85, 0.7), 1: (0.75, 0.5)}, 0.9: {-1: (0.82, 0.4), 0: (0.9, 0.8), 1: (0.5, 0.3)}}
@@ -51,11 +53,11 @@ def federated(simulate, tmp_path):
                     learner, imbalance, f"{share}-{alpha:g}", replicate, counts=counts, privacy=statement()
                 )
                 rows = [{"iteration": i, "loss": 1.0, "clients": clients(share, i)} for i in (1, 2)]
-                records.write_training(folder / records.TRAINING, records.training_table(rows))
-                data = records.read_json(folder / records.DATA)
+                write_training(folder / TRAINING, training_table(rows))
+                data = read_json(folder / DATA)
                 held = {"values": [0, 1], "counts": [[5, 1], [0, 6], [3, 3]] if alpha < 1 else [[4, 2]] * 3}
                 facts = {"count": 3, "listed": {"tone": held, "label": held}}
-                records.write_json(folder / records.DATA, data | {"clients": facts})
+                write_json(folder / DATA, data | {"clients": facts})
     simulation.write_sweep_json()
     return analysis.load(simulation.folder)
 

@@ -4,18 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import fairsweep.analysis.records.columns as records
 from fairsweep.analysis import load
 from fairsweep.analysis.figures.plots import placement_by_group, request_timeline
 from fairsweep.analysis.inference.unlearning import REQUEST_COLUMNS, along_requests, placements, requests
-from fairsweep.analysis.records.files import write_parquet
-from fairsweep.analysis.records.unlearning_records import (
-    COST,
-    PLACEMENT,
-    placement_table,
-    read_placement,
-    write_placement,
-)
+from fairsweep.analysis.records.file_names import COST, PLACEMENT
+from fairsweep.analysis.records.files import RecordError, write_json, write_parquet
+from fairsweep.analysis.records.learner_records import placement_table, read_placement, write_placement
 from fairsweep.analysis.report.report_content import collect
 from fairsweep.analysis.report.report_page import write_report
 
@@ -52,7 +46,7 @@ def results(tmp_path, simulate):
     for replicate in range(2):
         folder = simulation.trial(SISA, None, "natural", replicate)
         costs = [request(1, 2, 100), request(2, 3, 50)]
-        records.write_json(folder / COST, {"format_version": 1, "requests": costs})
+        write_json(folder / COST, {"format_version": 1, "requests": costs})
         ids = np.concatenate(list(simulation.ids.values()))
         deleted = np.isin(np.arange(len(ids)), [0, 1])
         write_placement(folder / PLACEMENT, placement_table(ids, np.arange(len(ids)) % 2 + 1, 1 + 0 * ids, deleted))
@@ -113,5 +107,5 @@ def test_a_placement_is_read_as_written_and_other_tables_are_refused(tmp_path):
         {"id": 5, "shard": 1, "slice": 1, "deleted": False},
     ]
     write_parquet(tmp_path / PLACEMENT, pa.table({"id": [1]}), {})
-    with pytest.raises(records.RecordError, match="must have the columns"):
+    with pytest.raises(RecordError, match="must have the columns"):
         read_placement(tmp_path / PLACEMENT)

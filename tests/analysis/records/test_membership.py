@@ -7,7 +7,7 @@ import pytest
 
 from fairsweep import analysis
 from fairsweep.analysis.comparing.comparison import compare
-from fairsweep.analysis.records.columns import read_json, write_json
+from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.report.report_page import write_report
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.statistics.intervals import replicate_mean

@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 
 import fairsweep.analysis as analysis
-import fairsweep.analysis.records.columns as records
+import fairsweep.analysis.records.files as files
 import fairsweep.analysis.records.loading as loading
 import fairsweep.analysis.records.record_cache as record_cache
+import fairsweep.analysis.records.trial_folder as trial_folder
 import fairsweep.analysis.results.opened_sweeps as sources
+from fairsweep.analysis.records.cell_records import CellsFile, read_cells, write_cells
+from fairsweep.analysis.records.file_names import CELLS, TRIALS
 from fairsweep.analysis.records.record_cache import CACHE
 from fairsweep.analysis.records.trial_cells import TrialCells, combined, separated
 
@@ -29,14 +32,15 @@ def sweep(tmp_path, simulate, monkeypatch):
 def read(monkeypatch):
     """Names of the files that are opened."""
     opened = []
-    for name in ("read_json", "read_cells"):
-        original = getattr(records, name)
+    readers = [(trial_folder, name) for name in ("read_json", "read_state", "read_cells")]
+    for module, name in [(files, "read_json"), *readers]:
+        original = getattr(module, name)
 
         def noting(path, *rest, _original=original):
             opened.append(str(path))
             return _original(path, *rest)
 
-        monkeypatch.setattr(records, name, noting)
+        monkeypatch.setattr(module, name, noting)
     return opened
 
 
@@ -47,12 +51,12 @@ def tables(folder, **options):
 
 def change_counts(folder):
     """Write the cells of one trial anew, with every count doubled."""
-    path = folder / records.CELLS
-    file = records.read_cells(path)
+    path = folder / CELLS
+    file = read_cells(path)
     doubled = file.table.set_column(
         file.table.column_names.index("count"), "count", [np.asarray(file.table.column("count").to_numpy()) * 2]
     )
-    records.write_cells(path, doubled, list(file.vocabularies.values()), file.label)
+    write_cells(path, doubled, list(file.vocabularies.values()), file.label)
 
 
 def test_finished_trials_are_read_once_and_the_numbers_stay_the_same(sweep, read):
@@ -70,17 +74,17 @@ def test_finished_trials_are_read_once_and_the_numbers_stay_the_same(sweep, read
 
 def test_a_trial_that_changed_is_read_again(sweep, read):
     tables(sweep)
-    changed = sorted(path for path in (sweep / records.TRIALS).iterdir() if path.name.startswith("private"))[0]
+    changed = sorted(path for path in (sweep / TRIALS).iterdir() if path.name.startswith("private"))[0]
     change_counts(changed)
     read.clear()
     frame = analysis.load(sweep).rates(["accuracy"], by=())
-    assert sum(path.endswith(records.CELLS) for path in read) == 2  # the changed one and the running one
+    assert sum(path.endswith(CELLS) for path in read) == 2  # the changed one and the running one
     sizes = frame.set_index("trial")["n"]
     assert sizes[changed.name] == 2 * sizes.drop(changed.name).iloc[0]
     # An outdated copy is not kept: the cache was written anew.
     read.clear()
     tables(sweep)
-    assert sum(path.endswith(records.CELLS) for path in read) == 1
+    assert sum(path.endswith(CELLS) for path in read) == 1
 
 
 def test_a_cache_that_is_damaged_or_of_another_version_is_ignored(sweep, monkeypatch):
@@ -107,7 +111,7 @@ def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(sweep, monkeypa
 def test_a_reader_keeps_what_it_opened_while_another_writes(sweep):
     tables(sweep)
     one = analysis.load(sweep)
-    path = sorted((sweep / records.TRIALS).iterdir())[0]
+    path = sorted((sweep / TRIALS).iterdir())[0]
     change_counts(path)
     other = analysis.load(sweep).cells()
     mine = one.cells()
@@ -130,10 +134,10 @@ def test_codes_are_combined_and_separated():
 
 
 def test_cells_in_any_order_are_the_same(sweep):
-    path = next((sweep / records.TRIALS).iterdir()) / records.CELLS
-    file = records.read_cells(path)
+    path = next((sweep / TRIALS).iterdir()) / CELLS
+    file = read_cells(path)
     shuffled = file.table.take(np.random.default_rng(1).permutation(len(file.table)))
-    one, two = TrialCells.of(file), TrialCells.of(records.CellsFile(shuffled, *vars_of(file)))
+    one, two = TrialCells.of(file), TrialCells.of(CellsFile(shuffled, *vars_of(file)))
     np.testing.assert_array_equal(one.evaluations, two.evaluations)
     np.testing.assert_array_equal(one.length, two.length)
     start = 0

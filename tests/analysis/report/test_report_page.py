@@ -12,9 +12,10 @@ import pytest
 
 import fairsweep.analysis as analysis
 import fairsweep.analysis.figures.plots as plots
-import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.drawing.palette import GROUP_COLOURS, LEARNER_COLOURS
 from fairsweep.analysis.inference.privacy_ledger import privacy_ledger
+from fairsweep.analysis.records.cell_records import read_cells, write_cells
+from fairsweep.analysis.records.file_names import CELLS, PREDICTIONS, REPORT, TRIALS
 from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_content import DRAWINGS
 from fairsweep.analysis.report.report_page import data_table
@@ -63,7 +64,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def face_page(faces):
     path = analysis.write_report(faces.folder)
-    assert path == faces.folder / records.REPORT
+    assert path == faces.folder / REPORT
     return Page(path.read_text())
 
 
@@ -75,7 +76,7 @@ def digit_page(digits):
 def test_the_page_asks_the_network_for_nothing(face_page, faces):
     assert all(link.startswith("#") for link in face_page.links)
     assert not {"link", "iframe", "object", "embed", "form"} & set(face_page.tags)
-    text = (faces.folder / records.REPORT).read_text()
+    text = (faces.folder / REPORT).read_text()
     assert "Content-Security-Policy" in text
     assert "default-src 'none'" in text
     assert "form-action 'none'" in text
@@ -88,14 +89,14 @@ def test_the_page_asks_the_network_for_nothing(face_page, faces):
 
 
 def test_every_anchor_and_label_exists_once(face_page, faces):
-    text = (faces.folder / records.REPORT).read_text()
+    text = (faces.folder / REPORT).read_text()
     for target in re.findall(r'(?:href="#|aria-labelledby=")([^"]+)"', text):
         assert text.count(f'id="{target}"') == 1
     assert len(set(face_page.ids)) == len(face_page.ids)
 
 
 def test_plotly_is_in_the_page_packed(faces):
-    text = (faces.folder / records.REPORT).read_text()
+    text = (faces.folder / REPORT).read_text()
     (packed,) = re.findall(r'<script type="text/plain" id="plotly">([A-Za-z0-9+/=]+)</script>', text)
     assert gzip.decompress(base64.b64decode(packed)).decode() == plotly.offline.get_plotlyjs()
 
@@ -246,12 +247,12 @@ def test_summary_tables_hold_the_averages(faces):
 
 def test_undefined_numbers_are_shown_with_their_count(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
-    for folder in (simulation.folder / records.TRIALS).iterdir():
-        file = records.read_cells(folder / records.CELLS)
+    for folder in (simulation.folder / TRIALS).iterdir():
+        file = read_cells(folder / CELLS)
         frame = file.table.to_pandas()
         table = file.table.filter(((frame["tone"] == 0) | (frame["label"] == 0)).to_numpy())
-        records.write_cells(folder / records.CELLS, table, list(file.vocabularies.values()), file.label)
-        (folder / records.PREDICTIONS).unlink()
+        write_cells(folder / CELLS, table, list(file.vocabularies.values()), file.label)
+        (folder / PREDICTIONS).unlink()
     results = analysis.load(simulation.folder)
     _, disparities, *_ = analysis.summary_tables(results)
     column = disparities.header.index("equal opp.")
@@ -310,7 +311,7 @@ def test_privacy_adds_up_and_names_what_is_not_covered(faces, tmp_path, simulate
 def test_a_report_can_be_written_to_another_place(face_page, faces, tmp_path):
     results = analysis.load(faces.folder)
     path = analysis.write_report(results, to=tmp_path / "here.html")
-    assert path.read_text() == (faces.folder / records.REPORT).read_text()
+    assert path.read_text() == (faces.folder / REPORT).read_text()
 
 
 def test_cells_of_tables_sort_by_value():

@@ -12,7 +12,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import fairsweep.analysis as analysis
 import fairsweep.analysis.figures.plots as plots
-import fairsweep.analysis.records.columns as records
 import fairsweep.analysis.report.report_section as section
 from fairsweep.analysis.drawing.palette import GROUP_COLOURS, LEARNER_COLOURS
 from fairsweep.analysis.inference.candidates import candidates
@@ -25,6 +24,9 @@ from fairsweep.analysis.inference.selection import (
     settings_table,
 )
 from fairsweep.analysis.inference.trends import trend, trends_by_group
+from fairsweep.analysis.records.cell_records import read_cells, write_cells
+from fairsweep.analysis.records.file_names import CELLS, CONFIG, PREDICTIONS, TRIALS
+from fairsweep.analysis.records.files import write_json
 from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_page import summary_table
 from fairsweep.analysis.report.selection_section import selection_section
@@ -51,10 +53,10 @@ def found_of(make, results):
 
 def without_validation(folder):
     """Take the validation split out of every record of a sweep."""
-    for trial in (folder / records.TRIALS).iterdir():
-        file = records.read_cells(trial / records.CELLS)
+    for trial in (folder / TRIALS).iterdir():
+        file = read_cells(trial / CELLS)
         table = file.table.filter(file.table.column("split").to_numpy() == "test")
-        records.write_cells(trial / records.CELLS, table, list(file.vocabularies.values()), file.label)
+        write_cells(trial / CELLS, table, list(file.vocabularies.values()), file.label)
 
 
 def test_doctest():
@@ -180,8 +182,8 @@ def test_a_choice_on_the_split_that_reports_it_is_corrected(tmp_path, simulate):
     found = corrected_winner(means.loc[sorted_by_trial(order)].to_numpy())
     assert f"{100 * found.naive:.1f}%" in text
     assert f"{100 * found.corrected:.1f}% [{100 * found.low:.1f}, {100 * found.high:.1f}]" in text
-    for trial in (simulation.folder / records.TRIALS).iterdir():
-        (trial / records.PREDICTIONS).unlink()
+    for trial in (simulation.folder / TRIALS).iterdir():
+        (trial / PREDICTIONS).unlink()
     assert "no setting is named" in found_of(selection_section, analysis.load(simulation.folder)).sentences[0]
 
 
@@ -192,9 +194,9 @@ def sorted_by_trial(trials):
 
 def test_folds_are_neither_compared_nor_chosen_among(tmp_path, simulate):
     folder = simulate["faces"](tmp_path / "s", replicates=2, per_cell=5, shares=(0.5,)).folder
-    for trial in (folder / records.TRIALS).iterdir():
-        config = json.loads((trial / records.CONFIG).read_text())
-        records.write_json(trial / records.CONFIG, config | {"split": {"kind": "folds", "folds": 2, "fold": 0}})
+    for trial in (folder / TRIALS).iterdir():
+        config = json.loads((trial / CONFIG).read_text())
+        write_json(trial / CONFIG, config | {"split": {"kind": "folds", "folds": 2, "fold": 0}})
     results = analysis.load(folder)
     assert "different folds overlap" in found_of(pair_section, results).sentences[0]
     assert "each fold is a setting" in found_of(selection_section, results).sentences[0]

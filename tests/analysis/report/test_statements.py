@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 import fairsweep.analysis as analysis
-import fairsweep.analysis.records.columns as records
+from fairsweep.analysis.records.file_names import CONFIG
+from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.report.statements import (
     accuracy_change,
     answer,
@@ -190,8 +191,8 @@ def test_crossed_seeds_are_said(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=0)
     for replicate, (data, train) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
         folder = simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.5, replicate)
-        config = records.read_json(folder / records.CONFIG)
-        records.write_json(folder / records.CONFIG, config | {"seeds": {"data": data, "train": train}})
+        config = read_json(folder / CONFIG)
+        write_json(folder / CONFIG, config | {"seeds": {"data": data, "train": train}})
     results = analysis.load(simulation.folder)
     assert any("share data seeds" in text for text in caveats(results, answer(results, design_of(results))))
 

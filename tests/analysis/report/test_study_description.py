@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 import fairsweep.analysis as analysis
-import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.records.failed_trials import failure_groups
+from fairsweep.analysis.records.file_names import CONFIG, SWEEP_JSON
+from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.report.example_images import image_sheet
 from fairsweep.analysis.report.reproduction import reproduction
 from fairsweep.analysis.report.study_description import data_sentences, learners
@@ -37,15 +38,15 @@ def dataset(tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("data") / "set"
     write_prepared(folder, name="faces", attributes=attributes, examples=examples, images=images)
-    return folder, records.read_json(folder / "dataset.json")["content_hash"]
+    return folder, read_json(folder / "dataset.json")["content_hash"]
 
 
 def sweep_on(simulate, folder, dataset, name="faces", **changes):
     """A sweep of one trial whose dataset lies where it says."""
     simulation = simulate["faces"](folder, replicates=0, dataset=name)
     trial = simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.5, 0)
-    config = records.read_json(trial / records.CONFIG)
-    records.write_json(trial / records.CONFIG, config | changes)
+    config = read_json(trial / CONFIG)
+    write_json(trial / CONFIG, config | changes)
     path, content = dataset
     simulation.write_sweep_json(dataset={"name": name, "path": str(path), "content_hash": content})
     return analysis.load(simulation.folder)
@@ -113,7 +114,7 @@ def test_classes_have_one_row_each(tmp_path, simulate, digits):
     )
     attribute = Attribute(name="digit", values=tuple("0123456789"))
     folder = write_prepared(tmp_path / "d", name="mnist", attributes=[attribute], examples=examples, images=images)
-    content = records.read_json(folder / "dataset.json")["content_hash"]
+    content = read_json(folder / "dataset.json")["content_hash"]
     results = analysis.load(digits.folder)
     results.sweep["dataset"] |= {"path": str(folder), "content_hash": content}
     sheet = image_sheet(results, design_of(results), pictures=True)
@@ -163,9 +164,9 @@ def test_a_guided_search_is_told_to_try_more_settings_instead_of_failed_ones(tmp
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
     simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.9, 0, state="failed", error="no memory")
     simulation.write_sweep_json()
-    described = records.read_json(simulation.folder / records.SWEEP_JSON)
+    described = read_json(simulation.folder / SWEEP_JSON)
     described["sweep"] = (described.get("sweep") or {}) | {"search": {"algorithm": "tpe", "objectives": ["accuracy"]}}
-    records.write_json(simulation.folder / records.SWEEP_JSON, described)
+    write_json(simulation.folder / SWEEP_JSON, described)
     text = analysis.write_report(analysis.load(simulation.folder)).read_text()
     assert "retry-failed" not in text
     assert "fairsweep extend" in text

@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 import fairsweep.analysis as analysis
-import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.inference.difference_in_differences import excess_between_levels
 from fairsweep.analysis.metrics.rates import divide
+from fairsweep.analysis.records.file_names import PREDICTIONS
 from fairsweep.analysis.results.differences import phi
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.statistics.intervals import subtract, wilson
@@ -98,7 +98,7 @@ def test_pairing_by_image_narrows_the_interval(results, faces, tmp_path, simulat
     paired = results.frame(["accuracy"], by="tone", baseline="twin")
     simulation = simulate["faces"](tmp_path / "s")
     for folder in (simulation.folder / "trials").iterdir():
-        (folder / records.PREDICTIONS).unlink()
+        (folder / PREDICTIONS).unlink()
     without = analysis.load(simulation.folder)
     independent = without.frame(["accuracy"], by="tone", baseline="twin")
     assert (independent["interval"] == "as if independent").all()

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 import fairsweep.analysis as analysis
-import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.metrics.catalogue import DEFAULT_DISPARITIES, DEFAULT_RATES
+from fairsweep.analysis.records.cell_records import read_cells, write_cells
+from fairsweep.analysis.records.file_names import CELLS, DATA
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.analysis.results.frames import TIDY_COLUMNS
 
 
@@ -120,15 +122,15 @@ def test_all_iterations_last_and_selected(results):
 
 def test_selection_takes_the_first_best_validation_iteration(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
-    path = next((simulation.folder / "trials").iterdir()) / records.CELLS
-    file = records.read_cells(path)
+    path = next((simulation.folder / "trials").iterdir()) / CELLS
+    file = read_cells(path)
     # The validation cells of iteration 2 twice: iterations 2 and 3 tie, and 2 comes first.
     frame = file.table.to_pandas()
     second = frame[(frame["split"] == "validation") & (frame["iteration"] == 2)]
     others = frame[(frame["split"] != "validation") | (frame["iteration"] == 1)]
     changed = pd.concat([others, second, second.assign(iteration=np.int32(3))])
     table = pa.Table.from_pandas(changed, schema=file.table.schema, preserve_index=False)
-    records.write_cells(path, table, list(file.vocabularies.values()), file.label)
+    write_cells(path, table, list(file.vocabularies.values()), file.label)
     selected = analysis.load(simulation.folder).evaluations(at="selected")
     assert selected.iteration[list(selected.trial).index(path.parent.name)] == 2
 
@@ -165,8 +167,8 @@ def test_a_running_sweep_with_failures_shows_what_there_is(unfinished):
     assert (every["iteration"] < 3).sum() == 2
     problems = results.problems.set_index("file")["message"]
     assert len(problems) == 3
-    assert "damaged" in problems[records.CELLS].iloc[0]
-    assert "must exist" in problems[records.DATA]
+    assert "damaged" in problems[CELLS].iloc[0]
+    assert "must exist" in problems[DATA]
     queued = results.trials[results.trials["state"] == "queued"].iloc[0]
     assert queued["learner"] == ""
     running = results.trials[results.trials["state"] == "running"].iloc[0]
@@ -193,10 +195,10 @@ def test_a_sweep_without_results_says_so(tmp_path, simulate):
 
 def test_trials_of_another_sweep_are_left_out_and_named(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
-    path = next((simulation.folder / "trials").iterdir()) / records.CELLS
-    file = records.read_cells(path)
-    other = [records.Vocabulary(v.name, tuple(reversed(v.values))) for v in file.vocabularies.values()]
-    records.write_cells(path, file.table, other, file.label)
+    path = next((simulation.folder / "trials").iterdir()) / CELLS
+    file = read_cells(path)
+    other = [Vocabulary(v.name, tuple(reversed(v.values))) for v in file.vocabularies.values()]
+    write_cells(path, file.table, other, file.label)
     results = analysis.load(simulation.folder)
     assert path.parent.name not in set(results.rates()["trial"])
     assert results.rates()["trial"].nunique() == 2
@@ -208,11 +210,11 @@ def test_trials_of_another_sweep_are_left_out_and_named(tmp_path, simulate):
 def test_without_groups_the_classes_are_compared(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
     for folder in (simulation.folder / "trials").iterdir():
-        file = records.read_cells(folder / records.CELLS)
+        file = read_cells(folder / CELLS)
         keys = ["iteration", "split", "label", "prediction"]
         frame = file.table.to_pandas().groupby(keys, as_index=False)["count"].sum()
         table = pa.Table.from_pandas(frame, preserve_index=False)
-        records.write_cells(folder / records.CELLS, table, list(file.vocabularies.values()), file.label)
+        write_cells(folder / CELLS, table, list(file.vocabularies.values()), file.label)
     results = analysis.load(simulation.folder)
     assert results.groups == ()
     frame = results.frame(["accuracy", "accuracy_difference"])
@@ -222,11 +224,11 @@ def test_without_groups_the_classes_are_compared(tmp_path, simulate):
 
 def test_a_trial_with_codes_outside_the_vocabulary_is_left_out_and_named(tmp_path, simulate):
     simulation = simulate["faces"](tmp_path / "s", replicates=1, shares=(0.5,))
-    path = next((simulation.folder / "trials").iterdir()) / records.CELLS
-    file = records.read_cells(path)
+    path = next((simulation.folder / "trials").iterdir()) / CELLS
+    file = read_cells(path)
     column = pa.array(np.full(file.table.num_rows, 7, np.int16))
     table = file.table.set_column(file.table.column_names.index("tone"), "tone", column)
-    records.write_cells(path, table, list(file.vocabularies.values()), file.label)
+    write_cells(path, table, list(file.vocabularies.values()), file.label)
     results = analysis.load(simulation.folder)
     assert path.parent.name not in set(results.rates()["trial"])
     (problem,) = results.problems.itertuples()
@@ -280,16 +282,14 @@ def loaded_after(statement, names):
 
 
 def test_analysis_imports_neither_torch_nor_ray():
-    modules = ", ".join(
-        f"fairsweep.analysis.{name}"
-        for name in ("report.report_page", "figures.plots", "results.results", "records.columns")
-    )
+    names = ("report.report_page", "figures.plots", "results.results", "records.trial_folder")
+    modules = ", ".join(f"fairsweep.analysis.{name}" for name in names)
     assert loaded_after(f"import {modules}", {"torch", "ray", "opacus", "pydantic", "typer"}) == set()
 
 
 def test_writing_records_loads_pyarrow_and_numpy_only():
     heavy = {"pandas", "scipy", "plotly", "jinja2", "numpy", "pyarrow"}
-    assert loaded_after("import fairsweep.analysis.records.columns", heavy) == {"numpy", "pyarrow"}
+    assert loaded_after("import fairsweep.analysis.records.trial_folder", heavy) == {"numpy", "pyarrow"}
 
 
 def test_public_names_are_found_and_others_are_not():

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import fairsweep.analysis as analysis
-import fairsweep.analysis.records.columns as records
+from fairsweep.analysis.records.file_names import CONFIG, STATE, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.files import write_json
 
 
 @pytest.fixture
@@ -38,9 +39,9 @@ def test_each_trial_is_taken_once_and_says_from_where(two):
 
 
 def test_the_copy_that_is_done_is_preferred(two):
-    for folder in (two[0] / records.TRIALS).iterdir():
-        state = json.loads((folder / records.STATE).read_text())
-        records.write_json(folder / records.STATE, state | {"state": "failed", "error": "stopped"})
+    for folder in (two[0] / TRIALS).iterdir():
+        state = json.loads((folder / STATE).read_text())
+        write_json(folder / STATE, state | {"state": "failed", "error": "stopped"})
     both = analysis.load(*two)
     counts = both.trials.groupby(["sweep", "state"]).size().to_dict()
     assert counts == {("simulated", "failed"): 3, ("more levels", "done"): 6}
@@ -50,9 +51,9 @@ def test_the_copy_that_is_done_is_preferred(two):
 def test_trials_of_one_name_that_differ_are_kept_apart(two):
     copied = two[1].parent / "copied"
     shutil.copytree(two[0], copied)
-    for folder in (copied / records.TRIALS).iterdir():
-        config = json.loads((folder / records.CONFIG).read_text())
-        records.write_json(folder / records.CONFIG, config | {"trial": "other" + config["trial"]})
+    for folder in (copied / TRIALS).iterdir():
+        config = json.loads((folder / CONFIG).read_text())
+        write_json(folder / CONFIG, config | {"trial": "other" + config["trial"]})
     both = analysis.load(two[0], copied)
     assert len(both.trials) == 12
     assert both.trials["trial"].nunique() == 12
@@ -61,9 +62,9 @@ def test_trials_of_one_name_that_differ_are_kept_apart(two):
 
 
 def test_sweeps_on_different_data_are_not_mixed(two):
-    content = json.loads((two[1] / records.SWEEP_JSON).read_text())
+    content = json.loads((two[1] / SWEEP_JSON).read_text())
     content["dataset"]["content_hash"] = "another"
-    records.write_json(two[1] / records.SWEEP_JSON, content)
+    write_json(two[1] / SWEEP_JSON, content)
     with pytest.raises(ValueError, match=r"analysis\.compare"):
         analysis.load(*two)
     with pytest.raises(ValueError, match="at least one"):

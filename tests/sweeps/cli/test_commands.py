@@ -9,9 +9,8 @@ import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
-from fairsweep.analysis.records.columns import read_json, write_json
 from fairsweep.analysis.records.failed_trials import retry_command
-from fairsweep.analysis.records.files import write_parquet
+from fairsweep.analysis.records.files import read_json, write_json, write_parquet
 from fairsweep.sweeps.cli import commands
 from fairsweep.sweeps.copies.resuming import resume_sweep
 from fairsweep.sweeps.execution.extending import Extension, extend_sweep

@@ -4,8 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import fairsweep.analysis.records.columns as records
-from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.analysis.records.cell_records import count_cells, write_cells
+from fairsweep.analysis.records.file_names import CELLS, CONFIG, DATA, REPORT, STATE, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.records.vocabularies import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -14,21 +16,19 @@ def folders(tmp_path_factory):
     made = []
     for name, wrong, rate in (("a", 6, 0.1), ("b", 2, 0.2)):
         folder = tmp_path_factory.mktemp("runs") / name
-        trial = folder / records.TRIALS / "sgd_s0"
+        trial = folder / TRIALS / "sgd_s0"
         trial.mkdir(parents=True)
         tone, label = np.repeat([0, 1], 20), np.tile([0, 1], 20)
         prediction = np.where(np.arange(40) % 20 < wrong, 1 - label, label)
-        cells = records.count_cells(
-            iteration=1, split="test", groups={"tone": tone}, label=label, prediction=prediction
-        )
+        cells = count_cells(iteration=1, split="test", groups={"tone": tone}, label=label, prediction=prediction)
         vocabularies = [Vocabulary("tone", ("light", "dark")), Vocabulary("smiling", ("no", "yes"))]
-        records.write_cells(trial / records.CELLS, pa.concat_tables([cells]), vocabularies, "smiling")
+        write_cells(trial / CELLS, pa.concat_tables([cells]), vocabularies, "smiling")
         learner = {"name": "sgd", "kind": "sgd", "optimizer": {"lr": rate}}
         config = {"learner": learner, "seeds": {"data": 0, "train": 0}, "replicate": 0, "setting": name, "trial": name}
-        records.write_json(trial / records.CONFIG, config)
-        records.write_json(trial / records.STATE, {"trial": name, "state": "done", "iteration": 1, "iterations": 1})
-        records.write_json(trial / records.DATA, {"size": 100, "counts": [], "hashes": {"test": "same"}})
-        records.write_json(folder / records.SWEEP_JSON, {"name": f"sweep {name}", "versions": {"torch": name}})
+        write_json(trial / CONFIG, config)
+        write_json(trial / STATE, {"trial": name, "state": "done", "iteration": 1, "iterations": 1})
+        write_json(trial / DATA, {"size": 100, "counts": [], "hashes": {"test": "same"}})
+        write_json(folder / SWEEP_JSON, {"name": f"sweep {name}", "versions": {"torch": name}})
         made.append(folder)
     return made
 
@@ -48,7 +48,7 @@ def test_a_report_goes_where_it_is_told(fairsweep, folders, tmp_path):
     assert code == 0
     assert f"Report: {tmp_path / 'r.html'}" in out
     assert (tmp_path / "r.html").is_file()
-    assert not (folders[0] / records.REPORT).exists()
+    assert not (folders[0] / REPORT).exists()
 
 
 @pytest.mark.parametrize("command", [("report",), ("compare", ".")])

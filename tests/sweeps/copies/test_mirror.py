@@ -12,7 +12,8 @@ import time
 import pytest
 from pyarrow import fs
 
-from fairsweep.analysis.records.columns import read_cells, write_json
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.files import write_json
 from fairsweep.datasets.storage.location import Location
 from fairsweep.sweeps.copies.mirror import Mirror, sweep_files, trial_files
 from fairsweep.sweeps.copies.restoring import fetch_sweep, is_mirror

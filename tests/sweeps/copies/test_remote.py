@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fairsweep import analysis
-from fairsweep.analysis.records.columns import read_cells, write_json
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.files import write_json
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.cli.app import app
 from fairsweep.sweeps.copies.publishing import TrialPublisher

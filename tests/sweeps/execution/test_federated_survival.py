@@ -9,7 +9,9 @@ import time
 import psutil
 import pytest
 
-from fairsweep.analysis.records.columns import read_cells, read_json, read_training
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.training_records import read_training
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.store.ledger import Ledger
 from fairsweep.sweeps.sweep import Sweep

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fairsweep.analysis.records.columns import read_examples, read_json, read_predictions, write_examples
-from fairsweep.analysis.records.unlearning_records import PLACEMENT, read_placement
+from fairsweep.analysis.records.file_names import PLACEMENT
+from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.learner_records import read_placement
+from fairsweep.analysis.records.prediction_records import read_examples, read_predictions, write_examples
 from fairsweep.datasets.feeds.resident import cache_root
 from fairsweep.datasets.preparation.erasure import next_version, write_without
 from fairsweep.datasets.storage.prepared import PreparedDataset

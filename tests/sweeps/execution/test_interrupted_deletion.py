@@ -15,8 +15,10 @@ import pyarrow as pa
 import pytest
 
 from fairsweep import analysis
-from fairsweep.analysis.records.columns import write_examples, write_json
-from fairsweep.analysis.records.unlearning_records import PLACEMENT, read_placement
+from fairsweep.analysis.records.file_names import PLACEMENT
+from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.records.learner_records import read_placement
+from fairsweep.analysis.records.prediction_records import write_examples
 from fairsweep.datasets.storage.prepared import PreparedDataset, write_prepared
 from fairsweep.sweeps.cli.commands import ls
 from fairsweep.sweeps.execution import forget

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from fairsweep import analysis
-from fairsweep.analysis.records.columns import read_cells, read_examples, read_json
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.prediction_records import read_examples
 from fairsweep.sweeps.copies.resuming import resume_sweep
 from fairsweep.sweeps.execution.run import run_sweep
 from fairsweep.sweeps.sweep import Sweep

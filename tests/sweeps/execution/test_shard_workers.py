@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fairsweep.analysis.records.columns import read_json
+from fairsweep.analysis.records.files import read_json
 from fairsweep.sweeps.execution.run import run_sweep
 from fairsweep.sweeps.planning.preflight import check_sweep
 from fairsweep.sweeps.sweep import Sweep

@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from fairsweep.analysis.records.columns import read_cells
+from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.store.ledger import Ledger
 from fairsweep.sweeps.sweep import Sweep

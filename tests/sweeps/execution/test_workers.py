@@ -2,7 +2,8 @@
 
 import pytest
 
-from fairsweep.analysis.records.columns import read_cells, read_json
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.files import read_json
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.planning.machines import Machine, check_resources, slots

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from fairsweep import analysis
-from fairsweep.analysis.records.columns import read_examples, read_json
+from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.prediction_records import read_examples
 from fairsweep.analysis.report.report_content import collect
 from fairsweep.datasets.storage.prepared import write_prepared
 from fairsweep.sweeps.copies.resuming import resume_sweep

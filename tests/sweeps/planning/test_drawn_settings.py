@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from fairsweep.analysis.records.columns import read_json
+from fairsweep.analysis.records.files import read_json
 from fairsweep.sweeps.execution.run import run_sweep
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.planning.preflight import check_sweep

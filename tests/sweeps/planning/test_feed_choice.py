@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fairsweep.analysis.records.columns import read_json
+from fairsweep.analysis.records.files import read_json
 from fairsweep.datasets.feeds import feed_choice
 from fairsweep.sweeps.execution import run
 from fairsweep.sweeps.plan import plan_sweep

@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import fairsweep.analysis.records.columns as records
 from fairsweep.analysis.metrics.disparities import DISPARITIES, disparity
-from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.analysis.records.cell_records import CellsFile, count_cells, read_cells, write_cells
+from fairsweep.analysis.records.file_names import CELLS, PRIVACY, STATE
+from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.sweeps.search.outcomes import recorded_values
 from fairsweep.sweeps.spec.conditions import Condition
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing, counts, validation_cells
@@ -27,7 +29,7 @@ def cells(seed, split, iteration):
     label = rng.integers(0, 2, 400)
     wrong = rng.random(400) < 0.1 + 0.2 * groups["tone"]
     prediction = np.where(wrong, 1 - label, label)
-    return records.count_cells(iteration=iteration, split=split, groups=groups, label=label, prediction=prediction)
+    return count_cells(iteration=iteration, split=split, groups=groups, label=label, prediction=prediction)
 
 
 @pytest.fixture
@@ -36,9 +38,9 @@ def folder(tmp_path):
 
     def write(test_seed):
         parts = [cells(i, "validation", i) for i in (1, 2)] + [cells(test_seed + i, "test", i) for i in (1, 2, 3)]
-        records.write_cells(tmp_path / records.CELLS, pa.concat_tables(parts), VOCABULARIES, "smiling")
-        records.write_json(tmp_path / records.PRIVACY, {"epsilon": {"pld": 2.5}})
-        attempt = TrialStateFile(tmp_path).begin("t") if not (tmp_path / records.STATE).exists() else None
+        write_cells(tmp_path / CELLS, pa.concat_tables(parts), VOCABULARIES, "smiling")
+        write_json(tmp_path / PRIVACY, {"epsilon": {"pld": 2.5}})
+        attempt = TrialStateFile(tmp_path).begin("t") if not (tmp_path / STATE).exists() else None
         if attempt is not None:
             attempt.update(state="done", seconds=7.0)
         return tmp_path
@@ -76,10 +78,10 @@ def test_what_happens_on_the_test_split_never_shows(folder):
     before = recorded_values(folder(10), measures, MEANING)
     # The test cells change, and reach further than those of validation.
     assert recorded_values(folder(99), measures, MEANING) == before
-    path = folder(10) / records.CELLS
-    only_test = records.read_cells(path)
+    path = folder(10) / CELLS
+    only_test = read_cells(path)
     with pytest.raises(ValueError, match="no evaluation on the validation split"):
-        validation_cells(records.CellsFile(cells(1, "test", 1), ("tone",), only_test.vocabularies, "smiling"))
+        validation_cells(CellsFile(cells(1, "test", 1), ("tone",), only_test.vocabularies, "smiling"))
     for word in ("test accuracy", "accuracy on test", "accuracy where split=test"):
         with pytest.raises(ValueError, match=r"written 'METRIC'|is no group of the sweep"):
             Measure.parse(word).settled(MEANING)

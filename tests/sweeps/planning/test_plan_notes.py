@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairsweep.analysis.records.columns import read_json
+from fairsweep.analysis.records.files import read_json
 from fairsweep.analysis.results.trials import trials_table
 from fairsweep.datasets.storage.layout import Attribute
 from fairsweep.datasets.storage.prepared import PreparedDataset, write_prepared
@@ -87,11 +87,15 @@ def test_levels_are_named_by_what_is_shown(simulated_level):
 
 @pytest.fixture
 def simulated_level():
-    from fairsweep.analysis.records.loading import SweepLocation, TrialFolder
+    from fairsweep.analysis.records.files import SweepLocation
+    from fairsweep.analysis.records.trial_folder import TrialFolder
 
     def folder(majority, attribute="male"):
         imbalance = {"attribute": attribute, "majority": majority, "share": 0.5, "size": 80}
-        return TrialFolder("x", SweepLocation.of("x"), config={"imbalance": imbalance, "learner": {"name": "a"}})
+        trial = TrialFolder(SweepLocation.of("x"))
+        trial.take({"config.json": {"imbalance": imbalance, "learner": {"name": "a"}}, "data.json": None})
+        trial.take({"state.json": None, "privacy.json": None})
+        return trial
 
     return folder
 

@@ -19,7 +19,7 @@ import pytest
 from pyarrow import fs
 
 from fairsweep import analysis
-from fairsweep.analysis.records.columns import read_cells
+from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.execution.run import run_sweep
 from fairsweep.sweeps.planning.expand import expand

@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray import tune
 
-from fairsweep.analysis.records.columns import read_cells
+from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.runtime.launch import connected, run_trials
 from fairsweep.sweeps.store.ledger import Ledger

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from fairsweep.analysis.records.trial_state import TrialState
 from fairsweep.sweeps.runtime import nodes
 from fairsweep.sweeps.runtime.nodes import NodeWatch
-from fairsweep.trainables.trial.state import TrialState
 
 MACHINES = [
     {"NodeID": name * 8, "Alive": True, "Resources": {"CPU": 2.0}, "NodeManagerAddress": f"10.0.0.{number}"}
@@ -91,7 +91,7 @@ import json, sys, tempfile, time
 import ray
 from ray.cluster_utils import Cluster
 from fairsweep.sweeps.runtime.nodes import NodeWatch
-from fairsweep.trainables.trial.state import TrialState
+from fairsweep.analysis.records.trial_state import TrialState
 from types import SimpleNamespace
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

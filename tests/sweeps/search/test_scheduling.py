@@ -10,7 +10,9 @@ import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from fairsweep import analysis
-from fairsweep.analysis.records.columns import count_cells, read_cells, read_json, write_examples
+from fairsweep.analysis.records.cell_records import count_cells, read_cells
+from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.prediction_records import write_examples
 from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.sweeps.execution.tasks import Watches
 from fairsweep.sweeps.planning.preflight import check_sweep

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
+from fairsweep.analysis.records.failed_trials import counted_causes
 from fairsweep.sweeps.planning.expand import expand, trials_at
-from fairsweep.sweeps.planning.refusals import counted_causes, refusal_lines
+from fairsweep.sweeps.planning.refusals import refusal_lines
 from fairsweep.sweeps.search.ask_tell import AskTell
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import SearchStudy

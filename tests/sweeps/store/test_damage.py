@@ -10,10 +10,11 @@ import torch
 
 from fairsweep import analysis
 from fairsweep.analysis.inference.unlearning import placements, requests
-from fairsweep.analysis.records.columns import RecordError, read_cells, read_json
-from fairsweep.analysis.records.files import read_parquet, write_json
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.file_names import PLACEMENT
+from fairsweep.analysis.records.files import RecordError, read_json, read_parquet, write_json
+from fairsweep.analysis.records.learner_records import read_placement
 from fairsweep.analysis.records.record_check import TRIAL_FILES, check_trial
-from fairsweep.analysis.records.unlearning_records import PLACEMENT, read_placement
 from fairsweep.sweeps.copies.resuming import resume_sweep
 from fairsweep.sweeps.execution.extending import extend_sweep
 from fairsweep.sweeps.execution.failures import failed_trials, failure_groups

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairsweep.analysis.records.columns import read_json
+from fairsweep.analysis.records.files import read_json
 from fairsweep.sweeps.execution.failures import failed_trials
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.store.former_trials import find_former

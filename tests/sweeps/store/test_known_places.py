@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import fairsweep.analysis.records.columns as records
 from fairsweep import analysis
-from fairsweep.analysis.records.columns import Vocabulary
+from fairsweep.analysis.records.cell_records import count_cells, write_cells
+from fairsweep.analysis.records.file_names import CELLS, CONFIG, DATA, REPORT, STATE, SWEEP_JSON, SWEEP_YAML, TRIALS
+from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.sweeps.store.known_places import (
     named_places,
     remember_places,
@@ -67,22 +69,22 @@ def foreign(tmp_path, mapping, toy):
 
     def write(path, **sections):
         folder = tmp_path / "downloaded"
-        trial = folder / records.TRIALS / "sgd_s0"
+        trial = folder / TRIALS / "sgd_s0"
         trial.mkdir(parents=True)
         tone, label = np.repeat([0, 1], 20), np.tile([0, 1], 20)
-        cells = records.count_cells(iteration=1, split="test", groups={"tone": tone}, label=label, prediction=label)
+        cells = count_cells(iteration=1, split="test", groups={"tone": tone}, label=label, prediction=label)
         vocabularies = [Vocabulary("tone", ("light", "dark")), Vocabulary("smiling", ("no", "yes"))]
-        records.write_cells(trial / records.CELLS, pa.concat_tables([cells]), vocabularies, "smiling")
+        write_cells(trial / CELLS, pa.concat_tables([cells]), vocabularies, "smiling")
         config = {"learner": {"name": "sgd", "kind": "sgd"}, "seeds": {"data": 0, "train": 0}, "replicate": 0}
-        records.write_json(trial / records.CONFIG, config | {"setting": "a", "trial": "a"})
-        records.write_json(trial / records.STATE, {"trial": "a", "state": "done", "iteration": 1, "iterations": 1})
-        records.write_json(trial / records.DATA, {"size": 100, "counts": [], "hashes": {"test": "same"}})
+        write_json(trial / CONFIG, config | {"setting": "a", "trial": "a"})
+        write_json(trial / STATE, {"trial": "a", "state": "done", "iteration": 1, "iterations": 1})
+        write_json(trial / DATA, {"size": 100, "counts": [], "hashes": {"test": "same"}})
         sweep = Sweep.from_mapping(mapping | sections)
         resolved = sweep.model_dump(mode="json") | {"dataset": {**mapping["dataset"], "path": str(path)}}
         dataset = {"name": "faces", "path": str(path), "content_hash": toy.info.content_hash}
         described = {"name": "toy", "trials": 1, "dataset": dataset | {"label": "smiling", "groups": ["tone"]}}
-        records.write_json(folder / records.SWEEP_JSON, described | {"sweep": resolved, "versions": {}})
-        (folder / records.SWEEP_YAML).write_text(json.dumps(resolved))
+        write_json(folder / SWEEP_JSON, described | {"sweep": resolved, "versions": {}})
+        (folder / SWEEP_YAML).write_text(json.dumps(resolved))
         return folder
 
     return write
@@ -96,27 +98,27 @@ def test_reading_somebody_elses_folder_asks_no_server(fairsweep, foreign, remote
         assert (code, err) == (0, ""), command
     assert fairsweep("watch", folder, "--once")[0] == 0
     assert len(analysis.load(folder).trials) == 1
-    assert "<img" not in (folder / records.REPORT).read_text()
+    assert "<img" not in (folder / REPORT).read_text()
     assert server[1] == []
 
 
 def test_a_name_makes_no_dataset_public(fairsweep, foreign, toy_path, toy):
     folder = foreign(toy_path)
     assert fairsweep("report", folder)[0] == 0
-    assert "<img" not in (folder / records.REPORT).read_text()
+    assert "<img" not in (folder / REPORT).read_text()
     assert fairsweep("report", folder, "--pictures")[0] == 0
-    assert "<img" in (folder / records.REPORT).read_text()
+    assert "<img" in (folder / REPORT).read_text()
     remember_public(toy.info.content_hash)  # as `prepare faces` does
     assert fairsweep("report", folder)[0] == 0
-    assert "<img" in (folder / records.REPORT).read_text()
+    assert "<img" in (folder / REPORT).read_text()
     assert not shows_public({"path": "s3://bucket/faces", "content_hash": toy.info.content_hash})
 
 
 @pytest.mark.parametrize("command", [("resume",), ("retry-failed",), ("extend", "--seeds", "3", "--yes")])
 def test_a_dataset_that_only_the_folder_names_is_asked_for_first(fairsweep, foreign, remote, server, command):
     folder = foreign(remote["dataset"])
-    records.write_json(
-        folder / records.TRIALS / "sgd_s0" / records.STATE,
+    write_json(
+        folder / TRIALS / "sgd_s0" / STATE,
         {"trial": "a", "state": "failed", "error": "x", "iteration": 1, "iterations": 1},
     )
     for flags in ((), ("--no-contact",)):

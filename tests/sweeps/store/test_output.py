@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fairsweep.analysis.records.columns import read_json
+from fairsweep.analysis.records.files import read_json
 from fairsweep.sweeps.store import output
 from fairsweep.sweeps.store.output import OutputFolder, git_commit, versions
 from fairsweep.sweeps.syntax.errors import SweepError

@@ -6,8 +6,7 @@ import re
 import pytest
 from ruamel.yaml import YAML
 
-from fairsweep.analysis.records.columns import read_json
-from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.sweeps.copies.resuming import resume_sweep
 from fairsweep.sweeps.execution.extending import extend_sweep
 from fairsweep.sweeps.planning.preflight import check_sweep

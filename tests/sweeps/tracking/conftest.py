@@ -6,14 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairsweep.analysis.records.columns import (
-    Vocabulary,
-    count_cells,
-    training_table,
-    write_cells,
-    write_json,
-    write_training,
-)
+from fairsweep.analysis.records.cell_records import count_cells, write_cells
+from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.records.training_records import training_table, write_training
+from fairsweep.analysis.records.vocabularies import Vocabulary
 
 TONE, SMILING = Vocabulary("tone", ("light", "dark")), Vocabulary("smiling", ("no", "yes"))
 
@@ -33,13 +29,14 @@ class RecordedSweep:
             },
         )
 
-    def write(self, name, iterations, state="running", attempt=1, loss=0.5, **more):
-        """A trial after so many of 5 iterations."""
+    def write(self, name, iterations, state="running", attempt=1, loss=0.5, learner=None, **more):
+        """A trial after so many of 5 iterations; without a learner's name, that is what the folder's begins with."""
         folder = self.folder / "trials" / name
         folder.mkdir(parents=True, exist_ok=True)
-        learner = name.partition("_")[0]
-        config = {"trial": f"hash of {name}", "setting": f"setting of {learner}", "replicate": 0, "mode": "research"}
-        config |= {"learner": {"name": learner, "kind": "sgd", "lr": 0.1}, "seeds": {"data": 0, "train": 0}}
+        learner, seed = learner or name.partition("_")[0], int(name[-10])
+        config = {"trial": f"{name[-8:]} of {name}", "replicate": seed, "mode": "research"}
+        config |= {"setting": f"setting of {learner}"}
+        config |= {"learner": {"name": learner, "kind": "sgd", "lr": 0.1}, "seeds": {"data": seed, "train": seed}}
         write_json(folder / "config.json", config)
         rng = np.random.default_rng(len(name))
         tone, label, prediction = rng.integers(0, 2, (3, 40))

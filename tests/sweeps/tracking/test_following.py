@@ -20,7 +20,7 @@ class Listener:
     def send(self, report, after):
         self.steps.setdefault(report.name, []).extend(i for i in report.series if i > after)
         if report.has_ended:
-            self.ended.append((report.name, report.state["state"]))
+            self.ended.append((report.name, report.state.state))
 
     def send_sweep(self, report):
         self.sweeps += 1

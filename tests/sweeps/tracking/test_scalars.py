@@ -6,18 +6,18 @@ from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves, read_plans, write_plans
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.tracking.following import Records
-from fairsweep.sweeps.tracking.reports import TrialReport, read_state
+from fairsweep.sweeps.tracking.reports import TrialReport
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
 
 
 def report_of(sweep, folder):
-    return TrialReport(Records.of(sweep.folder).sweep, folder, read_state(folder), EpsilonCurves(sweep.folder))
+    return TrialReport.of(Records.of(sweep.folder).sweep, folder, EpsilonCurves(sweep.folder))
 
 
 def test_scalars_are_the_records_by_group(recorded):
     sweep = recorded(["files"])
-    report = report_of(sweep, sweep.write("sgd_s0-aaaaaaaa", 3, "done"))
+    report = report_of(sweep, sweep.write("dp_sgd_s0-aaaaaaaa", 3, "done", learner="dp_sgd"))
     assert list(report.series) == [1, 2, 3]
     last = report.series[3]
     assert last["train/loss"] == pytest.approx(0.5 / 3)
@@ -28,7 +28,7 @@ def test_scalars_are_the_records_by_group(recorded):
     assert last["diagnostics/clipped_share/tone.dark/smiling.no"] == 0.25
     assert not any("cosine" in name for name in last)  # NaN
     assert all(math.isfinite(value) for value in last.values())
-    assert report.setting == "sgd"
+    assert (report.learner, report.setting) == ("dp_sgd", "dp_sgd")
     assert report.summary["state"] == "done"
 
 
@@ -49,9 +49,9 @@ def test_epsilon_so_far_is_an_upper_bound_that_ends_at_the_plan(recorded, mappin
     plan = PrivacyPlan.build(config.learner, 120)
     sweep = recorded(["files"])
     folder = sweep.write("private_s0-aaaaaaaa", 5, "done")
-    write_plans(sweep.folder, {"hash of private_s0-aaaaaaaa": plan})
+    write_plans(sweep.folder, {"aaaaaaaa of private_s0-aaaaaaaa": plan})
     write_plans(sweep.folder, {"another": plan})
-    assert read_plans(sweep.folder) == {"hash of private_s0-aaaaaaaa": plan, "another": plan}
+    assert read_plans(sweep.folder) == {"aaaaaaaa of private_s0-aaaaaaaa": plan, "another": plan}
     spent = [scalars["privacy/epsilon"] for scalars in report_of(sweep, folder).series.values()]
     assert spent == sorted(spent)
     assert spent[0] >= plan.epsilon(plan.steps // 5).pld - 1e-3

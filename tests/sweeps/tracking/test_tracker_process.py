@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from fairsweep.analysis.records.columns import write_json
+from fairsweep.analysis.records.files import write_json
 from fairsweep.sweeps.spec.tracking_section import TrackingSection
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.tracking.tracker_process import tracked

@@ -76,7 +76,7 @@ def test_a_run_for_each_trial_and_one_for_the_sweep(recorded):
     assert (done.run.project, done.run.entity, done.run.job_type) == ("fair", "lab", "private-eps3")
     assert done.run.run_group == "toy: private-eps3_share.9"
     assert set(done.run.tags) == {"toy", "try"}
-    assert done.run.run_id == Records.of(sweep.folder).sweep.run_id("hash of private-eps3_share.9_s0-aaaaaaaa")
+    assert done.run.run_id == Records.of(sweep.folder).sweep.run_id("aaaaaaaa of private-eps3_share.9_s0-aaaaaaaa")
     assert done.config["learner"]["lr"] == 0.1
     steps = [row["_step"] for row in done.history]
     assert steps == [1, 2, 3, 4, 5]
@@ -120,7 +120,7 @@ def test_online_the_server_says_what_is_missing(recorded, monkeypatch, iteration
     sweep = recorded({"wandb": True, "pictures": False})
     sweep.write("plain_s0-cccccccc", iterations, state)
     Journal(sweep.folder / "tracking/wandb.jsonl").note(
-        "hash of plain_s0-cccccccc", Sent(min(3, iterations), "running")
+        "cccccccc of plain_s0-cccccccc", Sent(min(3, iterations), "running")
     )
     _, said = follow(sweep)
     assert said == []

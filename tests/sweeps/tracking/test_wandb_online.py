@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from fairsweep.analysis.records.columns import write_json
+from fairsweep.analysis.records.files import write_json
 from fairsweep.sweeps.tracking.following import Follower, Records
 from fairsweep.sweeps.tracking.tracker_process import tracked
 
@@ -46,7 +46,7 @@ def track(sweep, meanwhile=lambda: None):
 
 def run_of(server, sweep, name=TRIAL):
     identity = Records.of(sweep.folder).sweep
-    return server.runs.get(("fair", identity.run_id(f"hash of {name}" if name else "sweep")))
+    return server.runs.get(("fair", identity.run_id(f"{name[-8:]} of {name}" if name else "sweep")))
 
 
 def losses(run):

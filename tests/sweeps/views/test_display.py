@@ -11,7 +11,7 @@ from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.views.display import render, showing
 from fairsweep.sweeps.views.notebook import in_notebook, panel
 from fairsweep.sweeps.views.progress import Progress
-from fairsweep.sweeps.views.status import Board, Row, failures
+from fairsweep.sweeps.views.status import Board, Row
 from fairsweep.trainables.adapter import TrialTask
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 
@@ -77,7 +77,7 @@ def test_a_running_trial_is_one_line_with_its_numbers(follow):
     line = next(line for line in shown(follow).splitlines() if "private_share.5_s0" in line)
     assert re.search(r"2/3\s+0\.123\s+91\.0%\s+75\.0%\s+\d+\.\d\d\s+0 s", line)
     assert "3/15 trials" in shown(follow)
-    assert "11 waiting" in shown(follow)
+    assert "11 queued" in shown(follow)
 
 
 def test_running_trials_come_first_and_the_rest_is_counted(follow):
@@ -102,15 +102,14 @@ def test_failures_are_shown_with_their_cause_and_grouped(follow):
     follow.lose(2)
     assert "3 failed" in shown(follow)
     assert "the training loss is nan" in shown(follow)
-    grouped = failures(follow.rows.values())
-    assert [len(labels) for labels in grouped.values()] == [2, 1]
+    assert [group.count for group in follow.failures()] == [2, 1]
     assert list(follow.lost.values()) == ["the worker died"]
 
 
 def test_five_hundred_trials_stay_readable():
     board = Board(SpentPrivacy({}), done_before=20, slots=64)
     for number in range(480):
-        stage = "running" if number < 64 else ("done", "failed", "waiting")[number % 3]
+        stage = "running" if number < 64 else ("done", "failed", "queued")[number % 3]
         metrics = {"iteration": 2, "iterations": 9, "accuracy": number / 500, "worst_group": 1 - number / 500}
         cause = f"cause {number % 9}" if stage == "failed" else None
         board.rows[str(number)] = Row(f"trial {number}", "sgd", stage, metrics, 1.0, 5.0, cause, 1)

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from fairsweep.analysis.records.columns import Vocabulary, count_cells, read_json, write_cells
+from fairsweep.analysis.records.cell_records import count_cells, write_cells
+from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.sweeps.execution import guided_trials
 from fairsweep.sweeps.execution import run as running_sweeps

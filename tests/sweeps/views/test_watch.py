@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from fairsweep.analysis.records.columns import write_json
+import fairsweep.analysis.records.trial_folder as trial_folder
+from fairsweep.analysis.records.files import write_json
 from fairsweep.sweeps.cli.app import app
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
@@ -22,7 +23,14 @@ def sweep(tmp_path, monkeypatch):
     write_json(tmp_path / "sweep.json", {"name": "faces", "trials": 5})
 
     def state(name, state, iteration=0, **more):
-        content = {"trial": name, "state": state, "iteration": iteration, "iterations": 10, "run": 1, "attempt": 2}
+        content = {
+            "trial": name[-8:] * 8,
+            "state": state,
+            "iteration": iteration,
+            "iterations": 10,
+            "run": 1,
+            "attempt": 2,
+        }
         content |= {"updated": NOW - 5, "seconds": 20.0, "metrics": {"accuracy": 0.9, "worst_group": 0.75}} | more
         (tmp_path / "trials" / name).mkdir(parents=True, exist_ok=True)
         write_json(tmp_path / "trials" / name / "state.json", content)
@@ -47,7 +55,7 @@ def test_a_sweep_is_shown_from_its_folder_alone(sweep):
     assert "25 s" in text  # 20 s of training until 5 s ago
     assert "2.50" in text
     assert "1 failed: OSError: no space left (plain_s0)" in text
-    assert "1 waiting" in text
+    assert "1 queued" in text
     assert "2/5 trials" in text
     assert shown(folder.as_uri()) == text
 
@@ -135,16 +143,19 @@ def test_only_changed_states_are_read_again(sweep, monkeypatch):
     folder, state = sweep
     board = WatchedSweep(folder)
     read = []
-    from fairsweep.analysis.records.loading import SweepLocation
+    original = trial_folder.read_state
 
-    original = SweepLocation.json
-    monkeypatch.setattr(SweepLocation, "json", lambda self: read.append(self.path.split("/")[-2]) or original(self))
+    def noting(path, *rest):
+        read.append(path.split("/")[-2])
+        return original(path, *rest)
+
+    monkeypatch.setattr(trial_folder, "read_state", noting)
     board.refresh()
     assert read == []
     state("dpsgd-eps3_s0-aaaaaaaa", "running", 6)
     board.refresh()
     assert read == ["dpsgd-eps3_s0-aaaaaaaa"]
-    assert board.rows["dpsgd-eps3_s0-aaaaaaaa"].metrics["iteration"] == 6
+    assert board.rows["aaaaaaaa" * 8].metrics["iteration"] == 6
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
@@ -166,3 +177,13 @@ def test_track_sends_what_is_missing(sweep, tmp_path):
     write_json(folder / "sweep.json", {"name": "faces", "sweep": {}})
     with pytest.raises(SweepError, match="has no trackers"):
         CliRunner().invoke(app, ["track", str(folder)], catch_exceptions=False, standalone_mode=False)
+
+
+def test_the_learner_is_the_one_of_the_config_whatever_the_folder_is_called(sweep):
+    folder, state = sweep
+    for learner, end in (("dp_sgd", "1"), ("dp-fed", "2")):
+        state(f"{learner}_s0-{end * 8}", "running", 5)
+        write_json(folder / "trials" / f"{learner}_s0-{end * 8}" / "config.json", {"learner": {"name": learner}})
+    rows = WatchedSweep(folder).rows
+    assert [rows[end * 64].learner for end in "12"] == ["dp_sgd", "dp-fed"]
+    assert [rows[end * 64].label for end in "12"] == ["dp_sgd_s0", "dp-fed_s0"]

@@ -8,8 +8,10 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from fairsweep.analysis.records.columns import RecordError, read_cells
-from fairsweep.analysis.records.lineage_records import LINEAGE, read_lineage
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.file_names import LINEAGE
+from fairsweep.analysis.records.files import RecordError
+from fairsweep.analysis.records.learner_records import read_lineage
 from fairsweep.datasets.selection.randomness import generator
 from fairsweep.datasets.storage.layout import Attribute
 from fairsweep.trainables.learners import AnyLearner, build_learner

@@ -6,7 +6,8 @@ import numpy as np
 import ray
 import torch
 
-from fairsweep.analysis.records.columns import read_json, read_training
+from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.training_records import read_training
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.trainables.trial.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.trial.trial import Trial

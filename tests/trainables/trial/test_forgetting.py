@@ -12,8 +12,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-from fairsweep.analysis.records.columns import RecordError, read_cells, read_json, read_predictions
-from fairsweep.analysis.records.unlearning_records import COST, PLACEMENT, read_placement
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.file_names import COST, PLACEMENT
+from fairsweep.analysis.records.files import RecordError, read_json
+from fairsweep.analysis.records.learner_records import read_placement
+from fairsweep.analysis.records.prediction_records import read_predictions
 from fairsweep.trainables.trial.erasure import erase_from_trial
 from fairsweep.trainables.trial.folder_transaction import FolderTransaction, recover
 from fairsweep.trainables.trial.forgetting import ForgettingError, forget

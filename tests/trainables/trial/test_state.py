@@ -3,7 +3,7 @@ import multiprocessing
 
 import pytest
 
-from fairsweep.analysis.records.columns import RecordError
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
 
 

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fairsweep.analysis.records.columns import RecordError, read_cells, read_json
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.files import RecordError, read_json
 from fairsweep.datasets.storage.layout import DatasetError
 from fairsweep.datasets.storage.prepared import write_prepared
 from fairsweep.trainables.learning.evaluation import DivergedError

@@ -5,7 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fairsweep.analysis.records.columns import foreign_ids, read_json
+from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.prediction_records import foreign_ids
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.storage.prepared import Attribute, PreparedDataset, write_prepared
 from fairsweep.datasets.storage.reading import StreamError

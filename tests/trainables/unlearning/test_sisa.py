@@ -9,14 +9,11 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from fairsweep.analysis.records.columns import PREDICTIONS, read_cells, read_json, read_predictions
-from fairsweep.analysis.records.unlearning_records import (
-    COST,
-    PLACEMENT,
-    SHARD_PREDICTIONS,
-    read_placement,
-    read_shard_predictions,
-)
+from fairsweep.analysis.records.cell_records import read_cells
+from fairsweep.analysis.records.file_names import COST, PLACEMENT, PREDICTIONS, SHARD_PREDICTIONS
+from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.learner_records import read_placement, read_shard_predictions
+from fairsweep.analysis.records.prediction_records import read_predictions
 from fairsweep.datasets.feeds.resident import ResidentFeed
 from fairsweep.trainables.trial.trial import Trial
 from fairsweep.trainables.unlearning.known_examples import UnknownIdsError

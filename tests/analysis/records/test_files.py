@@ -1,4 +1,4 @@
-"""Records: what is written is what is read, whole or not at all."""
+"""Records (`files`, `cell_records`, `prediction_records`, `training_records`): what is written is what is read."""
 
 import doctest
 import json
@@ -10,9 +10,22 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-import fairsweep.analysis.records.columns as records
-from fairsweep.analysis.records.columns import Vocabulary, count_cells
+from fairsweep.analysis.records import cell_records, trial_state
+from fairsweep.analysis.records.cell_records import (
+    RESERVED_COLUMNS,
+    CellsFile,
+    count_cells,
+    group_column,
+    read_cells,
+    write_cells,
+)
+from fairsweep.analysis.records.file_names import CELLS, CONFIG, PREDICTIONS, PRIVACY, STATE, TRAINING
+from fairsweep.analysis.records.files import RecordError, read_json, write_json
+from fairsweep.analysis.records.prediction_records import predictions_table, read_predictions, write_predictions
+from fairsweep.analysis.records.training_records import read_training, training_table, write_training
 from fairsweep.analysis.records.trial_cells import CellSchema, TrialCells
+from fairsweep.analysis.records.trial_folder import TrialFolder
+from fairsweep.analysis.records.vocabularies import Vocabulary
 
 TONE = Vocabulary("tone", ("light", "dark"), ("Light", "Dark"))
 SHAPE = Vocabulary("shape", ("round", "long"))
@@ -29,8 +42,39 @@ def some_cells(iteration=1, split="test", n=500, seed=0):
     return table, columns
 
 
-def test_doctest():
-    assert doctest.testmod(records).failed == 0
+@pytest.mark.parametrize("module", [cell_records, trial_state])
+def test_doctest(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_a_state_is_read_with_its_defaults_and_refused_with_what_is_wrong(tmp_path):
+    path = tmp_path / STATE
+    write_json(path, {"trial": "9af3", "state": "stopped", "by": "user", "metrics": {"epsilon": math.inf}, "more": 1})
+    state = trial_state.read_state(path)
+    assert (state.attempt, state.metrics, state.ended, state.may_go_on) == (0, {"epsilon": math.inf}, False, True)
+    for change in ({"state": "waiting"}, {"by": "chance"}, {"attempt": "2"}, {"trial": None}, {"metrics": [1]}):
+        write_json(path, {"trial": "9af3"} | change)
+        with pytest.raises(RecordError, match=r"state.json is damaged: .* must be"):
+            trial_state.read_state(path)
+    write_json(path, {"state": "done"})
+    with pytest.raises(RecordError, match="trial must be there"):
+        trial_state.read_state(path)
+
+
+def test_one_folder_reads_all_its_files_once_and_says_what_they_say(tmp_path):
+    folder = tmp_path / "dp_sgd_s0-9af39af3"
+    folder.mkdir()
+    trial = TrialFolder(folder)
+    assert (trial.state, trial.config, trial.cells(), trial.training(), trial.predictions()) == (None,) * 5
+    assert (trial.learner, trial.stage, trial.hash, trial.epsilon) == ("", "unknown", None, math.inf)
+    write_json(folder / STATE, {"trial": "9af3" * 16, "state": "stopped", "by": "stopper"})
+    write_json(folder / CONFIG, {"learner": {"name": "dp_sgd", "kind": "dpsgd"}})
+    write_json(folder / PRIVACY, {"epsilon": {"pld": None}})
+    assert trial.learner == ""  # read before
+    trial = TrialFolder(folder)
+    assert (trial.learner, trial.kind, trial.label) == ("dp_sgd", "dpsgd", "dp_sgd_s0")
+    assert (trial.stage, trial.stopped_by, trial.is_whole) == ("done", "stopper", True)
+    assert math.isnan(trial.epsilon)
 
 
 def test_cells_hold_every_example_once():
@@ -80,28 +124,28 @@ def test_impossible_cells_are_refused(groups, label, message):
 
 def test_cells_round_trip_with_vocabularies(tmp_path):
     table = pa.concat_tables([some_cells(1)[0], some_cells(2, "validation")[0]])
-    records.write_cells(tmp_path / records.CELLS, table, [TONE, SHAPE, SMILING], "smiling")
-    read = records.read_cells(tmp_path / records.CELLS)
+    write_cells(tmp_path / CELLS, table, [TONE, SHAPE, SMILING], "smiling")
+    read = read_cells(tmp_path / CELLS)
     assert read.table.equals(table)
     assert read.groups == ("tone", "shape")
     assert read.label == "smiling"
     assert read.vocabularies["tone"] == TONE
     assert read.vocabularies["shape"].display == ("round", "long")
-    remote = records.read_cells(str(tmp_path / records.CELLS), pafs.LocalFileSystem())
+    remote = read_cells(str(tmp_path / CELLS), pafs.LocalFileSystem())
     assert remote.table.equals(table)
 
 
 def test_a_group_may_be_called_as_a_column_of_the_records(tmp_path):
-    names = (*sorted(records.RESERVED_COLUMNS), "group:label", "tone")
+    names = (*sorted(RESERVED_COLUMNS), "group:label", "tone")
     groups = {name: [number, number + 1] for number, name in enumerate(names)}
     table = count_cells(iteration=1, split="test", groups=groups, label=[0, 1], prediction=[1, 1])
     assert table["label"].to_pylist() == [0, 1]
     assert table.column_names[-4:] == ["tone", "label", "prediction", "count"]
     words = [Vocabulary(name, tuple("0123456789")) for name in names]
-    records.write_cells(tmp_path / records.CELLS, table, words, "label")
-    read = records.read_cells(tmp_path / records.CELLS)
+    write_cells(tmp_path / CELLS, table, words, "label")
+    read = read_cells(tmp_path / CELLS)
     assert read.groups == names
-    codes = {name: read.table[records.group_column(name)].to_pylist() for name in names}
+    codes = {name: read.table[group_column(name)].to_pylist() for name in names}
     assert codes == {name: [number, number + 1] for number, name in enumerate(names)}
     assert CellSchema.of(read).columns == tuple(read.table.column_names[2:-1])
 
@@ -109,9 +153,9 @@ def test_a_group_may_be_called_as_a_column_of_the_records(tmp_path):
 def test_cells_without_vocabulary_or_column_are_refused(tmp_path):
     table, _ = some_cells()
     with pytest.raises(ValueError, match=r"\['shape'\] have none"):
-        records.write_cells(tmp_path / "c", table, [TONE, SMILING], "smiling")
+        write_cells(tmp_path / "c", table, [TONE, SMILING], "smiling")
     with pytest.raises(ValueError, match=r"\['count'\] are missing"):
-        records.write_cells(tmp_path / "c", table.drop_columns(["count"]), [TONE, SHAPE, SMILING], "smiling")
+        write_cells(tmp_path / "c", table.drop_columns(["count"]), [TONE, SHAPE, SMILING], "smiling")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -124,21 +168,17 @@ def test_vocabulary_shows_values_and_unknown_codes():
 
 def test_predictions_round_trip(tmp_path):
     log_p = np.log(np.array([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]], np.float32))
-    table = records.predictions_table(
+    table = predictions_table(
         iteration=3, ids=[5, 8, 9], split="test", label=[1, 0, 0], prediction=[1, 0, 0], log_probabilities=log_p
     )
-    records.write_predictions(tmp_path / records.PREDICTIONS, table)
-    read = records.read_predictions(tmp_path / records.PREDICTIONS)
+    write_predictions(tmp_path / PREDICTIONS, table)
+    read = read_predictions(tmp_path / PREDICTIONS)
     assert np.allclose(np.stack(read["log_probabilities"].to_numpy(zero_copy_only=False)), log_p)
     assert read["id"].to_pylist() == [5, 8, 9]
     with pytest.raises(ValueError, match="shape"):
-        records.predictions_table(
-            iteration=3, ids=[5], split="test", label=[1], prediction=[1], log_probabilities=log_p
-        )
+        predictions_table(iteration=3, ids=[5], split="test", label=[1], prediction=[1], log_probabilities=log_p)
     with pytest.raises(ValueError, match="each of the 3 ids"):
-        records.predictions_table(
-            iteration=3, ids=[5, 8, 9], split="test", label=[1], prediction=[1], log_probabilities=log_p
-        )
+        predictions_table(iteration=3, ids=[5, 8, 9], split="test", label=[1], prediction=[1], log_probabilities=log_p)
 
 
 def test_training_round_trip_with_and_without_diagnostics(tmp_path):
@@ -167,24 +207,24 @@ def test_training_round_trip_with_and_without_diagnostics(tmp_path):
         {"iteration": 1, "loss": 0.7, "seconds": 1.5, "examples": 400, "diagnostics": [diagnostic], "clients": []},
         {"iteration": 2, "loss": 0.6, "seconds": 1.4, "examples": 391, "clients": [clients], "l2_clip_norm": 0.5},
     ]
-    records.write_training(tmp_path / records.TRAINING, records.training_table(rows))
-    read = records.read_training(tmp_path / records.TRAINING).to_pylist()
+    write_training(tmp_path / TRAINING, training_table(rows))
+    read = read_training(tmp_path / TRAINING).to_pylist()
     assert read[0] == rows[0] | {"l2_clip_norm": None}
     assert read[1] == rows[1] | {"diagnostics": []}
     with pytest.raises(ValueError, match="accuracy"):
-        records.training_table([{"iteration": 1, "accuracy": 0.5}])
+        training_table([{"iteration": 1, "accuracy": 0.5}])
     with pytest.raises(ValueError, match="norm"):
-        records.training_table([{"iteration": 1, "diagnostics": [{"norm": 0.5}]}])
+        training_table([{"iteration": 1, "diagnostics": [{"norm": 0.5}]}])
     with pytest.raises(ValueError, match="median"):
-        records.training_table([{"iteration": 1, "clients": [{"median": 0.5}]}])
+        training_table([{"iteration": 1, "clients": [{"median": 0.5}]}])
 
 
 def test_json_is_standard_and_round_trips(tmp_path):
     path = tmp_path / "x.json"
     value = {"epsilon": math.inf, "lower": -math.inf, "nan": math.nan, "tuple": (1, 2), "numpy": np.float64(1.5)}
-    records.write_json(path, value | {"count": np.int64(3), "word": "façade"})
+    write_json(path, value | {"count": np.int64(3), "word": "façade"})
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    read = records.read_json(path)
+    read = read_json(path)
     assert float(read["epsilon"]) == math.inf
     assert float(read["lower"]) == -math.inf
     assert read["nan"] is None
@@ -194,56 +234,56 @@ def test_json_is_standard_and_round_trips(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "x.json"
-    records.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        records.write_json(path, {"a": object()})
-    assert records.read_json(path) == {"a": 1}
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
 
 
 def test_damaged_and_newer_files_are_named(tmp_path):
     (tmp_path / "x.json").write_text('{"a": ')
-    with pytest.raises(records.RecordError, match=r"x\.json is damaged"):
-        records.read_json(tmp_path / "x.json")
+    with pytest.raises(RecordError, match=r"x\.json is damaged"):
+        read_json(tmp_path / "x.json")
     (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(records.RecordError, match="JSON object"):
-        records.read_json(tmp_path / "list.json")
+    with pytest.raises(RecordError, match="JSON object"):
+        read_json(tmp_path / "list.json")
     (tmp_path / "c.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(records.RecordError, match="damaged"):
-        records.read_cells(tmp_path / "c.parquet")
+    with pytest.raises(RecordError, match="damaged"):
+        read_cells(tmp_path / "c.parquet")
     table, _ = some_cells()
     pq.write_table(table, tmp_path / "bare.parquet")
-    with pytest.raises(records.RecordError, match="vocabularies"):
-        records.read_cells(tmp_path / "bare.parquet")
+    with pytest.raises(RecordError, match="vocabularies"):
+        read_cells(tmp_path / "bare.parquet")
     pq.write_table(table.replace_schema_metadata({b"fairsweep.format_version": b"99"}), tmp_path / "new.parquet")
-    with pytest.raises(records.RecordError, match="format version 99, but this fairsweep reads up to 1: update"):
-        records.read_cells(tmp_path / "new.parquet")
-    records.write_json(tmp_path / "new.json", {"format_version": 99})
-    with pytest.raises(records.RecordError, match="format version 99, but this fairsweep reads up to 1: update"):
-        records.read_json(tmp_path / "new.json")
+    with pytest.raises(RecordError, match="format version 99, but this fairsweep reads up to 1: update"):
+        read_cells(tmp_path / "new.parquet")
+    write_json(tmp_path / "new.json", {"format_version": 99})
+    with pytest.raises(RecordError, match="format version 99, but this fairsweep reads up to 1: update"):
+        read_json(tmp_path / "new.json")
     with pytest.raises(FileNotFoundError):
-        records.read_cells(tmp_path / "absent.parquet")
+        read_cells(tmp_path / "absent.parquet")
 
 
 def test_json_is_read_as_the_standard_library_reads_it(tmp_path):
     rng = np.random.default_rng(0)
     numbers = rng.standard_normal(2000) * 10.0 ** rng.integers(-300, 300, 2000)
     value = {"numbers": numbers.tolist(), "large": 2**70, "nested": [{"a": None, "b": [True, "façade \u2028"]}]}
-    records.write_json(tmp_path / "x.json", value)
+    write_json(tmp_path / "x.json", value)
     plain = json.loads((tmp_path / "x.json").read_text())
     assert plain.pop("checksum").startswith("crc32:")
-    assert records.read_json(tmp_path / "x.json") == plain == value
+    assert read_json(tmp_path / "x.json") == plain == value
 
 
 def test_texts_as_codes_hold_the_same(tmp_path):
     table = pa.concat_tables([some_cells(i, split)[0] for i in (1, 2) for split in ("validation", "test")])
     path = tmp_path / "cells.parquet"
-    records.write_cells(path, table, [TONE, SHAPE, SMILING], "smiling")
-    whole = records.read_cells(path)
-    coded = records.read_cells(path, None, ("split",))
+    write_cells(path, table, [TONE, SHAPE, SMILING], "smiling")
+    whole = read_cells(path)
+    coded = read_cells(path, None, ("split",))
     assert pa.types.is_dictionary(coded.table.column("split").type)
     assert coded.table.column("split").to_pylist() == table.column("split").to_pylist()
-    assert records.read_cells(path, pafs.LocalFileSystem()).table.equals(whole.table)
+    assert read_cells(path, pafs.LocalFileSystem()).table.equals(whole.table)
     one, other = (TrialCells.of(file) for file in (whole, coded))
     for name in ("evaluations", "length", "cell", "count"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
@@ -259,13 +299,13 @@ def test_codes_and_splits_without_a_place_are_refused(column, value, message):
     values = [value, *table.column(column).to_pylist()[1:]]
     table = table.set_column(at, column, pa.array(values, table.schema.field(column).type))
     vocabularies = {vocabulary.name: vocabulary for vocabulary in (TONE, SHAPE, SMILING)}
-    with pytest.raises(records.RecordError, match=message):
-        TrialCells.of(records.CellsFile(table, ("tone", "shape"), vocabularies, "smiling"))
+    with pytest.raises(RecordError, match=message):
+        TrialCells.of(CellsFile(table, ("tone", "shape"), vocabularies, "smiling"))
 
 
 def test_cells_of_nothing_are_empty():
     table, _ = some_cells()
     vocabularies = {vocabulary.name: vocabulary for vocabulary in (TONE, SHAPE, SMILING)}
-    empty = TrialCells.of(records.CellsFile(table.slice(0, 0), ("tone", "shape"), vocabularies, "smiling"))
+    empty = TrialCells.of(CellsFile(table.slice(0, 0), ("tone", "shape"), vocabularies, "smiling"))
     assert not len(empty.evaluations)
     assert not len(empty.length)
