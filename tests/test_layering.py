@@ -192,16 +192,11 @@ def test_a_package_imports_only_packages_below_it(package):
 
 
 def test_every_import_goes_down_the_table_of_rooms():
-    known = {  # to go: the learner's type of a cohort's sums, the shard worker's table
-        "trainables.learning.learner imports trainables.federated.local_training",
-        "trainables.unlearning.shard_actors imports trainables.learners",
-    }
-    assert set(wrong_arrows()) <= known
+    assert wrong_arrows() == []
 
 
 def test_no_files_import_each_other_in_a_ring():
-    known = {"trainables.learners", "sweeps.execution.run"}
-    assert not [ring for ring in cycles() if not known & set(ring)]
+    assert cycles() == []
 
 
 def test_rooms_are_small_and_say_what_they_own():
