@@ -33,7 +33,7 @@ def init(
     path = to or Path(f"{kind}.yaml")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(STARTERS[kind])
+            file.write(STARTERS[kind].replace(f" {kind}.yaml", f" {shlex.quote(str(path))}"))
     except FileExistsError as error:
         raise SweepError(f"{path} already exists: give another file with --to FILE") from error
     except OSError as error:

@@ -37,6 +37,8 @@ def test_a_starter_file_is_a_commented_sweep(kind, tmp_path):
     assert result.exit_code == 0
     assert f"fairsweep plan '{path}'" in result.output
     assert path.read_text().count("#") > 10
+    assert f"fairsweep run '{path}'" in path.read_text()
+    assert f" {kind}.yaml" not in path.read_text()
     sweep = Sweep.from_yaml(path)
     assert [learner.raw["name"] for learner in sweep.learners] == ["private", "matched", "tuned"]
     jsonschema.validate(json.loads(json.dumps(SweepSource.read(path).content)), sweep_schema())

@@ -98,7 +98,7 @@ def test_a_sweep_can_grow_without_losing_a_trial(mapping, expanded):
 
 def test_two_learners_that_do_the_same_are_refused(mapping, expanded):
     mapping["learners"].append(mapping["learners"][2] | {"name": "again"})
-    with pytest.raises(SweepError, match="'tuned' and 'again' are the same"):
+    with pytest.raises(SweepError, match="'tuned' and 'again' are identical"):
         expanded(mapping)
 
 

@@ -132,7 +132,7 @@ RATE = {"name": "tuned", "kind": "sgd", "epochs": 3, "optimizer": {"lr": {"logun
         ),
         (
             {"scheduler": {"kind": "asha", "grace_period": 3, "objectives": [ACCURACY]}},
-            r"grace_period=3 .* 3 iterations .* end none",
+            r"grace_period=3 .* 3 iterations .* stop none",
         ),
         ({"search": {"algorithm": "random", "samples": 5}}, r"search\.samples=5 has nothing to draw"),
     ],

@@ -307,12 +307,12 @@ def test_analysis_takes_who_was_stopped_by_a_rule_and_leaves_out_who_was_beaten(
         ({"scheduler": {"kind": "asha", "objectives": BOTH}}, r"asha needs one objective, but got 2"),
         (
             {"scheduler": {"kind": "asha", "objectives": [{"min": "epsilon"}]}},
-            r"epsilon is no metric of the validation",
+            r"epsilon is not a metric of the validation",
         ),
         ({"scheduler": {"objectives": ACCURACY}}, r"nothing to compare"),
         ({"scheduler": {"kind": "pbt", "objectives": ACCURACY}}, r"scheduler.kind: .*but got 'pbt'"),
         ({"stop": {"plateau": {"objective": {"max": "accuracy"}}}}, r"patience is required"),
-        ({"stop": {"target": ["seconds >= 3"]}}, r"seconds is no metric of the validation split"),
+        ({"stop": {"target": ["seconds >= 3"]}}, r"seconds is not a metric of the validation split"),
     ],
 )
 def test_sections_that_cannot_work_are_refused_in_one_line(mapping, sections, message):

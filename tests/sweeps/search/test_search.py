@@ -291,10 +291,10 @@ def test_sobol_points_are_even_and_grow_without_changing(mapping, toy):
         ({"algorithm": "tpee", "samples": 3}, r"search.algorithm: .*'tpe'.*but got 'tpee'"),
         (
             {"algorithm": "tpe", "objectives": TWO},
-            r"samples says how many settings .* got algorithm='tpe', samples=None",
+            r"samples is the number of settings .* got algorithm='tpe', samples=None",
         ),
         ({"algorithm": "tpe", "samples": 3}, r"tpe needs objectives, but got none"),
-        ({"algorithm": "grid", "objectives": TWO}, r"grid does not look at results, so it takes no objectives"),
+        ({"algorithm": "grid", "objectives": TWO}, r"grid does not use results, so it takes no objectives"),
         ({"algorithm": "cmaes", "samples": 3, "objectives": TWO}, r"cmaes takes one objective"),
         ({"algorithm": "tpe", "samples": 3, "objectives": [{"max": "acuracy"}]}, r"no metric 'acuracy': did you mean"),
         ({"algorithm": "tpe", "samples": 3, "objectives": [{"max": "accuracy", "min": "epsilon"}]}, r"exactly one of"),
