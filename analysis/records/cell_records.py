@@ -89,7 +89,7 @@ def count_cells(
     columns["prediction"] = int16_codes("prediction", prediction)
     lengths = {name: len(codes) for name, codes in columns.items()}
     if len(set(lengths.values())) != 1:
-        raise ValueError(f"all columns must have one entry an example, but their lengths are {lengths}")
+        raise ValueError(f"all columns must have one entry per example, but their lengths are {lengths}")
     first, counts = _distinct_rows(list(columns.values()))
     arrays: dict[str, pa.Array] = {
         "iteration": pa.array(np.full(len(first), iteration, np.int32)),
@@ -151,7 +151,7 @@ def read_cells(path: str | Path, filesystem: pafs.FileSystem | None = None, as_c
 
 
 def int16_codes(name: str, codes: npt.ArrayLike) -> npt.NDArray[np.int16]:
-    """Codes as the records hold them. Raises: ValueError if they are no int16 integers."""
+    """Return codes as the records hold them. Raises: ValueError if they are no int16 integers."""
     array = np.asarray(codes)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(f"{name} must be a list of integer codes, but has {array.dtype=} and {array.shape=}")
@@ -167,7 +167,7 @@ def _groups_of(table: pa.Table, vocabularies: Iterable[Vocabulary]) -> tuple[str
 
 
 def _distinct_rows(columns: Sequence[npt.NDArray[np.int16]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Position of one example of each distinct row, rows in ascending order, and how often each occurs."""
+    """Return the position of one example of each distinct row, rows in ascending order, and how often each occurs."""
     key = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         # Made dense after each column, so the key stays below N * 2**16 and cannot overflow.

@@ -33,7 +33,7 @@ class FailedTrial:
     traceback: str | None = None
 
     def is_of(self, trial: str) -> bool:
-        """Whether it is the trial of a hash."""
+        """Return whether it is the trial of a hash."""
         return bool(self.trial) and trial.startswith(self.trial)
 
 
@@ -90,7 +90,7 @@ def failure_groups(folders: Iterable[TrialFolder]) -> tuple[FailureGroup, ...]:
 
 
 def counted_causes(causes: Iterable[str]) -> dict[str, int]:
-    """How often each cause occurs, the most frequent first."""
+    """Return how often each cause occurs, the most frequent first."""
     return {group.cause: group.count for group in grouped(FailedTrial("", "", cause) for cause in causes)}
 
 

@@ -91,7 +91,7 @@ LINEAGE_SCHEMA = pa.schema(
 
 
 def lineage_table(rows: Sequence[Mapping[str, Any]], hyperparameters: Sequence[str]) -> pa.Table:
-    """One row a generation and member.
+    """Return one row per generation and member.
 
     Args:
         rows: the columns of `LINEAGE_SCHEMA` and the hyperparameters by name; None where there is no value.

@@ -34,7 +34,7 @@ def predictions_table(
     prediction: npt.ArrayLike,
     log_probabilities: npt.ArrayLike,
 ) -> pa.Table:
-    """Return the predictions of one evaluation, one row an example.
+    """Return the predictions of one evaluation, one row per example.
 
     Args:
         iteration: iterations done when the evaluation was made.

@@ -1,4 +1,4 @@
-"""``training.parquet``: the course of training, one row an iteration."""
+"""``training.parquet``: the course of training, one row per iteration."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TRAINING_SCHEMA = pa.schema(
 
 
 def training_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Return the course of training, one row an iteration.
+    """Return the course of training, one row per iteration.
 
     Args:
         rows: mappings with ``iteration``, ``loss``, ``seconds``, ``examples``, and optionally ``diagnostics``: a

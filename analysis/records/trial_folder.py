@@ -38,8 +38,8 @@ SMALL = (STATE, CONFIG, DATA, PRIVACY)
 class TrialFolder:
     """The folder of one trial, with a reader for each of its files.
 
-    JSON records are read once, when they are first asked for. A file that is not there (yet) is None. Every reader
-    raises `RecordError` where its file is damaged, and OSError where it cannot be reached.
+    JSON records are read once, when they are first asked for. A file that does not exist (yet) is None. Every
+    reader raises `RecordError` if its file is damaged, and OSError if it cannot be reached.
 
     Args:
         folder: the folder, on this machine or elsewhere.
@@ -62,7 +62,7 @@ class TrialFolder:
 
     @property
     def folder_name(self) -> str:
-        """Name of the folder."""
+        """Return the name of the folder."""
         return self.location.path.rsplit("/", 1)[-1]
 
     def renamed(self, name: str) -> TrialFolder:
@@ -87,48 +87,48 @@ class TrialFolder:
 
     @property
     def state(self) -> TrialState | None:
-        """``state.json``."""
+        """Return ``state.json``."""
         state: TrialState | None = self.record(STATE)
         return state
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """``config.json``."""
+        """Return ``config.json``."""
         config: dict[str, Any] | None = self.record(CONFIG)
         return config
 
     @property
     def data(self) -> dict[str, Any] | None:
-        """``data.json``."""
+        """Return ``data.json``."""
         data: dict[str, Any] | None = self.record(DATA)
         return data
 
     @property
     def privacy(self) -> dict[str, Any] | None:
-        """``privacy.json``; None also for learners without privacy."""
+        """Return ``privacy.json``; None also for learners without privacy."""
         privacy: dict[str, Any] | None = self.record(PRIVACY)
         return privacy
 
     @property
     def cost(self) -> dict[str, Any] | None:
-        """``cost.json``; None also for learners that cannot forget."""
+        """Return ``cost.json``; None also for learners that cannot forget."""
         cost: dict[str, Any] | None = self.record(COST)
         return cost
 
     def cells(self, as_codes: Sequence[str] = ()) -> CellsFile | None:
-        """``cells.parquet``; see `read_cells`."""
+        """Return ``cells.parquet``; see `read_cells`."""
         return self._read(CELLS, read_cells, as_codes)
 
     def training(self) -> pa.Table | None:
-        """``training.parquet``."""
+        """Return ``training.parquet``."""
         return self._read(TRAINING, read_training)
 
     def predictions(self, columns: Sequence[str] | None = None) -> pa.Table | None:
-        """``predictions.parquet``, or some of its columns."""
+        """Return ``predictions.parquet``, or some of its columns."""
         return self._read(PREDICTIONS, read_predictions, columns)
 
     def placement(self) -> pa.Table | None:
-        """``placement.parquet``; None also for learners that cannot forget."""
+        """Return ``placement.parquet``; None also for learners that cannot forget."""
         return self._read(PLACEMENT, read_placement)
 
     def _read(self, file: str, read: Callable[..., T], *more: object) -> T | None:
@@ -141,28 +141,28 @@ class TrialFolder:
 
     @property
     def hash(self) -> str | None:
-        """The trial's hash; None where no record says it."""
+        """Return the trial's hash; None where no record says it."""
         found = self.state.trial if self.state is not None else (self.config or {}).get("trial")
         return None if found is None else str(found)
 
     @property
     def learner(self) -> str:
-        """Name of the learner; empty before the trial has started."""
+        """Return the name of the learner; empty before the trial has started."""
         return str((self.config or {}).get("learner", {}).get("name", ""))
 
     @property
     def kind(self) -> str:
-        """Kind of the learner; empty before the trial has started."""
+        """Return the kind of the learner; empty before the trial has started."""
         return str((self.config or {}).get("learner", {}).get("kind", ""))
 
     @property
     def label(self) -> str:
-        """The folder's name without the hash at its end."""
+        """Return the folder's name without the hash at its end."""
         return self.folder_name.removesuffix(f"-{(self.hash or '')[:SHORT_HASH]}")
 
     @property
     def epsilon(self) -> float:
-        """Epsilon by PLD as spent: infinite where nothing is promised, NaN where an accountant gives no number."""
+        """Return epsilon by PLD as spent: infinite where nothing is promised, NaN where an accountant gives no number."""
         if self.privacy is None:
             return float("inf")
         value = (self.privacy.get("epsilon") or {}).get("pld")
@@ -170,7 +170,7 @@ class TrialFolder:
 
     @property
     def stage(self) -> str:
-        """``queued``, ``running``, ``done``, ``failed``, ``stopped``, or ``unknown`` without a state.
+        """Return ``queued``, ``running``, ``done``, ``failed``, ``stopped``, or ``unknown`` without a state.
 
         A trial that a stopper of the sweep file ended is done: that was its training. One that a scheduler ended, since
         others did better, stays stopped.
@@ -181,10 +181,10 @@ class TrialFolder:
 
     @property
     def stopped_by(self) -> str:
-        """``scheduler``, ``stopper`` or ``user``; empty unless the trial was stopped."""
+        """Return ``scheduler``, ``stopper`` or ``user``; empty unless the trial was stopped."""
         return (self.state and self.state.by) or ""
 
     @property
     def is_whole(self) -> bool:
-        """Whether the trial has ended with all of its records."""
+        """Return whether the trial has ended with all of its records."""
         return self.state is not None and self.state.ended

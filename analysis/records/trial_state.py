@@ -87,17 +87,17 @@ class TrialState:
 
     @property
     def may_go_on(self) -> bool:
-        """Whether a later run takes the trial up again though it has ended: it failed, or the user stopped it."""
+        """Return whether a later run takes the trial up again though it has ended: it failed, or the user stopped it."""
         return self.state in ENDED and not self.ended
 
     @property
     def starts(self) -> int:
-        """How often a worker has started it, or been about to: a driver that queues a trial takes a number too."""
+        """Return how often workers have started it; a driver that queues a trial takes a number of an attempt too."""
         return max(0, self.attempt - self.run)
 
     @property
     def cause(self) -> str | None:
-        """Why it failed or was stopped, one line; None where neither holds."""
+        """Return why it failed or was stopped, one line; None where neither holds."""
         return {"failed": self.error, "stopped": self.reason}.get(self.state)
 
 
