@@ -162,7 +162,7 @@ class TrialFolder:
 
     @property
     def epsilon(self) -> float:
-        """Return epsilon by PLD as spent: infinite where nothing is promised, NaN where an accountant gives no number."""
+        """Return epsilon by PLD as spent: infinite without a guarantee, NaN if the accountant gives no number."""
         if self.privacy is None:
             return float("inf")
         value = (self.privacy.get("epsilon") or {}).get("pld")

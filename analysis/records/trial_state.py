@@ -87,7 +87,7 @@ class TrialState:
 
     @property
     def may_go_on(self) -> bool:
-        """Return whether a later run takes the trial up again though it has ended: it failed, or the user stopped it."""
+        """Return whether a later run takes up the trial again though it has ended: it failed, or was stopped."""
         return self.state in ENDED and not self.ended
 
     @property
