@@ -143,7 +143,7 @@ class TrialQueue:
                 self._ready.appendleft((trial, task))
                 self.progress.wait(trial)
                 self._say(
-                    f"{entry.folder.name} ran out of GPU memory: once more with twice the part of a GPU "
+                    f"{entry.folder.name} ran out of GPU memory: retrying with twice the share of a GPU "
                     f"(gpu={max(task.gpu, task.worker_gpu):g})"
                 )
                 return
