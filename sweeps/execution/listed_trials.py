@@ -80,8 +80,8 @@ class ListedTrials:
         if not count:
             return ""
         are = "1 trial is" if count == 1 else f"{count} trials are"
-        folder = shlex.quote(shown(self._output.path))
-        return f" {are} damaged and set aside; to run again: fairsweep retry-failed {folder}"
+        retry = f"fairsweep retry-failed {shlex.quote(shown(self._output.path))}"
+        return f" {are} damaged and set aside; to run again: {retry}"
 
 
 def _standing(missing: Sequence[PlannedTrial], entries: Mapping[str, Entry]) -> str:

@@ -81,7 +81,7 @@ class NodeWatch(DriverOnly, tune.Callback):
         address = nodes.get(state.node, {}).get("NodeManagerAddress", "?")
         self._say(
             f"failures in a row on the machine {address} (node {state.node[:8]}): {self._in_a_row[state.node]}; it is "
-            f"left out of this run; last cause: {state.error or 'the worker died'}"
+            f"excluded from this run; last cause: {state.error or 'the worker died'}"
         )
 
     def _node(self, trial: Any) -> str | None:  # noqa: ANN401 - a Tune trial

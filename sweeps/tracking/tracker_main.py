@@ -46,7 +46,8 @@ def track(output: Path, say: Callable[[str], None], finishing: threading.Event, 
         thread.join(max(0.0, end - time.monotonic()))
     for follower in followers:
         if not follower.is_finished:
-            rest = f"{follower.unsent} trials are" if follower.unsent else "something is"
+            count = follower.unsent
+            rest = f"{count} trials are" if count > 1 else "1 trial is" if count else "something is"
             say(
                 f"tracking: {rest} not sent to {follower.kind} yet; send it with: fairsweep track "
                 f"{shlex.quote(str(output))}"

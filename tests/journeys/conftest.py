@@ -259,7 +259,7 @@ def _pictures(folder):
 @pytest.fixture(scope="session")
 def raw():
     """The writers of raw files, which the tests of sources have."""
-    place = ROOT / "tests" / "datasets" / "sources" / "conftest.py"
+    place = ROOT / "tests" / "datasets" / "conftest.py"
     spec = importlib.util.spec_from_file_location("raw_forms", place)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -249,7 +249,7 @@ def test_nearest_says_the_known_names_and_stops_at_twenty():
     ("change", "message"),
     [
         (lambda t: t.drop_columns(["digit"]), r"\['digit'\] are missing"),
-        (lambda t: t.set_column(0, "id", [[5] * len(t)]), "each id must occur once, but 5 occurs"),
+        (lambda t: t.set_column(0, "id", [[5] * len(t)]), "each id must occur once, but 5 is repeated"),
         (lambda t: t.set_column(2, "digit", [[10] * len(t)]), "codes of 'digit' must be in 0 to 9"),
         (lambda t: t.set_column(2, "digit", [[-1] * len(t)]), "codes of 'digit' must be in 0 to 9"),
         (lambda t: t.set_column(3, "split", [["dev"] * len(t)]), r"splits must be among .* but got \['dev'\]"),
@@ -316,7 +316,7 @@ def test_a_half_written_dataset_is_refused(folder):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"name": "pairs"}'])
 def test_a_garbled_dataset_json_is_refused(folder, content):
     (folder / "dataset.json").write_bytes(content)
-    with pytest.raises(DatasetError, match=r"dataset\.json cannot be understood .* run `fairsweep prepare` once more"):
+    with pytest.raises(DatasetError, match=r"dataset\.json is invalid .* `fairsweep prepare`"):
         PreparedDataset.open(folder)
 
 

@@ -84,7 +84,7 @@ def test_ls_counts_trials_by_state(left, tmp_path, fairsweep):
     assert line.counts == {"queued": 7, "running": 1, "done": 1, "failed": 2, "stopped": 1}
     code, out, _ = fairsweep("ls", tmp_path)
     assert code == 0
-    assert out.splitlines()[1].split()[2:] == ["12", "7", "1", "1", "2", "1"]
+    assert out.splitlines()[1].split()[2:] == ["12", "7", "1", "1", "1", "2"]
     with OutputFolder.at(left).held():
         (held,) = list_sweeps(tmp_path)
         assert held.holder.process > 0

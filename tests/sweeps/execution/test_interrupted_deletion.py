@@ -187,7 +187,7 @@ def test_others_say_what_is_unfinished_and_how_to_finish_it(world, monkeypatch, 
     done = forget_ids(out, None)
     assert done.erasure.dataset == world / "data-v2"
     assert explain_unfinished(out) is None
-    with pytest.raises(SweepError, match="no request is unfinished"):
+    with pytest.raises(SweepError, match="there is no unfinished request"):
         forget_ids(out, None)
 
 

@@ -35,9 +35,10 @@ def test_a_version_of_ray_without_the_name_is_refused(monkeypatch, change):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_was_there_is_there_again_also_after_an_error(change):
+def test_what_was_there_is_there_again_also_after_an_error(change, monkeypatch):
     owner, name = CHANGES[change]
-    before = getattr(owner, name)
+    # Another test of this process may have started Ray on loopback already.
+    monkeypatch.setattr(owner, name, before := True if name == "ENABLE_RAY_CLUSTER" else getattr(owner, name))
     with suppress(KeyboardInterrupt), getattr(ray_internals, change)():
         assert getattr(owner, name) is not before
         raise KeyboardInterrupt

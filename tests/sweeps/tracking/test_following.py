@@ -100,7 +100,7 @@ def test_a_tracker_that_hangs_holds_up_neither_the_end_nor_another(recorded, lis
     assert time.monotonic() - began < 30
     release.set()
     assert listener.ended == [("sgd_s0-aaaaaaaa", "done")]
-    assert [line for line in said if "1 trials are not in tensorboard yet" in line]
+    assert [line for line in said if "1 trial is not sent to tensorboard yet" in line]
 
 
 def test_a_tracker_that_takes_ended_trials_only_gets_no_others(recorded, listener):

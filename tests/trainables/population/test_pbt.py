@@ -294,7 +294,7 @@ def test_moves_stay_in_the_interval_and_lists_move_to_a_neighbour():
         ({"explore": {"batch_size": {"low": 8, "high": 16.5}}}, r"batch_size cannot be 16\.5 in inner: .*integer"),
         (
             {"explore": {"augmentation.flip": {"low": 0, "high": 1}}},
-            r"augmentation\.flip is no number.*\[false",
+            r"augmentation\.flip is not numeric.*\[false",
         ),
         ({"explore": {"optimizer.lr": {"low": 1, "high": 1}}}, "low must be below high.*list"),
         ({"explore": {"optimizer.lr": {"low": -1, "high": 1, "log": True}}}, "log needs low above 0"),
