@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # pytest in that many processes; each of them starts one Ray at most, with two CPUs.
-PROCESSES ?= 2
+PROCESSES ?= 3
 PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal --durations 20
 PACKAGES := datasets trainables analysis sweeps
 
@@ -13,7 +13,7 @@ PACKAGES := datasets trainables analysis sweeps
 help:
 	@echo "make demo    set up, prepare the embedded faces, run examples/quickstart.yaml, write its report"
 	@echo "make test    set up, then lint, type-check, build the wheel and import it, run the tests"
-	@echo "make slow    the longer tests (both: in 2 processes, or PROCESSES=4)"
+	@echo "make slow    the longer tests (both: in 3 processes, or PROCESSES=2)"
 	@echo "make schema  write sweeps/spec/sweep.schema.json anew, after a change of what a sweep file may hold"
 	@echo "make format  format and sort imports"
 	@echo "make clean   remove caches and build folders (keeps .venv, data and runs)"
