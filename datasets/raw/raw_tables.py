@@ -189,7 +189,7 @@ def whole_numbers(values: pa.ChunkedArray, what: str, names: pa.ChunkedArray) ->
 
 
 def check_once(names: pa.ChunkedArray, where: str) -> None:
-    """Return the checks that a table names every image once.
+    """Check that a table names every image once.
 
     Raises:
         ValueError: A name is missing, or occurs again: how many, and the first five.

@@ -233,7 +233,7 @@ def _table(files: RawFiles, given: str | Path | None, stem: str) -> tuple[bytes,
 
 
 def _check_listed(wanted: NDArray[np.int64], listed: NDArray[np.int64], where: str) -> None:
-    """Return the checks that all images wanted are listed.
+    """Check that all images wanted are listed.
 
     Raises:
         ValueError: They are not: how many, and the first five.

@@ -265,7 +265,7 @@ def _with_missing(whole: Attribute, codes: pa.Array, column: pa.ChunkedArray) ->
 
 
 def _check_values(attributes: tuple[Attribute, ...], where: str) -> None:
-    """Return the checks that there is something to predict."""
+    """Check that there is something to predict."""
     label = [attribute for attribute in attributes if attribute.name == _LABEL] or list(attributes)
     if all(len(attribute.values) < 2 for attribute in label):
         raise ValueError(

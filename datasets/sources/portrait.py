@@ -159,7 +159,7 @@ class _Portrait:
         self.hair_length = random.uniform(-0.5, 1.0)
 
     def background(self) -> None:
-        """Return a wall of two colours with soft spots; neither knows who stands before it."""
+        """Draw a wall of two colours with soft spots; neither knows who stands before it."""
         random, canvas = self.random, self.canvas
         first, second = random.uniform(0.05, 0.75, 3), random.uniform(0.05, 0.75, 3)
         angle = random.uniform(0, 2 * np.pi)
@@ -221,7 +221,7 @@ class _Portrait:
             canvas.shade(canvas.cover(fold) * self.face, 1 - depth)
 
     def nose(self) -> None:
-        """Return a shaded flank and two nostrils."""
+        """Draw a shaded flank and two nostrils."""
         canvas, x, y = self.canvas, self.x - 1.25 * self.yaw, self.y - self.pitch
         tip = 0.24 - 0.06 * self.child
         lit = self.random.choice([-1, 1])

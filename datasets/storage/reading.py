@@ -187,7 +187,7 @@ def spread(
 
 
 def check_ray() -> None:
-    """Return the checks that Ray runs and can read for a trial.
+    """Check that Ray runs and can read for a trial.
 
     Raises:
         StreamError: It is not running, or placement groups (that is, trials) hold every CPU: a task that reads would

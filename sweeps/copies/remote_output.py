@@ -87,7 +87,7 @@ class RemoteOutput:
                 shutil.rmtree(folder)  # deleted there, so that it runs again
 
     def pull_state(self, name: str) -> None:
-        """Return the same for one trial by the name of its folder."""
+        """Do the same for one trial by the name of its folder."""
         self._pull_state(name, list_files(child(self.place, f"{TRIALS}/{name}")))
 
     def push(self) -> None:

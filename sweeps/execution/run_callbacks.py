@@ -24,7 +24,7 @@ def run_callbacks(
     *,
     nodes: bool,
 ) -> Iterator[list[tune.Callback]]:
-    """Return the callbacks of a run, for the time of a context.
+    """Yield the callbacks of a run, for the time of a context.
 
     Args:
         sweep: the sweep.

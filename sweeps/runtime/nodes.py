@@ -45,11 +45,11 @@ class NodeWatch(DriverOnly, tune.Callback):
         return tuple(self._reserved)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """Return a trial's worker failed or died, and it will be started again."""
+        """Note that a trial's worker failed or died, and that it will be started again."""
         self._failed(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
-        """Return a trial's worker failed or died for the last time."""
+        """Note that a trial's worker failed or died for the last time."""
         self._failed(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401

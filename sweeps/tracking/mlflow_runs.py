@@ -75,7 +75,7 @@ class MlflowTracker:
         self._runs.pop(report.run_id, None)
 
     def send_sweep(self, report: SweepReport) -> None:
-        """Return the table of trials and the trends, as a run of their own."""
+        """Send the table of trials and the trends, as a run of their own."""
         run = self._run(report.run_id, report.sweep.name, {"sweep": report.sweep.name}, {})
         self._client.log_text(run, as_csv(report.trials).decode(), "trials.csv")
         self._log_pictures(run, report.pictures)

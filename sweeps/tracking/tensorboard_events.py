@@ -57,7 +57,7 @@ class TensorBoardTracker:
             self._forget(report.name)
 
     def send_sweep(self, report: SweepReport) -> None:
-        """Return the table of trials and the trends, as a run of their own."""
+        """Write the table of trials and the trends, as a run of their own."""
         self._write("sweep", summary.text("trials", _markdown(report.trials)), 0)
         for name, png in report.pictures.items():
             self._write("sweep", _picture(name, png), 0)

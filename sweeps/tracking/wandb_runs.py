@@ -67,7 +67,7 @@ class WandbTracker:
             self._finish(report.run_id, exit_code=int(report.state.state == "failed"))
 
     def send_sweep(self, report: SweepReport) -> None:
-        """Return the table of trials and the trends, as a run of its own; offline, say how all of it is sent."""
+        """Write the table of trials and the trends, as a run of its own; offline, say how all of it is sent."""
         if self._mode == "disabled":
             return
         run = self._start(report.run_id, report.sweep, report.sweep.name, "sweep", "sweep", report.sweep.config)

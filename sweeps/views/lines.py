@@ -57,7 +57,7 @@ class Lines:
         self._notes = 0
 
     def say_news(self) -> None:
-        """Return a line for each trial that has ended since, and each note."""
+        """Print a line for each trial that has ended since, and each note."""
         for trial, row in list(self._board.rows.items()):
             if row.stage in ENDED and trial not in self._said:
                 self._said.add(trial)
@@ -67,7 +67,7 @@ class Lines:
             self._print(note)
 
     def say_whole(self) -> None:
-        """Return a line on the whole sweep."""
+        """Print a line on the whole sweep."""
         board = self._board
         ended = board.count(*ENDED) + board.done_before
         best = [

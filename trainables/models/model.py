@@ -95,7 +95,7 @@ class ModelConfig(BaseModel, ABC):
         """
 
     def load_weights(self, network: nn.Module) -> None:
-        """Return the replaces initial weights by given ones, where the config names any.
+        """Replace initial weights by given ones, where the config names any.
 
         Raises:
             ModelError: If they cannot be read, or do not fit.

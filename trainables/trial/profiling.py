@@ -182,7 +182,7 @@ class ProbeFeed:
         return self._feed.images(rows)
 
     def close(self) -> None:
-        """Return the feed belongs to the trial: it stays open."""
+        """Do nothing: the feed belongs to the trial and stays open."""
 
     def __enter__(self) -> Self:
         """Return the feed."""
@@ -191,7 +191,7 @@ class ProbeFeed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Return the feed belongs to the trial: it stays open."""
+        """Do nothing: the feed belongs to the trial and stays open."""
 
 
 def _iteration_seconds(learner: Learner, probe: ProbeFeed, config: TrialConfig) -> float:

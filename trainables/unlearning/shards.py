@@ -200,7 +200,7 @@ class _WithoutAbsent:
         return self._feed.images(np.where(np.isin(rows, self._absent_rows), self._others[0], rows))
 
     def close(self) -> None:
-        """Return the feed belongs to the trial: it stays open."""
+        """Do nothing: the feed belongs to the trial and stays open."""
 
     def __enter__(self) -> Self:
         return self
