@@ -25,10 +25,11 @@ from fairsweep.trainables.learning.gpu_memory import assigned_gpus, cap_gpu_memo
 from fairsweep.trainables.learning.tensor_bytes import decode, encode
 from fairsweep.trainables.learning.trial_watch import Watch
 from fairsweep.trainables.privacy.plan import PrivacyPlan
+from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
 from fairsweep.trainables.trial.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.trial.published_trial import PublishedTrial, Publisher
 from fairsweep.trainables.trial.state import StaleAttemptError
-from fairsweep.trainables.trial.trial import CheckpointPolicy, Metrics, Trial, TrialConfig
+from fairsweep.trainables.trial.trial import Metrics, Trial, TrialConfig
 
 _STATE = "state.pt"
 # Errors that a second attempt would meet again: the trial ends as failed, and its actor goes on with the next one.

@@ -33,6 +33,7 @@ from fairsweep.analysis.drawing.render import drawn
 from fairsweep.analysis.figures import (
     bars,
     clients,
+    fluctuation_lines,
     heat_maps,
     mean_ranks,
     reliability,
@@ -40,10 +41,9 @@ from fairsweep.analysis.figures import (
     selection_plots,
     tradeoffs,
     training_diagnostics,
+    trend_lines,
+    unlearning_costs,
 )
-from fairsweep.analysis.figures import fluctuation_lines as fluctuation
-from fairsweep.analysis.figures import trend_lines as trends
-from fairsweep.analysis.figures import unlearning_costs as unlearning
 from fairsweep.analysis.figures.line_styles import series_of
 
 __all__ = [
@@ -73,9 +73,9 @@ __all__ = [
     "training_counts",
 ]
 
-rate_by_level = drawn(trends.rate_by_level)
-change_by_level = drawn(trends.change_by_level)
-disparity_by_level = drawn(trends.disparity_by_level)
+rate_by_level = drawn(trend_lines.rate_by_level)
+change_by_level = drawn(trend_lines.change_by_level)
+disparity_by_level = drawn(trend_lines.disparity_by_level)
 slopes = drawn(seed_slopes.slopes)
 
 disparity_by_epsilon = drawn(tradeoffs.disparity_by_epsilon)
@@ -92,12 +92,12 @@ heat_map = drawn(heat_maps.heat_map)
 confusion = drawn(heat_maps.confusion)
 reliability_by_group = drawn(reliability.reliability)
 critical_difference = drawn(mean_ranks.critical_difference)
-fluctuations = drawn(fluctuation.fluctuations)
+fluctuations = drawn(fluctuation_lines.fluctuations)
 
 diagnostics = drawn(training_diagnostics.diagnostics)
 client_diagnostics = drawn(training_diagnostics.client_diagnostics)
 client_accuracy = drawn(clients.client_accuracy)
 client_composition = drawn(clients.client_composition)
 
-placement_by_group = drawn(unlearning.placement_by_group)
-request_timeline = drawn(unlearning.request_timeline)
+placement_by_group = drawn(unlearning_costs.placement_by_group)
+request_timeline = drawn(unlearning_costs.request_timeline)

@@ -19,8 +19,8 @@ from fairsweep.analysis.metrics.scores import Score
 from fairsweep.analysis.records.counts import JOINT, CountArray
 from fairsweep.analysis.results.means import INTERVAL, groups_without_stratum, mean_over_columns
 from fairsweep.analysis.results.score_frames import METHOD, score_columns, score_disparity_columns
-from fairsweep.analysis.statistics import simultaneous_intervals as gaps
 from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
+from fairsweep.analysis.statistics.simultaneous_intervals import null_disparity, simultaneous
 
 TIDY_COLUMNS = (
     "learner",
@@ -145,11 +145,9 @@ def disparity_rows(
             parts.append(_long(counts, (counts.attribute,), metric.name, found, METHOD))
             continue
         above, below = stacked_quotients(counts.values, row, metric.positive)
-        low, high = gaps.simultaneous(above, below, exists, row, confidence)
+        low, high = simultaneous(above, below, exists, row, confidence)
         by_luck = (
-            gaps.null_disparity(above, below, exists, row, seed=seed)
-            if expected_if_equal
-            else np.full(len(low), np.nan)
+            null_disparity(above, below, exists, row, seed=seed) if expected_if_equal else np.full(len(low), np.nan)
         )
         smallest = np.where(exists[:, None], below, np.iinfo(np.int64).max).min((-2, -1))
         columns: dict[str, npt.NDArray[Any]] = {

@@ -8,7 +8,7 @@ from pydantic import ByteSize, Field
 
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.section import Section
-from fairsweep.trainables.trial.trial import CheckpointPolicy
+from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
 
 
 class FailuresSection(Section):

@@ -34,6 +34,26 @@ class Checkpoint:
     state: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class CheckpointPolicy:
+    """When a trial writes records and a checkpoint, and which checkpoints it keeps.
+
+    Attributes:
+        every: iterations between two checkpoints, at least.
+        seconds: seconds between two checkpoints, at least: a kill costs no more than that, and iterations of a few
+            milliseconds do not spend most of their time on writing.
+        keep: how many stay on disk while the trial runs: the newest and, from 2 on, the best on the validation split.
+        keep_final_weights: whether the trained model's weights stay when the trial is done.
+        budget_bytes: how much checkpoints may take together; None for no limit. The newest always stays.
+    """
+
+    every: int = 1
+    seconds: float = 2.0
+    keep: int = 1
+    keep_final_weights: bool = True
+    budget_bytes: int | None = None
+
+
 class CheckpointFolder:
     """The checkpoints of one trial.
 

@@ -33,7 +33,7 @@ from fairsweep.trainables.learning.learner import CohortWorkers, IterationReport
 from fairsweep.trainables.learning.trial_watch import Watch
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 from fairsweep.trainables.privacy.plan import PrivacyPlan
-from fairsweep.trainables.trial.checkpoint import CheckpointFolder, save_weights
+from fairsweep.trainables.trial.checkpoint import CheckpointFolder, CheckpointPolicy, save_weights
 from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
 from fairsweep.trainables.trial.trial_config import TrialConfig
 from fairsweep.trainables.trial.trial_data import (
@@ -47,30 +47,10 @@ from fairsweep.trainables.trial.trial_files import CHECKPOINTS, clean_up
 from fairsweep.trainables.trial.trial_records import TrialRecords
 from fairsweep.trainables.trial.trial_secret import trial_secret
 
-__all__ = ["CheckpointPolicy", "Metrics", "Trial", "TrialConfig"]
+__all__ = ["Metrics", "Trial", "TrialConfig"]
 
 
 Metrics = dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class CheckpointPolicy:
-    """When a trial writes records and a checkpoint, and which checkpoints it keeps.
-
-    Attributes:
-        every: iterations between two checkpoints, at least.
-        seconds: seconds between two checkpoints, at least: a kill costs no more than that, and iterations of a few
-            milliseconds do not spend most of their time on writing.
-        keep: how many stay on disk while the trial runs: the newest and, from 2 on, the best on the validation split.
-        keep_final_weights: whether the trained model's weights stay when the trial is done.
-        budget_bytes: how much checkpoints may take together; None for no limit. The newest always stays.
-    """
-
-    every: int = 1
-    seconds: float = 2.0
-    keep: int = 1
-    keep_final_weights: bool = True
-    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.storage_uri import uri_of, working_folder
 from fairsweep.trainables.adapter import TrialTask
+from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
 from fairsweep.trainables.trial.published_trial import PublishedTrial
 from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
-from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
+from fairsweep.trainables.trial.trial import Trial
 
 
 @pytest.fixture

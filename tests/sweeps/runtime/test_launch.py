@@ -16,7 +16,8 @@ from fairsweep.sweeps.runtime.launch import connected, run_trials
 from fairsweep.sweeps.store.ledger import Ledger
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.adapter import TrialTask
-from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
+from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
+from fairsweep.trainables.trial.trial import Trial
 
 EVERY = CheckpointPolicy(seconds=0)  # a checkpoint after each iteration
 GPUS = 2  # of the session's Ray

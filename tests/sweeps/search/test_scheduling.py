@@ -28,9 +28,10 @@ from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing
 from fairsweep.trainables.learning.objectives import Objective
 from fairsweep.trainables.privacy.plan import PrivacyPlan
+from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
 from fairsweep.trainables.trial.other_dataset import recorded_examples
 from fairsweep.trainables.trial.state import TrialStateFile
-from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
+from fairsweep.trainables.trial.trial import Trial
 
 ACCURACY = [{"max": "accuracy"}]
 BOTH = [{"max": "accuracy"}, {"min": "accuracy_difference by tone"}]

@@ -8,7 +8,8 @@ from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.tracking.following import Records
 from fairsweep.sweeps.tracking.reports import TrialReport
 from fairsweep.trainables.privacy.plan import PrivacyPlan
-from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
+from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
+from fairsweep.trainables.trial.trial import Trial
 
 
 def report_of(sweep, folder):

@@ -23,7 +23,8 @@ from fairsweep.trainables.population.hyperparameters import Hyperparameter, with
 from fairsweep.trainables.population.pbt_config import PbtConfig
 from fairsweep.trainables.population.selection_rounds import parents, ranked
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
-from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
+from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
+from fairsweep.trainables.trial.trial import Trial
 
 KEY = bytes(32)
 EXPLORE = {"optimizer.lr": {"low": 1e-3, "high": 1.0, "log": True}, "optimizer.momentum": [0, 0.5, 0.9]}

@@ -209,7 +209,8 @@ def test_a_trial_killed_in_the_middle_of_a_request_ends_as_if_it_had_run_through
         import os, signal
         from pathlib import Path
         from fairsweep.trainables.unlearning import shards
-        from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial, TrialConfig
+        from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
+        from fairsweep.trainables.trial.trial import Trial, TrialConfig
         calls, real = [0], shards.train_slice
         def deadly(*given):
             calls[0] += 1

@@ -7,8 +7,9 @@ import pytest
 
 from fairsweep.datasets.feeds.feed import Batch
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
+from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
 from fairsweep.trainables.trial.profiling import ProbeFeed, TrialCost, measure_trial
-from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
+from fairsweep.trainables.trial.trial import Trial
 
 
 class SlowFeed:

@@ -14,8 +14,9 @@ from fairsweep.datasets.storage.layout import DatasetError
 from fairsweep.datasets.storage.prepared import write_prepared
 from fairsweep.trainables.learning.evaluation import DivergedError
 from fairsweep.trainables.trial import trial as trial_module
+from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
 from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
-from fairsweep.trainables.trial.trial import CheckpointPolicy, Trial
+from fairsweep.trainables.trial.trial import Trial
 from fairsweep.trainables.trial.trial_config import DatasetReference
 from fairsweep.trainables.trial.trial_secret import trial_secret
 
