@@ -254,7 +254,9 @@ def _chi_square(variance: float, df: float, confidence: float) -> tuple[float, f
 
 
 def _steps(table: LevelTable) -> tuple[Floats, Floats]:
-    """Changes from each level to the next, [S, L - 1], and the test images' variance of their means, [L - 1]."""
+    """Return the changes from each level to the next, [S, L - 1], and the test images' variance of their
+    means, [L - 1].
+    """
     images = np.diff(table.noise.mean(1), axis=-1).var(0)
     if not table.same_images and len(table.values) > 1:
         # Every value has images of its own, so that the replicates' scatter holds all of their error.

@@ -111,7 +111,10 @@ def check_parquet(content: bytes) -> bool:
 
 
 def with_zip_checksum(content: bytes) -> bytes:
-    """The bytes of a zip archive without a comment, with the checksum as its comment, which every reader skips."""
+    """Return the bytes of a zip archive without a comment, with the checksum as its comment.
+
+    Every reader skips the comment.
+    """
     body = content[:-2] + len(_ZIP_TAIL.format(0)).to_bytes(2, "little")
     return body + _ZIP_TAIL.format(zlib.crc32(body)).encode()
 

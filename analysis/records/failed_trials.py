@@ -95,7 +95,9 @@ def counted_causes(causes: Iterable[str]) -> dict[str, int]:
 
 
 def retry_command(sweep: Mapping[str, Any], folder: str, words: str = "") -> str | None:
-    """The command that runs failed trials again, and only them; None for a guided search, which has counted them.
+    """Return the command that runs failed trials again, and only them.
+
+    None for a guided search, which has counted them.
 
     Args:
         sweep: content of ``sweep.json``.

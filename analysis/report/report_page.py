@@ -127,7 +127,10 @@ def environment() -> jinja2.Environment:
 
 @functools.cache
 def packed_plotly() -> markupsafe.Markup:
-    """Plotly's script, gzipped, in base64: two fifths of its size. The page unpacks it with ``DecompressionStream``."""
+    """Return Plotly's script, gzipped, in base64: two fifths of its size.
+
+    The page unpacks it with ``DecompressionStream``.
+    """
     packed = gzip.compress(plotly.offline.get_plotlyjs().encode(), 9, mtime=0)
     return markupsafe.Markup(base64.b64encode(packed).decode())
 

@@ -121,7 +121,10 @@ def _mean_where(matrix: Floats, known: Bools) -> Floats:
 
 
 def _bounds_of(result: pd.DataFrame) -> tuple[Floats, Floats]:
-    """What a value can be: the metric's range; of a difference and of an excess loss that of its parts' difference."""
+    """Return what a value can be: the metric's range.
+
+    For a difference and an excess loss, it is the range of the parts' difference.
+    """
     ranges = {name: _range_of(str(name)) for name in result["metric"].unique()}
     bounds = np.array([ranges[name] for name in result["metric"]], np.float64).reshape(-1, 2)
     is_difference = result["baseline"].to_numpy(str) != ""

@@ -163,7 +163,10 @@ class SweepRecords:
         return known.reindex(wanted)
 
     def training(self) -> pd.DataFrame:
-        """The course of training: ``trial``, ``iteration``, ``loss``, ``seconds``, ``examples``, ``l2_clip_norm``."""
+        """Return the course of training.
+
+        Columns: ``trial``, ``iteration``, ``loss``, ``seconds``, ``examples``, ``l2_clip_norm``.
+        """
         return self._training.drop(columns=["diagnostics", "clients"])
 
     def diagnostics(self) -> pd.DataFrame:

@@ -70,7 +70,9 @@ def wilson(above: npt.ArrayLike, below: npt.ArrayLike, quantile: npt.ArrayLike =
 
 
 def exact(above: npt.ArrayLike, below: npt.ArrayLike, tail: npt.ArrayLike = 0.025) -> tuple[Floats, Floats]:
-    """The exact interval for a proportion: it never misses the truth more often than it says, and is wider for it.
+    """Return the exact interval for a proportion.
+
+    It never misses the truth more often than it says, and is wider for it.
 
     Args:
         above: successes, integers [...].

@@ -14,7 +14,10 @@ from fairsweep.analysis.metrics.rates import Counts, Floats, Given
 
 
 def held_fixed(row: Disparity) -> Given:
-    """What a permutation of the groups must hold fixed for a disparity; nothing where its rates disagree on it."""
+    """Return what a permutation of the groups must hold fixed for a disparity.
+
+    It is nothing where the disparity's rates disagree.
+    """
     given = {BASES[name].given for name in row.rates}
     return given.pop() if len(given) == 1 else "nothing"
 

@@ -191,7 +191,10 @@ def divide(
 
 
 def users_tested(dataset: PreparedDataset, division: Division) -> Rows:
-    """The users with images both in the training and in the test part, as the splits of a dataset may have them."""
+    """Return the users with images both in the training and in the test part.
+
+    The splits of a dataset may have such users.
+    """
     if dataset.users is None:
         return np.empty(0, np.int64)
     return np.intersect1d(dataset.users[division.train], dataset.users[division.test])

@@ -222,7 +222,7 @@ def _looks_like_paths(column: pa.ChunkedArray) -> bool:
 
 
 def _check_found(paths: list[str], found: list[str | None], files: RawFiles, where: str) -> None:
-    """Checks that some of the images are there (what is missing counts as damaged), and no two rows share one."""
+    """Check that some of the images are there (what is missing counts as damaged), and no two rows share one."""
     if paths and not any(found):
         raise ValueError(
             f"the rows of {where} must name images in {files.path}, but none of {len(paths):,} does: "

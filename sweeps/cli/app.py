@@ -368,7 +368,7 @@ def _read(
     seeds: int | None,
     trials_at_most: int | None,
 ) -> tuple[SweepSource, Any]:
-    """The sweep of a file with the changes of the command line, and the file that says so."""
+    """Return the sweep of a file with the changes of the command line, and the file that says so."""
     from fairsweep.sweeps.spec.sweep_spec import SweepSpec
     from fairsweep.sweeps.syntax.overrides import read_changed
 

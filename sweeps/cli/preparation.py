@@ -81,7 +81,7 @@ def prepare_dataset(
 
 
 def describe_options(name: str) -> list[tuple[str, str, str]]:
-    """The own options of a source, each with its default and in words.
+    """Return the own options of a source, each with its default and in words.
 
     Raises:
         SweepError: if the source is unknown.
@@ -96,7 +96,7 @@ def describe_options(name: str) -> list[tuple[str, str, str]]:
 
 
 def describe_source(name: str) -> str:
-    """What a source reads, in the words of its docstring.
+    """Return what a source reads, in the words of its docstring.
 
     Raises:
         SweepError: if the source is unknown.
@@ -105,7 +105,7 @@ def describe_source(name: str) -> str:
 
 
 def describe_skipped(info: DatasetInfo) -> str:
-    """What was left out of a dataset and why, the first reasons in words; empty where nothing was."""
+    """Return what was left out of a dataset and why, the first reasons in words; empty where nothing was."""
     if not info.skipped:
         return ""
     reasons = "; ".join(" ".join(entry.reason.split())[:_REASON_CHARACTERS] for entry in info.skipped[:_REASONS])
@@ -114,7 +114,10 @@ def describe_skipped(info: DatasetInfo) -> str:
 
 
 def describe_notes(info: DatasetInfo) -> list[str]:
-    """What a user should know about a dataset: what its source decided, and pictures that occur in several splits."""
+    """Return what a user should know about a dataset.
+
+    That is what its source decided, and which pictures occur in several splits.
+    """
     identical = [
         f"images of the {second} split that are identical to images of the {first} split: {count:,}; remove the "
         "copies, or results on them say nothing about new images"
@@ -169,7 +172,7 @@ def _check_known(name: str, kind: type[Any], words: Mapping[str, str | Sequence[
 
 
 def _default(kind: type[Any], option: str) -> str:
-    """The default of an option as it would be typed; one behind a dot has that of the dataclass before it."""
+    """Return the default of an option as it would be typed; one behind a dot has that of the dataclass before it."""
     name, _, rest = option.partition(".")
     field = next(field for field in dataclasses.fields(kind) if field.name == name)
     if field.default_factory is not dataclasses.MISSING:
@@ -206,7 +209,7 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def _bar(name: str) -> Iterator[Callable[[PreparationProgress], None]]:
-    """A bar in a terminal, one line at the end elsewhere."""
+    """Show a bar in a terminal, one line at the end elsewhere."""
     console = Console(stderr=True, highlight=False)
     columns = (
         TextColumn("{task.description}"),

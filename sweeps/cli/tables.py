@@ -77,7 +77,10 @@ def print_results(
 
 
 def _fronts(folder: Path, console: Console) -> ModuleType | None:
-    """What reads a guided search; None for other sweeps, and where it is not installed: then how to get it is said."""
+    """Return what reads a guided search.
+
+    None for other sweeps, and where it is not installed: then how to get it is said.
+    """
     if not is_guided(OutputFolder.at(folder).description() or {}):
         return None
     try:

@@ -49,7 +49,10 @@ def sweep_files(folder: Path) -> dict[str, Path]:
 
 
 def trial_files(folder: Path) -> dict[str, Path]:
-    """The files of a trial that a resume needs, by name; state.json comes last. Secrets and locks are left out."""
+    """Return the files of a trial that a resume needs, by name.
+
+    The state comes last. Secrets and locks are left out.
+    """
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)

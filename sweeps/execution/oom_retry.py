@@ -31,7 +31,10 @@ def with_more_gpu(task: TrialTask, entry: Entry) -> tuple[Entry, TrialTask] | No
 
 
 def _grown(task: TrialTask) -> TrialTask:
-    """The task with twice the part of a GPU for it and its workers; a learner's own take theirs from its config."""
+    """Return the task with twice the part of a GPU for it and its workers.
+
+    A learner's own take theirs from its config.
+    """
     config = task.config.model_copy(update={"learner": task.config.learner.with_more_gpu(_doubled)})
     return replace(task, config=config, gpu=_doubled(task.gpu), worker_gpu=_doubled(task.worker_gpu))
 

@@ -154,7 +154,10 @@ class GradientModes:
         return found
 
     def fixed(self, trial: PlannedTrial, plan: SweepPlan) -> TrialConfig:
-        """The trial's config with ``auto`` replaced by the mode that is chosen; no part of the trial's identity."""
+        """Return the trial's config with ``auto`` replaced by the mode that is chosen.
+
+        The mode is no part of the trial's identity.
+        """
         config, learner = trial.config, trial.config.learner
         device = "cuda" if trial.resources.gpu else "cpu"
         choice = learner.choice(config.model, torch.device(device))

@@ -118,7 +118,10 @@ def _trials(
 
 
 def seed_pairs(sweep: SweepSpec) -> list[tuple[int, Seeds]]:
-    """Number and seeds of each replicate: tied ones for ``seeds: 5``, crossed ones for ``{data: 2, train: 5}``."""
+    """Return number and seeds of each replicate.
+
+    They are tied for ``seeds: 5``, crossed for ``{data: 2, train: 5}``.
+    """
     if isinstance(sweep.seeds, int):
         return [(seed, Seeds(data=seed, train=seed)) for seed in range(sweep.seeds)]
     pairs = itertools.product(range(sweep.seeds.data), range(sweep.seeds.train))
@@ -201,7 +204,10 @@ def _trial(sweep: SweepSpec, data: _SweepData, setting: _Setting, seeds: Seeds, 
 
 
 def _named(imbalance: Any, dataset: PreparedDataset) -> Any:  # noqa: ANN401 - a member of the union ImbalanceConfig
-    """The same with values by their names in the records where they are given as they are shown: it is one setting."""
+    """Return the same with values by their names in the records where they are given as they are shown.
+
+    Both are one setting.
+    """
     known = {attribute.name: attribute for attribute in dataset.info.attributes}
     if imbalance is None or (attribute := known.get(imbalance.attribute)) is None:
         return imbalance  # an attribute that is not there is refused with its place, later

@@ -121,7 +121,9 @@ class Workers:
 
 
 def inner_workers(trial: PlannedTrial, available: list[Machine]) -> Workers:
-    """The workers that a trial gets: those asked for, or of shards as many as there is room for beside the trial.
+    """Return the workers that a trial gets.
+
+    These are the workers asked for, or as many workers of shards as there is room for beside the trial.
 
     Shards beyond the number of workers wait their turn, and results do not depend on it.
 
@@ -144,7 +146,10 @@ def inner_workers(trial: PlannedTrial, available: list[Machine]) -> Workers:
 
 
 def beside_readers(available: Sequence[Machine], feed: FeedKind) -> list[Machine]:
-    """What machines have for trials and their workers: a whole CPU of each stays free for what reads a stream."""
+    """Return what machines have for trials and their workers.
+
+    A whole CPU of each stays free for what reads a stream.
+    """
     outside = cpus_outside_trials(feed)
     return [replace(machine, cpu=machine.cpu - outside) for machine in available] if outside else list(available)
 

@@ -58,7 +58,7 @@ _HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
 
 @contextmanager
 def connected(address: str | None, *, again: str = _AGAIN, show_workers: bool = False) -> Iterator[bool]:
-    """A connection to Ray: the one that exists, a cluster's, or a Ray on this machine that ends with the context.
+    """Yield a connection to Ray: the one that exists, a cluster's, or a Ray on this machine that ends with the context.
 
     Workers get an empty folder as their working folder: without one, Ray puts the folder that the driver was started in
     on their import path, and there `datasets` may be anything.

@@ -41,7 +41,7 @@ def usage_uncounted() -> Iterator[None]:
 
 @contextmanager
 def memory_kills_as_deaths() -> Iterator[None]:
-    """A worker that Ray's memory monitor kills is to Tune a worker that died.
+    """Let Tune take a worker that Ray's memory monitor kills for one that died.
 
     Tune ends the whole run with "Caught unexpected exception" otherwise: it knows errors of actors and of tasks, and
     ``OutOfMemoryError`` is neither. Callbacks do not see it, and ``FailureConfig`` has no word for it.
@@ -77,7 +77,7 @@ def keys_stay() -> Iterator[None]:
 
 @contextmanager
 def loopback_only() -> Iterator[None]:
-    """A Ray that is started stays on the loopback interface.
+    """Keep a Ray that is started on the loopback interface.
 
     Ray replaces 127.0.0.1, also where ``_node_ip_address`` asks for it, by an outside address, unless the variable
     RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER is 0 when Ray is imported, which may be long before a sweep starts.

@@ -52,7 +52,10 @@ def _cmaes(section: SearchSection, seed: int) -> BaseSampler:
 
 
 def population(section: SearchSection) -> int:
-    """Settings in a generation: a fifth of the samples in [4, 50], so that a short search has generations too."""
+    """Return the number of settings in a generation.
+
+    It is a fifth of the samples, within [4, 50], so that a short search has generations too.
+    """
     return section.population or min(_MOST_POPULATION, max(_LEAST_POPULATION, (section.samples or 0) // 5))
 
 

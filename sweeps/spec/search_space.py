@@ -178,7 +178,7 @@ class SearchSpace:
         return self._at(condition, learner, drawn)
 
     def probes(self) -> Iterator[Chosen]:
-        """Settings by which every value and both ends of every range are checked beforehand, one at a time."""
+        """Yield settings by which every value and both ends of every range are checked beforehand, one at a time."""
         for condition in self.conditions:
             for learner in self.competitors:
                 owned = [p for p in self.needed(learner.name) if self.can_exist(p, condition)]

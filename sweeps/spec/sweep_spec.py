@@ -139,7 +139,10 @@ SplitField = Annotated[SpaceField, BeforeValidator(_every_fold)]
 
 
 def _rest_of(fields: Mapping[str, Any], found: SweepError) -> tuple[SweepError, ...]:
-    """What else is wrong with a sweep: learners and the like are checked only where all other fields are valid."""
+    """Return what else is wrong with a sweep.
+
+    Learners and the like are checked only where all other fields are valid.
+    """
     wrong = {str(error.location[0]) for error in found.each if error.location}
     if (
         not wrong & fields.keys()

@@ -59,7 +59,7 @@ class FilesSection(Section):
 
 
 def _as_section(raw: object) -> object:
-    """``true`` is a section with all defaults, ``false`` is none."""
+    """Read ``true`` as a section with all defaults, ``false`` as none."""
     return ({} if raw else None) if isinstance(raw, bool) else raw
 
 

@@ -102,7 +102,10 @@ def _text(path: Path) -> str | None:
 
 
 def _rebuilt(path: Path, text: str) -> dict[str, Any] | None:
-    """The content of ``sweep.json`` as far as the sweep file and the trials know it; None where that is no sweep."""
+    """Return the content of ``sweep.json`` as far as the sweep file and the trials know it.
+
+    None where that is no sweep.
+    """
     from fairsweep.sweeps.spec.sweep_spec import SweepSpec
     from fairsweep.sweeps.syntax.sweep_file import SweepSource
 

@@ -117,7 +117,10 @@ def _described(plan: SweepPlan) -> dict[str, Any]:
 
 
 def _comparable(description: Mapping[str, Any]) -> dict[str, Any]:
-    """A sweep with every default of this version filled in, and with the dataset's path wherever it was started."""
+    """Return a sweep with every default of this version filled in.
+
+    The dataset's path is that of wherever the sweep was started.
+    """
     content = dict(description["sweep"])
     with suppress(SweepError):  # a version that this one no longer reads is compared as it stands
         content = SweepSpec.from_mapping(with_stored_paths(description)).model_dump(mode="json")

@@ -27,7 +27,10 @@ def is_output(names: Collection[str]) -> bool:
 
 
 def no_sweep(folder: str | Path) -> SweepError:
-    """The error that a folder is not the output folder of a sweep; the message says what it is, and what to give."""
+    """Return the error that a folder is not the output folder of a sweep.
+
+    The message says what it is, and what to give.
+    """
     return SweepError(f"{folder} {_instead(Path(folder))}")
 
 

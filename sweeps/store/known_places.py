@@ -54,7 +54,10 @@ class NamedPlace:
 
 
 def named_places(sweep: SweepSpec) -> tuple[NamedPlace, ...]:
-    """The places outside its output folder that a sweep contacts or writes to when it runs; local datasets excepted."""
+    """Return the places outside its output folder that a sweep contacts or writes to when it runs.
+
+    Local datasets are left out.
+    """
     return tuple(_named(sweep))
 
 

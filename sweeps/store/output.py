@@ -218,7 +218,10 @@ class OutputFolder:
         return (self.path / LOCK).exists()
 
     def holder(self) -> Holder | None:
-        """The driver that holds the folder now; None if there is none. Nothing is made where there is nothing."""
+        """Return the driver that holds the folder now.
+
+        None if there is none. Nothing is made where there is nothing.
+        """
         if not self.has_lock:
             return None
         held = False

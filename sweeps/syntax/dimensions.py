@@ -342,7 +342,10 @@ def _fill(value: Value, point: Point, dimensions: Mapping[Location, Dimension], 
 
 
 def _kept_tags(model: BaseModel) -> dict[str, Value]:
-    """The fields that tell kinds of config apart: they count as set even where they were left to their default."""
+    """Return the fields that tell kinds of config apart.
+
+    They count as set even where they were left to their default.
+    """
     return {name: getattr(model, name) for name in ("kind", "name") if name in type(model).model_fields}
 
 

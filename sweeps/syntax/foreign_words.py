@@ -84,7 +84,9 @@ def check_words(raw: Mapping[object, object], location: Location) -> None:
 
 
 def instead_of_number(value: object, *, searchable: bool) -> str:
-    """The end of a message that a number was due: how we write what was probably meant; empty where that is unknown.
+    """Return the end of a message that a number was due: how we write what was probably meant.
+
+    Empty where that is unknown.
 
     Args:
         value: what was given.

@@ -75,7 +75,10 @@ def shown_from_here(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_stored_paths(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a sweep as ``sweep.json`` describes it, with its datasets where they lay when it was written."""
+    """Return the content of a sweep as ``sweep.json`` describes it.
+
+    Its datasets are where they lay when it was written.
+    """
     found, stored = dict(description["sweep"]), description["dataset"]
     for section, field in _STORED.items():
         path = (found.get(section) or {}).get(field)

@@ -22,7 +22,9 @@ _DRAWING = Lock()
 
 
 def confusion_pictures(file: CellsFile, split: str = "test") -> dict[str, bytes]:
-    """The last evaluation as confusion matrices: one picture an attribute, a panel for all examples and each group.
+    """Return the last evaluation as confusion matrices.
+
+    There is one picture per attribute, with a panel for all examples and one for each group.
 
     Args:
         file: the cells of a trial.

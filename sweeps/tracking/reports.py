@@ -46,7 +46,10 @@ class SweepIdentity:
     pictures: bool
 
     def run_id(self, trial: str) -> str:
-        """A trial's name for trackers: the same whenever and wherever the sweep is resumed, unlike another sweep's."""
+        """Return a trial's name for trackers.
+
+        It is the same whenever and wherever the sweep is resumed, unlike another sweep's.
+        """
         text = f"{self.name} {self.created} {trial}"
         return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:_ID_LENGTH]
 

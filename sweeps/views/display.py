@@ -51,7 +51,9 @@ def showing(board: Board, console: Console) -> Iterator[None]:
 
 
 def render(board: Board, height: int, width: int = 120) -> RenderableType:
-    """The live table: running trials, the last that ended, the best so far, failures by cause, the rest in two lines.
+    """Return the live table.
+
+    It has the running trials, the last that ended, the best so far, failures by cause, the rest in two lines.
 
     Args:
         board: what is known.

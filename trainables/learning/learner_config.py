@@ -132,7 +132,7 @@ class LearnerConfig(BaseModel):
         return None
 
     def outlook(self, units: int) -> Outlook | None:
-        """Returns, where there is no plan, what is known beforehand of the cost; None where nothing is claimed."""
+        """Return what is known beforehand of the cost of a learner without a plan; None where nothing is claimed."""
         return None
 
     def twin(self, name: str) -> Self:

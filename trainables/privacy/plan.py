@@ -206,7 +206,7 @@ class PrivacyPlan(Mechanism):
         )
 
     def _own_epsilon(self, steps: int) -> Epsilon | None:
-        """What this training itself spends: its noise over its clipping norm is smaller than a deployment's."""
+        """Return what this training itself spends: its noise over its clipping norm is smaller than a deployment's."""
         if self.deployment_cohort is None:
             return None
         scaled = self.noise_scale * self.noise_multiplier if self.guarantees else 0.0

@@ -129,7 +129,10 @@ class CheckpointFolder:
         return order
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint whose checksum holds; None if there is none. Those that are damaged are `damaged`."""
+        """Return the newest checkpoint whose checksum holds.
+
+        None if there is none. Those that are damaged are `damaged`.
+        """
         self.damaged = []
         for iteration in self.iterations():
             content = self._valid_content(iteration)

@@ -99,7 +99,7 @@ class PublishedTrial:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """The cause of an error, which the trial has written into its folder, is published before the error goes on."""
+        """Publish the cause of an error, which the trial has written into its folder, before the error goes on."""
         try:
             yield
         except Exception:

@@ -56,7 +56,10 @@ class TrialStateFile:
             return None
 
     def salvaged(self, trial: str) -> TrialState | None:
-        """What a damaged file still says of a trial's numbers, so that a later state counts on; None if it is whole."""
+        """Return what a damaged file still says of a trial's numbers, so that a later state counts on.
+
+        None if it is whole.
+        """
         try:
             self.read()
         except RecordError:

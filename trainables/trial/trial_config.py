@@ -188,7 +188,10 @@ def _canonical(config: BaseModel, leave_out: set[str] | None = None) -> dict[str
 
 
 def _model_identity(model: ModelConfig) -> dict[str, Any]:
-    """The model's fields that are not at their default; a file of weights counts by its content, wherever it lies."""
+    """Return the model's fields that are not at their default.
+
+    A file of weights counts by its content, wherever it lies.
+    """
     files = {name: path for name, path in model if isinstance(path, Path)}
     name = {} if model.name == DEFAULT_MODEL.name else {"name": model.name}
     hashes = {name: _file_hash(path, path.stat().st_mtime_ns) for name, path in files.items()}

@@ -200,7 +200,9 @@ def learning_task(
 def evaluation_sets(
     dataset: PreparedDataset, config: TrialConfig, other: PreparedDataset | None = None
 ) -> dict[str, EvaluationSet]:
-    """The validation and the test set of a trial: the same for every level, and, unless held out anew, every seed.
+    """Return the validation and the test set of a trial.
+
+    They are the same for every level and, unless held out anew, for every seed.
 
     Args:
         dataset: the dataset that is trained on.
