@@ -254,8 +254,9 @@ def _chi_square(variance: float, df: float, confidence: float) -> tuple[float, f
 
 
 def _steps(table: LevelTable) -> tuple[Floats, Floats]:
-    """Return the changes from each level to the next, [S, L - 1], and the test images' variance of their
-    means, [L - 1].
+    """Return each level's changes from the one before, [S, L - 1], and their means' variance, [L - 1].
+
+    The variance is that which the drawn test images cause.
     """
     images = np.diff(table.noise.mean(1), axis=-1).var(0)
     if not table.same_images and len(table.values) > 1:
