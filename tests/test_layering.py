@@ -22,6 +22,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "analysis": {
         "extras": "",
         "lazy": "extras",
+        "accounting": "",
         "records": "extras",
         "metrics": "",
         "statistics": "metrics",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from dp_accounting.pld import PLDAccountant
 
-from fairsweep.trainables.privacy.accounting import RELATION
+from fairsweep.analysis.accounting.epsilons import RELATION
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 # Epsilon is computed at so many points of a training, and shown rounded up to the next one.

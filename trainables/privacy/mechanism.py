@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import stats
 
+from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
+from fairsweep.analysis.accounting.events import sampled_gaussian, truncated_gaussian
 from fairsweep.datasets.selection.randomness import derive, generator
 from fairsweep.datasets.selection.sampling import Poisson, Sampler, Shuffled, TruncatedPoisson, WeightedPoisson
-from fairsweep.trainables.privacy.accounting import Epsilon, epsilon_of, sampled_gaussian, truncated_gaussian
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.fixed_cohorts import FixedCohorts
 from fairsweep.trainables.privacy.noise import GaussianNoise

@@ -6,14 +6,9 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from fairsweep.trainables.privacy.accounting import (
-    Epsilon,
-    calibrate,
-    calibrate_truncated,
-    describe,
-    epsilon_of,
-    sampled_gaussian,
-)
+from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
+from fairsweep.analysis.accounting.events import describe, sampled_gaussian
+from fairsweep.analysis.accounting.noise_calibration import calibrate, calibrate_truncated
 from fairsweep.trainables.privacy.mechanism import Mechanism
 from fairsweep.trainables.privacy.privacy_numbers import default_delta
 from fairsweep.trainables.privacy.privacy_statement import (

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from fairsweep.trainables.privacy.accounting import Epsilon
+from fairsweep.analysis.accounting.epsilons import Epsilon
 
 Mode = Literal["research", "release"]
 _OF_CLIENTS = ("quantile", "count_noise", "deployment_cohort", "simulation", "epsilon_of_this_training")

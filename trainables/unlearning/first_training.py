@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import dp_accounting
 
-from fairsweep.trainables.privacy.accounting import Epsilon, epsilon_of
+from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 

@@ -11,7 +11,8 @@ import dp_accounting
 import numpy as np
 from numpy.typing import NDArray
 
-from fairsweep.trainables.privacy.accounting import Epsilon, describe, epsilon_of
+from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
+from fairsweep.analysis.accounting.events import describe
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.privacy.privacy_statement import Mode, PartSpending, PrivacyStatement, list_revelations
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig, slice_plan
@@ -71,18 +72,11 @@ def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mo
         max_batch_size=None,
         steps=int((steps * trainings).sum(axis=1).max()),
         planned_steps=int(steps.sum(axis=1).max()),
-        events=(describe_composed(worst[1]),),
+        events=(describe(worst[1]),),
         assumptions=assumed and (*_ASSUMPTIONS, *assumed),
         reveals=list_revelations(mode) | _REVELATIONS,
         parts=tuple(parts),
     )
-
-
-def describe_composed(event: dp_accounting.DpEvent) -> dict[str, object]:
-    """Return an event as JSON; `describe`, and the parts of a composition."""
-    if isinstance(event, dp_accounting.ComposedDpEvent):
-        return {"type": type(event).__name__, "events": [describe(inner) for inner in event.events]}
-    return describe(event)
 
 
 def _spent(

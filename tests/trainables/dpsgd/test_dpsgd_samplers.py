@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from scipy import stats
 
+from fairsweep.analysis.accounting.epsilons import epsilon_of
+from fairsweep.analysis.accounting.events import sampled_gaussian, truncated_gaussian
 from fairsweep.datasets.selection.sampling import Poisson, TruncatedPoisson, WeightedPoisson
 from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
 from fairsweep.trainables.models.model import build_model
-from fairsweep.trainables.privacy.accounting import epsilon_of, sampled_gaussian, truncated_gaussian
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
 from fairsweep.trainables.privacy.privacy_numbers import default_cut
 from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement

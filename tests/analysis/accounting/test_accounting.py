@@ -1,6 +1,7 @@
 """Accounting: values known from elsewhere, bounds that must order, and infinity said in words."""
 
 import itertools
+import json
 import logging
 import math
 
@@ -10,17 +11,9 @@ import pytest
 from dp_accounting.pld import PLDAccountant
 from scipy import stats
 
-from fairsweep.trainables.privacy.accounting import (
-    RELATION,
-    AccountingError,
-    Epsilon,
-    calibrate,
-    calibrate_truncated,
-    describe,
-    epsilon_of,
-    sampled_gaussian,
-    truncated_gaussian,
-)
+from fairsweep.analysis.accounting.epsilons import RELATION, AccountingError, Epsilon, epsilon_of
+from fairsweep.analysis.accounting.events import describe, rebuilt, sampled_gaussian, truncated_gaussian
+from fairsweep.analysis.accounting.noise_calibration import calibrate, calibrate_truncated
 
 
 def epsilon(z=1.0, q=0.01, steps=1000, delta=1e-5):
@@ -103,9 +96,9 @@ def test_expected_notes_of_dp_accounting_are_muted_and_others_are_not(caplog):
 
 
 def test_contradicting_accountants_are_an_error(monkeypatch):
-    from fairsweep.trainables.privacy import accounting
+    from fairsweep.analysis.accounting import epsilons
 
-    monkeypatch.setattr(accounting, "_by_rdp", lambda event, delta: 0.5)
+    monkeypatch.setattr(epsilons, "by_rdp", lambda event, delta: 0.5)
     with pytest.raises(AccountingError, match="one of the two"):
         epsilon(z=1.01)
 
@@ -212,3 +205,24 @@ def test_the_event_of_a_cut_is_described_with_all_its_numbers():
         "truncated_batch_size": 6,
         "noise_multiplier": 1.0,
     }
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        sampled_gaussian(1.0, 0.01, 10),
+        sampled_gaussian(0.0, 0.01, 10),
+        sampled_gaussian(1.0, 0.01, 0),
+        truncated_gaussian(1.0, 0.01, 10, 1000, 20),
+        dp_accounting.ComposedDpEvent((sampled_gaussian(1.0, 0.01, 10), sampled_gaussian(2.0, 0.02, 5))),
+    ],
+)
+def test_an_event_comes_back_from_json_as_it_was(event):
+    written = json.loads(json.dumps(describe(event)))
+    assert rebuilt(written) == event
+    assert hash(rebuilt(written)) == hash(event)
+
+
+def test_an_event_of_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match=r"must be one of ComposedDpEvent.*but is 'OtherDpEvent'"):
+        rebuilt({"type": "OtherDpEvent"})
