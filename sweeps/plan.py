@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from fairsweep.analysis.accounting.release_prices import Charge
 from fairsweep.sweeps.planning.cautions import cautions, idle_settings
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.feed_choice import Feeding, settle_feed
 from fairsweep.sweeps.planning.machines import check_budget, check_resources, large_enough, machines, slots
-from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, privacy_plans
+from fairsweep.sweeps.planning.planned_charges import outlooks, planned_charges
+from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep
 from fairsweep.sweeps.planning.refusals import refusal_lines
 from fairsweep.sweeps.planning.scarcity import scarce_groups
 from fairsweep.sweeps.search.outlook import SearchOutlook
@@ -74,6 +76,8 @@ class PlanReport:
         evaluated: examples evaluated after each iteration.
         learners: one line a learner.
         privacy: one line a distinct privacy plan.
+        charges: what each trial with a privacy plan will cost; empty for a guided search.
+        delta: of all trials together; None for the smallest of the trials' own.
         at_once: how many trials run at once on what there is.
         feeding: where their images come from.
         megabytes: estimate of what the missing trials write.
@@ -91,6 +95,8 @@ class PlanReport:
     evaluated: int
     learners: tuple[LearnerLine, ...]
     privacy: tuple[PrivacyLine, ...]
+    charges: tuple[Charge, ...]
+    delta: float | None
     at_once: int
     feeding: Feeding
     megabytes: float
@@ -137,6 +143,8 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
         evaluated=plan.evaluated,
         learners=_learner_lines(plan),
         privacy=_privacy_lines(plan),
+        charges=() if sweep.search.is_guided else planned_charges(plan),
+        delta=sweep.privacy.delta_sweep,
         at_once=at_once,
         feeding=feeding,
         megabytes=needed / 1e6,
@@ -174,14 +182,10 @@ def _workloads(plan: SweepPlan, trials: list[PlannedTrial]) -> tuple[str, ...]:
 
 
 def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:
-    plans = privacy_plans(plan, plan.trials)
     distinct: dict[tuple[str, str], Outlook] = {}
     used: Counter[tuple[str, str]] = Counter()
-    for trial in plan.trials:
-        learner = trial.config.learner
-        outlook = plans.get(trial.trial) or learner.outlook(plan.units[trial.trial])
-        if outlook is not None:
-            key = learner.name, repr(outlook)
-            distinct.setdefault(key, outlook)
-            used[key] += 1
+    for trial, outlook in outlooks(plan):
+        key = trial.config.learner.name, repr(outlook)
+        distinct.setdefault(key, outlook)
+        used[key] += 1
     return tuple(PrivacyLine(key[0], outlook, outlook.epsilon().pld, used[key]) for key, outlook in distinct.items())

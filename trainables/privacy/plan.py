@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import dp_accounting
 from pydantic import ValidationError
 
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
@@ -54,6 +55,11 @@ class Outlook(Protocol):
     """What is known of a training's cost before it starts."""
 
     @property
+    def unit(self) -> str:
+        """Whose contribution is hidden: an ``example`` or a ``client``."""
+        ...
+
+    @property
     def largest_rate(self) -> float:
         """The largest probability with which any unit joins a step: the one that is accounted."""
         ...
@@ -80,6 +86,10 @@ class Outlook(Protocol):
 
     def epsilon(self) -> Epsilon:
         """Return what the whole training costs."""
+        ...
+
+    def own_event(self) -> dp_accounting.DpEvent:
+        """Return what the whole training does to a unit of its own, also where a larger deployment is simulated."""
         ...
 
 
@@ -200,13 +210,21 @@ class PrivacyPlan(Mechanism):
             "accordingly."
         )
 
+    def own_event(self, steps: int | None = None) -> dp_accounting.DpEvent:
+        """Return what the first ``steps`` steps (default: all) do to a unit of this training.
+
+        Where a larger deployment is simulated, its noise over its clipping norm is smaller than the deployment's.
+        """
+        if self.deployment_cohort is None or not self.guarantees:
+            return self.event(steps)
+        taken = self.steps if steps is None else steps
+        return sampled_gaussian(self.noise_scale * self.noise_multiplier, self.sampling_rate, taken)
+
     def _own_epsilon(self, steps: int) -> Epsilon | None:
-        """Return what this training itself spends: its noise over its clipping norm is smaller than a deployment's."""
+        """Return what this training itself spends where a deployment is simulated."""
         if self.deployment_cohort is None:
             return None
-        scaled = self.noise_scale * self.noise_multiplier if self.guarantees else 0.0
-        event = sampled_gaussian(scaled, self.sampling_rate, steps)
-        return epsilon_of(event, min(self.delta, default_delta(self.population)))
+        return epsilon_of(self.own_event(steps), min(self.delta, default_delta(self.population)))
 
 
 def _drafted(config: PrivateConfig, population: int, noise_multiplier: float) -> PrivacyPlan:
