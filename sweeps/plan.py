@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fairsweep.analysis.accounting.release_prices import Charge
-from fairsweep.sweeps.planning.cautions import cautions, idle_settings
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.feed_choice import Feeding, settle_feed
 from fairsweep.sweeps.planning.machines import check_budget, check_resources, large_enough, machines, slots
+from fairsweep.sweeps.planning.plan_warnings import idle_settings, plan_warnings
 from fairsweep.sweeps.planning.planned_charges import outlooks, planned_charges
 from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep
 from fairsweep.sweeps.planning.refusals import refusal_lines
 from fairsweep.sweeps.planning.scarcity import scarce_groups
-from fairsweep.sweeps.search.outlook import SearchOutlook
 from fairsweep.sweeps.search.search_budget import Extent
+from fairsweep.sweeps.search.search_summary import SearchSummary
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
@@ -83,7 +83,7 @@ class PlanReport:
         megabytes: estimate of what the missing trials write.
         search: what is known of a guided search, whose trials become known while it runs: all else is then said of the
             trials by which the ends of its dimensions were checked.
-        cautions: what should be known of the data and of this machine, a sentence each.
+        plan_warnings: what should be known of the data and of this machine, a sentence each.
     """
 
     name: str
@@ -100,8 +100,8 @@ class PlanReport:
     at_once: int
     feeding: Feeding
     megabytes: float
-    search: SearchOutlook | None = None
-    cautions: tuple[str, ...] = ()
+    search: SearchSummary | None = None
+    plan_warnings: tuple[str, ...] = ()
 
 
 def plan_sweep(sweep: SweepSpec) -> PlanReport:
@@ -130,7 +130,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
     needed, trials = plan.needed_bytes(missing), [trial.trial for trial in plan.trials]
     at_once = slots(plan.trials, available, feeding.max_concurrent, count)
     if extent is not None:
-        search = SearchOutlook.of(sweep, output, at_once)
+        search = SearchSummary.of(sweep, output, at_once)
         needed, trials = extent.needed_bytes(plan), []
     output.check(name=sweep.name, content=plan.content, trials=trials, needed_bytes=needed)
     return PlanReport(
@@ -149,11 +149,11 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
         feeding=feeding,
         megabytes=needed / 1e6,
         search=search,
-        cautions=(
+        plan_warnings=(
             *warnings,
             *refusal_lines(plan.refused),
             *idle_settings(sweep, plan.trials),
-            *cautions(plan.dataset, plan.trials),
+            *plan_warnings(plan.dataset, plan.trials),
         ),
     )
 

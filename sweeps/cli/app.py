@@ -311,7 +311,7 @@ def forget(
     """
     from fairsweep.datasets.preparation.image_names import read_names
     from fairsweep.sweeps.execution.forget import forget_ids, forgetful_trials
-    from fairsweep.sweeps.store.known_places import check_datasets
+    from fairsweep.sweeps.store.trusted_addresses import check_datasets
     from fairsweep.trainables.trial.forgetting import current_dataset
 
     with as_ours():

@@ -37,7 +37,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
         highlight=False,
         markup=False,
     )
-    for caution in report.cautions:
+    for caution in report.plan_warnings:
         console.print(f"Note: {escape(caution)}", soft_wrap=True, highlight=False)
     learners = Table("learner", "kind", "twin of", "trials", "CPUs", "GPUs", box=None, header_style="bold")
     for line in report.learners:

@@ -17,13 +17,13 @@ from fairsweep.datasets.feeds.feed_choice import FeedWish
 from fairsweep.datasets.feeds.stream import StreamLimits
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.storage.location import settled
+from fairsweep.sweeps.spec.fault_tolerance import CheckpointsSection, FailuresSection
 from fairsweep.sweeps.spec.privacy_section import PrivacySection
 from fairsweep.sweeps.spec.resources import ResourcesSection
 from fairsweep.sweeps.spec.scheduler_section import SchedulerSection
 from fairsweep.sweeps.spec.search_section import SearchSection
 from fairsweep.sweeps.spec.section_checks import check_sections
 from fairsweep.sweeps.spec.stop_section import StopSection
-from fairsweep.sweeps.spec.survival import CheckpointsSection, FailuresSection
 from fairsweep.sweeps.spec.tracking_section import TrackingField
 from fairsweep.sweeps.spec.trial_count import check_count
 from fairsweep.sweeps.syntax.address_passwords import check_addresses
