@@ -24,3 +24,5 @@ PLACEMENT = "placement.parquet"
 SHARD_PREDICTIONS = "shard_predictions.parquet"
 # of learners that train a population
 LINEAGE = "lineage.parquet"
+# of audited trials
+AUDIT = "audit.parquet"

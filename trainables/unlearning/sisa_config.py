@@ -119,6 +119,10 @@ class SisaConfig(PlacementConfig, LearnerConfig):
                 f"inner trains {self.slice_epochs} epochs a slice, as epochs or unsliced_epochs say, but it has "
                 f"epochs={self.inner.epochs}: leave epochs out of inner"
             )
+        if isinstance(self.inner, DpsgdConfig) and self.inner.audit is not None:
+            raise ValueError(
+                "an audit needs one training in which its canaries stay, but sisa trains many: leave audit out of inner"
+            )
         if isinstance(self.inner, DpsgdConfig) and self.inner.epsilon is not None:
             raise ValueError(
                 f"a private inner learner needs noise_multiplier, but got epsilon={self.inner.epsilon}: an example of "
