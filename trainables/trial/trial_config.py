@@ -106,6 +106,11 @@ class TrialConfig(BaseModel):
                 "test_content must be given with evaluation.dataset and only then, "
                 f"but got {self.test_content=}, dataset={self.evaluation.dataset}"
             )
+        if self.mode == "release" and getattr(self.learner, "audit", None) is not None:
+            raise ValueError(
+                f"an audit records what no guarantee covers, so it needs mode: research, but learner "
+                f"{self.learner.name!r} has one in mode: release: leave audit out"
+            )
         return self
 
     @property

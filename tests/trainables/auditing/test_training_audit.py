@@ -186,8 +186,10 @@ def test_a_trial_keeps_its_audit(make_config, tmp_path):
     assert "20 of the" in " ".join(read_json(folder / "privacy.json")["assumptions"])
 
 
-def test_what_cannot_be_audited_is_refused(make_task):
+def test_what_cannot_be_audited_is_refused(make_task, make_config):
     task = make_task(n=96)
+    with pytest.raises(ValidationError, match="leave audit out"):
+        make_config(dpsgd(), mode="release")
     with pytest.raises(ValueError, match="mode: research"):
         Dpsgd(dpsgd(), dataclasses.replace(task, diagnostics=False))
     with pytest.raises(ValueError, match="one of the groups tone, but got 'race'"):
