@@ -264,10 +264,10 @@ class Dpfedavg(SingleModelLearner):
         """Return what writes the scores of an audit's canaries."""
         return {} if self._audit is None else self._audit.files(self.predict)
 
-    def privacy(self) -> PrivacyStatement:
+    def privacy(self, charged_steps: float | None = None) -> PrivacyStatement:
         """Return what has been spent so far."""
         mode: Mode = "research" if self.task.diagnostics else "release"
-        stated = self.plan.statement(self.rounds_after(self.iteration), mode)
+        stated = self.plan.statement(self.rounds_after(self.iteration), mode, charged_steps)
         return stated if self._audit is None else self._audit.state_assumption(stated)
 
 

@@ -344,8 +344,13 @@ class Learner(ABC):
     def _load(self, state: Mapping[str, Any]) -> None:
         """Take over what `_state` gave."""
 
-    def privacy(self) -> PrivacyStatement | None:
-        """Return what has been spent so far, or None for a learner that claims nothing."""
+    def privacy(self, charged_steps: float | None = None) -> PrivacyStatement | None:
+        """Return what has been spent so far, or None for a learner that claims nothing.
+
+        Args:
+            charged_steps: Steps that are charged though fewer were taken, since when the training ended depended on the
+                private model; no more than were planned. None charges those that were taken.
+        """
         return None
 
     def facts(self) -> dict[str, Any]:

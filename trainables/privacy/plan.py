@@ -15,6 +15,7 @@ from fairsweep.trainables.privacy.privacy_numbers import default_delta
 from fairsweep.trainables.privacy.privacy_statement import (
     Mode,
     PrivacyStatement,
+    describe_charge,
     describe_clients,
     describe_cut,
     describe_weights,
@@ -145,37 +146,41 @@ class PrivacyPlan(Mechanism):
                 f"epsilon={self.epsilon().pld:.4g}, more than its target {self.target_epsilon}: build it anew"
             )
 
-    def statement(self, steps_done: int, mode: Mode) -> PrivacyStatement:
+    def statement(self, steps_done: int, mode: Mode, charged_steps: float | None = None) -> PrivacyStatement:
         """Says what has been spent and under which assumptions.
 
         Args:
             steps_done: Number of steps taken so far.
             mode: ``research`` (secrets follow from the sweep's key; losses and diagnostics are recorded) or
                 ``release``.
+            charged_steps: Steps that are charged though fewer were taken; at most the planned ones are.
 
         Returns:
             The statement, JSON by ``model_dump(mode="json")``.
         """
-        event = self.event(steps_done)
+        charged = steps_done if charged_steps is None else int(max(steps_done, min(charged_steps, self.steps)))
+        event = self.event(charged)
         return self.stated(
             mode,
             steps=steps_done,
             epsilon=epsilon_of(event, self.delta),
             events=(describe(event),),
-            epsilon_by_group=self.epsilon_by_group(steps_done),
-            epsilon_of_this_training=self._own_epsilon(steps_done),
+            epsilon_by_group=self.epsilon_by_group(charged),
+            epsilon_of_this_training=self._own_epsilon(charged),
+            charged_steps=None if charged_steps is None else charged,
         )
 
     def stated(self, mode: Mode, **found: Any) -> PrivacyStatement:  # noqa: ANN401 - fields of the statement
         """Return the statement of what was spent; fields that are ``found`` stand in the place of the plan's own."""
         summary, simulation = summarise_guarantee(self.unit, self.lacking(), mode), self._simulation()
         own = {name: getattr(self, name) for name in PrivacyStatement.model_fields if name in PrivacyPlan.model_fields}
+        charged = found.get("charged_steps")
         words = {
             "mode": mode,
             "sampling_rate": self.largest_rate,
             "planned_steps": self.steps,
             "summary": summary if simulation is None else f"{simulation} There: {summary}",
-            "assumptions": self.assumptions(mode),
+            "assumptions": (*self.assumptions(mode), *(() if charged is None else describe_charge(charged))),
             "reveals": list_revelations(mode),
             "simulation": simulation,
         }

@@ -30,7 +30,7 @@ from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.evaluation import DivergedError
 from fairsweep.trainables.learning.learner import CohortWorkers, IterationReport, Learner, TrialKeys
-from fairsweep.trainables.learning.trial_watch import Watch
+from fairsweep.trainables.learning.trial_watch import Ending, Watch
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.checkpoint import CheckpointFolder, CheckpointPolicy, save_weights
@@ -118,6 +118,7 @@ class Trial:
             )
             self._selected: _Evaluated | None = None
             self._seconds, self._steps, self._last_steps = 0.0, 0, 0
+            self._charged: float | None = None
             self._looks: list[dict[str, float]] = []
             self._resume()
             self._watcher = None if watch is None else watch.begin(words)
@@ -169,9 +170,9 @@ class Trial:
             if report is not None:
                 self._check_finite(report)
                 self._record(report, evaluated)
-            reason = None if self.done else self._verdict()
-            if reason is not None:
-                return self._end_early("stopper", reason, report, evaluated)
+            ending = None if self.done else self._verdict()
+            if ending is not None:
+                return self._end_early("stopper", ending, report, evaluated)
             metrics = self._metrics(report, evaluated, ended=self.done)
             if self.done:
                 self._finish(evaluated, metrics, {"state": "done"})
@@ -186,13 +187,13 @@ class Trial:
             return (state.reason or "others did better") if wanted else None
 
     def end(self, reason: str) -> Metrics:
-        """End the trial here, for a scheduler: it is recorded whole, and charged for the steps that it took.
+        """End the trial here, for a scheduler: it is recorded whole, and charged for the steps that were planned.
 
         Raises:
             StaleAttemptError: if another worker has taken the trial over.
         """
         with self._failing():
-            return self._end_early("scheduler", reason, None, self._evaluate())
+            return self._end_early("scheduler", Ending(reason), None, self._evaluate())
 
     def state(self) -> dict[str, Any]:
         """All that a resume needs beyond the records: tensors and JSON values."""
@@ -313,23 +314,31 @@ class Trial:
             self._looks.append(dict(values))
             self._watched = {name: None if math.isnan(value) else value for name, value in values.items()}
 
-    def _verdict(self) -> str | None:
+    def _verdict(self) -> Ending | None:
         if self._watcher is None:
             return None
         return self._watcher.verdict(seconds=self._seconds, steps=self._steps, next_steps=self._last_steps)
 
-    def _end_early(self, by: StoppedBy, reason: str, report: IterationReport | None, last: _Evaluated) -> Metrics:
+    def _end_early(self, by: StoppedBy, ending: Ending, report: IterationReport | None, last: _Evaluated) -> Metrics:
+        if not ending.is_public:
+            # When it ends depends on the private model: it is charged for what it would have taken at most.
+            self._charged = self._most_steps()
         metrics = self._metrics(report, last, ended=True) | {"stopped": 1.0}
         if self._subset is not None and "train" not in last.log_probabilities:
             last.log_probabilities["train"] = self._subset.log_probabilities(self._learner, self._data.feeds["train"])
-        self._finish(last, metrics, {"state": "stopped", "by": by, "reason": reason})
+        self._finish(last, metrics, {"state": "stopped", "by": by, "reason": ending.reason})
         return metrics
+
+    def _most_steps(self) -> float:
+        """Return how many steps the trial could have taken by public rules alone."""
+        most = None if self._watcher is None else self._watcher.most_steps
+        return math.inf if most is None else most
 
     def _metrics(self, report: IterationReport | None, evaluated: _Evaluated, *, ended: bool) -> Metrics:
         validation = self._evaluations["validation"]
         values = evaluated.log_probabilities["validation"]
         # What has been spent is a function of the steps; the accountants take a second, so it is settled at the end.
-        privacy = self._learner.privacy() if ended else None
+        privacy = self._learner.privacy(self._charged) if ended else None
         loss = None if report is None or math.isnan(report.loss) else report.loss
         return {
             "iteration": self.iteration,
@@ -355,7 +364,7 @@ class Trial:
             for evaluated in shown
             for name, s in sets.items()
         ]
-        privacy, parts = self._learner.privacy(), self._learner.parts()
+        privacy, parts = self._learner.privacy(self._charged), self._learner.parts()
         test, feed = self._evaluations["test"], self._data.feeds["test"]
         by_part = [test.predictions(last.iteration, test.log_probabilities(part, feed)) for part in parts]
         with self._attempt.owned():

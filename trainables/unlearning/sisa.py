@@ -183,12 +183,13 @@ class Sisa(ForgetfulLearner):
         self._store.load(state["slices"])
         self._models.clear()
 
-    def privacy(self) -> PrivacyStatement | None:
+    def privacy(self, charged_steps: float | None = None) -> PrivacyStatement | None:
         """Return what has been spent, by slice; None without a private inner learner."""
         if not self._config.is_private:
             return None
         mode: Mode = "research" if self._task.diagnostics else "release"
-        return state_privacy(self._config, self._history, min(self.iteration, self._config.slices), mode)
+        done = min(self.iteration, self._config.slices) if charged_steps is None else self._config.slices
+        return state_privacy(self._config, self._history, done, mode).charged_in_full(charged_steps is not None)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of every shard's ``state_dict`` on the CPU; names begin with ``shards.NUMBER.``."""
