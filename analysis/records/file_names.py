@@ -8,6 +8,7 @@ SWEEP_JSON = "sweep.json"
 EXAMPLES = "examples.parquet"
 REPORT = "report.html"
 TRIALS = "trials"
+IDS_KEY = "ids.key"
 
 # The folder of a trial
 CONFIG = "config.json"
@@ -24,5 +25,3 @@ PLACEMENT = "placement.parquet"
 SHARD_PREDICTIONS = "shard_predictions.parquet"
 # of learners that train a population
 LINEAGE = "lineage.parquet"
-# of audited trials
-AUDIT = "audit.parquet"

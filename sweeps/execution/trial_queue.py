@@ -105,15 +105,16 @@ class TrialQueue:
         )
         source.open(self.queued, at_once)
 
-    def fetch(self) -> bool:
-        """Ask the source for trials if none is ready; return whether any shall start now."""
+    @property
+    def has_trials(self) -> bool:
+        """Whether any trial shall start now."""
         if not self._ready and (new := self._source.next()):
             self._prepare(new)
         return bool(self._ready)
 
     def take(self) -> tuple[str, TrialTask] | None:
         """Return the next trial that shall start; None while there is none."""
-        if not self.fetch():
+        if not self.has_trials:
             return None
         trial, task = self._ready.popleft()
         self._running[trial] = task

@@ -29,7 +29,7 @@ _CREDENTIALS = re.compile(r"//[^/@]*@")
 
 
 @dataclass(frozen=True)
-class NamedAddress:
+class NamedPlace:
     """A place that a sweep names outside its output folder.
 
     Attributes:
@@ -53,7 +53,7 @@ class NamedAddress:
         return _mark(self.address) in _known()
 
 
-def named_addresses(sweep: SweepSpec) -> tuple[NamedAddress, ...]:
+def named_places(sweep: SweepSpec) -> tuple[NamedPlace, ...]:
     """Return the places outside its output folder that a sweep contacts or writes to when it runs.
 
     Local datasets are left out.
@@ -61,9 +61,9 @@ def named_addresses(sweep: SweepSpec) -> tuple[NamedAddress, ...]:
     return tuple(_named(sweep))
 
 
-def remember_addresses(sweep: SweepSpec) -> None:
+def remember_places(sweep: SweepSpec) -> None:
     """Take the places that a sweep names for known from now on. Without a cache that can be written, none is."""
-    _remember({_mark(place.address) for place in named_addresses(sweep)})
+    _remember({_mark(place.address) for place in named_places(sweep)})
 
 
 def remember_public(content_hash: str) -> None:
@@ -81,7 +81,7 @@ def shows_public(described: Mapping[str, Any]) -> bool:
     return is_local and _mark(_PUBLIC + str(described.get("content_hash"))) in _known()
 
 
-def settle_addresses(sweep: SweepSpec, *, contact: bool | None, named: Collection[str] = ()) -> SweepSpec:
+def settle_places(sweep: SweepSpec, *, contact: bool | None, named: Collection[str] = ()) -> SweepSpec:
     """Decide on the places that a sweep from an output folder names and this user has not.
 
     Args:
@@ -95,9 +95,9 @@ def settle_addresses(sweep: SweepSpec, *, contact: bool | None, named: Collectio
     Raises:
         SweepError: if there are such places and nobody has said what to do, or the sweep cannot do without them.
     """
-    foreign = [place for place in named_addresses(sweep) if not place.is_known and place.address not in named]
+    foreign = [place for place in named_places(sweep) if not place.is_known and place.address not in named]
     if not foreign or contact:
-        remember_addresses(sweep)
+        remember_places(sweep)
         return sweep
     listed = " and ".join(map(str, foreign))
     needed = " and ".join(str(place) for place in foreign if place.is_needed)
@@ -148,27 +148,27 @@ def check_datasets(paths: Iterable[str | Path], *, contact: bool) -> None:
             )
 
 
-def _dataset(path: str | Path | None) -> NamedAddress | None:
+def _dataset(path: str | Path | None) -> NamedPlace | None:
     """Return a dataset as a place; None for one on this machine."""
     uri = uri_of(path)
-    return None if uri is None or uri.startswith("file:") else NamedAddress("dataset", uri, is_needed=True)
+    return None if uri is None or uri.startswith("file:") else NamedPlace("dataset", uri, is_needed=True)
 
 
-def _named(sweep: SweepSpec) -> Iterator[NamedAddress]:
+def _named(sweep: SweepSpec) -> Iterator[NamedPlace]:
     yield from filter(None, map(_dataset, (sweep.dataset.path, sweep.evaluation.dataset)))
     if sweep.search.storage is not None:
-        yield NamedAddress(STORAGE, absolute(sweep.search.storage), is_needed=True)
+        yield NamedPlace(STORAGE, absolute(sweep.search.storage), is_needed=True)
     if sweep.mirror is not None:
-        yield NamedAddress(MIRROR, absolute(sweep.mirror.to))
+        yield NamedPlace(MIRROR, absolute(sweep.mirror.to))
     if sweep.tracking is not None:
         yield from _tracked(sweep.tracking)
 
 
-def _tracked(section: TrackingSection) -> Iterator[NamedAddress]:
+def _tracked(section: TrackingSection) -> Iterator[NamedPlace]:
     if section.mlflow is not None and section.mlflow.uri is not None:
-        yield NamedAddress("MLflow server", section.mlflow.uri, tracker="mlflow")
+        yield NamedPlace("MLflow server", section.mlflow.uri, tracker="mlflow")
     if section.wandb is not None and section.wandb.entity is not None:
-        yield NamedAddress("W&B account", section.wandb.entity, tracker="wandb")
+        yield NamedPlace("W&B account", section.wandb.entity, tracker="wandb")
 
 
 def _mark(address: str) -> str:
