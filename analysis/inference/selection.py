@@ -152,7 +152,7 @@ def distance_to_ideal(table: pd.DataFrame, columns: Sequence[str]) -> Floats:
     value is all there is.
 
     References:
-        Zong et al. 2023, arXiv 2210.01725, section 3.3 (DTO); Han et al. 2022, arXiv 2203.12748.
+        Zong et al. 2023, arXiv 2210.01725, section 3.3 (DTO); Han et al. 2022, arXiv 2205.01876 (fairlib).
     """
     costs = _costs(table, columns)
     finite = np.where(np.isinf(costs), np.nan, costs)

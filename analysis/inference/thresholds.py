@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
+from fairsweep.analysis.metrics.probabilities import class_score
 from fairsweep.analysis.metrics.rates import Counts, Floats, divide
 from fairsweep.analysis.records.counts import JOINT, CountArray
 from fairsweep.analysis.results.outcomes import Codes, Outcomes, group_codes, read_outcomes
@@ -168,5 +170,5 @@ def _parts(
     groups = None if outcomes is None else group_codes(results, outcomes, names)
     if outcomes is None or groups is None or outcomes.log_probabilities is None:
         return None
-    score = np.exp(outcomes.log_probabilities[0, :, code].astype(np.float64))
+    score = expit(class_score(outcomes.log_probabilities[0].astype(np.float64), code))
     return score, (outcomes.label == code).astype(np.int64), groups

@@ -56,9 +56,9 @@ def _mean(values: Floats, weights: Floats) -> Floats:
 
 
 def top_two(log_p: Floats, label: Codes, weights: Floats) -> Floats:
-    """Weighted share of examples whose label is among the two likeliest classes; a tie counts in its favour."""
-    own = log_p[np.arange(len(label)), label]
-    return _mean(((log_p > own[:, None]).sum(-1) < 2).astype(np.float64), weights)
+    """Weighted share of examples whose label is among the two likeliest classes; classes that tie share the places."""
+    own = log_p[np.arange(len(label)), label][:, None]
+    return _mean(np.clip(divide(2 - (log_p > own).sum(-1), (log_p == own).sum(-1)), 0, 1), weights)
 
 
 def log_loss(log_p: Floats, label: Codes, weights: Floats) -> Floats:
@@ -73,6 +73,16 @@ def brier(log_p: Floats, label: Codes, weights: Floats) -> Floats:
     return _mean(np.square(distance).sum(-1), weights)
 
 
+def class_score(log_p: Floats, code: int) -> Floats:
+    """Return what ranks examples by how likely a class is: float64 [N], infinite where the model is certain.
+
+    Of two classes it is the log odds: where a probability is next to 1 its own logarithm is 0 up to rounding, and ranks
+    nothing. Of more it is the log-probability, which is equal where probabilities are.
+    """
+    mine = log_p[:, code].astype(np.float64)
+    return mine - log_p[:, 1 - code] if log_p.shape[1] == 2 else mine
+
+
 def auc(log_p: Floats, label: Codes, weights: Floats) -> Floats:
     """Weighted area under the ROC curve, one class against the rest, mean over the classes that have examples."""
     classes = log_p.shape[1]
@@ -81,7 +91,7 @@ def auc(log_p: Floats, label: Codes, weights: Floats) -> Floats:
     there = np.stack([weights[:, label == code].sum(-1) > 0 for code in range(classes)])
     several = there.sum(0) >= 2
     # Of two classes the one's area is the other's.
-    one = [_area(log_p[:, code], label == code, weights) for code in range(1 if classes == 2 else classes)]
+    one = [_area(class_score(log_p, code), label == code, weights) for code in range(1 if classes == 2 else classes)]
     areas = np.stack(one * 2 if classes == 2 else one)
     mean = divide(np.where(there & several, np.nan_to_num(areas), 0).sum(0), there.sum(0))
     return np.where(several, mean, np.nan)
@@ -90,7 +100,9 @@ def auc(log_p: Floats, label: Codes, weights: Floats) -> Floats:
 def _area(score: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
     """Return the Mann-Whitney's statistic over its maximum, ties by half: float64 [B]."""
     order = np.argsort(score, kind="stable")
-    first = np.flatnonzero(np.diff(score[order], prepend=np.nan) != 0)
+    ranked = score[order]
+    # Compared, not subtracted: of two infinite scores, which tie, the difference is NaN.
+    first = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
     ordered = weights[:, order]
     up = np.add.reduceat(ordered * positive[order], first, axis=1)
     down = np.add.reduceat(ordered * ~positive[order], first, axis=1)

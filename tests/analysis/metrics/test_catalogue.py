@@ -193,6 +193,40 @@ def test_scores_of_predictions_agree_with_scikit_learn(classes):
         assert ours["expected_calibration_error"][i] == pytest.approx(by_hand)
 
 
+def test_probabilities_of_exactly_zero_or_one_tie():
+    """Two positives and two negatives, each certain of both kinds: half of the pairs tie or are told apart by luck."""
+    auc = PROBABILITY_SCORES["auc"].compute
+    certain = np.array([0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0])
+    label = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    rng = np.random.default_rng(0)
+    with np.errstate(divide="ignore"):
+        log_p = np.log(np.stack([1 - certain, certain], 1))
+    for order in (rng.permutation(8) for _ in range(5)):
+        ours = auc(log_p[order], label[order], np.ones((1, 8)))[0]
+        assert ours == pytest.approx(sk.roc_auc_score(label, certain))
+    three = np.eye(3)[[0, 0, 1, 1, 2, 2]]
+    with np.errstate(divide="ignore"):
+        ours = auc(np.log(three), np.array([0, 1, 1, 2, 2, 0]), np.ones((1, 6)))[0]
+    assert ours == pytest.approx(sk.roc_auc_score([0, 1, 1, 2, 2, 0], three, multi_class="ovr"))
+
+
+def test_certain_examples_of_two_classes_are_ranked_by_their_odds():
+    """Logits of 18 and 20 have the same log-probability in float32, 0, and very different odds."""
+    logit = np.array([20.0, 19.0, 18.0, -18.0])
+    log_p = -np.logaddexp(0, np.stack([logit, -logit], 1)).astype(np.float32)
+    log_p[:3, 1] = 0
+    label = np.array([1, 1, 0, 0])
+    assert PROBABILITY_SCORES["auc"].compute(log_p, label, np.ones((1, 4)))[0] == 1
+
+
+def test_classes_that_tie_share_the_two_likeliest_places():
+    """A label among nine classes of probability 0, behind a certain one, is in second place once in nine times."""
+    with np.errstate(divide="ignore"):
+        log_p = np.log(np.eye(10)[[0, 0]])
+    found = PROBABILITY_SCORES["top_2_accuracy"].compute(log_p, np.array([0, 7]), np.ones((1, 2)))
+    assert found == pytest.approx((1 + 1 / 9) / 2)
+
+
 def test_scores_of_predictions_without_examples_are_nan():
     empty = np.zeros((0, 3)), np.zeros(0, np.int64), np.zeros((2, 0))
     one_class = np.log(np.full((4, 2), 0.5)), np.ones(4, np.int64), np.ones((1, 4))
