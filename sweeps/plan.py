@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from fairsweep.sweeps.planning.cautions import cautions, idle_settings
+from fairsweep.analysis.accounting.release_prices import Charge
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.feed_choice import Feeding, settle_feed
 from fairsweep.sweeps.planning.machines import check_budget, check_resources, large_enough, machines, slots
-from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, privacy_plans
+from fairsweep.sweeps.planning.plan_warnings import idle_settings, plan_warnings
+from fairsweep.sweeps.planning.planned_charges import outlooks, planned_charges
+from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep
 from fairsweep.sweeps.planning.refusals import refusal_lines
 from fairsweep.sweeps.planning.scarcity import scarce_groups
-from fairsweep.sweeps.search.outlook import SearchOutlook
 from fairsweep.sweeps.search.search_budget import Extent
+from fairsweep.sweeps.search.search_summary import SearchSummary
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
@@ -74,12 +76,14 @@ class PlanReport:
         evaluated: examples evaluated after each iteration.
         learners: one line a learner.
         privacy: one line a distinct privacy plan.
+        charges: what each trial with a privacy plan will cost; empty for a guided search.
+        delta: of all trials together; None for the smallest of the trials' own.
         at_once: how many trials run at once on what there is.
         feeding: where their images come from.
         megabytes: estimate of what the missing trials write.
         search: what is known of a guided search, whose trials become known while it runs: all else is then said of the
             trials by which the ends of its dimensions were checked.
-        cautions: what should be known of the data and of this machine, a sentence each.
+        plan_warnings: what should be known of the data and of this machine, a sentence each.
     """
 
     name: str
@@ -91,11 +95,13 @@ class PlanReport:
     evaluated: int
     learners: tuple[LearnerLine, ...]
     privacy: tuple[PrivacyLine, ...]
+    charges: tuple[Charge, ...]
+    delta: float | None
     at_once: int
     feeding: Feeding
     megabytes: float
-    search: SearchOutlook | None = None
-    cautions: tuple[str, ...] = ()
+    search: SearchSummary | None = None
+    plan_warnings: tuple[str, ...] = ()
 
 
 def plan_sweep(sweep: SweepSpec) -> PlanReport:
@@ -124,7 +130,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
     needed, trials = plan.needed_bytes(missing), [trial.trial for trial in plan.trials]
     at_once = slots(plan.trials, available, feeding.max_concurrent, count)
     if extent is not None:
-        search = SearchOutlook.of(sweep, output, at_once)
+        search = SearchSummary.of(sweep, output, at_once)
         needed, trials = extent.needed_bytes(plan), []
     output.check(name=sweep.name, content=plan.content, trials=trials, needed_bytes=needed)
     return PlanReport(
@@ -137,15 +143,17 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
         evaluated=plan.evaluated,
         learners=_learner_lines(plan),
         privacy=_privacy_lines(plan),
+        charges=() if sweep.search.is_guided else planned_charges(plan),
+        delta=sweep.privacy.delta_sweep,
         at_once=at_once,
         feeding=feeding,
         megabytes=needed / 1e6,
         search=search,
-        cautions=(
+        plan_warnings=(
             *warnings,
             *refusal_lines(plan.refused),
             *idle_settings(sweep, plan.trials),
-            *cautions(plan.dataset, plan.trials),
+            *plan_warnings(plan.dataset, plan.trials),
         ),
     )
 
@@ -174,14 +182,10 @@ def _workloads(plan: SweepPlan, trials: list[PlannedTrial]) -> tuple[str, ...]:
 
 
 def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:
-    plans = privacy_plans(plan, plan.trials)
     distinct: dict[tuple[str, str], Outlook] = {}
     used: Counter[tuple[str, str]] = Counter()
-    for trial in plan.trials:
-        learner = trial.config.learner
-        outlook = plans.get(trial.trial) or learner.outlook(plan.units[trial.trial])
-        if outlook is not None:
-            key = learner.name, repr(outlook)
-            distinct.setdefault(key, outlook)
-            used[key] += 1
+    for trial, outlook in outlooks(plan):
+        key = trial.config.learner.name, repr(outlook)
+        distinct.setdefault(key, outlook)
+        used[key] += 1
     return tuple(PrivacyLine(key[0], outlook, outlook.epsilon().pld, used[key]) for key, outlook in distinct.items())

@@ -42,6 +42,24 @@ def sampled_gaussian(noise_multiplier: float, sampling_rate: float, steps: int) 
     return dp_accounting.SelfComposedDpEvent(sampled, int(steps))
 
 
+def sampled_gaussian_numbers(event: dp_accounting.DpEvent) -> tuple[float, float, int] | None:
+    """Return noise multiplier, sampling rate and steps of what `sampled_gaussian` has made; None for any other event.
+
+    Example:
+        >>> sampled_gaussian_numbers(sampled_gaussian(1.0, 0.01, 10))
+        (1.0, 0.01, 10)
+    """
+    count = 1
+    if isinstance(event, dp_accounting.SelfComposedDpEvent):
+        event, count = event.event, event.count
+    match event:
+        case dp_accounting.PoissonSampledDpEvent(
+            sampling_probability=rate, event=dp_accounting.GaussianDpEvent(noise_multiplier=noise)
+        ):
+            return noise, rate, count
+    return None
+
+
 def truncated_gaussian(
     noise_multiplier: float, sampling_rate: float, steps: int, population: int, max_batch_size: int
 ) -> dp_accounting.DpEvent:

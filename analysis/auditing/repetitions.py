@@ -85,8 +85,9 @@ def audit_repetitions(
     delta: float,
     significance: float = 0.05,
     claim: InverseBlowUp | None = None,
+    threshold: float | None = None,
 ) -> RepeatedBound:
-    """Bound what independent runs of a mechanism reveal; half of them choose the test, the others try it.
+    """Bound what independent runs of a mechanism reveal.
 
     Args:
         scores: float64 [n], of independent runs; larger where the unit seems to be in.
@@ -94,27 +95,36 @@ def audit_repetitions(
         delta: In [0, 1).
         significance: Probability of a false alarm, in (0, 1).
         claim: The inverse blow-up of what is claimed, if the claim shall be tested itself.
+        threshold: From which score on the unit is said to be in, chosen before the scores were seen; None lets half of
+            the runs choose it, and the others try it.
 
     Raises:
         ValueError: If one half has no run with, or none without, the unit.
     """
     scores, coins = np.asarray(scores, np.float64), np.asarray(coins, np.bool_)
+    if threshold is not None:
+        errors = _Errors.of(scores, coins, np.array([threshold]), significance)
+        return _bound(len(scores), errors, errors, errors, delta, claim)
     halves = [np.arange(start, len(scores), 2) for start in (0, 1)]
     if any(len(set(coins[half].tolist())) < 2 for half in halves):
         raise ValueError(
-            f"both halves of the runs need some with and some without the unit, but got {len(scores)} runs"
+            f"both halves of the runs need some with and some without the unit, but got {len(scores)} runs: repeat more"
         )
     first = _Errors.of(scores[halves[0]], coins[halves[0]], np.unique(scores[halves[0]]), significance)
 
-    def tried(choice: int) -> _Errors:
-        return _Errors.of(scores[halves[1]], coins[halves[1]], first.thresholds[[choice]], significance)
+    def tried(by: Floats) -> _Errors:
+        return _Errors.of(scores[halves[1]], coins[halves[1]], first.thresholds[[int(by.argmax())]], significance)
 
-    epsilon = float(tried(int(first.epsilons(delta).argmax())).epsilons(delta)[0])
-    mu = float(tried(int(first.mus().argmax())).mus()[0])
-    refuted = None
-    if claim is not None:
-        refuted = bool(tried(int(first.excess(claim).argmax())).excess(claim)[0] > 0)
-    return RepeatedBound(len(scores), epsilon, mu, gaussian_epsilon(mu, delta), refuted)
+    of_claim = first if claim is None else tried(first.excess(claim))
+    return _bound(len(scores), tried(first.epsilons(delta)), tried(first.mus()), of_claim, delta, claim)
+
+
+def _bound(
+    runs: int, of_epsilon: _Errors, of_mu: _Errors, of_claim: _Errors, delta: float, claim: InverseBlowUp | None
+) -> RepeatedBound:
+    mu = float(of_mu.mus()[0])
+    refuted = None if claim is None else bool(of_claim.excess(claim)[0] > 0)
+    return RepeatedBound(runs, float(of_epsilon.epsilons(delta)[0]), mu, gaussian_epsilon(mu, delta), refuted)
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:

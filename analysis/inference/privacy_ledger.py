@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from fairsweep.analysis.extras import is_installed, needs
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.sweep_records import SweepRecords
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.accounting.release_prices import Charge, ReleasePrices
 
 _RESEARCH = "simulated (research mode)"
 _DEPLOYMENT = "simulation of a larger deployment"
+_NONE = "none: no clipping, no noise or no Poisson sampling"
+PRICE_COLUMNS = ("unit", "what is released", "trials", "ε (PLD)", "ε (RDP)", "δ")
 
 
 def epsilon_text(epsilon: float) -> str:
@@ -27,32 +34,211 @@ class PrivacyLedger:
     """Privacy guarantees of a sweep.
 
     Attributes:
+        headline: What releasing all trials costs, and what no number here covers, in sentences.
+        prices: What releasing one trial, the winner, or all trials costs, for each unit; see `price_table`.
         statements: one row per private series and level: ε by both accountants, δ, noise and sampling.
-        headline: The guarantee of all trials together.
         assumptions: Assumptions behind the ε, each once.
     """
 
-    statements: pd.DataFrame
     headline: tuple[str, ...]
+    prices: pd.DataFrame
+    statements: pd.DataFrame
     assumptions: tuple[str, ...]
 
 
-def privacy_ledger(results: SweepRecords) -> PrivacyLedger | None:
-    """Collect the statements of a sweep; None if no trial has made one."""
+def privacy_ledger(results: SweepRecords, delta: float | None = None) -> PrivacyLedger | None:
+    """Compose the trials of a sweep by their events.
+
+    Args:
+        results: The sweep.
+        delta: Of the whole sweep; None takes what its file says, or the smallest of the trials' own.
+
+    Returns:
+        The ledger; None if no trial has made a statement.
+    """
     stated = [folder for folder in results.folders if folder.privacy]
     if not stated:
         return None
+    statements = [folder.privacy or {} for folder in stated]
+    assumptions = [
+        text
+        for statement in statements
+        for text in (
+            f"Unit: {statement.get('unit')}. Relation between neighbouring training sets: {statement.get('relation')}.",
+            *(statement.get("assumptions") or ()),
+        )
+    ]
+    prices = price_table(())
+    costs: tuple[str, ...] = ()
+    if is_installed("dp_accounting"):
+        charges, unknown = _charges(stated)
+        found = release_prices_of(charges, _delta_of(results) if delta is None else delta)
+        prices, costs = price_table(found), (*cost_sentences(found), *_unknown_sentences(unknown))
+    else:
+        costs = (f"{needs('The ε of all trials together', 'dp_accounting')}.",)
+    headline = (*costs, *_other_sentences(results, statements))
+    return PrivacyLedger(headline, prices, _table(results, stated), tuple(dict.fromkeys(assumptions)))
+
+
+def release_prices_of(charges: Iterable[Charge], delta: float | None) -> tuple[ReleasePrices, ...]:
+    """Return what releasing trials costs; see `fairsweep.analysis.accounting.release_prices`, which is loaded here."""
+    from fairsweep.analysis.accounting.release_prices import release_prices
+
+    return release_prices(charges, delta)
+
+
+def price_table(found: Sequence[ReleasePrices]) -> pd.DataFrame:
+    """Return prices as a table: one trial, the winner by distribution of its number of draws, all trials."""
+    rows: list[tuple[str, str, str, str, str, str]] = []
+    for prices, unit in zip(found, _unit_names(found), strict=True):
+        count, delta = f"{prices.trials:,}", f"{prices.delta:.2g}"
+        one, everything = prices.one, prices.everything
+        rows.append((unit, "one trial, named beforehand", "1", epsilon_text(one.pld), _rdp_text(one.rdp), delta))
+        if prices.trials == 1:
+            continue
+        rows += [
+            (unit, f"the winner alone, K {draws}", f"K, mean {count}", "", _rdp_text(price), delta)
+            for draws, price in prices.winner.items()
+            if price is not None
+        ]
+        rows.append((unit, "all trials", count, epsilon_text(everything.pld), _rdp_text(everything.rdp), delta))
+    return pd.DataFrame(rows, columns=list(PRICE_COLUMNS))
+
+
+def cost_sentences(found: Sequence[ReleasePrices]) -> tuple[str, ...]:
+    """Return what releasing all trials costs whom, in sentences."""
+    listed = []
+    for prices, unit in zip(found, _unit_names(found), strict=True):
+        if prices.trials == 1:
+            listed.append(
+                f"For each {unit}: one trial has a guarantee, ε = {epsilon_text(prices.one.pld)} at "
+                f"δ = {prices.delta:.2g}."
+            )
+            continue
+        folds = ""
+        if prices.in_folds is not None:
+            folds = f" Folds leave each {unit} out of some of them: it takes part in at most {prices.in_folds}."
+        listed.append(
+            f"For each {unit}: the {prices.trials:,} private trials together cost ε = "
+            f"{epsilon_text(prices.everything.pld)} at δ = {prices.delta:.2g}, their events composed by PLD"
+            f"{_by_rdp(prices.everything.rdp)}.{folds} To add their ε would give {epsilon_text(prices.added)} at "
+            f"δ = {prices.trials * prices.delta:.2g}."
+        )
+    if len({prices.unit for prices in found} - {"user"}) > 1 or len(found) > len({prices.unit for prices in found}):
+        listed.append(
+            "Units of different kinds, or of different partitions, have no number in common: an example that several "
+            "of these lines train on is covered by none of them against all."
+        )
+    if any(prices.trials > 1 for prices in found):
+        listed.append(
+            "The price of the winner alone holds only if every other trial, and K, the number of trials, stay secret, "
+            "each trial is an independent draw from a distribution fixed beforehand, and the choice looks at public or "
+            "separately charged data. Trials of a grid, trials that were listed, and trials that a search chose by "
+            "results are charged in full."
+        )
+    return tuple(listed)
+
+
+def _by_rdp(rdp: float | None) -> str:
+    return "" if rdp is None else f" ({epsilon_text(rdp)} by RDP)"
+
+
+def _rdp_text(rdp: float | None) -> str:
+    return "" if rdp is None else epsilon_text(rdp)
+
+
+def _unit_names(found: Sequence[ReleasePrices]) -> list[str]:
+    """Return the unit of each price, numbered where there are several sets of them."""
+    names, seen = [], dict.fromkeys((prices.unit for prices in found), 0)
+    several = {unit for unit in seen if sum(prices.unit == unit for prices in found) > 1}
+    for prices in found:
+        seen[prices.unit] += 1
+        of = "partition" if prices.unit == "client" else "dataset"
+        names.append(f"{prices.unit} of {of} {seen[prices.unit]}" if prices.unit in several else prices.unit)
+    return names
+
+
+def _charges(stated: Iterable[TrialFolder]) -> tuple[list[Charge], int]:
+    """Return the charges of trials, and how many statements do not say their events."""
+    from fairsweep.analysis.accounting.statement_charges import stated_charge
+
+    charges, unknown = [], 0
+    for folder in stated:
+        try:
+            charges.append(stated_charge(folder.config or {}, folder.privacy or {}))
+        except (ValueError, KeyError, TypeError):
+            unknown += 1
+    return charges, unknown
+
+
+def _delta_of(results: SweepRecords) -> float | None:
+    """Return what the sweep file says is the δ of the whole sweep."""
+    given = ((results.sweep.get("sweep") or {}).get("privacy") or {}).get("delta_sweep")
+    return None if given is None else float(given)
+
+
+def _unknown_sentences(unknown: int) -> tuple[str, ...]:
+    if not unknown:
+        return ()
+    return (f"{unknown} privacy statements do not list their events: these trials are not in the numbers above.",)
+
+
+def _other_sentences(results: SweepRecords, statements: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return what the composed numbers do not cover."""
+    guarantees = [_guarantee(statement) for statement in statements]
+    spent = [float((statement.get("epsilon") or {}).get("pld") or np.nan) for statement in statements]
+    without = int(np.isinf(results.trials["epsilon"]).sum())
+    pending = int((results.trials["epsilon"].isna() & ~results.trials["state"].isin(["queued", "unknown"])).sum())
+    listed = []
+    if any(map(np.isfinite, spent)):
+        listed.append(
+            "Each ε of the table of trials holds for one trial. An example that several trials trained on is covered "
+            "only by their composition."
+        )
+    if without:
+        listed.append(
+            f"{without} trials on the same data were trained without a guarantee, and their results are shown too: "
+            "for the sweep as a whole ε is infinite."
+        )
+    if pending:
+        listed.append(f"{pending} private trials have begun and made no statement yet: what they spend is not counted.")
+    kinds = {((folder.config or {}).get("split") or {}).get("kind") for folder in results.folders}
+    exchanged = " Here trials train on each other's test sets: whoever is trained on is also tested on."
+    listed.append(
+        "ε covers what the weights reveal of training data. What is recorded of an evaluation, counts and predictions, "
+        "are exact functions of the validation and test examples, and no ε covers those."
+        f"{exchanged if kinds & {'folds', 'hold_out'} else ''}"
+    )
+    if _DEPLOYMENT in guarantees:
+        listed.append(
+            "Simulation of a larger deployment: its ε and δ, in the table of trials, are those of a deployment that "
+            "nobody ran. All sums here are of what the trials themselves did: they add less noise and protect their "
+            "own clients far less (epsilon_of_this_training)."
+        )
+    if {_RESEARCH, _DEPLOYMENT} & set(guarantees):
+        listed.append(
+            "Research mode: the noise follows from a recorded key, so that results repeat. The guarantee is simulated; "
+            "it shows what the same training would promise with secret noise."
+        )
+    return tuple(listed)
+
+
+def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame:
+    """Return one row per private series and level."""
     names = results.trials.set_index("trial")
-    rows, assumptions = [], []
+    rows = []
     for folder in stated:
         statement = folder.privacy or {}
         epsilon = statement.get("epsilon") or {}
+        own = statement.get("epsilon_of_this_training") or {}
         rows.append(
             {
                 "learner": names.loc[folder.name, "series"],
                 "level": names.loc[folder.name, "level"],
+                "unit": statement.get("unit"),
                 "ε (PLD)": float(epsilon.get("pld") or np.nan),
                 "ε (RDP)": float(epsilon.get("rdp") or np.nan),
+                "ε of this training": float(own.get("pld") or np.nan),
                 "δ": float(statement.get("delta") or np.nan),
                 "noise multiplier": float(statement.get("noise_multiplier") or 0.0),
                 "clipping norm": statement.get("l2_clip_norm"),
@@ -61,57 +247,23 @@ def privacy_ledger(results: SweepRecords) -> PrivacyLedger | None:
                 "guarantee": _guarantee(statement),
             }
         )
-        assumptions += [
-            f"Unit: {statement.get('unit')}. Relation between neighbouring training sets: {statement.get('relation')}."
-        ]
-        assumptions += list(statement.get("assumptions") or ())
     table = pd.DataFrame(rows)
-    headline = _headline(results, table)
+    costs = [name for name in table.columns if name.startswith("ε")]
     table = table.groupby(["learner", "level"], sort=False, dropna=False).agg(
-        **{name: (name, "max" if name.startswith("ε") else "first") for name in table.columns[2:]},
+        **{name: (name, "max" if name in costs else "first") for name in table.columns[2:]},
         trials=("δ", "size"),
     )
-    for name in ("ε (PLD)", "ε (RDP)"):
+    has_none = np.isinf(table["ε (PLD)"])
+    if table["ε of this training"].isna().all():
+        table = table.drop(columns="ε of this training")
+        costs.remove("ε of this training")
+    for name in costs:
         table[name] = [epsilon_text(value) for value in table[name]]
-    has_none = table["ε (PLD)"] == epsilon_text(float("inf"))
-    table.loc[has_none, "guarantee"] = "none: no clipping or no noise"
-    return PrivacyLedger(table.reset_index(), headline, tuple(dict.fromkeys(assumptions)))
+    table.loc[has_none, "guarantee"] = _NONE
+    return table.reset_index()
 
 
 def _guarantee(statement: Mapping[str, Any]) -> str:
     if statement.get("simulation"):
         return _DEPLOYMENT
     return _RESEARCH if statement.get("mode") == "research" else "release mode"
-
-
-def _headline(results: SweepRecords, statements: pd.DataFrame) -> tuple[str, ...]:
-    """Return sentences on the composition of all trials, which a page that shows all of them reveals."""
-    finite = statements[np.isfinite(statements["ε (PLD)"])]
-    without = int((results.trials["state"] != "queued").sum()) - len(finite)
-    listed = [
-        "Each ε below holds for one trial. This page shows every trial, so an example that several trials trained on "
-        "is covered only by their composition, whose ε is larger than that of any one trial."
-    ]
-    if len(finite):
-        total, delta = finite["ε (PLD)"].sum(), finite["δ"].sum()
-        listed.append(
-            f"By basic composition, the {len(finite)} private trials together spend at most ε = {total:.3g} at "
-            f"δ = {delta:.2g}; a tighter composition needs their events, which are in each privacy.json."
-        )
-    if without:
-        listed.append(
-            f"{without} trials on the same data were trained without a guarantee, and their results are shown too: "
-            "for the sweep as a whole ε is infinite."
-        )
-    if (statements["guarantee"] == _DEPLOYMENT).any():
-        listed.append(
-            "Simulation of a larger deployment: ε and δ are those of the deployment that privacy.json names, with its "
-            "number of clients. The trials here add less noise and protect their own clients far less "
-            "(epsilon_of_this_training)."
-        )
-    if statements["guarantee"].isin([_RESEARCH, _DEPLOYMENT]).any():
-        listed.append(
-            "Research mode: the noise follows from a recorded key, so that results repeat. The guarantee is simulated; "
-            "it shows what the same training would promise with secret noise."
-        )
-    return tuple(listed)

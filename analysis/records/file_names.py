@@ -8,7 +8,6 @@ SWEEP_JSON = "sweep.json"
 EXAMPLES = "examples.parquet"
 REPORT = "report.html"
 TRIALS = "trials"
-IDS_KEY = "ids.key"
 
 # The folder of a trial
 CONFIG = "config.json"
@@ -25,3 +24,5 @@ PLACEMENT = "placement.parquet"
 SHARD_PREDICTIONS = "shard_predictions.parquet"
 # of learners that train a population
 LINEAGE = "lineage.parquet"
+# of audited trials
+AUDIT = "audit.parquet"

@@ -1,4 +1,4 @@
-"""Records of some learners only: unlearning costs, shard placement, predictions by shard, lineage of a population."""
+"""Records of some trials only: shard placement, predictions by shard, lineage of a population, scores of canaries."""
 
 from __future__ import annotations
 
@@ -118,4 +118,50 @@ def read_lineage(path: str | Path, filesystem: pafs.FileSystem | None = None) ->
     table = read_parquet(path, filesystem)
     if not set(LINEAGE_SCHEMA.names) <= set(table.column_names):
         raise RecordError(f"{path} must have the columns {LINEAGE_SCHEMA.names}, but has {table.column_names}")
+    return table
+
+
+AUDIT_SCHEMA = pa.schema(
+    [
+        pa.field("unit", pa.int64()),
+        pa.field("included", pa.bool_()),
+        pa.field("score", pa.float64()),
+        pa.field("group", pa.string()),
+    ]
+)
+
+
+def audit_table(
+    units: npt.NDArray[np.int64],
+    included: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    groups: Sequence[str] | None,
+) -> pa.Table:
+    """Return one row per canary of an audited training.
+
+    Args:
+        units: int64 [m], the ids of examples or the numbers of clients.
+        included: bool [m], whether the canary was in.
+        scores: float64 [m], larger where it seems to have been in.
+        groups: [m], the group of each; None where canaries are not drawn by groups.
+    """
+    columns = [units, np.asarray(included), np.asarray(scores), pa.nulls(len(units)) if groups is None else groups]
+    return pa.table(columns, names=AUDIT_SCHEMA.names).cast(AUDIT_SCHEMA)
+
+
+def write_audit(path: str | Path, table: pa.Table) -> None:
+    """Write ``audit.parquet``."""
+    write_parquet(path, table, {})
+
+
+def read_audit(path: str | Path, filesystem: pafs.FileSystem | None = None) -> pa.Table:
+    """Read ``audit.parquet``.
+
+    Raises:
+        RecordError: if the file is damaged or has other columns.
+        FileNotFoundError: if there is no such file.
+    """
+    table = read_parquet(path, filesystem)
+    if not set(AUDIT_SCHEMA.names) <= set(table.column_names):
+        raise RecordError(f"{path} must have the columns {AUDIT_SCHEMA.names}, but has {table.column_names}")
     return table

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fairsweep.analysis.records.checksums import ChecksumError, check_zip
 from fairsweep.analysis.records.file_names import (
+    AUDIT,
     CELLS,
     CONFIG,
     COST,
@@ -23,7 +24,7 @@ from fairsweep.analysis.records.file_names import (
 from fairsweep.analysis.records.files import RecordError, check_record
 
 _OF_EVERY_TRIAL = (CONFIG, DATA, CELLS, TRAINING, PREDICTIONS)
-TRIAL_FILES = (*_OF_EVERY_TRIAL, PRIVACY, COST, PLACEMENT, SHARD_PREDICTIONS, LINEAGE)
+TRIAL_FILES = (*_OF_EVERY_TRIAL, PRIVACY, COST, PLACEMENT, SHARD_PREDICTIONS, LINEAGE, AUDIT)
 """Every record that a trial may have, but for its state."""
 
 

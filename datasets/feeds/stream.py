@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairsweep.datasets.feeds.feed import Batch, step_range
-from fairsweep.datasets.feeds.held import HeldImages
+from fairsweep.datasets.feeds.image_cache import ImageCache
 from fairsweep.datasets.feeds.resident import cache_root
 from fairsweep.datasets.feeds.schedule import plan_passes, plan_requests, plan_windows
 from fairsweep.datasets.feeds.windows import Gauge, Images, WindowStream
@@ -110,7 +110,7 @@ class StreamFeed:
         self._limits = limits
         self._image_bytes = int(np.prod(dataset.info.image_shape))
         self._scratch_dir = limits.scratch_dir or cache_root() / "stream"
-        self._held = HeldImages(len(dataset), self._image_bytes, limits.memory_bytes // 2 // self._image_bytes)
+        self._held = ImageCache(len(dataset), self._image_bytes, limits.memory_bytes // 2 // self._image_bytes)
         # Rows that room is kept for until they are kept themselves.
         self._expected = np.zeros(len(dataset), dtype=bool)
         if again is not None:

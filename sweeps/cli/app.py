@@ -311,7 +311,7 @@ def forget(
     """
     from fairsweep.datasets.preparation.image_names import read_names
     from fairsweep.sweeps.execution.forget import forget_ids, forgetful_trials
-    from fairsweep.sweeps.store.known_places import check_datasets
+    from fairsweep.sweeps.store.trusted_addresses import check_datasets
     from fairsweep.trainables.trial.forgetting import current_dataset
 
     with as_ours():
@@ -320,8 +320,10 @@ def forget(
     erased = forget_ids(run, ids, files=names, erase=erase, wait_seconds=wait, say=typer.echo).erasure
     if erased is None:
         return
-    for line in erased.lines():
-        typer.echo(line)
+    for path in erased.copies:
+        typer.echo(f"deleted the decoded copy {path}")
+    for other in erased.others:
+        typer.echo(f"other trials were trained on some of them: {other}")
     typer.echo(
         f"the previous version of the dataset still holds the images: delete {erased.former} if nobody else needs it"
     )

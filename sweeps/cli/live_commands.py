@@ -52,7 +52,7 @@ def track(
     from fairsweep.analysis.records.files import RecordError
     from fairsweep.sweeps.spec.tracking_section import TrackingSection
     from fairsweep.sweeps.store.folder_kind import no_sweep
-    from fairsweep.sweeps.store.known_places import check_trackers
+    from fairsweep.sweeps.store.trusted_addresses import check_trackers
     from fairsweep.sweeps.syntax.validation import clear_error
     from fairsweep.sweeps.tracking.following import Records
     from fairsweep.sweeps.tracking.tracker_main import track as send

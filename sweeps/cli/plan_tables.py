@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.analysis.inference.privacy_ledger import cost_sentences, epsilon_text, price_table, release_prices_of
+from fairsweep.sweeps.cli.privacy_tables import print_frame, print_sentences
 from fairsweep.sweeps.plan import PlanReport
 
 _MOST_TRIALS = 40
@@ -36,7 +37,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
         highlight=False,
         markup=False,
     )
-    for caution in report.cautions:
+    for caution in report.plan_warnings:
         console.print(f"Note: {escape(caution)}", soft_wrap=True, highlight=False)
     learners = Table("learner", "kind", "twin of", "trials", "CPUs", "GPUs", box=None, header_style="bold")
     for line in report.learners:
@@ -62,6 +63,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
                 escape(plan.remark),
             )
         console.print(privacy)
+        _print_prices(report, console)
     if report.search is not None:
         console.print(
             "These are the end points of the dimensions; the settings in between are chosen while the sweep runs.",
@@ -75,3 +77,22 @@ def print_plan(report: PlanReport, console: Console) -> None:
     if len(report.labels) > _MOST_TRIALS:
         console.print(f"  … and {len(report.labels) - _MOST_TRIALS} more")
     console.print("Nothing was started.")
+
+
+def _print_prices(report: PlanReport, console: Console) -> None:
+    """Print what all trials will cost together; of a search by results it becomes known while it runs."""
+    if report.search is not None:
+        console.print(
+            "Every setting that a search tries is charged: what they cost together says fairsweep privacy, later.",
+            soft_wrap=True,
+        )
+        return
+    found = release_prices_of(report.charges, report.delta)
+    if not found:
+        return
+    print_frame("What a release will cost", price_table(found), console)
+    print_sentences(cost_sentences(found), console)
+    without = len(report.labels) - sum(charge.guarantees for charge in report.charges)
+    if without:
+        text = f"{without} trials have no guarantee: for the sweep as a whole, with their results, ε is infinite."
+        print_sentences([text], console)

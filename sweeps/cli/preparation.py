@@ -25,7 +25,7 @@ from fairsweep.datasets.storage.layout import DatasetInfo, nearest
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.datasets.storage.writing import check_target
 from fairsweep.sweeps.runtime.launch import connected
-from fairsweep.sweeps.store.known_places import remember_public
+from fairsweep.sweeps.store.trusted_addresses import remember_public
 from fairsweep.sweeps.syntax.errors import SweepError
 
 _RAW = "raw"

@@ -1,4 +1,4 @@
-"""The commands on results: ``fairsweep report | compare``."""
+"""The commands on results: ``fairsweep report | privacy | compare``."""
 
 from __future__ import annotations
 
@@ -58,6 +58,41 @@ def report(
         webbrowser.open(page.resolve().as_uri())
 
 
+def privacy(
+    folder: Sweep,
+    delta: Annotated[
+        float | None,
+        typer.Option("--delta", metavar="δ", help="δ of the whole sweep; default: the smallest of its trials'."),
+    ] = None,
+    former: Annotated[
+        bool, typer.Option("--all", help="Include trials of earlier versions of the sweep file.")
+    ] = False,
+) -> None:
+    """Print what the trials of a sweep cost in privacy: one alone, the winner alone, and all of them, composed.
+
+    Examples: `fairsweep privacy runs/faces`, `fairsweep privacy runs/faces --delta 1e-7`
+    """
+    from fairsweep import analysis
+    from fairsweep.analysis.inference.privacy_ledger import privacy_ledger
+    from fairsweep.analysis.records.membership import describe_former
+    from fairsweep.sweeps.cli.privacy_tables import print_ledger
+
+    _check(folder)
+    if delta is not None and not 0 < delta < 1:
+        raise SweepError(f"delta must be in (0, 1), but got {delta}")
+    console = Console()
+    with as_ours():
+        results = analysis.load(folder, former=former)
+        ledger = privacy_ledger(results, delta)
+        if ledger is None:
+            console.print("No trial has stated a guarantee: ε is infinite.", highlight=False)
+        else:
+            print_ledger(ledger, console)
+        if results.former:
+            line = f"{describe_former(len(results.former), folder)}. The privacy that they spent is not counted here"
+            console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)
+
+
 def compare(
     a: Sweep,
     b: Sweep,
@@ -112,4 +147,4 @@ def _check(place: str) -> SweepLocation:
         return location
 
 
-REPORTING: dict[str, Callable[..., None]] = {"report": report, "compare": compare}
+REPORTING: dict[str, Callable[..., None]] = {"report": report, "privacy": privacy, "compare": compare}

@@ -24,8 +24,8 @@ from fairsweep.analysis.results.results import SweepResults
 from fairsweep.datasets.preparation.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.cli.failure_lines import print_failures
-from fairsweep.sweeps.store.known_places import shows_public
 from fairsweep.sweeps.store.output import OutputFolder
+from fairsweep.sweeps.store.trusted_addresses import shows_public
 
 _MOST_CHANGES = 12
 _WIDEST = 400

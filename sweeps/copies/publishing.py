@@ -37,7 +37,7 @@ class TrialPublisher:
     seconds: float = 60.0
     ended_only: bool = False
 
-    def open(self, name: str, trial: str, run: int) -> Publication:
+    def open(self, name: str, trial: str, run: int) -> TrialPublication:
         """Make a trial's folder on this node, with what another node has published of the trial.
 
         Args:
@@ -45,10 +45,10 @@ class TrialPublisher:
             trial: its hash.
             run: number of the driver that queued it.
         """
-        return Publication(self, name, trial, run)
+        return TrialPublication(self, name, trial, run)
 
 
-class Publication:
+class TrialPublication:
     """One trial that is published from this node.
 
     Attributes:

@@ -8,8 +8,8 @@ from fairsweep.analysis.records.file_names import SWEEP_JSON
 from fairsweep.sweeps.copies.remote_output import fetch_remote
 from fairsweep.sweeps.copies.restoring import fetch_sweep
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
-from fairsweep.sweeps.store.known_places import settle_places
 from fairsweep.sweeps.store.output import OutputFolder
+from fairsweep.sweeps.store.trusted_addresses import settle_addresses
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.paths import with_stored_paths
 from fairsweep.sweeps.syntax.storage_uri import MirrorSection, absolute, uri_of
@@ -20,13 +20,13 @@ def resume_sweep(folder: str | Path, *, contact: bool | None = None) -> tuple[Sw
 
     Args:
         folder: the output folder, or its URI.
-        contact: whether to use places that the folder's files alone name; see `settle_places`.
+        contact: whether to use places that the folder's files alone name; see `settle_addresses`.
 
     Raises:
         SweepError: if the folder holds no sweep, or names places that the user has not.
     """
     sweep, text = described_sweep(folder)
-    return settle_places(sweep, contact=contact), text
+    return settle_addresses(sweep, contact=contact), text
 
 
 def described_sweep(folder: str | Path) -> tuple[SweepSpec, str]:
@@ -48,7 +48,7 @@ def resume_mirror(mirror: str, folder: Path, *, contact: bool | None = None) -> 
     Args:
         mirror: the mirror; the sweep goes on being copied there.
         folder: the local output folder.
-        contact: whether to use other places that the mirror's files alone name; see `settle_places`.
+        contact: whether to use other places that the mirror's files alone name; see `settle_addresses`.
 
     Raises:
         SweepError: if the mirror holds no sweep, cannot be read, or names places that the user has not.
@@ -61,4 +61,4 @@ def resume_mirror(mirror: str, folder: Path, *, contact: bool | None = None) -> 
     sweep, text = described_sweep(folder)
     minutes = {} if sweep.mirror is None else {"minutes": sweep.mirror.minutes}
     named = sweep.model_copy(update={"mirror": MirrorSection.model_validate({"to": mirror, **minutes})})
-    return settle_places(named, contact=contact, named=(absolute(mirror),)), text
+    return settle_addresses(named, contact=contact, named=(absolute(mirror),)), text

@@ -20,7 +20,7 @@ from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, privacy_
 from fairsweep.sweeps.runtime.launch import connected
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.output import OutputFolder
-from fairsweep.sweeps.views.words import duration
+from fairsweep.sweeps.views.number_format import duration
 from fairsweep.trainables.adapter import use_threads
 from fairsweep.trainables.learning.gpu_memory import PeakMemory, part_text
 from fairsweep.trainables.privacy.plan import PrivacyPlan

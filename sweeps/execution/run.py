@@ -25,8 +25,8 @@ from fairsweep.sweeps.runtime.launch import connected, run_trials, terminable
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.description import Description
 from fairsweep.sweeps.store.difference import folder_difference
-from fairsweep.sweeps.store.known_places import remember_places
 from fairsweep.sweeps.store.output import OutputFolder
+from fairsweep.sweeps.store.trusted_addresses import remember_addresses
 from fairsweep.sweeps.syntax.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.syntax.paths import resume_command, shown, shown_from_here
 from fairsweep.trainables.trial.other_dataset import recorded_examples
@@ -62,7 +62,7 @@ def run_sweep(
     console = Console(stderr=True, quiet=quiet)
     # As Ray reads it: a cluster's machines, and not this one, say what there is room for.
     address = cluster_of(address)
-    remember_places(sweep)
+    remember_addresses(sweep)
     output = OutputFolder.at(sweep.folder)
     found = Description.read(output.path)
     for problem in (*(found.problems if found else ()), *output.file_problems()):
@@ -177,7 +177,7 @@ def _run_source(
                 terminable(),
                 run_callbacks(sweep, output.path, queue, console, say, nodes=not is_private) as callbacks,
             ):
-                if queue.has_trials:
+                if queue.fetch():
                     run_trials(
                         queue.take,
                         queue.ended,

@@ -105,16 +105,15 @@ class TrialQueue:
         )
         source.open(self.queued, at_once)
 
-    @property
-    def has_trials(self) -> bool:
-        """Whether any trial shall start now."""
+    def fetch(self) -> bool:
+        """Ask the source for trials if none is ready; return whether any shall start now."""
         if not self._ready and (new := self._source.next()):
             self._prepare(new)
         return bool(self._ready)
 
     def take(self) -> tuple[str, TrialTask] | None:
         """Return the next trial that shall start; None while there is none."""
-        if not self.has_trials:
+        if not self.fetch():
             return None
         trial, task = self._ready.popleft()
         self._running[trial] = task

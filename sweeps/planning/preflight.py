@@ -156,7 +156,6 @@ def plan_trials(
     sizes = _training_sizes(dataset, trials)
     parameters = _check_models(sweep, dataset, trials)
     _check_values(sweep, dataset, trials)
-    _check_claims(sweep, trials)
     units = _privacy_units(sweep, dataset, trials, sizes)
     return SweepPlan(sweep, dataset, other, trials, sizes, units, _evaluated(sweep, dataset, other, trials), parameters)
 
@@ -334,16 +333,6 @@ def _check_values(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[P
             trial.config.learner.check_values(roles)
         except ValueError as error:
             raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
-
-
-def _check_claims(sweep: SweepSpec, trials: Iterable[PlannedTrial]) -> None:
-    """Ask each learner whether what it claims would hold. A sweep that has such a trial already may go on."""
-    for trial in trials:
-        try:
-            trial.config.learner.check_claims()
-        except ValueError as error:
-            if not (sweep.folder / TRIALS / trial.folder_name).exists():
-                raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
 
 
 def _learner_place(sweep: SweepSpec, trial: PlannedTrial) -> tuple[Any, ...]:

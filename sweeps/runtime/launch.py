@@ -102,9 +102,9 @@ def connected(address: str | None, *, again: str = _AGAIN, show_workers: bool = 
                 check_loopback()
             with terminable(), ExitStack() as watching:
                 if where is not None and not is_client(where):
-                    from fairsweep.sweeps.runtime.head_watch import watched_head
+                    from fairsweep.sweeps.runtime.head_monitor import monitored_head
 
-                    watching.enter_context(watched_head(_print_line, again))
+                    watching.enter_context(monitored_head(_print_line, again))
                 yield where is None
         finally:
             ray.shutdown()

@@ -19,10 +19,10 @@ from fairsweep.sweeps.search.search_budget import study_names
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import REFUSED, SETTING
 from fairsweep.sweeps.spec.search_section import GUIDED
-from fairsweep.sweeps.spec.search_space import LEARNER, Condition, Parameter, SearchSpace
+from fairsweep.sweeps.spec.search_space import LEARNER, GridCell, Parameter, SearchSpace
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
-from fairsweep.sweeps.store.known_places import STORAGE, named_places
 from fairsweep.sweeps.store.output import OutputFolder
+from fairsweep.sweeps.store.trusted_addresses import STORAGE, named_addresses
 
 _MOST_ROWS = 12
 
@@ -111,7 +111,7 @@ class _ForeignStorageError(Exception):
     """The storage of a search is a place that the user has not named."""
 
 
-def _kept_studies(folder: Path) -> Iterator[tuple[SweepSpec, SearchSpace, Condition, optuna.Study]]:
+def _kept_studies(folder: Path) -> Iterator[tuple[SweepSpec, SearchSpace, GridCell, optuna.Study]]:
     """Return the studies of the search that an output folder holds; none for other sweeps."""
     description = OutputFolder.at(folder).description()
     search = (description or {}).get("sweep", {}).get("search", {})
@@ -122,7 +122,7 @@ def _kept_studies(folder: Path) -> Iterator[tuple[SweepSpec, SearchSpace, Condit
     dataset = description["dataset"]
     other = (dataset.get("evaluation") or {}).get("content_hash")
     content = [dataset["content_hash"], *([other] if other else [])]
-    foreign = [place for place in named_places(sweep) if place.role == STORAGE and not place.is_known]
+    foreign = [place for place in named_addresses(sweep) if place.role == STORAGE and not place.is_known]
     if foreign:
         raise _ForeignStorageError(str(foreign[0]))
     space = SearchSpace(sweep)
@@ -133,7 +133,7 @@ def _kept_studies(folder: Path) -> Iterator[tuple[SweepSpec, SearchSpace, Condit
             yield sweep, space, condition, optuna.load_study(study_name=name, storage=storage)
 
 
-def _table(sweep: SweepSpec, space: SearchSpace, condition: Condition, study: optuna.Study) -> Front:
+def _table(sweep: SweepSpec, space: SearchSpace, condition: GridCell, study: optuna.Study) -> Front:
     objectives = sweep.search.objectives
     trials = study.get_trials(deepcopy=False)
     complete = [trial for trial in trials if trial.values is not None]
@@ -176,7 +176,7 @@ def _left_out(trials: list[FrozenTrial]) -> str:
     return "".join(f", {count} {word}" for count, word in counts if count)
 
 
-def _described(space: SearchSpace, condition: Condition, params: dict[str, Any]) -> str:
+def _described(space: SearchSpace, condition: GridCell, params: dict[str, Any]) -> str:
     learner = params.get(LEARNER, space.competitors[0].name)
     values = [
         f"{parameter.name.split('.')[-1]} {_shown(_value(parameter, params))}"

@@ -12,6 +12,7 @@ from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.sweeps.spec.stop_section import PlateauSection, StopSection
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing
 from fairsweep.trainables.learning.objectives import Objective
+from fairsweep.trainables.learning.trial_watch import Ending
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 
@@ -76,18 +77,25 @@ class TrialWatcher:
         # What decides here is reported too: whoever watches sees where it is undefined.
         return {str(measure): value(measure) for measure in dict.fromkeys((*self._watch.measures, *own))}
 
-    def verdict(self, *, seconds: float, steps: int, next_steps: int) -> str | None:
+    @property
+    def most_steps(self) -> int | None:
+        """See `Watcher.most_steps`."""
+        return self._watch.most_steps
+
+    def verdict(self, *, seconds: float, steps: int, next_steps: int) -> Ending | None:
         """See `Watcher.verdict`."""
         stop = self._watch.stop
-        if self._plateau is not None and self._plateau.reached:
-            return f"plateau: {self._plateau.objective} has not improved for {self._plateau.patience} iterations"
-        if self._held and all(self._held):
-            return f"target reached: {', '.join(map(str, self._target))}"
-        if stop.seconds is not None and seconds >= stop.seconds:
-            return f"time: {stop.seconds:g} s of training have passed"
+        # First what is public: where it holds, the trial ends now whatever the model says.
         most = self._watch.most_steps
         if most is not None and steps + next_steps > most:
-            return f"epsilon: another iteration would spend more than {stop.epsilon:g}"
+            return Ending(f"epsilon: another iteration would spend more than {stop.epsilon:g}", is_public=True)
+        if self._plateau is not None and self._plateau.reached:
+            words = f"plateau: {self._plateau.objective} has not improved for {self._plateau.patience} iterations"
+            return Ending(words)
+        if self._held and all(self._held):
+            return Ending(f"target reached: {', '.join(map(str, self._target))}")
+        if stop.seconds is not None and seconds >= stop.seconds:
+            return Ending(f"time: {stop.seconds:g} s of training have passed")
         return None
 
 

@@ -27,7 +27,7 @@ from fairsweep.datasets.selection.randomness import derive, seed_key
 from fairsweep.sweeps.search.optuna_internals import StudyRows, without_constraints
 from fairsweep.sweeps.search.samplers import SAMPLERS, make_sampler, population
 from fairsweep.sweeps.spec.search_section import SearchSection
-from fairsweep.sweeps.spec.search_space import LEARNER, Condition, SearchSpace
+from fairsweep.sweeps.spec.search_space import LEARNER, GridCell, SearchSpace
 
 CAUSE, REFUSED, TRIALS = "fairsweep:cause", "fairsweep:refused", "fairsweep:trials"
 """Attributes of a setting: why it counts as failed, whether it was refused before it ran, its trials' hashes."""
@@ -57,7 +57,7 @@ class SearchStudy:
         name: str,
         section: SearchSection,
         space: SearchSpace,
-        condition: Condition,
+        condition: GridCell,
         storage: BaseStorage,
         batch: int,
     ) -> None:

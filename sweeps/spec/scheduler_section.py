@@ -14,7 +14,8 @@ from fairsweep.trainables.learning.objectives import Objective
 class SchedulerSection(Section):
     """Which trials end early because others do better on the validation split.
 
-    A trial that a scheduler ended is recorded in full, is charged for the steps that it took, and is not run again.
+    A trial that a scheduler ended is recorded in full and is not run again. A private one is charged for all steps that
+    it could have taken, since when it ended depends on private models.
     """
 
     kind: Literal["none", "asha", "hyperband", "median", "pareto-asha"] = Field(

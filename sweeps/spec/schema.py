@@ -21,7 +21,7 @@ from fairsweep.datasets.selection.imbalance import KeepImbalance, MinoritySizeIm
 from fairsweep.sweeps.spec.resources import ResourcesSection
 from fairsweep.sweeps.spec.schema_file import schema_path
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
-from fairsweep.sweeps.syntax.foreign_words import KINDS
+from fairsweep.sweeps.syntax.other_tools import KINDS
 from fairsweep.trainables.learners import LEARNERS
 from fairsweep.trainables.models.models import DEFAULT_MODEL, MODELS
 

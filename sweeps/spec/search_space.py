@@ -68,7 +68,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Condition:
+class GridCell:
     """One combination of grid values.
 
     Attributes:
@@ -119,7 +119,7 @@ class SearchSpace:
             _refuse_grids_in_choices(owner, space)
 
     @property
-    def conditions(self) -> tuple[Condition, ...]:
+    def conditions(self) -> tuple[GridCell, ...]:
         """Every combination of grid values, in the order of the file."""
         found = []
         for combination in itertools.product(*(_grid_values(space) for space in self._spaces.values())):
@@ -130,7 +130,7 @@ class SearchSpace:
                 for place, value in values.items():
                     shown = dimensions[place].words[dimensions[place].number_of(value)]
                     words.append(f"{_named(owner, place)} {shown}")
-            found.append(Condition(by_owner, ", ".join(words)))
+            found.append(GridCell(by_owner, ", ".join(words)))
         return tuple(found)
 
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -145,7 +145,7 @@ class SearchSpace:
         name = self.competitors[0].name if learner is None else learner
         return tuple(p for p in self.parameters if not p.owner.startswith("learner ") or p.owner == f"learner {name}")
 
-    def exists(self, parameter: Parameter, condition: Condition, suggested: Mapping[str, Any]) -> bool:
+    def exists(self, parameter: Parameter, condition: GridCell, suggested: Mapping[str, Any]) -> bool:
         """Whether a parameter exists: in its branch alone, if it is a dimension of a value of another one.
 
         Args:
@@ -160,14 +160,14 @@ class SearchSpace:
                 chosen[other.place] = other.value(suggested[other.name])
         return space.exists(parameter.place, chosen)
 
-    def can_exist(self, parameter: Parameter, condition: Condition) -> bool:
+    def can_exist(self, parameter: Parameter, condition: GridCell) -> bool:
         """Whether a parameter exists for some suggestion under a condition."""
         grids = condition.grids.get(parameter.owner, {})
         around = self._spaces[parameter.owner].around(parameter.place)
         places = [place for place, dimension in self._spaces[parameter.owner].dimensions if not dimension.is_drawn]
         return all(place in grids and grids[place] is around[place] for place in places if place in around)
 
-    def chosen(self, condition: Condition, suggested: Mapping[str, Any]) -> Chosen:
+    def chosen(self, condition: GridCell, suggested: Mapping[str, Any]) -> Chosen:
         """Return the setting for what Optuna suggests under a condition; parameters of other learners are ignored."""
         name = suggested.get(LEARNER, self.competitors[0].name)
         learner = next(section for section in self.competitors if section.name == name)
@@ -195,14 +195,14 @@ class SearchSpace:
         return {owner: dict(space.raw) for owner, space in self._spaces.items()}
 
     def _probe(
-        self, condition: Condition, learner: LearnerSection, values: Mapping[tuple[str, Location], Value]
+        self, condition: GridCell, learner: LearnerSection, values: Mapping[tuple[str, Location], Value]
     ) -> Chosen:
         drawn: dict[str, dict[Location, Value]] = {}
         for (owner, place), value in values.items():
             drawn.setdefault(owner, {})[place] = value
         return self._at(condition, learner, drawn)
 
-    def _at(self, condition: Condition, learner: LearnerSection, drawn: Mapping[str, Values]) -> Chosen:
+    def _at(self, condition: GridCell, learner: LearnerSection, drawn: Mapping[str, Values]) -> Chosen:
         def point(owner: str, space: Space | None) -> Point:
             if space is None:
                 return Point()

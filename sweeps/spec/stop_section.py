@@ -28,8 +28,10 @@ class PlateauSection(Section):
 class StopSection(Section):
     """When a trial ends before its last iteration: as soon as one rule holds, on the validation split alone.
 
-    It is recorded in full, counts as done, and is charged for the steps that it took. The rules are not part of a
-    trial's identity: a trial that has ended stays as it is when they change.
+    It is recorded in full and counts as done. A private one is charged for the steps that it took where `epsilon` ended
+    it, which is a public rule. Where any other rule did it is charged for all steps that it could have taken, since
+    when it ended depends on the private model or on time. The rules are not part of a trial's identity: a trial that
+    has ended stays as it is when they change.
     """
 
     plateau: PlateauSection | None = Field(default=None, description="End a trial that no longer improves.")

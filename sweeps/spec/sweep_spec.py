@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
@@ -17,12 +17,13 @@ from fairsweep.datasets.feeds.feed_choice import FeedWish
 from fairsweep.datasets.feeds.stream import StreamLimits
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.storage.location import settled
+from fairsweep.sweeps.spec.fault_tolerance import CheckpointsSection, FailuresSection
+from fairsweep.sweeps.spec.privacy_section import PrivacySection
 from fairsweep.sweeps.spec.resources import ResourcesSection
 from fairsweep.sweeps.spec.scheduler_section import SchedulerSection
 from fairsweep.sweeps.spec.search_section import SearchSection
 from fairsweep.sweeps.spec.section_checks import check_sections
 from fairsweep.sweeps.spec.stop_section import StopSection
-from fairsweep.sweeps.spec.survival import CheckpointsSection, FailuresSection
 from fairsweep.sweeps.spec.tracking_section import TrackingField
 from fairsweep.sweeps.spec.trial_count import check_count
 from fairsweep.sweeps.syntax.address_passwords import check_addresses
@@ -90,18 +91,6 @@ class FeedSection(StreamLimits):
     def limits(self) -> StreamLimits:
         """Return the limits alone."""
         return StreamLimits.model_validate(self.model_dump(exclude={"kind"}))
-
-
-class PrivacySection(Section):
-    """Whether the guarantee is meant for use."""
-
-    mode: Literal["research", "release"] = Field(
-        default="research",
-        description="`research`: secrets follow from the key, results repeat, losses and diagnostics are recorded, the "
-        "guarantee is simulated. `release`: secrets come from the operating system, exact functions of private data "
-        "are left out.",
-    )
-    key: int = Field(default=0, ge=0, description="Keys the trial secrets of research mode; public.")
 
 
 def _tied_or_crossed(raw: object) -> object:

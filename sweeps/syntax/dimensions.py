@@ -21,7 +21,7 @@ from pydantic import BaseModel, PlainSerializer, PlainValidator
 
 from fairsweep.datasets.selection.randomness import generator
 from fairsweep.sweeps.syntax.errors import Location, SweepError, dotted
-from fairsweep.sweeps.syntax.foreign_words import KINDS, check_words
+from fairsweep.sweeps.syntax.other_tools import KINDS, check_words
 
 Value = Any  # any JSON value: a number, a word, a list, a mapping
 Kind = Literal["grid", "choice", "uniform", "loguniform", "quniform", "randint", "lograndint"]

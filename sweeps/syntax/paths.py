@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from fairsweep.datasets.storage.location import settled
 from fairsweep.sweeps.syntax.dimensions import Space
 from fairsweep.sweeps.syntax.errors import Location, SweepError
-from fairsweep.sweeps.syntax.foreign_words import KINDS
+from fairsweep.sweeps.syntax.other_tools import KINDS
 from fairsweep.sweeps.syntax.storage_uri import uri_of
 
 _EACH = "*"

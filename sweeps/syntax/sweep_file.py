@@ -19,7 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fairsweep.sweeps.syntax.credentials import secret_places
 from fairsweep.sweeps.syntax.errors import Location, SweepError
-from fairsweep.sweeps.syntax.foreign_words import check_file
+from fairsweep.sweeps.syntax.other_tools import check_file
 from fairsweep.sweeps.syntax.values import plain
 from fairsweep.sweeps.syntax.yaml_limits import MOST_CHARACTERS, check_limits
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Tag, ValidationError
 
 from fairsweep.sweeps.syntax.errors import Location, SweepError
-from fairsweep.sweeps.syntax.foreign_words import KINDS, instead_of_number
+from fairsweep.sweeps.syntax.other_tools import KINDS, instead_of_number
 from fairsweep.sweeps.syntax.sweep_file import nearest
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fairsweep.analysis.records.trial_state import ENDED
+from fairsweep.sweeps.views.number_format import duration, number
 from fairsweep.sweeps.views.status import Board, Row
-from fairsweep.sweeps.views.words import duration, number
 
 COLUMNS = ("iteration", "loss", "validation accuracy", "worst group", "ε spent", "time")
 

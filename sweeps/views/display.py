@@ -15,8 +15,8 @@ from fairsweep.analysis.records.failed_trials import FailureGroup
 from fairsweep.sweeps.views.columns import COLUMNS, shown_values, words_left
 from fairsweep.sweeps.views.lines import following_lines
 from fairsweep.sweeps.views.notebook import following_panel, in_notebook
+from fairsweep.sweeps.views.number_format import duration, number
 from fairsweep.sweeps.views.status import Aim, Board
-from fairsweep.sweeps.views.words import duration, number
 
 REFRESH_SECONDS = 0.5
 # However tall the terminal: what is read at a glance.

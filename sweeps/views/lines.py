@@ -11,8 +11,8 @@ from rich.console import Console
 
 from fairsweep.analysis.records.trial_state import ENDED
 from fairsweep.sweeps.views.columns import words_left
+from fairsweep.sweeps.views.number_format import duration, number
 from fairsweep.sweeps.views.status import Board
-from fairsweep.sweeps.views.words import duration, number
 
 _LOOK_SECONDS = 0.5
 _LINE_SECONDS = 30.0

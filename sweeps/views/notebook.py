@@ -15,8 +15,8 @@ from typing import Any
 
 from fairsweep.analysis.records.trial_state import ENDED
 from fairsweep.sweeps.views.columns import COLUMNS, shown_values, words_left
+from fairsweep.sweeps.views.number_format import duration, number
 from fairsweep.sweeps.views.status import Board
-from fairsweep.sweeps.views.words import duration, number
 
 _REFRESH_SECONDS = 1.0
 _MOST_RUNNING = 12

@@ -251,6 +251,14 @@ def _hash(value):
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
+def _event(noise_multiplier):
+    if not noise_multiplier:
+        return {"type": "NonPrivateDpEvent"}
+    gaussian = {"type": "GaussianDpEvent", "noise_multiplier": noise_multiplier}
+    sampled = {"type": "PoissonSampledDpEvent", "sampling_probability": 0.064, "event": gaussian}
+    return {"type": "SelfComposedDpEvent", "event": sampled, "count": 125}
+
+
 def statement(epsilon, noise_multiplier=1.1, l2_clip_norm=1.0):
     """A privacy statement as a private learner writes it."""
     return {
@@ -268,7 +276,7 @@ def statement(epsilon, noise_multiplier=1.1, l2_clip_norm=1.0):
         "population": 4000,
         "steps": 125,
         "planned_steps": 125,
-        "events": [],
+        "events": [_event(noise_multiplier if l2_clip_norm else 0.0)],
         "summary": "The weights after every step together are (epsilon, delta)-differentially private.",
         "assumptions": ["Public and fixed: the ids.", "The guarantee is simulated."],
         "reveals": {},

@@ -66,6 +66,7 @@ def test_a_sweep_outlives_its_driver_and_grows(user, sweep):
     assert len(ended(sweep)) == 8
     assert {name: (sweep / "trials" / name / "cells.parquet").stat().st_mtime_ns for name in done} == before
 
+    assert "the 4 private trials together cost ε = " in user.fairsweep("privacy", "runs/life")
     said = user.fairsweep("report", "runs/life", "--to", "life report.html")
     assert "Report: life report.html" in said
     assert (user.folder / "life report.html").stat().st_size > 100_000

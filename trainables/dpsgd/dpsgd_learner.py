@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -16,6 +17,8 @@ import torch
 from pydantic import Field, model_validator
 
 from fairsweep.datasets.feeds.feed import Batch
+from fairsweep.trainables.auditing.canaries import AuditConfig
+from fairsweep.trainables.auditing.training_audit import audit_examples
 from fairsweep.trainables.dpsgd.diagnostics import GroupDiagnostics
 from fairsweep.trainables.dpsgd.gradient_modes import (
     GRADIENT_MODES,
@@ -88,6 +91,7 @@ class DpsgdConfig(LearnerConfig):
         optimizer: How the noised mean gradient changes the weights.
         augmentation: Random changes of the images, one for each example and step.
         performance: What changes speed, and results by rounding only.
+        audit: Canaries among the training examples, from which a lower bound on epsilon follows. None: no audit.
     """
 
     has_plan: ClassVar[bool] = True
@@ -108,6 +112,7 @@ class DpsgdConfig(LearnerConfig):
     optimizer: OptimizerConfig = OptimizerConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     performance: PerformanceConfig = PerformanceConfig()
+    audit: AuditConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -259,7 +264,11 @@ class Dpsgd(SingleModelLearner):
         self._network = Network(
             task.model, task.image_shape, task.classes, config.optimizer, self.plan.steps, task.keys.train, task.device
         )
-        self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
+        labels, model = task.labels, self._network.model
+        self._audit = audit_examples(config.audit, task, self.plan, self._sampler, self._rates, model)
+        if self._audit is not None:
+            self._sampler, labels = self._audit.sampler, self._audit.labels
+        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(task.device)
         self._loss_weights: torch.Tensor | None = None
         if config.remedy is not None:
             self._loss_weights = torch.from_numpy(config.remedy.of(task)).float().to(task.device)
@@ -292,8 +301,12 @@ class Dpsgd(SingleModelLearner):
         for batch in self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop):
             loss_sum += self._accumulate(batch)
             examples += len(batch.positions)
+            if self._audit is not None:
+                self._audit.add_to(self._total, batch.step, self._clipping)
             self._noise.add_to(self._total, batch.step)
             self._total.div_(self.plan.expected_batch_size)
+            if self._audit is not None:
+                self._audit.observe(self._total, self._noise.std)
             if self._diagnostics is not None:
                 self._diagnostics.measure(batch.step - start, stop - start, self._sums)
             for parameter, gradient in zip(self._network.parameters, self._sums, strict=True):
@@ -370,6 +383,7 @@ class Dpsgd(SingleModelLearner):
             "network": self._network.state(),
             "gradient_mode": self.gradient_mode,
             "plan": self.plan.model_dump(mode="json"),
+            **({} if self._audit is None else {"audit": self._audit.state()}),
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -381,10 +395,16 @@ class Dpsgd(SingleModelLearner):
                 "restore it with the config that made it"
             )
         self._network.load(state["network"])
+        if self._audit is not None:
+            self._audit.load(state["audit"])
         self._mode = self._make_mode(str(current_mode(state["gradient_mode"])))
 
-    def privacy(self) -> PrivacyStatement:
+    def files(self) -> dict[str, Callable[[Path], None]]:
+        """Return what writes the scores of an audit's canaries."""
+        return {} if self._audit is None else self._audit.files(self.predict)
+
+    def privacy(self, charged_steps: float | None = None) -> PrivacyStatement:
         """Return what has been spent so far."""
         mode: Mode = "research" if self._task.diagnostics else "release"
-        lost = len(self._task.former_secrets)
-        return self.plan.statement(self.steps_after(self.iteration), mode, lost=lost)
+        stated = self.plan.statement(self.steps_after(self.iteration), mode, charged_steps)
+        return stated if self._audit is None else self._audit.state_assumption(stated)

@@ -8,13 +8,21 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from fairsweep.datasets.selection.partitions import Partition, TrainingColumns, partition_clients, split_held_out
+from fairsweep.datasets.selection.partitions import (
+    Partition,
+    TrainingColumns,
+    majority_values,
+    partition_clients,
+    split_held_out,
+)
+from fairsweep.trainables.auditing.training_audit import AuditedUnits, TrainingAudit
 from fairsweep.trainables.federated.client_fairness import ClientFairness, ClientGroups
 from fairsweep.trainables.federated.client_trainer import ClientTrainer, choose_execution
 from fairsweep.trainables.federated.cohorts import CohortExamples
@@ -88,11 +96,23 @@ class Dpfedavg(SingleModelLearner):
         self._weights = torch.cat([parameter.detach().flatten() for parameter in self._network.parameters])
         self._server = ServerOptimizer(config.server, len(self._weights), task.device)
         self._cohorts = self.plan.inclusion(task.keys.secret, task.keys.run)
+        self._audit = self._make_audit()
+        if self._audit is not None:
+            self._cohorts = self._audit.sampler
         self._norm = self._adaptive_norm()
         self._groups = ClientGroups.of(self.partition, task)
         self._fairness = ClientFairness(task, self._groups, held_out) if task.diagnostics else None
         self._parts = 1 if task.workers is None else task.workers.count
         self._start(choose_execution(config, task.model, task.device))
+
+    def _make_audit(self) -> TrainingAudit | None:
+        """Make the audit whose canaries are clients, if there is one."""
+        if not isinstance(self._config, DpfedavgConfig) or self._config.audit is None:
+            return None
+        task, partition = self.task, self.partition
+        groups = {n: majority_values(partition, np.asarray(c)).astype(np.int64) for n, c in task.groups.items()}
+        units = AuditedUnits(np.arange(len(partition), dtype=np.int64), groups, task.value_names)
+        return TrainingAudit(self._config.audit, units, task, self.plan, self._cohorts, None, self._network.model)
 
     def _start(self, execution: str) -> None:
         """Make what trains the clients: in this process, or in its workers."""
@@ -149,15 +169,21 @@ class Dpfedavg(SingleModelLearner):
     def _round(self, number: int, images: np.ndarray | None) -> CohortSums:
         """Trains a cohort, noises the sum of its updates, and lets the server step."""
         norm = self.l2_clip_norm
-        sums = self._train(number, Clipping(self.plan.clipping, norm), images)
+        clipping = Clipping(self.plan.clipping, norm)
+        sums = self._train(number, clipping, images)
         secret, run = self.task.keys.secret, self.task.keys.run
-        update = sums.total
-        self.plan.noise(secret, run, norm).add_to(update, number)
+        update, norms = sums.total, sums.norms
+        if self._audit is not None:
+            norms = np.concatenate([norms, self._audit.add_to(update, number, clipping)])
+        noise = self.plan.noise(secret, run, norm)
+        noise.add_to(update, number)
         update.div_(self.plan.expected_batch_size)
+        if self._audit is not None:
+            self._audit.observe(update, noise.std)
         if self._fairness is not None:
             self._fairness.count(sums, update)
         if self._norm is not None:
-            self._norm.learn(self._norm.count(sums.norms) + self.plan.count_error(secret, run, number))
+            self._norm.learn(self._norm.count(norms) + self.plan.count_error(secret, run, number))
         self._server.apply(update, self._weights)
         self._show_weights()
         return sums
@@ -212,6 +238,7 @@ class Dpfedavg(SingleModelLearner):
             "execution": self.execution,
             "parts": self._parts,
             "plan": self.plan.model_dump(mode="json"),
+            **({} if self._audit is None else {"audit": self._audit.state()}),
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -224,6 +251,8 @@ class Dpfedavg(SingleModelLearner):
             )
         self._weights.copy_(state["weights"])
         self._server.load(state["server"])
+        if self._audit is not None:
+            self._audit.load(state["audit"])
         if self._norm is not None:
             self._norm.l2_clip_norm = float(state["l2_clip_norm"])
         self._show_weights()
@@ -231,11 +260,15 @@ class Dpfedavg(SingleModelLearner):
         if state["execution"] != self.execution:
             self._start(state["execution"])
 
-    def privacy(self) -> PrivacyStatement:
+    def files(self) -> dict[str, Callable[[Path], None]]:
+        """Return what writes the scores of an audit's canaries."""
+        return {} if self._audit is None else self._audit.files(self.predict)
+
+    def privacy(self, charged_steps: float | None = None) -> PrivacyStatement:
         """Return what has been spent so far."""
         mode: Mode = "research" if self.task.diagnostics else "release"
-        lost = len(self.task.former_secrets)
-        return self.plan.statement(self.rounds_after(self.iteration), mode, lost=lost)
+        stated = self.plan.statement(self.rounds_after(self.iteration), mode, charged_steps)
+        return stated if self._audit is None else self._audit.state_assumption(stated)
 
 
 class Fedavg(Dpfedavg):

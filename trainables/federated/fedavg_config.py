@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.datasets.selection.partitions import ClientsConfig, TrainingColumns, partition_clients
+from fairsweep.trainables.auditing.canaries import AuditConfig
 from fairsweep.trainables.federated.server_optimizers import ServerConfig
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.models.augmentation import AugmentationConfig
@@ -216,6 +217,7 @@ class DpfedavgConfig(FederatedConfig):
         delta: Below 1/N; null takes the largest power of ten below 1/N.
         deployment_cohort: Simulates a deployment with this larger expected cohort D: the noise is scaled by qN/D, and
             epsilon is that of the deployment, with D/q clients. Reports are labelled as a simulation. Null: none.
+        audit: Canaries among the clients, from which a lower bound on epsilon follows. Null: no audit.
     """
 
     name: str = Field(default="dpfedavg", min_length=1)
@@ -226,6 +228,7 @@ class DpfedavgConfig(FederatedConfig):
     noise_multiplier: NoiseMultiplier | None = None
     delta: Delta | None = None
     deployment_cohort: int | None = Field(default=None, ge=1)
+    audit: AuditConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -242,6 +245,11 @@ class DpfedavgConfig(FederatedConfig):
         clipping = self.clipping
         keys = ("clipping.kind", "clipping.l2_clip_norm")
         check_budget(self.epsilon, self.noise_multiplier, clipping.kind, clipping.l2_clip_norm, keys)
+        if self.audit is not None and self.audit.kind != "gradient":
+            raise ValueError(
+                f"a client that is a canary sends a made-up update: audit.kind must be gradient, but got "
+                f"{self.audit.kind!r}"
+            )
         return self
 
     def plan(self, units: int) -> PrivacyPlan:

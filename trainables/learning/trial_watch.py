@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
 
 from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a trial shall end before its last iteration.
+
+    Attributes:
+        reason: In words.
+        is_public: Whether it follows from public numbers alone, and not from the model or from time.
+    """
+
+    reason: str
+    is_public: bool = False
 
 
 class Watcher(Protocol):
@@ -26,7 +40,12 @@ class Watcher(Protocol):
         """
         ...
 
-    def verdict(self, *, seconds: float, steps: int, next_steps: int) -> str | None:
+    @property
+    def most_steps(self) -> int | None:
+        """Steps that public numbers allow, whatever the model does; None where they set no bound."""
+        ...
+
+    def verdict(self, *, seconds: float, steps: int, next_steps: int) -> Ending | None:
         """Why the trial shall end now; None to go on.
 
         Args:

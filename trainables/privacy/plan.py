@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import dp_accounting
 from pydantic import ValidationError
 
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
@@ -14,9 +15,9 @@ from fairsweep.trainables.privacy.privacy_numbers import default_delta
 from fairsweep.trainables.privacy.privacy_statement import (
     Mode,
     PrivacyStatement,
+    describe_charge,
     describe_clients,
     describe_cut,
-    describe_lost,
     describe_weights,
     list_assumptions,
     list_revelations,
@@ -55,6 +56,11 @@ class Outlook(Protocol):
     """What is known of a training's cost before it starts."""
 
     @property
+    def unit(self) -> str:
+        """Whose contribution is hidden: an ``example`` or a ``client``."""
+        ...
+
+    @property
     def largest_rate(self) -> float:
         """The largest probability with which any unit joins a step: the one that is accounted."""
         ...
@@ -81,6 +87,10 @@ class Outlook(Protocol):
 
     def epsilon(self) -> Epsilon:
         """Return what the whole training costs."""
+        ...
+
+    def own_event(self) -> dp_accounting.DpEvent:
+        """Return what the whole training does to a unit of its own, also where a larger deployment is simulated."""
         ...
 
 
@@ -136,19 +146,19 @@ class PrivacyPlan(Mechanism):
                 f"epsilon={self.epsilon().pld:.4g}, more than its target {self.target_epsilon}: build it anew"
             )
 
-    def statement(self, steps_done: int, mode: Mode, *, lost: int = 0) -> PrivacyStatement:
+    def statement(self, steps_done: int, mode: Mode, charged_steps: float | None = None) -> PrivacyStatement:
         """Says what has been spent and under which assumptions.
 
         Args:
             steps_done: Number of steps taken so far.
             mode: ``research`` (secrets follow from the sweep's key; losses and diagnostics are recorded) or
                 ``release``.
-            lost: Earlier starts whose secret is lost: each is charged as a whole training.
+            charged_steps: Steps that are charged though fewer were taken; at most the planned ones are.
 
         Returns:
             The statement, JSON by ``model_dump(mode="json")``.
         """
-        charged = steps_done + lost * self.steps
+        charged = steps_done if charged_steps is None else int(max(steps_done, min(charged_steps, self.steps)))
         event = self.event(charged)
         return self.stated(
             mode,
@@ -157,19 +167,20 @@ class PrivacyPlan(Mechanism):
             events=(describe(event),),
             epsilon_by_group=self.epsilon_by_group(charged),
             epsilon_of_this_training=self._own_epsilon(charged),
-            assumptions=(*self.assumptions(mode), *describe_lost(lost)),
+            charged_steps=None if charged_steps is None else charged,
         )
 
     def stated(self, mode: Mode, **found: Any) -> PrivacyStatement:  # noqa: ANN401 - fields of the statement
         """Return the statement of what was spent; fields that are ``found`` stand in the place of the plan's own."""
         summary, simulation = summarise_guarantee(self.unit, self.lacking(), mode), self._simulation()
         own = {name: getattr(self, name) for name in PrivacyStatement.model_fields if name in PrivacyPlan.model_fields}
+        charged = found.get("charged_steps")
         words = {
             "mode": mode,
             "sampling_rate": self.largest_rate,
             "planned_steps": self.steps,
             "summary": summary if simulation is None else f"{simulation} There: {summary}",
-            "assumptions": self.assumptions(mode),
+            "assumptions": (*self.assumptions(mode), *(() if charged is None else describe_charge(charged))),
             "reveals": list_revelations(mode),
             "simulation": simulation,
         }
@@ -204,13 +215,21 @@ class PrivacyPlan(Mechanism):
             "accordingly."
         )
 
+    def own_event(self, steps: int | None = None) -> dp_accounting.DpEvent:
+        """Return what the first ``steps`` steps (default: all) do to a unit of this training.
+
+        Where a larger deployment is simulated, its noise over its clipping norm is smaller than the deployment's.
+        """
+        if self.deployment_cohort is None or not self.guarantees:
+            return self.event(steps)
+        taken = self.steps if steps is None else steps
+        return sampled_gaussian(self.noise_scale * self.noise_multiplier, self.sampling_rate, taken)
+
     def _own_epsilon(self, steps: int) -> Epsilon | None:
-        """Return what this training itself spends: its noise over its clipping norm is smaller than a deployment's."""
+        """Return what this training itself spends where a deployment is simulated."""
         if self.deployment_cohort is None:
             return None
-        scaled = self.noise_scale * self.noise_multiplier if self.guarantees else 0.0
-        event = sampled_gaussian(scaled, self.sampling_rate, steps)
-        return epsilon_of(event, min(self.delta, default_delta(self.population)))
+        return epsilon_of(self.own_event(steps), min(self.delta, default_delta(self.population)))
 
 
 def _drafted(config: PrivateConfig, population: int, noise_multiplier: float) -> PrivacyPlan:

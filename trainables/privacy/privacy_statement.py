@@ -11,6 +11,7 @@ from fairsweep.analysis.accounting.epsilons import Epsilon
 
 Mode = Literal["research", "release"]
 _OF_CLIENTS = ("quantile", "count_noise", "deployment_cohort", "simulation", "epsilon_of_this_training")
+_WHERE_THEY_APPLY = ("charged_steps",)
 
 
 class PartSpending(BaseModel):
@@ -60,7 +61,7 @@ class PrivacyStatement(BaseModel):
         relation: How neighbouring training sets differ.
         sampler: How units join a step.
         delta: In (0, 1/population).
-        epsilon: By both accountants, for ``steps`` steps; "inf" in JSON where there is no guarantee.
+        epsilon: By both accountants, for the steps that are charged; "inf" in JSON where there is no guarantee.
         target_epsilon: The budget that the noise was calibrated to, if any.
         noise_multiplier: Standard deviation of the noise over the clipping norm.
         clipping: How contributions are clipped.
@@ -68,6 +69,8 @@ class PrivacyStatement(BaseModel):
         sampling_rate: Probability of joining a step; the largest one that the config allows where groups differ.
         population: Number of units.
         steps: Steps taken.
+        charged_steps: Steps that epsilon is of, where the training ended before its plan for a reason that depends on
+            the private model or on time; left out where epsilon is of the steps taken.
         planned_steps: Steps of the whole training.
         events: The accounted events, nested as dp-accounting has them.
         summary: The guarantee in one sentence.
@@ -102,6 +105,7 @@ class PrivacyStatement(BaseModel):
     summary: str
     assumptions: tuple[str, ...]
     reveals: dict[str, str]
+    charged_steps: int | None = None
     max_batch_size: int | None = None
     epsilon_by_group: tuple[GroupEpsilon, ...] = ()
     parts: tuple[PartSpending, ...] = ()
@@ -111,9 +115,17 @@ class PrivacyStatement(BaseModel):
     simulation: str | None = None
     epsilon_of_this_training: Epsilon | None = None
 
+    def charged_in_full(self, ended_early: bool) -> PrivacyStatement:
+        """Return a statement that says that every planned step is charged, where the training ended early."""
+        if not ended_early:
+            return self
+        words = (*self.assumptions, *describe_charge(self.planned_steps))
+        return self.model_copy(update={"charged_steps": self.planned_steps, "assumptions": words})
+
     @model_serializer(mode="wrap")
-    def _without_what_clients_have(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_what_does_not_apply(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = serialise(self)
+        values = {k: v for k, v in values.items() if v is not None or k not in _WHERE_THEY_APPLY}
         return values if self.unit == "client" else {k: v for k, v in values.items() if k not in _OF_CLIENTS}
 
 
@@ -134,6 +146,14 @@ def summarise_guarantee(unit: str, lacking: Sequence[str], mode: Mode) -> str:
     )
 
 
+def describe_charge(charged_steps: int) -> tuple[str, ...]:
+    """Says what a training that ended early is charged for, and why."""
+    return (
+        "When the training ended depended on the private model, on other trials, or on time, so that a bound for the "
+        f"steps taken would not hold: all {charged_steps} steps that it could have taken are charged.",
+    )
+
+
 def describe_cut(unit: str, sampling_rate: float, max_batch_size: int) -> tuple[str, ...]:
     """Says how units join a step of truncated Poisson sampling."""
     return (
@@ -149,16 +169,6 @@ def describe_weights(unit: str, largest_rate: float, attribute: str) -> tuple[st
         f"{attribute} by constants of the config and is at most {largest_rate:.6g}.",
         f"Who has which {attribute} is public. epsilon_by_group then holds for each group's members (personalised "
         f"differential privacy), epsilon for every {unit}.",
-    )
-
-
-def describe_lost(starts: int) -> tuple[str, ...]:
-    """Says what is charged beside the training whose weights are there."""
-    if not starts:
-        return ()
-    return (
-        f"{starts} earlier {'start' if starts == 1 else 'starts'} of this training, whose secret is lost, "
-        f"{'is' if starts == 1 else 'are'} charged as {'a whole training' if starts == 1 else 'whole trainings'}.",
     )
 
 

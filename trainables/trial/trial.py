@@ -11,24 +11,26 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
-from fairsweep.analysis.records.file_names import CONFIG, SHARD_PREDICTIONS, WEIGHTS
+from fairsweep.analysis.records.file_names import SHARD_PREDICTIONS, WEIGHTS
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.learner_records import write_shard_predictions
 from fairsweep.analysis.records.trial_state import StoppedBy
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
-from fairsweep.datasets.selection.randomness import fingerprint, seed_key
+from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.trainables.learners import build_learner
-from fairsweep.trainables.learning.evaluation import DivergedError, Evaluated
+from fairsweep.trainables.learning.evaluation import DivergedError
 from fairsweep.trainables.learning.learner import CohortWorkers, IterationReport, Learner, TrialKeys
-from fairsweep.trainables.learning.trial_watch import Watch
+from fairsweep.trainables.learning.trial_watch import Ending, Watch
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.checkpoint import CheckpointFolder, CheckpointPolicy, save_weights
@@ -43,13 +45,20 @@ from fairsweep.trainables.trial.trial_data import (
 )
 from fairsweep.trainables.trial.trial_files import CHECKPOINTS, clean_up
 from fairsweep.trainables.trial.trial_records import TrialRecords
-from fairsweep.trainables.trial.trial_secret import ids_key as own_ids_key
 from fairsweep.trainables.trial.trial_secret import trial_secret
 
 __all__ = ["Metrics", "Trial", "TrialConfig"]
 
 
 Metrics = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """One evaluation: log-probabilities, float32 [N, K], of each split."""
+
+    iteration: int
+    log_probabilities: dict[str, NDArray[np.float32]]
 
 
 class Trial:
@@ -66,7 +75,6 @@ class Trial:
         workers: further processes over which a federated learner spreads its clients; it ends them with the trial.
         node: id of this machine in a Ray cluster; None outside of one.
         watch: what is looked at after each iteration, and may end the trial before its last one.
-        ids_key: keys the hashes of sets of ids in its records; None takes its sweep's, if any.
 
     Raises:
         StreamError: if the feed is a stream and Ray is not running.
@@ -87,7 +95,6 @@ class Trial:
         workers: CohortWorkers | None = None,
         node: str | None = None,
         watch: Watch | None = None,
-        ids_key: bytes | None = None,
     ) -> None:
         self.config = config
         self.folder = Path(folder)
@@ -95,8 +102,6 @@ class Trial:
         self._workers = workers
         self._attempt = TrialStateFile(self.folder).begin(config.trial, run, node)
         with self._failing():
-            if not (self.folder / CONFIG).exists():  # what an earlier version began may go on
-                config.learner.check_claims()
             self._choice = feed or FeedChoice()
             self._data = TrialData.open(config, self._choice)
             self._evaluations, self._subset = self._data.evaluations, self._data.subset
@@ -111,9 +116,9 @@ class Trial:
                 budget_bytes=self._policy.budget_bytes,
                 owned=self._attempt.owned,
             )
-            self._selected: Evaluated | None = None
-            self._gone = 0
+            self._selected: _Evaluated | None = None
             self._seconds, self._steps, self._last_steps = 0.0, 0, 0
+            self._charged: float | None = None
             self._looks: list[dict[str, float]] = []
             self._resume()
             self._watcher = None if watch is None else watch.begin(words)
@@ -122,8 +127,7 @@ class Trial:
             for number, cells in enumerate(self._records.recorded("validation")):
                 self._look(cells, None, known[number] if number < len(known) else {})
             self._saved = (self.iteration, time.monotonic())
-            key = ids_key or own_ids_key(self.folder)
-            self._records.start(config, describe_data(self._data, config, key) | self._learner.facts())
+            self._records.start(config, describe_data(self._data, config) | self._learner.facts())
 
     @property
     def iteration(self) -> int:
@@ -162,14 +166,13 @@ class Trial:
         """
         with self._failing():
             report = None if self.done else self._learner.step()
-            self._drop_forgotten()
             evaluated = self._evaluate()
             if report is not None:
                 self._check_finite(report)
                 self._record(report, evaluated)
-            reason = None if self.done else self._verdict()
-            if reason is not None:
-                return self._end_early("stopper", reason, report, evaluated)
+            ending = None if self.done else self._verdict()
+            if ending is not None:
+                return self._end_early("stopper", ending, report, evaluated)
             metrics = self._metrics(report, evaluated, ended=self.done)
             if self.done:
                 self._finish(evaluated, metrics, {"state": "done"})
@@ -184,13 +187,13 @@ class Trial:
             return (state.reason or "others did better") if wanted else None
 
     def end(self, reason: str) -> Metrics:
-        """End the trial here, for a scheduler: it is recorded whole, and charged for the steps that it took.
+        """End the trial here, for a scheduler: it is recorded whole, and charged for the steps that were planned.
 
         Raises:
             StaleAttemptError: if another worker has taken the trial over.
         """
         with self._failing():
-            return self._end_early("scheduler", reason, None, self._evaluate())
+            return self._end_early("scheduler", Ending(reason), None, self._evaluate())
 
     def state(self) -> dict[str, Any]:
         """All that a resume needs beyond the records: tensors and JSON values."""
@@ -201,7 +204,12 @@ class Trial:
             "seconds": self._seconds,
             "steps": self._steps,
             "looks": self._looks,
-            "selected": None if selected is None else selected.state(),
+            "selected": None
+            if selected is None
+            else {
+                "iteration": selected.iteration,
+                "log_probabilities": {k: torch.from_numpy(v) for k, v in selected.log_probabilities.items()},
+            },
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -216,10 +224,10 @@ class Trial:
         self._seconds = float(state["seconds"])
         self._steps = int(state["steps"])
         self._looks = [dict(values) for values in state.get("looks", ())]
-        self._drop_forgotten()
-        selected = None if state["selected"] is None else Evaluated.from_state(state["selected"])
-        # An earlier version kept predictions of examples that had been deleted.
-        self._selected = selected if selected is not None and selected.covers(self._subset) else None
+        kept = state["selected"]
+        self._selected = kept and _Evaluated(
+            kept["iteration"], {k: v.numpy() for k, v in kept["log_probabilities"].items()}
+        )
 
     def close(self) -> None:
         """Let go of the learner's workers and the feeds; may be called twice."""
@@ -230,12 +238,13 @@ class Trial:
 
     def _build_learner(self, plan: PrivacyPlan | None, device: torch.device) -> Learner:
         config = self.config
-        secret = trial_secret(self.folder, mode=config.mode, key=config.key, trial=config.trial)
-        keys = TrialKeys(seed_key(config.seeds.data, "data"), seed_key(config.seeds.train, "train"), secret)
-        lost = self._attempt.note_secret(fingerprint(secret)) if config.mode == "release" else ()
+        keys = TrialKeys(
+            data=seed_key(config.seeds.data, "data"),
+            train=seed_key(config.seeds.train, "train"),
+            secret=trial_secret(self.folder, mode=config.mode, key=config.key, trial=config.trial),
+        )
         reopen = partial(open_training_feed, config.dataset.path, config.dataset.content_hash, self._choice)
-        task = learning_task(config, self._data, keys, device, self.folder, self._workers)
-        task = replace(task, open_feed=reopen, former_secrets=lost)
+        task = replace(learning_task(config, self._data, keys, device, self.folder, self._workers), open_feed=reopen)
         return build_learner(config.learner, task, plan)
 
     def _resume(self) -> None:
@@ -252,15 +261,6 @@ class Trial:
         if damaged:
             self._attempt.update(recovered=f"damaged {', '.join(damaged)}: went on from iteration {self.iteration}")
 
-    def _drop_forgotten(self) -> None:
-        """Let go of predictions of examples that were deleted, and of what models say that saw them."""
-        subset, gone = self._subset, self._learner.forgotten()
-        if len(gone) == self._gone:
-            return
-        self._gone = len(gone)
-        self._subset = None if subset is None else subset.without(gone)
-        self._selected = None
-
     def _save_if_due(self, metrics: Metrics) -> None:
         iteration, moment = self._saved
         now = time.monotonic()
@@ -274,10 +274,10 @@ class Trial:
             iteration=self.iteration, iterations=self.iterations, metrics=metrics, seconds=self._seconds
         )
 
-    def _evaluate(self) -> Evaluated:
+    def _evaluate(self) -> _Evaluated:
         feeds = self._data.feeds
         values = {name: s.log_probabilities(self._learner, feeds[name]) for name, s in self._evaluations.items()}
-        evaluated = Evaluated(self.iteration, values)
+        evaluated = _Evaluated(self.iteration, values)
         best = self._selected
         validation = self._evaluations["validation"]
         better = best is None or validation.accuracy(values["validation"]) > validation.accuracy(
@@ -298,7 +298,7 @@ class Trial:
                 f"the training loss is {report.loss} in iteration {report.iteration}: lower the learning rate, or clip"
             )
 
-    def _record(self, report: IterationReport, evaluated: Evaluated) -> None:
+    def _record(self, report: IterationReport, evaluated: _Evaluated) -> None:
         self._seconds += report.seconds
         self._steps += report.steps
         self._last_steps = report.steps
@@ -314,23 +314,31 @@ class Trial:
             self._looks.append(dict(values))
             self._watched = {name: None if math.isnan(value) else value for name, value in values.items()}
 
-    def _verdict(self) -> str | None:
+    def _verdict(self) -> Ending | None:
         if self._watcher is None:
             return None
         return self._watcher.verdict(seconds=self._seconds, steps=self._steps, next_steps=self._last_steps)
 
-    def _end_early(self, by: StoppedBy, reason: str, report: IterationReport | None, last: Evaluated) -> Metrics:
+    def _end_early(self, by: StoppedBy, ending: Ending, report: IterationReport | None, last: _Evaluated) -> Metrics:
+        if not ending.is_public:
+            # When it ends depends on the private model: it is charged for what it would have taken at most.
+            self._charged = self._most_steps()
         metrics = self._metrics(report, last, ended=True) | {"stopped": 1.0}
         if self._subset is not None and "train" not in last.log_probabilities:
             last.log_probabilities["train"] = self._subset.log_probabilities(self._learner, self._data.feeds["train"])
-        self._finish(last, metrics, {"state": "stopped", "by": by, "reason": reason})
+        self._finish(last, metrics, {"state": "stopped", "by": by, "reason": ending.reason})
         return metrics
 
-    def _metrics(self, report: IterationReport | None, evaluated: Evaluated, *, ended: bool) -> Metrics:
+    def _most_steps(self) -> float:
+        """Return how many steps the trial could have taken by public rules alone."""
+        most = None if self._watcher is None else self._watcher.most_steps
+        return math.inf if most is None else most
+
+    def _metrics(self, report: IterationReport | None, evaluated: _Evaluated, *, ended: bool) -> Metrics:
         validation = self._evaluations["validation"]
         values = evaluated.log_probabilities["validation"]
         # What has been spent is a function of the steps; the accountants take a second, so it is settled at the end.
-        privacy = self._learner.privacy() if ended else None
+        privacy = self._learner.privacy(self._charged) if ended else None
         loss = None if report is None or math.isnan(report.loss) else report.loss
         return {
             "iteration": self.iteration,
@@ -346,7 +354,7 @@ class Trial:
             **self._watched,
         }
 
-    def _finish(self, last: Evaluated, metrics: Metrics, ended: Mapping[str, Any]) -> None:
+    def _finish(self, last: _Evaluated, metrics: Metrics, ended: Mapping[str, Any]) -> None:
         """Write the final records, say how the trial has ended, then delete what only a resume would need."""
         selected = self._selected or last
         shown = [last] if selected.iteration == last.iteration else [selected, last]
@@ -356,7 +364,7 @@ class Trial:
             for evaluated in shown
             for name, s in sets.items()
         ]
-        privacy, parts = self._learner.privacy(), self._learner.parts()
+        privacy, parts = self._learner.privacy(self._charged), self._learner.parts()
         test, feed = self._evaluations["test"], self._data.feeds["test"]
         by_part = [test.predictions(last.iteration, test.log_probabilities(part, feed)) for part in parts]
         with self._attempt.owned():

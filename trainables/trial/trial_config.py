@@ -106,6 +106,11 @@ class TrialConfig(BaseModel):
                 "test_content must be given with evaluation.dataset and only then, "
                 f"but got {self.test_content=}, dataset={self.evaluation.dataset}"
             )
+        if self.mode == "release" and getattr(self.learner, "audit", None) is not None:
+            raise ValueError(
+                f"an audit records what no guarantee covers, so it needs mode: research, but learner "
+                f"{self.learner.name!r} has one in mode: release: leave audit out"
+            )
         return self
 
     @property
@@ -117,12 +122,6 @@ class TrialConfig(BaseModel):
     def trial(self) -> str:
         """Hash of the trial: the setting and its seeds, 16 hexadecimal digits."""
         return _hash(self._identity() | {"seeds": self.seeds.model_dump(mode="json")})
-
-    @property
-    def drawn_by(self) -> tuple[str, ...]:
-        """The sections that draw the training set from all examples together; see `LearningTask.drawn_by`."""
-        split = () if isinstance(self.split, OfficialSplit) else (f"split: {self.split.kind}",)
-        return (*(() if self.imbalance is None else ("imbalance",)), *split)
 
     def record(self) -> dict[str, Any]:
         """Return what ``config.json`` holds."""

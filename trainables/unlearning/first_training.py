@@ -45,8 +45,17 @@ class FirstTraining:
         """What a table says beside these numbers."""
         return "before any request"
 
+    @property
+    def unit(self) -> str:
+        """Whose contribution is hidden."""
+        return self.plans[0].unit
+
     def epsilon(self) -> Epsilon:
         """Return what all slices of a shard cost together."""
+        return epsilon_of(self.own_event(), self.delta)
+
+    def own_event(self) -> dp_accounting.DpEvent:
+        """Return what all slices of a shard do together."""
         if self.plans[0].lacking():
-            return epsilon_of(dp_accounting.NonPrivateDpEvent(), self.delta)
-        return epsilon_of(dp_accounting.ComposedDpEvent(tuple(plan.event() for plan in self.plans)), self.delta)
+            return dp_accounting.NonPrivateDpEvent()
+        return dp_accounting.ComposedDpEvent(tuple(plan.event() for plan in self.plans))

@@ -110,7 +110,9 @@ def test_the_page_says_what_it_must(face_page, faces):
         for statement in section.statements:
             assert statement.text in text
     assert "covered only by their composition" in text
-    assert "at most ε = 18 at δ" in text
+    assert (
+        "the 6 private trials together cost ε = 10.4 at δ = 1e-05, their events composed by PLD (11.4 by RDP)" in text
+    )
     assert "for the sweep as a whole ε is infinite" in text
     assert "simulated" in text
     assert "All trials are tested on the same 600 held-out images" in text
@@ -302,7 +304,7 @@ def test_privacy_adds_up_and_names_what_is_not_covered(faces, tmp_path, simulate
     assert private["ε (RDP)"].tolist() == ["3.36"] * 3
     assert (private["trials"] == 2).all()
     matched = ledger.statements[ledger.statements["learner"] == "matched"]
-    assert (matched["guarantee"] == "none: no clipping or no noise").all()
+    assert (matched["guarantee"] == "none: no clipping, no noise or no Poisson sampling").all()
     simulation = simulate["faces"](tmp_path / "s", replicates=0)
     simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.5, 0)
     assert privacy_ledger(analysis.load(simulation.folder)) is None

@@ -17,7 +17,20 @@ from fairsweep.sweeps.cli import app as cli
 ROOT = Path(__file__).resolve().parents[3]
 # One trial at a time, in one worker: each further one is a process that imports torch.
 ONE_WORKER = {"max_concurrent": 1}
-COMMANDS = ("prepare", "plan", "run", "resume", "report", "compare", "show", "ls", "stop", "retry-failed", "extend")
+COMMANDS = (
+    "prepare",
+    "plan",
+    "run",
+    "resume",
+    "report",
+    "privacy",
+    "compare",
+    "show",
+    "ls",
+    "stop",
+    "retry-failed",
+    "extend",
+)
 
 
 @pytest.fixture

@@ -81,7 +81,10 @@ LONG = "x" * 300
 @pytest.mark.parametrize(
     "words",
     [
-        *([command, LONG] for command in ("report", "ls", "stop", "retry-failed", "prune", "resume", "track", "show")),
+        *(
+            [command, LONG]
+            for command in ("report", "privacy", "ls", "stop", "retry-failed", "prune", "resume", "track", "show")
+        ),
         *([command, LONG] for command in ("describe", "plan", "run")),
         ["compare", LONG, LONG],
         ["extend", LONG, "--seeds", "3"],

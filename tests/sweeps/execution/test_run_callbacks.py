@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+from fairsweep import sweeps
 
 SCRIPT = """
 import json, sys
@@ -25,7 +28,7 @@ OPTIONAL = {
     "cluster",
     "display",
     "guided_trials",
-    "head_watch",
+    "head_monitor",
     "mirror",
     "nodes",
     "oom_retry",
@@ -43,6 +46,7 @@ OPTIONAL = {
 
 
 def test_a_plain_run_imports_none_of_the_options(mapping, tmp_path):
+    assert {path.stem for path in Path(sweeps.__path__[0]).rglob("*.py")} >= OPTIONAL
     (tmp_path / "sweep.json").write_text(json.dumps(mapping))
     command = [sys.executable, "-P", "-c", SCRIPT, str(tmp_path / "sweep.json")]
     found = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))

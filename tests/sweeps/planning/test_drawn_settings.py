@@ -55,7 +55,7 @@ def test_widths_and_batches_that_only_the_data_or_the_model_refuses_are_left_out
 
 def test_plan_and_run_say_how_many_and_the_folder_keeps_it(drawn, capsys, monkeypatch):
     sweep = drawn(12, optimizer=EITHER)
-    (said,) = [line for line in plan_sweep(sweep).cautions if "refused" in line]
+    (said,) = [line for line in plan_sweep(sweep).plan_warnings if "refused" in line]
     assert said.startswith("1 setting was refused: ")
     monkeypatch.setattr("fairsweep.sweeps.execution.run.connected", lambda *_, **__: nullcontext(True))
     monkeypatch.setattr("fairsweep.sweeps.execution.run.run_trials", lambda *_, **__: None)

@@ -101,7 +101,7 @@ def simulated_level():
 
 
 def test_plan_says_which_levels_and_test_groups_are_empty(shown):
-    warnings = plan_sweep(Sweep(**shown)).cautions
+    warnings = plan_sweep(Sweep(**shown)).plan_warnings
     assert len(warnings) == 2
     assert "at share=1.0 no training example is male" in warnings[0]
     assert "the test set has no example of male male" in warnings[1]
@@ -110,7 +110,7 @@ def test_plan_says_which_levels_and_test_groups_are_empty(shown):
 def test_plan_on_a_small_machine_warns_and_run_refuses(mapping):
     mapping["resources"] = {"cpu": 1000, "gpu": 0.25}
     report = plan_sweep(Sweep(**mapping))
-    assert "this machine cannot run it" in report.cautions[0]
+    assert "this machine cannot run it" in report.plan_warnings[0]
     assert report.learners[0].gpu == 0.25
     with pytest.raises(SweepError, match=r"needs cpu=1000, gpu=0\.25 on one machine"):
         run_sweep(Sweep(**mapping), quiet=True)
@@ -138,7 +138,7 @@ RATE = {"name": "tuned", "kind": "sgd", "epochs": 3, "optimizer": {"lr": {"logun
     ],
 )
 def test_plan_remarks_on_what_will_have_no_effect(mapping, changes, said):
-    (remark,) = plan_sweep(Sweep(**mapping | changes)).cautions
+    (remark,) = plan_sweep(Sweep(**mapping | changes)).plan_warnings
     assert re.search(said, remark)
 
 
@@ -154,7 +154,7 @@ def test_plan_remarks_on_what_will_have_no_effect(mapping, changes, said):
     ],
 )
 def test_plan_is_silent_where_all_has_an_effect(mapping, changes):
-    assert plan_sweep(Sweep(**mapping | changes)).cautions == ()
+    assert plan_sweep(Sweep(**mapping | changes)).plan_warnings == ()
 
 
 @pytest.fixture
@@ -172,13 +172,15 @@ def of_users(toy, mapping, tmp_path):
 
 
 def test_a_plan_and_the_records_say_which_users_are_tested_on(of_users, tmp_path):
-    said = plan_sweep(Sweep(**of_users)).cautions
+    said = plan_sweep(Sweep(**of_users)).plan_warnings
     both = r"users with images in both the train and the test split of the dataset: \d+; .*"
     assert any(re.fullmatch(both, line) for line in said)
     of_users["split"] = {"kind": "rest"}
     of_users["evaluation"] = {"balance": ["smiling"], "per_cell": 50}
     sweep = Sweep(**of_users)
-    (left_out,) = [s.rpartition(": ")[2] for s in plan_sweep(sweep).cautions if "since their users are tested on" in s]
+    (left_out,) = [
+        s.rpartition(": ")[2] for s in plan_sweep(sweep).plan_warnings if "since their users are tested on" in s
+    ]
     assert int(left_out) > 100
     trial = expand(sweep, PreparedDataset.open(tmp_path / "users"))[0]
     Trial(trial.config, tmp_path / "trial").close()

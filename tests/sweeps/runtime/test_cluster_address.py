@@ -18,7 +18,7 @@ from fairsweep.sweeps.execution.run import run_sweep
 from fairsweep.sweeps.runtime import cluster_address
 from fairsweep.sweeps.runtime.cluster import check_nodes
 from fairsweep.sweeps.runtime.cluster_address import check_address, reaching
-from fairsweep.sweeps.runtime.head_watch import watched_head
+from fairsweep.sweeps.runtime.head_monitor import monitored_head
 from fairsweep.sweeps.runtime.launch import terminable
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
@@ -114,7 +114,7 @@ def test_a_head_that_dies_ends_the_driver_with_a_line(monkeypatch):
     ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as where a script has started the driver in the background
 
     def drive():
-        with terminable(), watched_head(said.append, "go on", gone_seconds=0.2):
+        with terminable(), monitored_head(said.append, "go on", gone_seconds=0.2):
             time.sleep(0.5)
             assert said == []
             server.close()

@@ -296,7 +296,7 @@ def _published(uri):
     """Name and numbers of each trial that is published."""
     folders = analysis.load(uri).folders
     return [
-        {"trial": f.name, "state": f.stage, "attempt": f.state["attempt"], "iteration": f.state["iteration"]}
+        {"trial": f.name, "state": f.stage, "attempt": f.state.attempt, "iteration": f.state.iteration}
         for f in folders
         if f.state
     ]

@@ -232,7 +232,7 @@ def test_a_submitted_job_keeps_its_own_runtime_environment(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.update(options["runtime_env"]))
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr("fairsweep.sweeps.runtime.head_watch.watched_head", lambda *_: nullcontext())
+    monkeypatch.setattr("fairsweep.sweeps.runtime.head_monitor.monitored_head", lambda *_: nullcontext())
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
     with connected("auto"):
         assert asked == {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "MKL_NUM_THREADS": "1"}}

@@ -10,6 +10,7 @@ import pytest
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from fairsweep import analysis
+from fairsweep.analysis.accounting.events import describe
 from fairsweep.analysis.records.cell_records import count_cells, read_cells
 from fairsweep.analysis.records.files import read_json
 from fairsweep.analysis.records.prediction_records import write_examples
@@ -28,6 +29,7 @@ from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing
 from fairsweep.trainables.learning.objectives import Objective
 from fairsweep.trainables.privacy.plan import PrivacyPlan
+from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
 from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
 from fairsweep.trainables.trial.other_dataset import recorded_examples
 from fairsweep.trainables.trial.state import TrialStateFile
@@ -187,6 +189,7 @@ def test_a_trial_that_a_stopper_ends_is_whole_and_charged_for_its_steps(trial_of
     assert state.ended
     assert "another iteration would spend more" in state.reason
     assert read_json(folder / "privacy.json")["steps"] == plan.steps // 2
+    assert "charged_steps" not in read_json(folder / "privacy.json")
     assert float(read_json(folder / "privacy.json")["epsilon"]["pld"]) == pytest.approx(bound)
     assert not (folder / "checkpoints").exists()
     whole = trial_of("whole")[0]().run()
@@ -195,6 +198,42 @@ def test_a_trial_that_a_stopper_ends_is_whole_and_charged_for_its_steps(trial_of
     assert (folder / "predictions.parquet").exists()
     with pytest.raises(ValueError, match="is stopped"):
         open_trial()
+
+
+def assert_charged_as_planned(folder, plan, *, steps, charged=None):
+    """When such a trial ends depends on the private model: the steps taken are no bound."""
+    statement = PrivacyStatement.model_validate(read_json(folder / "privacy.json"))
+    assert (statement.steps, statement.charged_steps) == (steps, charged or plan.steps)
+    assert statement.epsilon == plan.epsilon(charged)
+    assert statement.events == (describe(plan.event(charged)),)
+    assert f"all {statement.charged_steps} steps that it could have taken are charged" in statement.assumptions[-1]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"target": ["accuracy >= 0"]},
+        {"seconds": 1e-9},
+        {"plateau": {"objective": {"max": "accuracy"}, "patience": 1, "min_delta": 0.9}},
+    ],
+    ids=["target", "time", "plateau"],
+)
+def test_an_end_that_depends_on_the_model_is_charged_as_planned(trial_of, rule):
+    open_trial, plan = trial_of("ended", stop=rule)
+    folder = open_trial().run()
+    taken = read_json(folder / "privacy.json")["steps"]
+    assert taken < plan.steps
+    assert_charged_as_planned(folder, plan, steps=taken)
+    assert state_of(folder).metrics["epsilon"] == plan.epsilon().pld
+
+
+def test_beside_a_bound_on_epsilon_no_more_than_the_bound_is_charged(trial_of):
+    plan = trial_of()[1]
+    bound = plan.epsilon(20).pld
+    open_trial, plan = trial_of("both", stop={"target": ["accuracy >= 0"], "epsilon": float(bound)})
+    folder = open_trial().run()
+    assert state_of(folder).reason.startswith("target reached")
+    assert_charged_as_planned(folder, plan, steps=5, charged=20)
 
 
 def test_a_plateau_is_seen_again_after_a_resume(trial_of, tmp_path):
@@ -250,7 +289,7 @@ def test_a_trial_ends_where_its_scheduler_wished_also_after_a_kill(trial_of, tmp
     assert (metrics["done"], metrics["stopped"]) == (1.0, 1.0)
     state = state_of(trial.folder)
     assert (state.state, state.by, state.iteration) == ("stopped", "scheduler", 2)
-    assert read_json(trial.folder / "privacy.json")["steps"] == plan.steps // 3
+    assert_charged_as_planned(trial.folder, plan, steps=plan.steps // 3)
 
 
 def test_targets_hold_for_every_group_or_not_at_all():
@@ -272,7 +311,7 @@ def test_targets_hold_for_every_group_or_not_at_all():
     assert watcher.see(cells(10, 5)) == {"accuracy": 0.75, "worst_group_accuracy by tone": 0.5}
     assert watcher.verdict(seconds=1, steps=1, next_steps=1) is None
     watcher.see(cells(10, 6))
-    assert watcher.verdict(seconds=1, steps=1, next_steps=1).startswith("target reached")
+    assert watcher.verdict(seconds=1, steps=1, next_steps=1).reason.startswith("target reached")
     assert Measure.parse("accuracy").of(Standing(cells(10, 6)), meaning) == 0.8
 
 

@@ -67,7 +67,7 @@ def test_results_are_the_same_whatever_becomes_of_the_tracker(mapping, tmp_path,
     assert run(mapping, tmp_path / "hangs", section) == plain
     hanging = time.monotonic() - began
     said = " ".join(capfd.readouterr().err.split())
-    assert "not in wandb yet" in said
+    assert "not sent to wandb yet" in said
     assert "fairsweep track" in said
     assert trackers_of(os.getpid()) == []
     assert len(list((tmp_path / "hangs/tracking/tensorboard").iterdir())) == len(plain) + 1

@@ -13,11 +13,11 @@ from fairsweep.analysis.records.cell_records import count_cells, write_cells
 from fairsweep.analysis.records.file_names import CELLS, CONFIG, DATA, REPORT, STATE, SWEEP_JSON, SWEEP_YAML, TRIALS
 from fairsweep.analysis.records.files import write_json
 from fairsweep.analysis.records.vocabularies import Vocabulary
-from fairsweep.sweeps.store.known_places import (
-    named_places,
-    remember_places,
+from fairsweep.sweeps.store.trusted_addresses import (
+    named_addresses,
+    remember_addresses,
     remember_public,
-    settle_places,
+    settle_addresses,
     shows_public,
 )
 from fairsweep.sweeps.sweep import Sweep
@@ -152,29 +152,29 @@ def test_mirrors_and_trackers_of_others_are_used_only_where_asked(fairsweep, for
 def test_a_user_who_named_a_place_is_not_asked_again(mapping):
     tracking = {"mlflow": {"uri": "http://tracking.lab:5000"}, "wandb": {"entity": "lab"}, "files": True}
     sweep = Sweep.from_mapping(mapping | {"mirror": {"to": "/mnt/drive/toy"}, "tracking": tracking})
-    assert [place.role for place in named_places(sweep)] == ["mirror", "MLflow server", "W&B account"]
+    assert [place.role for place in named_addresses(sweep)] == ["mirror", "MLflow server", "W&B account"]
     with pytest.raises(SweepError, match=r"mirror /mnt/drive/toy and the MLflow .* and the W&B account lab"):
-        settle_places(sweep, contact=None)
-    without = settle_places(sweep, contact=False)
+        settle_addresses(sweep, contact=None)
+    without = settle_addresses(sweep, contact=False)
     assert without.mirror is None
     assert without.tracking.names == ("files",)
-    remember_places(sweep)  # as `fairsweep run FILE` does
-    assert settle_places(sweep, contact=None) is sweep
+    remember_addresses(sweep)  # as `fairsweep run FILE` does
+    assert settle_addresses(sweep, contact=None) is sweep
     other = sweep.model_copy(update={"mirror": sweep.mirror.model_copy(update={"to": "/mnt/drive/other"})})
-    assert settle_places(other, contact=False).tracking == sweep.tracking
-    assert settle_places(other, contact=None, named=("/mnt/drive/other",)) == other
+    assert settle_addresses(other, contact=False).tracking == sweep.tracking
+    assert settle_addresses(other, contact=None, named=("/mnt/drive/other",)) == other
 
 
 def test_what_is_remembered_holds_no_addresses(mapping, tmp_path):
     sweep = Sweep.from_mapping(mapping | {"tracking": {"mlflow": {"uri": "http://tracking.lab:5000"}}})
-    remember_places(sweep)
-    assert named_places(sweep)[0].is_known
+    remember_addresses(sweep)
+    assert named_addresses(sweep)[0].is_known
     assert "lab" not in (tmp_path / "cache" / "known-places").read_text()
 
 
 def test_without_a_cache_that_can_be_written_nothing_is_remembered_and_nothing_fails(mapping, monkeypatch):
     monkeypatch.setenv("FAIRSWEEP_CACHE", "/proc/nowhere")
     sweep = Sweep.from_mapping(mapping | {"mirror": {"to": "/mnt/drive/toy"}})
-    remember_places(sweep)
+    remember_addresses(sweep)
     with pytest.raises(SweepError, match="--contact"):
-        settle_places(sweep, contact=None)
+        settle_addresses(sweep, contact=None)

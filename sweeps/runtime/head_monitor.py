@@ -19,7 +19,7 @@ _EXIT_INTERRUPTED = 130
 
 
 @contextmanager
-def watched_head(say: Callable[[str], None], again: str, *, gone_seconds: float = _GONE_SECONDS) -> Iterator[None]:
+def monitored_head(say: Callable[[str], None], again: str, *, gone_seconds: float = _GONE_SECONDS) -> Iterator[None]:
     """Ask the main thread to terminate when the head of the connected cluster answers no more; see `terminable`.
 
     Ctrl-C would not do: a driver that a script has started in the background ignores it. A driver that cannot end in

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class HeldImages:
+class ImageCache:
     """Keeps the images of rows, first come first served, until it is full. Nothing is ever thrown out.
 
     Args:

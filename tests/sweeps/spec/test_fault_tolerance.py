@@ -4,7 +4,7 @@ import pytest
 
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.planning.preflight import check_sweep
-from fairsweep.sweeps.spec.survival import CheckpointsSection
+from fairsweep.sweeps.spec.fault_tolerance import CheckpointsSection
 from fairsweep.sweeps.store.ledger import Ledger
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError

@@ -14,7 +14,7 @@ from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.trainables.trial.trial_data import division_of
 
 
-def cautions(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[str, ...]:
+def plan_warnings(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[str, ...]:
     """Look at the splits of a sweep.
 
     Args:

@@ -29,7 +29,7 @@ _CREDENTIALS = re.compile(r"//[^/@]*@")
 
 
 @dataclass(frozen=True)
-class NamedPlace:
+class NamedAddress:
     """A place that a sweep names outside its output folder.
 
     Attributes:
@@ -53,7 +53,7 @@ class NamedPlace:
         return _mark(self.address) in _known()
 
 
-def named_places(sweep: SweepSpec) -> tuple[NamedPlace, ...]:
+def named_addresses(sweep: SweepSpec) -> tuple[NamedAddress, ...]:
     """Return the places outside its output folder that a sweep contacts or writes to when it runs.
 
     Local datasets are left out.
@@ -61,9 +61,9 @@ def named_places(sweep: SweepSpec) -> tuple[NamedPlace, ...]:
     return tuple(_named(sweep))
 
 
-def remember_places(sweep: SweepSpec) -> None:
+def remember_addresses(sweep: SweepSpec) -> None:
     """Take the places that a sweep names for known from now on. Without a cache that can be written, none is."""
-    _remember({_mark(place.address) for place in named_places(sweep)})
+    _remember({_mark(place.address) for place in named_addresses(sweep)})
 
 
 def remember_public(content_hash: str) -> None:
@@ -81,7 +81,7 @@ def shows_public(described: Mapping[str, Any]) -> bool:
     return is_local and _mark(_PUBLIC + str(described.get("content_hash"))) in _known()
 
 
-def settle_places(sweep: SweepSpec, *, contact: bool | None, named: Collection[str] = ()) -> SweepSpec:
+def settle_addresses(sweep: SweepSpec, *, contact: bool | None, named: Collection[str] = ()) -> SweepSpec:
     """Decide on the places that a sweep from an output folder names and this user has not.
 
     Args:
@@ -95,9 +95,9 @@ def settle_places(sweep: SweepSpec, *, contact: bool | None, named: Collection[s
     Raises:
         SweepError: if there are such places and nobody has said what to do, or the sweep cannot do without them.
     """
-    foreign = [place for place in named_places(sweep) if not place.is_known and place.address not in named]
+    foreign = [place for place in named_addresses(sweep) if not place.is_known and place.address not in named]
     if not foreign or contact:
-        remember_places(sweep)
+        remember_addresses(sweep)
         return sweep
     listed = " and ".join(map(str, foreign))
     needed = " and ".join(str(place) for place in foreign if place.is_needed)
@@ -148,27 +148,27 @@ def check_datasets(paths: Iterable[str | Path], *, contact: bool) -> None:
             )
 
 
-def _dataset(path: str | Path | None) -> NamedPlace | None:
+def _dataset(path: str | Path | None) -> NamedAddress | None:
     """Return a dataset as a place; None for one on this machine."""
     uri = uri_of(path)
-    return None if uri is None or uri.startswith("file:") else NamedPlace("dataset", uri, is_needed=True)
+    return None if uri is None or uri.startswith("file:") else NamedAddress("dataset", uri, is_needed=True)
 
 
-def _named(sweep: SweepSpec) -> Iterator[NamedPlace]:
+def _named(sweep: SweepSpec) -> Iterator[NamedAddress]:
     yield from filter(None, map(_dataset, (sweep.dataset.path, sweep.evaluation.dataset)))
     if sweep.search.storage is not None:
-        yield NamedPlace(STORAGE, absolute(sweep.search.storage), is_needed=True)
+        yield NamedAddress(STORAGE, absolute(sweep.search.storage), is_needed=True)
     if sweep.mirror is not None:
-        yield NamedPlace(MIRROR, absolute(sweep.mirror.to))
+        yield NamedAddress(MIRROR, absolute(sweep.mirror.to))
     if sweep.tracking is not None:
         yield from _tracked(sweep.tracking)
 
 
-def _tracked(section: TrackingSection) -> Iterator[NamedPlace]:
+def _tracked(section: TrackingSection) -> Iterator[NamedAddress]:
     if section.mlflow is not None and section.mlflow.uri is not None:
-        yield NamedPlace("MLflow server", section.mlflow.uri, tracker="mlflow")
+        yield NamedAddress("MLflow server", section.mlflow.uri, tracker="mlflow")
     if section.wandb is not None and section.wandb.entity is not None:
-        yield NamedPlace("W&B account", section.wandb.entity, tracker="wandb")
+        yield NamedAddress("W&B account", section.wandb.entity, tracker="wandb")
 
 
 def _mark(address: str) -> str:

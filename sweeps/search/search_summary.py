@@ -17,7 +17,7 @@ from fairsweep.sweeps.syntax.dimensions import Dimension
 
 
 @dataclass(frozen=True)
-class SearchOutlook:
+class SearchSummary:
     """What `fairsweep plan` shows of a guided search.
 
     Attributes:
@@ -37,7 +37,7 @@ class SearchOutlook:
     storage: str
 
     @classmethod
-    def of(cls, sweep: SweepSpec, output: OutputFolder, at_once: int) -> SearchOutlook:
+    def of(cls, sweep: SweepSpec, output: OutputFolder, at_once: int) -> SearchSummary:
         """Of a checked sweep."""
         space, extent = SearchSpace(sweep), Extent.of(sweep)
         competitors = [(LEARNER, " | ".join(c.name for c in space.competitors))] if len(space.competitors) > 1 else []

@@ -1,0 +1,117 @@
+"""The ledger of a sweep: events composed apart by unit; deployments, folds and unprotected trials said."""
+
+import pytest
+
+from fairsweep import analysis
+from fairsweep.analysis.accounting.composition import composed
+from fairsweep.analysis.accounting.epsilons import epsilon_of
+from fairsweep.analysis.accounting.events import describe, sampled_gaussian
+from fairsweep.analysis.inference.privacy_ledger import epsilon_text, privacy_ledger
+from fairsweep.analysis.records.file_names import CONFIG, PRIVACY, TRIALS
+from fairsweep.analysis.records.files import read_json, write_json
+
+STATED = sampled_gaussian(1.1, 0.064, 125)  # what the private trials of the simulated sweeps state
+CLIENTS = {"unit": "client", "events": [describe(sampled_gaussian(1.0, 0.1, 20))], "delta": 1e-3}
+DEPLOYED = {
+    **CLIENTS,
+    "simulation": "A simulation of 10,000 clients.",
+    "deployment_cohort": 1000,
+    "population": 100,
+    "sampling_rate": 0.1,
+    "noise_multiplier": 1.0,
+    "epsilon": {"pld": 1.55, "rdp": 1.8},
+    "epsilon_of_this_training": {"pld": 2148.0, "rdp": 2400.0},
+}
+
+
+@pytest.fixture
+def small(tmp_path, simulate):
+    """A sweep of three private trials and one without privacy; a function that changes them and reads the ledger."""
+    simulation = simulate["faces"](tmp_path / "s", replicates=0)
+    for replicate in range(3):
+        simulate["face_trial"](simulation, {"name": "private", "kind": "dpsgd", "epsilon": 3.0}, 0.9, replicate)
+    simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.9, 0)
+    simulation.write_sweep_json()
+
+    def read(privacy=None, config=None, **options):
+        privates = sorted((simulation.folder / TRIALS).glob("private*"))
+        for number, folder in enumerate(privates):
+            for file, change in ((PRIVACY, privacy), (CONFIG, config)):
+                write_json(folder / file, read_json(folder / file) | (change(number) if change else {}))
+        return privacy_ledger(analysis.load(simulation.folder, cache=False), **options)
+
+    return read
+
+
+def prices(ledger, unit="example"):
+    mine = ledger.prices[ledger.prices["unit"] == unit]
+    return dict(zip(mine["what is released"], mine["ε (PLD)"], strict=True))
+
+
+def test_trials_are_composed_by_their_events_not_added(small):
+    ledger = small()
+    together = epsilon_of(composed([STATED] * 3), 1e-5)
+    assert prices(ledger)["all trials"] == epsilon_text(together.pld)
+    assert prices(ledger)["one trial, named beforehand"] == epsilon_text(epsilon_of(STATED, 1e-5).pld)
+    assert [name for name in prices(ledger) if "winner" in name] == [
+        f"the winner alone, K {draws}" for draws in ("logarithmic", "geometric", "poisson")
+    ]
+    assert f"the 3 private trials together cost ε = {epsilon_text(together.pld)} at δ = 1e-05" in ledger.headline[0]
+    assert any("1 trials on the same data were trained without a guarantee" in text for text in ledger.headline)
+    stricter = small(delta=1e-6)
+    assert prices(stricter)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 3), 1e-6).pld)
+
+
+def test_examples_and_clients_are_never_in_one_number(small):
+    ledger = small(privacy=lambda number: CLIENTS if number == 2 else {})
+    assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 2), 1e-5).pld)
+    of_clients = epsilon_of(sampled_gaussian(1.0, 0.1, 20), 1e-3).pld
+    assert prices(ledger, "client") == {"one trial, named beforehand": epsilon_text(of_clients)}
+    assert any("have no number in common" in text for text in ledger.headline)
+
+
+def test_clients_of_two_partitions_are_different_units(small):
+    iid = {"name": "private", "kind": "dpfedavg", "clients": {"partition": "iid", "count": 100}}
+    drawn = small(privacy=lambda number: CLIENTS, config=lambda number: {"learner": iid})
+    assert drawn.prices["unit"].tolist() == [f"client of partition {number}" for number in (1, 2, 3)]
+    by_user = {**iid, "clients": {"partition": "user"}}
+    together = small(config=lambda number: {"learner": by_user})
+    assert set(together.prices["unit"]) == {"client"}
+    exact = epsilon_of(composed([sampled_gaussian(1.0, 0.1, 20)] * 3), 1e-3).pld
+    assert prices(together, "client")["all trials"] == epsilon_text(exact)
+
+
+def test_a_simulated_deployment_enters_with_what_was_really_spent(small):
+    ledger = small(privacy=lambda number: DEPLOYED, config=lambda number: {"seeds": {"data": 0, "train": number}})
+    real = sampled_gaussian(0.01, 0.1, 20)  # a cohort of 10 stands for one of 1,000
+    assert prices(ledger, "client")["one trial, named beforehand"] == epsilon_text(epsilon_of(real, 1e-3).pld)
+    assert prices(ledger, "client")["all trials"] == epsilon_text(epsilon_of(composed([real] * 3), 1e-3).pld)
+    assert epsilon_of(real, 1e-3).pld > 1000
+    assert any("a deployment that nobody ran" in text for text in ledger.headline)
+    assert (ledger.statements["guarantee"] == "simulation of a larger deployment").all()
+    assert ledger.statements["ε of this training"].tolist() == ["2.15e+03"]
+
+
+def test_folds_train_on_each_others_test_sets(small):
+    def fold(number):
+        split = {"kind": "folds", "folds": 3, "fold": number, "key": 0, "stratify": None, "validation": 0.1}
+        return {"split": split, "seeds": {"data": 0, "train": 0}}
+
+    ledger = small(config=fold)
+    assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 2), 1e-5).pld)
+    assert "it takes part in at most 2" in ledger.headline[0]
+    assert any("trials train on each other's test sets" in text for text in ledger.headline)
+
+
+def test_statements_without_events_are_left_out_and_counted(small):
+    ledger = small(privacy=lambda number: {"events": []} if number else {})
+    assert prices(ledger) == {"one trial, named beforehand": epsilon_text(epsilon_of(STATED, 1e-5).pld)}
+    assert any("2 privacy statements do not list their events" in text for text in ledger.headline)
+
+
+def test_without_the_accountant_the_ledger_says_what_to_install(small, monkeypatch):
+    monkeypatch.setattr("fairsweep.analysis.inference.privacy_ledger.is_installed", lambda name: False)
+    ledger = small()
+    assert ledger.prices.empty
+    assert "needs dp_accounting, which is not installed: pip install 'fairsweep[train]'" in ledger.headline[0]
+    assert len(ledger.statements) == 1

@@ -1,0 +1,73 @@
+"""The ledger of a sweep at the command line: before the run, and after it."""
+
+import yaml
+
+from fairsweep.analysis.accounting.composition import composed
+from fairsweep.analysis.accounting.epsilons import epsilon_of
+from fairsweep.analysis.accounting.events import sampled_gaussian
+from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.sweeps.plan import plan_sweep
+from fairsweep.sweeps.sweep import Sweep
+
+PRIVATE = sampled_gaussian(1.0, 24 / 120, 15)  # three epochs of batches of 24 from 120 examples
+
+
+def planned(fairsweep, mapping, folder):
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(mapping))
+    code, out, err = fairsweep("plan", folder / "sweep.yaml")
+    assert code == 0, err
+    return out
+
+
+def test_a_plan_says_what_all_trials_will_cost_together(fairsweep, mapping, tmp_path):
+    mapping["privacy"] = {"delta_sweep": 1e-4}
+    found = plan_sweep(Sweep(**mapping)).charges
+    assert {charge.event for charge in found if charge.guarantees} == {PRIVATE}
+    out = planned(fairsweep, mapping, tmp_path)
+    together = epsilon_of(composed([PRIVATE] * 4), 1e-4)
+    assert f"the 4 private trials together cost ε = {epsilon_text(together.pld)} at δ = 0.0001" in out
+    assert "8 trials have no guarantee" in out
+    assert "the winner alone, K geometric" in out
+
+
+def test_a_plan_of_folds_charges_those_that_train_on_an_example(fairsweep, mapping, tmp_path):
+    mapping |= {"imbalance": None, "split": {"kind": "folds", "folds": 3}, "seeds": 1}
+    found = plan_sweep(Sweep(**mapping)).charges
+    private = [charge for charge in found if charge.guarantees]
+    assert sorted(charge.fold.held_out for charge in private) == [0, 1, 2]
+    out = planned(fairsweep, mapping, tmp_path)
+    assert "it takes part in at most 2" in out
+
+
+def test_a_plan_of_a_search_by_results_says_when_its_cost_is_known(fairsweep, mapping, tmp_path):
+    mapping["learners"][0]["l2_clip_norm"] = {"uniform": [0.5, 2.0]}
+    mapping["search"] = {"algorithm": "tpe", "samples": 4, "objectives": [{"max": "accuracy"}]}
+    out = planned(fairsweep, mapping, tmp_path)
+    assert "Every setting that a search tries is charged" in out
+    assert "What a release will cost" not in out
+
+
+def test_the_ledger_of_a_finished_sweep(fairsweep, finished):
+    code, out, err = fairsweep("privacy", finished)
+    assert (code, err) == (0, "")
+    alone = epsilon_of(sampled_gaussian(1.0, 0.2, 5), 1e-3)
+    assert "For each example: one trial has a guarantee" in out
+    assert "What a release costs" in out
+    assert "1 trials on the same data were trained without a guarantee" in out
+    assert "Research mode" in out
+    assert "zero_out" in out
+    code, out, _ = fairsweep("privacy", finished, "--delta", "1e-3")
+    assert f"ε = {epsilon_text(alone.pld)} at δ = 0.001" in out
+
+
+def test_what_has_no_ledger_is_said(fairsweep, finished, tmp_path):
+    code, out, err = fairsweep("privacy", tmp_path)
+    assert (code, out) == (2, "")
+    assert "is not a sweep folder" in err
+    code, _, err = fairsweep("privacy", finished, "--delta", "2")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "delta must be in (0, 1)" in err
+    for path in finished.glob("trials/*/privacy.json"):
+        path.unlink()
+    code, out, _ = fairsweep("privacy", finished)
+    assert (code, out) == (0, "No trial has stated a guarantee: ε is infinite.\n")
