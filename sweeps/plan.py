@@ -20,6 +20,7 @@ from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.privacy.plan import Outlook
+from fairsweep.trainables.privacy.privacy_statement import UserEpsilon
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,14 @@ class PrivacyLine:
         plan: their privacy plan, or what is known instead.
         epsilon: what it costs, by PLD.
         trials: how many trials follow it.
+        of_user: what a user pays for all of its examples; None where users are not known, or none has several.
     """
 
     learner: str
     plan: Outlook
     epsilon: float
     trials: int
+    of_user: UserEpsilon | None = None
 
 
 @dataclass(frozen=True)
@@ -182,10 +185,13 @@ def _workloads(plan: SweepPlan, trials: list[PlannedTrial]) -> tuple[str, ...]:
 
 
 def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:
-    distinct: dict[tuple[str, str], Outlook] = {}
-    used: Counter[tuple[str, str]] = Counter()
+    distinct: dict[tuple[str, str, int | None], Outlook] = {}
+    used: Counter[tuple[str, str, int | None]] = Counter()
     for trial, outlook in outlooks(plan):
-        key = trial.config.learner.name, repr(outlook)
+        key = trial.config.learner.name, repr(outlook), plan.of_one_user.get(trial.trial)
         distinct.setdefault(key, outlook)
         used[key] += 1
-    return tuple(PrivacyLine(key[0], outlook, outlook.epsilon().pld, used[key]) for key, outlook in distinct.items())
+    return tuple(
+        PrivacyLine(key[0], outlook, outlook.epsilon().pld, used[key], outlook.epsilon_of_user(key[2]))
+        for key, outlook in distinct.items()
+    )

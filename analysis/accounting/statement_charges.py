@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import dp_accounting
@@ -11,6 +12,7 @@ import dp_accounting
 from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.events import rebuilt, sampled_gaussian, sampled_gaussian_numbers
 from fairsweep.analysis.accounting.release_prices import Charge, Fold
+from fairsweep.analysis.accounting.user_events import event_of_user
 
 
 def stated_charge(config: Mapping[str, Any], statement: Mapping[str, Any]) -> Charge:
@@ -33,6 +35,18 @@ def stated_charge(config: Mapping[str, Any], statement: Mapping[str, Any]) -> Ch
         event = _as_trained(event, statement)
     unit = str(statement["unit"])
     return Charge(unit, pool_of(config, unit), event, float(statement["delta"]), fold_of(config))
+
+
+def charge_of_user(charge: Charge, statement: Mapping[str, Any]) -> Charge | None:
+    """Return what a trial costs a user for all of its examples together; None where that is not known.
+
+    Args:
+        charge: What it costs an example.
+        statement: ``privacy.json``.
+    """
+    examples = (statement.get("of_user") or {}).get("examples")
+    event = None if examples is None else event_of_user(charge.event, int(examples))
+    return None if event is None else replace(charge, unit="user", event=event)
 
 
 def pool_of(config: Mapping[str, Any], unit: str) -> str:

@@ -160,15 +160,21 @@ def _unit_names(found: Sequence[ReleasePrices]) -> list[str]:
 
 def _charges(stated: Iterable[TrialFolder]) -> tuple[list[Charge], int]:
     """Return the charges of trials, and how many statements do not say their events."""
-    from fairsweep.analysis.accounting.statement_charges import stated_charge
+    from fairsweep.analysis.accounting.statement_charges import charge_of_user, stated_charge
 
-    charges, unknown = [], 0
+    charges, of_users, unknown = [], [], 0
     for folder in stated:
         try:
-            charges.append(stated_charge(folder.config or {}, folder.privacy or {}))
+            charge = stated_charge(folder.config or {}, folder.privacy or {})
         except (ValueError, KeyError, TypeError):
             unknown += 1
-    return charges, unknown
+            continue
+        charges.append(charge)
+        if charge.unit == "example" and charge.guarantees:
+            of_users.append(charge_of_user(charge, folder.privacy or {}))
+    known = [charge for charge in of_users if charge is not None]
+    # A number that leaves some of a user's trials out would be too small.
+    return charges + (known if len(known) == len(of_users) else []), unknown
 
 
 def _delta_of(results: SweepRecords) -> float | None:
@@ -239,6 +245,7 @@ def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame
                 "ε (PLD)": float(epsilon.get("pld") or np.nan),
                 "ε (RDP)": float(epsilon.get("rdp") or np.nan),
                 "ε of this training": float(own.get("pld") or np.nan),
+                "ε of a user": float(((statement.get("of_user") or {}).get("epsilon") or {}).get("pld") or np.nan),
                 "δ": float(statement.get("delta") or np.nan),
                 "noise multiplier": float(statement.get("noise_multiplier") or 0.0),
                 "clipping norm": statement.get("l2_clip_norm"),
@@ -254,10 +261,9 @@ def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame
         trials=("δ", "size"),
     )
     has_none = np.isinf(table["ε (PLD)"])
-    if table["ε of this training"].isna().all():
-        table = table.drop(columns="ε of this training")
-        costs.remove("ε of this training")
-    for name in costs:
+    unasked = [name for name in ("ε of this training", "ε of a user") if table[name].isna().all()]
+    table = table.drop(columns=unasked)
+    for name in (name for name in costs if name not in unasked):
         table[name] = [epsilon_text(value) for value in table[name]]
     table.loc[has_none, "guarantee"] = _NONE
     return table.reset_index()

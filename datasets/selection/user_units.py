@@ -10,6 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def most_of_one_user(users: NDArray[np.int64] | None) -> int | None:
+    """Return how many examples the user with most of them has; None where users are not known.
+
+    Example:
+        >>> most_of_one_user(np.array([7, 8, 7]))
+        2
+    """
+    return None if users is None or not len(users) else int(np.unique(users, return_counts=True)[1].max())
+
+
 @dataclass(frozen=True, eq=False)
 class UserUnits:
     """The users of some examples, each in the stratum of most of its images.

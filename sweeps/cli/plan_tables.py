@@ -8,7 +8,7 @@ from rich.table import Table
 
 from fairsweep.analysis.inference.privacy_ledger import cost_sentences, epsilon_text, price_table, release_prices_of
 from fairsweep.sweeps.cli.privacy_tables import print_frame, print_sentences
-from fairsweep.sweeps.plan import PlanReport
+from fairsweep.sweeps.plan import PlanReport, PrivacyLine
 
 _MOST_TRIALS = 40
 
@@ -63,6 +63,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
                 escape(plan.remark),
             )
         console.print(privacy)
+        print_sentences(dict.fromkeys(_user_sentence(line) for line in report.privacy if line.of_user), console)
         _print_prices(report, console)
     if report.search is not None:
         console.print(
@@ -77,6 +78,19 @@ def print_plan(report: PlanReport, console: Console) -> None:
     if len(report.labels) > _MOST_TRIALS:
         console.print(f"  … and {len(report.labels) - _MOST_TRIALS} more")
     console.print("Nothing was started.")
+
+
+def _user_sentence(line: PrivacyLine) -> str:
+    """Return what a user with several examples pays."""
+    of_user = line.of_user
+    if of_user is None:
+        return ""
+    cost = of_user.epsilon
+    price = "is not known, for want of a theorem" if cost is None else f"is {epsilon_text(cost.pld)} by PLD"
+    return (
+        f"{line.learner}: ε is for one example. Users have up to {of_user.examples} of them in the first seed's "
+        f"training set, and ε for all examples of such a user together {price}."
+    )
 
 
 def _print_prices(report: PlanReport, console: Console) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fairsweep.analysis.records.file_names import TRIALS
 from fairsweep.datasets.selection.division import HoldOutSplit
 from fairsweep.datasets.selection.randomness import seed_key
+from fairsweep.datasets.selection.user_units import most_of_one_user
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.planning.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.planning.number_labels import check_number_label
@@ -45,6 +46,8 @@ class SweepPlan:
         evaluated: number of examples evaluated after each iteration.
         parameters: number of model parameters of each setting.
         refused: of the settings that a search drew and that cannot run how many, by cause; they have no trials.
+        of_one_user: the most training examples of one user, by hash of the trial, in the draw of its first seed; empty
+            where the dataset knows no users.
         calibrated: privacy plans that are known, by learner and number of units; see `privacy_plans`.
     """
 
@@ -57,11 +60,13 @@ class SweepPlan:
     evaluated: int
     parameters: dict[str, int]
     refused: Mapping[str, int] = field(default_factory=dict)
+    of_one_user: dict[str, int] = field(default_factory=dict)
     calibrated: dict[tuple[str, int], PrivacyPlan | None] = field(default_factory=dict)
 
     def add(self, other: SweepPlan) -> None:
         """Take up what is known of further trials; ``trials`` stays as it is."""
         self.sizes.update(other.sizes)
+        self.of_one_user.update(other.of_one_user)
         self.units.update(other.units)
         self.parameters.update(other.parameters)
 
@@ -153,11 +158,12 @@ def plan_trials(
     Raises:
         SweepError: on the first thing that cannot work, in one line.
     """
-    sizes = _training_sizes(dataset, trials)
+    sizes, of_one_user = _training_sizes(dataset, trials)
     parameters = _check_models(sweep, dataset, trials)
     _check_values(sweep, dataset, trials)
     units = _privacy_units(sweep, dataset, trials, sizes)
-    return SweepPlan(sweep, dataset, other, trials, sizes, units, _evaluated(sweep, dataset, other, trials), parameters)
+    evaluated = _evaluated(sweep, dataset, other, trials)
+    return SweepPlan(sweep, dataset, other, trials, sizes, units, evaluated, parameters, of_one_user=of_one_user)
 
 
 def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, PrivacyPlan]:
@@ -202,10 +208,14 @@ def _check_attributes(sweep: SweepSpec, dataset: PreparedDataset) -> None:
     check_number_label(dataset, sweep.dataset.label, many_classes=sweep.dataset.many_classes)
 
 
-def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:
-    """Draw each distinct training set once; but for a hold-out its size is the same for every seed."""
-    drawn: dict[str, int] = {}
-    sizes = {}
+def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[dict[str, int], dict[str, int]]:
+    """Draw each distinct training set once; but for a hold-out its size is the same for every seed.
+
+    Returns:
+        The size of each trial's, and the most examples of one user in it where users are known.
+    """
+    drawn: dict[str, tuple[int, int | None]] = {}
+    sizes, of_one_user = {}, {}
     for trial in trials:
         imbalance = trial.config.imbalance
         key = f"{'' if imbalance is None else imbalance.model_dump_json()} {_division_key(trial)}"
@@ -215,9 +225,12 @@ def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) ->
             except ValueError as error:
                 raise SweepError(str(error), ("imbalance",) if imbalance is not None else ("split",)) from error
             _check_labels(dataset, trial, dataset.codes(trial.config.dataset.label)[plan.rows], "training")
-            drawn[key] = len(plan)
-        sizes[trial.trial] = drawn[key]
-    return sizes
+            users = None if dataset.users is None else dataset.users[plan.rows]
+            drawn[key] = len(plan), most_of_one_user(users)
+        sizes[trial.trial], most = drawn[key]
+        if most is not None:
+            of_one_user[trial.trial] = most
+    return sizes, of_one_user
 
 
 def _privacy_units(

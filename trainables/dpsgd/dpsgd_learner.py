@@ -17,6 +17,7 @@ import torch
 from pydantic import Field, model_validator
 
 from fairsweep.datasets.feeds.feed import Batch
+from fairsweep.datasets.selection.user_units import most_of_one_user
 from fairsweep.trainables.auditing.canaries import AuditConfig
 from fairsweep.trainables.auditing.training_audit import audit_examples
 from fairsweep.trainables.dpsgd.diagnostics import GroupDiagnostics
@@ -406,5 +407,6 @@ class Dpsgd(SingleModelLearner):
     def privacy(self, charged_steps: float | None = None) -> PrivacyStatement:
         """Return what has been spent so far."""
         mode: Mode = "research" if self._task.diagnostics else "release"
-        stated = self.plan.statement(self.steps_after(self.iteration), mode, charged_steps)
+        done, users = self.steps_after(self.iteration), most_of_one_user(self._task.users)
+        stated = self.plan.statement(done, mode, charged_steps, users)
         return stated if self._audit is None else self._audit.state_assumption(stated)

@@ -10,14 +10,17 @@ from pydantic import ValidationError
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.analysis.accounting.events import describe, sampled_gaussian
 from fairsweep.analysis.accounting.noise_calibration import calibrate, calibrate_truncated
+from fairsweep.analysis.accounting.user_events import event_of_user
 from fairsweep.trainables.privacy.mechanism import Mechanism
 from fairsweep.trainables.privacy.privacy_numbers import default_delta
 from fairsweep.trainables.privacy.privacy_statement import (
     Mode,
     PrivacyStatement,
+    UserEpsilon,
     describe_charge,
     describe_clients,
     describe_cut,
+    describe_users,
     describe_weights,
     list_assumptions,
     list_revelations,
@@ -89,6 +92,10 @@ class Outlook(Protocol):
         """Return what the whole training costs."""
         ...
 
+    def epsilon_of_user(self, examples: int | None) -> UserEpsilon | None:
+        """Return what a user pays for up to so many examples together; None where nobody has several."""
+        ...
+
     def own_event(self) -> dp_accounting.DpEvent:
         """Return what the whole training does to a unit of its own, also where a larger deployment is simulated."""
         ...
@@ -146,7 +153,9 @@ class PrivacyPlan(Mechanism):
                 f"epsilon={self.epsilon().pld:.4g}, more than its target {self.target_epsilon}: build it anew"
             )
 
-    def statement(self, steps_done: int, mode: Mode, charged_steps: float | None = None) -> PrivacyStatement:
+    def statement(
+        self, steps_done: int, mode: Mode, charged_steps: float | None = None, user_examples: int | None = None
+    ) -> PrivacyStatement:
         """Says what has been spent and under which assumptions.
 
         Args:
@@ -154,6 +163,7 @@ class PrivacyPlan(Mechanism):
             mode: ``research`` (secrets follow from the sweep's key; losses and diagnostics are recorded) or
                 ``release``.
             charged_steps: Steps that are charged though fewer were taken; at most the planned ones are.
+            user_examples: The most training examples of one user; None where nobody has several, or it is not known.
 
         Returns:
             The statement, JSON by ``model_dump(mode="json")``.
@@ -168,6 +178,7 @@ class PrivacyPlan(Mechanism):
             epsilon_by_group=self.epsilon_by_group(charged),
             epsilon_of_this_training=self._own_epsilon(charged),
             charged_steps=None if charged_steps is None else charged,
+            of_user=self.epsilon_of_user(user_examples, charged),
         )
 
     def stated(self, mode: Mode, **found: Any) -> PrivacyStatement:  # noqa: ANN401 - fields of the statement
@@ -175,12 +186,13 @@ class PrivacyPlan(Mechanism):
         summary, simulation = summarise_guarantee(self.unit, self.lacking(), mode), self._simulation()
         own = {name: getattr(self, name) for name in PrivacyStatement.model_fields if name in PrivacyPlan.model_fields}
         charged = found.get("charged_steps")
+        said = describe_users(found.get("of_user")) if self.guarantees else ()
         words = {
             "mode": mode,
             "sampling_rate": self.largest_rate,
             "planned_steps": self.steps,
             "summary": summary if simulation is None else f"{simulation} There: {summary}",
-            "assumptions": (*self.assumptions(mode), *(() if charged is None else describe_charge(charged))),
+            "assumptions": (*self.assumptions(mode), *said, *(() if charged is None else describe_charge(charged))),
             "reveals": list_revelations(mode),
             "simulation": simulation,
         }
@@ -214,6 +226,21 @@ class PrivacyPlan(Mechanism):
             f"for {self.protected} clients with one of {self.deployment_cohort}, and the noise is scaled down "
             "accordingly."
         )
+
+    def epsilon_of_user(self, examples: int | None, steps: int | None = None) -> UserEpsilon | None:
+        """Return what the first ``steps`` steps (default: all) cost a user for up to so many examples together.
+
+        Args:
+            examples: The most of one user; None where it is not known.
+            steps: Number of steps.
+
+        Returns:
+            The cost; None where nobody has several, and where nothing is promised to an example.
+        """
+        if examples is None or examples < 2 or self.unit != "example" or not self.guarantees:
+            return None
+        event = event_of_user(self.event(steps), examples)
+        return UserEpsilon(examples=examples, epsilon=None if event is None else epsilon_of(event, self.delta))
 
     def own_event(self, steps: int | None = None) -> dp_accounting.DpEvent:
         """Return what the first ``steps`` steps (default: all) do to a unit of this training.

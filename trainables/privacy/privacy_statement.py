@@ -11,7 +11,7 @@ from fairsweep.analysis.accounting.epsilons import Epsilon
 
 Mode = Literal["research", "release"]
 _OF_CLIENTS = ("quantile", "count_noise", "deployment_cohort", "simulation", "epsilon_of_this_training")
-_WHERE_THEY_APPLY = ("charged_steps",)
+_WHERE_THEY_APPLY = ("charged_steps", "of_user")
 
 
 class PartSpending(BaseModel):
@@ -52,6 +52,20 @@ class GroupEpsilon(BaseModel):
     epsilon: Epsilon
 
 
+class UserEpsilon(BaseModel):
+    """What a user pays for all of its examples together, where the dataset knows whose they are.
+
+    Attributes:
+        examples: The most training examples that one user has; treated as public.
+        epsilon: By PLD alone; null where there is no theorem for the sampler.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    examples: int
+    epsilon: Epsilon | None
+
+
 class PrivacyStatement(BaseModel):
     """What ``privacy.json`` holds; plain JSON by ``model_dump(mode="json")``.
 
@@ -76,6 +90,8 @@ class PrivacyStatement(BaseModel):
         summary: The guarantee in one sentence.
         assumptions: What has to hold for it.
         reveals: For each file beside it, what it says about private data.
+        of_user: Of examples: what a user pays for all of its own; left out where the dataset knows no users, or none
+            has several.
         parts: What each part of the training set has spent, where they spend differently; ``epsilon`` is the largest.
         quantile: Of clients: the quantile that the clipping norm follows, if it is adapted.
         count_noise: Of clients: standard deviation of the noise of the count, if there is one.
@@ -108,6 +124,7 @@ class PrivacyStatement(BaseModel):
     charged_steps: int | None = None
     max_batch_size: int | None = None
     epsilon_by_group: tuple[GroupEpsilon, ...] = ()
+    of_user: UserEpsilon | None = None
     parts: tuple[PartSpending, ...] = ()
     quantile: float | None = None
     count_noise: float | None = None
@@ -152,6 +169,19 @@ def describe_charge(charged_steps: int) -> tuple[str, ...]:
         "When the training ended depended on the private model, on other trials, or on time, so that a bound for the "
         f"steps taken would not hold: all {charged_steps} steps that it could have taken are charged.",
     )
+
+
+def describe_users(found: UserEpsilon | None) -> tuple[str, ...]:
+    """Says for whom epsilon holds where users have several examples, and what is assumed of them."""
+    if found is None:
+        return ()
+    known = f"Whose an example is, and that no user has more than {found.examples} of them here, is public."
+    if found.epsilon is None:
+        return (
+            "epsilon is for one example, not for a user with several: for this sampler there is no theorem that says "
+            f"what such a user pays. {known}",
+        )
+    return (f"epsilon is for one example; a user pays of_user.epsilon for all of its examples together. {known}",)
 
 
 def describe_cut(unit: str, sampling_rate: float, max_batch_size: int) -> tuple[str, ...]:

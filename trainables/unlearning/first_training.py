@@ -8,6 +8,7 @@ import dp_accounting
 
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.trainables.privacy.plan import PrivacyPlan
+from fairsweep.trainables.privacy.privacy_statement import UserEpsilon
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class FirstTraining:
     def epsilon(self) -> Epsilon:
         """Return what all slices of a shard cost together."""
         return epsilon_of(self.own_event(), self.delta)
+
+    def epsilon_of_user(self, examples: int | None) -> UserEpsilon | None:
+        """Say that there is no number for users, whose examples may lie in several shards; None without such users."""
+        return None if examples is None or examples < 2 else UserEpsilon(examples=examples, epsilon=None)
 
     def own_event(self) -> dp_accounting.DpEvent:
         """Return what all slices of a shard do together."""

@@ -1,13 +1,21 @@
 """The ledger of a sweep at the command line: before the run, and after it."""
 
+import numpy as np
+import pyarrow as pa
+import pytest
 import yaml
 
 from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.epsilons import epsilon_of
 from fairsweep.analysis.accounting.events import sampled_gaussian
+from fairsweep.analysis.accounting.user_events import event_of_user
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.analysis.records.files import read_json
+from fairsweep.datasets.storage.layout import Attribute
+from fairsweep.datasets.storage.prepared import write_prepared
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.sweep import Sweep
+from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
 
 PRIVATE = sampled_gaussian(1.0, 24 / 120, 15)  # three epochs of batches of 24 from 120 examples
 
@@ -58,6 +66,48 @@ def test_the_ledger_of_a_finished_sweep(fairsweep, finished):
     assert "zero_out" in out
     code, out, _ = fairsweep("privacy", finished, "--delta", "1e-3")
     assert f"ε = {epsilon_text(alone.pld)} at δ = 0.001" in out
+
+
+@pytest.fixture
+def of_users(tmp_path):
+    """The file of a sweep on a dataset whose training examples belong to users with up to six of them."""
+    rows = np.arange(960)
+    columns = {"id": rows, "smiling": (rows // 4 % 2).astype(np.int16), "tone": (rows // 8 % 2).astype(np.int16)}
+    split = np.array(["train", "train", "validation", "test"])[rows % 4]
+    examples = pa.table({**columns, "split": split, "user": rows // 12})
+    attributes = [Attribute(name="smiling", values=("no", "yes")), Attribute(name="tone", values=("light", "dark"))]
+    images = np.random.default_rng(0).integers(0, 255, (960, 8, 8, 1)).astype(np.uint8)
+    folder = tmp_path / "users"
+    write_prepared(folder, name="users", attributes=attributes, examples=examples, images=images)
+    learner = {"name": "private", "kind": "dpsgd", "epochs": 1, "batch_size": 48, "noise_multiplier": 2.0}
+    content = {
+        "name": "users",
+        "dataset": {"path": str(folder), "label": "smiling", "groups": ["tone"]},
+        "model": {"name": "linear"},
+        "learners": [learner | {"performance": {"gradient_mode": "hooks"}}],
+        "seeds": {"data": 1, "train": 2},
+        "output": str(tmp_path / "of users"),
+    }
+    file = tmp_path / "users.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_who_has_several_examples_pays_for_all_of_them(fairsweep, of_users, run_here):
+    own = event_of_user(sampled_gaussian(2.0, 0.1, 10), 6)
+    code, out, err = fairsweep("plan", of_users)
+    assert code == 0, err
+    assert "Users have up to 6 of them in the first seed's training set, and ε for all examples of such a user" in out
+    folder = run_here(of_users)
+    for path in folder.glob("trials/*/privacy.json"):
+        statement = PrivacyStatement.model_validate(read_json(path))
+        assert statement.of_user.examples == 6
+        assert statement.of_user.epsilon == epsilon_of(own, statement.delta)
+        assert any("a user pays of_user.epsilon" in text for text in statement.assumptions)
+    code, out, _ = fairsweep("privacy", folder, "--delta", "1e-4")
+    both = epsilon_text(epsilon_of(composed([own] * 2), 1e-4).pld)
+    assert f"For each user: the 2 private trials together cost ε = {both}" in out
+    assert "ε of a user" in out
 
 
 def test_what_has_no_ledger_is_said(fairsweep, finished, tmp_path):
