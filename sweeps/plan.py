@@ -10,8 +10,8 @@ from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.feed_choice import Feeding, settle_feed
 from fairsweep.sweeps.planning.machines import check_budget, check_resources, large_enough, machines, slots
 from fairsweep.sweeps.planning.plan_warnings import idle_settings, plan_warnings
-from fairsweep.sweeps.planning.planned_charges import outlooks, planned_charges
-from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep
+from fairsweep.sweeps.planning.planned_charges import planned_charge
+from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, outlooks
 from fairsweep.sweeps.planning.refusals import refusal_lines
 from fairsweep.sweeps.planning.scarcity import scarce_groups
 from fairsweep.sweeps.search.search_budget import Extent
@@ -146,7 +146,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
         evaluated=plan.evaluated,
         learners=_learner_lines(plan),
         privacy=_privacy_lines(plan),
-        charges=() if sweep.search.is_guided else planned_charges(plan),
+        charges=() if sweep.search.is_guided else tuple(planned_charge(*known) for known in outlooks(plan)),
         delta=sweep.privacy.delta_sweep,
         at_once=at_once,
         feeding=feeding,

@@ -86,6 +86,23 @@ def calibrate_truncated(
     return found
 
 
+def least_noise(
+    loose_cost: Callable[[float], float], cost: Callable[[float], float], budget: float, given: str
+) -> float:
+    """Find the least noise multiplier, to 0.1% and from above, with which something costs no more than a budget.
+
+    Args:
+        loose_cost: Decreasing function of the noise multiplier, never below the cost, and fast.
+        cost: Decreasing function of the noise multiplier.
+        budget: The largest cost allowed.
+        given: What the cost is computed for, for the error.
+
+    Raises:
+        ValueError: If the budget is outside the range in which noise can be found.
+    """
+    return _least(cost, budget, _bracket(loose_cost, budget, given))
+
+
 def _bracket(loose_cost: Callable[[float], float], budget: float, given: str) -> float:
     """Find a noise multiplier within a budget, within 1% of the least by an upper bound of the cost.
 

@@ -104,11 +104,14 @@ def release_prices(charges: Iterable[Charge], delta: float | None = None) -> tup
     return tuple(_prices(listed, delta) for listed in pools.values() if any(charge.guarantees for charge in listed))
 
 
+def composed_events(charges: Iterable[Charge]) -> tuple[dp_accounting.DpEvent, ...]:
+    """Return what all charges of one pool do together, once for each fold that differs."""
+    return tuple(dict.fromkeys(composed(charge.event for charge in listed) for listed in _by_fold(list(charges))))
+
+
 def composed_epsilon(charges: Iterable[Charge], delta: float) -> Epsilon:
     """Compute what all charges of one pool cost together, at the most expensive fold."""
-    events = dict.fromkeys(composed(charge.event for charge in listed) for listed in _by_fold(list(charges)))
-    costs = [epsilon_of(event, delta, _coarseness(event)) for event in events]
-    return _largest(costs)
+    return _largest([epsilon_of(event, delta, _coarseness(event)) for event in composed_events(charges)])
 
 
 def _prices(charges: Sequence[Charge], delta: float | None) -> ReleasePrices:

@@ -1,32 +1,83 @@
-"""What the trials of a sweep will cost, one by one, as far as it is known before they run."""
+"""What the trials of a sweep will cost, one by one, and the noise with which they cost a budget together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from fairsweep.analysis.accounting.release_prices import Charge
+import dp_accounting
+
+from fairsweep.analysis.accounting.epsilons import by_pld, by_rdp
+from fairsweep.analysis.accounting.noise_calibration import least_noise
+from fairsweep.analysis.accounting.release_prices import Charge, composed_epsilon, composed_events
 from fairsweep.analysis.accounting.statement_charges import fold_of, pool_of
 from fairsweep.sweeps.planning.expand import PlannedTrial
-from fairsweep.sweeps.planning.preflight import SweepPlan, privacy_plans
-from fairsweep.trainables.privacy.plan import Outlook
+from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
 
 _PARTS = {"dataset", "imbalance", "learner", "seeds", "split"}
+_COARSE = 0.05
+_DIGITS = 4
 
 
-def outlooks(plan: SweepPlan) -> Iterator[tuple[PlannedTrial, Outlook]]:
-    """Yield each trial of which a cost is known, with its privacy plan or what is known instead."""
-    plans = privacy_plans(plan, plan.trials)
-    for trial in plan.trials:
-        outlook = plans.get(trial.trial) or trial.config.learner.outlook(plan.units[trial.trial])
-        if outlook is not None:
-            yield trial, outlook
+def planned_charge(trial: PlannedTrial, outlook: Outlook) -> Charge:
+    """Return what a trial will cost whoever it trains on."""
+    config = trial.config.model_dump(mode="json", include=_PARTS)
+    unit = outlook.unit
+    return Charge(unit, pool_of(config, unit), outlook.own_event(), outlook.delta, fold_of(config))
 
 
-def planned_charges(plan: SweepPlan) -> tuple[Charge, ...]:
-    """Return what each trial with a guarantee will cost whoever it trains on."""
-    charges = []
-    for trial, outlook in outlooks(plan):
-        event = outlook.own_event()
-        config = trial.config.model_dump(mode="json", include=_PARTS)
-        charges.append(Charge(outlook.unit, pool_of(config, outlook.unit), event, outlook.delta, fold_of(config)))
-    return tuple(charges)
+def shared_noise(planned: Iterable[tuple[PlannedTrial, PrivacyPlan]], epsilon: float, delta: float | None) -> float:
+    """Find one noise multiplier with which all private trials together cost no more than a budget.
+
+    Trials of different units, or of pools that have none in common, each cost no more than the budget.
+
+    Args:
+        planned: Trials with their plans, whatever noise these have.
+        epsilon: The budget, by PLD.
+        delta: Of all together; None takes the smallest of the trials' own.
+
+    Returns:
+        The noise multiplier, rounded up, so that a resume on another machine finds the same.
+
+    Raises:
+        ValueError: If no trial is private, or no noise affords the budget.
+    """
+    pools: dict[tuple[str, str], list[tuple[Charge, PrivacyPlan]]] = {}
+    for trial, plan in planned:
+        if plan.guarantees:
+            charge = planned_charge(trial, plan)
+            pools.setdefault((charge.unit, charge.pool), []).append((charge, plan))
+    if not pools:
+        raise ValueError("epsilon_sweep needs a private learner whose noise it sets, but there is none: leave it out")
+
+    def charges(noise_multiplier: float) -> list[tuple[list[Charge], float]]:
+        events: dict[int, dp_accounting.DpEvent] = {}
+        found = []
+        for listed in pools.values():
+            for _, plan in listed:  # trials of one setting share the object
+                if id(plan) not in events:
+                    changed = plan.model_copy(update={"noise_multiplier": noise_multiplier, "count_noise": None})
+                    events[id(plan)] = changed.own_event()
+            own = [replace(charge, event=events[id(plan)]) for charge, plan in listed]
+            found.append((own, min(charge.delta for charge in own) if delta is None else delta))
+        return found
+
+    def cost(noise_multiplier: float) -> float:
+        return max(composed_epsilon(listed, chosen).pld for listed, chosen in charges(noise_multiplier))
+
+    def loose_cost(noise_multiplier: float) -> float:
+        return max(_loose(listed, chosen) for listed, chosen in charges(noise_multiplier))
+
+    count = sum(map(len, pools.values()))
+    found = least_noise(loose_cost, cost, epsilon, f"{count} trials together")
+    return math.ceil(found * 10**_DIGITS) / 10**_DIGITS
+
+
+def _loose(charges: Sequence[Charge], delta: float) -> float:
+    """Return an upper bound of what charges cost together: by RDP, or by coarse PLD where RDP has no theorem."""
+    costs = []
+    for event in composed_events(charges):
+        rdp = by_rdp(event, delta)
+        costs.append(by_pld(event, delta, _COARSE) if rdp is None else rdp)
+    return max(costs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,12 @@ from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.planning.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.planning.number_labels import check_number_label
 from fairsweep.sweeps.planning.objectives import aims_of, check_aims, check_reachable
+from fairsweep.sweeps.planning.planned_charges import shared_noise
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.model import build_model
-from fairsweep.trainables.privacy.plan import PrivacyPlan
+from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
 from fairsweep.trainables.trial.trial_data import evaluation_sets, training_columns, training_plan
 
 if TYPE_CHECKING:
@@ -110,6 +111,37 @@ def check_sweep(sweep: SweepSpec) -> SweepPlan:
     Raises:
         SweepError: on the first thing that cannot work, in one line.
     """
+    if sweep.privacy.epsilon_sweep is None:
+        return _check(sweep)
+    privacy = sweep.privacy.with_shared_noise(_shared_noise(_check(sweep)))
+    return _check(sweep.model_copy(update={"privacy": privacy}))
+
+
+def _shared_noise(draft: SweepPlan) -> float:
+    """Return the noise multiplier of all private trials, from a plan with any; refuse what has no fixed composition."""
+    place: Location = ("privacy", "epsilon_sweep")
+    if draft.sweep.search.is_guided:
+        raise SweepError(
+            f"epsilon_sweep needs all trials to be known beforehand, but {draft.sweep.search.algorithm} chooses them "
+            "by results: use grid, random or sobol, or give each learner its epsilon",
+            place,
+        )
+    plans = privacy_plans(draft, draft.trials)
+    for trial, _ in outlooks(draft):
+        if trial.trial not in plans:
+            raise SweepError(
+                f"epsilon_sweep sets the noise of dpsgd and dpfedavg, but {trial.config.learner.name} is private by "
+                f"other means ({trial.config.learner.kind}): leave it, or epsilon_sweep, out",
+                place,
+            )
+    planned = [(trial, plans[trial.trial]) for trial in draft.trials if trial.trial in plans]
+    try:
+        return shared_noise(planned, float(draft.sweep.privacy.epsilon_sweep or 0), draft.sweep.privacy.delta_sweep)
+    except ValueError as error:
+        raise SweepError(str(error), place) from error
+
+
+def _check(sweep: SweepSpec) -> SweepPlan:
     dataset = _open(sweep.dataset.path, ("dataset", "path"))
     place: Location = ("evaluation", "dataset")
     other = None if sweep.evaluation.dataset is None else _open(sweep.evaluation.dataset, place)
@@ -186,6 +218,15 @@ def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, 
         if known is not None:
             found[trial.trial] = known
     return found
+
+
+def outlooks(plan: SweepPlan) -> Iterator[tuple[PlannedTrial, Outlook]]:
+    """Yield each trial of which a cost is known, with its privacy plan or what is known instead."""
+    plans = privacy_plans(plan, plan.trials)
+    for trial in plan.trials:
+        outlook = plans.get(trial.trial) or trial.config.learner.outlook(plan.units[trial.trial])
+        if outlook is not None:
+            yield trial, outlook
 
 
 def _open(path: Path, place: Location) -> PreparedDataset:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from fairsweep.sweeps.syntax.section import Section
 
@@ -19,6 +19,14 @@ class PrivacySection(Section):
         "are left out.",
     )
     key: int = Field(default=0, ge=0, description="Keys the trial secrets of research mode; public.")
+    epsilon_sweep: float | None = Field(
+        default=None,
+        gt=0,
+        description="Budget of all private trials together: their learners then give neither `epsilon` nor "
+        "`noise_multiplier`, and one noise multiplier is calibrated for which the composition of all trials costs no "
+        "more (by PLD). Another number of trials is another noise multiplier, and so other trials; null: each learner "
+        "says its own.",
+    )
     delta_sweep: float | None = Field(
         default=None,
         gt=0,
@@ -26,3 +34,15 @@ class PrivacySection(Section):
         description="δ of all trials together, in the ledger of `plan`, `privacy` and the report; null takes the "
         "smallest of the trials' own.",
     )
+    _shared_noise: float = PrivateAttr(default=1.0)
+
+    @property
+    def shared_noise(self) -> float | None:
+        """The noise multiplier of every private learner under `epsilon_sweep`, 1 until it is calibrated; else None."""
+        return None if self.epsilon_sweep is None else self._shared_noise
+
+    def with_shared_noise(self, noise_multiplier: float) -> Self:
+        """Return the section with the noise multiplier that the budget affords; it is not written to any file."""
+        changed = self.model_copy()
+        changed._shared_noise = noise_multiplier
+        return changed

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from fairsweep.datasets.selection.division import SPLIT_KINDS, OfficialSplit
 from fairsweep.datasets.selection.imbalance import ImbalanceConfig
 from fairsweep.datasets.selection.randomness import seed_key
+from fairsweep.sweeps.spec.privacy_section import PrivacySection
 from fairsweep.sweeps.spec.resources import ResourcesSection
 from fairsweep.sweeps.spec.search_section import SearchSection
 from fairsweep.sweeps.spec.sobol import SobolDraws
@@ -46,6 +47,8 @@ class Spaces(Protocol):
     def resources(self) -> ResourcesSection: ...  # noqa: D102
     @property
     def search(self) -> SearchSection: ...  # noqa: D102
+    @property
+    def privacy(self) -> PrivacySection: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class LearnerSection:
         space: its fields; a twin has those of its original.
         original: name of the learner that it is the twin of, or None.
         resources: what one of its trials reserves.
+        shared_noise: noise multiplier of private learners that give no privacy of their own; None where each does.
     """
 
     name: str
@@ -65,6 +69,7 @@ class LearnerSection:
     space: Space
     original: str | None
     resources: ResourcesSection
+    shared_noise: float | None = None
 
     def config(self, point: Point) -> Any:  # noqa: ANN401 - a member of the union LearnerConfig
         """Return the typed config at a point.
@@ -75,6 +80,8 @@ class LearnerSection:
         content = self.space.at(point)
         place: Location = ("learners", self.position)
         model = _model_of_kind(content, place)
+        if self.shared_noise is not None and "epsilon" in model.model_fields:
+            content = {**content, "noise_multiplier": _noise_of(content, self.shared_noise, place)}
         config = _validated(model, {"name": self.name, **content}, place)
         if self.original is None:
             return config
@@ -108,11 +115,11 @@ def learner_sections(sweep: Spaces) -> tuple[LearnerSection, ...]:
 def _section(sweep: Spaces, position: int, name: str, by_name: Mapping[str, Space]) -> LearnerSection:
     space = by_name[name]
     place: Location = ("learners", position)
-    resources = sweep.resources
+    resources, noise = sweep.resources, sweep.privacy.shared_noise
     if "resources" in space.raw:
         resources = _validated(type(resources), space.raw["resources"], (*place, "resources"))
     if "twin_of" not in space.raw:
-        return LearnerSection(name, position, space.without(*_SECTION_FIELDS), None, resources)
+        return LearnerSection(name, position, space.without(*_SECTION_FIELDS), None, resources, noise)
     for field in space.raw:
         if field not in _TWIN_FIELDS:
             raise SweepError(
@@ -127,7 +134,24 @@ def _section(sweep: Spaces, position: int, name: str, by_name: Mapping[str, Spac
         )
     if "twin_of" in by_name[original].raw:
         raise SweepError(f"{original!r} is a twin itself; name the learner it is a twin of", (*place, "twin_of"))
-    return LearnerSection(name, position, by_name[original].without("name", *_SECTION_FIELDS), original, resources)
+    fields = by_name[original].without("name", *_SECTION_FIELDS)
+    return LearnerSection(name, position, fields, original, resources, noise)
+
+
+def _noise_of(content: Mapping[str, Any], shared: float, place: Location) -> float:
+    """Return the noise multiplier of a private learner whose sweep has a budget.
+
+    Raises:
+        SweepError: if it has a budget or noise of its own.
+    """
+    if content.get("epsilon") is None and content.get("noise_multiplier") in (None, 0):
+        return shared if content.get("noise_multiplier") is None else 0.0
+    name = "epsilon" if content.get("epsilon") is not None else "noise_multiplier"
+    raise SweepError(
+        f"privacy.epsilon_sweep sets the noise of every private learner, but got {name}={content[name]}: leave {name} "
+        "out, or epsilon_sweep (noise_multiplier: 0, an ablation without a guarantee, may stay)",
+        (*place, name),
+    )
 
 
 def imbalance_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a member of the union ImbalanceConfig, or None
