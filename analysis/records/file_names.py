@@ -26,3 +26,5 @@ SHARD_PREDICTIONS = "shard_predictions.parquet"
 LINEAGE = "lineage.parquet"
 # of audited trials
 AUDIT = "audit.parquet"
+# of shadow trials
+MEMBERSHIP = "membership.parquet"

@@ -77,6 +77,16 @@ def read_predictions(
     return read_parquet(path, filesystem, columns)
 
 
+def write_membership(path: str | Path, table: pa.Table) -> None:
+    """Write ``<trial>/membership.parquet``: a result of `predictions_table` and ``included``, bool."""
+    write_parquet(path, table, {})
+
+
+def read_membership(path: str | Path, filesystem: pafs.FileSystem | None = None) -> pa.Table:
+    """Read ``<trial>/membership.parquet``. Raises: as `read_cells`."""
+    return read_parquet(path, filesystem)
+
+
 def foreign_ids(ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
     """Return the ids, in records, of examples of another dataset than the one that is trained on; its own inverse.
 

@@ -14,6 +14,7 @@ from fairsweep.analysis.records.file_names import (
     COST,
     DATA,
     LINEAGE,
+    MEMBERSHIP,
     PLACEMENT,
     PREDICTIONS,
     PRIVACY,
@@ -24,7 +25,7 @@ from fairsweep.analysis.records.file_names import (
 from fairsweep.analysis.records.files import RecordError, check_record
 
 _OF_EVERY_TRIAL = (CONFIG, DATA, CELLS, TRAINING, PREDICTIONS)
-TRIAL_FILES = (*_OF_EVERY_TRIAL, PRIVACY, COST, PLACEMENT, SHARD_PREDICTIONS, LINEAGE, AUDIT)
+TRIAL_FILES = (*_OF_EVERY_TRIAL, PRIVACY, COST, PLACEMENT, SHARD_PREDICTIONS, LINEAGE, AUDIT, MEMBERSHIP)
 """Every record that a trial may have, but for its state."""
 
 

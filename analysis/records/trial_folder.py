@@ -12,10 +12,12 @@ from pyarrow.fs import LocalFileSystem
 
 from fairsweep.analysis.records.cell_records import CellsFile, read_cells
 from fairsweep.analysis.records.file_names import (
+    AUDIT,
     CELLS,
     CONFIG,
     COST,
     DATA,
+    MEMBERSHIP,
     PLACEMENT,
     PREDICTIONS,
     PRIVACY,
@@ -23,8 +25,8 @@ from fairsweep.analysis.records.file_names import (
     TRAINING,
 )
 from fairsweep.analysis.records.files import SweepLocation, read_json
-from fairsweep.analysis.records.learner_records import read_placement
-from fairsweep.analysis.records.prediction_records import read_predictions
+from fairsweep.analysis.records.learner_records import read_audit, read_placement
+from fairsweep.analysis.records.prediction_records import read_membership, read_predictions
 from fairsweep.analysis.records.training_records import read_training
 from fairsweep.analysis.records.trial_state import TrialState, read_state
 
@@ -130,6 +132,14 @@ class TrialFolder:
     def placement(self) -> pa.Table | None:
         """Return ``placement.parquet``; None also for learners that cannot forget."""
         return self._read(PLACEMENT, read_placement)
+
+    def audit(self) -> pa.Table | None:
+        """Return ``audit.parquet``; None also for trials without an audit."""
+        return self._read(AUDIT, read_audit)
+
+    def membership(self) -> pa.Table | None:
+        """Return ``membership.parquet``; None for trials that are no shadows."""
+        return self._read(MEMBERSHIP, read_membership)
 
     def _read(self, file: str, read: Callable[..., T], *more: object) -> T | None:
         try:

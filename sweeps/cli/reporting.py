@@ -1,4 +1,4 @@
-"""The commands on results: ``fairsweep report | privacy | compare``."""
+"""The commands on results: ``fairsweep report | privacy | audit | compare``."""
 
 from __future__ import annotations
 
@@ -93,6 +93,30 @@ def privacy(
             console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)
 
 
+def audit(
+    folder: Sweep,
+    attribute: Annotated[
+        list[str] | None,
+        typer.Option("--attribute", "-a", help="Groups that shadows are asked about; can be repeated."),
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option("--confidence", metavar="P", help="Confidence of bounds and of intervals.")
+    ] = 0.95,
+) -> None:
+    """Print what audits found: claimed ε beside lower bounds from canaries, and who is recognised as trained on.
+
+    Examples: `fairsweep audit runs/faces`, `fairsweep audit runs/faces -a male --confidence 0.99`
+    """
+    from fairsweep import analysis
+    from fairsweep.sweeps.cli.audit_tables import print_audit
+
+    _check(folder)
+    if not 0 < confidence < 1:
+        raise SweepError(f"confidence must be in (0, 1), but got {confidence}")
+    with as_ours():
+        print_audit(analysis.load(folder), attribute, confidence, Console())
+
+
 def compare(
     a: Sweep,
     b: Sweep,
@@ -147,4 +171,4 @@ def _check(place: str) -> SweepLocation:
         return location
 
 
-REPORTING: dict[str, Callable[..., None]] = {"report": report, "privacy": privacy, "compare": compare}
+REPORTING: dict[str, Callable[..., None]] = {"report": report, "privacy": privacy, "audit": audit, "compare": compare}

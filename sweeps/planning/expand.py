@@ -120,8 +120,10 @@ def _trials(
 def seed_pairs(sweep: SweepSpec) -> list[tuple[int, Seeds]]:
     """Return number and seeds of each replicate.
 
-    They are tied for ``seeds: 5``, crossed for ``{data: 2, train: 5}``.
+    They are tied for ``seeds: 5`` and for shadows, crossed for ``{data: 2, train: 5}``.
     """
+    if sweep.shadows is not None:
+        return [(seed, Seeds(data=seed, train=seed)) for seed in range(sweep.shadows.count)]
     if isinstance(sweep.seeds, int):
         return [(seed, Seeds(data=seed, train=seed)) for seed in range(sweep.seeds)]
     pairs = itertools.product(range(sweep.seeds.data), range(sweep.seeds.train))
@@ -192,6 +194,7 @@ def _trial(sweep: SweepSpec, data: _SweepData, setting: _Setting, seeds: Seeds, 
         replicate=replicate,
         mode=sweep.privacy.mode,
         key=sweep.privacy.key,
+        shadow_candidates=None if sweep.shadows is None else sweep.shadows.candidates,
     )
     tied = isinstance(sweep.seeds, int)
     label = _safe(f"{setting.label}_s{seeds.train}" if tied else f"{setting.label}_s{seeds.data}x{seeds.train}")

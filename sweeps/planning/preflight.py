@@ -325,7 +325,8 @@ def _evaluated(
 def _division_key(trial: PlannedTrial) -> str:
     """Return what decides the division of the dataset; only a hold-out depends on the seed."""
     split = trial.config.split
-    seed = trial.config.seeds.data if isinstance(split, HoldOutSplit) else ""
+    is_drawn = isinstance(split, HoldOutSplit) or trial.config.shadow_candidates is not None
+    seed = trial.config.seeds.data if is_drawn else ""
     return f"{split.model_dump_json()} {seed}"
 
 

@@ -106,6 +106,25 @@ SeedsField = Annotated[
 ]
 
 
+class ShadowsSection(Section):
+    """Shadow trials of every setting, whose examples are in or out independently; a number stands for its `count`."""
+
+    count: int = Field(ge=4, description="Number of shadow trials, each with seeds of its own.")
+    candidates: int = Field(
+        default=1000,
+        ge=10,
+        description="Examples that every shadow predicts at its end, trained on or not, in equal parts from each "
+        "combination of groups and label.",
+    )
+
+
+def _shadow_count(raw: object) -> object:
+    return {"count": raw} if isinstance(raw, int) and not isinstance(raw, bool) else raw
+
+
+ShadowsField = Annotated[ShadowsSection, BeforeValidator(_shadow_count)]
+
+
 def _feed_word(raw: object) -> object:
     return {"kind": raw} if isinstance(raw, str) else raw
 
@@ -186,6 +205,11 @@ class SweepSpec(Section):
         description="The fixed test set, and in `validation` the validation set; by default the whole splits.",
     )
     seeds: SeedsField = Field(default=1, description="Replicates: `5` ties both seeds, `{data: 2, train: 5}` crosses.")
+    shadows: ShadowsField | None = Field(
+        default=None,
+        description="Trains so many times on a random half of the training set instead of `seeds`, so that "
+        "`fairsweep audit` can ask who is recognised as trained on; null: no shadows.",
+    )
     trials_at_most: int = Field(
         default=100_000, ge=1, description="A sweep with more trials than this is refused: a typo can create many."
     )
@@ -238,7 +262,9 @@ class SweepSpec(Section):
     def _check_sections(self) -> Self:
         if self.output is None:
             check_name(self.name, "a sweep", ("name",))
-        seeds = self.seeds
+        if self.shadows is not None and self.seeds != 1:
+            raise ValueError("shadows have seeds of their own, but the sweep has seeds too: leave seeds out")
+        seeds = self.seeds if self.shadows is None else self.shadows.count
         replicates = seeds if isinstance(seeds, int) else seeds.data * seeds.train
         check_count(self, replicates, self.trials_at_most)
         check_addresses(self.model_dump(mode="json"))

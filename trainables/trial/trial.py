@@ -21,9 +21,10 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.file_names import SHARD_PREDICTIONS, WEIGHTS
+from fairsweep.analysis.records.file_names import MEMBERSHIP, SHARD_PREDICTIONS, WEIGHTS
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.learner_records import write_shard_predictions
+from fairsweep.analysis.records.prediction_records import write_membership
 from fairsweep.analysis.records.trial_state import StoppedBy
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.randomness import seed_key
@@ -368,6 +369,8 @@ class Trial:
         test, feed = self._evaluations["test"], self._data.feeds["test"]
         by_part = [test.predictions(last.iteration, test.log_probabilities(part, feed)) for part in parts]
         with self._attempt.owned():
+            if (membership := self._data.membership(self._learner, last.iteration)) is not None:
+                write_membership(self.folder / MEMBERSHIP, membership)
             if by_part:
                 write_shard_predictions(self.folder / SHARD_PREDICTIONS, by_part)
             self._records.finish(tables, None if privacy is None else privacy.model_dump(mode="json"))

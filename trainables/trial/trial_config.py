@@ -82,6 +82,9 @@ class TrialConfig(BaseModel):
         replicate: number of the seeds' pair in its sweep; no part of the identity.
         mode: ``research`` (secrets follow from ``key``, losses and diagnostics are recorded) or ``release``.
         key: keys the trial secrets of research mode; public.
+        shadow_candidates: of a shadow trial: how many examples are predicted at the end, whether it trained on them or
+            not. It trains on a random half of the training set: each example is in by a coin of the data seed, and all
+            draws are those of data seed 0. None: no shadow trial.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,6 +101,7 @@ class TrialConfig(BaseModel):
     replicate: int = 0
     mode: Mode = "research"
     key: int = Field(default=0, ge=0)
+    shadow_candidates: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -111,7 +115,14 @@ class TrialConfig(BaseModel):
                 f"an audit records what no guarantee covers, so it needs mode: research, but learner "
                 f"{self.learner.name!r} has one in mode: release: leave audit out"
             )
+        if self.mode == "release" and self.shadow_candidates is not None:
+            raise ValueError("shadows record who was trained on, so they need mode: research: leave shadows out")
         return self
+
+    @property
+    def draw_seed(self) -> int:
+        """Return the data seed of splits and imbalance: one for all shadow trials, which differ in coins alone."""
+        return self.seeds.data if self.shadow_candidates is None else 0
 
     @property
     def setting(self) -> str:
@@ -130,6 +141,7 @@ class TrialConfig(BaseModel):
             "format_version": FORMAT_VERSION,
             "learner": content["learner"] | {"twin_of": self.twin_of},
             **{name: content[name] for name in _RECORDED},
+            **self._shadow(),
             "model": self.model.record(),
             "setting": self.setting,
             "trial": self.trial,
@@ -146,7 +158,7 @@ class TrialConfig(BaseModel):
         """
         learner = dict(content["learner"])
         twin_of = learner.pop("twin_of", None)
-        fields = {name: content[name] for name in (*_RECORDED, "mode", "key") if name in content}
+        fields = {name: content[name] for name in (*_RECORDED, "mode", "key", "shadow_candidates") if name in content}
         config = cls(learner=learner, twin_of=twin_of, **fields)
         if config.trial != content.get("trial"):
             raise ValueError(f"it must be of trial {content.get('trial')}, but is of {config.trial}")
@@ -171,7 +183,12 @@ class TrialConfig(BaseModel):
             "mode": self.mode,
             "key": self.key,
             **self._division_identity(),
+            **self._shadow(),
         }
+
+    def _shadow(self) -> dict[str, Any]:
+        """Return what makes a shadow trial; nothing for others, which keep the hashes they had."""
+        return {} if self.shadow_candidates is None else {"shadow_candidates": self.shadow_candidates}
 
     def _division_identity(self) -> dict[str, Any]:
         """Return the split and the other dataset, where there are any: sweeps without them keep the hashes they had."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -23,17 +24,18 @@ from fairsweep.datasets.selection.division import Division, divide
 from fairsweep.datasets.selection.evaluation import evaluation_rows
 from fairsweep.datasets.selection.imbalance import KeepImbalance, TrainingPlan, plan_training
 from fairsweep.datasets.selection.partitions import TrainingColumns
-from fairsweep.datasets.selection.randomness import first_by_priority, seed_key
+from fairsweep.datasets.selection.randomness import first_by_priority, priorities, seed_key
 from fairsweep.datasets.storage.layout import INFO_FILE, DatasetError
 from fairsweep.datasets.storage.location import Location
 from fairsweep.datasets.storage.prepared import PreparedDataset
-from fairsweep.trainables.learning.evaluation import EvaluationSet
+from fairsweep.trainables.learning.evaluation import EvaluationSet, Predictor
 from fairsweep.trainables.learning.learner import CohortWorkers, LabelledRows, LearningTask, TrialKeys
 from fairsweep.trainables.trial.other_dataset import check_other
 from fairsweep.trainables.trial.trial_config import TrialConfig
 
 # Training examples whose predictions are recorded (research mode), the same ones wherever the training set has them.
 _SUBSET_SIZE = 500
+_HALF = np.uint64(2**63)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class TrialData:
         training: the training set.
         evaluations: validation and test set.
         subset: training examples that are predicted at the end; None in release mode, where they are private.
+        candidates: of a shadow trial: examples that are predicted at the end, trained on or not; None for others.
         feeds: where the images of each split come from.
     """
 
@@ -53,6 +56,7 @@ class TrialData:
     evaluations: Mapping[str, EvaluationSet]
     subset: EvaluationSet | None
     feeds: Mapping[str, Feed]
+    candidates: EvaluationSet | None = None
 
     @classmethod
     def open(cls, config: TrialConfig, choice: FeedChoice) -> TrialData:
@@ -79,7 +83,16 @@ class TrialData:
                 feed = opened.enter_context(open_feed(dataset, choice, validation))
                 feeds = {"train": feed, "validation": feed, "test": open_feed(other, choice, test)}
             opened.pop_all()
-        return cls(dataset, training, evaluations, training_subset(dataset, config, training), feeds)
+        subset = training_subset(dataset, config, training)
+        return cls(dataset, training, evaluations, subset, feeds, shadow_candidates(dataset, config))
+
+    def membership(self, learner: Predictor, iteration: int) -> pa.Table | None:
+        """Return what a model says of a shadow trial's candidates, and who was trained on; None for other trials."""
+        if self.candidates is None:
+            return None
+        values = self.candidates.log_probabilities(learner, self.feeds["train"])
+        included = np.isin(self.candidates.rows, self.training.rows)
+        return self.candidates.predictions(iteration, values).append_column("included", pa.array(included))
 
     def close(self) -> None:
         """Let go of the feeds; may be called twice."""
@@ -125,19 +138,54 @@ def division_of(dataset: PreparedDataset, config: TrialConfig) -> Division:
         config.evaluation,
         label=config.dataset.label,
         groups=config.dataset.groups,
-        data_key=seed_key(config.seeds.data, "data"),
+        data_key=seed_key(config.draw_seed, "data"),
     )
 
 
 def training_plan(dataset: PreparedDataset, config: TrialConfig) -> TrainingPlan:
-    """Return the training set of a trial, drawn from the training part of its split.
+    """Return the training set of a trial, drawn from the training part of its split; of a shadow trial half of it.
 
     Raises:
         ValueError: if it asks for more than the dataset has.
     """
-    key = seed_key(config.seeds.data, "data")
+    drawn = drawn_plan(dataset, config)
+    if config.shadow_candidates is None:
+        return drawn
+    coins = priorities(seed_key(config.seeds.data, "data"), "shadow coins", drawn.ids) < _HALF
+    if not coins.any():
+        raise ValueError(f"a shadow trial trains on half of its training set, but {len(drawn)} examples have no half")
+    return TrainingPlan(ids=drawn.ids[coins], rows=drawn.rows[coins])
+
+
+def drawn_plan(dataset: PreparedDataset, config: TrialConfig) -> TrainingPlan:
+    """Return the training set that a trial trains on, or a shadow trial on half of; raises as `training_plan`."""
+    key = seed_key(config.draw_seed, "data")
     pool = division_of(dataset, config).train
     return plan_training(dataset, config.imbalance, label=config.dataset.label, data_key=key, pool=pool)
+
+
+def shadow_candidates(dataset: PreparedDataset, config: TrialConfig) -> EvaluationSet | None:
+    """Return the examples that a shadow trial predicts; None for others.
+
+    They are the same for all shadows of a setting: in equal parts from each combination of groups and label, as far as
+    it has enough.
+    """
+    if config.shadow_candidates is None:
+        return None
+    plan, label, groups = drawn_plan(dataset, config), config.dataset.label, config.dataset.groups
+    names = tuple(dict.fromkeys((*groups, label)))
+    codes = np.stack([dataset.codes(name)[plan.rows] for name in names], axis=1)
+    _, cells = np.unique(codes, axis=0, return_inverse=True)
+    order = first_by_priority(seed_key(config.evaluation.key, "evaluation"), "shadow candidates", plan.ids)
+    # The k-th of its cell comes before the k+1-th of any other.
+    turn = np.empty(len(order), np.int64)
+    for cell in np.unique(cells):
+        members = order[cells.reshape(-1)[order] == cell]
+        turn[members] = np.arange(len(members))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    chosen = np.lexsort((rank, turn))[: config.shadow_candidates]
+    return EvaluationSet.of(dataset, "train", np.sort(plan.rows[chosen]), label, groups)
 
 
 def training_columns(dataset: PreparedDataset, config: TrialConfig, plan: TrainingPlan) -> TrainingColumns:

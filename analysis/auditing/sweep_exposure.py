@@ -1,0 +1,114 @@
+"""Membership inference on a finished sweep whose settings were trained as shadows of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fairsweep.analysis.auditing.exposure import exposures, most_exposed
+from fairsweep.analysis.auditing.shadow_scores import ATTACKS, FEWEST_SHADOWS
+from fairsweep.analysis.records.file_names import MEMBERSHIP
+from fairsweep.analysis.records.trial_folder import TrialFolder
+from fairsweep.analysis.results.results import SweepResults
+
+EXPOSURE_COLUMNS = (
+    *("learner", "series", "level", "shadows", "attack", "attribute", "group"),
+    *("candidates", "pairs", "auc", "auc_low", "auc_high", "tpr", "tpr_low", "tpr_high", "most_exposed", "p_value"),
+)
+ALL = "all"
+
+
+def exposure_frame(
+    results: SweepResults,
+    by: Sequence[str] | None = None,
+    *,
+    attacks: Sequence[str] = tuple(ATTACKS),
+    confidence: float = 0.95,
+    draws: int = 200,
+    permutations: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return how well membership in the training set is inferred, by group, for every setting with shadows.
+
+    Args:
+        results: the sweep.
+        by: attributes whose values are the groups; None takes the sweep's.
+        attacks: names in `ATTACKS`.
+        confidence: of the intervals, each by itself.
+        draws: bootstrap draws of the intervals.
+        permutations: of the test whether groups differ.
+        seed: of both.
+
+    Returns:
+        The columns `EXPOSURE_COLUMNS`: for each setting, attack and attribute a row for all candidates and one for each
+        group. ``auc`` and ``tpr`` (true positives at 1% false ones) with intervals over shadows and candidates;
+        ``most_exposed``, whether the group has the largest AUC; ``p_value`` of the largest gap between the groups of
+        the attribute. Settings with fewer than 8 shadows are left out.
+
+    Raises:
+        ValueError: if the sweep has no ``examples.parquet``, or it lacks an attribute.
+    """
+    found = results.read_each(
+        [f for f in results.folders if (f.config or {}).get("shadow_candidates")], MEMBERSHIP, TrialFolder.membership
+    )
+    settings: dict[str, list[str]] = {}
+    configs = {folder.name: folder.config or {} for folder in results.folders}
+    for trial in found:
+        settings.setdefault(str(configs[trial].get("setting")), []).append(trial)
+    rows: list[dict[str, object]] = []
+    names = results.trials.set_index("trial")
+    for trials in settings.values():
+        if len(trials) < FEWEST_SHADOWS:
+            continue
+        log_p, included, ids = _stacked([found[trial] for trial in trials])
+        shared = {name: names.loc[trials[0], name] for name in ("learner", "series", "level")}
+        for attribute in by or tuple((configs[trials[0]].get("dataset") or {}).get("groups") or ()):
+            codes = _codes(results, ids, attribute)
+            for attack in attacks:
+                scores, generator = ATTACKS[attack](log_p, included, codes), np.random.default_rng(seed)
+                measured = exposures(scores, included, codes, generator=generator, draws=draws, confidence=confidence)
+                worst, p_value = None, float("nan")
+                if len(measured) > 2:
+                    worst, p_value = most_exposed(scores, included, codes, generator=generator, draws=permutations)
+                common = shared | {"shadows": len(trials), "attack": attack, "attribute": attribute}
+                for each in measured:
+                    group = ALL if each.group is None else _name(results, attribute, each.group)
+                    own = {"group": group, "most_exposed": each.group is not None and each.group == worst}
+                    rows.append(asdict(each) | common | own | {"p_value": p_value})
+    return pd.DataFrame(rows, columns=list(EXPOSURE_COLUMNS))
+
+
+def _stacked(tables: Sequence[pa.Table]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Return log probabilities of the true class [S, N], who was in [S, N], and ids [N] that all trials have."""
+    frames = [table.to_pandas().set_index("id").sort_index() for table in tables]
+    ids = frames[0].index
+    for frame in frames[1:]:
+        ids = ids.intersection(frame.index)
+    log_p, included = [], []
+    for frame in frames:
+        chosen = frame.loc[ids]
+        values = np.stack(chosen["log_probabilities"].to_list()).astype(np.float64)
+        log_p.append(values[np.arange(len(values)), chosen["label"].to_numpy(np.int64)])
+        included.append(chosen["included"].to_numpy(bool))
+    return np.stack(log_p), np.stack(included), ids.to_numpy(np.int64)
+
+
+def _codes(results: SweepResults, ids: NDArray[np.int64], attribute: str) -> NDArray[np.int64]:
+    examples = results.examples
+    if examples is None or not {"id", attribute} <= set(examples.column_names):
+        known = [] if examples is None else examples.column_names
+        raise ValueError(f"examples.parquet must have the column {attribute!r}, but has {known}: name one of these")
+    series = examples.select(["id", attribute]).to_pandas().set_index("id")[attribute]
+    codes: NDArray[np.int64] = series.loc[ids].to_numpy(np.int64)
+    return codes
+
+
+def _name(results: SweepResults, attribute: str, code: int) -> str:
+    if attribute in results.all_cells.vocabularies:
+        return str(results.vocabulary(attribute).values[code])
+    return str(code)

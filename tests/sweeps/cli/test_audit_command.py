@@ -1,0 +1,74 @@
+"""``fairsweep audit`` on a sweep with canaries and shadows."""
+
+import numpy as np
+import pytest
+
+from fairsweep import analysis
+from fairsweep.analysis.auditing.sweep_exposure import exposure_frame
+from fairsweep.analysis.auditing.trial_audits import audits
+
+FILE = """\
+name: audited
+dataset: {path: DATASET, label: smiling, groups: [tone]}
+imbalance: {attribute: tone, majority: light, share: 0.6, size: 160}
+model: {name: linear}
+learners:
+  - {name: private, kind: dpsgd, epochs: 1, batch_size: 16, noise_multiplier: 2.0, delta: 1e-3,
+     performance: {gradient_mode: hooks}, audit: {canaries: 24, by: tone}}
+  - {name: overfitted, kind: sgd, epochs: 30, batch_size: 16, optimizer: {lr: 0.5}}
+shadows: {count: 8, candidates: 100}
+output: OUTPUT
+"""
+
+
+@pytest.fixture(scope="module")
+def audited(toy_path, run_here, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audited")
+    file = folder / "sweep.yaml"
+    file.write_text(FILE.replace("DATASET", str(toy_path)).replace("OUTPUT", f"'{folder / 'out'}'"))
+    return run_here(file)
+
+
+def test_the_command_shows_bounds_and_who_is_recognised(fairsweep, audited):
+    code, out, err = fairsweep("audit", audited)
+    assert (code, err) == (0, "")
+    assert "Lower bounds on ε from canaries" in out
+    assert "No bound exceeds what is claimed, and no claim is refuted." in out
+    assert "Membership inference from shadows" in out
+    assert "is recognised best" in out
+    code, _, err = fairsweep("audit", audited, "--confidence", "2")
+    assert code == 2
+    assert "confidence must be in (0, 1)" in err
+    code, _, err = fairsweep("audit", audited, "-a", "race")
+    assert code == 2
+    assert "'race'" in err
+
+
+def test_bounds_are_stated_by_trial_and_group(audited):
+    found = audits(analysis.load(audited), confidence=0.99)
+    assert set(found["group"]) == {"all", "light", "dark"}
+    assert len(found) == 8 * 3
+    assert (found["claimed"] < 10).all()
+    assert (found["bound"] <= found["claimed"]).all()
+    assert not found["refuted"].any()
+    np.testing.assert_allclose(found[found["group"] == "all"]["significance"], 0.005)
+    np.testing.assert_allclose(found[found["group"] == "dark"]["significance"], 0.0025)
+    assert (found[found["group"] == "dark"]["canaries"] == 12).all()
+
+
+def test_an_overfitted_learner_is_recognised_and_a_private_one_is_not(audited):
+    found = exposure_frame(analysis.load(audited), draws=50, permutations=99)
+    everybody = found[found["group"] == "all"].set_index(["learner", "attack"])
+    assert everybody.loc[("overfitted", "LiRA"), "auc_low"] > 0.5
+    assert everybody.loc[("overfitted", "RMIA"), "auc_low"] > 0.5
+    assert everybody.loc[("private", "LiRA"), "auc_low"] < 0.5 < everybody.loc[("private", "LiRA"), "auc_high"]
+    assert (everybody["candidates"] == 100).all()
+    assert (found[found["group"] != "all"].groupby(["learner", "attack"])["most_exposed"].sum() == 1).all()
+    assert ((found["p_value"] > 0) & (found["p_value"] <= 1)).all()
+
+
+def test_a_sweep_without_audits_says_how_to_have_some(fairsweep, finished):
+    code, out, err = fairsweep("audit", finished)
+    assert (code, err) == (0, "")
+    assert "audit: {canaries: 200}" in out
+    assert "shadows: 32" in out
