@@ -17,7 +17,7 @@ from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
 
 _PARTS = {"dataset", "imbalance", "learner", "seeds", "split"}
 _COARSE = 0.05
-_DIGITS = 4
+_PRECISION = 1e4
 
 
 def planned_charge(trial: PlannedTrial, outlook: Outlook) -> Charge:
@@ -71,7 +71,7 @@ def shared_noise(planned: Iterable[tuple[PlannedTrial, PrivacyPlan]], epsilon: f
 
     count = sum(map(len, pools.values()))
     found = least_noise(loose_cost, cost, epsilon, f"{count} trials together")
-    return math.ceil(found * 10**_DIGITS) / 10**_DIGITS
+    return math.ceil(found * _PRECISION) / _PRECISION
 
 
 def _loose(charges: Sequence[Charge], delta: float) -> float:
