@@ -19,7 +19,7 @@ from scipy import stats
 from fairsweep.analysis.extras import explained
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
-from fairsweep.analysis.statistics.variance_components import ReplicateSeeds, mean_over_seeds
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds, mean_over_seeds, without_rounding
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -29,6 +29,8 @@ FEWEST = 6
 """Fewest seeds for which a p-value is given: of five the smallest exact one is 2 / 2**5 = .0625."""
 
 _MOST_FLIPS = 2**14
+_DIGITS = 12
+"""Means that agree to so many digits tie in a ranking."""
 
 
 def holm(p_values: npt.ArrayLike) -> Floats:
@@ -76,7 +78,7 @@ def paired_effect(differences: npt.ArrayLike) -> float:
         Hedges 1981, doi 10.3102/10769986006002107; Lakens 2013, doi 10.3389/fpsyg.2013.00863, equation (7).
     """
     values = np.asarray(differences, np.float64)
-    if len(values) < 3 or values.std(ddof=1) == 0:
+    if len(values) < 3 or not without_rounding(values - values.mean()).any():
         return float("nan")
     correction = 1 - 3 / (4 * (len(values) - 1) - 1)
     return float(correction * values.mean() / values.std(ddof=1))
@@ -162,7 +164,8 @@ def corrected_fold_test(
         confidence: of the interval.
 
     Returns:
-        The mean, lower bound, upper bound and two-sided p.
+        The mean, lower bound, upper bound and two-sided p; the last three are NaN where all differences are one number,
+        but for the p of 1 where that is 0.
 
     Raises:
         ValueError: with fewer than two folds.
@@ -174,9 +177,11 @@ def corrected_fold_test(
     if len(values) < 2:
         raise ValueError(f"a test over folds needs at least two, but got {len(values)}")
     mean, df = float(values.mean()), len(values) - 1
+    if not without_rounding(values - mean).any():
+        return mean, float("nan"), float("nan"), float("nan") if without_rounding(mean) else 1.0
     error = float(np.sqrt((1 / len(values) + test_size / train_size) * values.var(ddof=1)))
     half = float(stats.t.ppf(0.5 + confidence / 2, df)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, df)) if error else float(mean == 0)
+    p = float(2 * stats.t.sf(abs(mean) / error, df))
     return mean, mean - half, mean + half, p
 
 
@@ -231,9 +236,11 @@ def compare_over_datasets(
         import scikit_posthocs
     except ModuleNotFoundError as error:
         raise explained(error, "compare_over_datasets") from error
-    ranked = values.rank(axis=1, ascending=not higher_is_better)
+    ranked = values.round(_DIGITS).rank(axis=1, ascending=not higher_is_better)
     ranks = ranked.mean().sort_values()
-    square = float(stats.friedmanchisquare(*(values[name].to_numpy() for name in values)).statistic)
+    # Where all tie on every dataset, the statistic is 0 / 0.
+    is_flat = (ranked.nunique(axis=1) == 1).all()
+    square = 0.0 if is_flat else float(stats.friedmanchisquare(*(ranked[name].to_numpy() for name in values)).statistic)
     room = rows * (columns - 1) - square
     ratio = (rows - 1) * square / room if room > 0 else np.inf
     p = float(stats.f.sf(ratio, columns - 1, (columns - 1) * (rows - 1)))

@@ -16,7 +16,12 @@ from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
 from fairsweep.analysis.statistics.intervals import subtract
-from fairsweep.analysis.statistics.variance_components import MeanSquares, mean_over_seeds, mean_squares
+from fairsweep.analysis.statistics.variance_components import (
+    MeanSquares,
+    mean_over_seeds,
+    mean_squares,
+    without_rounding,
+)
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -178,12 +183,13 @@ def _setting(
         return _nothing("setting", "one level")
     if replicates < 2:
         return _nothing("setting", _ONE_SEED)
-    observed = float(table.values.mean(0).var(ddof=1))
-    residual = table.values - table.values.mean(0) - table.values.mean(1, keepdims=True) + table.values.mean()
+    means = table.values.mean(0)
+    observed = float(np.square(without_rounding(means - means.mean())).sum() / (levels - 1))
+    residual = without_rounding(table.values - means - table.values.mean(1, keepdims=True) + table.values.mean())
     step = float(np.square(residual).sum() / (replicates - 1) / (levels - 1))
     images = 0.0 if np.isnan(seen) else max(seen_of_levels - seen / replicates, 0.0)
     noise, df = step / replicates + images, (replicates - 1) * (levels - 1)
-    low, high = _noncentral(observed / noise if noise else np.inf, levels - 1, df, confidence)
+    low, high = _noncentral(observed / noise if noise > 0 else np.inf, levels - 1, df, confidence)
     scale = noise / (levels - 1)
     reason = f"between {levels} levels, against how seeds differ in their changes from level to level"
     return _row("setting", observed - noise, low * scale, high * scale, levels - 1.0, reason)
@@ -258,7 +264,7 @@ def _steps(table: LevelTable) -> tuple[Floats, Floats]:
 
     The variance is that which the drawn test images cause.
     """
-    images = np.diff(table.noise.mean(1), axis=-1).var(0)
+    images = np.square(without_rounding(np.diff(table.noise.mean(1), axis=-1).std(0)))
     if not table.same_images and len(table.values) > 1:
         # Every value has images of its own, so that the replicates' scatter holds all of their error.
         images = np.zeros_like(images)
@@ -267,7 +273,7 @@ def _steps(table: LevelTable) -> tuple[Floats, Floats]:
         seen = (own - own.mean(1, keepdims=True)).var(0).sum(0) / max(len(table.values) - 1, 1)
         # The part that differs between replicates is in their scatter already.
         images = np.maximum(images - seen / len(table.values), 0)
-    return np.diff(table.values, axis=1), np.nan_to_num(images)
+    return without_rounding(np.diff(table.values, axis=1)), np.nan_to_num(images)
 
 
 def _neighbours(table: LevelTable, confidence: float) -> pd.DataFrame:
@@ -281,7 +287,7 @@ def _neighbours(table: LevelTable, confidence: float) -> pd.DataFrame:
             known = np.isfinite(table.noise).all()
             deviation = np.sqrt(other) if known else np.nan
             low, high = found.mean - normal * deviation, found.mean + normal * deviation
-            p = float(2 * stats.norm.sf(abs(found.mean) / deviation)) if deviation else np.nan
+            p = float(2 * stats.norm.sf(abs(found.mean) / deviation)) if deviation > 0 else np.nan
             basis = "test images only; one seed"
         else:
             (low, high), p = found.interval(confidence, other), found.p_value(other)
@@ -305,7 +311,7 @@ def _test_alone(table: LevelTable) -> float:
         variance = pooled * (1 - pooled) / n
         generator = keyed_generator("test sampling alone", table.metric, table.group)
         noise = generator.binomial(n, pooled, (_NULL_DRAWS, len(n))) / n - pooled
-    usable = variance > 0
+    usable = without_rounding(np.sqrt(variance)) > 0
     if usable.sum() < 2:
         return float("nan")
     weight = 1 / variance[usable]

@@ -19,7 +19,7 @@ from scipy import stats
 from fairsweep.analysis.extras import explained
 from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame, table_of_results
 from fairsweep.analysis.metrics.rates import Floats
-from fairsweep.analysis.statistics.variance_components import mean_over_seeds
+from fairsweep.analysis.statistics.variance_components import ROUNDING, mean_over_seeds, without_rounding
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -36,7 +36,7 @@ class Trend:
         slope: mean over seeds of the change in the metric for one unit of x.
         low: bound of its t interval; NaN with one seed.
         high: likewise.
-        p_value: of the t test on the seeds' slopes; NaN with one seed.
+        p_value: of the t test on the seeds' slopes; NaN with one seed, and where all slopes are one number but 0.
         df: degrees of freedom.
         slopes: one for each replicate, float64 [S].
         x: position of each level, float64 [L].
@@ -152,7 +152,9 @@ def trend_of_table(table: LevelTable, *, x: str | None = None, confidence: float
         raise ValueError(f"a trend needs at least two levels with a known {name}, but {int(known.sum())} have one")
     centred = positions[known] - positions[known].mean()
     slopes = table.values[:, known] @ centred / np.square(centred).sum()
-    found = mean_over_seeds(slopes, table.seeds)
+    size = max(1.0, float(np.abs(table.values[:, known]).max())) / float(np.ptp(centred))
+    slopes = without_rounding(slopes, size)
+    found = mean_over_seeds(slopes, table.seeds, size)
     low, high = found.interval(confidence)
     return Trend(found.mean, low, high, found.p_value(), found.df, slopes, positions, name, table)
 
@@ -205,7 +207,7 @@ def mixed_trend(found: Trend, confidence: float = 0.95) -> MixedTrend:
 
     Raises:
         ImportError: if statsmodels is not installed.
-        ValueError: with fewer than three seeds.
+        ValueError: with fewer than three seeds, or where all values are equal.
 
     References:
         Laird & Ware 1982, doi 10.2307/2529876; Barr et al. 2013, doi 10.1016/j.jml.2012.11.001 (random slopes).
@@ -220,7 +222,9 @@ def mixed_trend(found: Trend, confidence: float = 0.95) -> MixedTrend:
         raise ValueError(f"a mixed model needs at least 3 seeds, but there are {len(np.unique(group))}; take trend()")
     known = np.isfinite(found.x)
     values = found.table.values[:, known]
-    scale, unit = float(np.ptp(found.x[known])), float(values.std()) or 1.0
+    scale, unit = float(np.ptp(found.x[known])), float(values.std())
+    if unit <= ROUNDING * max(1.0, float(np.abs(values).max())):
+        raise ValueError(f"a mixed model needs values that differ, but all are {values.flat[0]:.6g}; take trend()")
     centred = np.tile((found.x[known] - found.x[known].mean()) / scale, len(values))
     design = sm.add_constant(centred)
     with warnings.catch_warnings(record=True) as caught:

@@ -15,6 +15,7 @@ from fairsweep.analysis.report.statements import Statement, StatementGroup, poin
 from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.statistics.variance_components import ROUNDING
 
 _TITLE = "Pairwise comparison of learners"
 _MOST_SERIES = 6
@@ -93,6 +94,11 @@ def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[An
             f"For {who}, {first} and {second} share one seed, where they differ by {100 * abs(difference):.1f} points."
         )
         return Statement(text, "undefined", "One pair of runs says nothing about the variation between runs.")
+    if not np.isfinite(row["low"]):
+        text = (
+            f"For {who}, {first} and {second} differ by {100 * abs(difference):.1f} points with each of {seeds} seeds."
+        )
+        return Statement(text, "undefined", "Runs that all agree do not show how much runs vary.")
     low, high = (row["low"], row["high"]) if difference >= 0 else (-row["high"], -row["low"])
     behind = [f"{seeds} seeds"]
     behind += [f"effect size {row['effect']:+.1f}".replace("-", "\N{MINUS SIGN}")] if np.isfinite(row["effect"]) else []
@@ -108,7 +114,7 @@ def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[An
     text = f"For {who}, {first} is {points_text(abs(difference), low, high)} {side} {second} ({'; '.join(behind)})."
     if tested and row["p_holm"] < ALPHA:
         return Statement(text, "significant", "The difference is statistically significant.")
-    is_apart = row["low"] > 0 or row["high"] < 0
+    is_apart = row["low"] > ROUNDING or row["high"] < -ROUNDING
     if is_apart and row["smallest_p"] * max(1, row["tests"]) >= ALPHA:
         reason = "The t interval excludes 0, but there are too few seeds for an exact test to be significant."
         return Statement(text, "inconclusive", reason)

@@ -15,6 +15,7 @@ from fairsweep.analysis.results.pairs import TWIN
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
+from fairsweep.analysis.statistics.variance_components import ROUNDING
 
 Verdict = Literal["significant", "inconclusive", "not_significant", "undefined"]
 _MINUS = "\N{MINUS SIGN}"
@@ -129,6 +130,7 @@ def answer(results: SweepResults, design: ImbalanceDesign, *, at: At = "last") -
     lead = level_text(results, design)
     first, last = design.levels[0].text, design.levels[-1].text
     sections = (
+        StatementGroup("Collapsed learners", "", tuple(_collapsed(results, at))),
         StatementGroup("Effect of privacy on accuracy", lead, tuple(changes)),
         StatementGroup("Excess loss of rare groups", "", tuple(excesses)),
         StatementGroup(
@@ -182,9 +184,9 @@ def verdict(mean: pd.Series[float], trials: pd.DataFrame) -> Verdict:
     """
     if not np.isfinite(mean["value"]):
         return "undefined"
-    if mean["low"] > 0 or mean["high"] < 0:
+    if mean["low"] > ROUNDING or mean["high"] < -ROUNDING:
         return "significant" if mean["replicates"] >= 2 else "inconclusive"
-    same_side = (trials["low"] > 0).all() or (trials["high"] < 0).all()
+    same_side = (trials["low"] > ROUNDING).all() or (trials["high"] < -ROUNDING).all()
     return "inconclusive" if mean["replicates"] >= 2 and len(trials) and same_side else "not_significant"
 
 
@@ -225,6 +227,22 @@ def accuracy_change(who: str, value: float, low: float, high: float) -> str:
     """
     verb, bounds = ("raises", (value, low, high)) if value >= 0 else ("lowers", (-value, -high, -low))
     return f"{verb} test accuracy for {who} by {points_text(*bounds)}"
+
+
+def _collapsed(results: SweepResults, at: At) -> list[Statement]:
+    """Return the settings in which runs predict one class for every test image."""
+    done = results.trials[results.trials["state"] == "done"].groupby("setting").size()
+    statements = []
+    for setting, runs in results.collapsed(at=at).groupby("setting", sort=False):
+        classes = " or ".join(dict.fromkeys(runs["prediction"]))
+        row = runs.iloc[0]
+        text = (
+            f"Learner {row['series']} ({row['level']}) has collapsed in {len(runs)} of {int(done[setting])} replicates"
+            f": it predicts {results.label} = {classes} for every test image."
+        )
+        reason = "Its accuracy is the share of that class among the test images, so its groups cannot be compared."
+        statements.append(Statement(text, "undefined", reason))
+    return statements
 
 
 def _changes(results: SweepResults, design: ImbalanceDesign, comparison: Comparison, at: At) -> list[Statement]:

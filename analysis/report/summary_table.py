@@ -111,7 +111,8 @@ def accuracy_table(
         f"Test accuracy in % by {attribute}; means over replicates (runs) with {confidence:.0%} intervals: t over "
         "replicates combined with the sampling of test images; with one replicate, the sampling of test images only."
     )
-    return _table(f"Accuracy by {attribute}", caption, numbers, columns)
+    collapsed = results.collapsed(at=at, states=states)
+    return _table(f"Accuracy by {attribute}", caption, numbers, columns, collapsed)
 
 
 def disparity_table(
@@ -133,7 +134,8 @@ def disparity_table(
         f"replicates with simultaneous {confidence:.0%} intervals. After ≈ stands what equal groups of these sizes "
         "would show by chance; it is not subtracted."
     )
-    return _table(f"Disparities by {attribute}", caption, numbers, columns, expected_if_equal=True)
+    collapsed = results.collapsed(at=at, states=states)
+    return _table(f"Disparities by {attribute}", caption, numbers, columns, collapsed, expected_if_equal=True)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -157,10 +159,14 @@ def _table(
     caption: str,
     numbers: pd.DataFrame,
     columns: Mapping[str, pd.Series[bool]],
+    collapsed: pd.DataFrame,
     *,
     expected_if_equal: bool = False,
 ) -> SummaryTable:
-    """Return one row per setting, in the order of the averages; ``columns`` says which averages make a column."""
+    """Return one row per setting, in the order of the averages; ``columns`` says which averages make a column.
+
+    Learners with a run in ``collapsed`` (see `SweepFrames.collapsed`) are marked, and the caption says as what.
+    """
     settings = numbers.drop_duplicates("setting").set_index("setting")
     shares = settings["share"].notna().all()
     level = "share" if shares else "level"
@@ -173,7 +179,14 @@ def _table(
     if np.isfinite(settings["epsilon"]).any():
         texts["ε"] = [epsilon_text(value) for value in settings["epsilon"].tolist()]
         keys["ε"] = settings["epsilon"].tolist()
-    texts["runs"] = [str(count) for count in settings["replicates"].tolist()]
+    of = collapsed["setting"].value_counts()
+    runs = {setting: int(of.get(setting, 0)) for setting in settings.index}
+    texts["runs"] = [
+        f"{count}, {runs[setting]} collapsed" if runs[setting] else str(count)
+        for setting, count in settings["replicates"].items()
+    ]
+    if any(runs.values()):
+        caption = f"{caption} Collapsed: the model predicts one class for every test image."
     keys["runs"] = settings["replicates"].astype(np.float64).tolist()
     for name, chosen in columns.items():
         cells = numbers[chosen].set_index("setting").reindex(settings.index)

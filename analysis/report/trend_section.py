@@ -100,6 +100,13 @@ def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[An
         return Statement(
             f"{what} {verb} test accuracy for {who} by {points}.", "undefined", "A single slope has no interval."
         )
+    if not np.isfinite(row["low"]):
+        points = f"{abs(100 * row['change']):.1f} points with each of {int(row['seeds'])} seeds (n {int(row['n']):,})"
+        return Statement(
+            f"{what} changes test accuracy for {who} by {points}.",
+            "undefined",
+            "Slopes that all agree do not show how much slopes vary.",
+        )
     replicates = "crossed replicates" if row["design"] == "crossed" else "seeds"
     text = (
         f"{what} {accuracy_change(who, row['change'], row['low'], row['high'])} ({int(row['seeds'])} {replicates}, "

@@ -11,6 +11,7 @@ import pandas as pd
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.sweep_records import SweepRecords
+from fairsweep.analysis.statistics.variance_components import ROUNDING
 
 FrameAt = Callable[[float], pd.DataFrame]
 
@@ -73,4 +74,4 @@ def _direction(results: SweepRecords, frame: pd.DataFrame, pairs: pd.DataFrame, 
     if len(means) != 1 or not np.isfinite(means["value"].iloc[0]) or means["replicates"].iloc[0] < 2:
         return 0
     low, high = float(means["low"].iloc[0]), float(means["high"].iloc[0])
-    return 1 if low > 0 else (-1 if high < 0 else 0)
+    return 1 if low > ROUNDING else (-1 if high < -ROUNDING else 0)

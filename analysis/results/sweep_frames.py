@@ -86,6 +86,31 @@ class SweepFrames(SweepRecords):
         """
         return self.all_cells.stack(self.evaluations(split=split, at=at, states=states), _listed(by))
 
+    def collapsed(self, *, split: str = "test", at: At = "last", states: Sequence[str] | None = DONE) -> pd.DataFrame:
+        """Return the trials that predict one class for every example, though the examples are of several.
+
+        Their accuracy is the share of that class, in every group: a model that has learnt nothing, as private ones with
+        little data often are. Arguments as in `evaluations`.
+
+        Returns:
+            Columns ``trial``, ``learner``, ``series``, ``setting``, ``level``, ``iteration`` and ``prediction``, the
+            class.
+        """
+        counts = self.counts(split=split, at=at, states=states)
+        cells = counts.values[:, 0]
+        predicted = cells.sum(1) > 0
+        chosen = np.flatnonzero((predicted.sum(1) == 1) & ((cells.sum(2) > 0).sum(1) > 1))
+        found = pd.DataFrame(
+            {
+                "trial": counts.evaluations.trial[chosen],
+                "iteration": counts.evaluations.iteration[chosen],
+                "prediction": np.array(counts.classes, object)[predicted[chosen].argmax(1)],
+            }
+        )
+        columns = ["trial", "learner", "series", "setting", "level"]
+        table = found.merge(self.trials[columns], on="trial", how="left")
+        return table[[*columns, "iteration", "prediction"]]
+
     def rates(
         self,
         metrics: Sequence[str] | None = None,

@@ -19,6 +19,19 @@ from fairsweep.analysis.metrics.rates import Floats
 Design = Literal["one", "tied", "crossed", "data", "training"]
 Codes = npt.NDArray[np.int64]
 
+ROUNDING = 1e-12
+"""What numbers of order 1 may differ by without differing: rounding errors of some additions."""
+
+
+def without_rounding(values: npt.ArrayLike, size: float = 1.0) -> Floats:
+    """Return numbers with those set to 0 that are rounding errors of numbers of a size.
+
+    >>> without_rounding([1e-17, -2e-13, 1e-6]).tolist()
+    [0.0, 0.0, 1e-06]
+    """
+    array = np.asarray(values, np.float64)
+    return np.where(np.abs(array) <= ROUNDING * size, 0.0, array)
+
 
 @dataclass(frozen=True)
 class ReplicateSeeds:
@@ -75,18 +88,19 @@ class MeanSquares:
     sizes: tuple[int, int]
 
 
-def mean_squares(values: Floats, seeds: ReplicateSeeds) -> MeanSquares:
+def mean_squares(values: Floats, seeds: ReplicateSeeds, size: float = 1.0) -> MeanSquares:
     """Return the mean squares of the replicates within each column.
 
     Args:
         values: float64 [S, L], replicates x columns (levels), none undefined.
         seeds: of the replicates.
+        size: of the numbers that they were computed from; deviations that are rounding errors of it count as 0.
 
     References:
         Searle, Casella & McCulloch 1992, Variance Components, chapter 4 (two-way crossed, random).
     """
     nan = float("nan")
-    centred = values - values.mean(0)
+    centred = without_rounding(values - values.mean(0), max(size, float(np.abs(values).max(initial=0))))
     if seeds.design == "one":
         return MeanSquares(nan, nan, nan, (0.0, 0.0, 0.0), (1, 1))
     if seeds.design != "crossed":
@@ -96,7 +110,7 @@ def mean_squares(values: Floats, seeds: ReplicateSeeds) -> MeanSquares:
     table = np.empty((a, b, values.shape[1]))
     table[seeds.data, seeds.training] = centred
     by_data, by_training = table.mean(1), table.mean(0)
-    rest = (table - by_data[:, None] - by_training[None]).reshape(a * b, -1)
+    rest = without_rounding(table - by_data[:, None] - by_training[None], size).reshape(a * b, -1)
     data, data_df = _pooled(np.sqrt(b) * by_data, a - 1)
     training, training_df = _pooled(np.sqrt(a) * by_training, b - 1)
     left, df = _pooled(rest, (a - 1) * (b - 1))
@@ -154,12 +168,15 @@ class SeedMean:
         return self.mean - half, self.mean + half
 
     def p_value(self, other: float = 0.0) -> float:
-        """Return the two-sided p of a t test against 0; NaN with one replicate."""
+        """Return the two-sided p of a t test against 0.
+
+        NaN with one replicate, and where all agree (see `interval`), unless they agree on 0.
+        """
         total, df = self.joined(other)
         if not df > 0:
             return float("nan")
-        if total == 0:
-            return 0.0 if self.mean else 1.0
+        if not total > 0:
+            return float("nan") if self.mean else 1.0
         return float(2 * stats.t.sf(abs(self.mean) / np.sqrt(total), df))
 
     def joined(self, other: float) -> tuple[float, float]:
@@ -170,14 +187,16 @@ class SeedMean:
         return total, self.df * (total / self.variance) ** 2
 
 
-def mean_over_seeds(values: Floats, seeds: ReplicateSeeds) -> SeedMean:
+def mean_over_seeds(values: Floats, seeds: ReplicateSeeds, size: float = 1.0) -> SeedMean:
     """Return the mean of one number over replicates, float64 [S], with the variance that their seeds imply.
+
+    What is a rounding error of numbers of ``size``, from which these were computed, counts as 0.
 
     Crossed seeds: (MS data + MS training - MS interaction) / S, and at least the largest of them alone, with
     Satterthwaite's degrees of freedom. Else the plain variance of a mean.
     """
-    squares = mean_squares(values[:, None], seeds)
-    mean = float(values.mean())
+    squares = mean_squares(values[:, None], seeds, size)
+    mean = float(without_rounding(values.mean(), size))
     if seeds.design == "one":
         return SeedMean(mean, float("nan"), 0.0)
     if seeds.design != "crossed":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from fairsweep.analysis.records.trial_state import ENDED
 from fairsweep.sweeps.views.number_format import duration, number
 from fairsweep.sweeps.views.status import Board, Row
@@ -16,11 +19,17 @@ def shown_values(board: Board, trial: str, row: Row) -> tuple[str, ...]:
     return (
         f"{done}/{total}" if total else "starting",
         number(metrics.get("loss"), ".3f"),
-        number(metrics.get("accuracy"), ".1%"),
+        accuracy_words(metrics),
         number(metrics.get("worst_group"), ".1%"),
         number(board.epsilon.after(trial, metrics.get("steps")), ".2f"),
         duration(board.seconds_of(row)),
     )
+
+
+def accuracy_words(metrics: Mapping[str, Any]) -> str:
+    """Return the validation accuracy; that of a model that predicts one class for every example is marked."""
+    words = number(metrics.get("accuracy"), ".1%")
+    return f"{words} (collapsed)" if metrics.get("predicted_classes") == 1 else words
 
 
 def words_left(board: Board) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from fairsweep.analysis.records.trial_state import ENDED
-from fairsweep.sweeps.views.columns import words_left
+from fairsweep.sweeps.views.columns import accuracy_words, words_left
 from fairsweep.sweeps.views.number_format import duration, number
 from fairsweep.sweeps.views.status import Board
 
@@ -86,7 +86,7 @@ class Lines:
             return f"{counted} {row.label} failed: {row.cause}"
         metrics = row.metrics
         parts = [
-            f"validation accuracy {number(metrics.get('accuracy'), '.1%')}",
+            f"validation accuracy {accuracy_words(metrics)}",
             f"worst group {number(metrics.get('worst_group'), '.1%')}",
         ]
         spent = board.epsilon.after(trial, metrics.get("steps"))

@@ -119,6 +119,10 @@ class EvaluationSet:
         """Share of examples predicted right."""
         return float((predicted(log_probabilities) == self.labels).mean())
 
+    def predicted_classes(self, log_probabilities: NDArray[np.float32]) -> int:
+        """How many classes are predicted at all; the one of a collapsed learner tells nothing of the examples."""
+        return len(np.unique(predicted(log_probabilities)))
+
     def worst_group_accuracy(self, log_probabilities: NDArray[np.float32]) -> float:
         """Return the smallest accuracy of any value of any group attribute that has an example in the set."""
         right = predicted(log_probabilities) == self.labels

@@ -158,7 +158,8 @@ class Trial:
         """Do one iteration: train, evaluate, record, checkpoint; after the last one, finish.
 
         Returns:
-            iteration, iterations, loss (None in release mode), accuracy and worst_group (validation split), epsilon
+            iteration, iterations, loss (None in release mode), accuracy, worst_group and predicted_classes (validation
+            split; 1 where the learner has collapsed), epsilon
             (None until done, and where none is claimed), steps, seconds, done and stopped (0 or 1), what is watched.
 
         Raises:
@@ -347,6 +348,7 @@ class Trial:
             "loss": loss,
             "accuracy": validation.accuracy(values),
             "worst_group": validation.worst_group_accuracy(values),
+            "predicted_classes": validation.predicted_classes(values),
             "epsilon": None if privacy is None else privacy.epsilon.pld,
             "steps": self._steps,
             "seconds": self._seconds,

@@ -98,3 +98,14 @@ def test_ranks_over_datasets_give_a_critical_difference_plot():
     assert not any({"a", "d"} <= set(clique) for clique in found.cliques)
     with pytest.raises(ValueError, match="at least 3 datasets"):
         compare_over_datasets(values.iloc[:2])
+
+
+def test_differences_that_are_rounding_errors_are_none():
+    """Five folds or seeds that agree to the last bit but one: neither a difference nor its deviation is known."""
+    noise = np.array([1e-17, 2e-17, 1e-17, 1.5e-17, 3e-17, 2e-17])
+    assert corrected_fold_test(noise, train_size=800, test_size=200)[3] == 1
+    assert np.isnan(corrected_fold_test(0.1 + noise, train_size=800, test_size=200)[1:]).all()
+    assert np.isnan(paired_effect(noise))
+    assert sign_flip_p(noise) == 1
+    same = pd.DataFrame({"a": 0.5 + noise, "b": 0.5 - noise, "c": np.full(6, 0.5)})
+    assert compare_over_datasets(same).p_value == 1

@@ -233,3 +233,14 @@ def test_unknown_noise_is_said():
     found = explain_table(table)
     assert np.isnan(found.test_p_value)
     assert "The contribution of test sampling is unknown" in found.text
+
+
+def test_rounding_errors_fluctuate_no_more_than_one_value():
+    """A collapsed learner has .5 at every level and seed, up to the last bit."""
+    rng = np.random.default_rng(0)
+    frame = simulated(rng, data=0.01, training=0.01, rest=0.0, tied=True)
+    found = explain_fluctuations(frame.assign(value=0.5 + rng.normal(0, 1e-16, len(frame))), draws=50)
+    assert not found.neighbours["differ"].any()
+    assert (found.neighbours["difference"] == 0).all()
+    assert np.isnan(part(found, "setting")[["low", "high"]].astype(float)).all()
+    assert part(found, "setting")["variance"] == 0

@@ -62,6 +62,30 @@ def test_the_mixed_model_agrees_where_seeds_are_many():
     assert model.converged or model.note
 
 
+def test_rounding_errors_are_no_trend():
+    """A learner that always predicts one class has .5 everywhere; its slopes differ in the last bit alone."""
+    rng = np.random.default_rng(4)
+    frame = simulated(rng, seeds=5, nested=0.0, own=0.0)
+    frame["value"] = 0.5 + rng.normal(2e-16, 1e-17, len(frame))
+    frame.loc[frame["replicate"] == 0, "value"] = np.nextafter(0.5, 1)
+    found = trend(frame)
+    assert found.slope == 0
+    assert found.p_value == 1
+    assert np.isnan([found.low, found.high]).all()
+    with pytest.raises(ValueError, match="values that differ, but all are"):
+        mixed_trend(found)
+
+
+def test_slopes_that_agree_on_a_trend_have_no_test():
+    """Two values of seeds that agree by luck, up to rounding, do not show how much seeds vary."""
+    frame = simulated(np.random.default_rng(4), seeds=3, nested=0.0, own=0.0, slope=0.05)
+    found = trend(frame)
+    assert found.slope == pytest.approx(0.05)
+    assert np.isnan([found.low, found.high, found.p_value]).all()
+    counts = trend(frame.assign(minority_count=1e9 * frame["minority_count"]), over="minority_count", x="level")
+    assert counts.slope > 0
+
+
 def test_too_little_is_refused():
     frame = simulated(np.random.default_rng(3), seeds=2)
     with pytest.raises(ValueError, match="at least 3 seeds"):

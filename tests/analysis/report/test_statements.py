@@ -17,6 +17,7 @@ from fairsweep.analysis.report.statements import (
     verdict,
     verdict_text,
 )
+from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import design_of, named, shown
 
 
@@ -202,3 +203,48 @@ def test_sentences_name_a_group_with_its_attribute(faces):
     assert named(results, "tone", "dark") == "tone = dark"
     assert named(results, "shape", "long") == "shape = long"
     assert named(results, "smiling", "no") == "smiling = no"
+
+
+def test_a_bound_that_is_a_rounding_error_excludes_nothing():
+    tiny = trials((1e-17, 2e-17), (1e-17, 3e-17))
+    assert verdict(mean_row(1e-17, 1e-18, 2e-17), tiny) == "not_significant"
+
+
+def test_a_collapsed_learner_is_named_in_answer_and_tables(tmp_path, simulate):
+    def accuracy(learner, level, codes, label):
+        return np.where(label == 0, 1.0, 0.0) if learner == "private" else np.full(len(label), 0.8)
+
+    sweep = simulate["simulation"](
+        tmp_path / "sweep", simulate["face_words"], ("tone", "shape"), "smiling", 10, accuracy, training_spread=0.0
+    )
+    for replicate in range(3):
+        for name in ("private", "tuned"):
+            learner = {"name": name, "kind": "dpsgd" if name == "private" else "sgd", "epochs": 8, "epsilon": None}
+            for share in (0.5, 0.9):
+                simulate["face_trial"](
+                    sweep, learner | {"epsilon": 3.0} if name == "private" else learner, share, replicate
+                )
+    sweep.write_sweep_json()
+    results = analysis.load(sweep.folder)
+    found = results.collapsed()
+    assert set(found["series"]) == {"private"}
+    assert len(found) == 6
+    assert set(found["prediction"]) == {"no"}
+    design = design_of(results)
+    first = answer(results, design)[0]
+    assert first.title == "Collapsed learners"
+    assert [one.text for one in first.statements] == [
+        f"Learner private ({level}) has collapsed in 3 of 3 replicates: it predicts smiling = no for every test image."
+        for level in dict.fromkeys(found["level"])
+    ]
+    table = analysis.summary_tables(results)[0]
+    runs = table.frame().groupby("learner")["runs"].unique()
+    assert list(runs["private"]) == ["3, 3 collapsed"]
+    assert list(runs["tuned"]) == ["3"]
+    assert "one class for every test image" in table.caption
+    trends = trend_section(results, design)
+    for text in [statement.text for group in trends.findings for statement in group.statements]:
+        assert "nan" not in text
+        assert (
+            "private" not in text or "changes test accuracy for tone = dark by 0.0 points with each of 3 seeds" in text
+        )

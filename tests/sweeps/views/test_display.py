@@ -80,6 +80,15 @@ def test_a_running_trial_is_one_line_with_its_numbers(follow):
     assert "11 queued" in shown(follow)
 
 
+def test_a_collapsed_trial_is_named(follow):
+    follow.start(0)
+    follow.report(0, 2, accuracy=0.5, predicted_classes=1)
+    follow.start(1)
+    follow.report(1, 2, accuracy=0.6, predicted_classes=2)
+    assert "50.0% (collapsed)" in shown(follow)
+    assert shown(follow).count("collapsed") == 1
+
+
 def test_running_trials_come_first_and_the_rest_is_counted(follow):
     for number in range(10):
         follow.start(number)
