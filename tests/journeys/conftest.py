@@ -117,6 +117,7 @@ LEAST = {
     "shards": 2,
     "slices": 2,
     "count": 10,
+    "canaries": 8,
     "per_cell": 1,
     "population": 2,
     "seeds": 1,

@@ -35,7 +35,7 @@ class AuditConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    canaries: int = Field(ge=16)
+    canaries: int = Field(ge=8)
     kind: CanaryKind = "gradient"
     by: str | None = None
 

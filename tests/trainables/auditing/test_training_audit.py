@@ -194,7 +194,7 @@ def test_what_cannot_be_audited_is_refused(make_task, make_config):
         Dpsgd(dpsgd(), dataclasses.replace(task, diagnostics=False))
     with pytest.raises(ValueError, match="one of the groups tone, but got 'race'"):
         Dpsgd(dpsgd(audit={"canaries": 16, "by": "race"}), task)
-    with pytest.raises(ValidationError, match="greater than or equal to 16"):
+    with pytest.raises(ValidationError, match="greater than or equal to 8"):
         AuditConfig(canaries=3)
     with pytest.raises(ValidationError, match=r"audit\.kind must be gradient"):
         dpfedavg(audit={"canaries": 16, "kind": "mislabelled"})
