@@ -56,6 +56,7 @@ class TrialTask:
             of them. 0 reports each (schedulers that decide by iteration need that).
         publisher: publishes its records where nodes share no folder; None where ``folder`` is the output's own.
         watch: what is looked at after each iteration, and may end the trial.
+        ids_key: keys the hashes of sets of ids in its records, the same for every trial of the sweep.
         scheduled: whether the driver's scheduler may end it, by a word in its state.
     """
 
@@ -73,6 +74,7 @@ class TrialTask:
     report_seconds: float = 0.25
     publisher: Publisher | None = None
     watch: Watch | None = None
+    ids_key: bytes | None = field(default=None, repr=False)
     scheduled: bool = False
 
     @property
@@ -99,6 +101,7 @@ class TrialTask:
             workers=self._workers(),
             node=ray.get_runtime_context().get_node_id() if ray.is_initialized() else None,
             watch=self.watch,
+            ids_key=self.ids_key,
         )
 
     def _workers(self) -> RayCohortWorkers | None:

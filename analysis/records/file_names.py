@@ -8,6 +8,7 @@ SWEEP_JSON = "sweep.json"
 EXAMPLES = "examples.parquet"
 REPORT = "report.html"
 TRIALS = "trials"
+IDS_KEY = "ids.key"
 
 # The folder of a trial
 CONFIG = "config.json"

@@ -38,6 +38,8 @@ class TrialState:
         seconds: seconds in training and evaluation, over all attempts that count.
         error: one line on the cause of a failure.
         traceback: the whole of it.
+        secrets: of release mode: for each secret under which steps may have been taken, by its fingerprint, the attempt
+            that stored it; more than one where a secret was lost.
         recovered: what the last start that met damaged files went back to, one line; None where none did.
         updated: seconds since 1970.
     """
@@ -57,6 +59,7 @@ class TrialState:
     seconds: float = 0.0
     error: str | None = None
     traceback: str | None = None
+    secrets: Mapping[str, int] = field(default_factory=dict)
     recovered: str | None = None
     updated: float = 0.0
 

@@ -1,4 +1,4 @@
-"""Reproduction of a sweep: commands, versions, hashes, and the commit."""
+"""Reproduction of a sweep: commands, versions, the dataset's hash, and the commit."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _facts(results: SweepRecords) -> dict[str, str]:
     facts = {
         "data set": dataset_name(results),
         "content hash": str(sweep.get("dataset", {}).get("content_hash", "")),
-        "hash of the test ids": _test_hash(results),
+        "test set": _test_sets(results),
         "seeds": _seeds(results),
         "started": str(sweep.get("created", "")),
         "last run": str(sweep.get("updated", "")),
@@ -87,9 +87,10 @@ def _facts(results: SweepRecords) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _test_hash(results: SweepRecords) -> str:
+def _test_sets(results: SweepRecords) -> str:
+    """Say whether trials are tested on the same examples; hashes of ids are keyed, so that no other sweep has them."""
     hashes = {str(((folder.data or {}).get("hashes") or {}).get("test", "")) for folder in results.folders} - {""}
-    return next(iter(hashes)) if len(hashes) == 1 else f"{len(hashes)} test sets" if hashes else ""
+    return "the same in every trial" if len(hashes) == 1 else f"{len(hashes)} different ones" if hashes else ""
 
 
 def _seeds(results: SweepRecords) -> str:

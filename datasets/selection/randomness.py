@@ -50,6 +50,15 @@ def derive(key: bytes, purpose: str, *position: int) -> bytes:
     return hashlib.blake2b(message, key=key, digest_size=KEY_BYTES).digest()
 
 
+def fingerprint(key: bytes) -> str:
+    """Return 16 hexadecimal digits by which a key is known again; they say nothing about what it draws.
+
+    Args:
+        key: 16 to 64 bytes.
+    """
+    return derive(key, "fingerprint")[:8].hex()
+
+
 def seed_key(seed: int, kind: str) -> bytes:
     """Turn a public seed into a key.
 

@@ -320,10 +320,8 @@ def forget(
     erased = forget_ids(run, ids, files=names, erase=erase, wait_seconds=wait, say=typer.echo).erasure
     if erased is None:
         return
-    for path in erased.copies:
-        typer.echo(f"deleted the decoded copy {path}")
-    for other in erased.others:
-        typer.echo(f"other trials were trained on some of them: {other}")
+    for line in erased.lines():
+        typer.echo(line)
     typer.echo(
         f"the previous version of the dataset still holds the images: delete {erased.former} if nobody else needs it"
     )

@@ -6,11 +6,10 @@ and those that were done change nothing.
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +17,24 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from fairsweep.analysis.records.file_names import CONFIG, EXAMPLES, PLACEMENT, TRIALS
-from fairsweep.analysis.records.files import RecordError, read_json, remove_temporary
+from fairsweep.analysis.records.files import RecordError, remove_temporary
 from fairsweep.analysis.records.learner_records import read_placement
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.datasets.preparation.erasure import next_version, purge_copies, write_without
 from fairsweep.datasets.preparation.image_names import ids_of_images
 from fairsweep.datasets.storage.prepared import PreparedDataset
+from fairsweep.sweeps.execution.erasing import (
+    Mirrored,
+    former_version,
+    hashes_of,
+    pixels_of,
+    purge_sweep,
+    refresh_mirror,
+    search_traces,
+)
 from fairsweep.sweeps.store.deletion_journal import JOURNAL, DeletionJournal, home_of
 from fairsweep.sweeps.store.erased_examples import drop_examples
-from fairsweep.sweeps.store.ledger import SET_ASIDE
+from fairsweep.sweeps.store.trace_search import Traces
 from fairsweep.sweeps.syntax.errors import SweepError, as_ours
 from fairsweep.trainables.learners import forgetful
 from fairsweep.trainables.trial.erasure import erase_from_trial
@@ -38,8 +46,7 @@ from fairsweep.trainables.trial.forgetting import (
     finish_former,
     forget,
 )
-from fairsweep.trainables.trial.trial_config import TrialConfig
-from fairsweep.trainables.trial.trial_data import open_dataset, training_plan
+from fairsweep.trainables.trial.trial_data import open_dataset
 from fairsweep.trainables.unlearning.request_stream import read_ids
 
 Say = Callable[[str], None]
@@ -56,12 +63,25 @@ class Erasure:
         former: the version that still holds the examples; whoever owns it deletes it.
         copies: decoded copies that were deleted on this machine.
         others: trials of the same sweep that were trained on any of the examples and still are.
+        mirrored: the mirror that the sweep's file names, if any.
+        traces: what the search at the end found.
     """
 
     dataset: Path
     former: Path
     copies: tuple[Path, ...]
     others: tuple[str, ...]
+    mirrored: Mirrored | None = None
+    traces: Traces | None = None
+
+    def lines(self) -> list[str]:
+        """Say what was purged, who still knows the examples, and what the search found."""
+        said = [f"deleted the decoded copy {path}" for path in self.copies]
+        said.append("deleted the report, the files of trackers and caches: they showed models that saw the examples")
+        said += [f"other trials were trained on some of them: {other}" for other in self.others]
+        if self.mirrored is not None and self.mirrored.is_current:
+            said.append(f"brought the mirror {self.mirrored.to} up to date")
+        return said + ([] if self.traces is None else self.traces.lines())
 
 
 @dataclass(frozen=True)
@@ -129,8 +149,12 @@ def forget_ids(
                 raise SweepError(journal.explain(home))
             else:
                 say(f"continuing an interrupted request: {len(journal.ids)} examples")
+            hashes = hashes_of(home) if journal.erase else frozenset()
             done = _serve(home, journal, wait_seconds, say)
+            former = former_version(Path(journal.dataset), journal.content_hash) if journal.erase else None
             DeletionJournal.remove(home)
+            if done.erasure is not None:
+                done = replace(done, erasure=_searched(home, journal, done.erasure, former, hashes))
     return done
 
 
@@ -234,9 +258,19 @@ def _erase(home: Path, journal: DeletionJournal, folders: list[Path], say: Say) 
     for folder in folders:
         erase_from_trial(folder, ids, target, content_hash)
     drop_examples(home, ids)
-    shutil.rmtree(home / SET_ASIDE, ignore_errors=True)  # weights of trials that were damaged, and began anew
+    former = former_version(Path(journal.dataset), journal.content_hash)
+    others = purge_sweep(home, ids, folders, former)
     copies = purge_copies(journal.content_hash)
-    return Erasure(target, Path(journal.dataset), tuple(copies), _others(home, journal, folders, ids))
+    return Erasure(target, Path(journal.dataset), tuple(copies), others)
+
+
+def _searched(
+    home: Path, journal: DeletionJournal, erasure: Erasure, former: PreparedDataset | None, hashes: frozenset[str]
+) -> Erasure:
+    """Bring the mirror up to what was erased, then search everything for traces."""
+    ids, mirrored = np.array(journal.present, dtype=np.int64), refresh_mirror(home)
+    traces = search_traces(home, ids, pixels_of(former, ids), hashes, erasure.dataset, mirrored)
+    return replace(erasure, mirrored=mirrored, traces=traces)
 
 
 def _write_version(home: Path, journal: DeletionJournal, ids: Ids, say: Say) -> tuple[Path, str]:
@@ -277,19 +311,3 @@ def _kind(folder: Path) -> str | None:
     with suppress(OSError, RecordError):
         return TrialFolder(folder).kind
     return None
-
-
-def _others(home: Path, journal: DeletionJournal, folders: list[Path], ids: Ids) -> tuple[str, ...]:
-    """Trials beside these whose training set had any of the ids; one that cannot be read is named too."""
-    found = []
-    for folder in sorted((home / TRIALS).iterdir()) if (home / TRIALS).is_dir() else ():
-        if folder.name in journal.trials or not (folder / CONFIG).is_file():
-            continue
-        try:
-            dataset = open_dataset(Path(journal.dataset), journal.content_hash)
-            config = TrialConfig.from_record(read_json(folder / CONFIG))
-            if np.isin(ids, training_plan(dataset, config).ids).any():
-                found.append(folder.name)
-        except (ValueError, OSError) as error:
-            found.append(f"{folder.name} (unknown: {error})")
-    return tuple(found)

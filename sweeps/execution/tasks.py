@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from fairsweep.analysis.records.file_names import TRIALS
 from fairsweep.analysis.records.files import RecordError, read_json, write_json
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
@@ -27,6 +28,7 @@ from fairsweep.trainables.learning.learner_config import MeasuredChoice
 from fairsweep.trainables.learning.measures import SPENT
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.trial_config import TrialConfig
+from fairsweep.trainables.trial.trial_secret import ids_key
 
 GRADIENT_MODES_FILE = "gradient_modes.json"
 
@@ -60,7 +62,7 @@ def trial_tasks(
     watches = Watches(plan)
     modes = GradientModes(output / GRADIENT_MODES_FILE)
     available = beside_readers(machines(), feed.kind)
-    tasks = {}
+    tasks, key = {}, ids_key(output / TRIALS / "any")
     for trial in trials:
         entry = queued[trial.trial]
         config = modes.fixed(trial, plan)
@@ -79,6 +81,7 @@ def trial_tasks(
             feed=feed,
             publisher=publisher,
             watch=watches.of(privacy.get(trial.trial)),
+            ids_key=key,
             scheduled=plan.sweep.scheduler.kind != "none",
             report_seconds=0.0 if plan.sweep.scheduler.kind != "none" else TrialTask.report_seconds,
         )

@@ -193,6 +193,7 @@ def plan_trials(
     sizes, of_one_user = _training_sizes(dataset, trials)
     parameters = _check_models(sweep, dataset, trials)
     _check_values(sweep, dataset, trials)
+    _check_claims(sweep, trials)
     units = _privacy_units(sweep, dataset, trials, sizes)
     evaluated = _evaluated(sweep, dataset, other, trials)
     return SweepPlan(sweep, dataset, other, trials, sizes, units, evaluated, parameters, of_one_user=of_one_user)
@@ -388,6 +389,16 @@ def _check_values(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[P
             trial.config.learner.check_values(roles)
         except ValueError as error:
             raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
+
+
+def _check_claims(sweep: SweepSpec, trials: Iterable[PlannedTrial]) -> None:
+    """Ask each learner whether what it claims would hold. A sweep that has such a trial already may go on."""
+    for trial in trials:
+        try:
+            trial.config.learner.check_claims()
+        except ValueError as error:
+            if not (sweep.folder / TRIALS / trial.folder_name).exists():
+                raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
 
 
 def _learner_place(sweep: SweepSpec, trial: PlannedTrial) -> tuple[Any, ...]:

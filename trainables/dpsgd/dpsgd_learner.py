@@ -408,5 +408,5 @@ class Dpsgd(SingleModelLearner):
         """Return what has been spent so far."""
         mode: Mode = "research" if self._task.diagnostics else "release"
         done, users = self.steps_after(self.iteration), most_of_one_user(self._task.users)
-        stated = self.plan.statement(done, mode, charged_steps, users)
+        stated = self.plan.statement(done, mode, charged_steps, users, lost=len(self._task.former_secrets))
         return stated if self._audit is None else self._audit.state_assumption(stated)

@@ -267,7 +267,8 @@ class Dpfedavg(SingleModelLearner):
     def privacy(self, charged_steps: float | None = None) -> PrivacyStatement:
         """Return what has been spent so far."""
         mode: Mode = "research" if self.task.diagnostics else "release"
-        stated = self.plan.statement(self.rounds_after(self.iteration), mode, charged_steps)
+        lost = len(self.task.former_secrets)
+        stated = self.plan.statement(self.rounds_after(self.iteration), mode, charged_steps, lost=lost)
         return stated if self._audit is None else self._audit.state_assumption(stated)
 
 

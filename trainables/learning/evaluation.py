@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,35 @@ class Predictor(Protocol):
     def predict(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """Logits, float32 [B, K], of uint8 [B, H, W, C]."""
         ...
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation of a model.
+
+    Attributes:
+        iteration: iterations done.
+        log_probabilities: float32 [N, K] for each split.
+    """
+
+    iteration: int
+    log_probabilities: dict[str, NDArray[np.float32]]
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of it."""
+        values = {split: torch.from_numpy(value) for split, value in self.log_probabilities.items()}
+        return {"iteration": self.iteration, "log_probabilities": values}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the inverse of `state`."""
+        values = {split: value.numpy() for split, value in state["log_probabilities"].items()}
+        return cls(state["iteration"], values)
+
+    def covers(self, chosen: EvaluationSet | None) -> bool:
+        """Whether it has as many examples of a split as a set, or none of them."""
+        values = None if chosen is None else self.log_probabilities.get(chosen.split)
+        return chosen is None or values is None or len(values) == len(chosen.rows)
 
 
 @dataclass(frozen=True)
@@ -70,6 +99,13 @@ class EvaluationSet:
         codes = {name: dataset.codes(name)[rows] for name in groups}
         ids = foreign_ids(dataset.ids[rows]) if foreign else dataset.ids[rows]
         return cls(split, rows, ids, dataset.codes(label)[rows], codes, rows_at_once(dataset.info.image_shape))
+
+    def without(self, ids: NDArray[np.int64]) -> EvaluationSet | None:
+        """Return the set without some ids; None where nothing is left."""
+        kept = ~np.isin(self.ids, ids)
+        groups = {name: codes[kept] for name, codes in self.groups.items()}
+        chosen = replace(self, rows=self.rows[kept], ids=self.ids[kept], labels=self.labels[kept], groups=groups)
+        return chosen if kept.any() else None
 
     def log_probabilities(self, learner: Predictor, feed: Feed) -> NDArray[np.float32]:
         """Natural logarithms of a learner's class probabilities, float32 [N, K].

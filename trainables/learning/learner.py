@@ -106,6 +106,10 @@ class LearningTask:
         validation: What a learner may measure itself on; None where there is nothing.
         folder: Where a learner may keep files of its own while the trial runs and afterwards; None keeps none.
         workers: Over which a federated learner spreads its clients; None trains them in this process.
+        former_secrets: Fingerprints of secrets under which earlier starts of the trial may have taken steps, and which
+            are lost with all that they trained: each such training is charged too.
+        drawn_by: Sections of the config that draw the training set from all examples together, so that without one of
+            them another may take its place; empty where each example is in it by itself.
         open_feed: Opens the images once more, in another process, which is given this and no feed; None where there is
             no way.
     """
@@ -129,6 +133,8 @@ class LearningTask:
     folder: Path | None = None
     workers: CohortWorkers | None = None
     open_feed: Callable[[], Feed] | None = None
+    drawn_by: tuple[str, ...] = ()
+    former_secrets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.rows)
@@ -320,6 +326,10 @@ class Learner(ABC):
     @abstractmethod
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the model's ``state_dict`` on the CPU."""
+
+    def forgotten(self) -> np.ndarray:
+        """Return the ids of the training examples that were deleted so far, int64."""
+        return np.empty(0, np.int64)
 
     def state(self) -> dict[str, Any]:
         """Return all that a resume needs: tensors and JSON values only, no generator state, no key."""

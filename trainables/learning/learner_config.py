@@ -109,6 +109,13 @@ class LearnerConfig(BaseModel):
             ValueError: With the nearest name.
         """
 
+    def check_claims(self) -> None:
+        """Refuse a config under which something that is claimed would not hold; asked of trials that do not exist yet.
+
+        Raises:
+            ValueError: With the reason and the remedy.
+        """
+
     def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
         """Count what the learner's privacy protects in a training set: examples, or clients.
 

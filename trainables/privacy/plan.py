@@ -20,6 +20,7 @@ from fairsweep.trainables.privacy.privacy_statement import (
     describe_charge,
     describe_clients,
     describe_cut,
+    describe_lost,
     describe_users,
     describe_weights,
     list_assumptions,
@@ -154,7 +155,13 @@ class PrivacyPlan(Mechanism):
             )
 
     def statement(
-        self, steps_done: int, mode: Mode, charged_steps: float | None = None, user_examples: int | None = None
+        self,
+        steps_done: int,
+        mode: Mode,
+        charged_steps: float | None = None,
+        user_examples: int | None = None,
+        *,
+        lost: int = 0,
     ) -> PrivacyStatement:
         """Says what has been spent and under which assumptions.
 
@@ -164,11 +171,13 @@ class PrivacyPlan(Mechanism):
                 ``release``.
             charged_steps: Steps that are charged though fewer were taken; at most the planned ones are.
             user_examples: The most training examples of one user; None where nobody has several, or it is not known.
+            lost: Earlier starts whose secret is lost: each is charged as a whole training.
 
         Returns:
             The statement, JSON by ``model_dump(mode="json")``.
         """
-        charged = steps_done if charged_steps is None else int(max(steps_done, min(charged_steps, self.steps)))
+        own = steps_done if charged_steps is None else int(max(steps_done, min(charged_steps, self.steps)))
+        charged = own + lost * self.steps
         event = self.event(charged)
         return self.stated(
             mode,
@@ -177,8 +186,9 @@ class PrivacyPlan(Mechanism):
             events=(describe(event),),
             epsilon_by_group=self.epsilon_by_group(charged),
             epsilon_of_this_training=self._own_epsilon(charged),
-            charged_steps=None if charged_steps is None else charged,
+            charged_steps=None if charged_steps is None else own,
             of_user=self.epsilon_of_user(user_examples, charged),
+            lost=lost,
         )
 
     def stated(self, mode: Mode, **found: Any) -> PrivacyStatement:  # noqa: ANN401 - fields of the statement
@@ -192,7 +202,12 @@ class PrivacyPlan(Mechanism):
             "sampling_rate": self.largest_rate,
             "planned_steps": self.steps,
             "summary": summary if simulation is None else f"{simulation} There: {summary}",
-            "assumptions": (*self.assumptions(mode), *said, *(() if charged is None else describe_charge(charged))),
+            "assumptions": (
+                *self.assumptions(mode),
+                *said,
+                *(() if charged is None else describe_charge(charged)),
+                *describe_lost(found.pop("lost", 0)),
+            ),
             "reveals": list_revelations(mode),
             "simulation": simulation,
         }

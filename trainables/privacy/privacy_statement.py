@@ -202,6 +202,16 @@ def describe_weights(unit: str, largest_rate: float, attribute: str) -> tuple[st
     )
 
 
+def describe_lost(starts: int) -> tuple[str, ...]:
+    """Says what is charged beside the training whose weights are there."""
+    if not starts:
+        return ()
+    return (
+        f"{starts} earlier {'start' if starts == 1 else 'starts'} of this training, whose secret is lost, "
+        f"{'is' if starts == 1 else 'are'} charged as {'a whole training' if starts == 1 else 'whole trainings'}.",
+    )
+
+
 def describe_clients(unit: str, *, adapted: bool) -> tuple[str, ...]:
     """Says what a client is, and whether the clipping norm is adapted; nothing of examples."""
     if unit != "client":

@@ -1,7 +1,9 @@
-"""Erasure from a trial that has forgotten: nothing in its folder names or depends on the examples any more."""
+"""Erasure from a trial: nothing in its folder names or depends on the examples any more."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,22 +11,54 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.file_names import PLACEMENT, PREDICTIONS
-from fairsweep.analysis.records.files import write_json
-from fairsweep.analysis.records.learner_records import placement_table, read_placement, write_placement
+from fairsweep.analysis.records.cell_records import CellsFile, group_column, read_cells, write_cells
+from fairsweep.analysis.records.file_names import (
+    CELLS,
+    COST,
+    DATA,
+    PLACEMENT,
+    PREDICTIONS,
+    PRIVACY,
+    SHARD_PREDICTIONS,
+    TRAINING,
+)
+from fairsweep.analysis.records.files import RecordError, read_json, write_json
+from fairsweep.analysis.records.learner_records import (
+    placement_table,
+    read_placement,
+    read_shard_predictions,
+    write_placement,
+    write_shard_predictions,
+)
 from fairsweep.analysis.records.prediction_records import read_predictions, write_predictions
+from fairsweep.analysis.records.training_records import read_training, write_training
+from fairsweep.datasets.selection.imbalance import TrainingPlan
 from fairsweep.trainables.trial.folder_transaction import FolderTransaction
-from fairsweep.trainables.trial.forgetting import DATASET_NOW, ForgettingError, alone, current_dataset, finish_former
+from fairsweep.trainables.trial.forgetting import (
+    DATASET_NOW,
+    ForgettingError,
+    alone,
+    check_can_forget,
+    current_dataset,
+    finish_former,
+)
 from fairsweep.trainables.trial.request_log import REQUEST_KEY, REQUEST_LOG, RequestLog
+from fairsweep.trainables.trial.state import TrialStateFile
+from fairsweep.trainables.trial.trial_data import count_training, hash_sets, open_dataset
+from fairsweep.trainables.unlearning.training_ledger import TRAININGS, without_contents
+
+Ids = NDArray[np.int64]
+_HASHES = "hashes"
 
 
-def erase_from_trial(folder: Path, ids: NDArray[np.int64], dataset: Path, content_hash: str) -> None:
-    """Purges a trial of examples that it has forgotten.
+def erase_from_trial(folder: Path, ids: Ids, dataset: Path, content_hash: str) -> None:
+    """Purge a trial of examples that it has forgotten.
 
     Weights and checkpoints were replaced when they were forgotten. Here their ids go from the placement (a number below
-    0 keeps the place, which a private learner's sampling rates need) and from the predictions; the key of the request
-    log is thrown away; from now on the trial reads the new version of the dataset. All of it or nothing; a second call
-    changes nothing.
+    0 keeps the place, which a private learner's sampling rates need) and from the predictions, and all that models told
+    which saw them: earlier evaluations, training losses, metrics. The training set is counted anew. The key of the
+    request log is thrown away, hashes of ids go (see `hash_again`), and from now on the trial reads the new version of
+    the dataset. All of it or nothing; a second call changes nothing, but finishes a first that was cut short.
 
     Args:
         folder: The trial's folder.
@@ -37,26 +71,138 @@ def erase_from_trial(folder: Path, ids: NDArray[np.int64], dataset: Path, conten
     """
     with alone(folder, 0.0):
         finish_former(folder)
-        if current_dataset(folder)[1] == content_hash:
-            return  # done before a crash
-        log, placed = RequestLog(folder), read_placement(folder / PLACEMENT)
-        known, deleted = placed.column("id").to_numpy(), placed.column("deleted").to_numpy()
-        gone = np.isin(known, ids)
-        _check_forgotten(folder, int((gone & ~deleted).sum()))
-        nameless = known.copy()
-        nameless[gone] = min(0, int(known.min())) - 1 - np.arange(int(gone.sum()))
-        transaction = FolderTransaction(folder)
-        shard, part = placed.column("shard").to_numpy(), placed.column("slice").to_numpy()
-        write_placement(transaction.stage(PLACEMENT), placement_table(nameless, shard, part, deleted))
-        predictions = read_predictions(folder / PREDICTIONS)
-        kept = predictions.filter(pc.invert(pc.is_in(predictions.column("id"), pa.array(ids))))
-        write_predictions(transaction.stage(PREDICTIONS), kept)
-        where = {"path": str(dataset.resolve()), "content_hash": content_hash}
-        write_json(transaction.stage(DATASET_NOW), {"dataset": where})
-        number = max([entry["number"] for entry in log.entries()], default=1)
-        log.write_with(transaction.stage(REQUEST_LOG), "erased", number, erased=int(gone.sum()))
-        transaction.remove(REQUEST_KEY)
-        transaction.commit()
+        if current_dataset(folder)[1] != content_hash:
+            _erase(folder, ids, dataset, content_hash)
+        cells = read_cells(folder / CELLS)
+        TrialStateFile(folder).mark({"metrics": _metrics(folder, cells), "traceback": None})
+
+
+def _erase(folder: Path, ids: Ids, dataset: Path, content_hash: str) -> None:
+    log, placed = RequestLog(folder), read_placement(folder / PLACEMENT)
+    known, deleted = placed.column("id").to_numpy(), placed.column("deleted").to_numpy()
+    gone = np.isin(known, ids)
+    _check_forgotten(folder, int((gone & ~deleted).sum()))
+    nameless = known.copy()
+    nameless[gone] = min(0, int(known.min())) - 1 - np.arange(int(gone.sum()))
+    transaction = FolderTransaction(folder)
+    shard, part = placed.column("shard").to_numpy(), placed.column("slice").to_numpy()
+    write_placement(transaction.stage(PLACEMENT), placement_table(nameless, shard, part, deleted))
+    _stage_predictions(transaction, folder, ids)
+    _stage_last_evaluation(transaction, folder)
+    config = check_can_forget(folder)
+    there = open_dataset(dataset, content_hash)
+    named = np.sort(nameless[nameless >= 0])
+    counted = count_training(there, TrainingPlan(ids=named, rows=there.rows_of(named)), config)
+    write_json(transaction.stage(DATA), read_json(folder / DATA) | counted | {_HASHES: {}})
+    if (folder / TRAININGS).exists():
+        transaction.stage(TRAININGS).write_bytes(without_contents(folder))
+    where = {"path": str(dataset.resolve()), "content_hash": content_hash}
+    write_json(transaction.stage(DATASET_NOW), {"dataset": where})
+    number = max([entry["number"] for entry in log.entries()], default=1)
+    log.write_with(transaction.stage(REQUEST_LOG), "erased", number, erased=int(gone.sum()))
+    transaction.remove(REQUEST_KEY)
+    transaction.commit()
+
+
+def drop_predictions(folder: Path, ids: Ids) -> None:
+    """Take ids out of the predictions of a trial that was trained on them, or tested, and still is."""
+    transaction = FolderTransaction(folder)
+    _stage_predictions(transaction, folder, ids)
+    transaction.commit()
+
+
+def hash_again(folder: Path, key: bytes | None, training: Ids | None) -> None:
+    """Write the hashes of a trial's sets of ids anew, under another key.
+
+    Args:
+        folder: The trial's folder.
+        key: The new key; None leaves all hashes out.
+        training: int64 [n], the ids that it was trained on, as far as they are known by name; None leaves their hash
+            out.
+    """
+    try:
+        data = read_json(folder / DATA)
+    except (FileNotFoundError, RecordError):
+        return  # a trial that starts, or is set aside, writes it anew
+    sets = {} if training is None else {"training": training}
+    with suppress(FileNotFoundError, RecordError):
+        table = read_predictions(folder / PREDICTIONS)
+        for split in ("validation", "test"):
+            sets[split] = np.unique(table.filter(pc.equal(table.column("split"), split)).column("id").to_numpy())
+    rest = {name: value for name, value in data.items() if name != _HASHES}
+    write_json(folder / DATA, rest | ({_HASHES: hash_sets(sets, key)} if key else {}))
+
+
+def named_ids(folder: Path) -> Ids:
+    """Return the ids that a trial's placement names; those that were erased have numbers below 0."""
+    ids: Ids = read_placement(folder / PLACEMENT).column("id").to_numpy()
+    return ids[ids >= 0]
+
+
+def former_hashes(folder: Path) -> frozenset[str]:
+    """Return the hashes of sets of ids in a trial's records."""
+    try:
+        return frozenset(map(str, (read_json(folder / DATA).get(_HASHES) or {}).values()))
+    except (FileNotFoundError, RecordError):
+        return frozenset()
+
+
+def _stage_predictions(transaction: FolderTransaction, folder: Path, ids: Ids) -> None:
+    for name, read, write in (
+        (PREDICTIONS, read_predictions, write_predictions),
+        (SHARD_PREDICTIONS, read_shard_predictions, None),
+    ):
+        try:
+            table = read(folder / name)
+        except (FileNotFoundError, RecordError):
+            continue
+        kept = table.filter(pc.invert(pc.is_in(table.column("id"), pa.array(ids))))
+        if len(kept) == len(table):
+            continue
+        if write is not None:
+            write(transaction.stage(name), kept)
+        else:
+            shards = sorted(set(kept.column("shard").to_pylist()))
+            parts = [kept.filter(pc.equal(kept.column("shard"), shard)) for shard in shards]
+            write_shard_predictions(transaction.stage(name), parts)
+
+
+def _stage_last_evaluation(transaction: FolderTransaction, folder: Path) -> None:
+    """Keep of evaluations and training what the models of now tell, and no iteration that is not there any more."""
+    cells = read_cells(folder / CELLS)
+    last = _last(cells)
+    words = list(cells.vocabularies.values())
+    kept = cells.table.filter(pc.equal(cells.table.column("iteration"), last))
+    write_cells(transaction.stage(CELLS), kept, words, cells.label)
+    with suppress(FileNotFoundError):
+        training = read_training(folder / TRAINING)
+        write_training(transaction.stage(TRAINING), training.slice(0, 0))
+    cost = read_json(folder / COST)
+    for request in cost["requests"]:
+        request["iteration"] = request["iteration"] if request["iteration"] == last else 0
+    write_json(transaction.stage(COST), cost)
+
+
+def _last(cells: CellsFile) -> int:
+    return int(max(cells.table.column("iteration").to_pylist()))
+
+
+def _metrics(folder: Path, cells: CellsFile) -> Mapping[str, float | None]:
+    """Return what a trial's state says of the models of now."""
+    state, table = TrialStateFile(folder).read(), cells.table
+    is_last = pc.equal(table.column("iteration"), _last(cells))
+    last = table.filter(pc.and_(is_last, pc.equal(table.column("split"), "validation")))
+    count = last.column("count").to_numpy()
+    right = count * (last.column("label").to_numpy() == last.column("prediction").to_numpy())
+    codes = [last.column(group_column(group)).to_numpy() for group in cells.groups]
+    shares = [
+        right[column == value].sum() / count[column == value].sum() for column in codes for value in np.unique(column)
+    ]
+    metrics = dict(state.metrics) if state is not None else {}
+    metrics |= {"loss": None, "accuracy": float(right.sum() / count.sum()) if count.sum() else None}
+    with suppress(FileNotFoundError, RecordError, KeyError):
+        metrics["epsilon"] = float(read_json(folder / PRIVACY)["epsilon"]["pld"])
+    return metrics | {"worst_group": float(min(shares)) if shares else None}
 
 
 def _check_forgotten(folder: Path, remembered: int) -> None:

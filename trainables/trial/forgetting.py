@@ -1,4 +1,4 @@
-"""Forgetting on a finished trial: retrain, evaluate, then replace model and records at once.
+"""Forgetting on a trial that has ended: retrain, evaluate, then replace model and records at once.
 
 A request changes nothing that is read until it commits: new checkpoints lie beside the old ones under names of their
 own, and model, records and the list of who was deleted change together. A crash leaves the old model or the new one,
@@ -43,7 +43,6 @@ from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.imbalance import TrainingPlan
 from fairsweep.datasets.selection.randomness import KEY_BYTES, derive, seed_key
 from fairsweep.trainables.learners import LEARNERS, forgetful
-from fairsweep.trainables.learning.evaluation import EvaluationSet
 from fairsweep.trainables.learning.learner import TrialKeys
 from fairsweep.trainables.trial.checkpoint import save_weights
 from fairsweep.trainables.trial.folder_transaction import FolderTransaction, recover
@@ -82,7 +81,7 @@ class Forgotten:
 
 
 def forget(folder: Path, ids: NDArray[np.int64], *, device: str = "cpu", wait_seconds: float = 0.0) -> Forgotten:
-    """Serve one request on a trial that is done.
+    """Serve one request on a trial that has ended: it is done, or a stopper or a scheduler ended it.
 
     Args:
         folder: The trial's folder.
@@ -94,7 +93,7 @@ def forget(folder: Path, ids: NDArray[np.int64], *, device: str = "cpu", wait_se
         What was done.
 
     Raises:
-        ForgettingError: If the trial cannot forget, is not done, or another request runs.
+        ForgettingError: If the trial cannot forget, has not ended, or another request runs.
         UnknownIdsError: If ids are not in its training set; they are listed, and nothing is changed.
         DatasetError: If the dataset is missing or has changed.
     """
@@ -116,7 +115,7 @@ def forget(folder: Path, ids: NDArray[np.int64], *, device: str = "cpu", wait_se
 
 @dataclass(frozen=True)
 class _Opened:
-    """A trial that is done, with its learner as it was at the end."""
+    """A trial that has ended, with its learner as it was at the end."""
 
     folder: Path
     config: TrialConfig
@@ -126,14 +125,24 @@ class _Opened:
     @classmethod
     def of(cls, folder: Path, config: TrialConfig, device: torch.device, run: int) -> _Opened:
         """Build the learner and loads what the trial's records say of it."""
-        placed, cost = read_placement(folder / PLACEMENT), read_json(folder / COST)
+        placed, cost, state = (
+            read_placement(folder / PLACEMENT),
+            read_json(folder / COST),
+            TrialStateFile(folder).read(),
+        )
         kind = forgetful(config.learner.kind)
         if kind is None:
             raise ForgettingError(_cannot(config.learner.name, config.learner.kind))
         data = _data_now(folder, config, placed)
         try:
             # Erased examples have an id of their own and the row of another: nothing reads it.
-            task = replace(learning_task(config, data, _keys(config, run), device, folder), ids=data.training.ids)
+            task = learning_task(config, data, _keys(config, run), device, folder)
+            known = {} if state is None else state.secrets
+            task = replace(task, ids=data.training.ids, former_secrets=tuple(known))
+            if (
+                "trained" not in cost and state is not None
+            ):  # an earlier version, where no trial that was cut short forgot
+                cost["trained"] = min(state.iteration, cost["slices"])
             learner = kind.reopened(config.learner, task, placed, cost)
             learner.purge()  # what a request that was cut short left behind
         except BaseException:
@@ -150,12 +159,13 @@ class _Opened:
         iteration = 1 + max(cells.table.column("iteration").to_pylist())
         served = self.learner.forget(new, iteration=iteration, purge=False)
         transaction = FolderTransaction(self.folder)
+        for name in self.learner.superseded():  # with the rest: who finishes it after a crash deletes them too
+            transaction.remove(name)
         self._stage(transaction, cells.table, iteration)
         cost = {name: value for name, value in served.record().items() if name not in ("number", "asked")}
         log.write_with(transaction.stage(REQUEST_LOG), "done", number, cost=cost)
         transaction.commit()
         _count_iterations(self.folder)
-        self.learner.purge()
         return served
 
     def close(self) -> None:
@@ -166,8 +176,7 @@ class _Opened:
     def _stage(self, transaction: FolderTransaction, cells: pa.Table, iteration: int) -> None:
         """Write the new model and its records beside the old ones."""
         sets = dict(self.data.evaluations)
-        gone = self.learner.population.ids[~self.learner.alive()]
-        if self.data.subset is not None and (kept := _without(self.data.subset, gone)) is not None:
+        if self.data.subset is not None and (kept := self.data.subset.without(self.learner.forgotten())) is not None:
             sets["train"] = kept
         values = {name: s.log_probabilities(self.learner, self.data.feeds[name]) for name, s in sets.items()}
         now = [s.cells(iteration, values[name]) for name, s in self.data.evaluations.items()]
@@ -181,7 +190,8 @@ class _Opened:
         test, feed = self.data.evaluations["test"], self.data.feeds["test"]
         by_shard = [test.predictions(iteration, test.log_probabilities(p, feed)) for p in self.learner.parts()]
         write_shard_predictions(transaction.stage(SHARD_PREDICTIONS), by_shard)
-        privacy = self.learner.privacy()
+        before = read_json(self.folder / PRIVACY) if (self.folder / PRIVACY).exists() else {}
+        privacy = self.learner.privacy(before.get("charged_steps"))
         if privacy is not None:
             write_json(transaction.stage(PRIVACY), privacy.model_dump(mode="json"))
         if (self.folder / WEIGHTS).exists():
@@ -197,7 +207,7 @@ def _cannot(name: str, kind: object) -> str:
 
 
 def check_can_forget(folder: Path) -> TrialConfig:
-    """Return the config of a trial that is done and can forget.
+    """Return the config of a trial that has ended and can forget.
 
     Raises:
         ForgettingError: If it cannot.
@@ -210,10 +220,11 @@ def check_can_forget(folder: Path) -> TrialConfig:
         )
     if forgetful(trial.kind) is None:
         raise ForgettingError(_cannot(folder.name, trial.kind))
-    if state is None or state.state != "done":
+    if state is None or not state.ended:
+        by = "" if state is None or state.by is None else f" by the {state.by}"
         raise ForgettingError(
-            f"{folder.name} must be done before it can forget, but is "
-            f"{'unknown' if state is None else state.state}: finish it with `fairsweep resume`"
+            f"{folder.name} must have ended before it can forget, but is "
+            f"{'unknown' if state is None else state.state}{by}: finish it with `fairsweep resume`"
         )
     try:
         return TrialConfig.from_record(content)
@@ -254,7 +265,7 @@ def _count_iterations(folder: Path) -> None:
     iteration = max(read_cells(folder / CELLS).table.column("iteration").to_pylist())
     TrialStateFile(folder).mark(
         {"iteration": iteration, "iterations": iteration},
-        when=lambda known: known.state == "done" and known.iteration < iteration,
+        when=lambda known: known.ended and known.iteration < iteration,
     )
 
 
@@ -304,16 +315,8 @@ def _data_now(folder: Path, config: TrialConfig, placed: pa.Table) -> TrialData:
     rows[ids >= 0] = data.dataset.rows_of(ids[ids >= 0])
     subset = data.subset
     if subset is not None:
-        subset = _without(subset, np.setdiff1d(subset.ids, ids))
+        subset = subset.without(np.setdiff1d(subset.ids, ids))
     return replace(data, training=TrainingPlan(rows=rows, ids=ids), subset=subset)
-
-
-def _without(chosen: EvaluationSet, gone: NDArray[np.int64]) -> EvaluationSet | None:
-    kept = ~np.isin(chosen.ids, gone)
-    if not kept.any():
-        return None
-    groups = {name: codes[kept] for name, codes in chosen.groups.items()}
-    return replace(chosen, rows=chosen.rows[kept], ids=chosen.ids[kept], labels=chosen.labels[kept], groups=groups)
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any]:

@@ -26,6 +26,7 @@ from fairsweep.analysis.records.files import RecordError, write_json
 from fairsweep.analysis.records.trial_state import TrialState, read_state
 
 _LOCK = ".lock"
+_SECRET = re.compile(rb'"([0-9a-f]{16})": (\d{1,9})')
 
 
 class StaleAttemptError(RuntimeError):
@@ -68,7 +69,8 @@ class TrialStateFile:
                 name: max(map(int, re.findall(rb'"%b": (\d{1,9})' % name.encode(), text)), default=0)
                 for name in ("run", "attempt")
             }
-            return TrialState.of({"trial": trial, **numbers})
+            secrets = {name.decode(): int(number) for name, number in _SECRET.findall(text)}
+            return TrialState.of({"trial": trial, **numbers, "secrets": secrets})
         return None
 
     def queue(self, trial: str, former: TrialState | None = None) -> TrialState:
@@ -82,7 +84,7 @@ class TrialStateFile:
         with self._lock:
             fresh = TrialState(trial=trial)
             if former is not None:
-                fresh = replace(fresh, run=former.run, attempt=former.attempt)
+                fresh = replace(fresh, run=former.run, attempt=former.attempt, secrets=former.secrets)
             before = self.read() or fresh
             changes = {"state": "queued", "run": before.run + 1, "attempt": before.attempt + 1}
             return self._write(before, changes | {"by": None, "reason": None, "error": None, "traceback": None})
@@ -169,6 +171,17 @@ class Attempt:
         """Hold the trial's lock while writing. Raises: StaleAttemptError if another attempt has begun."""
         with self._file.owned(self.number) as state:
             yield state
+
+    def note_secret(self, mark: str) -> tuple[str, ...]:
+        """Write down durably that steps may be taken under a secret; return the marks of those of earlier starts.
+
+        Args:
+            mark: its fingerprint.
+        """
+        with self._file.owned(self.number) as before:
+            if mark not in before.secrets:
+                self._file._write(before, {"secrets": {**before.secrets, mark: self.number}})
+        return tuple(known for known in before.secrets if known != mark)
 
     def update(self, **changes: Any) -> TrialState:  # noqa: ANN401 - fields of TrialState
         """Change the state. Raises: StaleAttemptError if another attempt has begun."""

@@ -11,25 +11,23 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
-from fairsweep.analysis.records.file_names import MEMBERSHIP, SHARD_PREDICTIONS, WEIGHTS
+from fairsweep.analysis.records.file_names import CONFIG, MEMBERSHIP, SHARD_PREDICTIONS, WEIGHTS
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.learner_records import write_shard_predictions
 from fairsweep.analysis.records.prediction_records import write_membership
 from fairsweep.analysis.records.trial_state import StoppedBy
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
-from fairsweep.datasets.selection.randomness import seed_key
+from fairsweep.datasets.selection.randomness import fingerprint, seed_key
 from fairsweep.trainables.learners import build_learner
-from fairsweep.trainables.learning.evaluation import DivergedError
+from fairsweep.trainables.learning.evaluation import DivergedError, Evaluated
 from fairsweep.trainables.learning.learner import CohortWorkers, IterationReport, Learner, TrialKeys
 from fairsweep.trainables.learning.trial_watch import Ending, Watch
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
@@ -46,20 +44,13 @@ from fairsweep.trainables.trial.trial_data import (
 )
 from fairsweep.trainables.trial.trial_files import CHECKPOINTS, clean_up
 from fairsweep.trainables.trial.trial_records import TrialRecords
+from fairsweep.trainables.trial.trial_secret import ids_key as own_ids_key
 from fairsweep.trainables.trial.trial_secret import trial_secret
 
 __all__ = ["Metrics", "Trial", "TrialConfig"]
 
 
 Metrics = dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class _Evaluated:
-    """One evaluation: log-probabilities, float32 [N, K], of each split."""
-
-    iteration: int
-    log_probabilities: dict[str, NDArray[np.float32]]
 
 
 class Trial:
@@ -76,6 +67,7 @@ class Trial:
         workers: further processes over which a federated learner spreads its clients; it ends them with the trial.
         node: id of this machine in a Ray cluster; None outside of one.
         watch: what is looked at after each iteration, and may end the trial before its last one.
+        ids_key: keys the hashes of sets of ids in its records; None takes its sweep's, if any.
 
     Raises:
         StreamError: if the feed is a stream and Ray is not running.
@@ -96,6 +88,7 @@ class Trial:
         workers: CohortWorkers | None = None,
         node: str | None = None,
         watch: Watch | None = None,
+        ids_key: bytes | None = None,
     ) -> None:
         self.config = config
         self.folder = Path(folder)
@@ -103,6 +96,8 @@ class Trial:
         self._workers = workers
         self._attempt = TrialStateFile(self.folder).begin(config.trial, run, node)
         with self._failing():
+            if not (self.folder / CONFIG).exists():  # what an earlier version began may go on
+                config.learner.check_claims()
             self._choice = feed or FeedChoice()
             self._data = TrialData.open(config, self._choice)
             self._evaluations, self._subset = self._data.evaluations, self._data.subset
@@ -117,7 +112,8 @@ class Trial:
                 budget_bytes=self._policy.budget_bytes,
                 owned=self._attempt.owned,
             )
-            self._selected: _Evaluated | None = None
+            self._selected: Evaluated | None = None
+            self._gone = 0
             self._seconds, self._steps, self._last_steps = 0.0, 0, 0
             self._charged: float | None = None
             self._looks: list[dict[str, float]] = []
@@ -128,7 +124,8 @@ class Trial:
             for number, cells in enumerate(self._records.recorded("validation")):
                 self._look(cells, None, known[number] if number < len(known) else {})
             self._saved = (self.iteration, time.monotonic())
-            self._records.start(config, describe_data(self._data, config) | self._learner.facts())
+            key = ids_key or own_ids_key(self.folder)
+            self._records.start(config, describe_data(self._data, config, key) | self._learner.facts())
 
     @property
     def iteration(self) -> int:
@@ -168,6 +165,7 @@ class Trial:
         """
         with self._failing():
             report = None if self.done else self._learner.step()
+            self._drop_forgotten()
             evaluated = self._evaluate()
             if report is not None:
                 self._check_finite(report)
@@ -206,12 +204,7 @@ class Trial:
             "seconds": self._seconds,
             "steps": self._steps,
             "looks": self._looks,
-            "selected": None
-            if selected is None
-            else {
-                "iteration": selected.iteration,
-                "log_probabilities": {k: torch.from_numpy(v) for k, v in selected.log_probabilities.items()},
-            },
+            "selected": None if selected is None else selected.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -226,10 +219,9 @@ class Trial:
         self._seconds = float(state["seconds"])
         self._steps = int(state["steps"])
         self._looks = [dict(values) for values in state.get("looks", ())]
-        kept = state["selected"]
-        self._selected = kept and _Evaluated(
-            kept["iteration"], {k: v.numpy() for k, v in kept["log_probabilities"].items()}
-        )
+        self._drop_forgotten()
+        selected = None if state["selected"] is None else Evaluated.from_state(state["selected"])
+        self._selected = selected if selected is not None and selected.covers(self._subset) else None
 
     def close(self) -> None:
         """Let go of the learner's workers and the feeds; may be called twice."""
@@ -240,13 +232,12 @@ class Trial:
 
     def _build_learner(self, plan: PrivacyPlan | None, device: torch.device) -> Learner:
         config = self.config
-        keys = TrialKeys(
-            data=seed_key(config.seeds.data, "data"),
-            train=seed_key(config.seeds.train, "train"),
-            secret=trial_secret(self.folder, mode=config.mode, key=config.key, trial=config.trial),
-        )
+        secret = trial_secret(self.folder, mode=config.mode, key=config.key, trial=config.trial)
+        keys = TrialKeys(seed_key(config.seeds.data, "data"), seed_key(config.seeds.train, "train"), secret)
+        lost = self._attempt.note_secret(fingerprint(secret)) if config.mode == "release" else ()
         reopen = partial(open_training_feed, config.dataset.path, config.dataset.content_hash, self._choice)
-        task = replace(learning_task(config, self._data, keys, device, self.folder, self._workers), open_feed=reopen)
+        task = learning_task(config, self._data, keys, device, self.folder, self._workers)
+        task = replace(task, open_feed=reopen, former_secrets=lost)
         return build_learner(config.learner, task, plan)
 
     def _resume(self) -> None:
@@ -263,6 +254,13 @@ class Trial:
         if damaged:
             self._attempt.update(recovered=f"damaged {', '.join(damaged)}: went on from iteration {self.iteration}")
 
+    def _drop_forgotten(self) -> None:
+        """Let go of predictions of examples that were deleted, and of what models say that saw them."""
+        subset, gone = self._subset, self._learner.forgotten()
+        if len(gone) != self._gone:
+            self._gone, self._selected = len(gone), None
+            self._subset = None if subset is None else subset.without(gone)
+
     def _save_if_due(self, metrics: Metrics) -> None:
         iteration, moment = self._saved
         now = time.monotonic()
@@ -276,10 +274,10 @@ class Trial:
             iteration=self.iteration, iterations=self.iterations, metrics=metrics, seconds=self._seconds
         )
 
-    def _evaluate(self) -> _Evaluated:
+    def _evaluate(self) -> Evaluated:
         feeds = self._data.feeds
         values = {name: s.log_probabilities(self._learner, feeds[name]) for name, s in self._evaluations.items()}
-        evaluated = _Evaluated(self.iteration, values)
+        evaluated = Evaluated(self.iteration, values)
         best = self._selected
         validation = self._evaluations["validation"]
         better = best is None or validation.accuracy(values["validation"]) > validation.accuracy(
@@ -300,7 +298,7 @@ class Trial:
                 f"the training loss is {report.loss} in iteration {report.iteration}: lower the learning rate, or clip"
             )
 
-    def _record(self, report: IterationReport, evaluated: _Evaluated) -> None:
+    def _record(self, report: IterationReport, evaluated: Evaluated) -> None:
         self._seconds += report.seconds
         self._steps += report.steps
         self._last_steps = report.steps
@@ -321,7 +319,7 @@ class Trial:
             return None
         return self._watcher.verdict(seconds=self._seconds, steps=self._steps, next_steps=self._last_steps)
 
-    def _end_early(self, by: StoppedBy, ending: Ending, report: IterationReport | None, last: _Evaluated) -> Metrics:
+    def _end_early(self, by: StoppedBy, ending: Ending, report: IterationReport | None, last: Evaluated) -> Metrics:
         if not ending.is_public:
             # When it ends depends on the private model: it is charged for what it would have taken at most.
             self._charged = self._most_steps()
@@ -336,7 +334,7 @@ class Trial:
         most = None if self._watcher is None else self._watcher.most_steps
         return math.inf if most is None else most
 
-    def _metrics(self, report: IterationReport | None, evaluated: _Evaluated, *, ended: bool) -> Metrics:
+    def _metrics(self, report: IterationReport | None, evaluated: Evaluated, *, ended: bool) -> Metrics:
         validation = self._evaluations["validation"]
         values = evaluated.log_probabilities["validation"]
         # What has been spent is a function of the steps; the accountants take a second, so it is settled at the end.
@@ -357,7 +355,7 @@ class Trial:
             **self._watched,
         }
 
-    def _finish(self, last: _Evaluated, metrics: Metrics, ended: Mapping[str, Any]) -> None:
+    def _finish(self, last: Evaluated, metrics: Metrics, ended: Mapping[str, Any]) -> None:
         """Write the final records, say how the trial has ended, then delete what only a resume would need."""
         selected = self._selected or last
         shown = [last] if selected.iteration == last.iteration else [selected, last]

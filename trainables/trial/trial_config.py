@@ -134,6 +134,12 @@ class TrialConfig(BaseModel):
         """Hash of the trial: the setting and its seeds, 16 hexadecimal digits."""
         return _hash(self._identity() | {"seeds": self.seeds.model_dump(mode="json")})
 
+    @property
+    def drawn_by(self) -> tuple[str, ...]:
+        """The sections that draw the training set from all examples together; see `LearningTask.drawn_by`."""
+        split = () if isinstance(self.split, OfficialSplit) else (f"split: {self.split.kind}",)
+        return (*(() if self.imbalance is None else ("imbalance",)), *split)
+
     def record(self) -> dict[str, Any]:
         """Return what ``config.json`` holds."""
         content = self.model_dump(mode="json")

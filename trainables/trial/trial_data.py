@@ -242,6 +242,7 @@ def learning_task(
         validation=LabelledRows(validation.rows, validation.labels.astype(np.int64), validation.groups),
         folder=folder,
         workers=workers,
+        drawn_by=config.drawn_by,
     )
 
 
@@ -295,14 +296,26 @@ def vocabularies(dataset: PreparedDataset, config: TrialConfig) -> list[Vocabula
     return [Vocabulary(a.name, a.values, a.display or ()) for a in attributes]
 
 
-def describe_data(data: TrialData, config: TrialConfig) -> dict[str, Any]:
+def describe_data(data: TrialData, config: TrialConfig, key: bytes | None) -> dict[str, Any]:
     """Return what ``data.json`` holds: realised counts by group and label, and hashes of all sets of ids.
 
     Args:
         data: what the trial learns from and is evaluated on.
         config: the trial's config.
+        key: keys the hashes; None leaves them out.
     """
-    dataset, plan = data.dataset, data.training
+    sets = {"training": data.training.ids} | {name: s.ids for name, s in data.evaluations.items()}
+    left_out = len(division_of(data.dataset, config).left_out)
+    return {
+        "format_version": FORMAT_VERSION,
+        **count_training(data.dataset, data.training, config),
+        **({"hashes": hash_sets(sets, key)} if key else {}),
+        **({"left_out": left_out} if left_out else {}),
+    }
+
+
+def count_training(dataset: PreparedDataset, plan: TrainingPlan, config: TrialConfig) -> dict[str, Any]:
+    """Return size, counts by group and label, and the minority of a training set."""
     label, groups = config.dataset.label, config.dataset.groups
     codes = [dataset.codes(name)[plan.rows] for name in (*groups, label)]
     distinct, counts = np.unique(np.stack(codes, axis=1), axis=0, return_counts=True)
@@ -310,20 +323,17 @@ def describe_data(data: TrialData, config: TrialConfig) -> dict[str, Any]:
         {**dict(zip(map(group_column, groups), row[:-1], strict=True)), "label": row[-1], "count": count}
         for row, count in zip(distinct.tolist(), counts.tolist(), strict=True)
     ]
-    left_out = len(division_of(dataset, config).left_out)
-    return {
-        "format_version": FORMAT_VERSION,
-        "size": len(plan),
-        "counts": rows,
-        "hashes": {"training": hash_ids(plan.ids)} | {name: hash_ids(s.ids) for name, s in data.evaluations.items()},
-        "minority": minority_of(dataset, config, plan),
-        **({"left_out": left_out} if left_out else {}),
-    }
+    return {"size": len(plan), "counts": rows, "minority": minority_of(dataset, config, plan)}
 
 
-def hash_ids(ids: NDArray[np.int64]) -> str:
-    """Return a hash of a set of ids, 32 hexadecimal digits; their order does not matter."""
-    return hashlib.blake2b(np.sort(ids).astype("<i8").tobytes(), digest_size=16).hexdigest()
+def hash_sets(sets: Mapping[str, NDArray[np.int64]], key: bytes) -> dict[str, str]:
+    """Return a keyed hash of each set of ids, 32 hexadecimal digits; their order does not matter.
+
+    Trials of one sweep have a set in common where its hashes are equal. Without the key a hash says nothing, so that
+    nobody can try candidates for ids that were erased.
+    """
+    contents = {name: np.sort(ids).astype("<i8").tobytes() for name, ids in sets.items()}
+    return {name: hashlib.blake2b(content, key=key, digest_size=16).hexdigest() for name, content in contents.items()}
 
 
 def _halved(choice: FeedChoice) -> FeedChoice:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fairsweep.analysis.records.file_names import IDS_KEY, TRIALS
 from fairsweep.datasets.selection.randomness import derive, seed_key
 from fairsweep.trainables.trial.key_file import erase_key, stored_key
 
@@ -34,9 +35,26 @@ def trial_secret(folder: Path, *, mode: str, key: int, trial: str) -> bytes:
         return derive(seed_key(key, "trial secrets"), f"trial {trial}")
     return stored_key(
         folder / _FILE,
-        "a secret cannot be recreated: put the file back from a copy, or move the trial's folder out of the sweep and "
-        "resume the sweep, which trains it from the start",
+        "a secret cannot be recreated: put the file back from a copy, or delete it and resume the sweep: the trial "
+        "goes on under another one, and is charged for a whole training more",
     )
+
+
+def ids_key(folder: Path) -> bytes | None:
+    """Return the key under which a trial's records hash sets of ids: its sweep's, so that its trials can be compared.
+
+    Args:
+        folder: the trial's folder.
+
+    Returns:
+        32 bytes; None for a trial that is in no sweep.
+    """
+    if folder.parent.name != TRIALS:
+        return None
+    home = folder.parent.parent
+    home.mkdir(parents=True, exist_ok=True)
+    remedy = "put it back from a copy, or delete it: trials with the same ids are then taken for different ones"
+    return stored_key(home / IDS_KEY, remedy)
 
 
 def erase_secret(folder: Path) -> None:

@@ -58,5 +58,14 @@ class ForgetfulLearner(Learner):
         """Delete every checkpoint that is not of the current models: those that saw deleted examples."""
 
     @abstractmethod
+    def superseded(self) -> list[str]:
+        """Return the files that `purge` deletes, relative to the trial's folder."""
+
+    def forgotten(self) -> NDArray[np.int64]:
+        """Return the ids of the training examples that were deleted so far, int64."""
+        ids: NDArray[np.int64] = self.population.ids[~self.alive()]
+        return ids
+
+    @abstractmethod
     def alive(self) -> NDArray[np.bool_]:
         """Return which examples of the population have not been deleted, bool [n]."""

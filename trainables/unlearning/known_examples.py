@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsweep.trainables.learning.learner import LearningTask
+
 
 @dataclass(frozen=True)
 class Population:
@@ -30,6 +32,17 @@ class Population:
     def __post_init__(self) -> None:
         if len(np.unique(self.ids)) != len(self.ids):
             raise ValueError("a population must have each id once, but some ids are repeated")
+
+    @classmethod
+    def of(cls, task: LearningTask) -> Population:
+        """Return who is in a task's training set; where it has no ids, rows stand for them."""
+        codes: dict[str, np.ndarray] = {**task.attributes, **task.groups, task.label: task.labels}
+        values = {
+            name: tuple(task.value_names.get(name, tuple(str(code) for code in range(int(column.max()) + 1))))
+            for name, column in codes.items()
+        }
+        groups = tuple(dict.fromkeys((*task.groups, task.label)))
+        return cls(task.rows if task.ids is None else task.ids, codes, values, task.users, groups)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -90,6 +90,21 @@ class Placement:
                     f"shard and slice numbers must be in [0, {limit}), but span {values.min()} to {values.max()}"
                 )
 
+    @classmethod
+    def recorded(cls, config: PlacementConfig, table: Mapping[str, NDArray[np.int64]], ids: NDArray[np.int64]) -> Self:
+        """Return the map that ``placement.parquet`` holds.
+
+        Args:
+            config: The strategy that made it.
+            table: Its columns ``id``, ``shard`` and ``slice``.
+            ids: int64 [n], the order of the population.
+        """
+        order = np.argsort(ids, kind="stable")
+        places = order[np.searchsorted(ids[order], table["id"])]
+        shard, part = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32)
+        shard[places], part[places] = table["shard"] - 1, table["slice"] - 1
+        return cls(config.shards, config.slices, shard, part, config.strategy == "hash")
+
     def counts(self) -> NDArray[np.int64]:
         """Return how many examples each place has, int64 [S, R]."""
         flat = np.bincount(self.shard * self.slices + self.slice, minlength=self.shards * self.slices)
@@ -136,6 +151,21 @@ def place(config: PlacementConfig, model: RequestModelConfig, population: Popula
     return Placement(
         config.shards, config.slices, shard.astype(np.int32), part.astype(np.int32), config.strategy == "hash"
     )
+
+
+def attributes_used(config: PlacementConfig, model: RequestModelConfig, groups: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the attributes that a map is made from, beside the ids.
+
+    Args:
+        config: The strategy.
+        model: Who is likely to ask for deletion.
+        groups: The attributes that a sweep compares, and its label.
+    """
+    if config.strategy in ("sorted-balanced", "distribution-aware"):
+        return model.attributes
+    if config.strategy == "group-stratified":
+        return config.placed_by or groups
+    return (config.placed_by or groups[:1]) if config.strategy == "by-group" else ()
 
 
 def _random(

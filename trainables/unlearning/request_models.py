@@ -119,6 +119,11 @@ class RequestModelConfig(BaseModel):
             raise ValueError(f"weights must be >= 0, but got {wrong[0]}")
         return self
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes that say who is likely to ask."""
+        return {"uniform": (), "groups": tuple(self.weights), "survey": self.survey.attributes}[self.model]
+
     def knowledge(self, population: Population) -> NDArray[np.float64]:
         """Return each example's probability of knowing the law, float64 [n] in [0, 1].
 

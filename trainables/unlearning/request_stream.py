@@ -29,10 +29,12 @@ class RequestsConfig(RequestModelConfig):
         batch: How many of them are served at once; each batch is an iteration.
         by: ``model`` (drawn by the request model), ``user`` (all examples of each user drawn), ``group`` (only
             examples of ``group``), ``typical`` (those that the first model knows best), ``influential`` (those with
-            the largest gradients at their shard's model, of shard ``shard``), ``ids`` (those given).
+            the largest gradients at their shard's model, of shard ``shard``; neither with a private inner learner),
+            ``ids`` (those given; of sweeps that began before they were refused).
         group: For ``by: group``: value by attribute; several must all hold.
         shard: For ``by: influential``: which shard, from 1.
-        ids: For ``by: ids``: the ids, in order; an id that was deleted before makes no difference.
+        ids: For ``by: ids``: the ids, in order; an id that was deleted before makes no difference. A trial that begins
+            refuses them, for they would stay in its files: `fairsweep forget` takes ids when it has ended.
         file: Instead of ``ids``: a CSV with a column ``id``. It is read when the sweep is.
 
     References:
@@ -80,6 +82,14 @@ class RequestsConfig(RequestModelConfig):
     def batches(self) -> int:
         """Number of batches of the stream."""
         return -(-self.count // self.batch)
+
+    @property
+    def chosen_by(self) -> tuple[str, ...]:
+        """The attributes that say who asks, for a stream that is drawn."""
+        if self.by in ("ids", "typical", "influential"):
+            return ()
+        own = {"user": ("user",), "group": tuple(self.group)}.get(self.by, ())
+        return tuple(dict.fromkeys((*own, *self.attributes)))
 
     @property
     def looks_at_models(self) -> bool:

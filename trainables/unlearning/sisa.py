@@ -6,8 +6,6 @@ References:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,7 +20,6 @@ from numpy.typing import NDArray
 from fairsweep.analysis.records.file_names import COST, PLACEMENT
 from fairsweep.analysis.records.files import FORMAT_VERSION, write_json
 from fairsweep.analysis.records.learner_records import placement_table, write_placement
-from fairsweep.trainables.dpsgd.mode_names import IDENTITY
 from fairsweep.trainables.learning.learner import IterationReport, LearningTask
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
@@ -35,9 +32,10 @@ from fairsweep.trainables.unlearning.request_stream import Stream, error_norms, 
 from fairsweep.trainables.unlearning.shard_actors import make_pool
 from fairsweep.trainables.unlearning.shards import ShardPool, ShardWork, SliceJob, initial_weights
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig, exactness, examine, inner_of
-from fairsweep.trainables.unlearning.sisa_privacy import state_privacy
-from fairsweep.trainables.unlearning.slice_history import SliceHistory
+from fairsweep.trainables.unlearning.sisa_privacy import SisaSpending, state_privacy
+from fairsweep.trainables.unlearning.slice_history import SliceHistory, recipe_of
 from fairsweep.trainables.unlearning.slice_store import FolderStore, MemoryStore, SliceCost, SliceStore, Weights
+from fairsweep.trainables.unlearning.training_ledger import TrainingLedger
 from fairsweep.trainables.unlearning.unlearning_costs import ServedRequest, Work, full_retraining
 
 SLICES = "slices"
@@ -75,13 +73,14 @@ class Sisa(ForgetfulLearner):
         self.iterations = config.slices + config.requests.batches
         self._config = config
         self._task = task
-        self.population = population_of(task)
+        self.population = Population.of(task)
         self.placement = placement or examine(config, self.population, task.keys.data)
         self._inner = inner_of(config, task.size)
         self._history = SliceHistory(
-            self.placement, self.population.ids, _recipe(config, task), nominal=config.is_private
+            self.placement, self.population.ids, recipe_of(config, task), nominal=config.is_private
         )
         self._store: SliceStore = MemoryStore() if task.folder is None else FolderStore(task.folder / SLICES)
+        self._ledger = TrainingLedger(config.shards, config.slices, task.folder if config.is_private else None)
         self._pool = make_pool(config, task, self._store)
         shape = config.shard_resources
         self._threads = torch.get_num_threads() if shape is None else shape.threads
@@ -89,6 +88,9 @@ class Sisa(ForgetfulLearner):
         if not config.requests.looks_at_models:
             self._requests = settle_stream(config.requests, self.population, task.keys.data)
         self._served: list[ServedRequest] = []
+        self._given = config.requests
+        self._streamed = 0
+        self._trained = config.slices
         self._first: Work | None = None
         self._models: dict[int, tuple[str, Network]] = {}
         self._accuracies: dict[str, float] = {}
@@ -102,25 +104,24 @@ class Sisa(ForgetfulLearner):
     def reopened(cls, config: SisaConfig, task: LearningTask, placed: pa.Table, cost: Mapping[str, Any]) -> Sisa:
         """Build the learner as it was at the end of its trial and of the requests since."""
         columns = {name: placed.column(name).to_numpy() for name in ("id", "shard", "slice", "deleted")}
-        known = population_of(task).ids
-        order = np.argsort(known, kind="stable")
-        places = order[np.searchsorted(known[order], columns["id"])]
-        shard, part = np.empty(len(known), np.int32), np.empty(len(known), np.int32)
-        shard[places], part[places] = columns["shard"] - 1, columns["slice"] - 1
-        frozen = Placement(config.shards, config.slices, shard, part, config.strategy == "hash")
+        frozen = Placement.recorded(config, columns, Population.of(task).ids)
         quiet = config.model_copy(update={"requests": type(config.requests)()})
         learner = cls(quiet, task, placement=frozen)
         torch.set_num_threads(int(cost["threads"]))  # a shard's weights depend on it in the last bit
         deleted = columns["id"][columns["deleted"]]
+        learner._trained = cost.get("trained", config.slices)
+        served = len(cost["requests"])
         state = {
-            "iteration": config.slices,
+            "iteration": learner._trained,
             "history": {"deleted": torch.from_numpy(deleted.copy()), "runs": torch.tensor(cost["retrainings"])},
             "requests": None,
             "first": cost["training"],
             "served": cost["requests"],
+            "streamed": cost.get("streamed", min(served, config.requests.batches)),
             "slices": {},
         }
         learner.load({"kind": learner.kind, **state})
+        learner._given = config.requests
         return learner
 
     def _iterate(self) -> IterationReport:
@@ -135,20 +136,23 @@ class Sisa(ForgetfulLearner):
             batch = self._stream()[self.iteration - self._config.slices]
             self.iteration += 1
             costs = self._forget(batch, before, self.iteration)
+            self._streamed += 1
         return self._report(costs)
 
     def forget(self, ids: NDArray[np.int64], *, iteration: int = 0, purge: bool = True) -> ServedRequest:
         """Serve a request outside the stream: rolls back and retrains every shard that saw the examples."""
-        if self.iteration < self._config.slices:
-            raise RuntimeError(
-                f"forgetting starts after all {self._config.slices} slices are trained: finish training first"
-            )
+        if self.iteration < self._trained:
+            raise RuntimeError(f"forgetting starts after all {self._trained} slices are trained: finish training first")
         self._forget(ids, self._names(), iteration, purge=purge)
         return self._served[-1]
 
     def purge(self) -> None:
         """Delete every checkpoint that is not of the current models: those that saw deleted examples."""
         self._store.keep(self._names())
+
+    def superseded(self) -> list[str]:
+        """Return the files that `purge` deletes, relative to the trial's folder."""
+        return [f"{SLICES}/{path.name}" for path in self._store.others(self._names())]
 
     def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
         """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU, whose softmax is the aggregate."""
@@ -171,6 +175,8 @@ class Sisa(ForgetfulLearner):
             "requests": requests if self._config.requests.looks_at_models else None,
             "first": None if self._first is None else asdict(self._first),
             "served": [request.record() for request in self._served],
+            "streamed": self._streamed,
+            "trainings": self._ledger.state(),
             "slices": self._store.state(),
         }
 
@@ -180,7 +186,11 @@ class Sisa(ForgetfulLearner):
             self._requests = [batch.numpy().copy() for batch in state["requests"]]
         self._first = None if state["first"] is None else Work(**state["first"])
         self._served = [ServedRequest.from_record(entry) for entry in state["served"]]
+        self._streamed = int(state.get("streamed", len(self._served)))
         self._store.load(state["slices"])
+        self._ledger.load(state.get("trainings", ()))
+        if self._ledger.is_empty and self._config.is_private:  # an earlier version had none
+            self._ledger.assume((1 + self._history.runs) * (np.arange(self._config.slices) < self.iteration))
         self._models.clear()
 
     def privacy(self, charged_steps: float | None = None) -> PrivacyStatement | None:
@@ -188,8 +198,23 @@ class Sisa(ForgetfulLearner):
         if not self._config.is_private:
             return None
         mode: Mode = "research" if self._task.diagnostics else "release"
-        done = min(self.iteration, self._config.slices) if charged_steps is None else self._config.slices
-        return state_privacy(self._config, self._history, done, mode).charged_in_full(charged_steps is not None)
+        if charged_steps is not None:
+            self._charge_plan()
+        counts, lost = self._ledger.counts(), self._ledger.unknown(self._task.former_secrets)
+        # A start that is lost trained at most what this one has, and may have trained every slice.
+        counts += lost * np.maximum(counts, 1)
+        spent = SisaSpending(counts, lost, self._streamed, len(self._served) - self._streamed)
+        stated = self._config.model_copy(update={"requests": self._given})
+        statement = state_privacy(stated, self.placement, spent, mode, self.population.groups)
+        return statement.charged_in_full(charged_steps is not None)
+
+    def _charge_plan(self) -> None:
+        """Charge all that the config would have trained, where when the trial ended depended on private models."""
+        planned = SliceHistory(self.placement, self.population.ids, "", nominal=True)
+        planned.load(self._history.state())
+        for batch in (self._requests or [])[self._streamed :]:
+            planned.delete(self.population.positions(batch))
+        self._ledger.top_up(1 + planned.runs)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of every shard's ``state_dict`` on the CPU; names begin with ``shards.NUMBER.``."""
@@ -228,11 +253,13 @@ class Sisa(ForgetfulLearner):
             "slices": self._config.slices,
             "epochs": self._config.slice_epochs,
             "strategy": self._config.strategy,
-            "exactness": exactness(self._config),
+            "exactness": exactness(self._config, self._task.drawn_by),
             "threads": self._threads,
             "training": asdict(first),
             "retrainings": self._history.runs.tolist(),
             "requests": [request.record() for request in self._served],
+            "streamed": self._streamed,
+            "trained": min(self.iteration, self._config.slices),
         }
 
     # --- inside ---
@@ -242,10 +269,16 @@ class Sisa(ForgetfulLearner):
         chains = [self._chain(shard) for shard in range(self._config.shards)]
         work = [line for chain in chains if (line := self._missing(chain)) is not None]
         # The longest first: with fewer places than shards, waves then end together.
-        self._pool.train(sorted(work, key=lambda line: -line.examples))
+        self._run(sorted(work, key=lambda line: -line.examples))
         names = [job.name for chain in chains for job in chain]
         self._accuracies = {name: value for name, value in self._accuracies.items() if name in names}
         return [self._store.cost(name) or SliceCost() for name in names if name not in before]
+
+    def _run(self, work: Sequence[ShardWork]) -> None:
+        """Train; with a private inner learner every training is charged before its first step."""
+        if self._config.is_private:
+            self._ledger.charge((job for line in work for job in line.jobs), self._task.keys)
+        self._pool.train(work)
 
     def _forget(
         self, ids: NDArray[np.int64], before: frozenset[str], iteration: int, *, purge: bool = True
@@ -257,7 +290,9 @@ class Sisa(ForgetfulLearner):
         costs = self._train(before)
         if purge:
             self.purge()
-        full = full_retraining(self._history.sizes(), self._config.slice_epochs, self._inner.batch_size, first)
+        full = full_retraining(
+            self._history.sizes()[:, : self.iteration], self._config.slice_epochs, self._inner.batch_size, first
+        )
         request = ServedRequest(
             number=len(self._served) + 1,
             iteration=iteration,
@@ -298,7 +333,7 @@ class Sisa(ForgetfulLearner):
         trained = self._store.get(name) if chain else None
         if chain and trained is None:
             work = self._missing(chain)
-            self._pool.train([work] if work is not None else [])
+            self._run([work] if work is not None else [])
             trained = self._store.get(name)
             if trained is None:
                 raise OSError(f"the checkpoint {name} cannot be read back: is the disk full or damaged?")
@@ -375,21 +410,3 @@ class Sisa(ForgetfulLearner):
         weighted = [cost.loss * cost.examples for cost in costs if cost.examples]
         loss = sum(weighted) / examples if examples and self._task.diagnostics else math.nan
         return IterationReport(self.iteration, loss, examples, steps)
-
-
-def population_of(task: LearningTask) -> Population:
-    """Return who is in a task's training set; where it has no ids, rows stand for them."""
-    codes: dict[str, np.ndarray] = {**task.attributes, **task.groups, task.label: task.labels}
-    values = {
-        name: tuple(task.value_names.get(name, tuple(str(code) for code in range(int(column.max()) + 1))))
-        for name, column in codes.items()
-    }
-    groups = tuple(dict.fromkeys((*task.groups, task.label)))
-    return Population(task.rows if task.ids is None else task.ids, codes, values, task.users, groups)
-
-
-def _recipe(config: SisaConfig, task: LearningTask) -> str:
-    """Return what a slice's weights are a function of, beside its examples and the weights before."""
-    key = hashlib.blake2b(task.keys.train, digest_size=16).hexdigest()
-    content = [config.inner.model_dump(mode="json", context=IDENTITY), task.model.record(), task.classes]
-    return json.dumps([*content, list(task.image_shape), key], sort_keys=True)

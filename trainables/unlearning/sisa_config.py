@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -157,6 +157,29 @@ class SisaConfig(PlacementConfig, LearnerConfig):
         """Refuse what the inner learner does."""
         self.inner.check_values(roles)
 
+    @property
+    def claims_privacy(self) -> bool:
+        """Whether the inner learner promises a finite epsilon: it samples, clips and adds noise."""
+        inner = self.inner
+        if not isinstance(inner, DpsgdConfig):
+            return False
+        return bool(inner.noise_multiplier) and inner.clipping != "none" and inner.sampler != "shuffled"
+
+    def check_claims(self) -> None:
+        """Refuse requests that look at private images where privacy is claimed, and ids that would stay in files."""
+        if self.requests.by == "ids":
+            raise ValueError(
+                "ids of requests would be written into the config of the trial and the files of its sweep, from which "
+                "no erasure could take them, but got requests by ids: leave requests out, and serve them when the "
+                "trial has ended: fairsweep forget SWEEP --ids FILE, once for each batch"
+            )
+        if self.claims_privacy and self.requests.looks_at_models:
+            raise ValueError(
+                "with a private inner learner, whom to delete must not be chosen by looking at private images, but got "
+                f"requests.by={self.requests.by!r}: the ids that it publishes are not covered by any noise; draw them "
+                "by: model, user or group, or measure this adversary with inner: {kind: sgd}"
+            )
+
     def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
         """Count the training examples, and refuses what `examine` does."""
         ids = columns.rows if columns.ids is None else columns.ids
@@ -281,19 +304,38 @@ def inner_of(config: SisaConfig, population: int) -> Any:  # noqa: ANN401 - a me
     return inner
 
 
-def exactness(config: SisaConfig) -> str:
-    """Return what a deletion is equal to, in one sentence."""
+def exactness(config: SisaConfig, drawn_by: Sequence[str] = ()) -> str:
+    """Return what a deletion is equal to.
+
+    Args:
+        config: The config.
+        drawn_by: Sections that draw the training set; see `LearningTask.drawn_by`.
+    """
     if config.is_private:
         return (
             "In distribution: retraining takes fresh noise; sampling rates and steps stay those of the sizes at the "
             "start; each retraining is charged to the examples that stay."
         )
-    if config.strategy == "hash":
+    if config.strategy == "hash" and not drawn_by:
         return (
             "Bit for bit, without conditions: the weights are those of training without the deleted examples, the map "
-            "included, on the same type of device with as many threads."
+            "and the training set included, on the same type of device with as many threads."
+        )
+    refilled = (
+        ""
+        if not drawn_by
+        else (
+            f" The training set was drawn by {' and '.join(drawn_by)} from all examples together: had the deleted ones "
+            "not been there, others might have taken their places."
+        )
+    )
+    if config.strategy == "hash":
+        return (
+            "Bit for bit, given the training set: the weights are those of training without the deleted examples, and "
+            "without them the map would be the same, on the same type of device with as many threads." + refilled
         )
     return (
         "Bit for bit, given the map: the weights are those of training with the map as frozen at the start and without "
         "the deleted examples, on the same type of device with as many threads. The map itself was made with them."
+        + refilled
     )

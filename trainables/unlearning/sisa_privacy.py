@@ -7,6 +7,10 @@ example contributes nothing to any step; sampling rates and steps are those of t
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from typing import Any
+
 import dp_accounting
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +18,17 @@ from numpy.typing import NDArray
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.analysis.accounting.events import describe
 from fairsweep.trainables.privacy.plan import PrivacyPlan
-from fairsweep.trainables.privacy.privacy_statement import Mode, PartSpending, PrivacyStatement, list_revelations
-from fairsweep.trainables.unlearning.sisa_config import SisaConfig, slice_plan
-from fairsweep.trainables.unlearning.slice_history import SliceHistory
-
-_ASSUMPTIONS = (
-    "Public: the map of examples to shards and slices, and whatever it was made from (ids, groups, the request model).",
-    "Which examples are deleted, and when, does not depend on the private content of those that stay.",
-    "Nominal sizes: sampling rates and numbers of steps are those of the slices at the start, whatever is deleted.",
-    "A checkpoint that was lost and is trained again repeats its own steps and noise, and is not charged twice.",
+from fairsweep.trainables.privacy.privacy_statement import (
+    Mode,
+    PartSpending,
+    PrivacyStatement,
+    describe_lost,
+    list_revelations,
+    summarise_guarantee,
 )
+from fairsweep.trainables.unlearning.placement import Placement, attributes_used
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig, slice_plan
+
 _REVELATIONS = {
     "slices": "what the guarantee covers: the weights after each slice",
     "placement.parquet": "the public map, and who has been deleted",
@@ -31,27 +36,49 @@ _REVELATIONS = {
 }
 
 
-def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mode) -> PrivacyStatement:
+@dataclass(frozen=True)
+class SisaSpending:
+    """What has been trained so far, and who asked for it.
+
+    Attributes:
+        trainings: int64 [S, R], trainings of each slice that are charged.
+        lost: Starts of the trial of which nothing is left; their trainings are among these.
+        streamed: Requests of the config's stream that were served.
+        afterwards: Requests that came after the trial had ended.
+    """
+
+    trainings: NDArray[np.int64]
+    lost: int = 0
+    streamed: int = 0
+    afterwards: int = 0
+
+
+def state_privacy(
+    config: SisaConfig, placement: Placement, spent: SisaSpending, mode: Mode, groups: tuple[str, ...] = ()
+) -> PrivacyStatement:
     """Says what has been spent, by slice.
 
     Args:
         config: The config, with a private inner learner.
-        history: Who was deleted, and how often each slice was trained again.
-        done: Slices that the first training has done.
+        placement: The map.
+        spent: What has been trained.
         mode: ``research`` or ``release``.
+        groups: The attributes that the sweep compares, and its label.
 
     Returns:
-        The statement; its epsilon is that of the slice that has spent most.
+        The statement; its epsilon is that of the slice that has spent most, infinite where requests looked at private
+        images.
     """
-    counts = history.placement.counts()
+    counts = placement.counts()
     population = int(counts.sum())
     sizes = counts.cumsum(axis=1)
     plans = {size: slice_plan(config, size, population) for size in set(sizes.ravel().tolist())}
     typical = plans[int(sizes[0, -1])]
+    looked = config.requests.looks_at_models and spent.streamed > 0
+    trainings = np.where(looked, 0, spent.trainings)
     parts, worst = [], (Epsilon(pld=0.0, rdp=0.0), _no_event())
     for part in range(config.slices):
-        spent = [_spent(plans, sizes, history.runs, shard, part, done) for shard in range(config.shards)]
-        events = dict.fromkeys(spent)
+        events = dict.fromkeys(_spent(plans, sizes, trainings, shard, part) for shard in range(config.shards))
         costs = [(epsilon_of(event, typical.delta), event) for event in events]
         largest = max(costs, key=lambda cost: cost[0].pld)
         parts.append(
@@ -59,40 +86,83 @@ def state_privacy(config: SisaConfig, history: SliceHistory, done: int, mode: Mo
         )
         if largest[0].pld > worst[0].pld:
             worst = (_largest(costs), largest[1])
-    trainings = (1 + history.runs) * (np.arange(config.slices) < done)
     steps = np.array([[plans[size].steps for size in row] for row in sizes.tolist()])
     rate = max(plan.largest_rate for plan in plans.values())
     assumed = typical.assumptions(mode, population=population, sampling_rate=rate)
-    return typical.stated(
-        mode,
-        epsilon=worst[0],
-        target_epsilon=None,
-        sampling_rate=rate,
-        population=population,
-        max_batch_size=None,
-        steps=int((steps * trainings).sum(axis=1).max()),
-        planned_steps=int(steps.sum(axis=1).max()),
-        events=(describe(worst[1]),),
-        assumptions=assumed and (*_ASSUMPTIONS, *assumed),
-        reveals=list_revelations(mode) | _REVELATIONS,
-        parts=tuple(parts),
+    if assumed:
+        assumed = (*list_choices(config, spent, groups), *assumed)
+    found: dict[str, Any]
+    broken: dict[str, Any] = {}
+    if looked:
+        without = ("choice of the deleted that is independent of private images",)
+        summary = summarise_guarantee("example", without, mode)
+        nothing = describe(dp_accounting.NonPrivateDpEvent())
+        broken = {"epsilon": Epsilon(pld=math.inf, rdp=None), "events": (nothing,), "assumptions": ()}
+        broken["summary"] = summary
+    found = {
+        "epsilon": worst[0],
+        "target_epsilon": None,
+        "sampling_rate": rate,
+        "population": population,
+        "max_batch_size": None,
+        "steps": int((steps * spent.trainings).sum(axis=1).max()),
+        "planned_steps": int(steps.sum(axis=1).max()),
+        "events": (describe(worst[1]),),
+        "assumptions": assumed,
+        "reveals": list_revelations(mode) | _REVELATIONS,
+        "parts": () if looked else tuple(parts),
+    }
+    return typical.stated(mode, **(found | broken))
+
+
+def list_choices(config: SisaConfig, spent: SisaSpending, groups: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what the guarantee assumes about choices that this training made of data, and what is charged."""
+    used = attributes_used(config, config.requests, groups)
+    listed = [
+        f"Public: the map of examples to shards and slices, made by strategy {config.strategy} from {_named(used)}, "
+        "and who has been deleted."
+    ]
+    if spent.streamed:
+        by = config.requests.by
+        if by == "ids":
+            said = "were given with the config: they do not depend on the private content of those that stay"
+        else:
+            said = f"were drawn by a public key, by: {by}, from {_named(config.requests.chosen_by)}, which are public"
+        listed.append(f"The deletions of {spent.streamed} requests inside the trial {said}.")
+    if spent.afterwards:
+        listed.append(
+            f"The deletions of {spent.afterwards} requests after the trial were chosen without the private content of "
+            "those that stay, and without looking at the models."
+        )
+    if config.weighting == "validation-accuracy":
+        listed.append("Validation examples are not protected: the weights of the shards follow accuracies on them.")
+    listed.append(
+        "Nominal sizes: sampling rates and numbers of steps are those of the slices at the start, whatever is deleted."
     )
+    listed.append(
+        f"Charged are {int(spent.trainings.sum())} trainings of slices, each written down before its first step; one "
+        "that is repeated under the same secret repeats its own steps and noise, and is charged once."
+    )
+    return (*listed, *describe_lost(spent.lost))
+
+
+def _named(attributes: tuple[str, ...]) -> str:
+    return "the ids alone" if not attributes else f"the ids and {', '.join(attributes)}"
 
 
 def _spent(
     plans: dict[int, PrivacyPlan],
     sizes: NDArray[np.int64],
-    runs: NDArray[np.int64],
+    trainings: NDArray[np.int64],
     shard: int,
     part: int,
-    done: int,
 ) -> dp_accounting.DpEvent:
     """Return what an example of one slice of one shard has taken part in."""
     steps: dict[int, int] = {}
-    for later in range(part, done):
+    for later in range(part, sizes.shape[1]):
         size = int(sizes[shard, later])
-        steps[size] = steps.get(size, 0) + plans[size].steps * (1 + int(runs[shard, later]))
-    events = [plans[size].event(taken) for size, taken in sorted(steps.items())]
+        steps[size] = steps.get(size, 0) + plans[size].steps * int(trainings[shard, later])
+    events = [plans[size].event(taken) for size, taken in sorted(steps.items()) if taken]
     if not events:
         return _no_event()
     if any(isinstance(event, dp_accounting.NonPrivateDpEvent) for event in events):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fairsweep.trainables.dpsgd.mode_names import IDENTITY
+from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.unlearning.placement import Placement
 from fairsweep.trainables.unlearning.shards import SliceJob
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
 _NAME_BYTES = 16
+
+
+def recipe_of(config: SisaConfig, task: LearningTask) -> str:
+    """Return what a slice's weights are a function of, beside its examples and the weights before."""
+    key = hashlib.blake2b(task.keys.train, digest_size=16).hexdigest()
+    content = [config.inner.model_dump(mode="json", context=IDENTITY), task.model.record(), task.classes]
+    return json.dumps([*content, list(task.image_shape), key], sort_keys=True)
 
 
 class SliceHistory:

@@ -71,6 +71,10 @@ class SliceStore(Protocol):
         """Return what a checkpoint cost, without reading its weights."""
         ...
 
+    def others(self, names: Collection[str]) -> list[Path]:
+        """Return the files that belong to no checkpoint of these names."""
+        ...
+
     def keep(self, names: Collection[str]) -> None:
         """Delete all others."""
         ...
@@ -103,6 +107,10 @@ class MemoryStore:
     def cost(self, name: str) -> SliceCost | None:
         """Return what a checkpoint cost."""
         return self._kept[name].cost if name in self._kept else None
+
+    def others(self, names: Collection[str]) -> list[Path]:
+        """Return nothing: there are no files."""
+        return []
 
     def keep(self, names: Collection[str]) -> None:
         """Delete all others."""
@@ -162,15 +170,16 @@ class FolderStore:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def others(self, names: Collection[str]) -> list[Path]:
+        """Return the files of no checkpoint of these names; checksums first, for a part of a pair is no checkpoint."""
+        found = sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json") if self.folder.is_dir() else []
+        # Also copies under other names, for they may know what is forgotten; not what a drive hides there.
+        return [path for path in found if not path.name.startswith(".") and path.name.partition(".")[0] not in names]
+
     def keep(self, names: Collection[str]) -> None:
         """Delete all others, and what a kill left half written."""
-        if not self.folder.is_dir():
-            return
-        # The checksum goes first: what is left of a deletion that is cut short is no checkpoint.
-        for path in sorted(self.folder.iterdir(), key=lambda path: path.suffix != ".json"):
-            # Also copies under other names, for they may know what is forgotten; not what a drive hides there.
-            if not path.name.startswith(".") and path.name.partition(".")[0] not in names:
-                path.unlink(missing_ok=True)
+        for path in self.others(names):
+            path.unlink(missing_ok=True)
         remove_temporary(self.folder)
 
     def state(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from fairsweep.trainables.trial.other_dataset import recorded_examples
 from fairsweep.trainables.trial.trial import Trial
 
 # What differs between two undisturbed runs too: the time, and hashes under a key that is drawn.
-_VARYING = ("time", "seconds", "updated", "ids", "checksum")
+_VARYING = ("time", "seconds", "updated", "ids", "checksum", "hashes")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def content(world):
         elif path.suffix == ".json":
             found[name] = without_time(json.loads(path.read_text()))
         else:
-            found[name] = None if path.name == "requests.key" else path.read_bytes()
+            found[name] = None if path.suffix == ".key" else path.read_bytes()
     return found
 
 

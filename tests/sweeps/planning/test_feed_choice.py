@@ -16,7 +16,7 @@ from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.trial.trial import Trial
 
-COMPARED = ("cells.parquet", "predictions.parquet", "data.json")
+COMPARED = ("cells.parquet", "predictions.parquet")
 
 
 @pytest.fixture
@@ -30,8 +30,9 @@ def small(mapping):
 
 
 def records(folder):
-    """The bytes of what a trial recorded."""
-    return [(folder / name).read_bytes() for name in COMPARED]
+    """The bytes of what a trial recorded, and what it says of its data: hashes of ids are keyed by the sweep."""
+    data = {name: value for name, value in read_json(folder / "data.json").items() if name != "hashes"}
+    return [data, *((folder / name).read_bytes() for name in COMPARED)]
 
 
 def test_a_streamed_sweep_leaves_the_bytes_of_a_resident_one(small, toy, tmp_path, ray_session):

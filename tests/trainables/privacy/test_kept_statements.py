@@ -17,8 +17,7 @@ from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.unlearning.known_examples import Population
 from fairsweep.trainables.unlearning.placement import place
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig
-from fairsweep.trainables.unlearning.sisa_privacy import state_privacy
-from fairsweep.trainables.unlearning.slice_history import SliceHistory
+from fairsweep.trainables.unlearning.sisa_privacy import SisaSpending, state_privacy
 
 WEIGHTS = {"attribute": "tone", "weights": {"dark": 2.0}}
 
@@ -93,8 +92,9 @@ def test_statements_by_slice_are_as_they_were(inner, kept):
     inner = {"kind": "dpsgd", "batch_size": 8, "noise_multiplier": 1.0, **inner}
     config = SisaConfig(shards=2, slices=2, strategy="random-balanced", epochs=2, inner=inner)
     people = Population(np.arange(97), {"tone": np.arange(97) % 2}, {"tone": ("light", "dark")}, None, ("tone",))
-    history = SliceHistory(place(config, config.requests, people, bytes(32)), people.ids, "recipe", nominal=True)
-    assert digest(*[state_privacy(config, history, done, "release") for done in (0, 1, 2)]) == kept
+    placed = place(config, config.requests, people, bytes(32))
+    trained = [np.ones((2, 2), np.int64) * (np.arange(2) < done) for done in (0, 1, 2)]
+    assert digest(*[state_privacy(config, placed, SisaSpending(one), "release") for one in trained]) == kept
 
 
 def test_plans_that_were_written_for_each_unit_are_read():

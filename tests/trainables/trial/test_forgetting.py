@@ -17,6 +17,9 @@ from fairsweep.analysis.records.file_names import COST, PLACEMENT
 from fairsweep.analysis.records.files import RecordError, read_json
 from fairsweep.analysis.records.learner_records import read_placement
 from fairsweep.analysis.records.prediction_records import read_predictions
+from fairsweep.datasets.preparation.erasure import write_without
+from fairsweep.datasets.storage.prepared import PreparedDataset
+from fairsweep.trainables.trial import folder_transaction
 from fairsweep.trainables.trial.erasure import erase_from_trial
 from fairsweep.trainables.trial.folder_transaction import FolderTransaction, recover
 from fairsweep.trainables.trial.forgetting import ForgettingError, forget
@@ -65,20 +68,103 @@ def assert_equal(one, other):
         assert torch.equal(value, other[name]), name
 
 
-def test_the_new_model_is_that_of_a_trial_that_was_asked_from_the_start(trial, make_config, tmp_path):
-    """Forgetting afterwards, forgetting in a stream, and both after one another give the same weights."""
+def test_the_new_model_is_that_of_a_trial_that_was_asked_at_once(trial, finished, tmp_path):
+    """Forgetting one after another, and all at once, give the same weights and checkpoints."""
     asked = ids_of(trial, deleted=False)[[3, 40, 41]]
     before = weights(trial)
+    other = shutil.copytree(finished, tmp_path / "other")
     done = forget(trial, asked[:2])
     assert (done.asked, done.before, done.served.deleted) == (2, 0, 2)
     forget(trial, asked[2:])
-    first = ids_of(trial, deleted=True)
-    assert set(asked) < set(first)
-    Trial(make_config(learner(requests={"ids": first.tolist(), "batch": 9})), tmp_path / "stream").run()
-    assert_equal(weights(trial), weights(tmp_path / "stream"))
+    forget(other, asked)
+    assert_equal(weights(trial), weights(other))
     assert any(not torch.equal(value, before[name]) for name, value in weights(trial).items())
-    files = {path.name for path in (trial / SLICES).iterdir()}
-    assert files == {path.name for path in (tmp_path / "stream" / SLICES).iterdir()}
+    assert {path.name for path in (trial / SLICES).iterdir()} == {path.name for path in (other / SLICES).iterdir()}
+
+
+def test_ids_are_not_written_into_a_config_from_which_nobody_could_take_them(make_config, tmp_path):
+    with pytest.raises(ValueError, match=r"no erasure could take them.*fairsweep forget SWEEP --ids FILE"):
+        Trial(make_config(learner(requests={"ids": [3, 6]})), tmp_path / "trial")
+    assert not (tmp_path / "trial" / "config.json").exists()
+
+
+@pytest.mark.parametrize("imbalance", [None, {"attribute": "tone", "majority": "light", "share": 0.5, "size": 160}])
+def test_the_guarantee_is_unconditional_just_where_it_says_so(make_config, toy, tmp_path, imbalance):
+    """By training with and without: on a dataset that never had the example; a drawn set of a fixed size refills."""
+    Trial(make_config(learner(slices=1), imbalance=imbalance), tmp_path / "with").run()
+    asked = ids_of(tmp_path / "with")[[7]]
+    forget(tmp_path / "with", asked)
+    info = write_without(toy, asked, tmp_path / "data")
+    without = make_config(learner(slices=1), imbalance=imbalance)
+    reference = without.dataset.model_copy(update={"path": tmp_path / "data", "content_hash": info.content_hash})
+    Trial(without.model_copy(update={"dataset": reference}), tmp_path / "without").run()
+    one, other = weights(tmp_path / "with"), weights(tmp_path / "without")
+    same = all(torch.equal(value, other[name]) for name, value in one.items())
+    said = read_json(tmp_path / "with" / COST)["exactness"]
+    assert same == said.startswith("Bit for bit, without conditions")
+    assert same == (imbalance is None)
+    assert same or "drawn by imbalance from all examples together" in said
+
+
+def test_predictions_are_those_of_models_that_never_saw_who_asked_inside_the_trial(make_config, tmp_path):
+    """The best model on the validation split may be one before the request: it is not the selected one any more."""
+    given = learner(requests={"count": 4, "batch": 4}, epochs=1)
+    Trial(make_config(given), tmp_path / "trial").run()
+    gone = ids_of(tmp_path / "trial", deleted=True)
+    predictions = read_predictions(tmp_path / "trial" / "predictions.parquet")
+    assert len(gone) == 4
+    assert not set(gone) & set(predictions.column("id").to_pylist())
+    assert set(predictions.column("iteration").to_pylist()) == {3}
+    assert "train" in set(predictions.column("split").to_pylist())
+
+
+def test_a_trial_that_was_ended_early_forgets_too(make_config, tmp_path):
+    """As one that never had the examples and was ended there: by a scheduler, with one slice left."""
+
+    def ended(folder, config):
+        begun = Trial(config, folder)
+        for _ in range(2):
+            begun.iterate()
+        begun.end("others did better")
+        begun.close()
+
+    given = learner(slices=3, epochs=1)
+    ended(tmp_path / "one", make_config(given))
+    asked = ids_of(tmp_path / "one", slice=1)[:1]
+    forget(tmp_path / "one", ids_of(tmp_path / "one", slice=3)[:1])  # nothing was trained on it
+    assert read_json(tmp_path / "one" / COST)["requests"][0]["examples"] == 0
+    done = forget(tmp_path / "one", asked)
+    assert done.served.work.examples > 0
+    state = read_json(tmp_path / "one" / "state.json")
+    assert (state["state"], state["by"], state["iteration"]) == ("stopped", "scheduler", 4)
+    dataset = PreparedDataset.open(make_config(given).dataset.path)
+    info = write_without(dataset, ids_of(tmp_path / "one", deleted=True), tmp_path / "data")
+    config = make_config(given)
+    reference = config.dataset.model_copy(update={"path": tmp_path / "data", "content_hash": info.content_hash})
+    ended(tmp_path / "other", config.model_copy(update={"dataset": reference}))
+    assert_equal(weights(tmp_path / "one"), weights(tmp_path / "other"))
+
+
+def test_a_crash_between_commit_and_purge_is_finished_by_whoever_comes_next(trial, toy, tmp_path, monkeypatch):
+    """Checkpoints that saw the examples go, also where erasure is what comes next."""
+    asked = ids_of(trial, deleted=False, slice=1)[:2]
+    old = {path.name for path in (trial / SLICES).glob("*.pt")}
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(folder_transaction, "_wipe", die)
+        with pytest.raises(KeyboardInterrupt):
+            forget(trial, asked)
+    assert old <= {path.name for path in (trial / SLICES).glob("*.pt")}
+    info = write_without(toy, asked, tmp_path / "data-v2")
+    erase_from_trial(trial, asked, tmp_path / "data-v2", info.content_hash)
+    shard = ids_of(trial)
+    left = {path.name for path in (trial / SLICES).glob("*.pt")}
+    assert len(left) == len(old)
+    assert left != old
+    assert (shard < 0).sum() == 2
 
 
 def test_records_follow(trial):
@@ -109,7 +195,7 @@ def test_asking_twice_changes_nothing_and_unknown_ids_are_listed(trial):
     assert {path.name: path.read_bytes() for path in trial.iterdir() if path.is_file()} == content
 
 
-def test_the_log_grows_and_names_nobody(trial, tmp_path):
+def test_the_log_grows_and_names_nobody(trial, toy, tmp_path):
     asked = ids_of(trial, deleted=False)[:2]
     forget(trial, asked)
     log = RequestLog(trial)
@@ -122,7 +208,8 @@ def test_the_log_grows_and_names_nobody(trial, tmp_path):
     log.append("asked", 2, ids=[])
     assert [entry["number"] for entry in log.entries()] == [1, 1, 2]
     known = log.hashes(asked)
-    erase_from_trial(trial, asked, tmp_path / "data-v2", "hash of the next version")
+    info = write_without(toy, asked, tmp_path / "data-v2")
+    erase_from_trial(trial, asked, tmp_path / "data-v2", info.content_hash)
     assert not (trial / "requests.key").exists()
     assert log.hashes(asked) != known
 
@@ -260,6 +347,21 @@ def test_a_private_trial_draws_noise_of_its_own_for_every_request(make_config, t
     assert differing == {name for name in weights(two) if name.startswith("shards.0.")}
 
 
+def test_a_lost_checkpoint_is_charged_where_forgetting_trains_it_again(make_config, tmp_path):
+    """Of a release no secret is left: its first slice is trained again with fresh noise, which is charged."""
+    given = learner(inner=PRIVATE, strategy="random-balanced", epochs=1, shards=1)
+    Trial(make_config(given, mode="release"), tmp_path / "one").run()
+    two = shutil.copytree(tmp_path / "one", tmp_path / "two")
+    for path in (two / SLICES).glob("*-000-*.pt"):
+        path.unlink()
+    asked = ids_of(two, slice=2)[:1]
+    forget(tmp_path / "one", asked)
+    forget(two, asked)
+    kept, lost = (read_json(tmp_path / name / "privacy.json") for name in ("one", "two"))
+    assert lost["parts"][0]["epsilon"]["pld"] > kept["parts"][0]["epsilon"]["pld"]
+    assert "Charged are 4 trainings" in " ".join(lost["assumptions"])
+
+
 def test_who_cannot_forget_is_told_why(make_config, sgd, tmp_path):
     with pytest.raises(ForgettingError, match="must be the folder of a trial"):
         forget(tmp_path, np.array([1]))
@@ -269,7 +371,7 @@ def test_who_cannot_forget_is_told_why(make_config, sgd, tmp_path):
     unfinished = Trial(make_config(learner()), tmp_path / "unfinished")
     unfinished.iterate()
     unfinished.close()
-    with pytest.raises(ForgettingError, match="must be done before"):
+    with pytest.raises(ForgettingError, match="must have ended before"):
         forget(tmp_path / "unfinished", np.array([1]))
 
 

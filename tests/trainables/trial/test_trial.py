@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import stat
 import zipfile
 
@@ -44,7 +45,7 @@ def content(folder):
         pq.read_table(folder / "predictions.parquet").to_pylist(),
         json.dumps(training.to_pylist()),  # text: NaN equals NaN there
         {name: tensor.numpy().tobytes() for name, tensor in weights.items()},
-        (folder / "data.json").read_text(),
+        {name: value for name, value in read_json(folder / "data.json").items() if name != "hashes"},
         (folder / "privacy.json").read_text() if (folder / "privacy.json").exists() else None,
     )
 
@@ -107,7 +108,7 @@ def test_data_json_says_what_was_trained_on(finished, toy):
         (1, 1): 6,
     }
     assert data["minority"] == {"attribute": "tone", "values": ["dark"], "count": 12}
-    assert set(data["hashes"]) == {"training", "validation", "test"}
+    assert "hashes" not in data  # they compare the trials of one sweep, under its key
 
 
 def test_evaluation_sets_are_the_same_at_every_level_and_seed(make_config, sgd, tmp_path):
@@ -116,7 +117,7 @@ def test_evaluation_sets_are_the_same_at_every_level_and_seed(make_config, sgd, 
         config = make_config(
             sgd | {"epochs": 1}, imbalance=IMBALANCE | {"share": share}, seeds={"data": seed, "train": seed}
         )
-        hashes.append(read_json(Trial(config, tmp_path / str(number)).run() / "data.json")["hashes"])
+        hashes.append(read_json(Trial(config, tmp_path / "trials" / str(number)).run() / "data.json")["hashes"])
     assert len({h["training"] for h in hashes}) == 3
     assert len({h["validation"] for h in hashes}) == len({h["test"] for h in hashes}) == 1
 
@@ -315,7 +316,7 @@ def test_no_flipped_bit_of_a_secret_is_silent(make_config, dpsgd, tmp_path):
     whole = path.read_bytes()
     for bit in range(8 * len(whole)):
         path.write_bytes((int.from_bytes(whole) ^ 1 << bit).to_bytes(len(whole)))
-        with pytest.raises(RecordError, match=r"secret\.key is damaged.*move the trial's folder out of the sweep"):
+        with pytest.raises(RecordError, match=r"secret\.key is damaged.*delete it and resume the sweep"):
             secret_of(config, tmp_path)
     with pytest.raises(RecordError, match=r"secret\.key is damaged"):
         Trial(config, tmp_path)
@@ -391,3 +392,32 @@ def test_foreign_files_beside_checkpoints_neither_fail_a_trial_nor_are_read(priv
     Trial(private, tmp_path, checkpoints=EVERY).run()
     assert content(tmp_path) == content(finished)
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_release_that_begins_anew_under_another_secret_is_charged_for_both(make_config, dpsgd, tmp_path):
+    """Secret and checkpoints are lost; what was trained may be known to somebody, and the new noise is fresh."""
+    config = make_config(dpsgd, mode="release")
+    Trial(config, tmp_path / "whole").run()
+    for name, gone in (("secret", ()), ("both", ("checkpoints",))):
+        begun = Trial(config, tmp_path / name)
+        begun.iterate()
+        begun.close()
+        (tmp_path / name / "secret.key").unlink()
+        for folder in gone:
+            shutil.rmtree(tmp_path / name / folder, ignore_errors=True)
+        Trial(config, tmp_path / name).run()
+        once, twice = (read_json(tmp_path / folder / "privacy.json") for folder in ("whole", name))
+        assert twice["epsilon"]["pld"] > once["epsilon"]["pld"]
+        assert "1 earlier start of this training, whose secret is lost, is charged" in twice["assumptions"][-1]
+        assert twice["steps"] == once["steps"]
+        assert len(read_json(tmp_path / name / "state.json")["secrets"]) == 2
+
+
+def test_a_trial_that_is_set_aside_keeps_the_count_of_its_secrets(make_config, dpsgd, tmp_path):
+    Trial(make_config(dpsgd, mode="release"), tmp_path / "trial").close()
+    state = tmp_path / "trial" / "state.json"
+    (known,) = read_json(state)["secrets"]
+    state.write_bytes(state.read_bytes().replace(b'"attempt"', b'"attempd"'))
+    salvaged = TrialStateFile(tmp_path / "trial").salvaged("hash")
+    assert set(salvaged.secrets) == {known}
+    assert TrialStateFile(tmp_path / "anew").queue("hash", salvaged).secrets == salvaged.secrets

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fairsweep.trainables.unlearning import shards
 from fairsweep.trainables.unlearning.sisa import SLICES
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
@@ -123,3 +124,70 @@ class TestAPrivateInnerLearner:
         again.load(learner.state())
         assert all(torch.equal(value, learner.weights()[name]) for name, value in again.weights().items())
         assert again.privacy() == learner.privacy()
+
+    def test_a_checkpoint_that_is_trained_again_under_another_secret_is_charged(self, make_sisa, tmp_path):
+        """Its noise is fresh, so both trainings are functions of its examples; who comes later knows of both."""
+        learner = train(make_sisa(config(), folder=tmp_path))
+        before, weights = learner.privacy(), learner.weights()
+        for path in (tmp_path / SLICES).glob("*-001-*.pt"):
+            path.unlink()
+        again = make_sisa(config(), folder=tmp_path, trial=1)
+        again.load(learner.state())
+        assert any(not torch.equal(value, weights[name]) for name, value in again.weights().items())
+        after = again.privacy()
+        assert after.epsilon.pld > before.epsilon.pld
+        assert after.parts[1].epsilon.pld > before.parts[1].epsilon.pld
+        assert "Charged are 6 trainings of slices" in " ".join(after.assumptions)
+        third = make_sisa(config(), folder=tmp_path, trial=1)
+        third.load(learner.state())
+        assert third.privacy() == after
+
+    def test_a_training_is_charged_before_its_first_step(self, make_sisa, tmp_path, monkeypatch):
+        def die(*_):
+            raise KeyboardInterrupt
+
+        learner = make_sisa(config(), folder=tmp_path)
+        with monkeypatch.context() as broken:
+            broken.setattr(shards, "train_slice", die)
+            with pytest.raises(KeyboardInterrupt):
+                learner.step()
+        spent = make_sisa(config(), folder=tmp_path, trial=1).privacy()
+        assert 0 < spent.parts[0].epsilon.pld < np.inf
+        assert "Charged are 2 trainings of slices" in " ".join(spent.assumptions)
+
+
+@pytest.mark.parametrize("by", ["typical", "influential"])
+def test_whom_to_delete_is_not_chosen_by_looking_at_images_that_are_private(by):
+    given = {"requests": {"by": by, "count": 2}, "epochs": 1, "inner": PRIVATE}
+    with pytest.raises(ValueError, match=f"must not be chosen by looking at private images.*{by}.*by: model, user"):
+        SisaConfig.model_validate(given).check_claims()
+    for inner in ({"kind": "sgd"}, PRIVATE | {"noise_multiplier": 0}):  # nothing is claimed of these
+        SisaConfig.model_validate(given | {"inner": inner}).check_claims()
+
+
+def test_what_looked_at_images_before_it_was_refused_claims_nothing(make_sisa):
+    given = {"requests": {"by": "typical", "count": 1}, "epochs": 1, "inner": PRIVATE, "shards": 2, "slices": 2}
+    statement = train(make_sisa(SisaConfig.model_validate(given))).privacy()
+    assert statement.epsilon.pld == np.inf
+    assert statement.assumptions == ()
+    assert "no choice of the deleted that is independent of private images" in statement.summary
+
+
+def test_what_is_assumed_follows_from_the_config(make_sisa):
+    """Each choice that was made of attributes is named with them, and no choice that was not made."""
+
+    def said(**fields):
+        given = {"shards": 2, "slices": 2, "epochs": 1, "inner": PRIVATE} | fields
+        return " ".join(train(make_sisa(SisaConfig.model_validate(given))).privacy().assumptions)
+
+    plain = said()
+    assert "made by strategy random-balanced from the ids alone" in plain
+    assert "requests" not in plain
+    assert "Validation" not in plain
+    chosen = said(
+        strategy="by-group", placed_by=["tone"], requests={"count": 1, "by": "group", "group": {"tone": "dark"}}
+    )
+    assert "made by strategy by-group from the ids and tone" in chosen
+    assert "1 requests inside the trial were drawn by a public key, by: group, from the ids and tone" in chosen
+    given = said(requests={"ids": [2]}, strategy="hash")
+    assert "were given with the config: they do not depend on the private content" in given
