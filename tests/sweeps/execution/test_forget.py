@@ -39,7 +39,8 @@ def output(mapping, toy_path, tmp_path):
     """A sweep's output folder with a trial that can forget, one that cannot, and a dataset of its own."""
     toy = PreparedDataset.open(toy_path)
     examples = toy.examples().set_column(0, "id", pa.array(LARGE + 7919 * toy.ids))
-    images = np.concatenate([toy.shard_images(number) for number in range(len(toy.info.shards))])
+    # Pixels of its own: other tests' copies of the toy lie in the cache that is searched.
+    images = 255 - np.concatenate([toy.shard_images(number) for number in range(len(toy.info.shards))])
     attributes = toy.info.attributes
     write_prepared(tmp_path / "data", name="toy", attributes=attributes, examples=examples, images=images)
     mapping["dataset"]["path"] = str(tmp_path / "data")
