@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from fairsweep.analysis.records.cell_records import CellsFile, group_column, read_cells, write_cells
 from fairsweep.analysis.records.file_names import (
+    AUDIT,
     CELLS,
     COST,
     DATA,
+    MEMBERSHIP,
     PLACEMENT,
     PREDICTIONS,
     PRIVACY,
@@ -25,12 +27,19 @@ from fairsweep.analysis.records.file_names import (
 from fairsweep.analysis.records.files import RecordError, read_json, write_json
 from fairsweep.analysis.records.learner_records import (
     placement_table,
+    read_audit,
     read_placement,
     read_shard_predictions,
+    write_audit,
     write_placement,
     write_shard_predictions,
 )
-from fairsweep.analysis.records.prediction_records import read_predictions, write_predictions
+from fairsweep.analysis.records.prediction_records import (
+    read_membership,
+    read_predictions,
+    write_membership,
+    write_predictions,
+)
 from fairsweep.analysis.records.training_records import read_training, write_training
 from fairsweep.datasets.selection.imbalance import TrainingPlan
 from fairsweep.trainables.trial.folder_transaction import FolderTransaction
@@ -105,7 +114,7 @@ def _erase(folder: Path, ids: Ids, dataset: Path, content_hash: str) -> None:
 
 
 def drop_predictions(folder: Path, ids: Ids) -> None:
-    """Take ids out of the predictions of a trial that was trained on them, or tested, and still is."""
+    """Take ids out of predictions and audits of a trial that was trained on them, or tested, and still is."""
     transaction = FolderTransaction(folder)
     _stage_predictions(transaction, folder, ids)
     transaction.commit()
@@ -148,23 +157,26 @@ def former_hashes(folder: Path) -> frozenset[str]:
 
 
 def _stage_predictions(transaction: FolderTransaction, folder: Path, ids: Ids) -> None:
-    for name, read, write in (
-        (PREDICTIONS, read_predictions, write_predictions),
-        (SHARD_PREDICTIONS, read_shard_predictions, None),
+    for name, column, read, write in (
+        (PREDICTIONS, "id", read_predictions, write_predictions),
+        (SHARD_PREDICTIONS, "id", read_shard_predictions, _write_by_shard),
+        (MEMBERSHIP, "id", read_membership, write_membership),
+        (AUDIT, "unit", read_audit, write_audit),
     ):
         try:
             table = read(folder / name)
         except (FileNotFoundError, RecordError):
             continue
-        kept = table.filter(pc.invert(pc.is_in(table.column("id"), pa.array(ids))))
-        if len(kept) == len(table):
-            continue
-        if write is not None:
+        if name == AUDIT and read_json(folder / PRIVACY).get("unit") != "example":
+            continue  # numbers of clients
+        kept = table.filter(pc.invert(pc.is_in(table.column(column), pa.array(ids))))
+        if len(kept) < len(table):
             write(transaction.stage(name), kept)
-        else:
-            shards = sorted(set(kept.column("shard").to_pylist()))
-            parts = [kept.filter(pc.equal(kept.column("shard"), shard)) for shard in shards]
-            write_shard_predictions(transaction.stage(name), parts)
+
+
+def _write_by_shard(path: Path, table: pa.Table) -> None:
+    shards = sorted(set(table.column("shard").to_pylist()))
+    write_shard_predictions(path, [table.filter(pc.equal(table.column("shard"), shard)) for shard in shards])
 
 
 def _stage_last_evaluation(transaction: FolderTransaction, folder: Path) -> None:

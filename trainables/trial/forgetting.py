@@ -29,6 +29,7 @@ from fairsweep.analysis.records.file_names import (
     CELLS,
     CONFIG,
     COST,
+    MEMBERSHIP,
     PLACEMENT,
     PREDICTIONS,
     PRIVACY,
@@ -37,7 +38,7 @@ from fairsweep.analysis.records.file_names import (
 )
 from fairsweep.analysis.records.files import RecordError, read_json, remove_temporary, write_json
 from fairsweep.analysis.records.learner_records import read_placement, write_shard_predictions
-from fairsweep.analysis.records.prediction_records import write_predictions
+from fairsweep.analysis.records.prediction_records import write_membership, write_predictions
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.imbalance import TrainingPlan
@@ -190,6 +191,9 @@ class _Opened:
         test, feed = self.data.evaluations["test"], self.data.feeds["test"]
         by_shard = [test.predictions(iteration, test.log_probabilities(p, feed)) for p in self.learner.parts()]
         write_shard_predictions(transaction.stage(SHARD_PREDICTIONS), by_shard)
+        membership = self.data.membership(self.learner, iteration, self.learner.forgotten())
+        if membership is not None:
+            write_membership(transaction.stage(MEMBERSHIP), membership)
         before = read_json(self.folder / PRIVACY) if (self.folder / PRIVACY).exists() else {}
         privacy = self.learner.privacy(before.get("charged_steps"))
         if privacy is not None:

@@ -86,12 +86,18 @@ class TrialData:
         subset = training_subset(dataset, config, training)
         return cls(dataset, training, evaluations, subset, feeds, shadow_candidates(dataset, config))
 
-    def membership(self, learner: Predictor, iteration: int) -> pa.Table | None:
-        """Return what a model says of a shadow trial's candidates, and who was trained on; None for other trials."""
+    def membership(self, learner: Predictor, iteration: int, gone: NDArray[np.int64]) -> pa.Table | None:
+        """Return what a model says of a shadow trial's candidates, and who was trained on; None for other trials.
+
+        Args:
+            learner: the model.
+            iteration: iterations done.
+            gone: int64 [k], ids of training examples that were deleted: the model never saw them.
+        """
         if self.candidates is None:
             return None
         values = self.candidates.log_probabilities(learner, self.feeds["train"])
-        included = np.isin(self.candidates.rows, self.training.rows)
+        included = np.isin(self.candidates.ids, np.setdiff1d(self.training.ids, gone))
         return self.candidates.predictions(iteration, values).append_column("included", pa.array(included))
 
     def close(self) -> None:
