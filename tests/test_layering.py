@@ -24,6 +24,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "lazy": "extras",
         "accounting": "",
         "records": "extras",
+        "checking": "records",
         "metrics": "",
         "statistics": "metrics",
         "results": "all",

@@ -12,12 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from fairsweep.analysis.checking.contradictions import contradictions
 from fairsweep.analysis.records.cell_records import group_column
 from fairsweep.analysis.records.counts import FRAME_COLUMNS, Cells
 from fairsweep.analysis.records.file_names import CELLS, EXAMPLES, PREDICTIONS, TRAINING
 from fairsweep.analysis.records.files import RecordError, SweepLocation
 from fairsweep.analysis.records.loading import Problem, read_each
 from fairsweep.analysis.records.prediction_records import PREDICTIONS_SCHEMA, read_examples
+from fairsweep.analysis.records.record_cache import LEAST_TRIALS
 from fairsweep.analysis.records.training_records import CLIENT_TYPE, DIAGNOSTIC_TYPE, TRAINING_SCHEMA
 from fairsweep.analysis.records.trial_cells import CellSchema
 from fairsweep.analysis.records.trial_folder import TrialFolder
@@ -49,6 +51,7 @@ class SweepRecords:
         self._sources = open_sweeps(locations, cache=cache, former=former)
         self.former = tuple(sorted(name for source in self._sources for name in source.former))
         self._problems: list[Problem] = []
+        self._is_checked = False
         self.location = self._sources[0].location
         self.sweep = joined_sweep(self._sources)
         self.folders: list[TrialFolder]
@@ -68,7 +71,14 @@ class SweepRecords:
 
     @property
     def problems(self) -> pd.DataFrame:
-        """Return what could not be read: columns ``trial``, ``file``, ``message``. Grows as files are read."""
+        """Return what could not be read, and what contradicts itself: columns ``trial``, ``file``, ``message``.
+
+        Grows as files are read. Contradictions are looked for in sweeps of fewer than `LEAST_TRIALS` trials;
+        ``fairsweep check`` looks for them in all.
+        """
+        if not self._is_checked and len(self.folders) < LEAST_TRIALS:
+            self._problems += contradictions(folder for folder in self.folders if folder.is_whole)
+        self._is_checked = True
         listed = [*(problem for source in self._sources for problem in source.problems), *self._problems]
         rows = [(problem.trial, problem.file, problem.message) for problem in dict.fromkeys(listed)]
         return pd.DataFrame(rows, columns=["trial", "file", "message"])

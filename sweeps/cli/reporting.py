@@ -1,4 +1,4 @@
-"""The commands on results: ``fairsweep report | privacy | audit | compare``."""
+"""The commands on results: ``fairsweep report | check | privacy | audit | compare``."""
 
 from __future__ import annotations
 
@@ -56,6 +56,28 @@ def report(
     page = to if to is not None else local and local / REPORT
     if show and page is not None and page.is_file():
         webbrowser.open(page.resolve().as_uri())
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="SWEEP", help="The sweep's output folder.", show_default=False)],
+) -> None:
+    """Check that a sweep's records are whole, as docs/records.md says, and agree with one another.
+
+    Prints a line for each problem and ends with code 1 if there is one. Also for records that another program wrote.
+
+    Examples: `fairsweep check runs/quickstart`
+    """
+    from fairsweep.analysis.checking.sweep_check import check_sweep
+
+    _check(str(folder))
+    with as_ours():
+        found = check_sweep(folder)
+    for problem in found:
+        where = f"{problem.trial}/{problem.file}" if problem.trial else problem.file
+        typer.echo(f"{where}: {problem.message}")
+    if found:
+        raise typer.Exit(1)
+    typer.echo("no problems: the records are whole, have the documented schema, and agree with one another")
 
 
 def privacy(
@@ -171,4 +193,10 @@ def _check(place: str) -> SweepLocation:
         return location
 
 
-REPORTING: dict[str, Callable[..., None]] = {"report": report, "privacy": privacy, "audit": audit, "compare": compare}
+REPORTING: dict[str, Callable[..., None]] = {
+    "report": report,
+    "check": check,
+    "privacy": privacy,
+    "audit": audit,
+    "compare": compare,
+}

@@ -35,7 +35,7 @@ def call(words):
 COMMANDS = """
 toy, again, data = sys.argv[1:]
 lines = ["--help", "--version", f"ls {toy}", f"ls {toy} --json", "ls .", f"watch {toy} --once", f"prune {toy}",
-         f"stop {toy}", f"describe {data}", f"report {toy}", f"privacy {toy}",
+         f"stop {toy}", f"describe {data}", f"report {toy}", f"check {toy}", f"privacy {toy}",
          f"compare {toy} {again} --html c.html", "init folder", "schema"]
 for line in lines:
     print(line, call(line.split()), file=sys.stderr)
@@ -168,7 +168,7 @@ def test_results_are_read_without_torch_ray_and_optuna(finished_once, toy_path, 
     ended = [line.rsplit(" ", 1) for line in answer.stderr.splitlines() if line.rsplit(" ", 1)[-1].isdigit()]
     assert [words for words, code in ended[:-2] if code != "0"] == [], answer.stderr
     assert ended[-2:] == [["ui", "200"], ["load", "2"]], answer.stderr
-    assert len(ended) == 16, answer.stderr
+    assert len(ended) == 17, answer.stderr
     assert (toy / "report.html").is_file()
     assert (tmp_path / "c.html").is_file()
 

@@ -56,3 +56,14 @@ def test_what_holds_no_sweep_is_refused(fairsweep, command, tmp_path):
     code, out, err = fairsweep(*command, tmp_path)
     assert (code, out) == (2, "")
     assert "is not a sweep folder" in err
+
+
+def test_records_that_are_not_as_documented_are_told(fairsweep, folders, tmp_path):
+    """These folders hold what a comparison needs, and little else."""
+    code, out, _ = fairsweep("check", folders[0])
+    assert code == 1
+    assert "sgd_s0/training.parquet: it is missing" in out
+    assert "sgd_s0/config.json: it must have the member mode (text): `research` or `release`" in out
+    code, _, err = fairsweep("check", tmp_path)
+    assert code == 2
+    assert "no sweep" in err or "not a sweep" in err
