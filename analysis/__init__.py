@@ -12,6 +12,7 @@ from fairsweep.analysis.lazy import lazy_names
 if TYPE_CHECKING:
     from fairsweep.analysis.comparing.comparison import SweepComparison, compare
     from fairsweep.analysis.figures import plots
+    from fairsweep.analysis.importing.predictions import from_predictions
     from fairsweep.analysis.inference.calibration import reliability_frame
     from fairsweep.analysis.inference.comparisons import compare_learners, compare_over_datasets, corrected_fold_test
     from fairsweep.analysis.inference.criteria import MEDFAIR, SUBPOPBENCH
@@ -63,6 +64,7 @@ __all__ = [
     "excess_loss",
     "excess_loss_by_trial",
     "explain_fluctuations",
+    "from_predictions",
     "load",
     "mixed_trend",
     "pareto_front",
@@ -102,6 +104,7 @@ _HOMES = {
     "excess_loss": "inference.difference_in_differences",
     "excess_loss_by_trial": "inference.difference_in_differences",
     "explain_fluctuations": "inference.fluctuations",
+    "from_predictions": "importing.predictions",
     "load": "results.results",
     "mixed_trend": "inference.trends",
     "pareto_front": "inference.selection",

@@ -28,6 +28,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "metrics": "",
         "statistics": "metrics",
         "results": "all",
+        "importing": "all",
         "inference": "all",
         "auditing": "all",
         "drawing": "extras",

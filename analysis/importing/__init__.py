@@ -1,0 +1,1 @@
+"""Results made of what other programs have predicted."""
