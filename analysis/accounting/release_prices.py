@@ -40,6 +40,7 @@ class Charge:
         event: What is done to a unit; `NonPrivateDpEvent` without a guarantee.
         delta: The trial's own.
         fold: What it leaves out of the pool; None for nothing that is known.
+        simulates: Whether it stands for a larger deployment; the event is that of the trial itself all the same.
     """
 
     unit: str
@@ -47,6 +48,7 @@ class Charge:
     event: dp_accounting.DpEvent
     delta: float
     fold: Fold | None = None
+    simulates: bool = False
 
     @property
     def guarantees(self) -> bool:
@@ -69,6 +71,7 @@ class ReleasePrices:
         winner: The best of a secret, random number of independent draws with ``trials`` as its mean, by distribution;
             by RDP. None where it is not known.
         added: The trials' own epsilons by PLD, added, as a comparison; it holds at ``trials`` times delta.
+        simulated: Number of trials that stand for a larger deployment; they are charged for what they did themselves.
         in_folds: Where trials leave out folds of one division: in how many of them a unit takes part at most; else
             None.
     """
@@ -82,6 +85,7 @@ class ReleasePrices:
     everything: Epsilon
     winner: dict[Draws, float | None]
     added: float
+    simulated: int = 0
     in_folds: int | None = None
 
 
@@ -131,6 +135,7 @@ def _prices(charges: Sequence[Charge], delta: float | None) -> ReleasePrices:
         everything=composed_epsilon(private, chosen),
         winner={draws: None if worst is None else winner_epsilon(worst, draws, count, chosen) for draws in DRAWS},
         added=sum(own[charge.event].pld for charge in private),
+        simulated=sum(charge.simulates for charge in private),
         in_folds=None if len(parts) == 1 else max(map(len, parts)),
     )
 

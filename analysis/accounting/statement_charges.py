@@ -34,7 +34,20 @@ def stated_charge(config: Mapping[str, Any], statement: Mapping[str, Any]) -> Ch
     if statement.get("deployment_cohort") is not None:
         event = _as_trained(event, statement)
     unit = str(statement["unit"])
-    return Charge(unit, pool_of(config, unit), event, float(statement["delta"]), fold_of(config))
+    return charge_of(config, unit, event, float(statement["delta"]))
+
+
+def charge_of(config: Mapping[str, Any], unit: str, event: dp_accounting.DpEvent, delta: float) -> Charge:
+    """Return the charge of a trial with a config.
+
+    Args:
+        config: ``config.json``, or what of it names dataset, split, imbalance, learner and seeds.
+        unit: Whose contribution is hidden.
+        event: What the training itself does to a unit.
+        delta: The trial's own.
+    """
+    simulates = (config.get("learner") or {}).get("deployment_cohort") is not None
+    return Charge(unit, pool_of(config, unit), event, delta, fold_of(config), simulates)
 
 
 def charge_of_user(charge: Charge, statement: Mapping[str, Any]) -> Charge | None:

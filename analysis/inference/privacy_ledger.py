@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.extras import is_installed, needs
+from fairsweep.analysis.records.file_names import PLANS
+from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.sweep_records import SweepRecords
 
@@ -70,13 +74,20 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
     ]
     prices = price_table(())
     costs: tuple[str, ...] = ()
+    unprotected = 0
     if is_installed("dp_accounting"):
         charges, unknown = _charges(stated)
+        pending, uncounted = _pending(results)
+        charges += pending
+        unprotected = sum(not charge.guarantees for charge in pending)
         found = release_prices_of(charges, _delta_of(results) if delta is None else delta)
-        prices, costs = price_table(found), (*cost_sentences(found), *_unknown_sentences(unknown))
+        prices, costs = (
+            price_table(found),
+            (*cost_sentences(found), *_unknown_sentences(unknown, len(pending) - unprotected, uncounted)),
+        )
     else:
         costs = (f"{needs('The ε of all trials together', 'dp_accounting')}.",)
-    headline = (*costs, *_other_sentences(results, statements))
+    headline = (*costs, *_other_sentences(results, statements, unprotected))
     return PrivacyLedger(headline, prices, _table(results, stated), tuple(dict.fromkeys(assumptions)))
 
 
@@ -90,7 +101,7 @@ def release_prices_of(charges: Iterable[Charge], delta: float | None) -> tuple[R
 def price_table(found: Sequence[ReleasePrices]) -> pd.DataFrame:
     """Return prices as a table: one trial, the winner by distribution of its number of draws, all trials."""
     rows: list[tuple[str, str, str, str, str, str]] = []
-    for prices, unit in zip(found, _unit_names(found), strict=True):
+    for unit, prices in _named(found):
         count, delta = f"{prices.trials:,}", f"{prices.delta:.2g}"
         one, everything = prices.one, prices.everything
         rows.append((unit, "one trial, named beforehand", "1", epsilon_text(one.pld), _rdp_text(one.rdp), delta))
@@ -107,36 +118,40 @@ def price_table(found: Sequence[ReleasePrices]) -> pd.DataFrame:
 
 def cost_sentences(found: Sequence[ReleasePrices]) -> tuple[str, ...]:
     """Return what releasing all trials costs whom, in sentences."""
-    listed = []
-    for prices, unit in zip(found, _unit_names(found), strict=True):
-        if prices.trials == 1:
-            listed.append(
-                f"For each {unit}: one trial has a guarantee, ε = {epsilon_text(prices.one.pld)} at "
-                f"δ = {prices.delta:.2g}."
-            )
-            continue
-        folds = ""
-        if prices.in_folds is not None:
-            folds = f" Folds leave each {unit} out of some of them: it takes part in at most {prices.in_folds}."
+    named = _named(found)
+    listed = [_cost_sentence(unit, prices) for unit, prices in named]
+    if len(found) > 1 and {prices.unit for prices in found} != {"example", "user"}:
         listed.append(
-            f"For each {unit}: the {prices.trials:,} private trials together cost ε = "
-            f"{epsilon_text(prices.everything.pld)} at δ = {prices.delta:.2g}, their events composed by PLD"
-            f"{_by_rdp(prices.everything.rdp)}.{folds} To add their ε would give {epsilon_text(prices.added)} at "
-            f"δ = {prices.trials * prices.delta:.2g}."
-        )
-    if len({prices.unit for prices in found} - {"user"}) > 1 or len(found) > len({prices.unit for prices in found}):
-        listed.append(
-            "Units of different kinds, or of different partitions, have no number in common: an example that several "
-            "of these lines train on is covered by none of them against all."
+            "These numbers do not combine: an example may be used by trials of several lines, and no line covers it "
+            "against all of them."
         )
     if any(prices.trials > 1 for prices in found):
         listed.append(
-            "The price of the winner alone holds only if every other trial, and K, the number of trials, stay secret, "
-            "each trial is an independent draw from a distribution fixed beforehand, and the choice looks at public or "
-            "separately charged data. Trials of a grid, trials that were listed, and trials that a search chose by "
-            "results are charged in full."
+            "The price of the winner alone holds only if every other trial and K, their number, stay secret, each "
+            "trial is an independent draw from a distribution fixed beforehand, and the choice looks at public or "
+            "separately charged data. Trials of a grid, listed trials, and trials that a search chose by results are "
+            "charged in full."
         )
     return tuple(listed)
+
+
+def _cost_sentence(unit: str, prices: ReleasePrices) -> str:
+    if prices.trials == 1:
+        sentence = f"one trial has a guarantee, ε = {epsilon_text(prices.one.pld)} at δ = {prices.delta:.2g}."
+    else:
+        sentence = (
+            f"the {prices.trials:,} private trials together cost ε = {epsilon_text(prices.everything.pld)} at "
+            f"δ = {prices.delta:.2g}, their events composed by PLD{_by_rdp(prices.everything.rdp)}. To add their ε "
+            f"would give {epsilon_text(prices.added)} at δ = {prices.trials * prices.delta:.2g}."
+        )
+    if prices.in_folds is not None:
+        sentence += f" Folds leave each {prices.unit} out of some of them: it takes part in at most {prices.in_folds}."
+    if prices.simulated:
+        sentence += (
+            f" {prices.simulated:,} of them simulate a larger deployment, and count with the noise that they add "
+            "themselves, which is less."
+        )
+    return f"For each {unit}: {sentence}"
 
 
 def _by_rdp(rdp: float | None) -> str:
@@ -147,15 +162,24 @@ def _rdp_text(rdp: float | None) -> str:
     return "" if rdp is None else epsilon_text(rdp)
 
 
-def _unit_names(found: Sequence[ReleasePrices]) -> list[str]:
-    """Return the unit of each price, numbered where there are several sets of them."""
-    names, seen = [], dict.fromkeys((prices.unit for prices in found), 0)
-    several = {unit for unit in seen if sum(prices.unit == unit for prices in found) > 1}
+def _named(found: Sequence[ReleasePrices]) -> list[tuple[str, ReleasePrices]]:
+    """Return each price with the name of its unit; sets of units that pay alike share one."""
+    alike: dict[tuple[str, str], list[ReleasePrices]] = {}
     for prices in found:
-        seen[prices.unit] += 1
-        of = "partition" if prices.unit == "client" else "dataset"
-        names.append(f"{prices.unit} of {of} {seen[prices.unit]}" if prices.unit in several else prices.unit)
-    return names
+        alike.setdefault((prices.unit, repr(replace(prices, pool=""))), []).append(prices)
+    kinds = Counter(unit for unit, _ in alike)
+    number: Counter[str] = Counter()
+    named = []
+    for (unit, _), listed in alike.items():
+        first = number[unit] + 1
+        number[unit] += len(listed)
+        sets = "partition" if unit == "client" else "dataset"
+        if len(listed) > 1:
+            name = f"{unit} of {sets}s {first} to {number[unit]}, alike"
+        else:
+            name = f"{unit} of {sets} {first}" if kinds[unit] > 1 else unit
+        named.append((name, listed[0]))
+    return named
 
 
 def _charges(stated: Iterable[TrialFolder]) -> tuple[list[Charge], int]:
@@ -177,24 +201,56 @@ def _charges(stated: Iterable[TrialFolder]) -> tuple[list[Charge], int]:
     return charges + (known if len(known) == len(of_users) else []), unknown
 
 
+def _pending(results: SweepRecords) -> tuple[list[Charge], int]:
+    """Return what private trials that have begun and made no statement cost as planned, and how many have no plan."""
+    from fairsweep.analysis.accounting.statement_charges import stated_charge
+
+    begun = results.trials["epsilon"].isna() & ~results.trials["state"].isin(["queued", "unknown"])
+    names = set(results.trials["trial"][begun])
+    plans: Mapping[str, Any] = {}
+    with suppress(RecordError, OSError):
+        plans = (results.location / PLANS).json() or {}
+    charges, uncounted = [], 0
+    for folder in (folder for folder in results.folders if folder.name in names):
+        planned = plans.get("charges", {}).get(plans.get("trials", {}).get(folder.hash))
+        if planned is None or folder.config is None:
+            uncounted += 1
+        else:
+            charges.append(stated_charge(folder.config, planned))
+    return charges, uncounted
+
+
 def _delta_of(results: SweepRecords) -> float | None:
     """Return what the sweep file says is the δ of the whole sweep."""
     given = ((results.sweep.get("sweep") or {}).get("privacy") or {}).get("delta_sweep")
     return None if given is None else float(given)
 
 
-def _unknown_sentences(unknown: int) -> tuple[str, ...]:
-    if not unknown:
-        return ()
-    return (f"{unknown} privacy statements do not list their events: these trials are not in the numbers above.",)
+def _unknown_sentences(unknown: int, pending: int, uncounted: int) -> tuple[str, ...]:
+    """Return which trials are counted by their plans, and which are not counted."""
+    listed = []
+    if pending:
+        listed.append(f"{pending} of these trials have begun and not ended: they are charged for all planned steps.")
+    if unknown:
+        listed.append(f"{unknown} privacy statements do not list their events: the numbers above leave them out.")
+    if uncounted:
+        listed.append(f"{uncounted} private trials have begun, and neither statement nor plan says what they cost.")
+    return tuple(listed)
 
 
-def _other_sentences(results: SweepRecords, statements: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return what the composed numbers do not cover."""
+def _other_sentences(
+    results: SweepRecords, statements: Sequence[Mapping[str, Any]], unprotected: int
+) -> tuple[str, ...]:
+    """Return what the composed numbers do not cover.
+
+    Args:
+        results: The sweep.
+        statements: Those of its trials.
+        unprotected: Number of further trials that have begun, and whose plan promises nothing.
+    """
     guarantees = [_guarantee(statement) for statement in statements]
     spent = [float((statement.get("epsilon") or {}).get("pld") or np.nan) for statement in statements]
-    without = int(np.isinf(results.trials["epsilon"]).sum())
-    pending = int((results.trials["epsilon"].isna() & ~results.trials["state"].isin(["queued", "unknown"])).sum())
+    without = unprotected + int(np.isinf(results.trials["epsilon"]).sum())
     listed = []
     if any(map(np.isfinite, spent)):
         listed.append(
@@ -206,8 +262,6 @@ def _other_sentences(results: SweepRecords, statements: Sequence[Mapping[str, An
             f"{without} trials on the same data were trained without a guarantee, and their results are shown too: "
             "for the sweep as a whole ε is infinite."
         )
-    if pending:
-        listed.append(f"{pending} private trials have begun and made no statement yet: what they spend is not counted.")
     kinds = {((folder.config or {}).get("split") or {}).get("kind") for folder in results.folders}
     exchanged = " Here trials train on each other's test sets: whoever is trained on is also tested on."
     listed.append(

@@ -6,6 +6,7 @@ from __future__ import annotations
 SWEEP_YAML = "sweep.yaml"
 SWEEP_JSON = "sweep.json"
 EXAMPLES = "examples.parquet"
+PLANS = "plans.json"
 REPORT = "report.html"
 TRIALS = "trials"
 IDS_KEY = "ids.key"

@@ -107,7 +107,7 @@ def privacy(
         results = analysis.load(folder, former=former)
         ledger = privacy_ledger(results, delta)
         if ledger is None:
-            console.print("No trial has stated a guarantee: ε is infinite.", highlight=False)
+            console.print("No trial has stated what it costs: none is private, or none has ended.", highlight=False)
         else:
             print_ledger(ledger, console)
         if results.former:

@@ -11,7 +11,7 @@ import dp_accounting
 from fairsweep.analysis.accounting.epsilons import by_pld, by_rdp
 from fairsweep.analysis.accounting.noise_calibration import least_noise
 from fairsweep.analysis.accounting.release_prices import Charge, composed_epsilon, composed_events
-from fairsweep.analysis.accounting.statement_charges import fold_of, pool_of
+from fairsweep.analysis.accounting.statement_charges import charge_of
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
 
@@ -23,8 +23,7 @@ _PRECISION = 1e4
 def planned_charge(trial: PlannedTrial, outlook: Outlook) -> Charge:
     """Return what a trial will cost whoever it trains on."""
     config = trial.config.model_dump(mode="json", include=_PARTS)
-    unit = outlook.unit
-    return Charge(unit, pool_of(config, unit), outlook.own_event(), outlook.delta, fold_of(config))
+    return charge_of(config, outlook.unit, outlook.own_event(), outlook.delta)
 
 
 def shared_noise(planned: Iterable[tuple[PlannedTrial, PrivacyPlan]], epsilon: float, delta: float | None) -> float:

@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairsweep.analysis.records.file_names import PLANS
 from fairsweep.analysis.records.files import RecordError, read_json, write_json
 
 if TYPE_CHECKING:
     from fairsweep.trainables.privacy.plan import PrivacyPlan
-
-PLANS_FILE = "plans.json"
 
 Spending = Callable[[int], float | None]
 
@@ -30,13 +29,18 @@ def write_plans(output: Path, plans: Mapping[str, PrivacyPlan]) -> None:
     """
     if not plans:
         return
+    from fairsweep.analysis.accounting.events import describe
+
     content = _read(output)
     for trial, plan in plans.items():
         mark = hashlib.blake2b(plan.model_dump_json().encode(), digest_size=8).hexdigest()
         if mark not in content["plans"]:
             content["plans"][mark] = plan.model_dump(mode="json")
+        if mark not in content.setdefault("charges", {}):
+            event = describe(plan.own_event())
+            content["charges"][mark] = {"unit": plan.unit, "delta": plan.delta, "events": [event]}
         content["trials"][trial] = mark
-    write_json(output / PLANS_FILE, content)
+    write_json(output / PLANS, content)
 
 
 def planned_trials(output: Path) -> frozenset[str]:
@@ -83,7 +87,7 @@ class EpsilonCurves:
         return lambda iteration: self._spent.after(trial, math.ceil(steps * iteration / iterations))
 
     def _reread(self) -> None:
-        path = self._output / PLANS_FILE
+        path = self._output / PLANS
         stamp = path.stat().st_mtime_ns if path.exists() else -1
         if stamp == self._stamp:
             return
@@ -96,6 +100,6 @@ class EpsilonCurves:
 
 def _read(output: Path) -> dict[str, Any]:
     try:
-        return read_json(output / PLANS_FILE)
+        return read_json(output / PLANS)
     except (FileNotFoundError, RecordError):
         return {"plans": {}, "trials": {}}

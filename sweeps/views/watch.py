@@ -19,13 +19,13 @@ from rich.console import Console
 
 from fairsweep.analysis.extras import is_installed, needs
 from fairsweep.analysis.records.failed_trials import is_guided
-from fairsweep.analysis.records.file_names import CONFIG, STATE, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.file_names import CONFIG, PLANS, STATE, SWEEP_JSON, TRIALS
 from fairsweep.analysis.records.files import RecordError, SweepLocation
 from fairsweep.analysis.records.membership import members_of
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.records.trial_state import ENDED, Stage, TrialState
 from fairsweep.sweeps.copies.remote_output import RemoteOutput
-from fairsweep.sweeps.planning.running_epsilon import PLANS_FILE, planned_trials, read_plans
+from fairsweep.sweeps.planning.running_epsilon import planned_trials, read_plans
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.storage_uri import uri_of
@@ -48,7 +48,7 @@ class RecordedEpsilon:
 
     def is_planned(self, trial: str) -> bool:
         """Whether it can be computed for a trial that runs."""
-        path = None if self._output is None else self._output / PLANS_FILE
+        path = None if self._output is None else self._output / PLANS
         stamp = path.stat().st_mtime_ns if path is not None and path.exists() else -1
         if self._output is not None and stamp != self._stamp:
             self._stamp, self._planned, self._spent = stamp, planned_trials(self._output), None

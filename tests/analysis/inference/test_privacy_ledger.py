@@ -7,10 +7,11 @@ from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.epsilons import epsilon_of
 from fairsweep.analysis.accounting.events import describe, sampled_gaussian
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text, privacy_ledger
-from fairsweep.analysis.records.file_names import CONFIG, PRIVACY, TRIALS
+from fairsweep.analysis.records.file_names import CONFIG, PLANS, PRIVACY, STATE, TRIALS
 from fairsweep.analysis.records.files import read_json, write_json
 
 STATED = sampled_gaussian(1.1, 0.064, 125)  # what the private trials of the simulated sweeps state
+PRIVATE = {"name": "private", "kind": "dpsgd", "epsilon": 3.0, "noise_multiplier": None}
 CLIENTS = {"unit": "client", "events": [describe(sampled_gaussian(1.0, 0.1, 20))], "delta": 1e-3}
 DEPLOYED = {
     **CLIENTS,
@@ -29,7 +30,7 @@ def small(tmp_path, simulate):
     """A sweep of three private trials and one without privacy; a function that changes them and reads the ledger."""
     simulation = simulate["faces"](tmp_path / "s", replicates=0)
     for replicate in range(3):
-        simulate["face_trial"](simulation, {"name": "private", "kind": "dpsgd", "epsilon": 3.0}, 0.9, replicate)
+        simulate["face_trial"](simulation, PRIVATE, 0.9, replicate)
     simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.9, 0)
     simulation.write_sweep_json()
 
@@ -37,7 +38,8 @@ def small(tmp_path, simulate):
         privates = sorted((simulation.folder / TRIALS).glob("private*"))
         for number, folder in enumerate(privates):
             for file, change in ((PRIVACY, privacy), (CONFIG, config)):
-                write_json(folder / file, read_json(folder / file) | (change(number) if change else {}))
+                if (folder / file).exists():
+                    write_json(folder / file, read_json(folder / file) | (change(number) if change else {}))
         return privacy_ledger(analysis.load(simulation.folder, cache=False), **options)
 
     return read
@@ -67,13 +69,13 @@ def test_examples_and_clients_are_never_in_one_number(small):
     assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 2), 1e-5).pld)
     of_clients = epsilon_of(sampled_gaussian(1.0, 0.1, 20), 1e-3).pld
     assert prices(ledger, "client") == {"one trial, named beforehand": epsilon_text(of_clients)}
-    assert any("have no number in common" in text for text in ledger.headline)
+    assert any("These numbers do not combine" in text for text in ledger.headline)
 
 
 def test_clients_of_two_partitions_are_different_units(small):
     iid = {"name": "private", "kind": "dpfedavg", "clients": {"partition": "iid", "count": 100}}
     drawn = small(privacy=lambda number: CLIENTS, config=lambda number: {"learner": iid})
-    assert drawn.prices["unit"].tolist() == [f"client of partition {number}" for number in (1, 2, 3)]
+    assert drawn.prices["unit"].tolist() == ["client of partitions 1 to 3, alike"]
     by_user = {**iid, "clients": {"partition": "user"}}
     together = small(config=lambda number: {"learner": by_user})
     assert set(together.prices["unit"]) == {"client"}
@@ -82,7 +84,12 @@ def test_clients_of_two_partitions_are_different_units(small):
 
 
 def test_a_simulated_deployment_enters_with_what_was_really_spent(small):
-    ledger = small(privacy=lambda number: DEPLOYED, config=lambda number: {"seeds": {"data": 0, "train": number}})
+    learner = {"name": "private", "kind": "dpfedavg", "deployment_cohort": 1000}
+    ledger = small(
+        privacy=lambda number: DEPLOYED,
+        config=lambda number: {"seeds": {"data": 0, "train": number}, "learner": learner},
+    )
+    assert "3 of them simulate a larger deployment" in ledger.headline[0]
     real = sampled_gaussian(0.01, 0.1, 20)  # a cohort of 10 stands for one of 1,000
     assert prices(ledger, "client")["one trial, named beforehand"] == epsilon_text(epsilon_of(real, 1e-3).pld)
     assert prices(ledger, "client")["all trials"] == epsilon_text(epsilon_of(composed([real] * 3), 1e-3).pld)
@@ -101,6 +108,20 @@ def test_folds_train_on_each_others_test_sets(small):
     assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 2), 1e-5).pld)
     assert "it takes part in at most 2" in ledger.headline[0]
     assert any("trials train on each other's test sets" in text for text in ledger.headline)
+
+
+def test_trials_that_have_not_ended_are_charged_as_planned(small, tmp_path):
+    folder = sorted((tmp_path / "s" / TRIALS).glob("private*"))[2]
+    (folder / PRIVACY).unlink()
+    state = read_json(folder / STATE)
+    write_json(folder / STATE, state | {"state": "failed"})
+    whole = sampled_gaussian(1.1, 0.064, 250)
+    planned = {"unit": "example", "delta": 1e-5, "events": [describe(whole)]}
+    assert "1 private trials have begun, and neither statement nor plan says" in " ".join(small().headline)
+    write_json(tmp_path / "s" / PLANS, {"trials": {state["trial"]: "mark"}, "charges": {"mark": planned}, "plans": {}})
+    ledger = small()
+    assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED, STATED, whole]), 1e-5).pld)
+    assert "1 of these trials have begun and not ended" in " ".join(ledger.headline)
 
 
 def test_statements_without_events_are_left_out_and_counted(small):

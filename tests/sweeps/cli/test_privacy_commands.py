@@ -120,4 +120,4 @@ def test_what_has_no_ledger_is_said(fairsweep, finished, tmp_path):
     for path in finished.glob("trials/*/privacy.json"):
         path.unlink()
     code, out, _ = fairsweep("privacy", finished)
-    assert (code, out) == (0, "No trial has stated a guarantee: ε is infinite.\n")
+    assert (code, out) == (0, "No trial has stated what it costs: none is private, or none has ended.\n")
