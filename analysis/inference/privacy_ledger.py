@@ -148,7 +148,7 @@ def _cost_sentence(unit: str, prices: ReleasePrices) -> str:
         sentence += f" Folds leave each {prices.unit} out of some of them: it takes part in at most {prices.in_folds}."
     if prices.simulated:
         sentence += (
-            f" {prices.simulated:,} of them simulate a larger deployment, and count with the noise that they add "
+            f" Simulations of a larger deployment among them ({prices.simulated:,}) count with the noise that they add "
             "themselves, which is less."
         )
     return f"For each {unit}: {sentence}"

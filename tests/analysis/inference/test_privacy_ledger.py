@@ -89,7 +89,7 @@ def test_a_simulated_deployment_enters_with_what_was_really_spent(small):
         privacy=lambda number: DEPLOYED,
         config=lambda number: {"seeds": {"data": 0, "train": number}, "learner": learner},
     )
-    assert "3 of them simulate a larger deployment" in ledger.headline[0]
+    assert "Simulations of a larger deployment among them (3)" in ledger.headline[0]
     real = sampled_gaussian(0.01, 0.1, 20)  # a cohort of 10 stands for one of 1,000
     assert prices(ledger, "client")["one trial, named beforehand"] == epsilon_text(epsilon_of(real, 1e-3).pld)
     assert prices(ledger, "client")["all trials"] == epsilon_text(epsilon_of(composed([real] * 3), 1e-3).pld)
