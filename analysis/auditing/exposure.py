@@ -51,6 +51,8 @@ def rates(scores: Floats, included: Bools, weights: Floats | None = None) -> tup
     Returns:
         Both; NaN without members or without others.
     """
+    if not len(scores):
+        return float("nan"), float("nan")
     counted = np.ones(len(scores)) if weights is None else weights
     order = np.argsort(-scores, kind="stable")
     ordered, hits = scores[order], np.where(included[order], counted[order], 0.0)
@@ -104,7 +106,9 @@ def exposures(
         values, states = scores[:, members][usable], included[:, members][usable]
         drawn = np.array([rates(values, states, each[:, members][usable]) for each in weights])
         auc, tpr = rates(values, states)
-        (auc_low, tpr_low), (auc_high, tpr_high) = (np.nanquantile(drawn, tail, axis=0) for tail in tails)
+        known = drawn[~np.isnan(drawn).any(axis=1)]  # a draw may lack members, or others, of a small group
+        ends = np.quantile(known, tails, axis=0) if len(known) else np.full((2, 2), np.nan)
+        (auc_low, tpr_low), (auc_high, tpr_high) = ends
         found.append(
             Exposure(
                 group=group,

@@ -73,7 +73,7 @@ def exposure_frame(
                 scores, generator = ATTACKS[attack](log_p, included, codes), np.random.default_rng(seed)
                 measured = exposures(scores, included, codes, generator=generator, draws=draws, confidence=confidence)
                 worst, p_value = None, float("nan")
-                if len(measured) > 2:
+                if sum(not np.isnan(each.auc) for each in measured[1:]) > 1:
                     worst, p_value = most_exposed(scores, included, codes, generator=generator, draws=permutations)
                 common = shared | {"shadows": len(trials), "attack": attack, "attribute": attribute}
                 for each in measured:

@@ -87,3 +87,15 @@ def test_an_example_that_all_other_shadows_know_has_no_score():
     included[:, 0] = True
     assert np.isnan(lira(log_p, included, GROUPS)[:, 0]).all()
     assert np.isnan(rmia(log_p, included, GROUPS)[:, 0]).all()
+
+
+def test_a_group_too_small_to_be_attacked_has_no_number():
+    log_p, included = shadows()
+    groups = GROUPS.copy()
+    groups[0] = 2
+    included[:, 0] = False  # nobody trained on it
+    scores = lira(log_p, included, groups)
+    found = exposures(scores, included, groups, generator=np.random.default_rng(0), draws=20)
+    assert [each.group for each in found] == [None, 0, 1, 2]
+    assert np.isnan([found[3].auc, found[3].auc_low, found[3].tpr_high]).all()
+    assert most_exposed(scores, included, groups, generator=np.random.default_rng(0), draws=19)[0] == 1
