@@ -115,7 +115,7 @@ def search_traces(
         beyond.append(f"what was sent to a server of {' or '.join(sent)}: delete the sweep's runs there")
     if not pixels:
         beyond.append("pixels: the former version of the dataset cannot be read, so nobody knows what to look for")
-    beyond.append("the former version of the dataset, backups, and other machines")
+    beyond.append("the former version of the dataset, other sweeps on it, backups, and other machines")
     return TraceSearch(ids, pixels, hashes).search([place for place in places if place.exists()], beyond)
 
 
