@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.inference.difference_in_differences import excess_loss, excess_loss_by_trial
     from fairsweep.analysis.inference.fluctuations import Fluctuations, explain_fluctuations
     from fairsweep.analysis.inference.permutation_frames import permutation_frame
+    from fairsweep.analysis.inference.privacy_ledger import PrivacyLedger, privacy_ledger
     from fairsweep.analysis.inference.resampling import bootstrap_frame
     from fairsweep.analysis.inference.selection import (
         best_setting,
@@ -44,6 +45,7 @@ __all__ = [
     "METRICS",
     "SUBPOPBENCH",
     "Fluctuations",
+    "PrivacyLedger",
     "RecordError",
     "ResultTable",
     "SummaryTable",
@@ -70,6 +72,7 @@ __all__ = [
     "pareto_front",
     "permutation_frame",
     "plots",
+    "privacy_ledger",
     "reliability_frame",
     "settings_table",
     "summary_tables",
@@ -84,6 +87,7 @@ _HOMES = {
     "METRICS": "metrics.catalogue",
     "SUBPOPBENCH": "inference.criteria",
     "Fluctuations": "inference.fluctuations",
+    "PrivacyLedger": "inference.privacy_ledger",
     "RecordError": "records.files",
     "ResultTable": "results.result_table",
     "SummaryTable": "report.summary_table",
@@ -110,6 +114,7 @@ _HOMES = {
     "pareto_front": "inference.selection",
     "permutation_frame": "inference.permutation_frames",
     "plots": "figures.plots",
+    "privacy_ledger": "inference.privacy_ledger",
     "reliability_frame": "inference.calibration",
     "settings_table": "inference.selection",
     "summary_tables": "report.summary_table",

@@ -59,11 +59,16 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
 
     Returns:
         The ledger; None if no trial has made a statement.
+
+    Raises:
+        ValueError: If delta is at least 1/N for the units of some trial.
     """
     stated = [folder for folder in results.folders if folder.privacy]
     if not stated:
         return None
     statements = [folder.privacy or {} for folder in stated]
+    if delta is not None:
+        _check_delta(delta, statements)
     assumptions = [
         text
         for statement in statements
@@ -89,6 +94,16 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
         costs = (f"{needs('The ε of all trials together', 'dp_accounting')}.",)
     headline = (*costs, *_other_sentences(results, statements, unprotected))
     return PrivacyLedger(headline, prices, _table(results, stated), tuple(dict.fromkeys(assumptions)))
+
+
+def _check_delta(delta: float, statements: Sequence[Mapping[str, Any]]) -> None:
+    for statement in statements:
+        units = int(statement.get("population") or 1)
+        if _guarantee(statement) != _DEPLOYMENT and delta >= 1 / units:
+            raise ValueError(
+                f"delta must be below 1/N = {1 / units:.3g}, N being the number of {statement.get('unit')}s, but got "
+                f"{delta:.3g}: publishing the data of one outright satisfies any larger delta"
+            )
 
 
 def release_prices_of(charges: Iterable[Charge], delta: float | None) -> tuple[ReleasePrices, ...]:

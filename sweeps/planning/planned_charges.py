@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import dp_accounting
@@ -13,7 +13,10 @@ from fairsweep.analysis.accounting.noise_calibration import least_noise
 from fairsweep.analysis.accounting.release_prices import Charge, composed_epsilon, composed_events
 from fairsweep.analysis.accounting.statement_charges import charge_of
 from fairsweep.sweeps.planning.expand import PlannedTrial
+from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
+from fairsweep.trainables.privacy.privacy_numbers import check_delta
 
 _PARTS = {"dataset", "imbalance", "learner", "seeds", "split"}
 _COARSE = 0.05
@@ -24,6 +27,53 @@ def planned_charge(trial: PlannedTrial, outlook: Outlook) -> Charge:
     """Return what a trial will cost whoever it trains on."""
     config = trial.config.model_dump(mode="json", include=_PARTS)
     return charge_of(config, outlook.unit, outlook.own_event(), outlook.delta)
+
+
+def check_delta_sweep(delta: float, plans: Iterable[PrivacyPlan]) -> None:
+    """Refuse a delta of the whole sweep at which nothing is promised to the units of some trial.
+
+    Raises:
+        SweepError: with the reason.
+    """
+    for units, unit in {(plan.population, plan.unit) for plan in plans if plan.guarantees}:
+        try:
+            check_delta(delta, units, unit)
+        except ValueError as error:
+            raise SweepError(f"delta_sweep: {error}", ("privacy", "delta_sweep")) from error
+
+
+def noise_of_budget(
+    sweep: SweepSpec, known: Sequence[tuple[PlannedTrial, Outlook]], plans: Mapping[str, PrivacyPlan]
+) -> float:
+    """Return the noise multiplier that `epsilon_sweep` affords; refuse trials that have no fixed composition.
+
+    Args:
+        sweep: The sweep.
+        known: Its trials of which a cost is known.
+        plans: The privacy plans among them, by hash of the trial, with any noise.
+
+    Raises:
+        SweepError: with the reason.
+    """
+    place: Location = ("privacy", "epsilon_sweep")
+    if sweep.search.is_guided:
+        raise SweepError(
+            f"epsilon_sweep needs all trials to be known beforehand, but {sweep.search.algorithm} chooses them by "
+            "results: use grid, random or sobol, or give each learner its epsilon",
+            place,
+        )
+    for trial, _ in known:
+        if trial.trial not in plans:
+            raise SweepError(
+                f"epsilon_sweep sets the noise of dpsgd and dpfedavg, but {trial.config.learner.name} is private by "
+                f"other means ({trial.config.learner.kind}): leave it, or epsilon_sweep, out",
+                place,
+            )
+    planned = [(trial, plans[trial.trial]) for trial, _ in known]
+    try:
+        return shared_noise(planned, float(sweep.privacy.epsilon_sweep or 0), sweep.privacy.delta_sweep)
+    except ValueError as error:
+        raise SweepError(str(error), place) from error
 
 
 def shared_noise(planned: Iterable[tuple[PlannedTrial, PrivacyPlan]], epsilon: float, delta: float | None) -> float:

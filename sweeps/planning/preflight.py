@@ -18,7 +18,7 @@ from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.planning.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.planning.number_labels import check_number_label
 from fairsweep.sweeps.planning.objectives import aims_of, check_aims, check_reachable
-from fairsweep.sweeps.planning.planned_charges import shared_noise
+from fairsweep.sweeps.planning.planned_charges import check_delta_sweep, noise_of_budget
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.trainables.learning.roles import Roles
@@ -111,34 +111,13 @@ def check_sweep(sweep: SweepSpec) -> SweepPlan:
     Raises:
         SweepError: on the first thing that cannot work, in one line.
     """
+    plan = _check(sweep)
+    if sweep.privacy.delta_sweep is not None:
+        check_delta_sweep(sweep.privacy.delta_sweep, privacy_plans(plan, plan.trials).values())
     if sweep.privacy.epsilon_sweep is None:
-        return _check(sweep)
-    privacy = sweep.privacy.with_shared_noise(_shared_noise(_check(sweep)))
-    return _check(sweep.model_copy(update={"privacy": privacy}))
-
-
-def _shared_noise(draft: SweepPlan) -> float:
-    """Return the noise multiplier of all private trials, from a plan with any; refuse what has no fixed composition."""
-    place: Location = ("privacy", "epsilon_sweep")
-    if draft.sweep.search.is_guided:
-        raise SweepError(
-            f"epsilon_sweep needs all trials to be known beforehand, but {draft.sweep.search.algorithm} chooses them "
-            "by results: use grid, random or sobol, or give each learner its epsilon",
-            place,
-        )
-    plans = privacy_plans(draft, draft.trials)
-    for trial, _ in outlooks(draft):
-        if trial.trial not in plans:
-            raise SweepError(
-                f"epsilon_sweep sets the noise of dpsgd and dpfedavg, but {trial.config.learner.name} is private by "
-                f"other means ({trial.config.learner.kind}): leave it, or epsilon_sweep, out",
-                place,
-            )
-    planned = [(trial, plans[trial.trial]) for trial in draft.trials if trial.trial in plans]
-    try:
-        return shared_noise(planned, float(draft.sweep.privacy.epsilon_sweep or 0), draft.sweep.privacy.delta_sweep)
-    except ValueError as error:
-        raise SweepError(str(error), place) from error
+        return plan
+    noise = noise_of_budget(sweep, list(outlooks(plan)), privacy_plans(plan, plan.trials))
+    return _check(sweep.model_copy(update={"privacy": sweep.privacy.with_shared_noise(noise)}))
 
 
 def _check(sweep: SweepSpec) -> SweepPlan:

@@ -117,6 +117,9 @@ def test_what_has_no_ledger_is_said(fairsweep, finished, tmp_path):
     code, _, err = fairsweep("privacy", finished, "--delta", "2")
     assert (code, err.count("\n")) == (2, 1)
     assert "delta must be in (0, 1)" in err
+    code, _, err = fairsweep("privacy", finished, "--delta", "0.01")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "delta must be below 1/N = 0.00833, N being the number of examples, but got 0.01" in err
     for path in finished.glob("trials/*/privacy.json"):
         path.unlink()
     code, out, _ = fairsweep("privacy", finished)

@@ -81,6 +81,13 @@ def test_what_has_no_fixed_composition_is_refused(budgeted):
         check_sweep(Sweep(**budgeted | {"learners": [*budgeted["learners"], sisa]}))
 
 
+def test_a_delta_of_the_sweep_at_which_nothing_is_promised_is_refused(budgeted):
+    budgeted["privacy"]["delta_sweep"] = 0.01  # of 120 examples one in expectation could be published outright
+    with pytest.raises(SweepError, match=r"delta_sweep: delta must be below 1/N = 0\.00833") as found:
+        check_sweep(Sweep(**budgeted))
+    assert found.value.location == ("privacy", "delta_sweep")
+
+
 def test_a_budget_that_no_noise_affords_is_refused(budgeted):
     budgeted["privacy"]["epsilon_sweep"] = 1e-7
     with pytest.raises(SweepError, match="4 trials together") as found:
