@@ -373,7 +373,7 @@ def _disparity_of_means(drawn: Sequence[_Drawn], confidence: float) -> tuple[Flo
     row = parts[0][2]
     exists = np.isfinite(values).any((0, 1))
     low, high = disparity_bounds(values, overall, exists, row, confidence)
-    if row.statistic in ("ratio", "lowest"):
+    if row.falls:
         return single[0], np.array([high])
     return np.array([low]), single[1]
 

@@ -64,7 +64,7 @@ def permutation_frame(
         row = metric.row
         if not isinstance(row, Disparity) or not row.of_cells:
             raise ValueError(f"a permutation test is for disparities of cells, but got {name!r}")
-        given, falls = held_fixed(row), row.statistic in ("ratio", "lowest")
+        given, falls = held_fixed(row), row.falls
         observed = disparity(counts.values, row, metric.positive)
         pairs = zip(counts.evaluations.trial, counts.evaluations.iteration, strict=True)
         for i, (trial, iteration) in enumerate(pairs):

@@ -21,7 +21,8 @@ from fairsweep.analysis.metrics.scores import Score
 
 METRICS: Mapping[str, Base | Disparity] = MappingProxyType({**BASES, **DISPARITIES})
 
-DEFAULT_RATES = tuple(name for name in RATES if name != "false_negative_share")
+_FURTHER = {"false_discovery_rate", "false_omission_rate", "false_negative_share"}
+DEFAULT_RATES = tuple(name for name in RATES if name not in _FURTHER)
 """Default rates of a table."""
 
 DEFAULT_DISPARITIES = (
@@ -64,16 +65,20 @@ class Metric:
         """Return the smallest and largest possible value."""
         row = self.row
         if isinstance(row, Score):
-            return 0.0, float("inf") if row.name == "class_accuracy_differences" else 1.0
+            return row.range
         if isinstance(row, ProbabilityScore):
             return 0.0, row.highest
         if not isinstance(row, Disparity) or row.of_rates:
             return (-1.0, 1.0) if "_variance" in row.name else (0.0, 1.0)
-        if row.statistic == "ratio":
+        if row.is_ratio:
             return 0.0, 1.0
-        highest = max(Metric(BASES[name], None, name).range[1] for name in row.rates)
+        ranges = [Metric(BASES[name], None, name).range for name in row.rates]
+        lowest, highest = min(low for low, _ in ranges), max(high for _, high in ranges)
+        if row.statistic in ("lowest", "highest"):
+            return lowest, highest
+        width = highest - lowest
         # Overall is no mean of the groups' scores, so all of them may lie on one side of it.
-        return (-highest if row.statistic in ("below_overall", "above_overall") else 0.0), highest
+        return (-width if row.statistic in ("below_overall", "above_overall") else 0.0), width
 
     @property
     def of_cells(self) -> bool:

@@ -26,7 +26,15 @@ _CHOULDECHOVA = "Chouldechova 2017, arXiv 1703.00056"
 _LUM = "Lum et al. 2022, arXiv 2205.05770, section 4"
 
 Statistic = Literal[
-    "difference", "ratio", "lowest", "highest", "below_overall", "above_overall", "from_overall", "variance"
+    "difference",
+    "ratio",
+    "lowest",
+    "highest",
+    "below_overall",
+    "above_overall",
+    "from_overall",
+    "overall_ratio",
+    "variance",
 ]
 Combination = Literal["only", "largest", "mean"]
 Base = Rate | Score | ProbabilityScore
@@ -85,7 +93,17 @@ class Disparity:
         """Return the its value where all groups are alike; NaN where that depends on how good they are."""
         if self.statistic in ("lowest", "highest"):
             return float("nan")
-        return 1.0 if self.statistic == "ratio" else 0.0
+        return 1.0 if self.is_ratio else 0.0
+
+    @property
+    def is_ratio(self) -> bool:
+        """Return whether it is a quotient of two groups' values, or of a group's and of all."""
+        return self.statistic in ("ratio", "overall_ratio")
+
+    @property
+    def falls(self) -> bool:
+        """Return whether a smaller value is the less fair one."""
+        return self.is_ratio or self.statistic == "lowest"
 
 
 @dataclass(frozen=True)
@@ -119,6 +137,8 @@ NOTIONS: tuple[FairnessNotion, ...] = (
     FairnessNotion("equalized_odds", "Equalised odds", ("true_positive_rate", "false_positive_rate"), reference=_HARDT),
     FairnessNotion("predictive_parity", "Predictive parity", ("positive_predictive_value",), reference=_CHOULDECHOVA),
     FairnessNotion("negative_predictive_value", "Negative predictive value", ("negative_predictive_value",)),
+    FairnessNotion("false_discovery_rate", "False discovery rate", ("false_discovery_rate",), reference=_CHOULDECHOVA),
+    FairnessNotion("false_omission_rate", "False omission rate", ("false_omission_rate",), reference=_CHOULDECHOVA),
     FairnessNotion("treatment_equality", "Treatment equality", ("false_negative_share",)),
     *(FairnessNotion(name, row.title, (name,)) for name, row in SCORES.items() if "class_accuracy" not in name),
     *(
@@ -151,6 +171,12 @@ _FORMS: Mapping[Statistic, tuple[str, str, str, str]] = {
         "max over g of |{r}(g) - {r}(all)|",
         "Bird et al. 2020, fairlearn, to_overall",
     ),
+    "overall_ratio": (
+        "ratio_to_overall",
+        "ratio, farthest from overall",
+        "min over g of {r}(g) / {r}(all), or its inverse where that is above 1",
+        "Bird et al. 2020, fairlearn, to_overall",
+    ),
     "variance": (
         "variance",
         "variance between groups",
@@ -169,7 +195,9 @@ _TITLES = {
 def _forms_of(notion: FairnessNotion) -> tuple[Statistic, ...]:
     """Return the forms that make sense for a notion."""
     rows = [BASES[name] for name in notion.rates]
-    forms: list[Statistic] = ["difference", "ratio"]
+    # The quotient of two numbers that may be below 0 says nothing.
+    is_signed = any(isinstance(row, Score) and row.range[0] < 0 for row in rows)
+    forms: list[Statistic] = ["difference"] if is_signed else ["difference", "ratio", "overall_ratio"]
     if len(rows) == 1 and rows[0].better == "higher":
         forms += ["lowest", "below_overall"]
     if len(rows) == 1 and rows[0].better == "lower":
@@ -188,7 +216,7 @@ def _rows(notion: FairnessNotion) -> Iterator[Disparity]:
         worst = form in ("lowest", "highest")
         name = f"worst_group_{notion.rates[0]}" if worst else f"{notion.name}_{suffix}"
         title = f"Worst group's {rows[0].title.lower()}" if worst else f"{notion.title} {words}"
-        better: Better = "higher" if form in ("ratio", "lowest") else "lower"
+        better: Better = "higher" if form in ("ratio", "overall_ratio", "lowest") else "lower"
         combinations: tuple[Combination, ...] = ("only",) if len(rows) == 1 else ("largest", "mean")
         for combination in combinations:
             mean = combination == "mean"
@@ -238,6 +266,11 @@ def combine(values: Floats, overall: Floats, exists: Bools, row: Disparity, nois
     elif row.statistic == "ratio":
         with np.errstate(invalid="ignore"):  # infinity over infinity where no group exists; made NaN below
             each = divide(lowest, highest)
+    elif row.statistic == "overall_ratio":
+        forth = divide(np.where(groups, values, 0), overall[..., None])
+        # 0 over 0 is unknown; a group at 0 below a whole above it is at 0.
+        folded = np.minimum(forth, np.where(forth == 0, 0, divide(1.0, forth)))
+        each = np.where(np.isnan(folded) & groups, np.nan, np.where(groups, folded, np.inf)).min(-1)
     elif row.statistic == "variance":
         if noise is None:
             raise TypeError(f"{row.name} needs the sampling variance of each group's value")
@@ -253,7 +286,7 @@ def combine(values: Floats, overall: Floats, exists: Bools, row: Disparity, nois
     known = (np.isfinite(values) | ~groups).all(-1) & (groups.sum(-1) >= 2)
     each = np.where(known, each, np.nan)
     if row.combination == "largest":
-        return np.asarray(each.min(-1) if row.statistic == "ratio" else each.max(-1))
+        return np.asarray(each.min(-1) if row.is_ratio else each.max(-1))
     return np.asarray(each.mean(-1))
 
 

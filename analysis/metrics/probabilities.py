@@ -16,6 +16,9 @@ from fairsweep.analysis.metrics.rates import Better, Floats, Given, divide
 
 Codes = npt.NDArray[np.int64]
 
+SENSITIVITY = 0.95
+"""True positive rate at which the true negative rate is read."""
+
 BINS = 15
 """Bins of equal width on [0, 1], closed on the right, for reliability and calibration."""
 
@@ -110,6 +113,53 @@ def _area(score: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Fl
     return divide((up * (below + down / 2)).sum(1), up.sum(1) * down.sum(1))
 
 
+def _ranked(score: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
+    """Return the weight of positives and of negatives at or above each distinct score, highest first: [B, T] each."""
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    ordered = weights[:, order]
+    hits, alarms = (np.cumsum(ordered * chosen, axis=1)[:, last] for chosen in (positive[order], ~positive[order]))
+    return hits, alarms
+
+
+def _over_classes(
+    of_class: Callable[[Floats, npt.NDArray[np.bool_], Floats], Floats], log_p: Floats, label: Codes, weights: Floats
+) -> Floats:
+    """Return a score of the second of two classes, or the mean over more classes that have examples, float64 [B]."""
+    if not len(label):
+        return np.full(len(weights), np.nan)
+    codes = [1] if log_p.shape[1] == 2 else range(log_p.shape[1])
+    values = np.stack([of_class(class_score(log_p, code), label == code, weights) for code in codes])
+    known = np.isfinite(values)
+    return divide(np.where(known, values, 0).sum(0), known.sum(0))
+
+
+def average_precision(log_p: Floats, label: Codes, weights: Floats) -> Floats:
+    """Return the weighted sum of precisions, each by the recall that its threshold adds."""
+
+    def of_class(score: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
+        hits, alarms = _ranked(score, positive, weights)
+        added = np.diff(hits, axis=1, prepend=0.0)
+        precision = np.nan_to_num(divide(hits, hits + alarms))
+        return divide((added * precision).sum(1), hits[:, -1])
+
+    return _over_classes(of_class, log_p, label, weights)
+
+
+def specificity_at_sensitivity(log_p: Floats, label: Codes, weights: Floats) -> Floats:
+    """Return the largest true negative rate of any threshold whose true positive rate is at least `SENSITIVITY`."""
+
+    def of_class(score: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Floats:
+        hits, alarms = _ranked(score, positive, weights)
+        enough = hits >= SENSITIVITY * hits[:, -1:] - 1e-9
+        fewest = np.where(enough, alarms, np.inf).min(1)
+        share = divide(fewest, alarms[:, -1])
+        return np.where(hits[:, -1] > 0, 1 - share, np.nan)
+
+    return _over_classes(of_class, log_p, label, weights)
+
+
 def bin_of(confidence: Floats, bins: int = BINS) -> Codes:
     """Return the bin of each probability: ``(i / bins, (i + 1) / bins]``, 0 in the first."""
     return np.clip(np.ceil(np.asarray(confidence, np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
@@ -167,6 +217,26 @@ PROBABILITY_SCORES: Mapping[str, ProbabilityScore] = {
             "one class against the rest, mean over the classes that have examples; NaN for fewer than two",
             1.0,
             "Hanley & McNeil 1982, doi 10.1148/radiology.143.1.7063747; Fawcett 2006, section 10",
+        ),
+        ProbabilityScore(
+            "average_precision",
+            "Average precision",
+            "sum over thresholds of precision times the recall that the threshold adds",
+            average_precision,
+            "higher",
+            "of the second of two classes; of more one class against the rest, mean over those that have examples",
+            1.0,
+            "Zhu 2004, Recall, precision and average precision; scikit-learn, average_precision_score",
+        ),
+        ProbabilityScore(
+            "true_negative_rate_at_95",
+            "True negative rate at 95% sensitivity",
+            f"largest TN / N of a threshold with TP / P >= {SENSITIVITY}",
+            specificity_at_sensitivity,
+            "higher",
+            "of the second of two classes; of more one class against the rest, mean over those that have both",
+            1.0,
+            "Zong et al. 2023, arXiv 2210.01725, section 4.1",
         ),
         ProbabilityScore(
             "expected_calibration_error",

@@ -134,6 +134,22 @@ RATES: Mapping[str, Rate] = {
             "higher",
         ),
         Rate(
+            "false_discovery_rate",
+            "False discovery rate",
+            "FP / (TP + FP)",
+            _both(False, True),
+            _predicted(True),
+            "lower",
+        ),
+        Rate(
+            "false_omission_rate",
+            "False omission rate",
+            "FN / (TN + FN)",
+            _both(True, False),
+            _predicted(False),
+            "lower",
+        ),
+        Rate(
             "false_negative_share",
             "Share of false negatives among errors",
             "FN / (FN + FP)",

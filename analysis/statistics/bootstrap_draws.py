@@ -75,13 +75,20 @@ def disparity_bounds(
         low, high = value_bounds(inside, level)
         extreme = np.min if row.statistic == "lowest" else np.max
         lows, highs = extreme(low, -1), extreme(high, -1)
+    elif row.statistic == "overall_ratio":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quotients = inside / overall[..., None]
+        low, high = value_bounds(np.where(np.isfinite(quotients), quotients, np.nan), level)
+        with np.errstate(divide="ignore"):
+            lows = np.minimum(low, 1 / high).min(-1)
+            highs = np.where(high < 1, high, np.where(low > 1, 1 / low, 1.0)).min(-1)
     else:
         sign = -1.0 if row.statistic == "above_overall" else 1.0
         low, high = value_bounds(sign * (overall[..., None] - inside), level)
         lows, highs = _distances(low, high) if row.statistic == "from_overall" else (low.max(-1), high.max(-1))
     if row.combination == "mean":
         return float(lows.mean()), float(highs.mean())
-    if row.statistic == "ratio":
+    if row.is_ratio:
         return float(lows.min()), float(highs.min())
     return float(lows.max()), float(highs.max())
 

@@ -76,7 +76,7 @@ def p_value(observed: float, drawn: Floats, row: Disparity) -> float:
     if not np.isfinite(observed):
         return float("nan")
     slack = 1e-12
-    sign = -1.0 if row.statistic in ("ratio", "lowest") else 1.0
+    sign = -1.0 if row.falls else 1.0
     extreme = ~(sign * drawn < sign * observed - slack)
     return float((1 + extreme.sum()) / (1 + len(drawn)))
 

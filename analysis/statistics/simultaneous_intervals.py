@@ -67,7 +67,7 @@ def _bounds(above: Counts, below: Counts, exists: Bools, row: Disparity, confide
         lows, highs = _box(above, below, exists, tail, row.statistic)
     if row.combination == "mean":
         return np.asarray(lows.mean(-1)), np.asarray(highs.mean(-1))
-    if row.statistic == "ratio":
+    if row.is_ratio:
         return np.asarray(lows.min(-1)), np.asarray(highs.min(-1))
     return np.asarray(lows.max(-1)), np.asarray(highs.max(-1))
 
@@ -105,6 +105,8 @@ def _box(above: Counts, below: Counts, exists: Bools, tail: Floats, statistic: S
         return np.where(valid, low, np.inf).min(-1), np.where(valid, high, np.inf).min(-1)
     if statistic == "highest":
         return np.where(valid, low, -np.inf).max(-1), np.where(valid, high, -np.inf).max(-1)
+    if statistic == "overall_ratio":
+        return _overall_ratios(low, high, below, valid)
     if statistic == "variance":
         return _variance_box(np.where(valid, low, np.nan), np.where(valid, high, np.nan))
     pair = valid[..., :, None] & valid[..., None, :] & ~np.eye(above.shape[-1], dtype=np.bool_)
@@ -112,6 +114,22 @@ def _box(above: Counts, below: Counts, exists: Bools, tail: Floats, statistic: S
         lowest = np.where(pair, low[..., :, None] / high[..., None, :], np.inf)
         highest = np.where(pair & (low[..., None, :] > 0), high[..., :, None] / low[..., None, :], np.inf)
     return np.minimum(lowest.min((-2, -1)), 1), np.minimum(highest.min((-2, -1)), 1)
+
+
+def _overall_ratios(low: Floats, high: Floats, below: Counts, valid: Bools) -> tuple[Floats, Floats]:
+    """Return the bounds of the group whose rate is farthest from that of all, as a quotient of at most 1."""
+    part = divide(np.where(valid, below, 0), np.where(valid, below, 0).sum(-1, keepdims=True))
+    whole_low, whole_high = ((part * np.where(valid, side, 0)).sum(-1, keepdims=True) for side in (low, high))
+    # A group is itself a part of the whole, so its quotient is smallest where it is low and all others are high.
+    least, most = (
+        divide(mine, part * mine + whole - part * other)
+        for mine, other, whole in ((low, high, whole_high), (high, low, whole_low))
+    )
+    least, most = np.nan_to_num(least, nan=0.0), np.nan_to_num(most, nan=np.inf)
+    with np.errstate(divide="ignore"):
+        lows = np.minimum(least, 1 / most)
+        highs = np.where(most < 1, most, np.where(least > 1, 1 / least, 1.0))
+    return np.where(valid, lows, 1).min(-1), np.where(valid, highs, 1).min(-1)
 
 
 def _variance_box(low: Floats, high: Floats) -> tuple[Floats, Floats]:
@@ -162,7 +180,7 @@ def null_disparity(
     _, first, back = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     if row.statistic == "variance" and row.combination != "largest":
         return np.where(undefined, np.nan, 0.0)
-    if row.statistic in ("ratio", "from_overall") or row.combination == "largest":
+    if row.is_ratio or row.statistic == "from_overall" or row.combination == "largest":
         values = np.array([_simulated(pooled[i], size[i], row, seed, draws) for i in first], np.float64)
     else:
         parts = [first[i : i + _ROWS_AT_ONCE // _GRID] for i in range(0, len(first), _ROWS_AT_ONCE // _GRID)]

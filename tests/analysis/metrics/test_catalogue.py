@@ -44,6 +44,8 @@ SKLEARN = {
     "true_negative_rate": lambda y, p: sk.recall_score(y, p, pos_label=0),
     "positive_predictive_value": lambda y, p: sk.precision_score(y, p),
     "negative_predictive_value": lambda y, p: sk.precision_score(y, p, pos_label=0),
+    "false_discovery_rate": lambda y, p: 1 - sk.precision_score(y, p),
+    "false_omission_rate": lambda y, p: 1 - sk.precision_score(y, p, pos_label=0),
     "false_negative_share": lambda y, p: ((y == 1) & (p == 0)).sum() / (y != p).sum(),
 }
 OF_CELLS = {name: row for name, row in DISPARITIES.items() if row.of_cells}
@@ -53,6 +55,12 @@ SKLEARN_SCORES = {
     "worst_class_accuracy": lambda y, p: sk.recall_score(y, p, average=None, zero_division=np.nan).min(),
     "class_accuracy_differences": lambda y, p: pairs_apart(sk.recall_score(y, p, average=None)),
     "f1": lambda y, p: sk.f1_score(y, p, labels=[1], average=None)[0],
+    "f2": lambda y, p: sk.fbeta_score(y, p, beta=2, labels=[1], average=None)[0],
+    "f_half": lambda y, p: sk.fbeta_score(y, p, beta=0.5, labels=[1], average=None)[0],
+    "matthews_correlation": sk.matthews_corrcoef,
+    "hard_label_auc": lambda y, p: sk.roc_auc_score(np.eye(max(y) + 1)[y], np.eye(max(y) + 1)[p]),
+    "generalized_entropy_index": lambda y, p: entropy(y, p, lambda b: (b**2 - 1) / 2),
+    "theil_index": lambda y, p: entropy(y, p, lambda b: b * np.log(np.maximum(b, 1e-300))),
     "macro_f1": lambda y, p: sk.f1_score(y, p, average="macro"),
     "macro_precision": lambda y, p: sk.precision_score(y, p, average="macro"),
 }
@@ -66,6 +74,7 @@ FORMS = {
     "below_overall": lambda f: f.overall - f.group_min(),
     "above_overall": lambda f: f.group_max() - f.overall,
     "from_overall": lambda f: f.difference(method="to_overall"),
+    "overall_ratio": lambda f: f.ratio(method="to_overall"),
 }
 
 FAIRLEARN = {
@@ -83,6 +92,12 @@ FAIRLEARN = {
 
 def pairs_apart(values):
     return sum(abs(one - other) for one, other in itertools.combinations(values, 2))
+
+
+def entropy(label, prediction, term):
+    """Speicher et al.'s mean over examples of a function of the benefit over its mean."""
+    benefit = (prediction == 1).astype(float) - (label == 1) + 1
+    return np.mean(term(benefit / benefit.mean()))
 
 
 def frame(function, y, p, g):
@@ -124,7 +139,7 @@ def test_every_combination_of_a_notion_and_a_form_agrees_with_fairlearn(groups):
         if not row.of_cells or row.statistic == "variance" or "false_negative_share" in row.rates:
             continue
         parts = [FORMS[row.statistic](frames[rate]) for rate in row.rates]
-        worse = min if row.statistic == "ratio" else max
+        worse = min if row.is_ratio else max
         expected = np.mean(parts) if row.combination == "mean" else worse(parts)
         assert disparity(cells, row, 1) == pytest.approx(expected, abs=1e-12), name
         seen.add(row.statistic)
@@ -151,6 +166,9 @@ def test_differences_agree_with_aif360():
             "equalized_odds_difference_mean": aif.average_odds_error(y, p, **kwargs),
             "predictive_parity_difference": aif.difference(sk.precision_score, y, p, **kwargs),
         }
+        for name, reference in (("generalized_entropy_index", 2), ("theil_index", 1)):
+            value = SCORES[name].compute(cells.sum(0), 1)
+            assert value == pytest.approx(aif.generalized_entropy_error(y, p, alpha=reference)), name
         ratio = aif.disparate_impact_ratio(y, p, **kwargs)
         for name, value in theirs.items():
             assert disparity(cells, DISPARITIES[name], 1) == pytest.approx(abs(value)), name
@@ -181,6 +199,12 @@ def test_scores_of_predictions_agree_with_scikit_learn(classes):
         assert ours["brier_score"][i] == pytest.approx(np.square(q - np.eye(classes)[y]).sum(1).mean())
         positive = q[:, 1] if classes == 2 else q
         assert ours["auc"][i] == pytest.approx(sk.roc_auc_score(y, positive, multi_class="ovr", average="macro"))
+        codes = [1] if classes == 2 else range(classes)
+        precision = [sk.average_precision_score(y == code, q[:, code]) for code in codes]
+        assert ours["average_precision"][i] == pytest.approx(np.mean(precision))
+        curves = [sk.roc_curve(y == code, q[:, code], drop_intermediate=False) for code in codes]
+        negative = [1 - false[true >= 0.95].min() for false, true, _ in curves]
+        assert ours["true_negative_rate_at_95"][i] == pytest.approx(np.mean(negative))
         if classes > 2:
             assert ours["top_2_accuracy"][i] == pytest.approx(sk.top_k_accuracy_score(y, q, k=2))
         by_hand = 0.0
@@ -343,7 +367,8 @@ def test_the_table_says_what_a_metric_is():
     assert list(described["metric"]) == list(METRICS)
     assert (described[["formula", "more than two classes", "reference"]] != "").all().all()
     fixed = {name for name, rate in RATES.items() if not rate.given_label}
-    assert fixed == {"positive_predictive_value", "negative_predictive_value", "false_negative_share"}
+    predictive = {"positive_predictive_value", "negative_predictive_value"}
+    assert fixed == predictive | {"false_discovery_rate", "false_omission_rate", "false_negative_share"}
     assert {name: rate.given for name, rate in RATES.items() if rate.given != "nothing"} == {
         "true_positive_rate": "label",
         "false_negative_rate": "label",
@@ -351,6 +376,8 @@ def test_the_table_says_what_a_metric_is():
         "true_negative_rate": "label",
         "positive_predictive_value": "prediction",
         "negative_predictive_value": "prediction",
+        "false_discovery_rate": "prediction",
+        "false_omission_rate": "prediction",
     }
     assert {"equalized_odds_difference", "equalized_odds_difference_mean", "calibration_difference"} <= set(METRICS)
     assert not [name for name, row in DISPARITIES.items() if row.fair == 0 and row.better == "higher"]
