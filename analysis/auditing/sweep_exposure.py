@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from fairsweep.analysis.auditing.exposure import exposures, most_exposed
 from fairsweep.analysis.auditing.shadow_scores import ATTACKS, FEWEST_SHADOWS
-from fairsweep.analysis.records.file_names import MEMBERSHIP
+from fairsweep.analysis.records.file_names import AUDIT, MEMBERSHIP
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.results import SweepResults
 
@@ -48,7 +49,8 @@ def exposure_frame(
         The columns `EXPOSURE_COLUMNS`: for each setting, attack and attribute a row for all candidates and one for each
         group. ``auc`` and ``tpr`` (true positives at 1% false ones) with intervals over shadows and candidates;
         ``most_exposed``, whether the group has the largest AUC; ``p_value`` of the largest gap between the groups of
-        the attribute. Settings with fewer than 8 shadows are left out.
+        the attribute. Canaries count as out where their own gradient was not used. Settings with fewer than 8 shadows,
+        and those whose canaries are clients, are left out.
 
     Raises:
         ValueError: if the sweep has no ``examples.parquet``, or it lacks an attribute.
@@ -56,9 +58,12 @@ def exposure_frame(
     found = results.read_each(
         [f for f in results.folders if (f.config or {}).get("shadow_candidates")], MEMBERSHIP, TrialFolder.membership
     )
+    audited = results.read_each([f for f in results.folders if f.name in found and _audit(f)], AUDIT, TrialFolder.audit)
     settings: dict[str, list[str]] = {}
     configs = {folder.name: folder.config or {} for folder in results.folders}
     for trial in found:
+        if configs[trial]["learner"].get("clients") and trial in audited:
+            continue  # whose examples a canary client holds is not recorded
         settings.setdefault(str(configs[trial].get("setting")), []).append(trial)
     rows: list[dict[str, object]] = []
     names = results.trials.set_index("trial")
@@ -66,6 +71,9 @@ def exposure_frame(
         if len(trials) < FEWEST_SHADOWS:
             continue
         log_p, included, ids = _stacked([found[trial] for trial in trials])
+        for place, trial in enumerate(trials):
+            if trial in audited:
+                included[place] &= ~np.isin(ids, _untrained(audited[trial], configs[trial]))
         shared = {name: names.loc[trials[0], name] for name in ("learner", "series", "level")}
         for attribute in by or tuple((configs[trials[0]].get("dataset") or {}).get("groups") or ()):
             codes = _codes(results, ids, attribute)
@@ -81,6 +89,18 @@ def exposure_frame(
                     own = {"group": group, "most_exposed": each.group is not None and each.group == worst}
                     rows.append(asdict(each) | common | own | {"p_value": p_value})
     return pd.DataFrame(rows, columns=list(EXPOSURE_COLUMNS))
+
+
+def _audit(folder: TrialFolder) -> dict[str, object]:
+    return ((folder.config or {}).get("learner") or {}).get("audit") or {}
+
+
+def _untrained(canaries: pa.Table, config: Mapping[str, Any]) -> NDArray[np.int64]:
+    """Return the ids of canaries on which a trial has not trained as they are, though they are in its training set."""
+    table = canaries.to_pandas()
+    is_itself = table["included"] & (config["learner"]["audit"]["kind"] == "example")
+    ids: NDArray[np.int64] = table["unit"][~is_itself].to_numpy(np.int64)
+    return ids
 
 
 def _stacked(tables: Sequence[pa.Table]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:

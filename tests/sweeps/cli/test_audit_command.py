@@ -67,6 +67,40 @@ def test_an_overfitted_learner_is_recognised_and_a_private_one_is_not(audited):
     assert ((found["p_value"] > 0) & (found["p_value"] <= 1)).all()
 
 
+def test_a_canary_whose_gradient_was_replaced_counts_as_out(audited):
+    results = analysis.load(audited)
+    found = exposure_frame(results, draws=2, permutations=1).query("learner == 'private' and group == 'all'")
+    members = canaries = 0
+    for folder in results.folders:
+        if folder.learner == "private":
+            table = folder.membership().to_pandas().set_index("id")["included"]
+            taken = set(folder.audit()["unit"].to_pylist()) & set(table.index)
+            assert table.loc[list(taken)].all()
+            members, canaries = members + table.sum(), canaries + len(taken)
+    assert canaries > 0
+    for attack in ("LiRA", "RMIA"):
+        (scored,) = attacked(results, attack)
+        assert scored.sum() == members - canaries
+    assert len(found) == 2
+
+
+def attacked(results, name):
+    """Who counted as in, as the attack saw it."""
+    from fairsweep.analysis.auditing import sweep_exposure
+
+    seen, attack = [], sweep_exposure.ATTACKS[name]
+
+    def watching(log_p, included, groups):
+        seen.append(included)
+        return attack(log_p, included, groups)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sweep_exposure.ATTACKS, name, watching)
+        frame = exposure_frame(results, attacks=[name], draws=2, permutations=1)
+    places = list(dict.fromkeys(frame["learner"]))
+    return [seen[places.index("private")]]
+
+
 def test_a_sweep_without_audits_says_how_to_have_some(fairsweep, finished):
     code, out, err = fairsweep("audit", finished)
     assert (code, err) == (0, "")
