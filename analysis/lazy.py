@@ -21,7 +21,8 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {sorted(homes)}")
         try:
             module = importlib.import_module(f"{package}.{homes[name]}")
-            return module if homes[name].endswith(f".{name}") else getattr(module, name)
+            # A module may hold something of its own name, which is then meant.
+            return getattr(module, name, module) if homes[name].endswith(f".{name}") else getattr(module, name)
         except ModuleNotFoundError as error:
             raise explained(error, f"{package}.{name}") from error
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from fairsweep import analysis
 from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.epsilons import epsilon_of
 from fairsweep.analysis.accounting.events import sampled_gaussian
@@ -108,6 +109,20 @@ def test_who_has_several_examples_pays_for_all_of_them(fairsweep, of_users, run_
     both = epsilon_text(epsilon_of(composed([own] * 2), 1e-4).pld)
     assert f"For each user: the 2 private trials together cost ε = {both}" in out
     assert "ε of a user" in out
+
+
+def test_a_sweep_with_a_budget_runs_once_and_costs_the_budget(fairsweep, mapping, run_here, tmp_path):
+    learner = {name: value for name, value in mapping["learners"][0].items() if name != "noise_multiplier"}
+    mapping |= {"learners": [learner | {"epochs": 1}], "privacy": {"epsilon_sweep": 2.0}, "seeds": 1}
+    assert "2 trials of 2 settings, 2 of them to run" in planned(fairsweep, mapping, tmp_path)
+    folder = run_here(tmp_path / "sweep.yaml")
+    assert "2 trials of 2 settings, 0 of them to run" in planned(fairsweep, mapping, tmp_path)
+    ledger = analysis.privacy_ledger(analysis.load(folder))
+    (together,) = ledger.prices["ε (PLD)"][ledger.prices["what is released"] == "all trials"]
+    assert 1.98 < float(together) <= 2
+    code, out, _ = fairsweep("privacy", folder)
+    assert code == 0
+    assert f"the 2 private trials together cost ε = {together}" in out
 
 
 def test_what_has_no_ledger_is_said(fairsweep, finished, tmp_path):
