@@ -11,6 +11,9 @@ from fairsweep.analysis.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fairsweep.analysis.comparing.comparison import SweepComparison, compare
+    from fairsweep.analysis.contrasts.reference_groups import reference_frame
+    from fairsweep.analysis.contrasts.strata import controlled_frame
+    from fairsweep.analysis.contrasts.weights import weighted_frame
     from fairsweep.analysis.figures import plots
     from fairsweep.analysis.importing.predictions import from_predictions
     from fairsweep.analysis.inference.calibration import reliability_frame
@@ -58,6 +61,7 @@ __all__ = [
     "compare",
     "compare_learners",
     "compare_over_datasets",
+    "controlled_frame",
     "corrected_fold_test",
     "corrected_winner",
     "crossed_frame",
@@ -73,12 +77,14 @@ __all__ = [
     "permutation_frame",
     "plots",
     "privacy_ledger",
+    "reference_frame",
     "reliability_frame",
     "settings_table",
     "summary_tables",
     "thresholded_counts",
     "to_metric_frame",
     "trend",
+    "weighted_frame",
     "write_report",
 ]
 
@@ -100,6 +106,7 @@ _HOMES = {
     "compare": "comparing.comparison",
     "compare_learners": "inference.comparisons",
     "compare_over_datasets": "inference.comparisons",
+    "controlled_frame": "contrasts.strata",
     "corrected_fold_test": "inference.comparisons",
     "corrected_winner": "inference.selection",
     "crossed_frame": "inference.crossed_resampling",
@@ -115,12 +122,14 @@ _HOMES = {
     "permutation_frame": "inference.permutation_frames",
     "plots": "figures.plots",
     "privacy_ledger": "inference.privacy_ledger",
+    "reference_frame": "contrasts.reference_groups",
     "reliability_frame": "inference.calibration",
     "settings_table": "inference.selection",
     "summary_tables": "report.summary_table",
     "thresholded_counts": "inference.thresholds",
     "to_metric_frame": "results.metric_frames",
     "trend": "inference.trends",
+    "weighted_frame": "contrasts.weights",
     "write_report": "report.report_page",
 }
 

@@ -29,6 +29,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "statistics": "metrics",
         "results": "all",
         "importing": "all",
+        "contrasts": "all",
         "inference": "all",
         "auditing": "all",
         "drawing": "extras",

@@ -236,7 +236,7 @@ PROBABILITY_SCORES: Mapping[str, ProbabilityScore] = {
             "higher",
             "of the second of two classes; of more one class against the rest, mean over those that have both",
             1.0,
-            "Zong et al. 2023, arXiv 2210.01725, section 4.1",
+            "Zong et al. 2023, arXiv 2210.01725",
         ),
         ProbabilityScore(
             "expected_calibration_error",

@@ -1,0 +1,1 @@
+"""Groups set against a reference group, compared within strata of a further attribute, and counted with weights."""
