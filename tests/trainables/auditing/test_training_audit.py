@@ -12,7 +12,10 @@ from fairsweep.analysis.auditing.repetitions import audit_repetitions
 from fairsweep.analysis.records.file_names import AUDIT
 from fairsweep.analysis.records.files import read_json
 from fairsweep.analysis.records.learner_records import read_audit
+from fairsweep.datasets.feeds import stream
+from fairsweep.datasets.feeds.resident import ResidentFeed
 from fairsweep.datasets.selection.sampling import Poisson
+from fairsweep.datasets.storage import reading
 from fairsweep.trainables.auditing.canaries import AuditConfig, Canaries, Contributing
 from fairsweep.trainables.auditing.gradient_canaries import GradientCanaries
 from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
@@ -184,6 +187,31 @@ def test_a_trial_keeps_its_audit(make_config, tmp_path):
     assert table["group"].to_pylist().count("dark") == 10
     assert all(unit % 3 == 0 for unit in table["unit"].to_pylist())  # ids of examples, not positions
     assert "20 of the" in " ".join(read_json(folder / "privacy.json")["assumptions"])
+
+
+@pytest.mark.parametrize("kind", ["gradient", "mislabelled"])
+@pytest.mark.parametrize("sampler", ["poisson", "truncated_poisson", "weighted_poisson"])
+def test_a_stream_gives_the_same_audit_as_a_resident_copy(make_task, toy, tmp_path, monkeypatch, kind, sampler):
+    def read_here(location, requests, image_shape, **_):
+        """Stands in for Ray: reads in this process."""
+        for table in reading.read_pieces(location, requests, image_shape):
+            yield from (reading.piece_of(batch, image_shape) for batch in table.to_batches())
+
+    monkeypatch.setattr(stream, "check_ray", lambda: None)
+    monkeypatch.setattr(stream, "spread", read_here)
+    weights = {"sampling_weights": {"attribute": "tone", "weights": {"dark": 2.0}}}
+    fields = weights if sampler == "weighted_poisson" else {}
+    config = dpsgd(sampler=sampler, audit={"canaries": 32, "kind": kind}, **fields)
+    rows = toy.split("train")
+    found = []
+    limits = stream.StreamLimits(memory_bytes=2**16, scratch_bytes=2**20, scratch_dir=tmp_path / "scratch")
+    for feed in (ResidentFeed.open(toy), stream.StreamFeed.open(toy, limits)):
+        with feed:
+            tone = {"tone": toy.codes("tone")[rows]}
+            labels = toy.codes("smiling")[rows].astype(np.int64)
+            task = make_task(n=len(rows), rows=rows, labels=labels, groups=tone, feed=feed)
+            found.append(table_of(train(Dpsgd(config, task)), tmp_path).to_pandas())
+    assert found[0].equals(found[1])
 
 
 def test_what_cannot_be_audited_is_refused(make_task, make_config):
