@@ -135,7 +135,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
     if extent is not None:
         search = SearchSummary.of(sweep, output, at_once)
         needed, trials = extent.needed_bytes(plan), []
-    output.check(name=sweep.name, content=plan.content, trials=trials, needed_bytes=needed)
+    output.check(name=sweep.name, content=plan.content, former=plan.former_content, trials=trials, needed_bytes=needed)
     return PlanReport(
         name=sweep.name,
         output=output,

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, field_serializer
 RELATION = NeighboringRelation.REPLACE_SPECIAL
 _FINE_INTERVAL = 1e-4  # dp-accounting's default discretisation of the privacy loss
 _FINE_EPSILON = 20.0
+_LEAST_PLD_DELTA = 1e-12
 REFINEMENTS = (100.0, 10.0, 1.0, 0.1, 0.01, 1e-3, _FINE_INTERVAL)
 
 
@@ -70,6 +71,8 @@ def epsilon_of(event: dp_accounting.DpEvent, delta: float, coarseness: float = 1
         return Epsilon(pld=math.inf, rdp=math.inf)
     rdp = by_rdp(event, delta)
     pld = _by_refined_pld(event, delta) if rdp is None else by_pld(event, delta, coarseness * interval_for(rdp))
+    if rdp is not None and delta < _LEAST_PLD_DELTA:
+        pld = min(pld, rdp)  # both are upper bounds; below it PLD cuts tails that weigh as much as delta
     if rdp is not None and pld > 1.01 * rdp + 0.01:
         raise AccountingError(
             f"PLD gives epsilon={pld:.6g}, but the looser RDP gives {rdp:.6g} for {event} at {delta=}: "

@@ -31,7 +31,7 @@ def stated_charge(config: Mapping[str, Any], statement: Mapping[str, Any]) -> Ch
     if not described:
         raise ValueError("a statement must list its events, but this one lists none")
     event = composed(rebuilt(each) for each in described)
-    if statement.get("deployment_cohort") is not None:
+    if statement.get("epsilon_of_this_training") is not None:  # an earlier version: its events are the deployment's
         event = _as_trained(event, statement)
     unit = str(statement["unit"])
     return charge_of(config, unit, event, float(statement["delta"]))

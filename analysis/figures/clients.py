@@ -138,7 +138,7 @@ def _divisions(results: SweepResults, design: ImbalanceDesign, attribute: str) -
         clients = (folder.data or {}).get("clients")
         if not clients or known.loc[folder.name, "level"] != design.levels[-1].text:
             continue
-        listed = clients["listed"].get("label" if attribute == results.label else group_column(attribute))
+        listed = (clients["listed"] or {}).get("label" if attribute == results.label else group_column(attribute))
         fields = {k: v for k, v in varying_fields(folder.config or {}).items() if k.startswith("learner.clients.")}
         if listed is not None:
             found.setdefault(tuple(fields.values()), (fields, listed))

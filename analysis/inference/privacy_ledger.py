@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from fairsweep.analysis.accounting.release_prices import Charge, ReleasePrices
 
 _RESEARCH = "simulated (research mode)"
-_DEPLOYMENT = "simulation of a larger deployment"
+_DEPLOYMENT = "simulates a larger deployment"
+_SIMULATED = "ε of the simulated deployment"
 _NONE = "none: no clipping, no noise or no Poisson sampling"
 PRICE_COLUMNS = ("unit", "what is released", "trials", "ε (PLD)", "ε (RDP)", "δ")
 
@@ -286,9 +287,9 @@ def _other_sentences(
     )
     if _DEPLOYMENT in guarantees:
         listed.append(
-            "Simulation of a larger deployment: its ε and δ, in the table of trials, are those of a deployment that "
-            "nobody ran. All sums here are of what the trials themselves did: they add less noise and protect their "
-            "own clients far less (epsilon_of_this_training)."
+            "Simulated deployment: its ε, in a column of its own in the table of trials, is that of a deployment that "
+            "nobody ran. All other numbers are of what the trials themselves did: they add less noise and protect "
+            "their own clients far less."
         )
     if {_RESEARCH, _DEPLOYMENT} & set(guarantees):
         listed.append(
@@ -304,16 +305,14 @@ def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame
     rows = []
     for folder in stated:
         statement = folder.privacy or {}
-        epsilon = statement.get("epsilon") or {}
-        own = statement.get("epsilon_of_this_training") or {}
         rows.append(
             {
                 "learner": names.loc[folder.name, "series"],
                 "level": names.loc[folder.name, "level"],
                 "unit": statement.get("unit"),
-                "ε (PLD)": float(epsilon.get("pld") or np.nan),
-                "ε (RDP)": float(epsilon.get("rdp") or np.nan),
-                "ε of this training": float(own.get("pld") or np.nan),
+                "ε (PLD)": float(folder.spent.get("pld") or np.nan),
+                "ε (RDP)": float(folder.spent.get("rdp") or np.nan),
+                _SIMULATED: float(folder.simulated.get("pld") or np.nan),
                 "ε of a user": float(((statement.get("of_user") or {}).get("epsilon") or {}).get("pld") or np.nan),
                 "δ": float(statement.get("delta") or np.nan),
                 "noise multiplier": float(statement.get("noise_multiplier") or 0.0),
@@ -330,7 +329,7 @@ def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame
         trials=("δ", "size"),
     )
     has_none = np.isinf(table["ε (PLD)"])
-    unasked = [name for name in ("ε of this training", "ε of a user") if table[name].isna().all()]
+    unasked = [name for name in (_SIMULATED, "ε of a user") if table[name].isna().all()]
     table = table.drop(columns=unasked)
     for name in (name for name in costs if name not in unasked):
         table[name] = [epsilon_text(value) for value in table[name]]

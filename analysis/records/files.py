@@ -21,6 +21,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from pydantic_core import from_json
 
+from fairsweep.analysis.disclosure.columns import check_columns
 from fairsweep.analysis.records.checksums import (
     CHECKSUM,
     PARQUET_KEY,
@@ -61,7 +62,9 @@ def write_json(path: str | Path, mapping: Mapping[str, Any]) -> None:
 
     Raises:
         TypeError: if a value has no JSON form.
+        ValueError: if it is a record of a trial, and a key has no class in ``analysis.disclosure``.
     """
+    check_columns(Path(path).name, mapping)
     plain = {key: value for key, value in _standard(mapping).items() if key != CHECKSUM}
     content = with_json_checksum(json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False))
     write_whole(path, lambda file: file.write(content))
@@ -101,6 +104,7 @@ def write_parquet(
         metadata: further schema metadata.
         is_small: of a few kilobytes and read by the thousand: compressed for speed, without statistics of columns.
     """
+    check_columns(Path(path).name, table.column_names)
     own = {_VERSION_KEY: str(FORMAT_VERSION).encode(), PARQUET_KEY: PARQUET_KIND}
     marked = table.replace_schema_metadata({**metadata, **own})
     compression = "snappy" if is_small else "zstd"

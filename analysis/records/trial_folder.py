@@ -175,8 +175,24 @@ class TrialFolder:
         """Return epsilon by PLD as spent: infinite without a guarantee, NaN if the accountant gives no number."""
         if self.privacy is None:
             return float("inf")
-        value = (self.privacy.get("epsilon") or {}).get("pld")
+        value = self.spent.get("pld")
         return float("nan") if value is None else float(value)
+
+    @property
+    def spent(self) -> Mapping[str, Any]:
+        """Return epsilon by both accountants, of this very training; empty where nothing is stated.
+
+        Earlier versions stated that of a simulated deployment first, and this one beside it.
+        """
+        stated = self.privacy or {}
+        return stated.get("epsilon_of_this_training") or stated.get("epsilon") or {}
+
+    @property
+    def simulated(self) -> Mapping[str, Any]:
+        """Return what a deployment that the training simulates would spend; empty without one."""
+        stated = self.privacy or {}
+        former = stated.get("epsilon") if stated.get("epsilon_of_this_training") else None
+        return stated.get("epsilon_of_simulated_deployment") or former or {}
 
     @property
     def stage(self) -> str:

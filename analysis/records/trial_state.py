@@ -35,13 +35,14 @@ class TrialState:
         iterations: iterations in all; 0 until the trial has started once.
         metrics: of the last iteration: loss, accuracy and worst group on the validation split, epsilon spent.
         node: id of the machine in a Ray cluster on which the last attempt ran; None outside of Ray.
-        seconds: seconds in training and evaluation, over all attempts that count.
+        timed: whether times are recorded; in release mode they are not, for they tell who took part in which step.
+        seconds: seconds in training and evaluation, over all attempts that count; None where times are not recorded.
         error: one line on the cause of a failure.
         traceback: the whole of it.
         secrets: of release mode: for each secret under which steps may have been taken, by its fingerprint, the attempt
             that stored it; more than one where a secret was lost.
         recovered: what the last start that met damaged files went back to, one line; None where none did.
-        updated: seconds since 1970.
+        updated: seconds since 1970; None where times are not recorded.
     """
 
     trial: str
@@ -56,12 +57,13 @@ class TrialState:
     iterations: int = 0
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     node: str | None = None
-    seconds: float = 0.0
+    timed: bool = True
+    seconds: float | None = 0.0
     error: str | None = None
     traceback: str | None = None
     secrets: Mapping[str, int] = field(default_factory=dict)
     recovered: str | None = None
-    updated: float = 0.0
+    updated: float | None = 0.0
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> TrialState:

@@ -216,6 +216,8 @@ class SweepRecords:
     def training_counts(self) -> pd.DataFrame:
         """Realised training counts: ``trial``, a column for each group, ``label``, ``count``; values as names.
 
+        Release mode records none.
+
         A group that is called as another column stands in ``group:label`` (``group:count``, …).
         """
         columns = {name: (group_column(name), group_column(name, FRAME_COLUMNS)) for name in self.groups}
@@ -224,7 +226,7 @@ class SweepRecords:
             (folder.name, *(row.get(column) for column in recorded))
             for folder in self.folders
             if folder.data
-            for row in folder.data.get("counts", [])
+            for row in folder.data.get("counts") or ()
         ]
         frame = pd.DataFrame(rows, columns=["trial", *shown])
         for column, attribute in zip(shown[:-1], (*self.groups, self.label), strict=True):

@@ -17,6 +17,7 @@ _NAMING_FIELDS = frozenset({"name", "kind", "twin_of", "performance"})
 # The field of each form of imbalance that is its level, on the x axis.
 _LEVEL_FIELDS = ("share", "minority_size", "keep")
 # In the name of a series, as papers write them.
+_SIMULATED, _DEPLOYMENT = "simulated deployment's ε", "learner.deployment_cohort"
 _SYMBOLS = {"epsilon": "ε", "noise_multiplier": "z", "l2_clip_norm": "clip", "batch_size": "batch"}
 
 COLUMNS = (
@@ -153,7 +154,7 @@ def _privacy(folder: TrialFolder) -> dict[str, Any]:
         return {} if is_private else {"epsilon": float("inf"), "epsilon_rdp": float("inf")}
     return {
         "epsilon": folder.epsilon,
-        "epsilon_rdp": _number((spent.get("epsilon") or {}).get("rdp")),
+        "epsilon_rdp": _number(folder.spent.get("rdp")),
         "delta": _number(spent.get("delta")),
         "noise_multiplier": _number(spent.get("noise_multiplier")),
     }
@@ -176,7 +177,9 @@ def _series(configs: Sequence[Mapping[str, Any] | None]) -> list[str]:
     text = {}
     for (name, number), fields in each.items():
         varied = [(key.split(".")[-1], value) for key, value in fields.items() if len(seen[name, key]) > 1]
-        text[name, number] = ", ".join([name, *(f"{_SYMBOLS.get(key, key)}={value}" for key, value in varied)])
+        # The budget that is given is that of the deployment; what is spent here is another number.
+        symbols = _SYMBOLS | ({"epsilon": _SIMULATED} if fields.get(_DEPLOYMENT, "None") != "None" else {})
+        text[name, number] = ", ".join([name, *(f"{symbols.get(key, key)}={value}" for key, value in varied)])
     return [text[name, id(fields)] for name, fields in zip(names, flat, strict=True)]
 
 

@@ -146,6 +146,21 @@ class PreparedDataset:
             raise ValueError(f"there is no split {name!r}: {nearest(name, SPLITS)}")
         return np.flatnonzero(self._split_codes == SPLITS.index(name)).astype(np.int64)
 
+    def recorded_hash(self, mode: str) -> str:
+        """Return the hash by which a sweep's records name what is trained on.
+
+        Args:
+            mode: ``release`` takes a hash of what is public, ids, splits and vocabularies: one of images or attributes
+                would tell a training set from another that differs in one person. Else the content hash.
+        """
+        return self.public_hash if mode == "release" else self.info.content_hash
+
+    @cached_property
+    def public_hash(self) -> str:
+        """A hash of ids, splits and vocabularies."""
+        public = self._examples.select(["id", "split"])
+        return f"public-{content_hash(self.info.attributes, self.info.image_shape, hash_examples(public), ())}"
+
     @cached_property
     def users(self) -> NDArray[np.int64] | None:
         """Whom each example belongs to, int64 [N], or None where the dataset does not know."""

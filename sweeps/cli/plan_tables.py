@@ -56,7 +56,7 @@ def print_plan(report: PlanReport, console: Console) -> None:
                 escape(cost.learner),
                 epsilon_text(cost.epsilon),
                 f"{plan.delta:g}",
-                f"{plan.noise_multiplier:.4g}",
+                f"{plan.trained_noise_multiplier:.4g}",
                 f"{plan.largest_rate:.4g}",
                 f"{plan.steps:,}",
                 str(cost.trials),

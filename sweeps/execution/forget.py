@@ -227,7 +227,7 @@ def _begin(run: Path, folders: list[Path], ids: Ids, *, erase: bool) -> Deletion
         raise SweepError(f"the dataset at {path} holds none of these ids any more")
     version = {
         "dataset": str(path),
-        "content_hash": content_hash,
+        "content_hash": dataset.info.content_hash,  # copies of the images are named by it
         "present": tuple(present.tolist()),
         "target": str(next_version(path)),
         "left": len(dataset) - len(present),

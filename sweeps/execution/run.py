@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from contextlib import ExitStack
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +22,17 @@ from fairsweep.sweeps.planning.feed_choice import Feeding, settle_feed
 from fairsweep.sweeps.planning.machines import Machine, check_budget, check_resources, machines, slots
 from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.runtime.cluster_address import check_address, cluster_of, is_client
-from fairsweep.sweeps.runtime.launch import connected, run_trials, terminable
+from fairsweep.sweeps.runtime.launch import TUNE_FOLDER, connected, run_trials, terminable
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.description import Description
 from fairsweep.sweeps.store.difference import folder_difference
+from fairsweep.sweeps.store.erased_examples import erased_ids, without
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.store.trusted_addresses import remember_addresses
 from fairsweep.sweeps.syntax.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.syntax.paths import resume_command, shown, shown_from_here
 from fairsweep.trainables.trial.other_dataset import recorded_examples
+from fairsweep.trainables.trial.trial_data import trained_ids
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -100,7 +103,13 @@ def _run(
     source = _trials_of(plan, output, only, say)
     if address is None:
         _settle(plan, source, machines())
-    output.check(name=sweep.name, content=plan.content, trials=source.members or (), needed_bytes=source.needed_bytes)
+    output.check(
+        name=sweep.name,
+        content=plan.content,
+        former=plan.former_content,
+        trials=source.members or (),
+        needed_bytes=source.needed_bytes,
+    )
     privacy_plans(plan, source.samples)
     with output.held():
         # Another driver may have finished some while this one was checking.
@@ -174,6 +183,7 @@ def _run_source(
         queue = TrialQueue(plan, source, output, feeding.choice, at_once, say)
         try:
             with (
+                _without_times(sweep, output),
                 terminable(),
                 run_callbacks(sweep, output.path, queue, console, say, nodes=not is_private) as callbacks,
             ):
@@ -191,6 +201,16 @@ def _run_source(
             queue.close(interrupted=True)
             raise InterruptedSweepError(f"stopped; {again}") from error
         queue.close(interrupted=False)
+
+
+@contextmanager
+def _without_times(sweep: SweepSpec, output: OutputFolder) -> Iterator[None]:
+    """In release mode leave none of Tune's own files, which hold the time of each result; nothing reads them again."""
+    try:
+        yield
+    finally:
+        if sweep.privacy.mode == "release":
+            shutil.rmtree(output.path / TUNE_FOLDER, ignore_errors=True)
 
 
 def _scheduler_of(plan: SweepPlan, output: OutputFolder, queue: TrialQueue) -> TrialScheduler | None:
@@ -217,7 +237,7 @@ def describe(
         SweepError: if the examples must be written anew, and what was erased from them is not known.
     """
     sweep = plan.sweep
-    dataset = _reference(plan.dataset, sweep.dataset.path) | {
+    dataset = _reference(plan.dataset, sweep.dataset.path, sweep.privacy.mode) | {
         "label": sweep.dataset.label,
         "groups": list(sweep.dataset.groups),
         "shown": {
@@ -227,17 +247,17 @@ def describe(
         },
     }
     if plan.other is not None and sweep.evaluation.dataset is not None:
-        dataset["evaluation"] = _reference(plan.other, sweep.evaluation.dataset)
+        dataset["evaluation"] = _reference(plan.other, sweep.evaluation.dataset, "research")
     output.describe(text, shown_from_here(sweep.model_dump(mode="json")), dataset, trials, members)
     if not output.has_examples:
-        with_paths = sweep.privacy.mode == "research"
-        table = recorded_examples(plan.dataset, plan.other, with_source_paths=with_paths)
+        is_release = sweep.privacy.mode == "release"
+        table = recorded_examples(plan.dataset, plan.other, with_source_paths=not is_release)
+        if is_release:
+            table = without(table, trained_ids(plan.dataset, plan.trials[0].config))
         if any((output.path / TRIALS).glob("*")):
-            from fairsweep.sweeps.store.erased_examples import erased_ids, without
-
             table = without(table, erased_ids(output.path, plan.dataset))
         write_examples(output.path / EXAMPLES, table)
 
 
-def _reference(dataset: PreparedDataset, path: Path) -> dict[str, Any]:
-    return {"name": dataset.info.name, "path": str(path), "content_hash": dataset.info.content_hash}
+def _reference(dataset: PreparedDataset, path: Path, mode: str) -> dict[str, Any]:
+    return {"name": dataset.info.name, "path": str(path), "content_hash": dataset.recorded_hash(mode)}

@@ -237,7 +237,7 @@ def _reference(sweep: SweepSpec, dataset: PreparedDataset) -> DatasetReference:
     return DatasetReference(
         path=sweep.dataset.path,
         name=dataset.info.name,
-        content_hash=dataset.info.content_hash,
+        content_hash=dataset.recorded_hash(sweep.privacy.mode),
         label=sweep.dataset.label,
         groups=sweep.dataset.groups,
         has_users=dataset.info.has_user,

@@ -26,7 +26,7 @@ _PRECISION = 1e4
 def planned_charge(trial: PlannedTrial, outlook: Outlook) -> Charge:
     """Return what a trial will cost whoever it trains on."""
     config = trial.config.model_dump(mode="json", include=_PARTS)
-    return charge_of(config, outlook.unit, outlook.own_event(), outlook.delta)
+    return charge_of(config, outlook.unit, outlook.event(), outlook.delta)
 
 
 def check_delta_sweep(delta: float, plans: Iterable[PrivacyPlan]) -> None:
@@ -107,7 +107,7 @@ def shared_noise(planned: Iterable[tuple[PlannedTrial, PrivacyPlan]], epsilon: f
             for _, plan in listed:  # trials of one setting share the object
                 if id(plan) not in events:
                     changed = plan.model_copy(update={"noise_multiplier": noise_multiplier, "count_noise": None})
-                    events[id(plan)] = changed.own_event()
+                    events[id(plan)] = changed.event()
             own = [replace(charge, event=events[id(plan)]) for charge, plan in listed]
             found.append((own, min(charge.delta for charge in own) if delta is None else delta))
         return found

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsweep.analysis.records.file_names import TRIALS
-from fairsweep.datasets.selection.division import HoldOutSplit
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.datasets.selection.user_units import most_of_one_user
 from fairsweep.datasets.storage.prepared import PreparedDataset
@@ -19,6 +18,7 @@ from fairsweep.sweeps.planning.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.planning.number_labels import check_number_label
 from fairsweep.sweeps.planning.objectives import aims_of, check_aims, check_reachable
 from fairsweep.sweeps.planning.planned_charges import check_delta_sweep, noise_of_budget
+from fairsweep.sweeps.planning.release_checks import check_release, division_key
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.trainables.learning.roles import Roles
@@ -78,7 +78,13 @@ class SweepPlan:
 
     @property
     def content(self) -> tuple[str, ...]:
-        """Content hashes of these datasets."""
+        """Hashes by which these datasets are recorded."""
+        trained = self.dataset.recorded_hash(self.sweep.privacy.mode)
+        return (trained,) if self.other is None else (trained, self.other.info.content_hash)
+
+    @property
+    def former_content(self) -> tuple[str, ...]:
+        """The same as earlier versions recorded them: a release named the content of its dataset too."""
         return tuple(dataset.info.content_hash for dataset in self.datasets)
 
     def trial_bytes(self, trial: PlannedTrial) -> int:
@@ -169,6 +175,7 @@ def plan_trials(
     Raises:
         SweepError: on the first thing that cannot work, in one line.
     """
+    check_release(sweep, trials)
     sizes, of_one_user = _training_sizes(dataset, trials)
     parameters = _check_models(sweep, dataset, trials)
     _check_values(sweep, dataset, trials)
@@ -239,7 +246,7 @@ def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) ->
     sizes, of_one_user = {}, {}
     for trial in trials:
         imbalance = trial.config.imbalance
-        key = f"{'' if imbalance is None else imbalance.model_dump_json()} {_division_key(trial)}"
+        key = f"{'' if imbalance is None else imbalance.model_dump_json()} {division_key(trial)}"
         if key not in drawn:
             try:
                 plan = training_plan(dataset, trial.config)
@@ -267,7 +274,7 @@ def _privacy_units(
             continue
         imbalance = "" if config.imbalance is None else config.imbalance.model_dump_json()
         learner = config.learner.model_dump_json(exclude={"name"})
-        key = f"{learner} {imbalance} {_division_key(trial)} {config.seeds.data} {config.dataset.groups}"
+        key = f"{learner} {imbalance} {division_key(trial)} {config.seeds.data} {config.dataset.groups}"
         if key not in counted:
             columns = training_columns(dataset, config, training_plan(dataset, config))
             try:
@@ -284,7 +291,7 @@ def _evaluated(
     """Check each distinct pair of evaluation sets; returns the most examples that a trial evaluates at once."""
     most, checked = 0, set()
     for trial in trials:
-        key = _division_key(trial)
+        key = division_key(trial)
         if key in checked:
             continue
         checked.add(key)
@@ -300,14 +307,6 @@ def _evaluated(
             check_defined(sweep, dataset, sets["validation"])
         most = max(most, sum(len(chosen.rows) for chosen in sets.values()))
     return most
-
-
-def _division_key(trial: PlannedTrial) -> str:
-    """Return what decides the division of the dataset; only a hold-out depends on the seed."""
-    split = trial.config.split
-    is_drawn = isinstance(split, HoldOutSplit) or trial.config.shadow_candidates is not None
-    seed = trial.config.seeds.data if is_drawn else ""
-    return f"{split.model_dump_json()} {seed}"
 
 
 def _check_labels(dataset: PreparedDataset, trial: PlannedTrial, labels: NDArray[np.int16], name: str) -> None:

@@ -55,7 +55,7 @@ class SpentPrivacy:
 def _upper_bound(plan: PrivacyPlan, steps: int) -> float:
     """Epsilon by PLD with a coarse discretisation, which rounds up."""
     # A weak plan's epsilon is large: a finer grid than a thousandth of it would take minutes.
-    interval = _COARSE_INTERVAL * max(1.0, 1.0 / plan.noise_multiplier**2)
+    interval = _COARSE_INTERVAL * max(1.0, 1.0 / plan.trained_noise_multiplier**2)
     accountant = PLDAccountant(neighboring_relation=RELATION, value_discretization_interval=interval)
     accountant.compose(plan.event(steps))
     return float(accountant.get_epsilon(plan.delta))

@@ -42,7 +42,8 @@ def recorded_standing(folder: Path, cells: CellsFile) -> Standing:
     """Where a trial that has ended stands, by its records."""
     _, table = validation_cells(cells)
     trial = TrialFolder(folder)
-    return Standing(table, trial.epsilon, float("nan") if trial.state is None else trial.state.seconds)
+    seconds = None if trial.state is None else trial.state.seconds
+    return Standing(table, trial.epsilon, float("nan") if seconds is None else seconds)
 
 
 def recorded_predictions(folder: Path, meaning: Meaning) -> ValidationPredictions:

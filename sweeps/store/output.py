@@ -117,7 +117,15 @@ class OutputFolder:
             raise no_sweep(self.path)
         return found
 
-    def check(self, *, name: str, content: Sequence[str], trials: Sequence[str], needed_bytes: int) -> None:
+    def check(
+        self,
+        *,
+        name: str,
+        content: Sequence[str],
+        trials: Sequence[str],
+        needed_bytes: int,
+        former: Sequence[str] = (),
+    ) -> None:
         """Refuse a folder that cannot take this sweep. Nothing is left behind in it.
 
         Args:
@@ -125,6 +133,7 @@ class OutputFolder:
             content: hashes of its dataset and, if it is tested on another, of that.
             trials: hashes of its trials.
             needed_bytes: estimate of what it will write.
+            former: the hashes by which earlier versions recorded the same.
 
         Raises:
             SweepError: if the folder holds something else, another sweep, another dataset, or a request for deletion
@@ -147,10 +156,10 @@ class OutputFolder:
             )
         check_finished(self.path)
         if self.path.is_dir() and any(is_visible(path.name) for path in self.path.iterdir()):
-            self._check_content(name, content, trials)
+            self._check_content(name, (content, former), trials)
         _check_room(self.path, needed_bytes)
 
-    def _check_content(self, name: str, content: Sequence[str], trials: Sequence[str]) -> None:
+    def _check_content(self, name: str, content: Sequence[Sequence[str]], trials: Sequence[str]) -> None:
         found = Description.read(self.path)
         entries = self.ledger.entries()
         if found is None:
@@ -162,7 +171,7 @@ class OutputFolder:
                     ("output",),
                 )
             return  # a driver that was killed before it had said what it does, or a description that is lost
-        if found.content_hashes and found.content_hashes != tuple(content):
+        if found.content_hashes and found.content_hashes not in map(tuple, content):
             raise SweepError(
                 f"the output folder {self.path} holds results on another dataset; choose another one", ("output",)
             )

@@ -239,7 +239,7 @@ def _row(folder: TrialFolder, state: TrialState, before: Row | None, now: float)
     # What the user has stopped waits for the next run.
     stage: Stage = "queued" if state.state == "stopped" and state.by == "user" else state.state
     progress = {"iteration": state.iteration, "iterations": state.iterations}
-    began = None if stage == "queued" else (state.updated or now) - state.seconds
+    began = None if stage == "queued" else (state.updated or now) - (state.seconds or 0.0)
     if before is not None and stage == "running" and before.began is not None:
         began = before.began
     return Row(

@@ -41,7 +41,9 @@ from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import ExampleGradients, GradientMode, Plain, add_finite, pad
 from fairsweep.trainables.privacy.mechanism import SamplerName
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
+from fairsweep.trainables.privacy.precision import full_precision
 from fairsweep.trainables.privacy.privacy_numbers import (
+    DELTA_RULE,
     Delta,
     NoiseMultiplier,
     check_budget,
@@ -76,7 +78,7 @@ class DpsgdConfig(LearnerConfig):
         batch_size: Expected size q n of a Poisson batch: q = batch_size / n. The constant denominator of every update.
         epsilon: The budget by PLD accounting; the noise is calibrated to it.
         noise_multiplier: z; the sum of clipped gradients gets noise of standard deviation z S.
-        delta: Below 1/n; None takes the largest power of ten below 1/n.
+        delta: Below 1/n; null takes the largest power of ten that is at most 1/(10 n).
         l2_clip_norm: The clipping norm S. None: no clipping, and then no noise either, which is measured in S.
         clipping: ``flat`` (one norm over all layers), ``per_layer`` (S/sqrt(L) for each of L layers) or ``none`` (S
             then only scales the noise). Left out, it is ``flat``, or ``none`` without ``l2_clip_norm``.
@@ -149,15 +151,22 @@ class DpsgdConfig(LearnerConfig):
         if self.sampler == "shuffled" and self.epsilon is not None:
             raise ValueError(
                 f"epsilon={self.epsilon} needs sampler 'poisson', but got 'shuffled': amplification by sampling is "
-                "proven "
-                "for Poisson batches, and shuffled ones can cost far more (Chua et al. 2024, arXiv 2403.17673); set "
-                "sampler: poisson, or give noise_multiplier, for which no epsilon is then claimed"
+                "proven for Poisson batches, and shuffled ones can cost far more (Chua et al. 2024, arXiv 2403.17673); "
+                "set sampler: poisson, or give noise_multiplier, for which no epsilon is then claimed"
             )
         if self.clipping == "per_layer" and self.performance.gradient_mode == "ghost":
-            raise ValueError(
-                "gradient_mode ghost supports flat clipping only: choose another one for clipping: per_layer"
-            )
+            raise ValueError("gradient_mode ghost supports flat clipping only: choose another for clipping: per_layer")
         return self
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """Return the rule of the default of delta, where epsilon is claimed at it."""
+        return DELTA_RULE if self.delta is None and (self.epsilon or self.noise_multiplier) else {}
+
+    def check_release(self) -> None:
+        """Refuse ablations, which claim nothing."""
+        if not (self.epsilon or self.noise_multiplier) or self.clipping == "none" or self.sampler == "shuffled":
+            super().check_release()
 
     def check_model(self, model: ModelConfig) -> None:
         """Refuse models that have no per-example gradients: those with BatchNorm."""
@@ -289,6 +298,7 @@ class Dpsgd(SingleModelLearner):
         """Return what was chosen by measuring, and for which kind of device: public, and the same for a seed more."""
         return {"gradient_mode": self.gradient_mode, "device": self._task.device.type}
 
+    @full_precision()
     def _iterate(self) -> IterationReport:
         """Do one iteration: the steps that belong to one expected pass over the training set."""
         if self._task.diagnostics:
@@ -389,11 +399,10 @@ class Dpsgd(SingleModelLearner):
 
     def _load(self, state: Mapping[str, Any]) -> None:
         """Take over a state, with the gradient mode that it was made with."""
-        if PrivacyPlan.model_validate(state["plan"]) != self.plan:
+        if not self.plan.accounts_for(state["plan"]):
             raise ValueError(
                 "state was made under another privacy plan: its spent budget is not what this config would account "
-                "for; "
-                "restore it with the config that made it"
+                "for; restore it with the config that made it"
             )
         self._network.load(state["network"])
         if self._audit is not None:

@@ -15,7 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FieldSeriali
 from torch import nn
 
 from fairsweep.datasets.selection.randomness import generator, seed_key
-from fairsweep.trainables.dpsgd.mode_names import IDENTITY, GradientModeName, current_mode, former_mode
+from fairsweep.trainables.dpsgd.mode_names import GradientModeName, current_mode, former_mode
+from fairsweep.trainables.learning.learner_config import IDENTITY
 from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
@@ -50,6 +51,7 @@ class PerformanceConfig(BaseModel):
 
     @field_serializer("gradient_mode")
     def _dump_mode(self, mode: str, info: FieldSerializationInfo) -> str:
+        # Hashes rest on the former names, so that they stay what they were.
         return former_mode(mode) if info.context == IDENTITY else mode
 
 

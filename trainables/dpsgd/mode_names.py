@@ -7,8 +7,6 @@ from typing import Literal
 GradientModeName = Literal["auto", "bookkeeping", "functorch", "hooks", "ghost", "expanded_weights"]
 RENAMED_MODES = {"ew": "expanded_weights"}
 """Former name → name. Records, checkpoints and configs of earlier versions hold former names."""
-IDENTITY = "identity"
-"""Context of a dump that is hashed: hashes rest on the former names, so that they stay what they were."""
 _FORMER = {new: old for old, new in RENAMED_MODES.items()}
 
 

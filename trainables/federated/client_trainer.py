@@ -25,6 +25,7 @@ from fairsweep.trainables.models.inputs import to_device
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import learning_rate
 from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.precision import full_precision
 
 EXECUTIONS: dict[str, Callable[..., LocalTraining]] = {"batched": Batched, "sequential": Sequential}
 
@@ -60,6 +61,7 @@ class ClientTrainer:
         self._groups_GN = groups_GN.to(task.device)
         self._most_steps = _most_steps(partition, config.local)
 
+    @full_precision()
     def sums(
         self,
         weights_P: torch.Tensor,

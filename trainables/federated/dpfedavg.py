@@ -243,11 +243,10 @@ class Dpfedavg(SingleModelLearner):
 
     def _load(self, state: Mapping[str, Any]) -> None:
         """Take over a state, with the execution that it was made with and as many parts."""
-        if PrivacyPlan.model_validate(state["plan"]) != self.plan:
+        if not self.plan.accounts_for(state["plan"]):
             raise ValueError(
                 "state was made under another privacy plan: its spent budget is not what this config would account "
-                "for; "
-                "restore it with the config that made it"
+                "for; restore it with the config that made it"
             )
         self._weights.copy_(state["weights"])
         self._server.load(state["server"])

@@ -15,7 +15,13 @@ from fairsweep.trainables.models.augmentation import AugmentationConfig
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
-from fairsweep.trainables.privacy.privacy_numbers import Delta, NoiseMultiplier, check_budget, default_delta
+from fairsweep.trainables.privacy.privacy_numbers import (
+    DELTA_RULE,
+    Delta,
+    NoiseMultiplier,
+    check_budget,
+    default_delta,
+)
 
 # The count of adaptive clipping gets this share of the expected cohort as noise (Andrew et al. 2021, section 3.1).
 _COUNT_NOISE = 1 / 20
@@ -214,9 +220,11 @@ class DpfedavgConfig(FederatedConfig):
         epsilon: The budget by PLD accounting; the noise is calibrated to it.
         noise_multiplier: z of a round. With a quantile it is that of both queries together: the sum of updates then
             gets a little more noise than z S, so that the count costs nothing extra.
-        delta: Below 1/N; null takes the largest power of ten below 1/N.
+        delta: Below 1/N; null takes the largest power of ten that is at most 1/(10 N).
         deployment_cohort: Simulates a deployment with this larger expected cohort D: the noise is scaled by qN/D, and
-            epsilon is that of the deployment, with D/q clients. Reports are labelled as a simulation. Null: none.
+            the epsilon that is given is that of the deployment, with D/q clients. Tables, bounds and stops have that of
+            the training itself, which is far larger; what holds for the deployment is labelled so. Refused in release
+            mode. Null: none.
         audit: Canaries among the clients, from which a lower bound on epsilon follows. Null: no audit.
     """
 
@@ -251,6 +259,22 @@ class DpfedavgConfig(FederatedConfig):
                 f"{self.audit.kind!r}"
             )
         return self
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """Return the rule of the default of delta, where epsilon is claimed at it."""
+        return DELTA_RULE if self.delta is None and (self.epsilon or self.noise_multiplier) else {}
+
+    def check_release(self) -> None:
+        """Refuse ablations, which claim nothing, and simulations, whose claim is about others."""
+        if not (self.epsilon or self.noise_multiplier) or self.clipping.kind == "none":
+            super().check_release()
+        if self.deployment_cohort is not None:
+            raise ValueError(
+                f"privacy: {{mode: release}} takes no deployment_cohort, but got {self.deployment_cohort}: a simulated "
+                "deployment adds less noise than it accounts, so that the clients who are trained on are not protected "
+                "as its epsilon says; leave it out, or train in research mode"
+            )
 
     def plan(self, units: int) -> PrivacyPlan:
         """Make the privacy plan for so many clients."""

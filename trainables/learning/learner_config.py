@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
+
+IDENTITY, FORMER_IDENTITY = "identity", "former identity"
+"""Contexts of a dump that is hashed: today, and before some default changed its meaning."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,34 @@ class LearnerConfig(BaseModel):
     name: str = Field(min_length=1)
     kind: str
 
+    @property
+    def rules(self) -> dict[str, str]:
+        """Return what decides a result and no field says, as a default that has changed: part of the identity."""
+        return {}
+
+    @model_serializer(mode="wrap")
+    def _dump(self, serialise: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values: dict[str, Any] = serialise(self)
+        return values | self.rules if info.context == IDENTITY else values
+
     def check_model(self, model: ModelConfig) -> None:
         """Refuse a model that the learner cannot train.
 
         Raises:
             ValueError: With the reason and the remedy.
         """
+
+    def check_release(self) -> None:
+        """Refuse a learner whose weights release mode may not publish.
+
+        Raises:
+            ValueError: With the reason.
+        """
+        raise ValueError(
+            f"privacy: {{mode: release}} publishes what a guarantee covers, but {self.name!r} claims none: its weights "
+            "are exact functions of private data; train it in research mode, or give it clipping, noise and Poisson "
+            "sampling"
+        )
 
     def check_images(self, image_shape: tuple[int, int, int]) -> None:
         """Refuse images (height, width, channels) that are too small for the learner's augmentation.

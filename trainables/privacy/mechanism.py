@@ -43,7 +43,7 @@ class Mechanism(BaseModel):
         l2_clip_norm: The clipping norm S, of the first step if it is adapted; without clipping the unit in which noise
             is measured; None without both.
         noise_multiplier: z, of all queries of a step together: the sum of clipped contributions gets noise of standard
-            deviation z S, or a little more beside a count.
+            deviation z S, or a little more beside a count. Of the deployment where one is simulated.
         delta: In (0, 1/N), N being the deployment's number of units where one is simulated.
         target_epsilon: The budget that z was calibrated to, if any.
         max_batch_size: The cut of ``truncated_poisson``, else None.
@@ -126,7 +126,18 @@ class Mechanism(BaseModel):
     def remark(self) -> str:
         """What a table says beside these numbers."""
         lacking = ", ".join(f"no {part}" for part in self.lacking())
-        return lacking or ("" if self.deployment_cohort is None else f"simulates cohorts of {self.deployment_cohort:,}")
+        return lacking or self.deployment_remark
+
+    @property
+    def deployment_remark(self) -> str:
+        """What is simulated, with its epsilon; empty without a deployment."""
+        if self.deployment_cohort is None:
+            return ""
+        cost = self.deployment_epsilon().pld
+        return (
+            f"simulated deployment with cohorts of {self.deployment_cohort:,} and noise multiplier "
+            f"{self.noise_multiplier:.4g}: epsilon {cost:.3g}"
+        )
 
     @property
     def guarantees(self) -> bool:
@@ -148,6 +159,11 @@ class Mechanism(BaseModel):
     def noise_scale(self) -> float:
         """By how much all noise is scaled: 1, or the simulated over the deployment's expected cohort."""
         return 1.0 if self.deployment_cohort is None else self.expected_batch_size / self.deployment_cohort
+
+    @property
+    def trained_noise_multiplier(self) -> float:
+        """Z of this training: that of the deployment, scaled, where one is simulated."""
+        return self.noise_scale * self.noise_multiplier
 
     def inclusion(self, secret: bytes, run: int, weights: NDArray[np.float64] | None = None) -> Sampler:
         """Return the sampler, keyed by the trial's secret and the run.
@@ -218,16 +234,26 @@ class Mechanism(BaseModel):
         return [name for name, there in present.items() if not there]
 
     def event(self, steps: int | None = None) -> dp_accounting.DpEvent:
-        """Return the event of the first ``steps`` steps (default: of all)."""
-        taken = self.steps if steps is None else steps
-        noise_multiplier = self.noise_multiplier if self.guarantees else 0.0
-        if self.max_batch_size is None:
-            return sampled_gaussian(noise_multiplier, self.largest_rate, taken)
-        return truncated_gaussian(noise_multiplier, self.sampling_rate, taken, self.population, self.max_batch_size)
+        """Return the event of the first ``steps`` steps (default: of all), as they are run here."""
+        return self._event(self.trained_noise_multiplier, steps)
 
     def epsilon(self, steps: int | None = None) -> Epsilon:
-        """Return what the first ``steps`` steps (default: all) cost; infinite without a guarantee."""
+        """Return what the first ``steps`` steps (default: all) cost; infinite without a guarantee.
+
+        It is that of this very training, whose noise is less than that of a deployment that it simulates.
+        """
         return epsilon_of(self.event(steps), self.delta)
+
+    def deployment_epsilon(self, steps: int | None = None) -> Epsilon:
+        """Return what so many steps would cost in the deployment that is simulated; without one as `epsilon`."""
+        return epsilon_of(self._event(self.noise_multiplier, steps), self.delta)
+
+    def _event(self, noise_multiplier: float, steps: int | None) -> dp_accounting.DpEvent:
+        taken = self.steps if steps is None else steps
+        noise = noise_multiplier if self.guarantees else 0.0
+        if self.max_batch_size is None:
+            return sampled_gaussian(noise, self.largest_rate, taken)
+        return truncated_gaussian(noise, self.sampling_rate, taken, self.population, self.max_batch_size)
 
     def epsilon_by_group(self, steps: int | None = None) -> tuple[GroupEpsilon, ...]:
         """Return what the first ``steps`` steps (default: all) cost the members of each group; () without weights.

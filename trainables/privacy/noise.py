@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from fairsweep.datasets.selection.randomness import derive, generator
+from fairsweep.datasets.selection.randomness import generator
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class GaussianNoise:
     def draw(self, size: int, step: int, device: torch.device) -> torch.Tensor:
         """Draws the standard normal numbers of a step.
 
-        On the CPU NumPy's Philox generator has a 128-bit key. torch's CPU generator would keep 32 bits of its seed, few
-        enough to try them all. On CUDA torch's Philox generator keeps 64 bits.
+        NumPy's Philox generator has a key of 128 bits. Torch's own keep 32 bits of their seed on the CPU and 64 on
+        CUDA, few enough to try them all, so that the numbers are drawn on the CPU and moved; they are the same for
+        every device.
 
         Args:
             size: How many, P.
@@ -52,9 +53,5 @@ class GaussianNoise:
         Returns:
             float32 [P], independent N(0, 1).
         """
-        if device.type == "cuda":
-            seed = int.from_bytes(derive(self.secret, "noise", self.run, step)[:8], "little")
-            philox = torch.Generator(device=device).manual_seed(seed)
-            return torch.randn(size, generator=philox, device=device)
-        philox_on_cpu = generator(self.secret, "noise", self.run, step)
-        return torch.from_numpy(philox_on_cpu.standard_normal(size, dtype="float32")).to(device)
+        drawn = generator(self.secret, "noise", self.run, step).standard_normal(size, dtype="float32")
+        return torch.from_numpy(drawn).to(device)

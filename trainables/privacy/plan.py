@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import dp_accounting
 from pydantic import ValidationError
 
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
-from fairsweep.analysis.accounting.events import describe, sampled_gaussian
+from fairsweep.analysis.accounting.events import describe
 from fairsweep.analysis.accounting.noise_calibration import calibrate, calibrate_truncated
 from fairsweep.analysis.accounting.user_events import event_of_user
+from fairsweep.analysis.disclosure.columns import RECORDS, reveals
 from fairsweep.trainables.privacy.mechanism import Mechanism
-from fairsweep.trainables.privacy.privacy_numbers import default_delta
 from fairsweep.trainables.privacy.privacy_statement import (
     Mode,
     PrivacyStatement,
@@ -24,7 +25,6 @@ from fairsweep.trainables.privacy.privacy_statement import (
     describe_users,
     describe_weights,
     list_assumptions,
-    list_revelations,
     summarise_guarantee,
 )
 
@@ -75,7 +75,7 @@ class Outlook(Protocol):
         ...
 
     @property
-    def noise_multiplier(self) -> float:
+    def trained_noise_multiplier(self) -> float:
         """Standard deviation of the noise over the clipping norm, of all queries of a step together."""
         ...
 
@@ -97,7 +97,7 @@ class Outlook(Protocol):
         """Return what a user pays for up to so many examples together; None where nobody has several."""
         ...
 
-    def own_event(self) -> dp_accounting.DpEvent:
+    def event(self) -> dp_accounting.DpEvent:
         """Return what the whole training does to a unit of its own, also where a larger deployment is simulated."""
         ...
 
@@ -148,11 +148,16 @@ class PrivacyPlan(Mechanism):
         if differing:
             shown = ", ".join(f"{n}={getattr(self, n)!r} (must be {getattr(expected, n)!r})" for n in differing)
             raise PlanError(f"this privacy plan was made for another config or training set: {shown}; build it anew")
-        if self.target_epsilon is not None and self.epsilon().pld > self.target_epsilon:
+        if self.target_epsilon is not None and (cost := self.deployment_epsilon().pld) > self.target_epsilon:
             raise PlanError(
-                f"this privacy plan's noise_multiplier={self.noise_multiplier} costs "
-                f"epsilon={self.epsilon().pld:.4g}, more than its target {self.target_epsilon}: build it anew"
+                f"this privacy plan's noise_multiplier={self.noise_multiplier} costs epsilon={cost:.4g}, more than its "
+                f"target {self.target_epsilon}: build it anew"
             )
+
+    def accounts_for(self, kept: Any) -> bool:  # noqa: ANN401 - JSON
+        """Return whether a plan that was kept as JSON is this one; without a guarantee delta has no meaning."""
+        other = PrivacyPlan.model_validate(kept)
+        return self == (other if self.guarantees else other.model_copy(update={"delta": self.delta}))
 
     def statement(
         self,
@@ -185,14 +190,22 @@ class PrivacyPlan(Mechanism):
             epsilon=epsilon_of(event, self.delta),
             events=(describe(event),),
             epsilon_by_group=self.epsilon_by_group(charged),
-            epsilon_of_this_training=self._own_epsilon(charged),
+            epsilon_of_simulated_deployment=(
+                None if self.deployment_cohort is None else self.deployment_epsilon(charged)
+            ),
             charged_steps=None if charged_steps is None else own,
             of_user=self.epsilon_of_user(user_examples, charged),
             lost=lost,
         )
 
-    def stated(self, mode: Mode, **found: Any) -> PrivacyStatement:  # noqa: ANN401 - fields of the statement
-        """Return the statement of what was spent; fields that are ``found`` stand in the place of the plan's own."""
+    def stated(
+        self,
+        mode: Mode,
+        *,
+        files: Iterable[str] = RECORDS,
+        **found: Any,  # noqa: ANN401 - fields of the statement
+    ) -> PrivacyStatement:
+        """Return the statement of what was spent, beside ``files``; what is ``found`` stands in for the plan's."""
         summary, simulation = summarise_guarantee(self.unit, self.lacking(), mode), self._simulation()
         own = {name: getattr(self, name) for name in PrivacyStatement.model_fields if name in PrivacyPlan.model_fields}
         charged = found.get("charged_steps")
@@ -200,15 +213,16 @@ class PrivacyPlan(Mechanism):
         words = {
             "mode": mode,
             "sampling_rate": self.largest_rate,
+            "noise_multiplier": self.trained_noise_multiplier,
             "planned_steps": self.steps,
-            "summary": summary if simulation is None else f"{simulation} There: {summary}",
+            "summary": summary if simulation is None else f"{summary} {simulation}",
             "assumptions": (
                 *self.assumptions(mode),
                 *said,
                 *(() if charged is None else describe_charge(charged)),
                 *describe_lost(found.pop("lost", 0)),
             ),
-            "reveals": list_revelations(mode),
+            "reveals": reveals(mode, files),
             "simulation": simulation,
         }
         return PrivacyStatement(**(own | words | found))
@@ -237,9 +251,10 @@ class PrivacyPlan(Mechanism):
         if self.deployment_cohort is None:
             return None
         return (
-            f"A simulation: {self.population} clients with an expected cohort of {self.expected_batch_size:g} stand "
-            f"for {self.protected} clients with one of {self.deployment_cohort}, and the noise is scaled down "
-            "accordingly."
+            f"Simulated deployment: {self.population} clients with an expected cohort of "
+            f"{self.expected_batch_size:g} stand for {self.protected} clients with one of {self.deployment_cohort}, "
+            f"and the noise is scaled down accordingly; epsilon_of_simulated_deployment, with noise multiplier "
+            f"{self.noise_multiplier:.6g}, holds for those clients alone, and epsilon for the ones trained on."
         )
 
     def epsilon_of_user(self, examples: int | None, steps: int | None = None) -> UserEpsilon | None:
@@ -256,22 +271,6 @@ class PrivacyPlan(Mechanism):
             return None
         event = event_of_user(self.event(steps), examples)
         return UserEpsilon(examples=examples, epsilon=None if event is None else epsilon_of(event, self.delta))
-
-    def own_event(self, steps: int | None = None) -> dp_accounting.DpEvent:
-        """Return what the first ``steps`` steps (default: all) do to a unit of this training.
-
-        Where a larger deployment is simulated, its noise over its clipping norm is smaller than the deployment's.
-        """
-        if self.deployment_cohort is None or not self.guarantees:
-            return self.event(steps)
-        taken = self.steps if steps is None else steps
-        return sampled_gaussian(self.noise_scale * self.noise_multiplier, self.sampling_rate, taken)
-
-    def _own_epsilon(self, steps: int) -> Epsilon | None:
-        """Return what this training itself spends where a deployment is simulated."""
-        if self.deployment_cohort is None:
-            return None
-        return epsilon_of(self.own_event(steps), min(self.delta, default_delta(self.population)))
 
 
 def _drafted(config: PrivateConfig, population: int, noise_multiplier: float) -> PrivacyPlan:

@@ -30,6 +30,8 @@ def _check_delta(delta: float) -> float:
     return delta
 
 
+DELTA_RULE = {"default delta": "at most 1/(10 N)"}
+"""Part of the identity of a trial that takes the default: those of the former one, below 1/N, are other trials."""
 NoiseMultiplier = Annotated[float, Field(ge=0), AfterValidator(_check_noise)]
 Delta = Annotated[float, Field(gt=0, lt=1), AfterValidator(_check_delta)]
 
@@ -88,13 +90,13 @@ def check_delta(delta: float, units: int, unit: str) -> None:
 
 
 def default_delta(population: int) -> float:
-    """Return the largest power of ten strictly below 1/N.
+    """Return the largest power of ten that is at most 1/(10 N): of N units, a tenth of one in expectation is exposed.
 
     Example:
         >>> default_delta(4000), default_delta(10_000), default_delta(162_770)
-        (0.0001, 1e-05, 1e-06)
+        (1e-05, 1e-05, 1e-07)
     """
-    return float(f"1e-{len(str(population))}")
+    return float(f"1e-{len(str(10 * population - 1))}")
 
 
 def default_cut(batch_size: int) -> int:

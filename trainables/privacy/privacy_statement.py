@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from fairsweep.analysis.accounting.epsilons import Epsilon
 
 Mode = Literal["research", "release"]
-_OF_CLIENTS = ("quantile", "count_noise", "deployment_cohort", "simulation", "epsilon_of_this_training")
+_OF_CLIENTS = ("quantile", "count_noise", "deployment_cohort", "simulation", "epsilon_of_simulated_deployment")
 _WHERE_THEY_APPLY = ("charged_steps", "of_user")
 
 
@@ -76,7 +76,8 @@ class PrivacyStatement(BaseModel):
         sampler: How units join a step.
         delta: In (0, 1/population).
         epsilon: By both accountants, for the steps that are charged; "inf" in JSON where there is no guarantee.
-        target_epsilon: The budget that the noise was calibrated to, if any.
+        target_epsilon: The budget that the noise was calibrated to, if any; of the simulated deployment where there is
+            one.
         noise_multiplier: Standard deviation of the noise over the clipping norm.
         clipping: How contributions are clipped.
         l2_clip_norm: The clipping norm, if any.
@@ -96,9 +97,9 @@ class PrivacyStatement(BaseModel):
         quantile: Of clients: the quantile that the clipping norm follows, if it is adapted.
         count_noise: Of clients: standard deviation of the noise of the count, if there is one.
         deployment_cohort: Of clients: the expected cohort of the deployment that is simulated, if any.
-        simulation: Of clients: in words, what is simulated; null where epsilon is that of this very training.
-        epsilon_of_this_training: Of clients: where a deployment is simulated, what this training itself spent; else
-            null.
+        simulation: Of clients: in words, what deployment is simulated, if any.
+        epsilon_of_simulated_deployment: Of clients: what the deployment that is simulated would spend, else null;
+            ``epsilon`` is always that of this very training.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -130,7 +131,7 @@ class PrivacyStatement(BaseModel):
     count_noise: float | None = None
     deployment_cohort: int | None = None
     simulation: str | None = None
-    epsilon_of_this_training: Epsilon | None = None
+    epsilon_of_simulated_deployment: Epsilon | None = None
 
     def charged_in_full(self, ended_early: bool) -> PrivacyStatement:
         """Return a statement that says that every planned step is charged, where the training ended early."""
@@ -246,24 +247,9 @@ def list_assumptions(
     ]
     if mode == "research":
         listed.append("The guarantee is simulated: whoever holds the sweep's key can repeat the noise.")
+    else:
+        listed += [
+            "Public: how examples are divided into training, evaluation and clients, and the people who are evaluated.",
+            "No time is recorded; whoever watches the training while it runs, or sees the times of files, has it.",
+        ]
     return tuple(listed)
-
-
-def list_revelations(mode: Mode) -> dict[str, str]:
-    """Return the returns, for each file of a trial, what it says about private data."""
-    common = {
-        "config.json": "the public plan",
-        "weights": "what the guarantee covers",
-        "cells.parquet": "post-processing of the weights, for evaluation examples",
-    }
-    if mode == "research":
-        return common | {
-            "data.json": "exact counts of the training set by group and label, and hashes of its ids",
-            "predictions.parquet": "post-processing of the weights, but training examples' ids and labels are exact",
-            "training.parquet": "exact functions of private data (losses, batch sizes, gradient norms): not covered",
-        }
-    return common | {
-        "data.json": "exact counts of the training set by group and label: public by assumption, or withhold",
-        "predictions.parquet": "post-processing of the weights, for evaluation examples",
-        "training.parquet": "public numbers only: losses, realised batch sizes and diagnostics are left out",
-    }

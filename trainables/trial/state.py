@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from fairsweep.analysis.disclosure.columns import without_private
 from fairsweep.analysis.records.file_names import STATE
 from fairsweep.analysis.records.files import RecordError, write_json
 from fairsweep.analysis.records.trial_state import TrialState, read_state
@@ -89,13 +90,14 @@ class TrialStateFile:
             changes = {"state": "queued", "run": before.run + 1, "attempt": before.attempt + 1}
             return self._write(before, changes | {"by": None, "reason": None, "error": None, "traceback": None})
 
-    def begin(self, trial: str, run: int | None = None, node: str | None = None) -> Attempt:
+    def begin(self, trial: str, run: int | None = None, node: str | None = None, *, timed: bool = True) -> Attempt:
         """Start a trial as a worker.
 
         Args:
             trial: the trial's hash.
             run: the driver's number as `queue` gave it; None without a driver.
             node: id of this machine in a Ray cluster; None outside of one.
+            timed: whether times are recorded from here on; not in release mode.
 
         Raises:
             StaleAttemptError: if another driver has queued the trial since.
@@ -115,7 +117,7 @@ class TrialStateFile:
                 raise StaleAttemptError(
                     f"trial {trial} was queued again (run {before.run}, this worker's run is {run})"
                 )
-            changes = {"state": "running", "attempt": before.attempt + 1, "error": None, "node": node}
+            changes = {"state": "running", "attempt": before.attempt + 1, "error": None, "node": node, "timed": timed}
             now = self._write(before, changes)
         return Attempt(self, now.attempt)
 
@@ -149,7 +151,8 @@ class TrialStateFile:
 
     def _write(self, before: TrialState, changes: dict[str, Any]) -> TrialState:
         after = replace(before, **{**changes, "updated": time.time()})
-        write_json(self._path, asdict(after))
+        content = asdict(after)
+        write_json(self._path, content if after.timed else without_private(STATE, content))
         return after
 
 

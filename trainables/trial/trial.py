@@ -94,7 +94,10 @@ class Trial:
         self.folder = Path(folder)
         self._policy = checkpoints or CheckpointPolicy()
         self._workers = workers
-        self._attempt = TrialStateFile(self.folder).begin(config.trial, run, node)
+        if config.mode == "release":
+            config.learner.check_release()
+        state = TrialStateFile(self.folder)
+        self._attempt = state.begin(config.trial, run, node, timed=config.mode == "research")
         with self._failing():
             if not (self.folder / CONFIG).exists():  # what an earlier version began may go on
                 config.learner.check_claims()
@@ -103,9 +106,8 @@ class Trial:
             self._evaluations, self._subset = self._data.evaluations, self._data.subset
             self._learner = self._build_learner(plan, torch.device(device))
             words = vocabularies(self._data.dataset, config)
-            self._records = TrialRecords(
-                self.folder, words, config.dataset.label, self._attempt.owned, self._learner.files
-            )
+            owned, own = self._attempt.owned, self._learner.files
+            self._records = TrialRecords(self.folder, words, config, owned, own)
             self._checkpoints = CheckpointFolder(
                 self.folder / CHECKPOINTS,
                 keep=self._policy.keep,
@@ -125,7 +127,7 @@ class Trial:
                 self._look(cells, None, known[number] if number < len(known) else {})
             self._saved = (self.iteration, time.monotonic())
             key = ids_key or own_ids_key(self.folder)
-            self._records.start(config, describe_data(self._data, config, key) | self._learner.facts())
+            self._records.start(describe_data(self._data, config, key) | self._learner.facts())
 
     @property
     def iteration(self) -> int:
@@ -200,6 +202,7 @@ class Trial:
         selected = self._selected
         return {
             "trial": self.config.trial,
+            "content": self._data.dataset.info.content_hash,
             "learner": self._learner.state(),
             "seconds": self._seconds,
             "steps": self._steps,
@@ -215,6 +218,7 @@ class Trial:
         """
         if state.get("trial") != self.config.trial:
             raise ValueError(f"this is trial {self.config.trial}, but the state is of trial {state.get('trial')}")
+        self._data.check_content(state.get("content"))
         self._learner.load(state["learner"])
         self._seconds = float(state["seconds"])
         self._steps = int(state["steps"])

@@ -15,8 +15,8 @@ from fairsweep.analysis.records.files import FORMAT_VERSION
 from fairsweep.datasets.selection.division import OfficialSplit, RestSplit, SplitConfig
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.selection.imbalance import ImbalanceConfig
-from fairsweep.trainables.dpsgd.mode_names import IDENTITY
 from fairsweep.trainables.learners import AnyLearner
+from fairsweep.trainables.learning.learner_config import FORMER_IDENTITY, IDENTITY
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.models import DEFAULT_MODEL, AnyModel
 
@@ -132,7 +132,7 @@ class TrialConfig(BaseModel):
     @property
     def trial(self) -> str:
         """Hash of the trial: the setting and its seeds, 16 hexadecimal digits."""
-        return _hash(self._identity() | {"seeds": self.seeds.model_dump(mode="json")})
+        return self._hash_of(IDENTITY)
 
     @property
     def drawn_by(self) -> tuple[str, ...]:
@@ -166,18 +166,26 @@ class TrialConfig(BaseModel):
         twin_of = learner.pop("twin_of", None)
         fields = {name: content[name] for name in (*_RECORDED, "mode", "key", "shadow_candidates") if name in content}
         config = cls(learner=learner, twin_of=twin_of, **fields)
+        if config._hash_of(FORMER_IDENTITY) == content.get("trial") != config.trial:
+            raise ValueError(
+                "it is of a version with another default of delta, whose noise is not today's: train it anew with "
+                "`fairsweep resume`"
+            )
         if config.trial != content.get("trial"):
             raise ValueError(f"it must be of trial {content.get('trial')}, but is of {config.trial}")
         return config
 
-    def _identity(self) -> dict[str, Any]:
+    def _hash_of(self, context: str) -> str:
+        return _hash(self._identity(context) | {"seeds": self.seeds.model_dump(mode="json")})
+
+    def _identity(self, context: str = IDENTITY) -> dict[str, Any]:
         dataset = {
             "content": self.dataset.content_hash,
             "label": self.dataset.label,
             "groups": list(self.dataset.groups),
         }
         imbalance = None if self.imbalance is None else _canonical(self.imbalance)
-        learner = _canonical(self.learner, leave_out=set(self.learner.no_identity))
+        learner = _canonical(self.learner, leave_out=set(self.learner.no_identity), context=context)
         return {
             "version": IDENTITY_VERSION,
             "dataset": dataset,
@@ -210,9 +218,9 @@ class TrialConfig(BaseModel):
         return identity
 
 
-def _canonical(config: BaseModel, leave_out: set[str] | None = None) -> dict[str, Any]:
+def _canonical(config: BaseModel, leave_out: set[str] | None = None, context: str = IDENTITY) -> dict[str, Any]:
     """Return the typed values of a config that are not at their default: 3 and 3.0 are one epsilon."""
-    return config.model_dump(mode="json", exclude=leave_out, exclude_defaults=True, context=IDENTITY)
+    return config.model_dump(mode="json", exclude=leave_out, exclude_defaults=True, context=context)
 
 
 def _model_identity(model: ModelConfig) -> dict[str, Any]:

@@ -100,6 +100,14 @@ class TrialData:
         included = np.isin(self.candidates.ids, np.setdiff1d(self.training.ids, gone))
         return self.candidates.predictions(iteration, values).append_column("included", pa.array(included))
 
+    def check_content(self, known: str | None) -> None:
+        """Refuse to go on with other examples than a state was made with. Raises: DatasetError if they differ."""
+        if known not in (None, self.dataset.info.content_hash):
+            raise DatasetError(
+                f"the dataset at {self.dataset.location} has changed since the trial began: prepare the previous "
+                "version again, or run the sweep into another output folder"
+            )
+
     def close(self) -> None:
         """Let go of the feeds; may be called twice."""
         for feed in self.feeds.values():
@@ -117,7 +125,7 @@ def open_dataset(path: Path, content_hash: str) -> PreparedDataset:
     except OSError:
         changed = 0
     dataset = _open_once(path, changed)
-    if dataset.info.content_hash != content_hash:
+    if content_hash not in (dataset.info.content_hash, dataset.public_hash):
         raise DatasetError(
             f"the dataset at {path} has changed since the sweep was planned: prepare the previous version again, "
             "or run the sweep into another output folder"
@@ -146,6 +154,11 @@ def division_of(dataset: PreparedDataset, config: TrialConfig) -> Division:
         groups=config.dataset.groups,
         data_key=seed_key(config.draw_seed, "data"),
     )
+
+
+def trained_ids(dataset: PreparedDataset, config: TrialConfig) -> NDArray[np.int64]:
+    """Return the ids of the examples that some trial of a sweep may learn from, given one whose test set is theirs."""
+    return dataset.ids[division_of(dataset, config).train]
 
 
 def training_plan(dataset: PreparedDataset, config: TrialConfig) -> TrainingPlan:

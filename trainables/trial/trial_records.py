@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fairsweep.analysis.disclosure.columns import check_file, table_without_private, without_private
 from fairsweep.analysis.records.cell_records import read_cells, write_cells
 from fairsweep.analysis.records.file_names import CELLS, CONFIG, DATA, PREDICTIONS, PRIVACY, TRAINING
 from fairsweep.analysis.records.files import RecordError, write_json
@@ -30,7 +31,7 @@ class TrialRecords:
     Args:
         folder: the trial's folder.
         vocabularies: of the groups and the label.
-        label: name of the label.
+        config: of the trial; in release mode what is private is left out.
         owned: makes the context in which files are written; it raises in a worker that has been superseded.
         own: gives the learner's own files: for each name what writes it to a path.
     """
@@ -39,23 +40,24 @@ class TrialRecords:
         self,
         folder: Path,
         vocabularies: list[Vocabulary],
-        label: str,
+        config: TrialConfig,
         owned: Owned,
         own: Callable[[], Mapping[str, WriteFile]] = dict,
     ) -> None:
         self._folder = folder
         self._vocabularies = vocabularies
-        self._label = label
+        self._config = config
         self._owned = owned
         self._own = own
+        self._release = config.mode == "release"
         self._cells: list[pa.Table] = []
         self._training: list[pa.Table] = []
 
-    def start(self, config: TrialConfig, data: Mapping[str, Any]) -> None:
+    def start(self, data: Mapping[str, Any]) -> None:
         """Write what is known before the first step: ``config.json`` and ``data.json``."""
         with self._owned():
-            write_json(self._folder / CONFIG, config.record())
-            write_json(self._folder / DATA, data)
+            write_json(self._folder / CONFIG, self._config.record())
+            write_json(self._folder / DATA, without_private(DATA, data) if self._release else data)
 
     def restore(self, iteration: int) -> str | None:
         """Take over what earlier attempts recorded up to an iteration.
@@ -99,9 +101,15 @@ class TrialRecords:
         if not self._cells:
             return
         with self._owned():
-            write_cells(self._folder / CELLS, pa.concat_tables(self._cells), self._vocabularies, self._label)
-            write_training(self._folder / TRAINING, pa.concat_tables(self._training, promote_options="default"))
+            write_cells(
+                self._folder / CELLS, pa.concat_tables(self._cells), self._vocabularies, self._config.dataset.label
+            )
+            training = pa.concat_tables(self._training, promote_options="default")
+            write_training(
+                self._folder / TRAINING, table_without_private(TRAINING, training) if self._release else training
+            )
             for name, write in self._own().items():
+                check_file(name)
                 write(self._folder / name)
 
     def finish(self, predictions: list[pa.Table], privacy: Mapping[str, Any] | None) -> None:

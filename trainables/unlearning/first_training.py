@@ -27,9 +27,9 @@ class FirstTraining:
         return self.plans[0].delta
 
     @property
-    def noise_multiplier(self) -> float:
+    def trained_noise_multiplier(self) -> float:
         """The same in every slice."""
-        return self.plans[0].noise_multiplier
+        return self.plans[0].trained_noise_multiplier
 
     @property
     def largest_rate(self) -> float:
@@ -53,13 +53,13 @@ class FirstTraining:
 
     def epsilon(self) -> Epsilon:
         """Return what all slices of a shard cost together."""
-        return epsilon_of(self.own_event(), self.delta)
+        return epsilon_of(self.event(), self.delta)
 
     def epsilon_of_user(self, examples: int | None) -> UserEpsilon | None:
         """Say that there is no number for users, whose examples may lie in several shards; None without such users."""
         return None if examples is None or examples < 2 else UserEpsilon(examples=examples, epsilon=None)
 
-    def own_event(self) -> dp_accounting.DpEvent:
+    def event(self) -> dp_accounting.DpEvent:
         """Return what all slices of a shard do together."""
         if self.plans[0].lacking():
             return dp_accounting.NonPrivateDpEvent()

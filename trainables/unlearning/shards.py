@@ -142,7 +142,7 @@ def train_slice(
         cost = SliceCost(
             examples=sum(report.examples for report in reports),
             steps=sum(report.steps for report in reports),
-            seconds=sum(report.seconds for report in reports),
+            seconds=sum(report.seconds for report in reports) if task.diagnostics else math.nan,
             loss=reports[-1].loss if reports else math.nan,
         )
         return TrainedSlice(job.name, learner.weights(), cost)

@@ -184,7 +184,7 @@ class Sisa(ForgetfulLearner):
         self._history.load(state["history"])
         if state["requests"] is not None:
             self._requests = [batch.numpy().copy() for batch in state["requests"]]
-        self._first = None if state["first"] is None else Work(**state["first"])
+        self._first = None if state["first"] is None else Work.from_record(state["first"])
         self._served = [ServedRequest.from_record(entry) for entry in state["served"]]
         self._streamed = int(state.get("streamed", len(self._served)))
         self._store.load(state["slices"])

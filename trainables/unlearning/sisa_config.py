@@ -13,7 +13,7 @@ from fairsweep.trainables.learning.learner_config import InnerWorkers, KeptModel
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
-from fairsweep.trainables.privacy.privacy_numbers import default_delta
+from fairsweep.trainables.privacy.privacy_numbers import check_delta, default_delta
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
 from fairsweep.trainables.unlearning.aggregation import Aggregation
 from fairsweep.trainables.unlearning.first_training import FirstTraining
@@ -148,6 +148,10 @@ class SisaConfig(PlacementConfig, LearnerConfig):
     def check_model(self, model: ModelConfig) -> None:
         """Refuse what the inner learner does."""
         self.inner.check_model(model)
+
+    def check_release(self) -> None:
+        """Refuse what the inner learner does."""
+        self.inner.check_release()
 
     def check_images(self, image_shape: tuple[int, int, int]) -> None:
         """Refuse what the inner learner does."""
@@ -293,11 +297,16 @@ def slice_plan(config: SisaConfig, size: int, population: int) -> PrivacyPlan:
     Raises:
         PlanError: If the batch is larger than the slice, or delta too large.
     """
-    return PrivacyPlan.build(inner_of(config, population), size)
+    inner = inner_of(config, population)
+    try:
+        check_delta(inner.delta, population, "example")  # of the whole set: a slice's own number promises less
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+    return PrivacyPlan.build(inner, size)
 
 
 def inner_of(config: SisaConfig, population: int) -> Any:  # noqa: ANN401 - a member of InnerConfig
-    """Return the inner learner's config; a private one has one delta for all slices, below 1 over the whole set."""
+    """Return the inner learner's config; a private one has one delta for all slices, of the whole set."""
     inner = config.inner
     if isinstance(inner, DpsgdConfig) and inner.delta is None:
         return inner.model_copy(update={"delta": default_delta(population)})

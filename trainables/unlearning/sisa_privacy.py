@@ -17,23 +17,19 @@ from numpy.typing import NDArray
 
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.analysis.accounting.events import describe
+from fairsweep.analysis.disclosure.columns import RECORDS
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.privacy.privacy_statement import (
     Mode,
     PartSpending,
     PrivacyStatement,
     describe_lost,
-    list_revelations,
     summarise_guarantee,
 )
 from fairsweep.trainables.unlearning.placement import Placement, attributes_used
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig, slice_plan
 
-_REVELATIONS = {
-    "slices": "what the guarantee covers: the weights after each slice",
-    "placement.parquet": "the public map, and who has been deleted",
-    "cost.json": "numbers of examples, steps and deletions, which are public, and times",
-}
+_FILES = ("slices", "cost.json", "placement.parquet", "shard_predictions.parquet")
 
 
 @dataclass(frozen=True)
@@ -109,10 +105,9 @@ def state_privacy(
         "planned_steps": int(steps.sum(axis=1).max()),
         "events": (describe(worst[1]),),
         "assumptions": assumed,
-        "reveals": list_revelations(mode) | _REVELATIONS,
         "parts": () if looked else tuple(parts),
     }
-    return typical.stated(mode, **(found | broken))
+    return typical.stated(mode, files=(*RECORDS, *_FILES), **(found | broken))
 
 
 def list_choices(config: SisaConfig, spent: SisaSpending, groups: tuple[str, ...]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class SliceCost:
     Attributes:
         examples: Examples seen, with repetition.
         steps: Optimiser steps.
-        seconds: Wall-clock time of the training alone.
+        seconds: Wall-clock time of the training alone; NaN in release mode, for it tells who took part.
         bytes: Size of the checkpoint.
         loss: Mean training loss of the last epoch; NaN in release mode and where nothing was seen.
     """
@@ -165,8 +165,8 @@ class FolderStore:
         """Read what a checkpoint cost; None if it is missing."""
         try:
             stored = read_json(self._checksum(name))["cost"]
-            loss = math.nan if stored["loss"] is None else float(stored["loss"])
-            return SliceCost(**{**stored, "loss": loss}) if self._weights(name).is_file() else None
+            numbers = {n: math.nan if stored[n] is None else float(stored[n]) for n in ("seconds", "loss")}
+            return SliceCost(**{**stored, **numbers}) if self._weights(name).is_file() else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,7 +20,8 @@ class Work:
     Attributes:
         examples: Examples seen, with repetition.
         steps: Optimiser steps.
-        seconds: Seconds of training, summed over shards; estimated from the first training where nothing was trained.
+        seconds: Seconds of training, summed over shards; estimated from the first training where nothing was trained;
+            NaN in release mode.
         bytes: Bytes of checkpoints written.
     """
 
@@ -27,6 +29,14 @@ class Work:
     steps: int
     seconds: float
     bytes: int
+
+    @classmethod
+    def from_record(cls, content: Mapping[str, Any]) -> Work:
+        """Return the inverse of ``asdict`` and of what JSON makes of it: null stands for NaN."""
+        seconds = content["seconds"]
+        return cls(
+            content["examples"], content["steps"], math.nan if seconds is None else float(seconds), content["bytes"]
+        )
 
     @classmethod
     def of(cls, costs: Iterable[SliceCost]) -> Work:
@@ -84,8 +94,8 @@ class ServedRequest:
             asked=int(content["asked"]),
             deleted=int(content["deleted"]),
             shards={int(entry["shard"]): int(entry["from_slice"]) for entry in content["shards"]},
-            work=Work(*(content[name] for name in ("examples", "steps", "seconds", "bytes"))),
-            full=Work(**content["full"]),
+            work=Work.from_record(content),
+            full=Work.from_record(content["full"]),
         )
 
 

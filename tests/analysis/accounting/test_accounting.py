@@ -226,3 +226,9 @@ def test_an_event_comes_back_from_json_as_it_was(event):
 def test_an_event_of_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match=r"must be one of ComposedDpEvent.*but is 'OtherDpEvent'"):
         rebuilt({"type": "OtherDpEvent"})
+
+
+@pytest.mark.parametrize("delta", [1e-14, 1e-15, 1e-18])
+def test_a_delta_in_which_pld_rounds_off_as_much_is_bounded_by_rdp(delta):
+    cost = epsilon(delta=delta)
+    assert epsilon(delta=1e-12).pld < cost.pld <= cost.rdp < math.inf

@@ -95,8 +95,19 @@ def test_a_simulated_deployment_enters_with_what_was_really_spent(small):
     assert prices(ledger, "client")["all trials"] == epsilon_text(epsilon_of(composed([real] * 3), 1e-3).pld)
     assert epsilon_of(real, 1e-3).pld > 1000
     assert any("a deployment that nobody ran" in text for text in ledger.headline)
-    assert (ledger.statements["guarantee"] == "simulation of a larger deployment").all()
-    assert ledger.statements["ε of this training"].tolist() == ["2.15e+03"]
+    assert (ledger.statements["guarantee"] == "simulates a larger deployment").all()
+    assert ledger.statements["ε (PLD)"].tolist() == ["2.15e+03"]
+    assert ledger.statements["ε of the simulated deployment"].tolist() == ["1.55"]
+
+
+def test_a_deployment_counts_by_what_was_trained_as_earlier_versions_and_this_one_state_it(small):
+    real = sampled_gaussian(0.01, 0.1, 20)
+    own = {"epsilon": {"pld": 2148.0, "rdp": 2400.0}, "epsilon_of_simulated_deployment": {"pld": 1.55, "rdp": 1.8}}
+    now = DEPLOYED | own | {"events": [describe(real)], "noise_multiplier": 0.01, "epsilon_of_this_training": None}
+    ledgers = [small(privacy=lambda number, stated=stated: stated) for stated in (DEPLOYED, now)]
+    assert prices(ledgers[0], "client") == prices(ledgers[1], "client")
+    columns = ["ε (PLD)", "ε of the simulated deployment", "guarantee"]
+    assert ledgers[0].statements[columns].equals(ledgers[1].statements[columns])
 
 
 def test_folds_train_on_each_others_test_sets(small):

@@ -68,7 +68,11 @@ def test_nothing_that_a_release_leaves_out_reaches_a_tracker(recorded, mapping, 
     report = report_of(sweep, folder)
     assert list(report.series) == [1, 2, 3]
     for scalars in (*report.series.values(), report.summary):
-        assert [name for name in scalars if name.startswith(("train/loss", "diagnostics", "clients"))] == []
+        assert [
+            name
+            for name in scalars
+            if name.startswith(("train/loss", "train/seconds", "seconds", "diagnostics", "clients"))
+        ] == []
         # The expected number of the plan, not the realised one.
         assert scalars["train/examples"] == 120
     assert "train" not in set(report.last_cells.column("split").to_pylist())

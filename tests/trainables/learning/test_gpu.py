@@ -151,6 +151,9 @@ def test_noise_on_cuda_has_the_stated_deviation_and_differs_between_secrets_and_
     again = torch.zeros(size, device=device)
     first.add_to(again, 0)
     assert torch.equal(again.double(), draws[0])
+    on_cpu = torch.zeros(size)
+    first.add_to(on_cpu, 0)  # from a key of 128 bits: torch's own generator would keep 64 of it
+    assert torch.equal(again.cpu(), on_cpu)
 
 
 @pytest.mark.parametrize("model", ["cnn", "resnet18"])

@@ -96,7 +96,7 @@ def test_a_tiny_budget_is_calibrated_where_delta_pays_for_everything():
 
 
 def test_delta_lies_below_one_over_the_number_of_clients():
-    assert [plan(n, noise_multiplier=1.0).delta for n in (5, 99, 1000)] == [0.1, 0.01, 1e-4]
+    assert [plan(n, noise_multiplier=1.0).delta for n in (5, 99, 1000)] == [0.01, 1e-3, 1e-4]
 
 
 def test_the_unit_is_a_client():
@@ -108,17 +108,24 @@ def test_the_unit_is_a_client():
 
 
 def test_a_deployment_is_labelled_a_simulation_and_the_training_itself_spends_more():
-    made = plan(100, sampling_rate=0.1, noise_multiplier=1.0, deployment_cohort=1000)
+    given = {"sampling_rate": 0.1, "noise_multiplier": 1.0, "deployment_cohort": 1000}
+    made = plan(100, **given)
+    deployed = plan(10_000, sampling_rate=0.1, noise_multiplier=1.0)
     own = plan(100, sampling_rate=0.1, noise_multiplier=1.0 / 100, delta=made.delta)
     assert made.noise_scale == pytest.approx(0.01)
     # Ten thousand clients are protected there.
     assert made.delta == 1e-5
     statement = made.statement(100, "research")
-    assert statement.summary.startswith("A simulation: 100 clients")
+    assert "Simulated deployment: 100 clients" in statement.summary
     assert "10000 clients with one of 1000" in statement.simulation
-    assert statement.epsilon == made.epsilon()
-    assert statement.epsilon_of_this_training == own.epsilon()
-    assert statement.epsilon_of_this_training.pld > 100 * statement.epsilon.pld
+    assert statement.epsilon == made.epsilon() == own.epsilon()
+    assert statement.noise_multiplier == pytest.approx(0.01)
+    assert statement.epsilon_of_simulated_deployment == made.deployment_epsilon() == deployed.epsilon()
+    assert statement.epsilon.pld > 100 * statement.epsilon_of_simulated_deployment.pld
+    assert f"epsilon {deployed.epsilon().pld:.3g}" in made.remark
+    assert "simulated deployment" in made.remark
+    with pytest.raises(ValueError, match="takes no deployment_cohort, but got 1000: a simulated"):
+        config(**given).check_release()
     assert plan(noise_multiplier=1.0).statement(5, "research").simulation is None
 
 

@@ -297,7 +297,10 @@ def test_release_mode_leaves_out_what_is_private_and_erases_its_secret(make_conf
     assert not secret.exists()
     training = pq.read_table(tmp_path / "training.parquet").to_pylist()
     expected = read_json(tmp_path / "privacy.json")["population"]
-    assert all(np.isnan(row["loss"]) and row["diagnostics"] == [] for row in training)
+    assert all(row["loss"] is row["seconds"] is row["diagnostics"] is None for row in training)
+    assert read_json(tmp_path / "data.json")["counts"] is None
+    state = TrialStateFile(tmp_path).read()
+    assert (state.timed, state.seconds, state.updated, state.metrics["seconds"]) == (False, None, None, None)
     assert abs(sum(row["examples"] for row in training) - 3 * expected) < expected / 2
     assert "train" not in set(pq.read_table(tmp_path / "predictions.parquet")["split"].to_pylist())
     assert first.hex() not in " ".join(p.read_bytes().hex() for p in tmp_path.rglob("*") if p.is_file())

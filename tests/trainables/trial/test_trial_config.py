@@ -92,19 +92,43 @@ def test_the_hash_of_a_known_config_never_changes(make_config):
         evaluation={"balance": ["g"], "per_cell": 5},
         seeds={"data": 1, "train": 2},
     )
-    assert (config.setting, config.trial) == ("60e4966e2e00da14", "db84bf117ebe6e7e")
+    assert (config.setting, config.trial) == ("d4132f0b40e1ab58", "a262e490e6cb7448")
+
+
+@pytest.mark.parametrize(
+    ("learner", "before", "changes"),
+    [
+        ({"epsilon": 3.0}, "f75a77a7ebd57e4e", True),
+        ({"noise_multiplier": 1.0}, "a00cafad6eb2727a", True),
+        ({"noise_multiplier": 1.0, "delta": 1e-6}, "53f0ae0e1ec4b8ef", False),
+        ({"noise_multiplier": 0.0}, "d0e79555f705e798", False),
+    ],
+)
+def test_the_default_of_delta_is_part_of_an_identity_where_epsilon_is_claimed_at_it(
+    make_config, learner, before, changes
+):
+    """Before, the default was the largest power of ten below 1/N: less noise for the same epsilon."""
+    dataset = {"path": "x", "name": "n", "content_hash": "c" * 40, "label": "l", "groups": ("g", "h")}
+    config = make_config({"kind": "dpsgd", "epochs": 4} | learner, dataset=dataset, model={})
+    assert (config.trial != before) == changes
+    former = config.record() | {"trial": before}
+    if changes:
+        with pytest.raises(ValueError, match=r"another default of delta.*fairsweep resume"):
+            type(config).from_record(former)
+    else:
+        assert type(config).from_record(former) == config
 
 
 @pytest.mark.parametrize("mode", ["ew", "expanded_weights"])
 def test_a_renamed_gradient_mode_keeps_the_hash_of_before(make_config, mode):
     """The hash was computed when the mode was called ew; records of that time open under its name of today."""
-    inner = {"kind": "dpsgd", "epochs": 1, "batch_size": 24, "noise_multiplier": 1.0}
+    inner = {"kind": "dpsgd", "epochs": 1, "batch_size": 24, "noise_multiplier": 1.0, "delta": 1e-4}
     config = make_config(
         {"kind": "sisa", "shards": 2, "slices": 2, "epochs": 1}
         | {"name": "forgets", "inner": inner | {"performance": {"gradient_mode": mode}}},
         dataset={"path": "/x", "name": "x", "content_hash": "c", "label": "smiling", "groups": ("tone",)},
     )
-    assert config.trial == "cbfdbb45310622a5"
+    assert config.trial == "dfed96b907a32750"
     assert config.record()["learner"]["inner"]["performance"]["gradient_mode"] == "expanded_weights"
 
 

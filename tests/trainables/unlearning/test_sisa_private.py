@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from fairsweep.trainables.privacy.plan import PlanError
 from fairsweep.trainables.unlearning import shards
 from fairsweep.trainables.unlearning.sisa import SLICES
-from fairsweep.trainables.unlearning.sisa_config import SisaConfig
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig, slice_plan
 
 PRIVATE = {
     "kind": "dpsgd",
@@ -38,6 +39,13 @@ def served(make_sisa):
     return learner, before, weights
 
 
+def test_delta_is_held_against_the_whole_training_set_and_not_against_a_slice():
+    """At delta = 19/N the whole data of 19 people may be published; a slice of N/20 examples alone allowed it."""
+    with pytest.raises(PlanError, match=r"delta must be below 1/N = 0\.001, N being the number of examples, but got"):
+        slice_plan(config(PRIVATE | {"delta": 0.019}), 50, 1000)
+    assert slice_plan(config(PRIVATE), 50, 1000).delta == 1e-4
+
+
 class TestAPrivateInnerLearner:
     def test_epsilon_is_by_slice_and_retraining_is_charged(self, served):
         from dp_accounting import ComposedDpEvent as Composed
@@ -57,9 +65,9 @@ class TestAPrivateInnerLearner:
                 if times
             ]
             accountant.compose(Composed(parts))
-            return accountant.get_epsilon(0.01)
+            return accountant.get_epsilon(1e-3)
 
-        assert before.delta == 0.01
+        assert before.delta == 1e-3
         np.testing.assert_allclose([p.epsilon.pld for p in before.parts], [epsilon((1, 1)), epsilon((0, 1))], rtol=0.01)
         np.testing.assert_allclose([p.epsilon.pld for p in after.parts], [epsilon((1, 2)), epsilon((0, 2))], rtol=0.01)
         assert after.epsilon.pld == after.parts[0].epsilon.pld > before.epsilon.pld

@@ -1,0 +1,50 @@
+"""Private gradients are computed in full float32, whatever the process allows elsewhere."""
+
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook
+
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.federated.dpfedavg import Dpfedavg
+from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig
+
+
+def allowed():
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
+@pytest.fixture
+def lax():
+    before = allowed()
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def learners(make_task):
+    mode = {"gradient_mode": "bookkeeping"}
+    yield Dpsgd(DpsgdConfig(epochs=1, batch_size=32, noise_multiplier=1.0, performance=mode), make_task("cnn", n=64))
+    clients = {"partition": "iid", "count": 8}
+    for execution in ("batched", "sequential"):
+        config = DpfedavgConfig(
+            rounds=1,
+            sampling_rate=1.0,
+            noise_multiplier=1.0,
+            clients=clients,
+            performance={"execution": execution},
+        )
+        yield Dpfedavg(config, make_task("linear", n=64))
+
+
+def test_a_private_step_uses_no_tf32_and_leaves_the_process_as_it_was(make_task, lax):
+    for learner in learners(make_task):
+        seen = []
+        hook = register_module_forward_hook(lambda *_, seen=seen: seen.append(allowed()))
+        try:
+            learner.step()
+        finally:
+            hook.remove()
+        assert ("highest", False) in seen
+        assert allowed() == ("high", True)
