@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fairsweep.trainables.dpsgd.mode_names import IDENTITY
 from fairsweep.trainables.learning.learner import LearningTask
+from fairsweep.trainables.learning.learner_config import IDENTITY
 from fairsweep.trainables.unlearning.placement import Placement
 from fairsweep.trainables.unlearning.shards import SliceJob
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig
