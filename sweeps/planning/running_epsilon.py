@@ -37,7 +37,7 @@ def write_plans(output: Path, plans: Mapping[str, PrivacyPlan]) -> None:
         if mark not in content["plans"]:
             content["plans"][mark] = plan.model_dump(mode="json")
         if mark not in content.setdefault("charges", {}):
-            event = describe(plan.own_event())
+            event = describe(plan.event())
             content["charges"][mark] = {"unit": plan.unit, "delta": plan.delta, "events": [event]}
         content["trials"][trial] = mark
     write_json(output / PLANS, content)
