@@ -362,6 +362,23 @@ def test_a_lost_checkpoint_is_charged_where_forgetting_trains_it_again(make_conf
     assert "Charged are 4 trainings" in " ".join(lost["assumptions"])
 
 
+def test_a_private_trial_that_was_ended_early_stays_charged_for_its_plan(make_config, tmp_path):
+    """Why it ended depends on private models: all that it could have trained is charged, also after a request."""
+    config = make_config(learner(inner=PRIVATE, strategy="random-balanced", epochs=1, requests={"count": 1}))
+    Trial(config, tmp_path / "whole").run()
+    begun = Trial(config, tmp_path / "early")
+    begun.iterate()
+    begun.end("others did better")
+    begun.close()
+    whole, early = (read_json(tmp_path / name / "privacy.json") for name in ("whole", "early"))
+    assert early["parts"] == whole["parts"]
+    forget(tmp_path / "early", ids_of(tmp_path / "early", slice=1)[:1])
+    after = read_json(tmp_path / "early" / "privacy.json")
+    assert after["charged_steps"] == early["charged_steps"]
+    assert after["epsilon"]["pld"] >= early["epsilon"]["pld"]
+    assert sum(part["epsilon"]["pld"] for part in after["parts"]) > sum(p["epsilon"]["pld"] for p in early["parts"])
+
+
 def test_who_cannot_forget_is_told_why(make_config, sgd, tmp_path):
     with pytest.raises(ForgettingError, match="must be the folder of a trial"):
         forget(tmp_path, np.array([1]))
