@@ -6,6 +6,10 @@ from typing import Literal
 
 import torch
 
+from fairsweep.datasets.feeds.feed import Feed
+from fairsweep.trainables.learning.learner import LabelledRows
+from fairsweep.trainables.models.network import Network
+
 Aggregation = Literal["mean-probability", "majority-vote", "mean-logit"]
 
 # The share of the mean probability that is mixed into a vote: it breaks ties, and no class gets probability 0.
@@ -47,3 +51,13 @@ def aggregate(kind: Aggregation, logits_SBK: torch.Tensor, weights_S: torch.Tens
         votes.log() + torch.log1p(torch.tensor(-TIE_SHARE)).double(), mean + torch.tensor(TIE_SHARE).double().log()
     )
     return mixed.float()
+
+
+def accuracy_of(model: Network, validation: LabelledRows, feed: Feed, at_once: int) -> float:
+    """Return a model's accuracy on the validation split, so many images at a time."""
+    right = 0
+    for start in range(0, len(validation.rows), at_once):
+        part = slice(start, start + at_once)
+        predicted = model.predict(feed.images(validation.rows[part])).argmax(dim=1).numpy()
+        right += int((predicted == validation.labels[part]).sum())
+    return right / len(validation.rows)

@@ -24,7 +24,7 @@ from fairsweep.trainables.learning.learner import IterationReport, LearningTask
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.privacy_statement import Mode, PrivacyStatement
-from fairsweep.trainables.unlearning.aggregation import aggregate
+from fairsweep.trainables.unlearning.aggregation import accuracy_of, aggregate
 from fairsweep.trainables.unlearning.forgetful_learner import ForgetfulLearner
 from fairsweep.trainables.unlearning.known_examples import Population
 from fairsweep.trainables.unlearning.placement import Placement
@@ -372,13 +372,7 @@ class Sisa(ForgetfulLearner):
             )
         name = self._chain(shard)[-1].name
         if name not in self._accuracies:
-            model = self._model(shard)
-            right = 0
-            for start in range(0, len(validation.rows), _ROWS_AT_ONCE):
-                part = slice(start, start + _ROWS_AT_ONCE)
-                predicted = model.predict(self._task.feed.images(validation.rows[part])).argmax(dim=1).numpy()
-                right += int((predicted == validation.labels[part]).sum())
-            self._accuracies[name] = right / len(validation.rows)
+            self._accuracies[name] = accuracy_of(self._model(shard), validation, self._task.feed, _ROWS_AT_ONCE)
         return self._accuracies[name]
 
     def _stream(self) -> Stream:
