@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.file_names import CONFIG, EXAMPLES, PLACEMENT, TRIALS
+from fairsweep.analysis.records.file_names import CONFIG, EXAMPLES, IDS_KEY, PLACEMENT, TRIALS
 from fairsweep.analysis.records.files import RecordError, remove_temporary
 from fairsweep.analysis.records.learner_records import read_placement
 from fairsweep.analysis.records.trial_folder import TrialFolder
@@ -130,7 +130,7 @@ def forget_ids(
         names = tuple(sorted(set(files)))
         folders, home = forgetful_trials(run), home_of(run)
         with _alone(home, wait_seconds):
-            for name in (JOURNAL, EXAMPLES):
+            for name in (JOURNAL, EXAMPLES, IDS_KEY):
                 remove_temporary(home, name)
             journal = DeletionJournal.find(home)
             if journal is None:

@@ -24,7 +24,7 @@ from fairsweep.analysis.records.file_names import (
     SHARD_PREDICTIONS,
     TRAINING,
 )
-from fairsweep.analysis.records.files import RecordError, read_json, write_json
+from fairsweep.analysis.records.files import RecordError, read_json, remove_temporary, write_json
 from fairsweep.analysis.records.learner_records import (
     placement_table,
     read_audit,
@@ -42,7 +42,7 @@ from fairsweep.analysis.records.prediction_records import (
 )
 from fairsweep.analysis.records.training_records import read_training, write_training
 from fairsweep.datasets.selection.imbalance import TrainingPlan
-from fairsweep.trainables.trial.folder_transaction import FolderTransaction
+from fairsweep.trainables.trial.folder_transaction import FolderTransaction, recover
 from fairsweep.trainables.trial.forgetting import (
     DATASET_NOW,
     ForgettingError,
@@ -115,6 +115,7 @@ def _erase(folder: Path, ids: Ids, dataset: Path, content_hash: str) -> None:
 
 def drop_predictions(folder: Path, ids: Ids) -> None:
     """Take ids out of predictions and audits of a trial that was trained on them, or tested, and still is."""
+    recover(folder)
     transaction = FolderTransaction(folder)
     _stage_predictions(transaction, folder, ids)
     transaction.commit()
@@ -133,6 +134,7 @@ def hash_again(folder: Path, key: bytes | None, training: Ids | None) -> None:
         data = read_json(folder / DATA)
     except (FileNotFoundError, RecordError):
         return  # a trial that starts, or is set aside, writes it anew
+    remove_temporary(folder, DATA)  # of a call that was cut short
     sets = {} if training is None else {"training": training}
     with suppress(FileNotFoundError, RecordError):
         table = read_predictions(folder / PREDICTIONS)
