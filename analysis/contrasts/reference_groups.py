@@ -75,9 +75,9 @@ def reference_frame(
     one, other = (_estimate(part) for part in (mine, both))
     value, low, high = _difference(one, other) if form == "difference" else _ratio(one, other)
     word = "minus" if form == "difference" else "over"
-    columns = {"value": value, "low": low, "high": high, "metric": mine["metric"] + f"_{word}_{reference}"}
     smallest = np.minimum(mine["n_min"].to_numpy(), both["n_min"].to_numpy())
-    return mine.assign(**columns, n_min=smallest, interval=f"{form} of independent groups")
+    named = mine.assign(metric=mine["metric"] + f"_{word}_{reference}", interval=f"{form} of independent groups")
+    return named.assign(value=value, low=low, high=high, n_min=smallest)
 
 
 def _estimate(part: pd.DataFrame) -> Estimate:

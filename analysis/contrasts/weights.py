@@ -140,8 +140,7 @@ class _Weighted:
                 name = metric.name
                 found.append({"group": self._attribute, "metric": name, **numbers, "n_min": least})
                 continue
-            low, high = value_bounds(values[:, 0], confidence)
-            columns = zip(self._groups, value[0, 0], low, high, sizes, sizes, strict=True)
+            columns = zip(self._groups, value[0, 0], *value_bounds(values[:, 0], confidence), sizes, sizes, strict=True)
             labels = ("group", "value", "low", "high", "n", "n_min")
             found += [{"metric": metric.name, **dict(zip(labels, one, strict=True))} for one in columns]
         return found

@@ -100,7 +100,12 @@ def from_predictions(
     (folder / TRIALS).mkdir(parents=True)
     write_examples(folder / EXAMPLES, examples)
     runs = _runs(trials, learners, seeds)
-    dataset = {"name": name, "path": "", "content_hash": _hash(*ids[:100], *rows.label[:100], size), "label": label}
+    dataset: dict[str, Any] = {
+        "name": name,
+        "path": "",
+        "content_hash": _hash(*ids[:100], *rows.label[:100], size),
+        "label": label,
+    }
     dataset |= {"groups": list(rows.groups)}
     for run in runs:
         inside = trials == run.name
