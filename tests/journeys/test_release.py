@@ -18,8 +18,8 @@ TRACKERS = ("tracking/tensorboard/", "tracking/files/", "tracking/tracking.log")
 # Made for people from the records, and of random names.
 DERIVED = ("report.html",)
 TIMES = ("created", "updated")
-# Drawn once for a sweep: it keys the hashes of sets of ids.
-KEYED = ("hashes", "ids.key")
+# Random, and of nobody's data: a key, the hashes of sets of ids under it, and fingerprints of secrets.
+KEYED = ("hashes", "ids.key", "secrets")
 
 
 def write(folder, changed):
