@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fairsweep.analysis.disclosure.columns import without_private
 from fairsweep.analysis.records.cell_records import CellsFile, group_column, read_cells, write_cells
 from fairsweep.analysis.records.file_names import (
     AUDIT,
@@ -102,7 +103,8 @@ def _erase(folder: Path, ids: Ids, dataset: Path, content_hash: str) -> None:
     there = open_dataset(dataset, content_hash)
     named = np.sort(nameless[nameless >= 0])
     counted = count_training(there, TrainingPlan(ids=named, rows=there.rows_of(named)), config)
-    write_json(transaction.stage(DATA), read_json(folder / DATA) | counted | {_HASHES: {}})
+    data = read_json(folder / DATA) | counted | {_HASHES: {}}
+    write_json(transaction.stage(DATA), without_private(DATA, data) if config.mode == "release" else data)
     if (folder / TRAININGS).exists():
         transaction.stage(TRAININGS).write_bytes(without_contents(folder))
     where = {"path": str(dataset.resolve()), "content_hash": content_hash}
@@ -141,7 +143,9 @@ def hash_again(folder: Path, key: bytes | None, training: Ids | None) -> None:
         for split in ("validation", "test"):
             sets[split] = np.unique(table.filter(pc.equal(table.column("split"), split)).column("id").to_numpy())
     rest = {name: value for name, value in data.items() if name != _HASHES}
-    write_json(folder / DATA, rest | ({_HASHES: hash_sets(sets, key)} if key else {}))
+    if key and data.get(_HASHES) is not None:  # a release has none
+        rest[_HASHES] = hash_sets(sets, key)
+    write_json(folder / DATA, rest)
 
 
 def named_ids(folder: Path) -> Ids:

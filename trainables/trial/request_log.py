@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -109,7 +110,7 @@ class RequestLog:
         return stored_key(self._key_path, f"put it back from a copy, or delete it: nothing but {REQUEST_LOG} uses it")
 
     def _line(self, event: str, number: int, content: dict[str, Any]) -> bytes:
-        entry = {"event": event, "number": number, "time": round(time.time(), 3), **content}
+        entry = _standard({"event": event, "number": number, "time": round(time.time(), 3), **content})
         # A line that was cut short must not swallow this one.
         return (b"" if self._ends_well() else b"\n") + with_line_checksum(json.dumps(entry, allow_nan=False)) + b"\n"
 
@@ -122,6 +123,13 @@ class RequestLog:
                 return file.read(1) == b"\n"
         except FileNotFoundError:
             return True
+
+
+def _standard(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a value with null in the place of NaN: a release does not record times."""
+    if isinstance(value, dict):
+        return {name: _standard(item) for name, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _append(path: Path, content: bytes) -> None:

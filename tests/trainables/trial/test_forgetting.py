@@ -347,7 +347,7 @@ def test_a_private_trial_draws_noise_of_its_own_for_every_request(make_config, t
     assert differing == {name for name in weights(two) if name.startswith("shards.0.")}
 
 
-def test_a_lost_checkpoint_is_charged_where_forgetting_trains_it_again(make_config, tmp_path):
+def test_a_lost_checkpoint_is_charged_where_forgetting_trains_it_again(make_config, toy, tmp_path):
     """Of a release no secret is left: its first slice is trained again with fresh noise, which is charged."""
     given = learner(inner=PRIVATE, strategy="random-balanced", epochs=1, shards=1)
     Trial(make_config(given, mode="release"), tmp_path / "one").run()
@@ -360,6 +360,11 @@ def test_a_lost_checkpoint_is_charged_where_forgetting_trains_it_again(make_conf
     kept, lost = (read_json(tmp_path / name / "privacy.json") for name in ("one", "two"))
     assert lost["parts"][0]["epsilon"]["pld"] > kept["parts"][0]["epsilon"]["pld"]
     assert "Charged are 4 trainings" in " ".join(lost["assumptions"])
+    recorded = read_json(two / "data.json")
+    info = write_without(toy, asked, tmp_path / "data")
+    erase_from_trial(two, asked, tmp_path / "data", info.content_hash)
+    erased = read_json(two / "data.json")
+    assert {name for name, value in erased.items() if value is None} >= {n for n, v in recorded.items() if v is None}
 
 
 def test_a_private_trial_that_was_ended_early_stays_charged_for_its_plan(make_config, tmp_path):
