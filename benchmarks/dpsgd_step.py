@@ -22,7 +22,8 @@ import torch.nn.functional as F
 
 from fairsweep.datasets.feeds.resident import ResidentFeed
 from fairsweep.datasets.selection.randomness import generator, seed_key
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES, PerformanceConfig, physical_batch_size
 from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
 from fairsweep.trainables.models.inputs import normalise, to_device

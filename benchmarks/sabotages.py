@@ -33,7 +33,8 @@ from fairsweep.datasets.selection.randomness import derive, seed_key
 from fairsweep.datasets.selection.sampling import Sampler, Shuffled
 from fairsweep.trainables.auditing.canaries import Contributing
 from fairsweep.trainables.auditing.neighbours import Floats, audit_neighbours, published_updates
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
 from fairsweep.trainables.learners import LEARNERS, build_learner
 from fairsweep.trainables.learning.learner import LearningTask, TrialKeys

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.learners import LEARNERS, AnyLearner, build_learner, check, plan_privacy, twin_of
 from fairsweep.trainables.learning.learner import LabelledRows
 from fairsweep.trainables.models.models import MODELS

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fairsweep.datasets.selection.partitions import TrainingColumns
-from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.learning.learner_config import InnerWorkers, KeptModels, LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.model import ModelConfig

@@ -18,7 +18,8 @@ from fairsweep.datasets.selection.sampling import Poisson
 from fairsweep.datasets.storage import reading
 from fairsweep.trainables.auditing.canaries import AuditConfig, Canaries, Contributing
 from fairsweep.trainables.auditing.gradient_canaries import GradientCanaries
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.federated.dpfedavg import Dpfedavg
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig
 from fairsweep.trainables.learners import build_learner

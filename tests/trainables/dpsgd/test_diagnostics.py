@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from fairsweep.trainables.dpsgd import diagnostics
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.models.model import build_model
 
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from fairsweep.datasets.selection.randomness import seed_key
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.models import MODELS

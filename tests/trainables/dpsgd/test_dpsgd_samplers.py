@@ -14,7 +14,8 @@ from scipy import stats
 from fairsweep.analysis.accounting.epsilons import epsilon_of
 from fairsweep.analysis.accounting.events import sampled_gaussian, truncated_gaussian
 from fairsweep.datasets.selection.sampling import Poisson, TruncatedPoisson, WeightedPoisson
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan

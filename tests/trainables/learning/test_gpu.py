@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from fairsweep.datasets.selection.randomness import seed_key
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.learning.gpu_memory import cap_gpu_memory, peak_memory
 from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment

@@ -11,7 +11,7 @@ import torch
 from dp_accounting import NeighboringRelation
 from dp_accounting.pld import PLDAccountant
 
-from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.unlearning.known_examples import Population

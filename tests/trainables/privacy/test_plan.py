@@ -9,7 +9,7 @@ import pytest
 from fairsweep.analysis.accounting.epsilons import epsilon_of
 from fairsweep.analysis.accounting.events import sampled_gaussian
 from fairsweep.datasets.selection.randomness import derive, seed_key
-from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
 from fairsweep.trainables.privacy.privacy_numbers import default_delta
 from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_hook
 
-from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd, DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.federated.dpfedavg import Dpfedavg
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig
 

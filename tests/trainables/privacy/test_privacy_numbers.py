@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from fairsweep.trainables.dpsgd.dpsgd_learner import DpsgdConfig
+from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig
 from fairsweep.trainables.unlearning.request_stream import RequestsConfig
 
