@@ -119,7 +119,7 @@ def test_the_report_shows_clients_and_says_that_a_deployment_is_simulated(federa
     text = analysis.write_report(federated.location.path).read_text()
     assert "Accuracy of federated clients on their own held-out images" in text
     assert "Training images of each federated client" in text
-    assert "Simulation of a larger deployment" in text
+    assert "Simulated deployment: its ε" in text
 
 
 def test_without_clients_there_is_no_figure(faces):
