@@ -18,6 +18,7 @@ who took part in which step."""
 
 MODULE = "fairsweep.analysis.disclosure.columns"
 _ANY = "*"
+_CHECKSUM = "checksum"  # of JSON, by its writer
 _WORDS: Mapping[Kind, str] = {
     "public": "public",
     "noised": "post-processing of the noised weights",
@@ -80,6 +81,7 @@ WHOLE: Mapping[str, Kind] = {
     "privacy.json": "public",
     "weights.pt": "noised",
     "slices": "noised",
+    "trainings.jsonl": "public",
 }
 """Kind of files, and of folders, that have no columns of their own."""
 
@@ -93,7 +95,7 @@ def check_columns(file: str, names: Iterable[str]) -> None:
     kinds = COLUMNS.get(file)
     if kinds is None or _ANY in kinds:
         return
-    unknown = sorted(set(names) - set(kinds))
+    unknown = sorted(set(names) - set(kinds) - {_CHECKSUM})
     if unknown:
         raise ValueError(
             f"each column of {file} must be classed public, noised or private, but {', '.join(unknown)} "
