@@ -32,7 +32,7 @@ from fairsweep.sweeps.store.trusted_addresses import remember_addresses
 from fairsweep.sweeps.syntax.errors import InterruptedSweepError, SweepError
 from fairsweep.sweeps.syntax.paths import resume_command, shown, shown_from_here
 from fairsweep.trainables.trial.other_dataset import recorded_examples
-from fairsweep.trainables.trial.trial_data import trained_ids
+from fairsweep.trainables.trial.trial_data import published_examples
 
 if TYPE_CHECKING:
     from ray.tune.schedulers import TrialScheduler
@@ -253,7 +253,7 @@ def describe(
         is_release = sweep.privacy.mode == "release"
         table = recorded_examples(plan.dataset, plan.other, with_source_paths=not is_release)
         if is_release:
-            table = without(table, trained_ids(plan.dataset, plan.trials[0].config))
+            table = published_examples(table, plan.dataset, plan.trials[0].config, plan.other)
         if any((output.path / TRIALS).glob("*")):
             table = without(table, erased_ids(output.path, plan.dataset))
         write_examples(output.path / EXAMPLES, table)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
@@ -156,9 +157,21 @@ def division_of(dataset: PreparedDataset, config: TrialConfig) -> Division:
     )
 
 
-def trained_ids(dataset: PreparedDataset, config: TrialConfig) -> NDArray[np.int64]:
-    """Return the ids of the examples that some trial of a sweep may learn from, given one whose test set is theirs."""
-    return dataset.ids[division_of(dataset, config).train]
+def published_examples(
+    examples: pa.Table, dataset: PreparedDataset, config: TrialConfig, other: PreparedDataset | None
+) -> pa.Table:
+    """Return what a release says of examples: label, groups, user and split of who is evaluated.
+
+    Args:
+        examples: what `recorded_examples` returns.
+        dataset: the dataset that is trained on.
+        config: of one trial; in a release all evaluate the same examples.
+        other: the dataset that is tested on, if it is another.
+    """
+    evaluated = np.concatenate([chosen.ids for chosen in evaluation_sets(dataset, config, other).values()])
+    public = {"id", "split", "user", config.dataset.label, *config.dataset.groups}
+    columns = [name for name in examples.column_names if name in public]
+    return examples.select(columns).filter(pc.is_in(examples.column("id"), pa.array(evaluated)))
 
 
 def training_plan(dataset: PreparedDataset, config: TrialConfig) -> TrainingPlan:
