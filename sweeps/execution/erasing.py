@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from fairsweep.trainables.trial.key_file import erase_key
 from fairsweep.trainables.trial.trial_config import TrialConfig
 from fairsweep.trainables.trial.trial_data import open_dataset, training_plan
 from fairsweep.trainables.trial.trial_secret import ids_key
+from fairsweep.trainables.unlearning.training_ledger import traces_of_contents
 
 Ids = NDArray[np.int64]
 TRACKING, TUNE = "tracking", ".tune"
@@ -133,9 +134,16 @@ def pixels_of(dataset: PreparedDataset | None, ids: Ids) -> list[bytes]:
     return found
 
 
-def hashes_of(home: Path) -> frozenset[str]:
-    """Return the hashes of sets of ids in the records of a sweep, and their key, as hexadecimal digits."""
-    hashes = frozenset().union(*(former_hashes(folder) for folder in trial_folders(home)))
+def hashes_of(home: Path, forgetting: Collection[str]) -> frozenset[str]:
+    """Return the hashes of sets of ids in the records of a sweep, with their key, as they stand in files.
+
+    Args:
+        home: the sweep's folder.
+        forgetting: names of the trials that forget: their ledgers of trainings will be written without contents.
+    """
+    folders = trial_folders(home)
+    hashes = frozenset().union(*(former_hashes(folder) for folder in folders))
+    hashes |= frozenset().union(*(traces_of_contents(folder) for folder in folders if folder.name in forgetting))
     with suppress(FileNotFoundError):
         hashes |= {(home / IDS_KEY).read_bytes()[:KEY_BYTES].hex()}
     return hashes

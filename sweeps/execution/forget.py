@@ -149,7 +149,7 @@ def forget_ids(
                 raise SweepError(journal.explain(home))
             else:
                 say(f"continuing an interrupted request: {len(journal.ids)} examples")
-            hashes = hashes_of(home) if journal.erase else frozenset()
+            hashes = hashes_of(home, journal.trials) if journal.erase else frozenset()
             done = _serve(home, journal, wait_seconds, say)
             former = former_version(Path(journal.dataset), journal.content_hash) if journal.erase else None
             DeletionJournal.remove(home)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from pathlib import Path
@@ -16,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.checksums import ChecksumError, check_line, with_line_checksum
+from fairsweep.analysis.records.checksums import CHECKSUM, ChecksumError, check_line, with_line_checksum
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.datasets.selection.randomness import fingerprint
 from fairsweep.trainables.learning.learner import TrialKeys
 from fairsweep.trainables.unlearning.shards import SliceJob
 
 TRAININGS = "trainings.jsonl"
+_TRACES = re.compile(rb'"training": "([0-9a-f]{32})".*"checksum": "(crc32:[0-9a-f]{8})"')
 
 
 class TrainingLedger:
@@ -116,7 +118,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         try:
             if check_line(line):
-                found.append(json.loads(line))
+                entry: dict[str, Any] = json.loads(line)
+                del entry[CHECKSUM]  # it is of the bytes of this line, not of what is written anew
+                found.append(entry)
             elif (line and not line.startswith(b"{")) or line.endswith(b"}"):
                 raise ChecksumError("it has no checksum")
         except ValueError as error:
@@ -144,3 +148,12 @@ def without_contents(folder: Path) -> bytes:
     """Return a trial's ledger with as many trainings of each slice, but nothing that follows from their examples."""
     lines = (line | {"training": f"erased {os.urandom(8).hex()}"} for line in _read(folder / TRAININGS))
     return b"".join(with_line_checksum(json.dumps(line)) + b"\n" for line in lines)
+
+
+def traces_of_contents(folder: Path) -> frozenset[str]:
+    """Return what in a trial's ledger follows from the examples of slices: hashes, and checksums of lines with them."""
+    try:
+        content = (folder / TRAININGS).read_bytes()
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(trace.decode() for line in _TRACES.findall(content) for trace in line)
