@@ -41,7 +41,8 @@ class PrivacyLedger:
     Attributes:
         headline: What releasing all trials costs, and what no number here covers, in sentences.
         prices: What releasing one trial, the winner, or all trials costs, for each unit; see `price_table`.
-        statements: one row per private series and level: ε by both accountants, δ, noise and sampling.
+        statements: One row per private series and level, that of its trial of the largest ε: ε by both accountants, δ,
+            noise and sampling.
         assumptions: Assumptions behind the ε, each once.
     """
 
@@ -300,7 +301,7 @@ def _other_sentences(
 
 
 def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame:
-    """Return one row per private series and level."""
+    """Return one row per private series and level: that of its trial of the largest ε."""
     names = results.trials.set_index("trial")
     rows = []
     for folder in stated:
@@ -324,17 +325,17 @@ def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame
         )
     table = pd.DataFrame(rows)
     costs = [name for name in table.columns if name.startswith("ε")]
-    table = table.groupby(["learner", "level"], sort=False, dropna=False).agg(
-        **{name: (name, "max" if name in costs else "first") for name in table.columns[2:]},
-        trials=("δ", "size"),
-    )
+    groups = table.groupby(["learner", "level"], sort=False, dropna=False)
+    table = table.assign(trials=groups["δ"].transform("size"), group=groups.ngroup())
+    worst = table.sort_values(["group", *costs], ascending=[True, *(False for _ in costs)])
+    table = worst.drop_duplicates("group").drop(columns="group").reset_index(drop=True)
     has_none = np.isinf(table["ε (PLD)"])
     unasked = [name for name in (_SIMULATED, "ε of a user") if table[name].isna().all()]
     table = table.drop(columns=unasked)
     for name in (name for name in costs if name not in unasked):
         table[name] = [epsilon_text(value) for value in table[name]]
     table.loc[has_none, "guarantee"] = _NONE
-    return table.reset_index()
+    return table
 
 
 def _guarantee(statement: Mapping[str, Any]) -> str:

@@ -20,17 +20,18 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
         trials: as `fairsweep.analysis.results.trials.trials_table` makes it.
 
     Returns:
-        The columns `SETTING_COLUMNS`: ``epsilon``, ``minority_count``, ``train_size`` and ``seconds`` are means over
-        the replicates, ``trials``, ``done`` and ``failed`` count them.
+        The columns `SETTING_COLUMNS`: ``epsilon`` is the largest of the replicates (each guarantees its own),
+        ``minority_count``, ``train_size`` and ``seconds`` are means over them, ``trials``, ``done`` and ``failed``
+        count them.
     """
     known = trials[trials["setting"] != ""]
     counted = known.assign(
         trials=1, done=(known["state"] == "done").astype(int), failed=(known["state"] == "failed").astype(int)
     )
     sums = dict.fromkeys(("trials", "done", "failed"), "sum")
-    means = dict.fromkeys(("epsilon", "minority_count", "train_size", "seconds"), "mean")
+    means = dict.fromkeys(("minority_count", "train_size", "seconds"), "mean")
     first = dict.fromkeys(_OF_SETTING[1:], "first")
-    table = counted.groupby("setting", sort=False).agg({**first, **means, **sums}).reset_index()
+    table = counted.groupby("setting", sort=False).agg({**first, "epsilon": "max", **means, **sums}).reset_index()
     return table[list(SETTING_COLUMNS)]
 
 

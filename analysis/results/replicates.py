@@ -94,9 +94,10 @@ def average(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     known = np.isfinite(values)
     smallest = np.nanmin(spread("n_min"), axis=1, initial=np.inf)
     mean = replicate_mean(values, confidence, divide(1.0, smallest))
-    low, high, expected, epsilon = (
-        _mean_where(spread(name), known) for name in ("low", "high", "expected_if_equal", "epsilon")
-    )
+    low, high, expected = (_mean_where(spread(name), known) for name in ("low", "high", "expected_if_equal"))
+    # Each replicate guarantees its own: no trial guarantees their mean.
+    largest = np.where(known, spread("epsilon"), -np.inf).max(1, initial=-np.inf)
+    epsilon = np.where(known.any(1), largest, np.nan)
     first = np.unique(number, return_index=True)[1]
     result = frame.iloc[first][[*_FIRST, *(["iteration"] if "iteration" in keys else [])]].reset_index(drop=True)
     least, most = _bounds_of(result)

@@ -64,6 +64,18 @@ def test_trials_are_composed_by_their_events_not_added(small):
     assert prices(stricter)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 3), 1e-6).pld)
 
 
+def test_a_row_is_that_of_the_trial_of_the_largest_epsilon_and_so_is_that_of_a_setting(small, tmp_path):
+    def costlier(number):
+        return {"epsilon": {"pld": 3.0 + number, "rdp": 4.0}, "delta": 10.0 ** -(3 + number), "steps": 10 + number}
+
+    row = small(privacy=costlier).statements.iloc[0]
+    assert (row["ε (PLD)"], row["δ"], row["steps"], row["trials"]) == ("5", 1e-5, 12, 3)
+    results = analysis.load(tmp_path / "s", cache=False)
+    assert results.settings.set_index("learner").loc["private", "epsilon"] == 5
+    means = analysis.average(results.rates(["accuracy"], by=()))
+    assert means.set_index("learner").loc["private", "epsilon"] == 5
+
+
 def test_examples_and_clients_are_never_in_one_number(small):
     ledger = small(privacy=lambda number: CLIENTS if number == 2 else {})
     assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 2), 1e-5).pld)
