@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from fairsweep.analysis.records.trial_folder import SHORT_HASH
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.selection.imbalance import KeepImbalance
@@ -181,21 +183,24 @@ def _setting(
 
 
 def _trial(sweep: SweepSpec, data: _SweepData, setting: _Setting, seeds: Seeds, replicate: int) -> PlannedTrial:
-    config = TrialConfig(
-        dataset=data.reference,
-        imbalance=setting.imbalance,
-        split=setting.split,
-        model=setting.model,
-        learner=setting.learner,
-        twin_of=setting.section.original,
-        evaluation=data.evaluation,
-        test_content=data.test_content,
-        seeds=seeds,
-        replicate=replicate,
-        mode=sweep.privacy.mode,
-        key=sweep.privacy.key,
-        shadow_candidates=None if sweep.shadows is None else sweep.shadows.candidates,
-    )
+    try:
+        config = TrialConfig(
+            dataset=data.reference,
+            imbalance=setting.imbalance,
+            split=setting.split,
+            model=setting.model,
+            learner=setting.learner,
+            twin_of=setting.section.original,
+            evaluation=data.evaluation,
+            test_content=data.test_content,
+            seeds=seeds,
+            replicate=replicate,
+            mode=sweep.privacy.mode,
+            key=sweep.privacy.key,
+            shadow_candidates=None if sweep.shadows is None else sweep.shadows.candidates,
+        )
+    except ValidationError as error:  # what release mode refuses of every trial
+        raise SweepError(error.errors()[0]["msg"].removeprefix("Value error, "), ("privacy", "mode")) from error
     tied = isinstance(sweep.seeds, int)
     label = _safe(f"{setting.label}_s{seeds.train}" if tied else f"{setting.label}_s{seeds.data}x{seeds.train}")
     try:

@@ -31,6 +31,8 @@ def test_a_release_of_private_learners_names_its_dataset_by_what_is_public(relea
         ({"learners": [PRIVATE, {"kind": "sgd"}]}, "'sgd' claims none: its weights are exact functions of private"),
         ({"learners": [PRIVATE, {"name": "twin", "twin_of": "dpsgd"}]}, "'twin' claims none"),
         ({"learners": [CLIENTS | {"deployment_cohort": 100}]}, "takes no deployment_cohort, but got 100"),
+        ({"learners": [PRIVATE | {"audit": {"canaries": 20}}]}, r"^privacy\.mode: .*: leave audit out$"),
+        ({"shadows": 4, "seeds": 1}, r"^privacy\.mode: .*: leave shadows out$"),
         ({"stop": {"seconds": 60}}, "may not end by the time that it takes"),
         ({"split": {"kind": "folds", "folds": 3, "fold": {"grid": [0, 1]}}}, "split gives 2 test sets"),
     ],
