@@ -319,7 +319,7 @@ def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame
                 "noise multiplier": float(statement.get("noise_multiplier") or 0.0),
                 "clipping norm": statement.get("l2_clip_norm"),
                 "sampling rate": float(statement.get("sampling_rate") or np.nan),
-                "steps": statement.get("steps"),
+                "steps": statement.get("charged_steps") or statement.get("steps"),
                 "guarantee": _guarantee(statement),
             }
         )

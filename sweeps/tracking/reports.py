@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,7 +129,11 @@ class TrialReport:
     def series(self) -> Series:
         """Scalars by iteration, as far as they are on disk."""
         spent = self.curves.of(self.trial, self.state.iterations)
-        return series_of(self.folder, self.cells, self.sweep.metrics, spent)
+        series = series_of(self.folder, self.cells, self.sweep.metrics, spent)
+        # A trial that was stopped is charged for steps that it did not take.
+        if series and self.has_ended and self.folder.privacy and math.isfinite(self.folder.epsilon):
+            series[max(series)]["privacy/epsilon"] = self.folder.epsilon
+        return series
 
     @property
     def last_iteration(self) -> int:

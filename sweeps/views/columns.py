@@ -21,7 +21,7 @@ def shown_values(board: Board, trial: str, row: Row) -> tuple[str, ...]:
         number(metrics.get("loss"), ".3f"),
         accuracy_words(metrics),
         number(metrics.get("worst_group"), ".1%"),
-        number(board.epsilon.after(trial, metrics.get("steps")), ".2f"),
+        number(board.epsilon_of(trial, row), ".2f"),
         duration(board.seconds_of(row)),
     )
 

@@ -89,7 +89,7 @@ class Lines:
             f"validation accuracy {accuracy_words(metrics)}",
             f"worst group {number(metrics.get('worst_group'), '.1%')}",
         ]
-        spent = board.epsilon.after(trial, metrics.get("steps"))
+        spent = board.epsilon_of(trial, row)
         if spent is not None:
             parts.append(f"ε {number(spent, '.2f')}")
         parts += ["stopped early"] if row.stage == "stopped" else []

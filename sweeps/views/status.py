@@ -145,6 +145,11 @@ class Board:
             return row.seconds
         return 0.0 if row.began is None else max(0.0, self.now() - row.began)
 
+    def epsilon_of(self, trial: str, row: Row) -> float | None:
+        """Epsilon that a trial claims once it has ended: one that was stopped is charged for planned steps too."""
+        claimed = row.metrics.get("epsilon") if row.stage in ENDED else None
+        return float(claimed) if claimed is not None else self.epsilon.after(trial, row.metrics.get("steps"))
+
     def seconds_left(self) -> float | None:
         """Estimate from the trials so far, by learner; None before the first progress."""
         rates: dict[str, list[float]] = {}

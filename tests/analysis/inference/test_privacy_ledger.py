@@ -76,6 +76,10 @@ def test_a_row_is_that_of_the_trial_of_the_largest_epsilon_and_so_is_that_of_a_s
     assert means.set_index("learner").loc["private", "epsilon"] == 5
 
 
+def test_the_steps_beside_an_epsilon_are_those_that_are_charged(small):
+    assert small(privacy=lambda number: {"steps": 8, "charged_steps": 24}).statements["steps"].tolist() == [24]
+
+
 def test_examples_and_clients_are_never_in_one_number(small):
     ledger = small(privacy=lambda number: CLIENTS if number == 2 else {})
     assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 2), 1e-5).pld)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from fairsweep.analysis.records.files import write_json
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves, read_plans, write_plans
 from fairsweep.sweeps.sweep import Sweep
@@ -57,6 +58,17 @@ def test_epsilon_so_far_is_an_upper_bound_that_ends_at_the_plan(recorded, mappin
     assert spent == sorted(spent)
     assert spent[0] >= plan.epsilon(plan.steps // 5).pld - 1e-3
     assert spent[-1] == pytest.approx(plan.epsilon().pld, abs=5e-3)
+
+
+def test_the_last_epsilon_of_a_trial_that_has_ended_is_what_it_claims(recorded, mapping, toy):
+    config = next(t.config for t in expand(Sweep.from_mapping(mapping), toy) if t.config.learner.kind == "dpsgd")
+    sweep = recorded(["files"])
+    write_plans(sweep.folder, {"aaaaaaaa of private_s0-aaaaaaaa": PrivacyPlan.build(config.learner, 120)})
+    folder = sweep.write("private_s0-aaaaaaaa", 3, "stopped")
+    write_json(folder / "privacy.json", {"epsilon": {"pld": 7.5, "rdp": 8.0}, "charged_steps": 15})
+    report = report_of(sweep, folder)
+    assert report.series[2]["privacy/epsilon"] < report.series[3]["privacy/epsilon"] == 7.5
+    assert report.summary["privacy/epsilon"] == 7.5
 
 
 def test_nothing_that_a_release_leaves_out_reaches_a_tracker(recorded, mapping, toy):

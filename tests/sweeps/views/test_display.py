@@ -9,6 +9,7 @@ from fairsweep.sweeps.planning.spent_privacy import SpentPrivacy
 from fairsweep.sweeps.store.ledger import Entry, Ledger
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.views.display import render, showing
+from fairsweep.sweeps.views.lines import Lines
 from fairsweep.sweeps.views.notebook import in_notebook, panel
 from fairsweep.sweeps.views.progress import Progress
 from fairsweep.sweeps.views.status import Board, Row
@@ -78,6 +79,16 @@ def test_a_running_trial_is_one_line_with_its_numbers(follow):
     assert re.search(r"2/3\s+0\.123\s+91\.0%\s+75\.0%\s+\d+\.\d\d\s+0 s", line)
     assert "3/15 trials" in shown(follow)
     assert "11 queued" in shown(follow)
+
+
+def test_the_epsilon_of_a_trial_that_was_stopped_is_the_one_it_claims(follow):
+    follow.start(0)
+    follow.report(0, 2, steps=10, epsilon=3.83, stopped=1.0)
+    follow.end(0)
+    assert " 3.83 " in next(line for line in shown(follow).splitlines() if "private_share.5_s0" in line)
+    console = Console(file=io.StringIO(), width=200)
+    Lines(follow, console).say_news()
+    assert "ε 3.83, stopped early" in console.file.getvalue()
 
 
 def test_a_collapsed_trial_is_named(follow):
