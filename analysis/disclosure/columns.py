@@ -57,6 +57,8 @@ COLUMNS: Mapping[str, Mapping[str, Kind]] = {
         "format_version shards slices epochs strategy exactness threads training retrainings requests streamed trained",
         private="training.seconds requests.seconds requests.full.seconds",
     ),
+    # Hashes of ids of which the placement says too that they were deleted.
+    "requests.jsonl": _classed("event number ids erased cost", private="time cost.seconds cost.full.seconds"),
     "placement.parquet": _classed("id shard slice deleted"),
     "lineage.parquet": _classed(private=f"generation member parent score loss published {_ANY}"),
     "audit.parquet": _classed(private=_ANY),
@@ -82,6 +84,7 @@ WHOLE: Mapping[str, Kind] = {
     "weights.pt": "noised",
     "slices": "noised",
     "trainings.jsonl": "public",
+    "requests.key": "public",
 }
 """Kind of files, and of folders, that have no columns of their own."""
 

@@ -6,6 +6,7 @@ and those that were done change nothing.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -185,7 +186,7 @@ def describe(done: Forgotten) -> str:
     share = work.examples / full.examples if full.examples else float("nan")
     return (
         f"{done.folder.name}: forgot {done.served.deleted}, trained {places} again: {work.examples:,} examples "
-        f"({share:.1%} of a full retraining), {work.seconds:.3g} s"
+        f"({share:.1%} of a full retraining)" + ("" if math.isnan(work.seconds) else f", {work.seconds:.3g} s")
     )
 
 

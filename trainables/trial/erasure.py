@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairsweep.analysis.disclosure.columns import without_private
-from fairsweep.analysis.records.cell_records import CellsFile, group_column, read_cells, write_cells
+from fairsweep.analysis.records.cell_records import read_cells, write_cells
 from fairsweep.analysis.records.file_names import (
     AUDIT,
     CELLS,
@@ -51,6 +50,8 @@ from fairsweep.trainables.trial.forgetting import (
     check_can_forget,
     current_dataset,
     finish_former,
+    last_iteration,
+    metrics_now,
 )
 from fairsweep.trainables.trial.request_log import REQUEST_KEY, REQUEST_LOG, RequestLog
 from fairsweep.trainables.trial.state import TrialStateFile
@@ -83,12 +84,12 @@ def erase_from_trial(folder: Path, ids: Ids, dataset: Path, content_hash: str) -
         finish_former(folder)
         if current_dataset(folder)[1] != content_hash:
             _erase(folder, ids, dataset, content_hash)
-        cells = read_cells(folder / CELLS)
-        TrialStateFile(folder).mark({"metrics": _metrics(folder, cells), "traceback": None})
+        TrialStateFile(folder).mark({"metrics": metrics_now(folder), "traceback": None})
 
 
 def _erase(folder: Path, ids: Ids, dataset: Path, content_hash: str) -> None:
-    log, placed = RequestLog(folder), read_placement(folder / PLACEMENT)
+    config, placed = check_can_forget(folder), read_placement(folder / PLACEMENT)
+    log = RequestLog(folder, config.mode)
     known, deleted = placed.column("id").to_numpy(), placed.column("deleted").to_numpy()
     gone = np.isin(known, ids)
     _check_forgotten(folder, int((gone & ~deleted).sum()))
@@ -99,7 +100,6 @@ def _erase(folder: Path, ids: Ids, dataset: Path, content_hash: str) -> None:
     write_placement(transaction.stage(PLACEMENT), placement_table(nameless, shard, part, deleted))
     _stage_predictions(transaction, folder, ids)
     _stage_last_evaluation(transaction, folder)
-    config = check_can_forget(folder)
     there = open_dataset(dataset, content_hash)
     named = np.sort(nameless[nameless >= 0])
     counted = count_training(there, TrainingPlan(ids=named, rows=there.rows_of(named)), config)
@@ -188,7 +188,7 @@ def _write_by_shard(path: Path, table: pa.Table) -> None:
 def _stage_last_evaluation(transaction: FolderTransaction, folder: Path) -> None:
     """Keep of evaluations and training what the models of now tell, and no iteration that is not there any more."""
     cells = read_cells(folder / CELLS)
-    last = _last(cells)
+    last = last_iteration(cells)
     words = list(cells.vocabularies.values())
     kept = cells.table.filter(pc.equal(cells.table.column("iteration"), last))
     write_cells(transaction.stage(CELLS), kept, words, cells.label)
@@ -199,28 +199,6 @@ def _stage_last_evaluation(transaction: FolderTransaction, folder: Path) -> None
     for request in cost["requests"]:
         request["iteration"] = request["iteration"] if request["iteration"] == last else 0
     write_json(transaction.stage(COST), cost)
-
-
-def _last(cells: CellsFile) -> int:
-    return int(max(cells.table.column("iteration").to_pylist()))
-
-
-def _metrics(folder: Path, cells: CellsFile) -> Mapping[str, float | None]:
-    """Return what a trial's state says of the models of now."""
-    state, table = TrialStateFile(folder).read(), cells.table
-    is_last = pc.equal(table.column("iteration"), _last(cells))
-    last = table.filter(pc.and_(is_last, pc.equal(table.column("split"), "validation")))
-    count = last.column("count").to_numpy()
-    right = count * (last.column("label").to_numpy() == last.column("prediction").to_numpy())
-    codes = [last.column(group_column(group)).to_numpy() for group in cells.groups]
-    shares = [
-        right[column == value].sum() / count[column == value].sum() for column in codes for value in np.unique(column)
-    ]
-    metrics = dict(state.metrics) if state is not None else {}
-    metrics |= {"loss": None, "accuracy": float(right.sum() / count.sum()) if count.sum() else None}
-    with suppress(FileNotFoundError, RecordError, KeyError):
-        metrics["epsilon"] = float(read_json(folder / PRIVACY)["epsilon"]["pld"])
-    return metrics | {"worst_group": float(min(shares)) if shares else None}
 
 
 def _check_forgotten(folder: Path, remembered: int) -> None:

@@ -12,19 +12,20 @@ not distributed as a model that never saw them, unless the training is private (
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fairsweep.analysis.records.cell_records import read_cells, write_cells
+from fairsweep.analysis.records.cell_records import CellsFile, group_column, read_cells, write_cells
 from fairsweep.analysis.records.file_names import (
     CELLS,
     CONFIG,
@@ -101,7 +102,7 @@ def forget(folder: Path, ids: NDArray[np.int64], *, device: str = "cpu", wait_se
     config = check_can_forget(folder)
     with alone(folder, wait_seconds):
         finish_former(folder)
-        log, distinct = RequestLog(folder), np.unique(ids)
+        log, distinct = RequestLog(folder, config.mode), np.unique(ids)
         new = _not_deleted(folder, distinct)
         begun = log.find_unfinished(new) if len(new) else None
         # Every request draws from a run of its own; one that was cut short does again just what it would have done.
@@ -266,11 +267,35 @@ def finish_former(folder: Path) -> None:
 
 def _count_iterations(folder: Path) -> None:
     """Brings the trial's state to its records, which have one iteration more for each request."""
-    iteration = max(read_cells(folder / CELLS).table.column("iteration").to_pylist())
-    TrialStateFile(folder).mark(
-        {"iteration": iteration, "iterations": iteration},
-        when=lambda known: known.ended and known.iteration < iteration,
-    )
+    file, iteration = TrialStateFile(folder), last_iteration(read_cells(folder / CELLS))
+    state = file.read()
+    if state is not None and state.ended and state.iteration < iteration:
+        file.mark({"iteration": iteration, "iterations": iteration, "metrics": metrics_now(folder)})
+
+
+def metrics_now(folder: Path) -> Mapping[str, float | None]:
+    """Return what a trial's state says of the models of now."""
+    state, cells = TrialStateFile(folder).read(), read_cells(folder / CELLS)
+    table, iteration = cells.table, last_iteration(cells)
+    is_last = pc.equal(table.column("iteration"), iteration)
+    last = table.filter(pc.and_(is_last, pc.equal(table.column("split"), "validation")))
+    count = last.column("count").to_numpy()
+    right = count * (last.column("label").to_numpy() == last.column("prediction").to_numpy())
+    codes = [last.column(group_column(group)).to_numpy() for group in cells.groups]
+    shares = [
+        right[column == value].sum() / count[column == value].sum() for column in codes for value in np.unique(column)
+    ]
+    metrics = dict(state.metrics) if state is not None else {}
+    metrics |= {"iteration": iteration, "iterations": iteration}
+    metrics |= {"loss": None, "accuracy": float(right.sum() / count.sum()) if count.sum() else None}
+    with suppress(FileNotFoundError, RecordError, KeyError):
+        metrics["epsilon"] = float(read_json(folder / PRIVACY)["epsilon"]["pld"])
+    return metrics | {"worst_group": float(min(shares)) if shares else None}
+
+
+def last_iteration(cells: CellsFile) -> int:
+    """Return the iteration of the model of now."""
+    return int(max(cells.table.column("iteration").to_pylist()))
 
 
 def _not_deleted(folder: Path, ids: NDArray[np.int64]) -> NDArray[np.int64]:

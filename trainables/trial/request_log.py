@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsweep.analysis.disclosure.columns import check_columns, without_private
 from fairsweep.analysis.records.checksums import CHECKSUM, ChecksumError, check_line, with_line_checksum
 from fairsweep.analysis.records.files import RecordError
+from fairsweep.trainables.privacy.privacy_statement import Mode
 from fairsweep.trainables.trial.key_file import stored_key
 
 REQUEST_LOG = "requests.jsonl"
@@ -30,9 +32,11 @@ class RequestLog:
 
     Args:
         folder: The trial's folder.
+        mode: ``research`` or ``release``, which records no time.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mode: Mode = "research") -> None:
+        self._mode = mode
         self._path = folder / REQUEST_LOG
         self._key_path = folder / REQUEST_KEY
 
@@ -111,6 +115,9 @@ class RequestLog:
 
     def _line(self, event: str, number: int, content: dict[str, Any]) -> bytes:
         entry = _standard({"event": event, "number": number, "time": round(time.time(), 3), **content})
+        check_columns(REQUEST_LOG, entry)
+        if self._mode == "release":
+            entry = without_private(REQUEST_LOG, entry)
         # A line that was cut short must not swallow this one.
         return (b"" if self._ends_well() else b"\n") + with_line_checksum(json.dumps(entry, allow_nan=False)) + b"\n"
 

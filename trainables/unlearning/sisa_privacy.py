@@ -29,7 +29,8 @@ from fairsweep.trainables.privacy.privacy_statement import (
 from fairsweep.trainables.unlearning.placement import Placement, attributes_used
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig, slice_plan
 
-_FILES = ("slices", "cost.json", "placement.parquet", "shard_predictions.parquet")
+_FILES = ("slices", "cost.json", "placement.parquet", "shard_predictions.parquet", "trainings.jsonl")
+_AFTER_A_REQUEST = ("requests.jsonl", "requests.key")
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def state_privacy(
         "assumptions": assumed,
         "parts": () if looked else tuple(parts),
     }
-    return typical.stated(mode, files=(*RECORDS, *_FILES), **(found | broken))
+    files = (*RECORDS, *_FILES, *(_AFTER_A_REQUEST if spent.afterwards else ()))
+    return typical.stated(mode, files=files, **(found | broken))
 
 
 def list_choices(config: SisaConfig, spent: SisaSpending, groups: tuple[str, ...]) -> tuple[str, ...]:
