@@ -7,6 +7,7 @@ So what the plan claims holds for canaries exactly as it does for everybody else
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,19 @@ class AuditConfig(BaseModel):
     canaries: int = Field(ge=8)
     kind: CanaryKind = "gradient"
     by: str | None = None
+
+    def check_units(self, count: int, groups: Mapping[str, NDArray[np.integer]]) -> None:
+        """Refuse more canaries than so many units allow.
+
+        Args:
+            count: Number of units.
+            groups: For each group attribute the code of each unit, int [n].
+
+        Raises:
+            ValueError: As `Canaries.draw`.
+        """
+        codes = None if self.by is None or self.by not in groups else np.asarray(groups[self.by], np.int64)
+        Canaries.draw(self.canaries, np.arange(count), codes, bytes(32), bytes(32))
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
+from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.auditing.canaries import AuditConfig
 from fairsweep.trainables.dpsgd.gradient_modes import (
     PerformanceConfig,
@@ -160,6 +161,17 @@ class DpsgdConfig(LearnerConfig):
             check_weights(self.sampling_weights, roles)
         if self.remedy is not None:
             self.remedy.check(roles)
+
+    @property
+    def divides_data(self) -> bool:
+        """Whether `count_units` looks at more than the number of examples: who can be a canary."""
+        return self.audit is not None
+
+    def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
+        """Count the training examples, and refuse too many canaries among them."""
+        if self.audit is not None:
+            self.audit.check_units(len(columns.rows), columns.attributes)
+        return super().count_units(columns, data_key)
 
     def plan(self, units: int) -> PrivacyPlan:
         """Make the privacy plan for so many examples."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fairsweep.datasets.selection.partitions import ClientsConfig, TrainingColumns, partition_clients
+from fairsweep.datasets.selection.partitions import ClientsConfig, TrainingColumns, majority_values, partition_clients
 from fairsweep.trainables.auditing.canaries import AuditConfig
 from fairsweep.trainables.federated.server_optimizers import ServerConfig
 from fairsweep.trainables.learning.learner_config import LearnerConfig
@@ -128,7 +128,6 @@ class FederatedConfig(LearnerConfig):
     """
 
     has_plan: ClassVar[bool] = True
-    divides_data: ClassVar[bool] = True
     takes_workers: ClassVar[bool] = True
 
     rounds: int = Field(default=50, ge=1)
@@ -138,6 +137,11 @@ class FederatedConfig(LearnerConfig):
     server: ServerConfig = ServerConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     performance: FederatedPerformanceConfig = FederatedPerformanceConfig()
+
+    @property
+    def divides_data(self) -> bool:
+        """Whether `count_units` looks at more than the number of examples."""
+        return True
 
     def check_model(self, model: ModelConfig) -> None:
         """Refuse models whose state is not their weights alone: those with BatchNorm."""
@@ -264,6 +268,14 @@ class DpfedavgConfig(FederatedConfig):
     def rules(self) -> dict[str, str]:
         """Return the rule of the default of delta, where epsilon is claimed at it."""
         return DELTA_RULE if self.delta is None and (self.epsilon or self.noise_multiplier) else {}
+
+    def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
+        """Divide a training set among clients as a trial will, count them, and refuse too many canaries among them."""
+        clients = partition_clients(columns, self.clients, data_key)
+        if self.audit is not None:
+            groups = {name: majority_values(clients, codes) for name, codes in columns.attributes.items()}
+            self.audit.check_units(len(clients), groups)
+        return len(clients)
 
     def check_release(self) -> None:
         """Refuse ablations, which claim nothing, and simulations, whose claim is about others."""

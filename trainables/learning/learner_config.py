@@ -75,7 +75,6 @@ class LearnerConfig(BaseModel):
         kind: Which training method.
         no_identity: Fields that change no result, or by rounding only: no part of a trial's identity.
         has_plan: Whether `plan` makes a privacy plan.
-        divides_data: Whether `count_units` looks at more than the number of examples.
         takes_workers: Whether further processes (``resources: {workers: …}``) have something to do.
     """
 
@@ -83,7 +82,6 @@ class LearnerConfig(BaseModel):
 
     no_identity: ClassVar[frozenset[str]] = frozenset({"name", "performance"})
     has_plan: ClassVar[bool] = False
-    divides_data: ClassVar[bool] = False
     takes_workers: ClassVar[bool] = False
 
     name: str = Field(min_length=1)
@@ -98,6 +96,11 @@ class LearnerConfig(BaseModel):
     def _dump(self, serialise: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         values: dict[str, Any] = serialise(self)
         return values | self.rules if info.context == IDENTITY else values
+
+    @property
+    def divides_data(self) -> bool:
+        """Whether `count_units` looks at more than the number of examples."""
+        return False
 
     def check_model(self, model: ModelConfig) -> None:
         """Refuse a model that the learner cannot train.

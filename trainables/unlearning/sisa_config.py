@@ -80,7 +80,6 @@ class SisaConfig(PlacementConfig, LearnerConfig):
     """
 
     no_identity: ClassVar[frozenset[str]] = LearnerConfig.no_identity | {"shard_resources"}
-    divides_data: ClassVar[bool] = True
 
     name: str = Field(default="sisa", min_length=1)
     kind: Literal["sisa"] = "sisa"
@@ -144,6 +143,11 @@ class SisaConfig(PlacementConfig, LearnerConfig):
     def is_private(self) -> bool:
         """Whether the inner learner claims privacy."""
         return self.inner.has_plan
+
+    @property
+    def divides_data(self) -> bool:
+        """Whether `count_units` looks at more than the number of examples."""
+        return True
 
     def check_model(self, model: ModelConfig) -> None:
         """Refuse what the inner learner does."""

@@ -13,6 +13,11 @@ from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 
+CLIENTS = {
+    **{"name": "private", "kind": "dpfedavg", "rounds": 2, "noise_multiplier": 1.0},
+    "clients": {"partition": "iid", "count": 9},
+}
+
 
 def refusal(mapping, *changes):
     for place, value in changes:
@@ -58,6 +63,17 @@ def test_a_sound_sweep_passes(mapping):
             ["model.pretrained", "only resnet18 has", "choose resnet18"],
         ),
         (("learners", 0, "batch_size"), 500, ["learners[0]", "batch_size=500", "120"]),
+        (("learners", 0, "audit"), {"canaries": 61}, ["learners[0]", "half of the 120 units", "canaries=61"]),
+        (
+            ("learners", 0, "audit"),
+            {"canaries": 50, "by": "tone"},
+            ["learners[0]", "takes 25 canaries", "has 12 units"],
+        ),
+        (
+            ("learners", 0),
+            CLIENTS | {"audit": {"canaries": 10}},
+            ["learners[0]", "half of the 9 units", "canaries=10"],
+        ),
         (
             ("learners", 0, "remedy"),
             {"kind": "class_weights", "weights": {"yess": 2}},
