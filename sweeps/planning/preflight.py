@@ -181,6 +181,7 @@ def plan_trials(
     _check_values(sweep, dataset, trials)
     _check_claims(sweep, trials)
     units = _privacy_units(sweep, dataset, trials, sizes)
+    _check_stop(sweep, trials, units)
     evaluated = _evaluated(sweep, dataset, other, trials)
     return SweepPlan(sweep, dataset, other, trials, sizes, units, evaluated, parameters, of_one_user=of_one_user)
 
@@ -377,6 +378,19 @@ def _check_claims(sweep: SweepSpec, trials: Iterable[PlannedTrial]) -> None:
         except ValueError as error:
             if not (sweep.folder / TRIALS / trial.folder_name).exists():
                 raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
+
+
+def _check_stop(sweep: SweepSpec, trials: Iterable[PlannedTrial], units: Mapping[str, int]) -> None:
+    """Refuse a bound on epsilon for private learners without one plan of all steps, which nothing would end."""
+    for trial in {trial.setting: trial for trial in trials}.values() if sweep.stop.epsilon else ():
+        learner = trial.config.learner
+        if learner.outlook(units[trial.trial]) is not None:
+            raise SweepError(
+                f"stop.epsilon must be left out where a learner is charged by slices, as {learner.name!r} is: what an "
+                f"example spends depends on its slice and on later requests, but got stop.epsilon="
+                f"{sweep.stop.epsilon:g}; give its inner learner more noise, or it fewer epochs",
+                ("stop", "epsilon"),
+            )
 
 
 def _learner_place(sweep: SweepSpec, trial: PlannedTrial) -> tuple[Any, ...]:

@@ -158,6 +158,16 @@ def test_a_plan_says_what_a_run_would_do(mapping, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_bound_on_epsilon_is_refused_where_it_would_end_nothing(mapping):
+    """What an example spends under a private forgetful learner depends on its slice: no number of steps bounds it."""
+    mapping["stop"] = {"epsilon": 3}
+    inner = {"kind": "dpsgd", "batch_size": 4, "noise_multiplier": 0.8}
+    forgetful = {"kind": "sisa", "shards": 2, "slices": 2, "epochs": 1, "inner": inner}
+    with pytest.raises(SweepError, match=r"charged by slices, as 'sisa' is.*stop\.epsilon=3; give.*more noise"):
+        check_sweep(Sweep.from_mapping(mapping | {"learners": [forgetful]}))
+    check_sweep(Sweep.from_mapping(mapping | {"learners": [inner, forgetful | {"inner": {"kind": "sgd"}}]}))
+
+
 def test_a_plan_says_what_a_private_forgetful_learner_costs_before_anybody_asks(mapping):
     inner = {"kind": "dpsgd", "batch_size": 4, "noise_multiplier": 0.8}
     mapping["learners"] = [
