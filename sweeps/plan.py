@@ -17,6 +17,7 @@ from fairsweep.sweeps.planning.scarcity import scarce_groups
 from fairsweep.sweeps.search.search_budget import Extent
 from fairsweep.sweeps.search.search_summary import SearchSummary
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+from fairsweep.sweeps.store.difference import folder_difference
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.privacy.plan import Outlook
@@ -154,6 +155,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
         search=search,
         plan_warnings=(
             *warnings,
+            *folder_difference(plan, output).former_lines(),
             *refusal_lines(plan.refused),
             *idle_settings(sweep, plan.trials),
             *plan_warnings(plan.dataset, plan.trials),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fairsweep.analysis.records.membership import members_of
 from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.output import OutputFolder
@@ -57,17 +58,19 @@ class SweepDifference:
         added: labels of trials that the folder has never heard of.
         left: names of the folders of trials that are no part of the sweep any more; they stay where they are.
         is_listed: whether that is known: a guided search finds its trials as it runs.
+        is_identified_anew: whether trials of the last run have other hashes now though no key differs.
     """
 
     changes: tuple[Change, ...]
     added: tuple[str, ...]
     left: tuple[str, ...]
     is_listed: bool = True
+    is_identified_anew: bool = False
 
     def lines(self) -> list[str]:
         """For people; empty where nothing has changed."""
         if not self.changes:
-            return []
+            return list(self.former_lines())
         said = ["Changed since the last run:", *(f"  {change}" for change in self.changes)]
         if not self.is_listed:
             return said
@@ -77,6 +80,18 @@ class SweepDifference:
                 f"{len(self.left)} {_trials(len(self.left))} of the previous version are not part of it; they are kept"
             )
         return [*said, f"  {'; '.join(counts)}"]
+
+    def former_lines(self) -> tuple[str, ...]:
+        """Return a line on trials that others replace, and why; empty where there are none."""
+        if not (self.added and self.left and (self.changes or self.is_identified_anew)):
+            return ()
+        why = "has changed" if self.changes else "has not changed, but this version of fairsweep identifies trials anew"
+        count, new = len(self.left), len(self.added)
+        are, they = ("is a former one", "it is") if count == 1 else ("are former ones", "they are")
+        return (
+            f"{count} {_trials(count)} of the output folder {are}: {they} kept (fairsweep ls SWEEP --all), and {new} "
+            f"{_trials(new)} will be trained; the sweep file {why}",
+        )
 
 
 def changes(before: object, after: object, place: str = "") -> tuple[Change, ...]:
@@ -106,7 +121,9 @@ def folder_difference(plan: SweepPlan, output: OutputFolder) -> SweepDifference:
     known = {trial: entry.folder.name for trial, entry in output.ledger.entries().items()}
     now = {trial.trial for trial in plan.trials}
     added = tuple(trial.label for trial in plan.trials if trial.trial not in known)
-    return SweepDifference(found, added, tuple(name for trial, name in known.items() if trial not in now))
+    left = tuple(name for trial, name in known.items() if trial not in now)
+    members = None if former is None else members_of(former)
+    return SweepDifference(found, added, left, is_identified_anew=not found and bool((members or now) - now))
 
 
 def _described(plan: SweepPlan) -> dict[str, Any]:

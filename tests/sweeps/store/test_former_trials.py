@@ -2,9 +2,11 @@
 
 import pytest
 
-from fairsweep.analysis.records.files import read_json
+from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.sweeps.execution.failures import failed_trials
+from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.planning.expand import expand
+from fairsweep.sweeps.store.difference import difference_of
 from fairsweep.sweeps.store.former_trials import find_former
 from fairsweep.sweeps.store.listing import list_sweeps, list_trials
 from fairsweep.sweeps.store.output import OutputFolder
@@ -56,6 +58,23 @@ def test_prune_lists_asks_and_removes(edited, fairsweep):
     assert "nothing to delete" in fairsweep("prune", edited)[1]
     with pytest.raises(SweepError, match="is not a sweep folder"):
         find_former(edited / "trials")
+
+
+def test_who_would_train_trials_again_reads_why(edited, mapping):
+    mapping["output"] = str(edited)
+    assert not difference_of(Sweep.from_mapping(mapping)).former_lines()
+    mapping["learners"][2]["epochs"] = 5
+    (line,) = plan_sweep(Sweep.from_mapping(mapping)).plan_warnings
+    assert line.startswith("8 trials of the output folder are former ones: they are kept (fairsweep ls SWEEP --all)")
+    assert line.endswith("and 4 trials will be trained; the sweep file has changed")
+    mapping["learners"][2]["epochs"] = 4
+    for state in edited.glob("trials/tuned*/state.json"):
+        write_json(state, read_json(state) | {"trial": f"once {read_json(state)['trial']}"})
+    assert difference_of(Sweep.from_mapping(mapping)).lines() == []
+    described = read_json(edited / "sweep.json")
+    write_json(edited / "sweep.json", described | {"members": [f"once {trial}" for trial in described["members"]]})
+    (line,) = difference_of(Sweep.from_mapping(mapping)).lines()
+    assert line.endswith("the sweep file has not changed, but this version of fairsweep identifies trials anew")
 
 
 def test_a_search_that_finds_its_trials_as_it_runs_has_no_former_ones(edited):
