@@ -277,4 +277,6 @@ def _trials(results: SweepResults) -> pd.DataFrame:
     table["ε"] = [epsilon_text(value) for value in trials["epsilon"]]
     table["train images"] = trials["train_size"]
     table["hash"] = [str((folder.config or {}).get("trial", ""))[:12] for folder in results.folders]
+    if table["seconds"].isna().all():
+        table = table.drop(columns="seconds")  # release mode records none
     return table.rename(columns={"series": "learner", "iteration": "iterations"})

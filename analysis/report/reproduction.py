@@ -22,18 +22,34 @@ class Reproduction:
         facts: dataset, hashes, times, commit.
         versions: of Python and of the packages that can change a number.
         sweep_file: as given.
+        expected: what another run has in common with this one, in a sentence.
     """
 
     commands: str
     facts: Mapping[str, str]
     versions: Mapping[str, str]
     sweep_file: str
+    expected: str
 
 
 def reproduction(results: SweepRecords) -> Reproduction:
     """Collect it from ``sweep.json``, ``sweep.yaml`` and the trials."""
     versions = {str(name): str(version) for name, version in (results.sweep.get("versions") or {}).items()}
-    return Reproduction(_commands(results, versions), _facts(results), versions, _sweep_file(results))
+    return Reproduction(
+        _commands(results, versions), _facts(results), versions, _sweep_file(results), _expected(results)
+    )
+
+
+def _expected(results: SweepRecords) -> str:
+    if any((folder.config or {}).get("mode") == "release" for folder in results.folders):
+        return (
+            "In release mode each trial draws batches and noise from a secret of its own, so another run trains the "
+            "same settings to other weights and other numbers; the last command reports how far they differ."
+        )
+    return (
+        "Seeds are part of the sweep file, so the same code and data set give the same trials; the last command "
+        "reports numbers that differ."
+    )
 
 
 def dataset_name(results: SweepRecords) -> str:

@@ -163,12 +163,13 @@ def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame
     level = table["level"].astype(str)
     ordered = table.assign(place=[-place.get(text, 0) for text in level]).sort_values(["place", "distance"])
     rows = ordered[ordered["distance"].notna()].head(_MOST_ROWS)
+    timed = rows["seconds"].notna().any()  # release mode records none
     left = "" if len(rows) == len(table) else f" {len(rows)} of {len(table)} settings are shown."
     caption = (
         f"Means over replicates in %; test with 95% intervals. The gap is the largest difference between the "
         f"{design.members} of {design.attribute}. Front: not dominated by another setting of the level in validation "
-        f"{_criteria(table)}. Distance: to the best validation value of each criterion, scaled to its range. Seconds: "
-        f"per trial.{left}"
+        f"{_criteria(table)}. Distance: to the best validation value of each criterion, scaled to its "
+        f"range.{' Seconds: per trial.' if timed else ''}{left}"
     )
     marks = [
         "selected" if best else ("front" if front else "")
@@ -193,4 +194,6 @@ def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame
         ),
         "on validation": (marks, None),
     }
+    if not timed:
+        del columns["seconds"]
     return table_of("Settings", caption, columns, rows)

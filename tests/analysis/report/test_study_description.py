@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -185,3 +186,21 @@ def test_what_is_needed_to_run_it_again_is_said(faces):
     ]
     assert again.facts["seeds"] == "data 0 train 0, data 1 train 1"
     assert again.sweep_file.startswith("name: ")
+
+
+def test_a_report_of_a_release_promises_no_equal_numbers_and_has_no_empty_times(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=2)
+    research = analysis.write_report(analysis.load(simulation.folder)).read_text()
+    assert "give the same trials" in research
+    assert "Seconds: per trial." in research
+    for config in simulation.folder.glob("trials/*/config.json"):
+        write_json(config, read_json(config) | {"mode": "release"})
+        state = config.with_name("state.json")
+        write_json(state, read_json(state) | {"seconds": None})
+    release = analysis.write_report(analysis.load(simulation.folder)).read_text()
+    assert "another run trains the same settings to other weights" in release
+    assert "give the same trials" not in release
+    timed = re.compile(r"<th[^>]*>(?:<[^>]*>)*seconds\b")
+    assert timed.search(research)
+    assert not timed.search(release)
+    assert "Seconds: per trial" not in release
