@@ -81,6 +81,7 @@ class PlanReport:
         learners: one line a learner.
         privacy: one line a distinct privacy plan.
         charges: what each trial with a privacy plan will cost; empty for a guided search.
+        draws: whether trials are independent draws of a random search.
         delta: of all trials together; None for the smallest of the trials' own.
         at_once: how many trials run at once on what there is.
         feeding: where their images come from.
@@ -100,6 +101,7 @@ class PlanReport:
     learners: tuple[LearnerLine, ...]
     privacy: tuple[PrivacyLine, ...]
     charges: tuple[Charge, ...]
+    draws: bool
     delta: float | None
     at_once: int
     feeding: Feeding
@@ -148,6 +150,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
         learners=_learner_lines(plan),
         privacy=_privacy_lines(plan),
         charges=() if sweep.search.is_guided else tuple(planned_charge(*known) for known in outlooks(plan)),
+        draws=sweep.search.algorithm == "random",
         delta=sweep.privacy.delta_sweep,
         at_once=at_once,
         feeding=feeding,

@@ -80,6 +80,7 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
         )
     ]
     prices = price_table(())
+    draws = ((results.sweep.get("sweep") or {}).get("search") or {}).get("algorithm") == "random"
     costs: tuple[str, ...] = ()
     unprotected = 0
     if is_installed("dp_accounting"):
@@ -89,8 +90,8 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
         unprotected = sum(not charge.guarantees for charge in pending)
         found = release_prices_of(charges, _delta_of(results) if delta is None else delta)
         prices, costs = (
-            price_table(found),
-            (*cost_sentences(found), *_unknown_sentences(unknown, len(pending) - unprotected, uncounted)),
+            price_table(found, draws=draws),
+            (*cost_sentences(found, draws=draws), *_unknown_sentences(unknown, len(pending) - unprotected, uncounted)),
         )
     else:
         costs = (f"{needs('The ε of all trials together', 'dp_accounting')}.",)
@@ -115,8 +116,13 @@ def release_prices_of(charges: Iterable[Charge], delta: float | None) -> tuple[R
     return release_prices(charges, delta)
 
 
-def price_table(found: Sequence[ReleasePrices]) -> pd.DataFrame:
-    """Return prices as a table: one trial, the winner by distribution of its number of draws, all trials."""
+def price_table(found: Sequence[ReleasePrices], *, draws: bool = False) -> pd.DataFrame:
+    """Return prices as a table: one trial, the winner by distribution of its number of draws, all trials.
+
+    Args:
+        found: The prices.
+        draws: Whether trials are independent draws, as those of a random search; others have no price of a winner.
+    """
     rows: list[tuple[str, str, str, str, str, str]] = []
     for unit, prices in _named(found):
         count, delta = f"{prices.trials:,}", f"{prices.delta:.2g}"
@@ -125,16 +131,16 @@ def price_table(found: Sequence[ReleasePrices]) -> pd.DataFrame:
         if prices.trials == 1:
             continue
         rows += [
-            (unit, f"the winner alone, K {draws}", f"K, mean {count}", "", _rdp_text(price), delta)
-            for draws, price in prices.winner.items()
-            if price is not None
+            (unit, f"the winner alone, K {number}", f"K, mean {count}", "", _rdp_text(price), delta)
+            for number, price in prices.winner.items()
+            if draws and price is not None
         ]
         rows.append((unit, "all trials", count, epsilon_text(everything.pld), _rdp_text(everything.rdp), delta))
     return pd.DataFrame(rows, columns=list(PRICE_COLUMNS))
 
 
-def cost_sentences(found: Sequence[ReleasePrices]) -> tuple[str, ...]:
-    """Return what releasing all trials costs whom, in sentences."""
+def cost_sentences(found: Sequence[ReleasePrices], *, draws: bool = False) -> tuple[str, ...]:
+    """Return what releasing all trials costs whom, in sentences; ``draws`` as `price_table` takes it."""
     named = _named(found)
     listed = [_cost_sentence(unit, prices) for unit, prices in named]
     if len(found) > 1 and {prices.unit for prices in found} != {"example", "user"}:
@@ -142,12 +148,11 @@ def cost_sentences(found: Sequence[ReleasePrices]) -> tuple[str, ...]:
             "These numbers do not combine: an example may be used by trials of several lines, and no line covers it "
             "against all of them."
         )
-    if any(prices.trials > 1 for prices in found):
+    if draws and any(prices.trials > 1 and any(prices.winner.values()) for prices in found):
         listed.append(
-            "The price of the winner alone holds only if every other trial and K, their number, stay secret, each "
-            "trial is an independent draw from a distribution fixed beforehand, and the choice looks at public or "
-            "separately charged data. Trials of a grid, listed trials, and trials that a search chose by results are "
-            "charged in full."
+            "The price of the winner alone is for comparison: it holds only if K, the number of trials, is drawn at "
+            "random and stays secret, which it does not in a sweep file, if every other trial stays secret, too, and "
+            "if the choice looks at public or separately charged data. Else all trials are charged."
         )
     return tuple(listed)
 

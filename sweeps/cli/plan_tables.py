@@ -104,8 +104,8 @@ def _print_prices(report: PlanReport, console: Console) -> None:
     found = release_prices_of(report.charges, report.delta)
     if not found:
         return
-    print_frame("What a release will cost", price_table(found), console)
-    print_sentences(cost_sentences(found), console)
+    print_frame("What a release will cost", price_table(found, draws=report.draws), console)
+    print_sentences(cost_sentences(found, draws=report.draws), console)
     without = len(report.labels) - sum(charge.guarantees for charge in report.charges)
     if without:
         text = f"{without} trials have no guarantee: for the sweep as a whole, with their results, ε is infinite."

@@ -7,7 +7,7 @@ from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.epsilons import epsilon_of
 from fairsweep.analysis.accounting.events import describe, sampled_gaussian
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text, privacy_ledger
-from fairsweep.analysis.records.file_names import CONFIG, PLANS, PRIVACY, STATE, TRIALS
+from fairsweep.analysis.records.file_names import CONFIG, PLANS, PRIVACY, STATE, SWEEP_JSON, TRIALS
 from fairsweep.analysis.records.files import read_json, write_json
 
 STATED = sampled_gaussian(1.1, 0.064, 125)  # what the private trials of the simulated sweeps state
@@ -50,11 +50,17 @@ def prices(ledger, unit="example"):
     return dict(zip(mine["what is released"], mine["ε (PLD)"], strict=True))
 
 
-def test_trials_are_composed_by_their_events_not_added(small):
+def test_trials_are_composed_by_their_events_not_added(small, tmp_path):
     ledger = small()
     together = epsilon_of(composed([STATED] * 3), 1e-5)
     assert prices(ledger)["all trials"] == epsilon_text(together.pld)
     assert prices(ledger)["one trial, named beforehand"] == epsilon_text(epsilon_of(STATED, 1e-5).pld)
+    assert "winner" not in " ".join((*prices(ledger), *ledger.headline))
+    of_draws = read_json(tmp_path / "s" / SWEEP_JSON)
+    of_draws["sweep"]["search"] = {"algorithm": "random", "samples": 3}
+    write_json(tmp_path / "s" / SWEEP_JSON, of_draws)
+    ledger = small()
+    assert any("The price of the winner alone is for comparison" in text for text in ledger.headline)
     assert [name for name in prices(ledger) if "winner" in name] == [
         f"the winner alone, K {draws}" for draws in ("logarithmic", "geometric", "poisson")
     ]

@@ -36,7 +36,15 @@ def test_a_plan_says_what_all_trials_will_cost_together(fairsweep, mapping, tmp_
     together = epsilon_of(composed([PRIVATE] * 4), 1e-4)
     assert f"the 4 private trials together cost ε = {epsilon_text(together.pld)} at δ = 0.0001" in out
     assert "8 trials have no guarantee" in out
+    assert "winner" not in out
+
+
+def test_a_plan_has_prices_of_the_winner_for_independent_draws_alone(fairsweep, mapping, tmp_path):
+    mapping["learners"][0]["l2_clip_norm"] = {"uniform": [0.5, 2.0]}
+    mapping["search"] = {"algorithm": "random", "samples": 2}
+    out = planned(fairsweep, mapping, tmp_path)
     assert "the winner alone, K geometric" in out
+    assert "is drawn at random and stays secret, which it does not in a sweep file" in out
 
 
 def test_a_plan_of_folds_charges_those_that_train_on_an_example(fairsweep, mapping, tmp_path):
