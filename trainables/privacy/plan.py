@@ -236,7 +236,7 @@ class PrivacyPlan(Mechanism):
         """
         if not self.guarantees:
             return ()
-        numbers = {"population": self.protected, "sampling_rate": self.largest_rate} | public
+        numbers = {"population": self.population, "sampling_rate": self.largest_rate} | public
         sampling: tuple[str, ...] = ()
         if self.max_batch_size is not None:
             sampling = describe_cut(self.unit, self.largest_rate, self.max_batch_size)

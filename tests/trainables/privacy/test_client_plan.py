@@ -118,6 +118,9 @@ def test_a_deployment_is_labelled_a_simulation_and_the_training_itself_spends_mo
     statement = made.statement(100, "research")
     assert "Simulated deployment: 100 clients" in statement.summary
     assert "10000 clients with one of 1000" in statement.simulation
+    # Its epsilon is that of the hundred who are trained on, and so are its assumptions.
+    assert "their number (100)" in " ".join(statement.assumptions)
+    assert "10000" not in " ".join(statement.assumptions)
     assert statement.epsilon == made.epsilon() == own.epsilon()
     assert statement.noise_multiplier == pytest.approx(0.01)
     assert statement.epsilon_of_simulated_deployment == made.deployment_epsilon() == deployed.epsilon()

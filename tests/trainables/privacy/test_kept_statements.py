@@ -48,7 +48,7 @@ CASES = {
     "clients": (dpfedavg(), "e8251aefb185", (1.0, 0.1, 60)),
     "clients, calibrated": (dpfedavg(epsilon=2.0), "6786a765de73", None),
     "clients, quantile": (dpfedavg(clipping={"quantile": 0.5}), "a73a68572a29", (1.0, 0.1, 60)),
-    "deployment": (dpfedavg(100, deployment_cohort=1000), "897e0c7e7ba0", None),
+    "deployment": (dpfedavg(100, deployment_cohort=1000), "c5b7fdf0240f", None),
     "fedavg": (fedavg(sampling_rate=0.2), "dea9dbedd9d6", None),
     "fedavg, fixed": (fedavg(cohort_size=7), "ffff1715ebaa", None),
 }
