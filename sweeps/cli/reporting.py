@@ -90,7 +90,7 @@ def privacy(
         bool, typer.Option("--all", help="Include trials of earlier versions of the sweep file.")
     ] = False,
 ) -> None:
-    """Print what the trials of a sweep cost in privacy: one alone, the winner alone, and all of them, composed.
+    """Print what trials cost in privacy: one alone, all of them composed, and of random draws the winner too.
 
     Examples: `fairsweep privacy runs/faces`, `fairsweep privacy runs/faces --delta 1e-7`
     """
