@@ -9,6 +9,7 @@ from rich.table import Table
 from fairsweep.analysis.inference.privacy_ledger import cost_sentences, epsilon_text, price_table, release_prices_of
 from fairsweep.sweeps.cli.privacy_tables import print_frame, print_sentences
 from fairsweep.sweeps.plan import PlanReport, PrivacyLine
+from fairsweep.trainables.unlearning.first_training import BEFORE_REQUESTS
 
 _MOST_TRIALS = 40
 
@@ -106,7 +107,12 @@ def _print_prices(report: PlanReport, console: Console) -> None:
         return
     print_frame("What a release will cost", price_table(found, draws=report.draws), console)
     print_sentences(cost_sentences(found, draws=report.draws), console)
+    sliced = [line.learner for line in report.privacy if line.plan.remark == BEFORE_REQUESTS]
+    if sliced:
+        names = ", ".join(dict.fromkeys(sliced))
+        text = f"Of {names} this is what is spent {BEFORE_REQUESTS} for deletion, and for slices of equal size."
+        print_sentences([text], console)
     without = len(report.labels) - sum(charge.guarantees for charge in report.charges)
     if without:
-        text = f"{without} trials have no guarantee: for the sweep as a whole, with their results, ε is infinite."
+        text = f"{without} {'trial has' if without == 1 else 'trials have'} no guarantee: for the sweep as a whole, with their results, ε is infinite."
         print_sentences([text], console)

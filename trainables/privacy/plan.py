@@ -232,7 +232,7 @@ class PrivacyPlan(Mechanism):
 
         Args:
             mode: ``research`` or ``release``.
-            public: ``population`` and ``sampling_rate`` where they are not the plan's.
+            public: ``population`` and ``sampling_rate`` where they are not the plan's, and whether the rate ``varies``.
         """
         if not self.guarantees:
             return ()

@@ -225,7 +225,7 @@ def describe_clients(unit: str, *, adapted: bool) -> tuple[str, ...]:
 
 
 def list_assumptions(
-    unit: str, population: int, sampling_rate: float, mode: Mode, sampling: Sequence[str] = ()
+    unit: str, population: int, sampling_rate: float, mode: Mode, sampling: Sequence[str] = (), *, varies: bool = False
 ) -> tuple[str, ...]:
     """Return what a guarantee rests on, in sentences.
 
@@ -235,8 +235,10 @@ def list_assumptions(
         sampling_rate: Probability of joining a step.
         mode: Research or release.
         sampling: How units join a step, if it is not plain Poisson sampling.
+        varies: Whether the sampling rate is the largest of several.
     """
-    poisson = f"Poisson sampling: each {unit} joins each step with probability {sampling_rate:.6g}, independently."
+    rate = f"{'at most ' if varies else ''}{sampling_rate:.6g}"
+    poisson = f"Poisson sampling: each {unit} joins each step with probability {rate}, independently."
     listed = [
         f"Public and fixed: the ids, their number ({population}), the sampling rate, the number of steps, the config.",
         *(sampling or (poisson,)),

@@ -10,6 +10,8 @@ from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.privacy.privacy_statement import UserEpsilon
 
+BEFORE_REQUESTS = "before any request"
+
 
 @dataclass(frozen=True)
 class FirstTraining:
@@ -44,7 +46,7 @@ class FirstTraining:
     @property
     def remark(self) -> str:
         """What a table says beside these numbers."""
-        return "before any request"
+        return BEFORE_REQUESTS
 
     @property
     def unit(self) -> str:

@@ -85,7 +85,8 @@ def state_privacy(
             worst = (_largest(costs), largest[1])
     steps = np.array([[plans[size].steps for size in row] for row in sizes.tolist()])
     rate = max(plan.largest_rate for plan in plans.values())
-    assumed = typical.assumptions(mode, population=population, sampling_rate=rate)
+    varies = len({plan.largest_rate for plan in plans.values()}) > 1
+    assumed = typical.assumptions(mode, population=population, sampling_rate=rate, varies=varies)
     if assumed:
         assumed = (*list_choices(config, spent, groups), *assumed)
     found: dict[str, Any]

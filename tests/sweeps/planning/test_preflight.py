@@ -3,8 +3,10 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from fairsweep.datasets.storage.prepared import Attribute, PreparedDataset, write_prepared
+from fairsweep.sweeps.cli.plan_tables import print_plan
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.planning.machines import Machine, check_resources, inner_workers, slots, this_machine
@@ -175,7 +177,10 @@ def test_a_plan_says_what_a_private_forgetful_learner_costs_before_anybody_asks(
         for epochs, name in ((1, "one"), (2, "two"))
     ]
     mapping["learners"].append({"kind": "sisa", "shards": 2, "slices": 2, "name": "plain"})
-    one, two = plan_sweep(Sweep.from_mapping(mapping)).privacy
+    report, console = plan_sweep(Sweep.from_mapping(mapping)), Console(record=True, width=400)
+    print_plan(report, console)
+    assert "Of one, two this is what is spent before any request for deletion" in console.export_text()
+    one, two = report.privacy
     trial = next(t for t in check_sweep(Sweep.from_mapping(mapping)).trials if t.config.learner.name == "one")
     # 120 examples: slices of 30, so that a shard's trainings see 30 and 60.
     stated = PrivacyPlan.build(trial.config.learner.inner.model_copy(update={"delta": one.plan.delta}), 30)

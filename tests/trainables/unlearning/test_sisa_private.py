@@ -72,6 +72,7 @@ class TestAPrivateInnerLearner:
         np.testing.assert_allclose([p.epsilon.pld for p in after.parts], [epsilon((1, 2)), epsilon((0, 2))], rtol=0.01)
         assert after.epsilon.pld == after.parts[0].epsilon.pld > before.epsilon.pld
         assert [part.examples for part in after.parts] == [30, 30]
+        assert "each example joins each step with probability at most 0.266667" in " ".join(after.assumptions)
         json.dumps(after.model_dump(mode="json"), allow_nan=False)
 
     @pytest.mark.parametrize(
