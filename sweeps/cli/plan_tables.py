@@ -114,5 +114,6 @@ def _print_prices(report: PlanReport, console: Console) -> None:
         print_sentences([text], console)
     without = len(report.labels) - sum(charge.guarantees for charge in report.charges)
     if without:
-        text = f"{without} {'trial has' if without == 1 else 'trials have'} no guarantee: for the sweep as a whole, with their results, ε is infinite."
+        counted = "1 trial has" if without == 1 else f"{without} trials have"
+        text = f"{counted} no guarantee: for the sweep as a whole, with their results, ε is infinite."
         print_sentences([text], console)
