@@ -36,7 +36,7 @@ _PREDICTIONS = _classed("iteration id split label", "prediction log_probabilitie
 COLUMNS: Mapping[str, Mapping[str, Kind]] = {
     "config.json": _classed(
         "format_version learner model imbalance dataset split evaluation test_content seeds replicate setting trial "
-        "mode key"
+        "mode key shadow_candidates"
     ),
     "state.json": _classed(
         "format_version trial state by reason stop_at run attempt iteration iterations node timed recovered error "
