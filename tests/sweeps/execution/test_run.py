@@ -1,5 +1,6 @@
 """Whole sweeps through Python, on the session's Ray."""
 
+import copy
 import json
 
 import pytest
@@ -30,6 +31,16 @@ def small(mapping, folder):
     return mapping
 
 
+@pytest.fixture
+def grown(small):
+    """The same with a second level, and one learner under another name."""
+    small = copy.deepcopy(small)
+    small["imbalance"]["share"] = {"grid": [0.9, 0.5]}
+    small["learners"][0]["name"] = "renamed"
+    small["learners"][1]["twin_of"] = "renamed"
+    return small
+
+
 def states(folder):
     return {p.parent.name: p.read_bytes() for p in folder.glob("trials/*/state.json")}
 
@@ -53,6 +64,7 @@ def test_a_sweep_returns_its_results_and_leaves_the_documented_folder(small, fol
 
 
 def test_running_it_again_runs_nothing(small, folder, ray_session, capsys):
+    Sweep.from_mapping(small).run(quiet=True)
     before = states(folder)
     assert before
     Sweep.from_mapping(small).run()
@@ -60,12 +72,10 @@ def test_running_it_again_runs_nothing(small, folder, ray_session, capsys):
     assert states(folder) == before
 
 
-def test_a_grown_sweep_runs_only_what_is_missing(small, folder, ray_session, capsys):
+def test_a_grown_sweep_runs_only_what_is_missing(small, grown, folder, ray_session, capsys):
+    Sweep.from_mapping(small).run(quiet=True)
     before = states(folder)
-    small["imbalance"]["share"] = {"grid": [0.9, 0.5]}
-    small["learners"][0]["name"] = "renamed"
-    small["learners"][1]["twin_of"] = "renamed"
-    results = Sweep.from_mapping(small).run()
+    results = Sweep.from_mapping(grown).run()
     assert "2 of 4 trials are done" in capsys.readouterr().err
     after = states(folder)
     assert {name: after[name] for name in before} == before
@@ -73,7 +83,8 @@ def test_a_grown_sweep_runs_only_what_is_missing(small, folder, ray_session, cap
     assert set(results.trials["learner"]) == {"renamed", "matched"}
 
 
-def test_a_sweep_resumes_from_its_folder_alone(folder, ray_session, tmp_path, monkeypatch):
+def test_a_sweep_resumes_from_its_folder_alone(grown, folder, ray_session, tmp_path, monkeypatch):
+    Sweep.from_mapping(grown).run(quiet=True)
     monkeypatch.chdir(tmp_path)
     sweep, text = resume_sweep(folder)
     assert sweep.folder == folder
@@ -112,6 +123,7 @@ def test_a_sweep_equals_its_trials_run_alone(small, folder, toy, tmp_path, ray_s
     from fairsweep.sweeps.planning.expand import expand
     from fairsweep.trainables.trial.trial import Trial
 
+    Sweep.from_mapping(small).run(quiet=True)
     for trial in expand(Sweep.from_mapping(small), toy):
         (path,) = (folder / "trials").glob(f"*-{trial.trial[:8]}")
         alone = Trial(trial.config, tmp_path / trial.trial).run()
