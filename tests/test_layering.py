@@ -22,6 +22,7 @@ ROOMS: dict[str, dict[str, str]] = {
     "analysis": {
         "extras": "",
         "lazy": "extras",
+        "wording": "",
         "accounting": "",
         "disclosure": "",
         "records": "extras disclosure",

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fairsweep.analysis.accounting.delta_range import check_least_delta
 from fairsweep.analysis.extras import is_installed, needs
 from fairsweep.analysis.records.file_names import PLANS
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.sweep_records import SweepRecords
+from fairsweep.analysis.wording import counted
 
 if TYPE_CHECKING:
     from fairsweep.analysis.accounting.release_prices import Charge, ReleasePrices
@@ -63,8 +65,10 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
         The ledger; None if no trial has made a statement.
 
     Raises:
-        ValueError: If delta is at least 1/N for the units of some trial.
+        ValueError: If delta is at least 1/N for the units of some trial, or smaller than what accountants can tell.
     """
+    if delta is not None:
+        check_least_delta(delta)
     stated = [folder for folder in results.folders if folder.privacy]
     if not stated:
         return None
@@ -252,11 +256,12 @@ def _unknown_sentences(unknown: int, pending: int, uncounted: int) -> tuple[str,
     """Return which trials are counted by their plans, and which are not counted."""
     listed = []
     if pending:
-        listed.append(f"{pending} of these trials have begun and not ended: they are charged for all planned steps.")
+        listed.append(f"Charged for all planned steps: {counted(pending, 'trial')} that began and did not end.")
     if unknown:
-        listed.append(f"{unknown} privacy statements do not list their events: the numbers above leave them out.")
+        listed.append(f"Not in these numbers: {counted(unknown, 'privacy statement')} without a list of events.")
     if uncounted:
-        listed.append(f"{uncounted} private trials have begun, and neither statement nor plan says what they cost.")
+        begun = counted(uncounted, "private trial")
+        listed.append(f"Not in these numbers: {begun} that began, with neither a statement nor a plan of the cost.")
     return tuple(listed)
 
 
@@ -281,8 +286,8 @@ def _other_sentences(
         )
     if without:
         listed.append(
-            f"{without} trials on the same data were trained without a guarantee, and their results are shown too: "
-            "for the sweep as a whole ε is infinite."
+            f"{counted(without, 'trial')} on the same data had no guarantee. Their results are shown too, so for the "
+            "sweep as a whole ε is infinite."
         )
     kinds = {((folder.config or {}).get("split") or {}).get("kind") for folder in results.folders}
     exchanged = " Here trials train on each other's test sets: whoever is trained on is also tested on."

@@ -52,10 +52,7 @@ def read_placement(path: str | Path, filesystem: pafs.FileSystem | None = None) 
         RecordError: if the file is damaged or has other columns.
         FileNotFoundError: if there is no such file.
     """
-    table = read_parquet(path, filesystem)
-    if not set(PLACEMENT_SCHEMA.names) <= set(table.column_names):
-        raise RecordError(f"{path} must have the columns {PLACEMENT_SCHEMA.names}, but has {table.column_names}")
-    return table.select(PLACEMENT_SCHEMA.names)
+    return _read(path, filesystem, PLACEMENT_SCHEMA).select(PLACEMENT_SCHEMA.names)
 
 
 def write_shard_predictions(path: str | Path, by_shard: Sequence[pa.Table]) -> None:
@@ -115,10 +112,7 @@ def read_lineage(path: str | Path, filesystem: pafs.FileSystem | None = None) ->
         RecordError: if the file is damaged or has other columns.
         FileNotFoundError: if there is no such file.
     """
-    table = read_parquet(path, filesystem)
-    if not set(LINEAGE_SCHEMA.names) <= set(table.column_names):
-        raise RecordError(f"{path} must have the columns {LINEAGE_SCHEMA.names}, but has {table.column_names}")
-    return table
+    return _read(path, filesystem, LINEAGE_SCHEMA)
 
 
 AUDIT_SCHEMA = pa.schema(
@@ -161,7 +155,11 @@ def read_audit(path: str | Path, filesystem: pafs.FileSystem | None = None) -> p
         RecordError: if the file is damaged or has other columns.
         FileNotFoundError: if there is no such file.
     """
+    return _read(path, filesystem, AUDIT_SCHEMA)
+
+
+def _read(path: str | Path, filesystem: pafs.FileSystem | None, schema: pa.Schema) -> pa.Table:
     table = read_parquet(path, filesystem)
-    if not set(AUDIT_SCHEMA.names) <= set(table.column_names):
-        raise RecordError(f"{path} must have the columns {AUDIT_SCHEMA.names}, but has {table.column_names}")
+    if not set(schema.names) <= set(table.column_names):
+        raise RecordError(f"{path} must have the columns {schema.names}, but has {table.column_names}")
     return table

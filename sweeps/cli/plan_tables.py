@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fairsweep.analysis.inference.privacy_ledger import cost_sentences, epsilon_text, price_table, release_prices_of
+from fairsweep.analysis.wording import counted
 from fairsweep.sweeps.cli.privacy_tables import print_frame, print_sentences
 from fairsweep.sweeps.plan import PlanReport, PrivacyLine
 from fairsweep.trainables.unlearning.first_training import BEFORE_REQUESTS
@@ -22,9 +23,11 @@ def print_plan(report: PlanReport, console: Console) -> None:
         console: where to.
     """
     sizes = " or ".join(f"{size:,}" for size in report.training_sizes)
-    trials = f"{len(report.labels)} trials of {report.settings} settings, {report.missing} of them to run"
+    settings = counted(report.settings, "setting")
+    trials = f"{counted(len(report.labels), 'trial')} of {settings}, {report.missing} of them to run"
     if report.search is not None:
-        trials = f"at most {report.search.extent.trials} trials of {report.search.extent.settings} settings"
+        extent = report.search.extent
+        trials = f"at most {counted(extent.trials, 'trial')} of {counted(extent.settings, 'setting')}"
     console.print(
         f"[bold]{escape(report.name)}[/bold]: {trials}, {report.at_once} at once; {sizes} training examples, "
         f"{report.evaluated:,} evaluated after each iteration; writes about {report.megabytes:,.0f} MB to "
@@ -114,6 +117,5 @@ def _print_prices(report: PlanReport, console: Console) -> None:
         print_sentences([text], console)
     without = len(report.labels) - sum(charge.guarantees for charge in report.charges)
     if without:
-        counted = "1 trial has" if without == 1 else f"{without} trials have"
-        text = f"{counted} no guarantee: for the sweep as a whole, with their results, ε is infinite."
-        print_sentences([text], console)
+        said = f"{counted(without, 'trial')} without a guarantee"
+        print_sentences([f"{said}: for the sweep as a whole, results included, ε is infinite."], console)

@@ -100,8 +100,6 @@ def privacy(
     from fairsweep.sweeps.cli.privacy_tables import print_ledger
 
     _check(folder)
-    if delta is not None and not 0 < delta < 1:
-        raise SweepError(f"delta must be in (0, 1), but got {delta}")
     console = Console()
     with as_ours():
         results = analysis.load(folder, former=former)

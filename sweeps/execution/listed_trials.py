@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 
+from fairsweep.analysis.wording import counted
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.preflight import SweepPlan
 from fairsweep.sweeps.store.ledger import Entry
@@ -65,12 +66,12 @@ class ListedTrials:
         total, entries, aside = len(plan.trials), self._output.ledger.entries(), self._aside()
         done = sum(trial.trial in entries and entries[trial.trial].state.ended for trial in plan.trials)
         others = len(entries.keys() - set(self.members or ()))
-        kept = f" {others} trials of an earlier version of this sweep are kept there." if others else ""
+        kept = f" Kept there: {counted(others, 'trial')} of an earlier version of this sweep." if others else ""
         if len(missing) == total and not entries:
-            return f"{plan.sweep.name}: {total} trials, into {into}."
-        counted = f"all {total}" if done == total and not missing else f"{done} of {total}"
+            return f"{plan.sweep.name}: {counted(total, 'trial')}, into {into}."
+        part = f"all {total}" if done == total and not missing else f"{done} of {total}"
         now = f"{len(missing)} run now{_standing(missing, entries)}" if missing else "nothing to run"
-        return f"{plan.sweep.name}: {counted} trials are done in {into}; {now}.{kept}{aside}"
+        return f"{plan.sweep.name}: {part} trials are done in {into}; {now}.{kept}{aside}"
 
     def _aside(self) -> str:
         """Return a sentence on trials that do not run since their state is damaged; empty where there are none."""

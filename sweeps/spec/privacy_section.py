@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, PrivateAttr
 
 from fairsweep.sweeps.syntax.section import Section
+from fairsweep.trainables.privacy.privacy_numbers import Delta
 
 
 class PrivacySection(Section):
@@ -27,10 +28,8 @@ class PrivacySection(Section):
         "more (by PLD). Another number of trials is another noise multiplier, and so other trials; null: each learner "
         "says its own.",
     )
-    delta_sweep: float | None = Field(
+    delta_sweep: Delta | None = Field(
         default=None,
-        gt=0,
-        lt=1,
         description="δ of all trials together, in the ledger of `plan`, `privacy` and the report; null takes the "
         "smallest of the trials' own.",
     )

@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from fairsweep.analysis.accounting.delta_range import check_least_delta
+
 LEAST_NOISE, MOST_NOISE = 1e-2, 1e6
-LEAST_DELTA = 1e-12
 
 
 def _check_noise(noise_multiplier: float) -> float:
@@ -21,19 +22,10 @@ def _check_noise(noise_multiplier: float) -> float:
     return noise_multiplier
 
 
-def _check_delta(delta: float) -> float:
-    if not LEAST_DELTA <= delta < 1:
-        raise ValueError(
-            f"delta must be at least {LEAST_DELTA:g} and below 1, but got {delta:g}: the accountant rounds off more "
-            "than less would be; leave it out for a default"
-        )
-    return delta
-
-
 DELTA_RULE = {"default delta": "at most 1/(10 N)"}
 """Part of the identity of a trial that takes the default: those of the former one, below 1/N, are other trials."""
 NoiseMultiplier = Annotated[float, Field(ge=0), AfterValidator(_check_noise)]
-Delta = Annotated[float, Field(gt=0, lt=1), AfterValidator(_check_delta)]
+Delta = Annotated[float, Field(gt=0, lt=1), AfterValidator(check_least_delta)]
 
 
 def check_budget(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.analysis.accounting.events import describe
 from fairsweep.analysis.disclosure.columns import RECORDS
+from fairsweep.analysis.wording import counted
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.privacy.privacy_statement import (
     Mode,
@@ -126,11 +127,11 @@ def list_choices(config: SisaConfig, spent: SisaSpending, groups: tuple[str, ...
             said = "were given with the config: they do not depend on the private content of those that stay"
         else:
             said = f"were drawn by a public key, by: {by}, from {_named(config.requests.chosen_by)}, which are public"
-        listed.append(f"The deletions of {spent.streamed} requests inside the trial {said}.")
+        listed.append(f"The deletions of {counted(spent.streamed, 'request')} inside the trial {said}.")
     if spent.afterwards:
         listed.append(
-            f"The deletions of {spent.afterwards} requests after the trial were chosen without the private content of "
-            "those that stay, and without looking at the models."
+            f"The deletions of {counted(spent.afterwards, 'request')} after the trial were chosen without the private "
+            "content of those that stay, and without looking at the models."
         )
     if config.weighting == "validation-accuracy":
         listed.append("Validation examples are not protected: the weights of the shards follow accuracies on them.")

@@ -65,7 +65,7 @@ def test_trials_are_composed_by_their_events_not_added(small, tmp_path):
         f"the winner alone, K {draws}" for draws in ("logarithmic", "geometric", "poisson")
     ]
     assert f"the 3 private trials together cost ε = {epsilon_text(together.pld)} at δ = 1e-05" in ledger.headline[0]
-    assert any("1 trials on the same data were trained without a guarantee" in text for text in ledger.headline)
+    assert any("1 trial on the same data had no guarantee" in text for text in ledger.headline)
     stricter = small(delta=1e-6)
     assert prices(stricter)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 3), 1e-6).pld)
 
@@ -150,17 +150,17 @@ def test_trials_that_have_not_ended_are_charged_as_planned(small, tmp_path):
     write_json(folder / STATE, state | {"state": "failed"})
     whole = sampled_gaussian(1.1, 0.064, 250)
     planned = {"unit": "example", "delta": 1e-5, "events": [describe(whole)]}
-    assert "1 private trials have begun, and neither statement nor plan says" in " ".join(small().headline)
+    assert "1 private trial that began, with neither a statement nor a plan" in " ".join(small().headline)
     write_json(tmp_path / "s" / PLANS, {"trials": {state["trial"]: "mark"}, "charges": {"mark": planned}, "plans": {}})
     ledger = small()
     assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED, STATED, whole]), 1e-5).pld)
-    assert "1 of these trials have begun and not ended" in " ".join(ledger.headline)
+    assert "Charged for all planned steps: 1 trial that began" in " ".join(ledger.headline)
 
 
 def test_statements_without_events_are_left_out_and_counted(small):
     ledger = small(privacy=lambda number: {"events": []} if number else {})
     assert prices(ledger) == {"one trial, named beforehand": epsilon_text(epsilon_of(STATED, 1e-5).pld)}
-    assert any("2 privacy statements do not list their events" in text for text in ledger.headline)
+    assert any("2 privacy statements without a list of events" in text for text in ledger.headline)
 
 
 def test_without_the_accountant_the_ledger_says_what_to_install(small, monkeypatch):

@@ -35,7 +35,7 @@ def test_a_plan_says_what_all_trials_will_cost_together(fairsweep, mapping, tmp_
     out = planned(fairsweep, mapping, tmp_path)
     together = epsilon_of(composed([PRIVATE] * 4), 1e-4)
     assert f"the 4 private trials together cost ε = {epsilon_text(together.pld)} at δ = 0.0001" in out
-    assert "8 trials have no guarantee" in out
+    assert "8 trials without a guarantee" in out
     assert "winner" not in out
 
 
@@ -70,7 +70,7 @@ def test_the_ledger_of_a_finished_sweep(fairsweep, finished):
     alone = epsilon_of(sampled_gaussian(1.0, 0.2, 5), 1e-3)
     assert "For each example: one trial has a guarantee" in out
     assert "What a release costs" in out
-    assert "1 trials on the same data were trained without a guarantee" in out
+    assert "1 trial on the same data had no guarantee" in out
     assert "Research mode" in out
     assert "zero_out" in out
     code, out, _ = fairsweep("privacy", finished, "--delta", "1e-3")
@@ -137,9 +137,10 @@ def test_what_has_no_ledger_is_said(fairsweep, finished, tmp_path):
     code, out, err = fairsweep("privacy", tmp_path)
     assert (code, out) == (2, "")
     assert "is not a sweep folder" in err
-    code, _, err = fairsweep("privacy", finished, "--delta", "2")
-    assert (code, err.count("\n")) == (2, 1)
-    assert "delta must be in (0, 1)" in err
+    for delta in ("2", "1e-16"):
+        code, _, err = fairsweep("privacy", finished, "--delta", delta)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"delta must be at least 1e-12 and below 1, but got {delta}" in err
     code, _, err = fairsweep("privacy", finished, "--delta", "0.01")
     assert (code, err.count("\n")) == (2, 1)
     assert "delta must be below 1/N = 0.00833, N being the number of examples, but got 0.01" in err

@@ -88,6 +88,12 @@ def test_a_delta_of_the_sweep_at_which_nothing_is_promised_is_refused(budgeted):
     assert found.value.location == ("privacy", "delta_sweep")
 
 
+def test_a_delta_of_the_sweep_that_no_accountant_can_tell_is_refused(budgeted):
+    budgeted["privacy"]["delta_sweep"] = 1e-16
+    with pytest.raises(SweepError, match="delta must be at least 1e-12 and below 1"):
+        Sweep(**budgeted)
+
+
 def test_a_budget_that_no_noise_affords_is_refused(budgeted):
     budgeted["privacy"]["epsilon_sweep"] = 1e-7
     with pytest.raises(SweepError, match="4 trials together") as found:

@@ -197,6 +197,6 @@ def test_what_is_assumed_follows_from_the_config(make_sisa):
         strategy="by-group", placed_by=["tone"], requests={"count": 1, "by": "group", "group": {"tone": "dark"}}
     )
     assert "made by strategy by-group from the ids and tone" in chosen
-    assert "1 requests inside the trial were drawn by a public key, by: group, from the ids and tone" in chosen
+    assert "1 request inside the trial were drawn by a public key, by: group, from the ids and tone" in chosen
     given = said(requests={"ids": [2]}, strategy="hash")
     assert "were given with the config: they do not depend on the private content" in given
