@@ -32,6 +32,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "results": "all",
         "importing": "all",
         "contrasts": "all",
+        "verdicts": "all",
         "inference": "all",
         "auditing": "all",
         "drawing": "extras",

@@ -20,6 +20,7 @@ from fairsweep.analysis.extras import explained
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds, mean_over_seeds, without_rounding
+from fairsweep.analysis.verdicts.multiplicity import holm
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -31,24 +32,6 @@ FEWEST = 6
 _MOST_FLIPS = 2**14
 _DIGITS = 12
 """Means that agree to so many digits tie in a ranking."""
-
-
-def holm(p_values: npt.ArrayLike) -> Floats:
-    """Return the p-values adjusted for their number; NaN entries are no comparisons and stay NaN.
-
-    References:
-        Holm 1979, Scandinavian Journal of Statistics 6(2).
-
-    >>> holm([0.01, 0.04, 0.03]).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(p_values, np.float64)
-    adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    stepped = np.maximum.accumulate(p[order] * (len(order) - np.arange(len(order))))
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted
 
 
 def sign_flip_p(differences: npt.ArrayLike, *, draws: int = 20_000, seed: int = 0) -> float:

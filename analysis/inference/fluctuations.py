@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fairsweep.analysis.inference.comparisons import holm
 from fairsweep.analysis.inference.fluctuation_text import describe_fluctuations
 from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame, table_of_results
 from fairsweep.analysis.metrics.rates import Floats
@@ -22,6 +21,7 @@ from fairsweep.analysis.statistics.variance_components import (
     mean_squares,
     without_rounding,
 )
+from fairsweep.analysis.verdicts.multiplicity import holm
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.figures.line_styles import series_of
-from fairsweep.analysis.inference.comparisons import FEWEST, compare_learners, holm
+from fairsweep.analysis.inference.comparisons import FEWEST, compare_learners
 from fairsweep.analysis.records.counts import ALL
 from fairsweep.analysis.report.report_section import ALPHA, ReportSection, p_text, p_words, split_kinds, table_of
 from fairsweep.analysis.report.statements import Statement, StatementGroup, points_text
@@ -16,6 +16,7 @@ from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.statistics.variance_components import ROUNDING
+from fairsweep.analysis.verdicts.multiplicity import holm
 
 _TITLE = "Pairwise comparison of learners"
 _MOST_SERIES = 6

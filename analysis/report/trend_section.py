@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.figures import plots
-from fairsweep.analysis.inference.comparisons import holm
 from fairsweep.analysis.inference.trends import LOG_MINORITY, Trend, trends_by_group
 from fairsweep.analysis.records.counts import ALL
 from fairsweep.analysis.report.report_figures import Figure
@@ -18,6 +17,7 @@ from fairsweep.analysis.report.statements import Statement, StatementGroup, accu
 from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.verdicts.multiplicity import holm
 
 _TITLE = "Trend over imbalance"
 _MOST_RARE = 2

@@ -14,10 +14,10 @@ from fairsweep.analysis.inference.comparisons import (
     compare_learners,
     compare_over_datasets,
     corrected_fold_test,
-    holm,
     paired_effect,
     sign_flip_p,
 )
+from fairsweep.analysis.verdicts.multiplicity import holm
 
 
 def test_doctest():

@@ -15,7 +15,7 @@ import fairsweep.analysis.figures.plots as plots
 import fairsweep.analysis.report.report_section as section
 from fairsweep.analysis.drawing.palette import GROUP_COLOURS, LEARNER_COLOURS
 from fairsweep.analysis.inference.candidates import candidates
-from fairsweep.analysis.inference.comparisons import compare_learners, holm
+from fairsweep.analysis.inference.comparisons import compare_learners
 from fairsweep.analysis.inference.selection import (
     best_setting,
     corrected_winner,
@@ -32,6 +32,7 @@ from fairsweep.analysis.report.report_page import summary_table
 from fairsweep.analysis.report.selection_section import selection_section
 from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import design_of
+from fairsweep.analysis.verdicts.multiplicity import holm
 
 JUDGED = ["validation accuracy", "validation accuracy_difference", "epsilon"]
 
