@@ -27,9 +27,9 @@ class Question:
 
     Attributes:
         kind: ``difference``: learner minus baseline for a group; ``excess``: how much more the group loses to the
-            baseline than the others; ``growth``: how much more it loses than the others from the least to the most imbalanced
-            level; ``gap``: the group minus the mean of the others; ``slope``: change of the metric for one step towards
-            imbalance.
+            baseline than the others; ``growth``: how much more it loses than the others from the least to the most
+            imbalanced level; ``gap``: the group minus the mean of the others; ``slope``: change of the metric for one
+            step towards imbalance.
         learner: a series.
         baseline: the other series, of ``difference`` and ``excess``.
         attribute: of the groups.
