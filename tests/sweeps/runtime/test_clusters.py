@@ -23,7 +23,7 @@ from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.execution.run import run_sweep
 from fairsweep.sweeps.planning.expand import expand
-from fairsweep.sweeps.runtime.cluster import Wanted, look
+from fairsweep.sweeps.runtime.node_view import Wanted, look
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.trial.trial import Trial
