@@ -7,16 +7,14 @@ import logging
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import dp_accounting
-from dp_accounting import NeighboringRelation
-from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
-from dp_accounting.pld import PLDAccountant
-from dp_accounting.rdp import RdpAccountant
 from pydantic import BaseModel, ConfigDict, field_serializer
 
-# Zero-out: in the neighbouring training set one example contributes nothing, and the size stays public.
-RELATION = NeighboringRelation.REPLACE_SPECIAL
+if TYPE_CHECKING:
+    import dp_accounting
+    from dp_accounting.pld import PLDAccountant
+
 _FINE_INTERVAL = 1e-4  # dp-accounting's default discretisation of the privacy loss
 _FINE_EPSILON = 20.0
 _LEAST_PLD_DELTA = 1e-12
@@ -65,6 +63,8 @@ def epsilon_of(event: dp_accounting.DpEvent, delta: float, coarseness: float = 1
         PLD with connect-the-dots: Doroshenko et al. 2022, arXiv 2207.04380. RDP of the sampled Gaussian: Mironov et al.
         2019, arXiv 1908.10530, section 3.3; its conversion: Canonne et al. 2020, arXiv 2004.00010, proposition 12.
     """
+    import dp_accounting
+
     if isinstance(event, dp_accounting.NoOpDpEvent):
         return Epsilon(pld=0.0, rdp=0.0)
     if isinstance(event, dp_accounting.NonPrivateDpEvent):
@@ -83,7 +83,9 @@ def epsilon_of(event: dp_accounting.DpEvent, delta: float, coarseness: float = 1
 
 def by_rdp(event: dp_accounting.DpEvent, delta: float) -> float | None:
     """Return epsilon by RDP at dp-accounting's default orders, or None where RDP has no theorem for the event."""
-    accountant = RdpAccountant(neighboring_relation=RELATION)
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant(neighboring_relation=zero_out())
     if not accountant.supports(event):
         return None
     with _expected_warnings_muted():
@@ -93,9 +95,23 @@ def by_rdp(event: dp_accounting.DpEvent, delta: float) -> float | None:
 
 def by_pld(event: dp_accounting.DpEvent, delta: float, interval: float) -> float:
     """Return epsilon by PLD with a discretisation interval; the result is an upper bound for any interval."""
-    accountant = PLDAccountant(neighboring_relation=RELATION, value_discretization_interval=interval)
+    accountant = pld_accountant(interval)
     accountant.compose(event)
     return float(accountant.get_epsilon(delta))
+
+
+def pld_accountant(interval: float) -> PLDAccountant:
+    """Return an accountant of the zero-out relation with a discretisation interval."""
+    from dp_accounting.pld import PLDAccountant
+
+    return PLDAccountant(neighboring_relation=zero_out(), value_discretization_interval=interval)
+
+
+def zero_out() -> dp_accounting.NeighboringRelation:
+    """Return the relation: in the neighbouring training set one example contributes nothing, its size is public."""
+    import dp_accounting
+
+    return dp_accounting.NeighboringRelation.REPLACE_SPECIAL
 
 
 def _by_refined_pld(event: dp_accounting.DpEvent, delta: float) -> float:
@@ -122,11 +138,13 @@ def _fine_enough(event: dp_accounting.DpEvent, epsilon: float) -> float:
 
 def _mixtures(event: dp_accounting.DpEvent) -> int:
     """Return how many mixtures of Gaussians an event is composed of."""
+    import dp_accounting
+
     if isinstance(event, dp_accounting.SelfComposedDpEvent):
         return int(event.count) * _mixtures(event.event)
     if isinstance(event, dp_accounting.ComposedDpEvent):
         return sum(map(_mixtures, event.events))
-    return int(isinstance(event, MixtureOfGaussiansDpEvent))
+    return int(isinstance(event, dp_accounting.dp_event.MixtureOfGaussiansDpEvent))
 
 
 def interval_for(loose: float) -> float:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import dp_accounting
-from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
 
-_KINDS: tuple[type[dp_accounting.DpEvent], ...] = (
-    dp_accounting.ComposedDpEvent,
-    dp_accounting.GaussianDpEvent,
-    dp_accounting.NoOpDpEvent,
-    dp_accounting.NonPrivateDpEvent,
-    dp_accounting.PoissonSampledDpEvent,
-    dp_accounting.SelfComposedDpEvent,
-    dp_accounting.TruncatedSubsampledGaussianDpEvent,
-    MixtureOfGaussiansDpEvent,
-)
+if TYPE_CHECKING:
+    import dp_accounting
 
 
 def sampled_gaussian(noise_multiplier: float, sampling_rate: float, steps: int) -> dp_accounting.DpEvent:
@@ -32,6 +23,8 @@ def sampled_gaussian(noise_multiplier: float, sampling_rate: float, steps: int) 
     Returns:
         The composed event; `NonPrivateDpEvent` without noise, `NoOpDpEvent` without steps.
     """
+    import dp_accounting
+
     if steps == 0:
         return dp_accounting.NoOpDpEvent()
     if noise_multiplier == 0:
@@ -49,6 +42,8 @@ def sampled_gaussian_numbers(event: dp_accounting.DpEvent) -> tuple[float, float
         >>> sampled_gaussian_numbers(sampled_gaussian(1.0, 0.01, 10))
         (1.0, 0.01, 10)
     """
+    import dp_accounting
+
     count = 1
     if isinstance(event, dp_accounting.SelfComposedDpEvent):
         event, count = event.event, event.count
@@ -82,6 +77,8 @@ def truncated_gaussian(
     References:
         Chua et al. 2024, arXiv 2411.04205, section 4; with the tighter analysis of arXiv 2508.15089.
     """
+    import dp_accounting
+
     if steps == 0:
         return dp_accounting.NoOpDpEvent()
     if noise_multiplier == 0:
@@ -119,14 +116,35 @@ def rebuilt(described: Mapping[str, Any]) -> dp_accounting.DpEvent:
         >>> rebuilt(describe(event)) == event
         True
     """
-    kinds = {kind.__name__: kind for kind in _KINDS}
+    kinds = _kinds()
     kind = kinds.get(str(described.get("type")))
     if kind is None:
         raise ValueError(f"an event must be one of {', '.join(kinds)}, but is {described.get('type')!r}")
     return kind(**{name: _rebuilt(value) for name, value in described.items() if name != "type"})
 
 
+@cache
+def _kinds() -> dict[str, type[dp_accounting.DpEvent]]:
+    """Return the types that fairsweep accounts, by name."""
+    import dp_accounting
+    from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
+
+    kinds = (
+        dp_accounting.ComposedDpEvent,
+        dp_accounting.GaussianDpEvent,
+        dp_accounting.NoOpDpEvent,
+        dp_accounting.NonPrivateDpEvent,
+        dp_accounting.PoissonSampledDpEvent,
+        dp_accounting.SelfComposedDpEvent,
+        dp_accounting.TruncatedSubsampledGaussianDpEvent,
+        MixtureOfGaussiansDpEvent,
+    )
+    return {kind.__name__: kind for kind in kinds}
+
+
 def _plain(value: object) -> object:
+    import dp_accounting
+
     if isinstance(value, dp_accounting.DpEvent):
         return describe(value)
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

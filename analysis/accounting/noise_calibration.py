@@ -6,11 +6,13 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import lru_cache
-
-import dp_accounting
+from typing import TYPE_CHECKING
 
 from fairsweep.analysis.accounting.epsilons import REFINEMENTS, by_pld, by_rdp, epsilon_of, interval_for
 from fairsweep.analysis.accounting.events import sampled_gaussian, truncated_gaussian
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 _CALIBRATION_TOLERANCE = 1e-3
 _LEAST_NOISE, _MOST_NOISE = 1e-2, 1e3

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import dp_accounting
+from typing import TYPE_CHECKING
+
 import numpy as np
-from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
-from scipy import stats
 
 from fairsweep.analysis.accounting.events import sampled_gaussian_numbers
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 # What is left of the binomial distribution is counted as if all of the user's examples had joined.
 _LEAST_CHANCE = 1e-18
@@ -30,6 +32,9 @@ def event_of_user(event: dp_accounting.DpEvent, examples: int) -> dp_accounting.
         Choquette-Choo et al. 2023, arXiv 2310.15526 (mixtures of Gaussians); for group privacy: Ganesh 2024, arXiv
         2401.10294.
     """
+    import dp_accounting
+    from scipy import stats
+
     if examples == 1 or isinstance(event, dp_accounting.NoOpDpEvent | dp_accounting.NonPrivateDpEvent):
         return event
     numbers = sampled_gaussian_numbers(event)
@@ -43,5 +48,7 @@ def event_of_user(event: dp_accounting.DpEvent, examples: int) -> dp_accounting.
     moved = joined[: last + 1]
     if last < examples:
         moved, chances = np.append(moved, examples), np.append(chances, max(beyond[last], np.finfo(float).tiny))
-    mixture = MixtureOfGaussiansDpEvent(noise_multiplier, tuple(map(float, moved)), tuple(map(float, chances)))
+    mixture = dp_accounting.dp_event.MixtureOfGaussiansDpEvent(
+        noise_multiplier, tuple(map(float, moved)), tuple(map(float, chances))
+    )
     return dp_accounting.SelfComposedDpEvent(mixture, steps)

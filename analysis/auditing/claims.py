@@ -6,9 +6,8 @@ from functools import lru_cache
 
 import dp_accounting
 import numpy as np
-from dp_accounting.pld import PLDAccountant
 
-from fairsweep.analysis.accounting.epsilons import RELATION
+from fairsweep.analysis.accounting.epsilons import pld_accountant
 from fairsweep.analysis.auditing.trade_offs import InverseBlowUp, from_profile
 
 # Coarse, and still an upper bound of every delta: the claim that is tested is at most a little weaker.
@@ -26,7 +25,7 @@ def claim_of(event: dp_accounting.DpEvent, largest: float = 30.0) -> InverseBlow
     """
     if isinstance(event, dp_accounting.NonPrivateDpEvent):
         return from_profile([0.0], [1.0])
-    accountant = PLDAccountant(neighboring_relation=RELATION, value_discretization_interval=_INTERVAL)
+    accountant = pld_accountant(_INTERVAL)
     accountant.compose(event)
     epsilons = np.linspace(0.0, largest, _POINTS)
     return from_profile(epsilons.tolist(), np.clip(accountant.get_delta(epsilons.tolist()), 0, 1).tolist())

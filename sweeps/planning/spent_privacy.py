@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from dp_accounting.pld import PLDAccountant
-
-from fairsweep.analysis.accounting.epsilons import RELATION
+from fairsweep.analysis.accounting.epsilons import pld_accountant
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 # Epsilon is computed at so many points of a training, and shown rounded up to the next one.
@@ -56,6 +54,6 @@ def _upper_bound(plan: PrivacyPlan, steps: int) -> float:
     """Epsilon by PLD with a coarse discretisation, which rounds up."""
     # A weak plan's epsilon is large: a finer grid than a thousandth of it would take minutes.
     interval = _COARSE_INTERVAL * max(1.0, 1.0 / plan.trained_noise_multiplier**2)
-    accountant = PLDAccountant(neighboring_relation=RELATION, value_discretization_interval=interval)
+    accountant = pld_accountant(interval)
     accountant.compose(plan.event(steps))
     return float(accountant.get_epsilon(plan.delta))

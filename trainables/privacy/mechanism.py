@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import dp_accounting
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import stats
 
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.analysis.accounting.events import sampled_gaussian, truncated_gaussian
@@ -21,6 +19,9 @@ from fairsweep.trainables.privacy.noise import GaussianNoise
 from fairsweep.trainables.privacy.privacy_numbers import check_delta
 from fairsweep.trainables.privacy.privacy_statement import GroupEpsilon
 from fairsweep.trainables.privacy.sampling_weights import SamplingWeights
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 SamplerName = Literal["poisson", "truncated_poisson", "weighted_poisson", "shuffled"]
 
@@ -200,6 +201,8 @@ class Mechanism(BaseModel):
             return float(weights.sum()) * self.sampling_rate
         if self.max_batch_size is None:
             return self.expected_batch_size
+        from scipy import stats
+
         return float(stats.binom.sf(np.arange(self.max_batch_size), self.population, self.sampling_rate).sum())
 
     def bound(self) -> Clipping:

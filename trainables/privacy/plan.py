@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import dp_accounting
 from pydantic import ValidationError
 
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
@@ -14,6 +13,9 @@ from fairsweep.analysis.accounting.noise_calibration import calibrate, calibrate
 from fairsweep.analysis.accounting.user_events import event_of_user
 from fairsweep.analysis.disclosure.columns import RECORDS, reveals
 from fairsweep.trainables.privacy.mechanism import Mechanism
+
+if TYPE_CHECKING:
+    import dp_accounting
 from fairsweep.trainables.privacy.privacy_statement import (
     Mode,
     PrivacyStatement,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import dp_accounting
+from typing import TYPE_CHECKING
 
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.privacy.privacy_statement import UserEpsilon
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 BEFORE_REQUESTS = "before any request"
 
@@ -63,6 +65,8 @@ class FirstTraining:
 
     def event(self) -> dp_accounting.DpEvent:
         """Return what all slices of a shard do together."""
+        import dp_accounting
+
         if self.plans[0].lacking():
             return dp_accounting.NonPrivateDpEvent()
         return dp_accounting.ComposedDpEvent(tuple(plan.event() for plan in self.plans))

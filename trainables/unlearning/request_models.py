@@ -7,7 +7,6 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.interpolate import CubicSpline
 
 from fairsweep.datasets.selection.randomness import priorities
 from fairsweep.trainables.unlearning.known_examples import Population
@@ -73,6 +72,8 @@ class SurveyConfig(BaseModel):
     def by_value(self, name: str, values: tuple[str, ...]) -> NDArray[np.float64]:
         """Return the probability of each value of an attribute, float64 [V]; NaN where the survey says nothing."""
         if name == self.age:
+            from scipy.interpolate import CubicSpline
+
             spline = CubicSpline(self.age_knots, self.age_probabilities)
             found: NDArray[np.float64] = spline(np.array([self._years(value) for value in values]))
             return found

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dp_accounting
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +28,9 @@ from fairsweep.trainables.privacy.privacy_statement import (
 )
 from fairsweep.trainables.unlearning.placement import Placement, attributes_used
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig, slice_plan
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 _FILES = ("slices", "cost.json", "placement.parquet", "shard_predictions.parquet", "trainings.jsonl")
 _AFTER_A_REQUEST = ("requests.jsonl", "requests.key")
@@ -67,6 +69,8 @@ def state_privacy(
         The statement; its epsilon is that of the slice that has spent most, infinite where requests looked at private
         images.
     """
+    import dp_accounting
+
     counts = placement.counts()
     population = int(counts.sum())
     sizes = counts.cumsum(axis=1)
@@ -157,6 +161,8 @@ def _spent(
     part: int,
 ) -> dp_accounting.DpEvent:
     """Return what an example of one slice of one shard has taken part in."""
+    import dp_accounting
+
     steps: dict[int, int] = {}
     for later in range(part, sizes.shape[1]):
         size = int(sizes[shard, later])
@@ -170,6 +176,8 @@ def _spent(
 
 
 def _no_event() -> dp_accounting.DpEvent:
+    import dp_accounting
+
     return dp_accounting.NoOpDpEvent()
 
 

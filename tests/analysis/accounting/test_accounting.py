@@ -11,7 +11,7 @@ import pytest
 from dp_accounting.pld import PLDAccountant
 from scipy import stats
 
-from fairsweep.analysis.accounting.epsilons import RELATION, AccountingError, Epsilon, epsilon_of
+from fairsweep.analysis.accounting.epsilons import AccountingError, Epsilon, epsilon_of, zero_out
 from fairsweep.analysis.accounting.events import describe, rebuilt, sampled_gaussian, truncated_gaussian
 from fairsweep.analysis.accounting.noise_calibration import calibrate, calibrate_truncated
 
@@ -156,7 +156,7 @@ def cut_law(population, rate, cut):
 @pytest.mark.parametrize(("population", "rate", "cut", "z"), [(4, 0.5, 2, 1.0), (4, 0.3, 1, 0.7), (5, 0.4, 4, 1.5)])
 def test_the_price_of_a_cut_bounds_the_exact_divergence_of_neighbouring_training_sets(population, rate, cut, z):
     """One step on scalars: example 0 contributes 1, or nothing while it still takes its place in the batch."""
-    accountant = PLDAccountant(neighboring_relation=RELATION)
+    accountant = PLDAccountant(neighboring_relation=zero_out())
     accountant.compose(truncated_gaussian(z, rate, 1, population, cut))
     law = cut_law(population, rate, cut)
     grid = np.linspace(-population - 9 * z, population + 9 * z, 4_001)

@@ -128,6 +128,22 @@ def test_a_plan_loads_no_plots_and_no_report(finished_once, tmp_path):
     assert {name for name in loaded if name.startswith(ours)} == set()
 
 
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("fairsweep.trainables.adapter", HEAVY - {"pandas", "ray", "torch"} | {"sklearn", "torch._dynamo", "wandb"}),
+        ("fairsweep.sweeps.runtime.node_view", HEAVY | {"ray.data", "ray.tune", "fairsweep.sweeps.spec"}),
+    ],
+)
+def test_a_process_on_a_node_loads_only_what_its_work_needs(module, without, tmp_path):
+    """Each trial's worker, and each node that is asked what it sees, pays for what these modules load."""
+    code = f"import sys, {module}; print(*sys.modules)"
+    shown = {"capture_output": True, "text": True, "timeout": 300}
+    answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, check=False, **shown)
+    assert answer.returncode == 0, answer.stderr
+    assert set(answer.stdout.split()) & without == set()
+
+
 PACKAGES = """
 import importlib, sys
 from fairsweep import analysis, datasets, sweeps, trainables
