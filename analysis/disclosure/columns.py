@@ -31,7 +31,8 @@ def _classed(public: str = "", noised: str = "", private: str = "") -> dict[str,
     return {name: kind for kind, names in kinds.items() for name in names.split()}
 
 
-_PREDICTIONS = _classed("iteration id split label", "prediction log_probabilities")
+# Beside the last iteration the one that validation found best has rows, and which that is follows from the model.
+_PREDICTIONS = _classed("id split label", "iteration prediction log_probabilities")
 
 COLUMNS: Mapping[str, Mapping[str, Kind]] = {
     "config.json": _classed(

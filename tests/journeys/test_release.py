@@ -5,12 +5,14 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from fairsweep.analysis.disclosure.columns import COLUMNS, WHOLE
 from fairsweep.analysis.records.files import read_json
 from fairsweep.datasets.storage.prepared import Attribute, write_prepared
+from fairsweep.sweeps.store.folder_copy import INSIDE
 
 OWN = {"mode": "release"}
 # Of libraries: what they were sent is noised, and when they were sent it is the end of the sweep.
@@ -36,17 +38,36 @@ def write(folder, changed):
     )
 
 
+def check_manifest(folder):
+    """The newest manifest of a copy lists what lies there, and no more; its name tells how often a clock made one."""
+    content = read_json(max(folder.iterdir()))
+    assert content.keys() == {"number", "owner", "files", "gone"}
+    assert {name: (file["at"], file["sha256"]) for name, file in content["files"].items()} == {
+        name: (name, digest(folder.parent / name)) for name in content["files"]
+    }
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def found(folder):
     values = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
         name = path.relative_to(folder).as_posix().partition(".tfevents.")[0]  # a time and a process follow
+        if path.parent.name == INSIDE:
+            check_manifest(path.parent)
+            continue
         if path.suffix == ".parquet":
             table = pq.read_table(path)
+            if COLUMNS.get(path.name, {}).get("iteration") == "noised":  # what is public is so within an iteration
+                values[name, "iteration"] = str(table["iteration"].unique().to_pylist())
+                table = table.filter(pc.field("iteration") == pc.max(table["iteration"])).drop_columns("iteration")
             values |= {(name, column): str(table[column].to_pylist()) for column in table.column_names}
         elif path.suffix == ".json" and not name.startswith(TRACKERS):
             values |= {(name, column): str(value) for column, value in read_json(path).items()}
         else:
-            values[name, ""] = hashlib.sha256(path.read_bytes()).hexdigest()
+            values[name, ""] = digest(path)
     return values
 
 

@@ -13,9 +13,6 @@ from fairsweep.analysis.accounting.noise_calibration import calibrate, calibrate
 from fairsweep.analysis.accounting.user_events import event_of_user
 from fairsweep.analysis.disclosure.columns import RECORDS, reveals
 from fairsweep.trainables.privacy.mechanism import Mechanism
-
-if TYPE_CHECKING:
-    import dp_accounting
 from fairsweep.trainables.privacy.privacy_statement import (
     Mode,
     PrivacyStatement,
@@ -29,6 +26,9 @@ from fairsweep.trainables.privacy.privacy_statement import (
     list_assumptions,
     summarise_guarantee,
 )
+
+if TYPE_CHECKING:
+    import dp_accounting
 
 
 class PlanError(ValueError):

@@ -52,7 +52,6 @@ def test_interval_and_tests_never_contradict_each_other():
 @pytest.mark.parametrize(("seeds", "images", "margin"), [(3, 20, 0.2), (5, 200, 0.06), (10, 200, 0.06)])
 @pytest.mark.parametrize("shared", [0.5, 1.0])
 def test_false_verdicts_are_rare(seeds, images, margin, shared):
-    """The table for groups of 20, 200 and 2,000 is printed by benchmarks/verdicts.py."""
     rng = np.random.default_rng(seeds)
 
     def simulated(difference):

@@ -176,7 +176,9 @@ def cluster(tmp_path, tmp_path_factory):
     """Starts nodes; ends them all."""
     nodes = []
     short = Path("/tmp") / f"fs-{os.getpid()}"  # sockets need short paths
-    environment = {name: value for name, value in os.environ.items() if name != "FAIRSWEEP_CACHE"}
+    # A Ray that other tests share has switched clusters off in this process.
+    without = ("FAIRSWEEP_CACHE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+    environment = {name: value for name, value in os.environ.items() if name not in without}
     environment |= {"RAY_TMPDIR": str(short), "HOME": str(tmp_path)}
     environment |= {"RAY_AUTH_MODE": "disabled"}
 
