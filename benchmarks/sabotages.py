@@ -10,7 +10,7 @@ prepared dataset.
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.epsilons import epsilon_of
-from fairsweep.analysis.accounting.events import sampled_gaussian
+from fairsweep.analysis.accounting.events import rebuilt, sampled_gaussian
 from fairsweep.analysis.auditing.claims import claim_of
 from fairsweep.analysis.auditing.one_run import audit_scores
 from fairsweep.analysis.auditing.repetitions import RepeatedBound, audit_repetitions
@@ -37,13 +38,16 @@ from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
 from fairsweep.trainables.learners import LEARNERS, build_learner
-from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
+from fairsweep.trainables.learning.learner import Learner, LearningTask, TrialKeys
 from fairsweep.trainables.models.cnn import CnnConfig
 from fairsweep.trainables.models.linear import LinearConfig
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import ExampleGradients, Plain
 from fairsweep.trainables.privacy.noise import GaussianNoise
 from fairsweep.trainables.privacy.plan import PrivacyPlan
+from fairsweep.trainables.unlearning.shards import ShardWork
+from fairsweep.trainables.unlearning.sisa import Sisa
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
 SIGNIFICANCE = 1e-4
 KEY = seed_key(0, "sabotages")
@@ -68,6 +72,21 @@ DPFEDAVG = {
     "clients": {"partition": "iid", "count": 1000},
     "audit": {"canaries": 500},
 }
+# With little noise, what is seen of a canary is in how many trainings it was.
+SISA = {
+    "kind": "sisa",
+    "shards": 2,
+    "slices": 3,
+    "epochs": 1,
+    "inner": {
+        "kind": "dpsgd",
+        "batch_size": 100,
+        "noise_multiplier": 0.2,
+        "optimizer": SMALL,
+        "performance": {"gradient_mode": "bookkeeping"},
+    },
+    "audit": {"canaries": 1500},
+}
 WEIGHTS = {"attribute": "tone", "weights": {"dark": 2.0}}
 HONEST: dict[str, dict[str, Any]] = {
     "dpsgd poisson": DPSGD,
@@ -79,6 +98,8 @@ HONEST: dict[str, dict[str, Any]] = {
     "dpfedavg": DPFEDAVG,
     "dpfedavg per layer": DPFEDAVG | {"clipping": {"kind": "per_layer"}},
     "dpfedavg adaptive": DPFEDAVG | {"clipping": {"quantile": 0.5}},
+    "sisa": SISA,
+    "sisa, requests": SISA | {"requests": {"count": 200, "batch": 200}},
 }
 
 
@@ -229,6 +250,15 @@ def _task(model: Any, images: np.ndarray, labels: np.ndarray, classes: int, tria
     )
 
 
+class LaterSlicesFree(Sisa):
+    """Charges each shard for its first slice alone, though every slice is trained on the ones before."""
+
+    def _run(self, work: Sequence[ShardWork]) -> None:
+        charged = [job for line in work for job in line.jobs if job.slice == 0]
+        self._ledger.charge(charged, self._task.keys)
+        self._pool.train([self._canaries.placed(line) for line in work])
+
+
 def audit_canaries(given: Mapping[str, Any], sabotage: type[PrivacyPlan] = PrivacyPlan) -> Verdict:
     """Train once with canaries, and audit what the training claims."""
     began = time.perf_counter()
@@ -236,19 +266,30 @@ def audit_canaries(given: Mapping[str, Any], sabotage: type[PrivacyPlan] = Priva
     task = canary_task()
     units = 1000 if given["kind"] == "dpfedavg" else task.size
     plan = config.plan(units)
-    learner = build_learner(config, task, sabotage(**plan.model_dump()))
+    return _audited(build_learner(config, task, plan if plan is None else sabotage(**plan.model_dump())), began)
+
+
+def audit_later_slices() -> Verdict:
+    """Audit a SISA learner that charges too few of its trainings."""
+    return _audited(LaterSlicesFree(SisaConfig.model_validate(SISA), canary_task()), time.perf_counter())
+
+
+def _audited(learner: Learner, began: float) -> Verdict:
+    """Train to the end, and audit what the learner's statement says."""
     while learner.iteration < learner.iterations:
         learner.step()
+    stated = learner.privacy()
     with TemporaryDirectory() as folder:
         learner.files()[AUDIT](Path(folder) / AUDIT)
         table = read_audit(Path(folder) / AUDIT)
     scores, coins = table["score"].to_numpy(), table["included"].to_numpy(zero_copy_only=False)
-    numbers = {"delta": plan.delta, "significance": SIGNIFICANCE, "claim": claim_of(plan.event())}
+    claim = claim_of(composed(rebuilt(event) for event in stated.events))
+    numbers = {"delta": stated.delta, "significance": SIGNIFICANCE, "claim": claim}
     one, many = audit_scores(scores, coins, **numbers), audit_repetitions(scores, coins, **numbers)
     # All in every step and one step in all: a Gaussian mechanism, whose mu says more.
-    bound = many.gaussian if plan.sampling_rate == plan.steps == 1 else many.epsilon
+    bound = many.gaussian if stated.sampling_rate == stated.steps == 1 else many.epsilon
     refuted = bool(one.refuted or many.refuted)
-    return Verdict(plan.epsilon().pld, one.epsilon, bound, refuted, time.perf_counter() - began)
+    return Verdict(stated.epsilon.pld, one.epsilon, bound, refuted, time.perf_counter() - began)
 
 
 def _worst_config(task: LearningTask, **fields: Any) -> DpsgdConfig:
@@ -342,6 +383,7 @@ SABOTAGES: dict[str, Callable[[], Verdict]] = {
     "noise shared between two trials": partial(audit_two_trials, shared=True),
     "clip bound read off the drawn examples": partial(audit_worst_case, BoundReadOff),
     "norms taken after averaging": audit_norm_after_average,
+    "sisa, later slices not charged": audit_later_slices,
 }
 
 

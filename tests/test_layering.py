@@ -57,7 +57,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "sgd": "models privacy learning remedies",
         "dpsgd": "models privacy learning auditing remedies",
         "federated": "models privacy learning auditing remedies",
-        "unlearning": "models privacy learning remedies sgd dpsgd",
+        "unlearning": "models privacy learning auditing remedies sgd dpsgd",
         "population": "models privacy learning remedies sgd",
         "learners": "all",
         "trial": "all",

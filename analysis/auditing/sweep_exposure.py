@@ -98,7 +98,7 @@ def _audit(folder: TrialFolder) -> dict[str, object]:
 def _untrained(canaries: pa.Table, config: Mapping[str, Any]) -> NDArray[np.int64]:
     """Return the ids of canaries on which a trial has not trained as they are, though they are in its training set."""
     table = canaries.to_pandas()
-    is_itself = table["included"] & (config["learner"]["audit"]["kind"] == "example")
+    is_itself = table["included"] & (config["learner"]["audit"].get("kind") == "example")
     ids: NDArray[np.int64] = table["unit"][~is_itself].to_numpy(np.int64)
     return ids
 

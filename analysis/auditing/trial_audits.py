@@ -69,7 +69,7 @@ def _rows(folder: TrialFolder, table: pa.Table, significance: float) -> list[dic
     return [
         {
             "trial": folder.name,
-            "kind": config["learner"]["audit"]["kind"],
+            "kind": config["learner"]["audit"].get("kind", "gradient"),
             "group": group,
             "canaries": bound.canaries,
             "included": bound.included,

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.datasets.selection.randomness import first_by_priority, generator
 from fairsweep.datasets.selection.sampling import Sampler
+from fairsweep.datasets.storage.layout import nearest
+from fairsweep.trainables.learning.roles import Roles
 
 CanaryKind = Literal["gradient", "mislabelled", "example"]
 
@@ -40,6 +42,10 @@ class AuditConfig(BaseModel):
     kind: CanaryKind = "gradient"
     by: str | None = None
 
+    def check_values(self, roles: Roles) -> None:
+        """Refuse groups that the sweep does not have. Raises: ValueError with the nearest name."""
+        check_groups(self.by, roles)
+
     def check_units(self, count: int, groups: Mapping[str, NDArray[np.integer]]) -> None:
         """Refuse more canaries than so many units allow.
 
@@ -50,8 +56,59 @@ class AuditConfig(BaseModel):
         Raises:
             ValueError: As `Canaries.draw`.
         """
-        codes = None if self.by is None or self.by not in groups else np.asarray(groups[self.by], np.int64)
-        Canaries.draw(self.canaries, np.arange(count), codes, bytes(32), bytes(32))
+        check_units(self.canaries, self.by, count, groups)
+
+
+class ShardedAuditConfig(BaseModel):
+    """What is tested of a learner of many shards: what its trainings reveal, and whether what it forgot is forgotten.
+
+    Attributes:
+        canaries: With a private inner learner: how many examples become canaries, at most half of them. In every
+            training of its shard that its example would join, a canary that is in adds a gradient of the greatest norm
+            that clipping allows, along coordinates of its own. Null: none.
+        by: A group attribute whose values get equally many canaries; null draws them from all.
+        forgotten: Of shadows, in research mode: whether a candidate that a shadow has forgotten is predicted all the
+            same by the models that forgot it, so that `fairsweep audit` can compare these with models that never saw
+            it. Those predictions stay until an erasure. Needs ``shadows``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    canaries: int | None = Field(default=None, ge=8)
+    by: str | None = None
+    forgotten: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.canaries is None and (self.by is not None or not self.forgotten):
+            raise ValueError("an audit of shards has canaries, or forgotten: true: give at least one of both")
+        return self
+
+    def check_values(self, roles: Roles) -> None:
+        """Refuse groups that the sweep does not have. Raises: ValueError with the nearest name."""
+        check_groups(self.by, roles)
+
+    def check_units(self, count: int, groups: Mapping[str, NDArray[np.integer]]) -> None:
+        """Refuse more canaries than so many examples allow; see `AuditConfig.check_units`."""
+        if self.canaries is not None:
+            check_units(self.canaries, self.by, count, groups)
+
+
+def check_groups(by: str | None, roles: Roles) -> None:
+    """Refuse an attribute that is none of a sweep's groups.
+
+    Raises:
+        ValueError: With the nearest name.
+    """
+    known = [attribute.name for attribute in roles.groups]
+    if by is not None and by not in known:
+        raise ValueError(f"audit.by must be one of the sweep's groups, but got {by!r}: {nearest(by, known)}")
+
+
+def check_units(canaries: int, by: str | None, count: int, groups: Mapping[str, NDArray[np.integer]]) -> None:
+    """Refuse more canaries than so many units allow; see `AuditConfig.check_units`."""
+    codes = None if by is None or by not in groups else np.asarray(groups[by], np.int64)
+    Canaries.draw(canaries, np.arange(count), codes, bytes(32), bytes(32))
 
 
 @dataclass(frozen=True, eq=False)

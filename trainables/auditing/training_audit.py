@@ -26,6 +26,7 @@ from fairsweep.trainables.privacy.mechanism import Mechanism
 from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
 
 Predict = Callable[[np.ndarray], torch.Tensor]
+GREATEST = "a made-up gradient of the greatest norm that clipping allows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ class TrainingAudit:
         sampler: Who joins which step.
         weights: float64 [n], each unit's sampling weight, for ``weighted_poisson``.
         model: The model under training.
+        canaries: Who is one, where somebody else has drawn them; None draws them here.
 
     Attributes:
         sampler: Who joins which step and is trained on as without an audit.
@@ -73,6 +75,7 @@ class TrainingAudit:
         sampler: Sampler,
         weights: NDArray[np.float64] | None,
         model: nn.Module,
+        canaries: Canaries | None = None,
     ) -> None:
         if not task.diagnostics:
             raise ValueError(
@@ -86,7 +89,7 @@ class TrainingAudit:
         codes = None if config.by is None else units.groups[config.by]
         keys, size = task.keys, len(units.names)
         self._config, self._task, self._units = config, task, units
-        self.canaries = Canaries.draw(config.canaries, units.names, codes, keys.data, keys.secret)
+        self.canaries = canaries or Canaries.draw(config.canaries, units.names, codes, keys.data, keys.secret)
         contributes = self.canaries.contributing(size, themselves=config.kind != "gradient")
         self.sampler = Contributing(sampler, contributes)
         self.labels = _mislabelled(task, self.canaries) if config.kind == "mislabelled" else np.asarray(task.labels)
@@ -135,19 +138,29 @@ class TrainingAudit:
     def state_assumption(self, stated: PrivacyStatement) -> PrivacyStatement:
         """Return a privacy statement that says what the audit changes about the training, and what it does not."""
         own = {
-            "gradient": "a made-up gradient of the greatest norm that clipping allows",
+            "gradient": GREATEST,
             "example": "what it would without an audit",
             "mislabelled": "what it would with a wrong label",
         }[self._config.kind]
-        unit, canaries = stated.unit, len(self.canaries.positions)
-        said = (
-            f"An audit takes {canaries} of the {len(self._units.names)} {unit}s as canaries: each is sampled and "
-            f"counted like every other {unit}, and by a fair coin contributes {own}, or nothing."
-        )
-        reveals = stated.reveals | {
-            AUDIT: "who of the canaries was in, and exact functions of private data: not covered"
-        }
-        return stated.model_copy(update={"assumptions": (*stated.assumptions, said), "reveals": reveals})
+        return state_canaries(stated, len(self.canaries.positions), len(self._units.names), own)
+
+
+def state_canaries(stated: PrivacyStatement, canaries: int, units: int, own: str = GREATEST) -> PrivacyStatement:
+    """Return a privacy statement that says what canaries change about a training.
+
+    Args:
+        stated: The statement.
+        canaries: How many there are.
+        units: Of so many units.
+        own: What a canary that is in contributes.
+    """
+    unit = stated.unit
+    said = (
+        f"An audit takes {canaries} of the {units} {unit}s as canaries: each is sampled and counted like every other "
+        f"{unit}, and by a fair coin contributes {own}, or nothing."
+    )
+    reveals = stated.reveals | {AUDIT: "who of the canaries was in, and exact functions of private data: not covered"}
+    return stated.model_copy(update={"assumptions": (*stated.assumptions, said), "reveals": reveals})
 
 
 def audit_examples(
@@ -157,15 +170,15 @@ def audit_examples(
     sampler: Sampler,
     weights: NDArray[np.float64] | None,
     model: nn.Module,
+    canaries: Canaries | None = None,
 ) -> TrainingAudit | None:
     """Make the audit of a training whose unit is an example; None without one. See `TrainingAudit`."""
     if config is None:
         return None
     names = np.arange(task.size, dtype=np.int64) if task.ids is None else task.ids
     groups = {name: np.asarray(codes, np.int64) for name, codes in task.groups.items()}
-    return TrainingAudit(
-        config, AuditedUnits(names, groups, task.value_names), task, mechanism, sampler, weights, model
-    )
+    units = AuditedUnits(names, groups, task.value_names)
+    return TrainingAudit(config, units, task, mechanism, sampler, weights, model, canaries)
 
 
 def _mislabelled(task: LearningTask, canaries: Canaries) -> NDArray[np.int64]:

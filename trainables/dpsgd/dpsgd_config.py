@@ -156,11 +156,13 @@ class DpsgdConfig(LearnerConfig):
             )
 
     def check_values(self, roles: Roles) -> None:
-        """Refuse what sampling weights and class weights name and does not exist."""
+        """Refuse what sampling weights, class weights and an audit name and does not exist."""
         if self.sampling_weights is not None:
             check_weights(self.sampling_weights, roles)
         if self.remedy is not None:
             self.remedy.check(roles)
+        if self.audit is not None:
+            self.audit.check_values(roles)
 
     @property
     def divides_data(self) -> bool:

@@ -17,6 +17,7 @@ import torch
 
 from fairsweep.datasets.feeds.feed import Batch
 from fairsweep.datasets.selection.user_units import most_of_one_user
+from fairsweep.trainables.auditing.canaries import Canaries
 from fairsweep.trainables.auditing.training_audit import audit_examples
 from fairsweep.trainables.dpsgd.diagnostics import GroupDiagnostics
 from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
@@ -49,6 +50,7 @@ class Dpsgd(SingleModelLearner):
         config: How.
         task: On what.
         plan: The privacy plan, if it was made before; it is verified. None makes it here.
+        canaries: Who is a canary of an audit, where somebody else has drawn them; None draws them here.
 
     Attributes:
         plan: The privacy plan: sampler, clipping, noise and accounting all come from it.
@@ -56,7 +58,13 @@ class Dpsgd(SingleModelLearner):
 
     config = DpsgdConfig
 
-    def __init__(self, config: DpsgdConfig, task: LearningTask, plan: PrivacyPlan | None = None) -> None:
+    def __init__(
+        self,
+        config: DpsgdConfig,
+        task: LearningTask,
+        plan: PrivacyPlan | None = None,
+        canaries: Canaries | None = None,
+    ) -> None:
         super().__init__(config, task)
         config.check_model(task.model)
         if plan is not None:
@@ -74,7 +82,7 @@ class Dpsgd(SingleModelLearner):
             task.model, task.image_shape, task.classes, config.optimizer, self.plan.steps, task.keys.train, task.device
         )
         labels, model = task.labels, self._network.model
-        self._audit = audit_examples(config.audit, task, self.plan, self._sampler, self._rates, model)
+        self._audit = audit_examples(config.audit, task, self.plan, self._sampler, self._rates, model, canaries)
         if self._audit is not None:
             self._sampler, labels = self._audit.sampler, self._audit.labels
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(task.device)
@@ -211,6 +219,10 @@ class Dpsgd(SingleModelLearner):
     def files(self) -> dict[str, Callable[[Path], None]]:
         """Return what writes the scores of an audit's canaries."""
         return {} if self._audit is None else self._audit.files(self.predict)
+
+    def canary_scores(self) -> torch.Tensor | None:
+        """Return the score of each canary so far, float64 [m] on the CPU; None without an audit."""
+        return None if self._audit is None else torch.from_numpy(self._audit.scores(self.predict))
 
     def privacy(self, charged_steps: float | None = None) -> PrivacyStatement:
         """Return what has been spent so far."""

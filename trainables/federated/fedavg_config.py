@@ -11,6 +11,7 @@ from fairsweep.datasets.selection.partitions import ClientsConfig, TrainingColum
 from fairsweep.trainables.auditing.canaries import AuditConfig
 from fairsweep.trainables.federated.server_optimizers import ServerConfig
 from fairsweep.trainables.learning.learner_config import LearnerConfig
+from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import OptimizerConfig
@@ -268,6 +269,11 @@ class DpfedavgConfig(FederatedConfig):
     def rules(self) -> dict[str, str]:
         """Return the rule of the default of delta, where epsilon is claimed at it."""
         return DELTA_RULE if self.delta is None and (self.epsilon or self.noise_multiplier) else {}
+
+    def check_values(self, roles: Roles) -> None:
+        """Refuse what an audit names and does not exist."""
+        if self.audit is not None:
+            self.audit.check_values(roles)
 
     def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
         """Divide a training set among clients as a trial will, count them, and refuse too many canaries among them."""

@@ -371,6 +371,10 @@ class Learner(ABC):
         """Return the records of its own that the learner keeps: for each name what writes it."""
         return {}
 
+    def canary_scores(self) -> torch.Tensor | None:
+        """Return the score of each canary so far, float64 [m] on the CPU; None without an audit."""
+        return None
+
     def parts(self) -> Sequence[Network]:
         """Return the models that the learner aggregates, each of which predicts by itself; none for a single one."""
         return ()

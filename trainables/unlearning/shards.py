@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fairsweep.datasets.feeds.feed import Batch, Feed
 from fairsweep.datasets.selection.randomness import derive
 from fairsweep.datasets.selection.sampling import Sampler
+from fairsweep.trainables.auditing.canaries import AuditConfig, Canaries
 from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.learning.learner import Learner, LearningTask, TrialKeys
 from fairsweep.trainables.models.model import build_model
@@ -28,7 +29,7 @@ from fairsweep.trainables.sgd.sgd_learner import Sgd
 from fairsweep.trainables.unlearning.slice_store import SliceCost, SliceStore, TrainedSlice, Weights
 
 InnerConfig = Any  # a member of sisa_config.InnerConfig: what an inner learner is built from
-INNER: dict[str, Callable[[InnerConfig, LearningTask], Learner]] = {"sgd": Sgd, "dpsgd": Dpsgd}
+INNER: dict[str, Callable[..., Learner]] = {"sgd": Sgd, "dpsgd": Dpsgd}
 """The learners that can train a slice."""
 
 
@@ -44,6 +45,7 @@ class SliceJob:
         absent: int64 [k], which of these (indices into them) have been deleted. Only a private inner learner keeps
             such places: its sampling rate and number of steps belong to the sizes at the start.
         run: How often this slice was trained before: a retraining draws fresh noise.
+        canaries: Of an audited training: who of these is a canary, by indices into them; None without an audit.
     """
 
     name: str
@@ -52,6 +54,7 @@ class SliceJob:
     positions: NDArray[np.int64]
     absent: NDArray[np.int64]
     run: int
+    canaries: Canaries | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def train_slice(
         if len(job.positions) == 0:
             weights = start or initial_weights(task, job.shard)
             return TrainedSlice(job.name, weights, SliceCost())
-        learner = INNER[inner.kind](inner, _inner_task(task, job))
+        learner = _learner(task, inner, job)
         if start is not None:
             state = learner.state()
             state["network"]["model"] = start
@@ -145,7 +148,16 @@ def train_slice(
             seconds=sum(report.seconds for report in reports) if task.diagnostics else math.nan,
             loss=reports[-1].loss if reports else math.nan,
         )
-        return TrainedSlice(job.name, learner.weights(), cost)
+        return TrainedSlice(job.name, learner.weights(), cost, learner.canary_scores())
+
+
+def _learner(task: LearningTask, inner: InnerConfig, job: SliceJob) -> Learner:
+    """Make what trains a slice; with the canaries in it, if there are any."""
+    here = _inner_task(task, job)
+    if job.canaries is None or not len(job.canaries.positions):
+        return INNER[inner.kind](inner, here)
+    audit = AuditConfig.model_construct(canaries=len(job.canaries.positions))  # drawn for all shards together
+    return INNER[inner.kind](inner.model_copy(update={"audit": audit}), here, canaries=job.canaries)
 
 
 def initial_weights(task: LearningTask, shard: int) -> Weights:

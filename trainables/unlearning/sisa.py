@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fairsweep.analysis.records.file_names import COST, PLACEMENT
 from fairsweep.analysis.records.files import FORMAT_VERSION, write_json
 from fairsweep.analysis.records.learner_records import placement_table, write_placement
+from fairsweep.trainables.auditing.training_audit import state_canaries
 from fairsweep.trainables.learning.learner import IterationReport, LearningTask
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
@@ -30,6 +31,7 @@ from fairsweep.trainables.unlearning.known_examples import Population
 from fairsweep.trainables.unlearning.placement import Placement
 from fairsweep.trainables.unlearning.request_stream import Stream, error_norms, settle_by_scores, settle_stream
 from fairsweep.trainables.unlearning.shard_actors import make_pool
+from fairsweep.trainables.unlearning.shard_canaries import ShardCanaries
 from fairsweep.trainables.unlearning.shards import ShardPool, ShardWork, SliceJob, initial_weights
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig, exactness, examine, inner_of
 from fairsweep.trainables.unlearning.sisa_privacy import SisaSpending, state_privacy
@@ -76,6 +78,7 @@ class Sisa(ForgetfulLearner):
         self.population = Population.of(task)
         self.placement = placement or examine(config, self.population, task.keys.data)
         self._inner = inner_of(config, task.size)
+        self._canaries = ShardCanaries.of(config.audit, task, self.population)
         self._history = SliceHistory(
             self.placement, self.population.ids, recipe_of(config, task), nominal=config.is_private
         )
@@ -206,6 +209,8 @@ class Sisa(ForgetfulLearner):
         spent = SisaSpending(counts, lost, self._streamed, len(self._served) - self._streamed)
         stated = self._config.model_copy(update={"requests": self._given})
         statement = state_privacy(stated, self.placement, spent, mode, self.population.groups)
+        if self._canaries is not None:
+            statement = state_canaries(statement, len(self._canaries.canaries.positions), len(self.population))
         return statement.charged_in_full(charged_steps is not None)
 
     def _charge_plan(self) -> None:
@@ -240,9 +245,12 @@ class Sisa(ForgetfulLearner):
         """Return what writes the learner's own records: what forgetting cost, and who sits where."""
         placed = self.placement
         table = placement_table(self.population.ids, placed.shard + 1, placed.slice + 1, ~self._history.alive)
+        jobs = [job for shard in range(self._config.shards) for job in self._chain(shard)]
+        audited = {} if self._canaries is None else self._canaries.files(jobs, self._store, self._history.alive)
         return {
             COST: lambda path: write_json(path, {"format_version": FORMAT_VERSION, **self.record()}),
             PLACEMENT: lambda path: write_placement(path, table),
+            **audited,
         }
 
     def record(self) -> dict[str, Any]:
@@ -278,7 +286,7 @@ class Sisa(ForgetfulLearner):
         """Train; with a private inner learner every training is charged before its first step."""
         if self._config.is_private:
             self._ledger.charge((job for line in work for job in line.jobs), self._task.keys)
-        self._pool.train(work)
+        self._pool.train(work if self._canaries is None else [self._canaries.placed(line) for line in work])
 
     def _forget(
         self, ids: NDArray[np.int64], before: frozenset[str], iteration: int, *, purge: bool = True

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fairsweep.datasets.selection.partitions import TrainingColumns
+from fairsweep.trainables.auditing.canaries import ShardedAuditConfig
 from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.learning.learner_config import InnerWorkers, KeptModels, LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
@@ -74,6 +75,8 @@ class SisaConfig(PlacementConfig, LearnerConfig):
         weighting: Weights of the shards: ``uniform``, ``size`` (examples that are left) or ``validation-accuracy``.
         requests: Who asks for deletion; each batch is an iteration after the slices.
         shard_resources: What each worker reserves; null trains one shard after the other in the trial itself.
+        audit: Canaries among the examples of a private inner learner, from which a lower bound on epsilon follows, and
+            whether shadows keep what they predict of examples that they forgot. Null: no audit.
 
     References:
         Bourtoule et al. 2021, arXiv 1912.03817.
@@ -90,6 +93,7 @@ class SisaConfig(PlacementConfig, LearnerConfig):
     weighting: Literal["uniform", "size", "validation-accuracy"] = "uniform"
     requests: RequestsConfig = RequestsConfig()
     shard_resources: ShardResources | None = None
+    audit: ShardedAuditConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -120,7 +124,13 @@ class SisaConfig(PlacementConfig, LearnerConfig):
             )
         if isinstance(self.inner, DpsgdConfig) and self.inner.audit is not None:
             raise ValueError(
-                "an audit needs one training in which its canaries stay, but sisa trains many: leave audit out of inner"
+                "the canaries of sisa are those of all its shards together, but inner has an audit: leave audit out of "
+                "inner, and give it to the sisa learner itself"
+            )
+        if self.audit is not None and self.audit.canaries is not None and not self.is_private:
+            raise ValueError(
+                f"canaries test a claim of privacy, but got canaries={self.audit.canaries} and inner.kind="
+                f"{self.inner.kind!r}, which claims none: set inner: {{kind: dpsgd, …}}, or leave canaries out"
             )
         if isinstance(self.inner, DpsgdConfig) and self.inner.epsilon is not None:
             raise ValueError(
@@ -162,8 +172,10 @@ class SisaConfig(PlacementConfig, LearnerConfig):
         self.inner.check_images(image_shape)
 
     def check_values(self, roles: Roles) -> None:
-        """Refuse what the inner learner does."""
+        """Refuse what the inner learner does, and what an audit names and does not exist."""
         self.inner.check_values(roles)
+        if self.audit is not None:
+            self.audit.check_values(roles)
 
     @property
     def claims_privacy(self) -> bool:
@@ -193,6 +205,8 @@ class SisaConfig(PlacementConfig, LearnerConfig):
         ids = columns.rows if columns.ids is None else columns.ids
         values = {name: tuple(columns.value_names.get(name, ())) for name in columns.attributes}
         examine(self, Population(ids, columns.attributes, values, columns.users, columns.groups), data_key)
+        if self.audit is not None:
+            self.audit.check_units(len(ids), columns.attributes)
         return len(ids)
 
     def outlook(self, units: int) -> FirstTraining | None:

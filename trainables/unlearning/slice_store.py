@@ -20,6 +20,7 @@ from fairsweep.analysis.records.files import read_json, remove_temporary, write_
 from fairsweep.trainables.learning.tensor_bytes import decode, encode
 
 Weights = dict[str, torch.Tensor]
+_SCORES = "canary scores"  # beside the weights, among which none is called so
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,13 @@ class TrainedSlice:
         name: Its content address.
         weights: The model's ``state_dict`` afterwards, on the CPU; never changed in place.
         cost: What it cost.
+        scores: Of an audited training, what it revealed of each canary in the slice, float64; else None.
     """
 
     name: str
     weights: Weights
     cost: SliceCost
+    scores: torch.Tensor | None = None
 
 
 class SliceStore(Protocol):
@@ -118,12 +121,20 @@ class MemoryStore:
 
     def state(self) -> dict[str, Any]:
         """Return all checkpoints."""
-        return {name: {"weights": dict(t.weights), "cost": asdict(t.cost)} for name, t in self._kept.items()}
+        return {
+            name: {
+                "weights": dict(t.weights),
+                "cost": asdict(t.cost),
+                **({} if t.scores is None else {_SCORES: t.scores}),
+            }
+            for name, t in self._kept.items()
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over checkpoints."""
         self._kept = {
-            name: TrainedSlice(name, dict(kept["weights"]), SliceCost(**kept["cost"])) for name, kept in state.items()
+            name: TrainedSlice(name, dict(kept["weights"]), SliceCost(**kept["cost"]), kept.get(_SCORES))
+            for name, kept in state.items()
         }
 
 
@@ -140,7 +151,7 @@ class FolderStore:
     def put(self, trained: TrainedSlice) -> TrainedSlice:
         """Write a checkpoint whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = encode(trained.weights)
+        content = encode(trained.weights if trained.scores is None else {**trained.weights, _SCORES: trained.scores})
         sized = replace(trained, cost=replace(trained.cost, bytes=len(content)))
         write_whole(self._weights(trained.name), lambda file: file.write(content))
         checksum = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "cost": asdict(sized.cost)}
@@ -159,7 +170,9 @@ class FolderStore:
             return None
         if hashlib.sha256(content).hexdigest() != expected:
             return None
-        return TrainedSlice(name, decode(content), cost)
+        weights = decode(content)
+        scores = weights.pop(_SCORES, None)
+        return TrainedSlice(name, weights, cost, scores)
 
     def cost(self, name: str) -> SliceCost | None:
         """Read what a checkpoint cost; None if it is missing."""

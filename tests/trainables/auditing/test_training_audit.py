@@ -227,7 +227,7 @@ def test_what_cannot_be_audited_is_refused(make_task, make_config):
         AuditConfig(canaries=3)
     with pytest.raises(ValidationError, match=r"audit\.kind must be gradient"):
         dpfedavg(audit={"canaries": 16, "kind": "mislabelled"})
-    with pytest.raises(ValidationError, match="leave audit out of inner"):
+    with pytest.raises(ValidationError, match="leave audit out of inner, and give it"):
         SisaConfig.model_validate(
             {"inner": {"kind": "dpsgd", "batch_size": 4, "noise_multiplier": 1.0, "audit": AUDITED}}
         )
