@@ -72,19 +72,14 @@ DPFEDAVG = {
     "clients": {"partition": "iid", "count": 1000},
     "audit": {"canaries": 500},
 }
+LITTLE_NOISE = {"batch_size": 100, "noise_multiplier": 0.2}
 # With little noise, what is seen of a canary is in how many trainings it was.
 SISA = {
     "kind": "sisa",
     "shards": 2,
     "slices": 3,
     "epochs": 1,
-    "inner": {
-        "kind": "dpsgd",
-        "batch_size": 100,
-        "noise_multiplier": 0.2,
-        "optimizer": SMALL,
-        "performance": {"gradient_mode": "bookkeeping"},
-    },
+    "inner": {name: DPSGD[name] for name in ("kind", "optimizer", "performance")} | LITTLE_NOISE,
     "audit": {"canaries": 1500},
 }
 WEIGHTS = {"attribute": "tone", "weights": {"dark": 2.0}}

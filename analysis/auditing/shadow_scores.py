@@ -38,7 +38,7 @@ def lira(log_probabilities: Floats, included: Bools, groups: NDArray[np.int64]) 
     shadows know gets the spread of its own group, so that a harder group is not mistaken for a more exposed one.
 
     Args:
-        log_probabilities: float64 [S, N], of the true class.
+        log_probabilities: float64 [S, N], of the true class; NaN where a model has nothing to say of a candidate.
         included: bool [S, N], who trained on whom.
         groups: int64 [N], the group of each candidate.
 
@@ -46,10 +46,12 @@ def lira(log_probabilities: Floats, included: Bools, groups: NDArray[np.int64]) 
         The scores; NaN where the other models were all in or all out.
     """
     logits = scaled_logits(log_probabilities)
+    is_known = ~np.isnan(logits)
     scores = np.full(logits.shape, np.nan)
     for model in range(len(logits)):
         others = np.arange(len(logits)) != model
-        inside, outside = (_fitted(logits[others], included[others] == state, groups) for state in (True, False))
+        known, states = is_known[others], included[others]
+        inside, outside = (_fitted(logits[others], known & (states == state), groups) for state in (True, False))
         scores[model] = _log_density(logits[model], *inside) - _log_density(logits[model], *outside)
     return scores
 
@@ -68,10 +70,12 @@ def rmia(log_probabilities: Floats, included: Bools, groups: NDArray[np.int64]) 
         The scores in [0, 1]; NaN where the other models were all in or all out.
     """
     probabilities = np.exp(np.asarray(log_probabilities, np.float64))
+    is_known = ~np.isnan(probabilities)
     scores = np.full(probabilities.shape, np.nan)
     for model in range(len(probabilities)):
         others = np.arange(len(probabilities)) != model
-        usual = (_mean(probabilities[others], included[others]) + _mean(probabilities[others], ~included[others])) / 2
+        known, states = is_known[others], included[others]
+        usual = sum(_mean(probabilities[others], known & (states == state)) for state in (True, False)) / 2
         ratio = probabilities[model] / np.maximum(usual, 1e-12)
         for group in np.unique(groups):
             members = np.flatnonzero(groups == group)

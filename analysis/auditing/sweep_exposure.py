@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fairsweep.analysis.auditing.exposure import exposures, most_exposed
 from fairsweep.analysis.auditing.shadow_scores import ATTACKS, FEWEST_SHADOWS
-from fairsweep.analysis.records.file_names import AUDIT, MEMBERSHIP
+from fairsweep.analysis.records.file_names import AUDIT, MEMBERSHIP, PLACEMENT
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.results import SweepResults
 
@@ -22,6 +22,7 @@ EXPOSURE_COLUMNS = (
     *("candidates", "pairs", "auc", "auc_low", "auc_high", "tpr", "tpr_low", "tpr_high", "most_exposed", "p_value"),
 )
 ALL = "all"
+Of = Literal["members", "forgotten"]
 
 
 def exposure_frame(
@@ -33,8 +34,12 @@ def exposure_frame(
     draws: int = 200,
     permutations: int = 500,
     seed: int = 0,
+    of: Of = "members",
 ) -> pd.DataFrame:
     """Return how well membership in the training set is inferred, by group, for every setting with shadows.
+
+    With ``of="forgotten"`` the same attacks tell models that have trained on an example and forgotten it from models
+    that never saw it (U-LiRA): after an exact deletion nothing is left to tell, whatever the group.
 
     Args:
         results: the sweep.
@@ -44,6 +49,9 @@ def exposure_frame(
         draws: bootstrap draws of the intervals.
         permutations: of the test whether groups differ.
         seed: of both.
+        of: whom the attacks look for among those that a model was never trained on: its ``members``, of whom those that
+            were forgotten are left out, or those that it has ``forgotten``, of learners with ``audit: {forgotten:
+            true}``.
 
     Returns:
         The columns `EXPOSURE_COLUMNS`: for each setting, attack and attribute a row for all candidates and one for each
@@ -54,10 +62,15 @@ def exposure_frame(
 
     Raises:
         ValueError: if the sweep has no ``examples.parquet``, or it lacks an attribute.
+
+    References:
+        Hayes et al. 2024, "Inexact unlearning needs more careful evaluations to avoid a false sense of privacy", arXiv
+        2403.01218, section 4 (U-LiRA); Kurmanji et al. 2023, arXiv 2302.09880 (forgotten against never seen).
     """
-    found = results.read_each(
-        [f for f in results.folders if (f.config or {}).get("shadow_candidates")], MEMBERSHIP, TrialFolder.membership
-    )
+    shadows = [f for f in results.folders if (f.config or {}).get("shadow_candidates")]
+    remembering = [f for f in shadows if _audit(f).get("forgotten")]
+    found = results.read_each(shadows if of == "members" else remembering, MEMBERSHIP, TrialFolder.membership)
+    deleted = results.read_each(remembering, PLACEMENT, _deleted)
     audited = results.read_each([f for f in results.folders if f.name in found and _audit(f)], AUDIT, TrialFolder.audit)
     settings: dict[str, list[str]] = {}
     configs = {folder.name: folder.config or {} for folder in results.folders}
@@ -74,6 +87,10 @@ def exposure_frame(
         for place, trial in enumerate(trials):
             if trial in audited:
                 included[place] &= ~np.isin(ids, _untrained(audited[trial], configs[trial]))
+            gone = np.isin(ids, deleted.get(trial, ids[:0]))
+            log_p[place, included[place] if of == "forgotten" else gone] = np.nan
+            if of == "forgotten":
+                included[place] = gone
         shared = {name: names.loc[trials[0], name] for name in ("learner", "series", "level")}
         for attribute in by or tuple((configs[trials[0]].get("dataset") or {}).get("groups") or ()):
             codes = _codes(results, ids, attribute)
@@ -91,8 +108,17 @@ def exposure_frame(
     return pd.DataFrame(rows, columns=list(EXPOSURE_COLUMNS))
 
 
-def _audit(folder: TrialFolder) -> dict[str, object]:
+def _audit(folder: TrialFolder) -> dict[str, Any]:
     return ((folder.config or {}).get("learner") or {}).get("audit") or {}
+
+
+def _deleted(folder: TrialFolder) -> NDArray[np.int64] | None:
+    """Return the ids of the training examples that a trial has forgotten."""
+    placed = folder.placement()
+    if placed is None:
+        return None
+    ids: NDArray[np.int64] = placed.column("id").to_numpy()
+    return ids[placed.column("deleted").to_numpy(zero_copy_only=False)]
 
 
 def _untrained(canaries: pa.Table, config: Mapping[str, Any]) -> NDArray[np.int64]:
@@ -104,18 +130,15 @@ def _untrained(canaries: pa.Table, config: Mapping[str, Any]) -> NDArray[np.int6
 
 
 def _stacked(tables: Sequence[pa.Table]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Return log probabilities of the true class [S, N], who was in [S, N], and ids [N] that all trials have."""
-    frames = [table.to_pandas().set_index("id").sort_index() for table in tables]
-    ids = frames[0].index
-    for frame in frames[1:]:
-        ids = ids.intersection(frame.index)
-    log_p, included = [], []
-    for frame in frames:
-        chosen = frame.loc[ids]
-        values = np.stack(chosen["log_probabilities"].to_list()).astype(np.float64)
-        log_p.append(values[np.arange(len(values)), chosen["label"].to_numpy(np.int64)])
-        included.append(chosen["included"].to_numpy(bool))
-    return np.stack(log_p), np.stack(included), ids.to_numpy(np.int64)
+    """Return log probabilities of the true class [S, N], NaN where a trial has none, who was in [S, N], and ids [N]."""
+    ids = np.unique(np.concatenate([table.column("id").to_numpy() for table in tables])).astype(np.int64)
+    log_p, included = np.full((len(tables), len(ids)), np.nan), np.zeros((len(tables), len(ids)), np.bool_)
+    for number, table in enumerate(tables):
+        frame, places = table.to_pandas(), np.searchsorted(ids, table.column("id").to_numpy())
+        values = np.stack(frame["log_probabilities"].to_list()).astype(np.float64)
+        log_p[number, places] = values[np.arange(len(values)), frame["label"].to_numpy(np.int64)]
+        included[number, places] = frame["included"].to_numpy(bool)
+    return log_p, included, ids
 
 
 def _codes(results: SweepResults, ids: NDArray[np.int64], attribute: str) -> NDArray[np.int64]:

@@ -17,12 +17,16 @@ from fairsweep.sweeps.cli.privacy_tables import print_frame, print_sentences
 def print_audit(results: SweepResults, by: Sequence[str] | None, confidence: float, console: Console) -> None:
     """Print the audits of a sweep, or how to have some."""
     bounds, exposed = audits(results, confidence), exposure_frame(results, by, confidence=confidence)
+    forgotten = exposure_frame(results, by, confidence=confidence, of="forgotten")
     if not bounds.empty:
         print_frame("Lower bounds on ε from canaries", _bounds(bounds), console)
         print_sentences(_bound_sentences(bounds, confidence), console)
     if not exposed.empty:
         print_frame("Membership inference from shadows", _exposures(exposed), console)
         print_sentences(_exposure_sentences(exposed, confidence), console)
+    if not forgotten.empty:
+        print_frame("Forgotten examples, told from those never seen", _exposures(forgotten), console)
+        print_sentences(_forgotten_sentences(forgotten, confidence), console)
     if bounds.empty and exposed.empty:
         line = (
             "No trial of this sweep was audited: give a private learner `audit: {canaries: 200}`, or the sweep "
@@ -80,3 +84,16 @@ def _exposure_sentences(found: pd.DataFrame, confidence: float) -> list[str]:
             f"(AUC {row['auc']:.3f}); p = {row['p_value']:.3g} that groups differ so much by chance."
         )
     return listed
+
+
+def _forgotten_sentences(found: pd.DataFrame, confidence: float) -> list[str]:
+    told = found[(found["auc_low"] > 0.5) | (found["auc_high"] < 0.5)]
+    verdict = "No interval excludes .5: what was forgotten is not told from what was never seen."
+    if len(told):
+        named = [f"{row.series}, {row.level}, {row.attack}, {row.attribute}: {row.group}" for row in told.itertuples()]
+        verdict = f"Forgetting leaves traces, or it is bad luck ({len(told)} of {len(found)} rows): {'; '.join(named)}."
+    return [
+        f"Models that trained on an example and forgot it against models that never saw it (U-LiRA). Intervals at "
+        f"{confidence:g}, each by itself; chance is .5 and .01, and after an exact deletion nothing else is possible.",
+        verdict,
+    ]

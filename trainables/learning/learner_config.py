@@ -102,6 +102,11 @@ class LearnerConfig(BaseModel):
         """Whether `count_units` looks at more than the number of examples."""
         return False
 
+    @property
+    def predicts_forgotten(self) -> bool:
+        """Whether a shadow goes on predicting candidates that it has forgotten, for an audit of forgetting."""
+        return False
+
     def check_model(self, model: ModelConfig) -> None:
         """Refuse a model that the learner cannot train.
 

@@ -192,7 +192,8 @@ class _Opened:
         test, feed = self.data.evaluations["test"], self.data.feeds["test"]
         by_shard = [test.predictions(iteration, test.log_probabilities(p, feed)) for p in self.learner.parts()]
         write_shard_predictions(transaction.stage(SHARD_PREDICTIONS), by_shard)
-        membership = self.data.membership(self.learner, iteration, self.learner.forgotten())
+        gone, keep = self.learner.forgotten(), self.config.learner.predicts_forgotten
+        membership = self.data.membership(self.learner, iteration, gone, keep_gone=keep)
         if membership is not None:
             write_membership(transaction.stage(MEMBERSHIP), membership)
         before = read_json(self.folder / PRIVACY) if (self.folder / PRIVACY).exists() else {}

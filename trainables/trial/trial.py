@@ -373,8 +373,9 @@ class Trial:
         test, feed = self._evaluations["test"], self._data.feeds["test"]
         by_part = [test.predictions(last.iteration, test.log_probabilities(part, feed)) for part in parts]
         with self._attempt.owned():
-            gone = self._learner.forgotten()
-            if (membership := self._data.membership(self._learner, last.iteration, gone)) is not None:
+            gone, keep = self._learner.forgotten(), self.config.learner.predicts_forgotten
+            membership = self._data.membership(self._learner, last.iteration, gone, keep_gone=keep)
+            if membership is not None:
                 write_membership(self.folder / MEMBERSHIP, membership)
             if by_part:
                 write_shard_predictions(self.folder / SHARD_PREDICTIONS, by_part)

@@ -115,6 +115,11 @@ class TrialConfig(BaseModel):
                 f"an audit records what no guarantee covers, so it needs mode: research, but learner "
                 f"{self.learner.name!r} has one in mode: release: leave audit out"
             )
+        if self.learner.predicts_forgotten and self.shadow_candidates is None:
+            raise ValueError(
+                f"audit.forgotten compares shadows of each other, but learner {self.learner.name!r} has none: give the "
+                "sweep shadows: 32 in the place of seeds, or leave audit.forgotten out"
+            )
         if self.mode == "release" and self.shadow_candidates is not None:
             raise ValueError("shadows record who was trained on, so they need mode: research: leave shadows out")
         return self

@@ -87,19 +87,25 @@ class TrialData:
         subset = training_subset(dataset, config, training)
         return cls(dataset, training, evaluations, subset, feeds, shadow_candidates(dataset, config))
 
-    def membership(self, learner: Predictor, iteration: int, gone: NDArray[np.int64]) -> pa.Table | None:
+    def membership(
+        self, learner: Predictor, iteration: int, gone: NDArray[np.int64], *, keep_gone: bool
+    ) -> pa.Table | None:
         """Return what a model says of a shadow trial's candidates, and who was trained on; None for other trials.
 
         Args:
             learner: the model.
             iteration: iterations done.
             gone: int64 [k], ids of training examples that were deleted: the model never saw them.
+            keep_gone: whether they are predicted all the same; see `LearnerConfig.predicts_forgotten`.
         """
-        if self.candidates is None:
+        chosen = self.candidates
+        if chosen is not None and not keep_gone:
+            chosen = chosen.without(gone)
+        if chosen is None:
             return None
-        values = self.candidates.log_probabilities(learner, self.feeds["train"])
-        included = np.isin(self.candidates.ids, np.setdiff1d(self.training.ids, gone))
-        return self.candidates.predictions(iteration, values).append_column("included", pa.array(included))
+        values = chosen.log_probabilities(learner, self.feeds["train"])
+        included = np.isin(chosen.ids, np.setdiff1d(self.training.ids, gone))
+        return chosen.predictions(iteration, values).append_column("included", pa.array(included))
 
     def check_content(self, known: str | None) -> None:
         """Refuse to go on with other examples than a state was made with. Raises: DatasetError if they differ."""

@@ -159,6 +159,11 @@ class SisaConfig(PlacementConfig, LearnerConfig):
         """Whether `count_units` looks at more than the number of examples."""
         return True
 
+    @property
+    def predicts_forgotten(self) -> bool:
+        """Whether the audit asks for it."""
+        return self.audit is not None and self.audit.forgotten
+
     def check_model(self, model: ModelConfig) -> None:
         """Refuse what the inner learner does."""
         self.inner.check_model(model)

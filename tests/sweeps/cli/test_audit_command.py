@@ -16,6 +16,8 @@ learners:
   - {name: private, kind: dpsgd, epochs: 1, batch_size: 16, noise_multiplier: 2.0, delta: 1e-3,
      performance: {gradient_mode: hooks}, audit: {canaries: 24, by: tone}}
   - {name: overfitted, kind: sgd, epochs: 30, batch_size: 16, optimizer: {lr: 0.5}}
+  - {name: forgetting, kind: sisa, shards: 1, slices: 1, epochs: 30, requests: {count: 30, batch: 30},
+     inner: {kind: sgd, batch_size: 16, optimizer: {lr: 0.5}}, audit: {forgotten: true}}
 shadows: {count: 8, candidates: 100}
 output: OUTPUT
 """
@@ -65,6 +67,22 @@ def test_an_overfitted_learner_is_recognised_and_a_private_one_is_not(audited):
     assert (everybody["candidates"] == 100).all()
     assert (found[found["group"] != "all"].groupby(["learner", "attack"])["most_exposed"].sum() == 1).all()
     assert ((found["p_value"] > 0) & (found["p_value"] <= 1)).all()
+
+
+def test_what_an_exact_deletion_forgets_is_not_told_from_what_was_never_seen(fairsweep, audited):
+    results = analysis.load(audited)
+    found = exposure_frame(results, of="forgotten", draws=50, permutations=9)
+    assert set(found["learner"]) == {"forgetting"}
+    everybody = found[found["group"] == "all"]
+    assert ((everybody["auc_low"] < 0.5) & (everybody["auc_high"] > 0.5)).all()
+    # Members who stayed are neither; they are known, as those of any overfitted model are.
+    counted = [folder for folder in results.folders if folder.learner == "forgetting"]
+    stayed = sum(sum(folder.membership()["included"].to_pylist()) for folder in counted)
+    assert everybody["pairs"].max() <= 8 * 100 - stayed
+    members = exposure_frame(results, draws=50, permutations=9).query("learner == 'forgetting' and group == 'all'")
+    assert (members["auc_low"] > 0.5).all()
+    _, out, _ = fairsweep("audit", audited)
+    assert "Forgotten examples, told from those never seen" in out
 
 
 def test_a_canary_whose_gradient_was_replaced_counts_as_out(audited):

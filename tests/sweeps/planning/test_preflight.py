@@ -71,7 +71,7 @@ def test_a_sound_sweep_passes(mapping):
             {"canaries": 50, "by": "tone"},
             ["learners[0]", "takes 25 canaries", "has 12 units"],
         ),
-        (("learners", 0, "audit"), {"canaries": 10, "by": "tones"}, ["learners[0]", "audit.by", "did you mean 'tone'?"]),
+        (("learners", 0, "audit"), {"canaries": 10, "by": "tones"}, ["learners[0]", "did you mean 'tone'?"]),
         (("learners", 0), CLIENTS | {"audit": {"canaries": 8, "by": "smiling"}}, ["audit.by", "known: tone"]),
         (
             ("learners", 0),

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from fairsweep.analysis.records.file_names import MEMBERSHIP
+from fairsweep.analysis.records.file_names import MEMBERSHIP, PLACEMENT
+from fairsweep.analysis.records.learner_records import read_placement
 from fairsweep.analysis.records.prediction_records import read_membership
+from fairsweep.trainables.trial.forgetting import forget
 from fairsweep.trainables.trial.trial import Trial
 from fairsweep.trainables.trial.trial_config import TrialConfig
 from fairsweep.trainables.trial.trial_data import drawn_plan, shadow_candidates, training_plan
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 
 IMBALANCE = {"attribute": "tone", "majority": "light", "share": 0.9, "size": 100}
 
@@ -49,6 +52,26 @@ def test_a_shadow_records_what_it_says_of_members_and_others(toy, make_config, s
     assert 5 < table["included"].sum() < 35
     assert len(table) == 40
     assert not (Trial(make_config(sgd), tmp_path / "plain").run() / MEMBERSHIP).exists()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_forgotten_candidate_is_predicted_only_where_an_audit_asks_for_it(toy, make_config, tmp_path, keep):
+    fields = {"requests": {"count": 10, "batch": 10}, "audit": {"forgotten": True} if keep else None}
+    learner = SisaConfig(shards=1, slices=1, epochs=1, inner={"kind": "sgd", "batch_size": 16}, **fields)
+    folder = Trial(shadow(make_config, learner, 3, candidates=100), tmp_path / "shadow").run()
+    placed = read_placement(folder / PLACEMENT).to_pandas().set_index("id")["deleted"]
+    table = read_membership(folder / MEMBERSHIP).to_pandas().set_index("id")
+    gone = placed.index[placed]
+    assert len(gone) == 10
+    assert table.index.isin(gone).sum() == (10 if keep else 0)
+    assert not table.loc[table.index.isin(gone), "included"].any()
+    assert len(table) == (100 if keep else 90)
+    later = table.index[table["included"]][:1].to_numpy()
+    forget(folder, later)
+    assert read_membership(folder / MEMBERSHIP).to_pandas()["id"].isin(later).sum() == keep
+    if keep:
+        with pytest.raises(ValidationError, match="shadows: 32"):
+            make_config(learner)
 
 
 def test_a_shadow_is_another_trial_and_others_keep_their_hashes(make_config, sgd):
