@@ -47,7 +47,7 @@ def exposure_frame(
         attacks: names in `ATTACKS`.
         confidence: of the intervals, each by itself.
         draws: bootstrap draws of the intervals.
-        permutations: of the test whether groups differ.
+        permutations: of the test whether groups differ; 0 leaves it out.
         seed: of both.
         of: whom the attacks look for among those that a model was never trained on: its ``members``, of whom those that
             were forgotten are left out, or those that it has ``forgotten``, of learners with ``audit: {forgotten:
@@ -98,7 +98,7 @@ def exposure_frame(
                 scores, generator = ATTACKS[attack](log_p, included, codes), np.random.default_rng(seed)
                 measured = exposures(scores, included, codes, generator=generator, draws=draws, confidence=confidence)
                 worst, p_value = None, float("nan")
-                if sum(not np.isnan(each.auc) for each in measured[1:]) > 1:
+                if permutations and sum(not np.isnan(each.auc) for each in measured[1:]) > 1:
                     worst, p_value = most_exposed(scores, included, codes, generator=generator, draws=permutations)
                 common = shared | {"shadows": len(trials), "attack": attack, "attribute": attribute}
                 for each in measured:

@@ -33,6 +33,7 @@ from fairsweep.analysis.drawing.render import drawn
 from fairsweep.analysis.figures import (
     bars,
     clients,
+    exposure_bars,
     fluctuation_lines,
     heat_maps,
     mean_ranks,
@@ -57,6 +58,7 @@ __all__ = [
     "diagnostics",
     "disparity_by_epsilon",
     "disparity_by_level",
+    "exposure_by_group",
     "fluctuations",
     "heat_map",
     "pareto_front",
@@ -101,3 +103,4 @@ client_composition = drawn(clients.client_composition)
 
 placement_by_group = drawn(unlearning_costs.placement_by_group)
 request_timeline = drawn(unlearning_costs.request_timeline)
+exposure_by_group = drawn(exposure_bars.exposure_by_group)

@@ -15,6 +15,7 @@ from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.membership import describe_former
 from fairsweep.analysis.report import report_figures
 from fairsweep.analysis.report.example_images import ImageSheet, image_sheet
+from fairsweep.analysis.report.exposure_section import exposure_section
 from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds
@@ -204,7 +205,8 @@ def _fluctuations(results: SweepResults, design: ImbalanceDesign) -> tuple[tuple
 
 
 def _sections(results: SweepResults, design: ImbalanceDesign) -> tuple[ReportSection, ...]:
-    found = (make(results, design) for make in (trend_section, pair_section, selection_section))
+    makers = (trend_section, pair_section, selection_section, exposure_section)
+    found = (make(results, design) for make in makers)
     return tuple(section for section in found if section is not None)
 
 

@@ -6,6 +6,8 @@ import pytest
 from fairsweep import analysis
 from fairsweep.analysis.auditing.sweep_exposure import exposure_frame
 from fairsweep.analysis.auditing.trial_audits import audits
+from fairsweep.analysis.report.exposure_section import exposure_section
+from fairsweep.analysis.results.imbalance_design import design_of
 
 FILE = """\
 name: audited
@@ -83,6 +85,22 @@ def test_what_an_exact_deletion_forgets_is_not_told_from_what_was_never_seen(fai
     assert (members["auc_low"] > 0.5).all()
     _, out, _ = fairsweep("audit", audited)
     assert "Forgotten examples, told from those never seen" in out
+
+
+def test_the_report_shows_how_exposed_groups_are_where_there_are_shadows(audited, finished):
+    results = analysis.load(audited)
+    section = exposure_section(results, design_of(results))
+    assert [figure.name for figure in section.figures] == [
+        f"exposure-{of}-{rate}" for of in ("members", "forgotten") for rate in ("auc", "tpr")
+    ]
+    frame = exposure_frame(results, attacks=["LiRA"], permutations=0).query("group != 'all'")
+    for bars in section.figures[0].figure.data:
+        own = frame[frame["series"] == bars.name]
+        assert list(bars.y) == own["auc"].tolist()
+        low = np.array(bars.y) - np.array(bars.error_y.arrayminus)
+        np.testing.assert_allclose(low, own["auc_low"])
+    assert {bars.name for bars in section.figures[2].figure.data} == {"forgetting"}
+    assert exposure_section(analysis.load(finished), design_of(analysis.load(finished))) is None
 
 
 def test_a_canary_whose_gradient_was_replaced_counts_as_out(audited):
