@@ -9,6 +9,7 @@ import dp_accounting
 
 from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
+from fairsweep.analysis.accounting.places import bound_of_places
 from fairsweep.analysis.accounting.winner import DRAWS, Draws, dominating, winner_epsilon
 
 # Compositions of different events are discretised more coarsely: ten times as fast, and 0.1% above the finer bound.
@@ -41,6 +42,10 @@ class Charge:
         delta: The trial's own.
         fold: What it leaves out of the pool; None for nothing that is known.
         simulates: Whether it stands for a larger deployment; the event is that of the trial itself all the same.
+        learner: Name of its learner.
+        places: Where a unit pays by the place that it has, such as a shard: what is done to a unit in each of them, the
+            event being one of these; empty where all pay alike.
+        map: What names the map of units to places: trials of one map put every unit in the same place.
     """
 
     unit: str
@@ -49,6 +54,14 @@ class Charge:
     delta: float
     fold: Fold | None = None
     simulates: bool = False
+    learner: str = ""
+    places: tuple[dp_accounting.DpEvent, ...] = ()
+    map: str = ""
+
+    @property
+    def alternatives(self) -> tuple[dp_accounting.DpEvent, ...]:
+        """What may be done to a unit, by its place."""
+        return self.places or (self.event,)
 
     @property
     def guarantees(self) -> bool:
@@ -74,6 +87,7 @@ class ReleasePrices:
         simulated: Number of trials that stand for a larger deployment; they are charged for what they did themselves.
         in_folds: Where trials leave out folds of one division: in how many of them a unit takes part at most; else
             None.
+        learners: Names of the learners of these trials.
     """
 
     unit: str
@@ -87,6 +101,7 @@ class ReleasePrices:
     added: float
     simulated: int = 0
     in_folds: int | None = None
+    learners: tuple[str, ...] = ()
 
 
 def release_prices(charges: Iterable[Charge], delta: float | None = None) -> tuple[ReleasePrices, ...]:
@@ -109,8 +124,8 @@ def release_prices(charges: Iterable[Charge], delta: float | None = None) -> tup
 
 
 def composed_events(charges: Iterable[Charge]) -> tuple[dp_accounting.DpEvent, ...]:
-    """Return what all charges of one pool do together, once for each fold that differs."""
-    return tuple(dict.fromkeys(composed(charge.event for charge in listed) for listed in _by_fold(list(charges))))
+    """Return what all charges of one pool do together, once for each fold, and each place, that differs."""
+    return tuple(dict.fromkeys(event for listed in _by_fold(list(charges)) for event in _by_place(listed)))
 
 
 def composed_epsilon(charges: Iterable[Charge], delta: float) -> Epsilon:
@@ -121,7 +136,7 @@ def composed_epsilon(charges: Iterable[Charge], delta: float) -> Epsilon:
 def _prices(charges: Sequence[Charge], delta: float | None) -> ReleasePrices:
     private = [charge for charge in charges if charge.guarantees]
     chosen = min(charge.delta for charge in private) if delta is None else delta
-    own = {event: epsilon_of(event, chosen) for event in dict.fromkeys(charge.event for charge in private)}
+    own = {event: epsilon_of(event, chosen) for charge in private for event in charge.alternatives}
     worst = dominating(own)
     count = len(private)
     parts = _by_fold(private)
@@ -134,9 +149,10 @@ def _prices(charges: Sequence[Charge], delta: float | None) -> ReleasePrices:
         one=_largest(list(own.values())),
         everything=composed_epsilon(private, chosen),
         winner={draws: None if worst is None else winner_epsilon(worst, draws, count, chosen) for draws in DRAWS},
-        added=sum(own[charge.event].pld for charge in private),
+        added=sum(max(own[event].pld for event in charge.alternatives) for charge in private),
         simulated=sum(charge.simulates for charge in private),
         in_folds=None if len(parts) == 1 else max(map(len, parts)),
+        learners=tuple(dict.fromkeys(charge.learner for charge in private)),
     )
 
 
@@ -149,6 +165,18 @@ def _by_fold(charges: Sequence[Charge]) -> list[list[Charge]]:
         [charge for charge in charges if charge.fold is None or charge.fold.held_out != number]
         for number in range(folds[0].folds)
     ]
+
+
+def _by_place(charges: Sequence[Charge]) -> list[dp_accounting.DpEvent]:
+    """Return what charges do to a unit of each place; where maps differ, an upper bound for all places."""
+    placed = {(charge.map, len(charge.places)) for charge in charges if charge.places}
+    if len(placed) == 1:
+        ((_, places),) = placed
+        return [
+            composed(charge.places[place] if charge.places else charge.event for charge in charges)
+            for place in range(places)
+        ]
+    return [composed(bound_of_places(charge.alternatives) for charge in charges)]
 
 
 def _coarseness(event: dp_accounting.DpEvent) -> float:

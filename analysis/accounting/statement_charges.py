@@ -34,7 +34,9 @@ def stated_charge(config: Mapping[str, Any], statement: Mapping[str, Any]) -> Ch
     if statement.get("epsilon_of_this_training") is not None:  # an earlier version: its events are the deployment's
         event = _as_trained(event, statement)
     unit = str(statement["unit"])
-    return charge_of(config, unit, event, float(statement["delta"]))
+    charge = charge_of(config, unit, event, float(statement["delta"]))
+    places = tuple(composed([rebuilt(each)]) for each in statement.get("events_by_shard") or ())
+    return replace(charge, places=places, map=map_of(config)) if places else charge
 
 
 def charge_of(config: Mapping[str, Any], unit: str, event: dp_accounting.DpEvent, delta: float) -> Charge:
@@ -46,8 +48,9 @@ def charge_of(config: Mapping[str, Any], unit: str, event: dp_accounting.DpEvent
         event: What the training itself does to a unit.
         delta: The trial's own.
     """
-    simulates = (config.get("learner") or {}).get("deployment_cohort") is not None
-    return Charge(unit, pool_of(config, unit), event, delta, fold_of(config), simulates)
+    learner = config.get("learner") or {}
+    simulates, name = learner.get("deployment_cohort") is not None, str(learner.get("name", ""))
+    return Charge(unit, pool_of(config, unit), event, delta, fold_of(config), simulates, name)
 
 
 def charge_of_user(charge: Charge, statement: Mapping[str, Any]) -> Charge | None:
@@ -75,6 +78,15 @@ def pool_of(config: Mapping[str, Any], unit: str) -> str:
         return pool
     drawn = [clients, config.get("imbalance"), config.get("split"), (config.get("seeds") or {}).get("data")]
     return f"{pool} {json.dumps(drawn, sort_keys=True)}"
+
+
+def map_of(config: Mapping[str, Any]) -> str:
+    """Return what names the map of a trial's examples to shards; different names may stand for equal maps."""
+    learner = config.get("learner") or {}
+    names = ("shards", "slices", "strategy", "put_in", "placed_by", "requests")
+    drawn = [config.get(name) for name in ("dataset", "imbalance", "split", "shadow_candidates")]
+    made = [learner.get(name) for name in names]
+    return json.dumps([*drawn, (config.get("seeds") or {}).get("data"), *made], sort_keys=True)
 
 
 def fold_of(config: Mapping[str, Any]) -> Fold | None:

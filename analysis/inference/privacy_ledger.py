@@ -189,23 +189,32 @@ def _rdp_text(rdp: float | None) -> str:
 
 
 def _named(found: Sequence[ReleasePrices]) -> list[tuple[str, ReleasePrices]]:
-    """Return each price with the name of its unit; sets of units that pay alike share one."""
+    """Return each price with the name of its unit: clients by their learner; sets of units that pay alike share one."""
     alike: dict[tuple[str, str], list[ReleasePrices]] = {}
     for prices in found:
         alike.setdefault((prices.unit, repr(replace(prices, pool=""))), []).append(prices)
-    kinds = Counter(unit for unit, _ in alike)
+    whose = {key: _of_learners(listed[0]) for key, listed in alike.items()}
+    units, kinds = Counter(unit for unit, _ in alike), Counter(whose.values())
     number: Counter[str] = Counter()
     named = []
-    for (unit, _), listed in alike.items():
-        first = number[unit] + 1
-        number[unit] += len(listed)
+    for key, listed in alike.items():
+        unit, name = key[0], whose[key]
+        first = number[name] + 1
+        number[name] += len(listed)
         sets = "partition" if unit == "client" else "dataset"
         if len(listed) > 1:
-            name = f"{unit} of {sets}s {first} to {number[unit]}, alike"
-        else:
-            name = f"{unit} of {sets} {first}" if kinds[unit] > 1 else unit
+            name = f"{name}, {sets}s {first} to {number[name]}, alike"
+        elif kinds[name] > 1:
+            name = f"{name}, {sets} {first}"
+        elif units[unit] == 1:
+            name = unit
         named.append((name, listed[0]))
     return named
+
+
+def _of_learners(prices: ReleasePrices) -> str:
+    names = [name for name in prices.learners if name]
+    return f"{prices.unit} of {' and '.join(names)}" if prices.unit == "client" and names else prices.unit
 
 
 def _charges(stated: Iterable[TrialFolder]) -> tuple[list[Charge], int]:

@@ -11,7 +11,7 @@ from fairsweep.analysis.accounting.epsilons import Epsilon
 
 Mode = Literal["research", "release"]
 _OF_CLIENTS = ("quantile", "count_noise", "deployment_cohort", "simulation", "epsilon_of_simulated_deployment")
-_WHERE_THEY_APPLY = ("charged_steps", "of_user")
+_WHERE_THEY_APPLY = ("charged_steps", "of_user", "events_by_shard")
 
 
 class PartSpending(BaseModel):
@@ -93,6 +93,8 @@ class PrivacyStatement(BaseModel):
         reveals: For each file beside it, what it says about private data.
         of_user: Of examples: what a user pays for all of its own; left out where the dataset knows no users, or none
             has several.
+        events_by_shard: Of shards that differ in what they spend: the events of each, for an example of its first
+            slice; ``events`` are those of the dearest. Left out where all spend alike.
         parts: What each part of the training set has spent, where they spend differently; ``epsilon`` is the largest.
         quantile: Of clients: the quantile that the clipping norm follows, if it is adapted.
         count_noise: Of clients: standard deviation of the noise of the count, if there is one.
@@ -126,6 +128,7 @@ class PrivacyStatement(BaseModel):
     max_batch_size: int | None = None
     epsilon_by_group: tuple[GroupEpsilon, ...] = ()
     of_user: UserEpsilon | None = None
+    events_by_shard: tuple[dict[str, Any], ...] | None = None
     parts: tuple[PartSpending, ...] = ()
     quantile: float | None = None
     count_noise: float | None = None

@@ -88,6 +88,7 @@ def state_privacy(
         )
         if largest[0].pld > worst[0].pld:
             worst = (_largest(costs), largest[1])
+    by_shard = tuple(_spent(plans, sizes, trainings, shard, 0) for shard in range(config.shards))
     steps = np.array([[plans[size].steps for size in row] for row in sizes.tolist()])
     rate = max(plan.largest_rate for plan in plans.values())
     varies = len({plan.largest_rate for plan in plans.values()}) > 1
@@ -111,6 +112,7 @@ def state_privacy(
         "steps": int((steps * spent.trainings).sum(axis=1).max()),
         "planned_steps": int(steps.sum(axis=1).max()),
         "events": (describe(worst[1]),),
+        "events_by_shard": tuple(map(describe, by_shard)) if len(set(by_shard)) > 1 and not looked else None,
         "assumptions": assumed,
         "parts": () if looked else tuple(parts),
     }

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from fairsweep.analysis.accounting.composition import composed
-from fairsweep.analysis.accounting.epsilons import epsilon_of
-from fairsweep.analysis.accounting.events import sampled_gaussian, truncated_gaussian
+from fairsweep.analysis.accounting.epsilons import by_pld, epsilon_of
+from fairsweep.analysis.accounting.events import describe, sampled_gaussian, truncated_gaussian
+from fairsweep.analysis.accounting.places import bound_of_places
 from fairsweep.analysis.accounting.release_prices import Charge, Fold, release_prices
+from fairsweep.analysis.accounting.statement_charges import stated_charge
 from fairsweep.analysis.accounting.winner import DRAWS, dominating, winner_epsilon
 
 FACES = sampled_gaussian(1.0, 1024 / 162_770, round(20 * 162_770 / 1024))
@@ -158,3 +160,56 @@ def test_the_winner_of_different_settings_costs_what_the_worst_of_them_could():
     assert dominating([SMALL, cut]) is None
     (cut_alone,) = release_prices(charges(cut, cut))
     assert cut_alone.winner == dict.fromkeys(DRAWS)
+
+
+FEW = sampled_gaussian(0.3, 0.05, 10)  # little noise: prices are large, so that coarse ones are exact enough
+SHARDS = (
+    composed([sampled_gaussian(0.3, 0.5, 2), sampled_gaussian(0.3, 0.25, 4)]),
+    composed([sampled_gaussian(0.3, 0.125, 8), sampled_gaussian(0.3, 0.0625, 16)]),
+)
+
+
+def in_shards(names):
+    return [Charge("example", "faces", SHARDS[0], 1e-4, places=SHARDS, map=name) for name in names]
+
+
+def plain(*events, delta=1e-4):
+    return by_pld(composed(events), delta, 1e-2)
+
+
+def test_an_example_stays_in_its_shard_where_trials_share_the_map():
+    (found,) = release_prices([*in_shards(["a", "a"]), *charges(FEW, delta=1e-4)])
+    own = [plain(shard, shard, FEW) for shard in SHARDS]
+    assert found.everything.pld == pytest.approx(max(own), rel=5e-3)
+    assert found.one.pld == pytest.approx(max(map(plain, SHARDS)), rel=5e-3)
+
+
+def test_an_example_may_be_in_any_shard_where_maps_differ():
+    (found,) = release_prices(in_shards(["a", "b"]))
+    largest = max(plain(*path) for path in itertools.product(SHARDS, repeat=2))
+    assert largest * (1 - 1e-3) < found.everything.pld < 1.7 * largest
+
+
+def test_the_bound_of_all_places_is_never_below_one_of_them():
+    bound = bound_of_places(SHARDS)
+    for shard, delta in itertools.product(SHARDS, [1e-2, 1e-5, 1e-8]):
+        assert plain(shard, delta=delta) <= plain(bound, delta=delta)
+        assert plain(shard, FEW, delta=delta) <= plain(bound, FEW, delta=delta)
+    alike = (sampled_gaussian(0.3, 10 / 101, 10), sampled_gaussian(0.3, 10 / 100, 10))
+    assert plain(bound_of_places(alike)) == pytest.approx(max(map(plain, alike)))
+    cut = truncated_gaussian(1.0, 0.1, 10, 100, 30)
+    assert bound_of_places([SMALL, cut]) == composed([SMALL, cut])
+    assert bound_of_places([SMALL, NONE]) == NONE
+
+
+def test_a_statement_names_its_shards_and_the_config_their_map():
+    stated = {"unit": "example", "delta": 1e-4, "events": [describe(SHARDS[0])]}
+    by_shard = stated | {"events_by_shard": [describe(shard) for shard in SHARDS]}
+    learner = {"name": "forgetting", "shards": 2, "slices": 2, "strategy": "random-balanced"}
+    first, again, other = (
+        stated_charge({"learner": learner, "seeds": {"data": data, "train": train}}, by_shard)
+        for data, train in ((0, 0), (0, 1), (1, 1))
+    )
+    assert first.places == SHARDS
+    assert first.map == again.map != other.map
+    assert stated_charge({"learner": learner}, stated).alternatives == SHARDS[:1]

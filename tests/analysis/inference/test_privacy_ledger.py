@@ -97,7 +97,11 @@ def test_examples_and_clients_are_never_in_one_number(small):
 def test_clients_of_two_partitions_are_different_units(small):
     iid = {"name": "private", "kind": "dpfedavg", "clients": {"partition": "iid", "count": 100}}
     drawn = small(privacy=lambda number: CLIENTS, config=lambda number: {"learner": iid})
-    assert drawn.prices["unit"].tolist() == ["client of partitions 1 to 3, alike"]
+    assert drawn.prices["unit"].tolist() == ["client of private, partitions 1 to 3, alike"]
+    seeds = {"seeds": {"data": 0, "train": 0}}
+    two = small(config=lambda number: seeds | {"learner": iid | ({"name": "fed", "clients": {}} if number else {})})
+    assert dict.fromkeys(two.prices["unit"]) == dict.fromkeys(["client of private", "client of fed"])
+    assert any("For each client of fed: the 2 private trials" in text for text in two.headline)
     by_user = {**iid, "clients": {"partition": "user"}}
     together = small(config=lambda number: {"learner": by_user})
     assert set(together.prices["unit"]) == {"client"}
