@@ -98,6 +98,7 @@ def privacy(
     from fairsweep.analysis.inference.privacy_ledger import privacy_ledger
     from fairsweep.analysis.records.membership import describe_former
     from fairsweep.sweeps.cli.privacy_tables import print_ledger
+    from fairsweep.sweeps.cli.tables import print_damage
 
     _check(folder)
     console = Console()
@@ -108,6 +109,7 @@ def privacy(
             console.print("No trial has stated what it costs: none is private, or none has ended.", highlight=False)
         else:
             print_ledger(ledger, console)
+        print_damage(results, console)
         if results.former:
             line = f"{describe_former(len(results.former), folder)}. The privacy that they spent is not counted here"
             console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)

@@ -51,7 +51,7 @@ def print_results(
     failed = bool((results.trials["state"] == "failed").any())
     if local is not None:
         failed = print_failures(local, console, thorough=True)
-    _print_damage(results, console)
+    print_damage(results, console)
     try:
         tables = summary_tables(results)
     except RecordError as error:
@@ -94,7 +94,7 @@ def _fronts(folder: Path, console: Console) -> ModuleType | None:
     return front
 
 
-def _print_damage(results: SweepResults, console: Console) -> None:
+def print_damage(results: SweepResults, console: Console) -> None:
     """Print which files of the sweep itself are damaged; of trials in a local folder `print_failures` says so."""
     local, found = results.location.local, results.problems
     lines = [str(text) for text in found["message"][found["trial"] == "" if local is not None else slice(None)]]

@@ -199,8 +199,9 @@ def _trial(sweep: SweepSpec, data: _SweepData, setting: _Setting, seeds: Seeds, 
             key=sweep.privacy.key,
             shadow_candidates=None if sweep.shadows is None else sweep.shadows.candidates,
         )
-    except ValidationError as error:  # what release mode refuses of every trial
-        raise SweepError(error.errors()[0]["msg"].removeprefix("Value error, "), ("privacy", "mode")) from error
+    except ValidationError as error:  # what release mode refuses of every trial, or an audit without shadows
+        place = ("privacy", "mode") if sweep.privacy.mode == "release" else ("learners",)
+        raise SweepError(error.errors()[0]["msg"].removeprefix("Value error, "), place) from error
     tied = isinstance(sweep.seeds, int)
     label = _safe(f"{setting.label}_s{seeds.train}" if tied else f"{setting.label}_s{seeds.data}x{seeds.train}")
     try:

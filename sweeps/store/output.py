@@ -35,6 +35,7 @@ from fairsweep.datasets.storage.location import settled
 from fairsweep.sweeps.store.deletion_journal import JOURNAL, check_finished
 from fairsweep.sweeps.store.description import FILE, Description, as_yaml
 from fairsweep.sweeps.store.folder_kind import LOCK, is_visible, no_sweep
+from fairsweep.sweeps.store.former_examples import names_trained_people
 from fairsweep.sweeps.store.ledger import SET_ASIDE, Ledger
 from fairsweep.sweeps.syntax.errors import SweepError, as_ours
 
@@ -311,7 +312,7 @@ class OutputFolder:
         path.replace(aside / f"{SWEEP_YAML}.{time.strftime('%Y%m%d-%H%M%S')}")
 
     def file_problems(self) -> list[str]:
-        """Return the files beside its description that are damaged, a line each; a driver makes each of them anew."""
+        """Return the files beside its description that are damaged or say too much; a driver makes each anew."""
         problems = []
         for name in (*_MADE_ANEW, EXAMPLES):
             try:
@@ -319,17 +320,19 @@ class OutputFolder:
             except FileNotFoundError:
                 continue
             except (RecordError, OSError) as error:
-                problems.append(str(error).removeprefix(f"{self.path}{os.sep}"))
+                problems += [str(error).removeprefix(f"{self.path}{os.sep}")]
+        if names_trained_people(self.path):
+            problems += [f"{EXAMPLES} is of an earlier version and names people who are trained on"]
         return problems
 
     @property
     def has_examples(self) -> bool:
-        """Whether ``examples.parquet`` has been written, and is whole."""
+        """Whether ``examples.parquet`` has been written, is whole, and names nobody whom a release does not name."""
         try:
             check_record(self.path / EXAMPLES)
+            return not names_trained_people(self.path)
         except (FileNotFoundError, RecordError):
             return False
-        return True
 
 
 def versions() -> dict[str, str]:

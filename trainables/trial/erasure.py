@@ -42,6 +42,7 @@ from fairsweep.analysis.records.prediction_records import (
 )
 from fairsweep.analysis.records.training_records import read_training, write_training
 from fairsweep.datasets.selection.imbalance import TrainingPlan
+from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.trainables.trial.folder_transaction import FolderTransaction, recover
 from fairsweep.trainables.trial.forgetting import (
     DATASET_NOW,
@@ -82,12 +83,14 @@ def erase_from_trial(folder: Path, ids: Ids, dataset: Path, content_hash: str) -
     """
     with alone(folder, 0.0):
         finish_former(folder)
-        if current_dataset(folder)[1] != content_hash:
-            _erase(folder, ids, dataset, content_hash)
+        there = open_dataset(dataset, content_hash)
+        named = (content_hash, there.recorded_hash(check_can_forget(folder).mode))
+        if current_dataset(folder)[1] not in named:
+            _erase(folder, ids, there, dataset)
         TrialStateFile(folder).mark({"metrics": metrics_now(folder), "traceback": None})
 
 
-def _erase(folder: Path, ids: Ids, dataset: Path, content_hash: str) -> None:
+def _erase(folder: Path, ids: Ids, there: PreparedDataset, path: Path) -> None:
     config, placed = check_can_forget(folder), read_placement(folder / PLACEMENT)
     log = RequestLog(folder, config.mode)
     known, deleted = placed.column("id").to_numpy(), placed.column("deleted").to_numpy()
@@ -100,14 +103,14 @@ def _erase(folder: Path, ids: Ids, dataset: Path, content_hash: str) -> None:
     write_placement(transaction.stage(PLACEMENT), placement_table(nameless, shard, part, deleted))
     _stage_predictions(transaction, folder, ids)
     _stage_last_evaluation(transaction, folder)
-    there = open_dataset(dataset, content_hash)
     named = np.sort(nameless[nameless >= 0])
     counted = count_training(there, TrainingPlan(ids=named, rows=there.rows_of(named)), config)
     data = read_json(folder / DATA) | counted | {_HASHES: {}}
     write_json(transaction.stage(DATA), without_private(DATA, data) if config.mode == "release" else data)
     if (folder / TRAININGS).exists():
         transaction.stage(TRAININGS).write_bytes(without_contents(folder))
-    where = {"path": str(dataset.resolve()), "content_hash": content_hash}
+    # The content hash would tell a training set from another that differs in one person.
+    where = {"path": str(path.resolve()), "content_hash": there.recorded_hash(config.mode)}
     write_json(transaction.stage(DATASET_NOW), {"dataset": where})
     number = max([entry["number"] for entry in log.entries()], default=1)
     log.write_with(transaction.stage(REQUEST_LOG), "erased", number, erased=int(gone.sum()))

@@ -289,8 +289,12 @@ def metrics_now(folder: Path) -> Mapping[str, float | None]:
     metrics = dict(state.metrics) if state is not None else {}
     metrics |= {"iteration": iteration, "iterations": iteration}
     metrics |= {"loss": None, "accuracy": float(right.sum() / count.sum()) if count.sum() else None}
+    metrics["predicted_classes"] = len(np.unique(last.column("prediction").to_numpy()[count > 0]))
     with suppress(FileNotFoundError, RecordError, KeyError):
         metrics["epsilon"] = float(read_json(folder / PRIVACY)["epsilon"]["pld"])
+    with suppress(FileNotFoundError, RecordError, KeyError):
+        cost = read_json(folder / COST)
+        metrics["steps"] = cost["training"]["steps"] + sum(request["steps"] for request in cost["requests"])
     return metrics | {"worst_group": float(min(shares)) if shares else None}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fairsweep.analysis.records.prediction_records import foreign_ids, read_examples
+from fairsweep.analysis.records.prediction_records import foreign_ids, read_examples, write_examples
 from fairsweep.datasets.storage.prepared import Attribute, PreparedDataset, write_prepared
 from fairsweep.sweeps.execution.run import describe
 from fairsweep.sweeps.planning.preflight import check_sweep
@@ -42,3 +42,20 @@ def test_a_release_names_only_people_who_are_evaluated_and_only_label_and_groups
     dataset = PreparedDataset.open(with_age)
     tested = found.index[found["split"] == "test"]
     assert np.isin(tested, foreign_ids(dataset.ids) if elsewhere else dataset.ids).all()
+
+
+def test_a_former_file_that_names_people_who_are_trained_on_is_told_and_written_anew(mapping, toy, fairsweep):
+    plan = check_sweep(Sweep.from_mapping(mapping | {"learners": [PRIVATE], "privacy": {"mode": "release"}}))
+    output = OutputFolder.at(plan.sweep.folder)
+    with output.held():
+        describe(plan, output, None, len(plan.trials))
+        assert output.file_problems() == []
+        write_examples(output.path / "examples.parquet", toy.examples())  # as earlier versions did
+        assert "names people who are trained on" in " ".join(output.file_problems())
+    for command in ("ls", "privacy"):
+        _, out, err = fairsweep(command, output.path)
+        assert "names people who are trained on; to rebuild it: fairsweep resume" in (out + err).replace("\n", " ")
+    with output.held():
+        describe(plan, output, None, len(plan.trials))
+    assert "train" not in read_examples(output.path / "examples.parquet").column("split").to_pylist()
+    assert output.file_problems() == []

@@ -15,6 +15,7 @@ from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 
+FORGETFUL = {"name": "private", "kind": "sisa", "audit": {"forgotten": True}}
 CLIENTS = {
     **{"name": "private", "kind": "dpfedavg", "rounds": 2, "noise_multiplier": 1.0},
     "clients": {"partition": "iid", "count": 9},
@@ -72,6 +73,7 @@ def test_a_sound_sweep_passes(mapping):
             ["learners[0]", "takes 25 canaries", "has 12 units"],
         ),
         (("learners", 0, "audit"), {"canaries": 10, "by": "tones"}, ["learners[0]", "did you mean 'tone'?"]),
+        (("learners", 0), FORGETFUL, ["learners", "'private'", "shadows: 32"]),
         (("learners", 0), CLIENTS | {"audit": {"canaries": 8, "by": "smiling"}}, ["audit.by", "known: tone"]),
         (
             ("learners", 0),

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.analysis.records.files import read_json
 from fairsweep.analysis.records.learner_records import read_placement
 from fairsweep.datasets.preparation.erasure import write_without
@@ -31,15 +32,24 @@ def test_times_are_recorded_in_research_alone_and_the_state_follows(make_config,
     assert now["epsilon"] == privacy["epsilon"]["pld"] > before["epsilon"]
     assert now["iteration"] == now["iterations"] == state["iteration"] == before["iteration"] + 1
     assert now["loss"] is None
+    cost, cells = read_json(folder / "cost.json"), read_cells(folder / "cells.parquet").table.to_pandas()
+    assert now["steps"] == before["steps"] + cost["requests"][0]["steps"] > before["steps"]
+    seen = cells.query(f"split == 'validation' and iteration == {now['iteration']} and count > 0")
+    assert now["predicted_classes"] == seen["prediction"].nunique()
     written = {path.name for path in folder.iterdir() if not path.name.startswith(".")} - {"privacy.json"}
     assert written - {path.name for path in folder.glob("*.lock")} <= set(privacy["reveals"])
     assert ("not recorded in release mode: time" in privacy["reveals"]["requests.jsonl"]) == (mode == "release")
     info = write_without(toy, asked, tmp_path / "data")
     erase_from_trial(folder, asked, tmp_path / "data", info.content_hash)
+    named = read_json(folder / "erased.json")["dataset"]["content_hash"]
+    assert (named == info.content_hash) == (mode == "research")
+    erase_from_trial(folder, asked, tmp_path / "data", info.content_hash)  # a second call changes nothing
     lines = [json.loads(line) for line in (folder / "requests.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["asked", "done", "erased"]
     times = [line["time"] for line in lines] + [lines[1]["cost"]["seconds"], lines[1]["cost"]["full"]["seconds"]]
     assert [time is None for time in times] == [mode == "release"] * 5
+    rest = placed[placed["slice"] == 1]["id"].to_numpy()[:1]
+    assert forget(folder, rest).served.deleted == 1  # whatever names the new version, the trial finds it
 
 
 def test_an_entry_of_the_log_without_a_class_is_refused(tmp_path):
