@@ -117,8 +117,8 @@ def _deleted(folder: TrialFolder) -> NDArray[np.int64] | None:
     placed = folder.placement()
     if placed is None:
         return None
-    ids: NDArray[np.int64] = placed.column("id").to_numpy()
-    return ids[placed.column("deleted").to_numpy(zero_copy_only=False)]
+    ids: NDArray[np.int64] = placed.filter(placed.column("deleted")).column("id").to_numpy()
+    return ids
 
 
 def _untrained(canaries: pa.Table, config: Mapping[str, Any]) -> NDArray[np.int64]:
