@@ -15,13 +15,14 @@ from fairsweep.analysis.comparing.matching import BOTH, SAME_TRIALS, UNPAIRED, M
 from fairsweep.analysis.comparing.two_sweeps import A, B, TwoSweeps
 from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.metrics.disparities import Disparity
-from fairsweep.analysis.report.statements import verdict
 from fairsweep.analysis.report.summary_table import DISPARITIES_SHOWN, is_defined
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults, load
 from fairsweep.analysis.results.sweep_frames import At
-from fairsweep.analysis.statistics.intervals import subtract
+from fairsweep.analysis.statistics.intervals import NORMAL_95, subtract
+from fairsweep.analysis.verdicts.effects import Effect
+from fairsweep.analysis.verdicts.verdict import Finding, Question, decide
 
 _KEYS = ["setting", "attribute", "group", "metric"]
 DIFFERENCE_COLUMNS = (
@@ -46,9 +47,11 @@ DIFFERENCE_COLUMNS = (
 
 ``difference`` is b minus a with its 95% interval. ``replicates`` counts the pairs, or the fewer replicates of the two
 where nothing pairs; ``pairing`` is that of `Matching`. ``images`` says whether the two saw the same test images and the
-interval uses it (``paired``). ``verdict`` is ``significant``, ``inconclusive``, ``not_significant`` or ``undefined``,
-as in the report.
+interval uses it (``paired``). ``verdict`` is ``different``, ``undecided`` or ``undefined``, corrected over all rows
+(Holm); with one replicate it is undecided. Where all pairs are one trial with the same outcome it is ``equivalent``.
 """
+_PLAIN = [name for name in DIFFERENCE_COLUMNS if name != "verdict"]
+_ERRORS = ["seed_variance", "image_width"]
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,10 @@ class SweepComparison:
         # Where all pairs are identical there is nothing to tell from noise.
         known = self.differences[self.differences["low"] < self.differences["high"]]
         if len(known):
-            significant = int((known["verdict"] == "significant").sum())
+            different = int((known["verdict"] == "different").sum())
             listed.append(
-                f"{significant} of {len(known)} differences are statistically significant; if nothing differed, "
-                "about one in 20 would be."
+                f"{different} of {len(known)} differences are statistically significant, corrected for their number "
+                "(Holm): if nothing differed, any would be in at most one comparison of 20."
             )
         if self.changes.empty:
             listed.append("Configs, data set, versions and commit are the same.")
@@ -168,7 +171,7 @@ def compare(
     known = [part for part in parts if len(part)]
     differences = _in_order(pd.concat(known, ignore_index=True) if known else parts[0], matching)
     changes = config_changes(one, other, matching)
-    return SweepComparison(one, other, matching.settings, trials, differences, changes)
+    return SweepComparison(one, other, matching.settings, trials, _judged(differences), changes)
 
 
 def _shared(a: SweepResults, b: SweepResults, attribute: str) -> bool:
@@ -194,7 +197,7 @@ def _paired(a: SweepResults, b: SweepResults, matching: Matching, frames: Sequen
     """Return the differences of settings whose trials pair, pair by pair and averaged."""
     pairs = matching.pairs
     if pairs.empty:
-        return pd.DataFrame(columns=list(DIFFERENCE_COLUMNS))
+        return pd.DataFrame(columns=[*_PLAIN, *_ERRORS])
     named = pd.DataFrame(
         {"trial": B + pairs["trial_b"], "baseline_trial": A + pairs["trial_a"], "baseline": a.name or "A"}
     )
@@ -209,11 +212,11 @@ def _paired(a: SweepResults, b: SweepResults, matching: Matching, frames: Sequen
     kinds = rows.assign(images=rows["interval"] == "paired").groupby(_KEYS, sort=False)["images"].all().reset_index()
     means = means.merge(kinds, on=_KEYS, how="left")
     means["images"] = np.where(means["images"], "paired", "as if independent")
-    trials = dict(iter(rows.groupby(_KEYS, sort=False)))
-    found = [verdict(row, trials[tuple(row[_KEYS])]) for _, row in means.iterrows()]
     pairing = dict(zip(matching.settings["setting_b"], matching.settings["pairing"], strict=True))
-    means = means.rename(columns={"value": "difference"}).assign(verdict=found, pairing=means["setting"].map(pairing))
-    return means.assign(learner=means["series"])[list(DIFFERENCE_COLUMNS)]
+    means = means.rename(columns={"value": "difference"}).assign(pairing=means["setting"].map(pairing))
+    means["seed_variance"] = np.square(means["std"].to_numpy(np.float64)) / means["replicates"]
+    means["image_width"] = (means["images_high"] - means["images_low"]) / 2
+    return means.assign(learner=means["series"])[[*_PLAIN, *_ERRORS]]
 
 
 def _exact(differences: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -233,7 +236,7 @@ def _unpaired(matching: Matching, frames: Sequence[pd.DataFrame]) -> pd.DataFram
     settings = matching.settings
     alone = settings[(settings["pairing"] == UNPAIRED) & (settings[["done_a", "done_b"]].min(axis=1) > 0)]
     if alone.empty:
-        return pd.DataFrame(columns=list(DIFFERENCE_COLUMNS))
+        return pd.DataFrame(columns=[*_PLAIN, *_ERRORS])
     partner = dict(zip(alone["setting_a"], alone["setting_b"], strict=True))
     before = frames[0][frames[0]["setting"].isin(list(partner))]
     before = average(before.assign(setting=before["setting"].map(partner)))
@@ -244,12 +247,31 @@ def _unpaired(matching: Matching, frames: Sequence[pd.DataFrame]) -> pd.DataFram
     first = tuple(means[name].to_numpy(np.float64) for name in names)
     low, high = subtract((first[0], first[1], first[2]), (second[0], second[1], second[2]))
     means = means.assign(a=second[0], b=first[0], difference=first[0] - second[0], low=low, high=high)
+    means["seed_variance"] = sum(np.square(means[f"std{side}"]) / means[f"replicates{side}"] for side in ("", "_a"))
+    first_width, second_width = (
+        (means[f"images_high{side}"] - means[f"images_low{side}"]).to_numpy(np.float64) / 2 for side in ("", "_a")
+    )
+    means["image_width"] = np.hypot(first_width, second_width)
     means["replicates"] = means[["replicates", "replicates_a"]].min(axis=1)
     means["n_min"] = means[["n_min", "n_min_a"]].min(axis=1)
-    rows = means.assign(value=means["difference"])
-    means["verdict"] = [verdict(row, pd.DataFrame([row])) for _, row in rows.iterrows()]
     means = means.assign(pairing=UNPAIRED, images="as if independent", learner=means["series"])
-    return means[list(DIFFERENCE_COLUMNS)]
+    return means[[*_PLAIN, *_ERRORS]]
+
+
+def _judged(differences: pd.DataFrame) -> pd.DataFrame:
+    """Return the differences with verdicts, corrected over all of them; pairs of one trial with itself take no part."""
+    columns = ["difference", *_ERRORS, "replicates", "n_min"]
+    findings = []
+    for i, (value, seeds, images, replicates, n) in enumerate(differences[columns].itertuples(index=False, name=None)):
+        is_exact = differences["low"].iloc[i] == differences["high"].iloc[i]
+        numbers = (value, seeds, np.square(images / NORMAL_95), 0.0, replicates - 1, np.inf)
+        estimate, between, of_images, both, df, image_df = (np.asarray(number, np.float64) for number in numbers)
+        effect = Effect(estimate, between, of_images, both, df, image_df, int(replicates), int(n))
+        findings.append(Finding(Question("difference", B, A, group=str(i)), None if is_exact else effect))
+    words = [
+        one.word if finding.effect else "equivalent" for one, finding in zip(decide(findings), findings, strict=True)
+    ]
+    return differences.assign(verdict=words)[list(DIFFERENCE_COLUMNS)]
 
 
 def _values(means: pd.DataFrame, name: str) -> pd.DataFrame:

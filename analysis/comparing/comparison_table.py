@@ -10,11 +10,11 @@ from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.report.summary_table import SummaryTable
 from fairsweep.analysis.results.imbalance_design import shown
 
-_MARKS = {"significant": "*", "inconclusive": "°", "not_significant": "", "undefined": ""}
+_MARKS = {"different": "*", "equivalent": "", "undecided": "", "undefined": ""}
 _MINUS = "\N{MINUS SIGN}"
 _CAPTION = (
-    "B minus A in percentage points with 95% intervals; * is statistically significant, ° is larger than sampling of "
-    "the test images explains, but not distinguishable from variation between training runs."
+    "B minus A in percentage points with 95% intervals; * is statistically significant, corrected for all differences "
+    "between the two sweeps (Holm)."
 )
 
 
@@ -62,8 +62,8 @@ def _table(title: str, frame: pd.DataFrame, columns: dict[str, pd.Series[bool]])
 def change_text(difference: float, low: float, high: float, *, mark: str = "") -> str:
     """Return a change in points with its interval; no space within the brackets, as in the summary tables.
 
-    >>> change_text(0.021, 0.004, 0.046, mark="°")
-    '+2.1° [+0.4,+4.6]'
+    >>> change_text(0.021, 0.004, 0.046, mark="*")
+    '+2.1* [+0.4,+4.6]'
     """
     if not np.isfinite(difference):
         return "n/a"

@@ -16,6 +16,7 @@ from fairsweep.analysis.records.membership import describe_former
 from fairsweep.analysis.report import report_figures
 from fairsweep.analysis.report.example_images import ImageSheet, image_sheet
 from fairsweep.analysis.report.exposure_section import exposure_section
+from fairsweep.analysis.report.page_verdicts import PageVerdicts, page_verdicts
 from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds
@@ -162,7 +163,8 @@ def _describe_former(results: SweepResults) -> str:
 
 
 def _findings(results: SweepResults, design: ImbalanceDesign, pictures: bool) -> Findings:
-    sections = answer(results, design)
+    verdicts = page_verdicts(results, design)
+    sections = answer(results, design, verdicts=verdicts)
     return Findings(
         study=data_sentences(results, design),
         pictures=image_sheet(results, design, pictures=pictures),
@@ -174,7 +176,7 @@ def _findings(results: SweepResults, design: ImbalanceDesign, pictures: bool) ->
         trends=report_figures.trends(results, design),
         disparities=report_figures.disparities(results, design),
         comparisons=report_figures.comparisons(results, design),
-        sections=_sections(results, design),
+        sections=_sections(results, design, verdicts),
         predictions=report_figures.predictions(results, design),
         reasons=report_figures.reasons(results, design),
         unlearning=report_figures.unlearning(results, design),
@@ -204,9 +206,13 @@ def _fluctuations(results: SweepResults, design: ImbalanceDesign) -> tuple[tuple
     return tuple(found)
 
 
-def _sections(results: SweepResults, design: ImbalanceDesign) -> tuple[ReportSection, ...]:
-    makers = (trend_section, pair_section, selection_section, exposure_section)
-    found = (make(results, design) for make in makers)
+def _sections(results: SweepResults, design: ImbalanceDesign, verdicts: PageVerdicts) -> tuple[ReportSection, ...]:
+    found = (
+        trend_section(results, design, verdicts),
+        pair_section(results, design, verdicts),
+        selection_section(results, design),
+        exposure_section(results, design),
+    )
     return tuple(section for section in found if section is not None)
 
 

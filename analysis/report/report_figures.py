@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from fairsweep.analysis.figures import plots
-from fairsweep.analysis.report import statements
+from fairsweep.analysis.report.baselines import comparisons as baselines
 from fairsweep.analysis.report.summary_table import DISPARITIES_SHOWN, is_defined
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.pairs import TWIN
@@ -124,7 +124,7 @@ def comparisons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure,
     """Return the changes relative to each baseline, matched twins first."""
     draw: Callable[..., go.Figure | None] = plots.change_by_level if design.is_trend else plots.change_by_group
     figures = []
-    found = statements.comparisons(results)
+    found = baselines(results)
     for baseline in dict.fromkeys(comparison.baseline for comparison in found):
         learners = [comparison.learner for comparison in found if comparison.baseline == baseline]
         drawn = draw(results, design.attribute, baseline=baseline, learners=learners)

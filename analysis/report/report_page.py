@@ -26,9 +26,9 @@ from fairsweep.analysis.results.results import SweepResults, load
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _VERDICTS = {
-    "significant": "significant",
-    "inconclusive": "inconclusive",
-    "not_significant": "not significant",
+    "different": "different",
+    "equivalent": "equivalent",
+    "undecided": "undecided",
     "undefined": "undefined",
 }
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.statements import StatementGroup
 from fairsweep.analysis.report.summary_table import SummaryTable
 from fairsweep.analysis.results.results import SweepResults
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -57,27 +54,6 @@ def table_of(
     ]
     rows = tuple(tuple(row) for row in zip(*texts, strict=True))
     return SummaryTable(title, caption, tuple(columns), rows, tuple(zip(*keys, strict=True)), numbers)
-
-
-def p_text(p: float) -> str:
-    """Return a p-value for a table.
-
-    >>> p_text(0.03125), p_text(0.00002), p_text(float("nan"))
-    ('0.031', '<0.001', 'none')
-    """
-    if not np.isfinite(p):
-        return "none"
-    return "<0.001" if p < 0.001 else f"{p:.2g}"
-
-
-def p_words(p: float) -> str:
-    """Return a p-value for a sentence.
-
-    >>> p_words(0.03125), p_words(0.00002)
-    ('p = 0.031', 'p < 0.001')
-    """
-    text = p_text(p)
-    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
 def split_kinds(results: SweepResults) -> set[str]:

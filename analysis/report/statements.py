@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import pandas as pd
 
-from fairsweep.analysis.inference.difference_in_differences import excess_between_levels, excess_loss_by_trial
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.analysis.report.baselines import Comparison, comparisons
+from fairsweep.analysis.report.page_verdicts import PageVerdicts, baseline_series, page_verdicts
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.pairs import TWIN
-from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
-from fairsweep.analysis.statistics.variance_components import ROUNDING
+from fairsweep.analysis.verdicts.verdict import Question, Verdict, Word
+from fairsweep.analysis.verdicts.verdict_sentences import points_text, reason, size_text, superiority_text
+from fairsweep.analysis.wording import counted
 
-Verdict = Literal["significant", "inconclusive", "not_significant", "undefined"]
-_MINUS = "\N{MINUS SIGN}"
 _FEW_REPLICATES = 5
 
 
@@ -28,14 +26,15 @@ class Statement:
 
     Attributes:
         text: A sentence.
-        verdict: ``significant``; ``inconclusive``: larger than sampling of the test images explains, but not
-            distinguishable from variation between training runs; ``not_significant``; or ``undefined``.
-        reason: The verdict as a sentence.
+        verdict: ``different``, ``equivalent``, ``undecided`` or ``undefined``.
+        reason: The verdict as a sentence, with what would decide what is undecided.
+        found: The numbers; None where the sentence is no answer to a question.
     """
 
     text: str
-    verdict: Verdict
+    verdict: Word
     reason: str
+    found: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,6 @@ class StatementGroup:
     title: str
     lead: str
     statements: tuple[Statement, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A private learner and its baseline.
-
-    Attributes:
-        learner: The private learner.
-        baseline: ``twin`` or a learner's name.
-        words: Description of the baseline: a matched twin, or separately tuned.
-    """
-
-    learner: str
-    baseline: str
-    words: str
 
 
 def question(results: SweepResults, design: ImbalanceDesign) -> str:
@@ -102,31 +86,24 @@ def level_text(results: SweepResults, design: ImbalanceDesign) -> str:
     return f"The {which} has {counts}."
 
 
-def comparisons(results: SweepResults) -> tuple[Comparison, ...]:
-    """Return the pairs to compare: each private learner with its matched twin and each separately tuned public learner.
+def answer(
+    results: SweepResults, design: ImbalanceDesign, *, at: At = "last", verdicts: PageVerdicts | None = None
+) -> tuple[StatementGroup, ...]:
+    """Return the findings on accuracy by group, excess loss of rare groups, effect of imbalance, and accuracy gaps.
 
-    Twins of other private learners are left out.
+    Args:
+        results: the sweep.
+        design: its imbalance.
+        at: see `SweepResults.evaluations`.
+        verdicts: of the whole report; None makes them.
     """
-    trials = results.trials
-    named = list(dict.fromkeys(name for name in trials["learner"] if name))
-    private = [name for name in named if np.isfinite(trials.loc[trials["learner"] == name, "epsilon"]).any()]
-    public = trials[np.isinf(trials["epsilon"]) & ~trials["twin_of"].isin(named)]
-    tuned = [name for name in named if name in set(public["learner"]) and name not in private]
-    found = []
-    for name in private:
-        twins = sorted({str(twin) for twin in trials.loc[trials["twin_of"] == name, "learner"]})
-        found += [Comparison(name, TWIN, f"its matched twin ({twin})") for twin in twins[:1]]
-        found += [Comparison(name, other, f"{other} (separately tuned)") for other in tuned]
-    return tuple(found)
-
-
-def answer(results: SweepResults, design: ImbalanceDesign, *, at: At = "last") -> tuple[StatementGroup, ...]:
-    """Return the findings on accuracy by group, excess loss of rare groups, effect of imbalance, and accuracy gaps."""
+    known = page_verdicts(results, design, at=at) if verdicts is None else verdicts
     changes, excesses = [], []
     for comparison in comparisons(results):
-        changes += _changes(results, design, comparison, at)
-        excesses += _excesses(results, design, comparison, at)
-    trends = _trends(results, design, at) if design.rare and design.is_trend else []
+        for series, other in baseline_series(results, comparison.learner, comparison.baseline, design.levels[-1].text):
+            changes += _changes(results, design, comparison, (series, other), known)
+            excesses += _excesses(results, design, comparison, (series, other), known)
+    trends = [_growth(results, design, found) for found in known.kind("growth")]
     lead = level_text(results, design)
     first, last = design.levels[0].text, design.levels[-1].text
     sections = (
@@ -137,7 +114,9 @@ def answer(results: SweepResults, design: ImbalanceDesign, *, at: At = "last") -
             "Effect of imbalance on the excess loss", f"From {first} to {last}, paired by seed.", tuple(trends)
         ),
         StatementGroup(
-            f"Accuracy gap between {design.members}", "" if changes else lead, tuple(_gaps(results, design, at))
+            f"Accuracy gap between {design.members}",
+            "" if changes else lead,
+            tuple(_gap(results, design, found) for found in known.kind("gap")),
         ),
     )
     return tuple(section for section in sections if section.statements)
@@ -145,14 +124,16 @@ def answer(results: SweepResults, design: ImbalanceDesign, *, at: At = "last") -
 
 def caveats(results: SweepResults, sections: tuple[StatementGroup, ...]) -> tuple[str, ...]:
     """Return the limitations of the findings."""
-    compared = sum(len(section.statements) for section in sections)
+    founds = [statement.found for section in sections for statement in section.statements]
+    family = max((found.family for found in founds if found is not None), default=0)
     done = results.trials[results.trials["state"] == "done"]
     fewest = int(done.groupby("setting").size().min()) if len(done) else 0
     listed = []
-    if compared > 1:
+    if family > 1:
         listed.append(
-            "The 95% intervals are not corrected for multiple comparisons: about one in 20 of these "
-            f"{compared} is expected to miss the true value."
+            f"Verdicts are corrected for the {family} questions that this report tests (Holm): at most one such report "
+            "in 20 finds a difference where there is none. The 95% intervals are not corrected: about one in 20 is "
+            "expected to miss the true value."
         )
     if fewest == 1:
         listed.append("Some settings have only one replicate: their intervals cover the sampling of test images only.")
@@ -173,50 +154,6 @@ def caveats(results: SweepResults, sections: tuple[StatementGroup, ...]) -> tupl
             "also differs in its hyperparameters, so the comparison mixes the effect of privacy with that of tuning."
         )
     return tuple(listed)
-
-
-def verdict(mean: pd.Series[float], trials: pd.DataFrame) -> Verdict:
-    """Return whether a difference is statistically significant.
-
-    Args:
-        mean: A row of `average`.
-        trials: The rows that it averages, each with its interval from the test images only.
-    """
-    if not np.isfinite(mean["value"]):
-        return "undefined"
-    if mean["low"] > ROUNDING or mean["high"] < -ROUNDING:
-        return "significant" if mean["replicates"] >= 2 else "inconclusive"
-    same_side = (trials["low"] > ROUNDING).all() or (trials["high"] < -ROUNDING).all()
-    return "inconclusive" if mean["replicates"] >= 2 and len(trials) and same_side else "not_significant"
-
-
-def verdict_text(found: Verdict, replicates: int) -> str:
-    """Return the verdict as a sentence."""
-    if found == "significant":
-        return "The difference is statistically significant."
-    if found == "inconclusive" and replicates == 1:
-        return (
-            "Sampling of the test images does not explain the difference, but one replicate says nothing about the "
-            "variation between training runs."
-        )
-    if found == "inconclusive":
-        return (
-            f"In each of the {replicates} replicates the difference is larger than sampling of the test images "
-            "explains, but it is not statistically distinguishable from the variation between training runs."
-        )
-    if found == "not_significant":
-        return "The difference is not statistically significant."
-    return "The difference is undefined for these test images."
-
-
-def points_text(value: float, low: float, high: float) -> str:
-    """Return a difference in percentage points with its interval.
-
-    >>> points_text(0.138, 0.067, 0.208)
-    '13.8 points [6.7, 20.8]'
-    """
-    texts = [f"{100 * number + 0.0:.1f}".replace("-", _MINUS) for number in (value, low, high)]
-    return f"{texts[0]} points [{texts[1]}, {texts[2]}]"
 
 
 def accuracy_change(who: str, value: float, low: float, high: float) -> str:
@@ -245,95 +182,100 @@ def _collapsed(results: SweepResults, at: At) -> list[Statement]:
     return statements
 
 
-def _changes(results: SweepResults, design: ImbalanceDesign, comparison: Comparison, at: At) -> list[Statement]:
+def _changes(
+    results: SweepResults,
+    design: ImbalanceDesign,
+    comparison: Comparison,
+    series: tuple[str, str],
+    verdicts: PageVerdicts,
+) -> list[Statement]:
     """Return the changes of the rare groups (of all groups if none is rare) at the most imbalanced level."""
-    frame = results.frame(["accuracy"], by=design.attribute, baseline=comparison.baseline, at=at)
-    frame = frame[(frame["learner"] == comparison.learner) & (frame["level"] == design.levels[-1].text)]
-    if frame.empty:
-        return []
-    means = average(frame)
     statements = []
-    for group in design.rare or dict.fromkeys(means["group"]):
-        for _, row in means[means["group"] == group].iterrows():
-            mine = frame[(frame["series"] == row["series"]) & (frame["group"] == group)]
-            text = (
-                f"Learner {row['series']} (ε = {epsilon_text(float(row['epsilon']))}) "
-                f"{accuracy_change(named(results, design.attribute, group), row['value'], row['low'], row['high'])} "
-                f"compared with {comparison.words}{_of(row)}."
-            )
-            statements.append(_statement(text, row, mine))
+    for group in design.rare or results.vocabulary(design.attribute).values:
+        found = verdicts.of(Question("difference", *series, design.attribute, group, design.levels[-1].text))
+        if found is not None:
+            who = named(results, design.attribute, group)
+            text = f"Learner {series[0]}{_epsilon(results, series[0])} {_change(who, found)}"
+            statements.append(statement_of(f"{text} compared with {comparison.words}{_of(found)}.", found))
     return statements
 
 
-def _excesses(results: SweepResults, design: ImbalanceDesign, comparison: Comparison, at: At) -> list[Statement]:
+def _excesses(
+    results: SweepResults,
+    design: ImbalanceDesign,
+    comparison: Comparison,
+    series: tuple[str, str],
+    verdicts: PageVerdicts,
+) -> list[Statement]:
     """Return how much more accuracy the rare groups lose than the others."""
     statements = []
     for group in design.rare:
-        frame = excess_loss_by_trial(
-            results, design.attribute, group, learner=comparison.learner, baseline=comparison.baseline, at=at
-        )
-        frame = frame[frame["level"] == design.levels[-1].text]
-        for _, row in average(frame).iterrows():
+        found = verdicts.of(Question("excess", *series, design.attribute, group, design.levels[-1].text))
+        if found is not None:
             text = (
-                f"Compared with {comparison.words}, learner {row['series']} loses {_more_or_less(row)} for "
-                f"{named(results, design.attribute, group)} than for the other {design.members} on average"
-                f"{_of(row, alone=True)}."
+                f"Compared with {comparison.words}, learner {series[0]} loses {_more_or_less(found)} for "
+                f"{named(results, design.attribute, group)} than for {others_text(results, design, group)}{_of(found)}."
             )
-            statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))
+            statements.append(statement_of(text, found))
     return statements
 
 
-def _trends(results: SweepResults, design: ImbalanceDesign, at: At) -> list[Statement]:
-    """Return how much more the rare groups lose than the others between the extreme levels, by series."""
-    statements = []
-    for group in design.rare:
-        frame = excess_between_levels(results, design, group, at=at)
-        for _, row in average(frame).iterrows():
-            text = (
-                f"Learner {row['series']} loses {_more_or_less(row)} for {named(results, design.attribute, group)} "
-                f"than for the other {design.members} on average{_of(row, alone=True)}."
-            )
-            statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))
-    return statements
+def _growth(results: SweepResults, design: ImbalanceDesign, found: Verdict) -> Statement:
+    """Return how much more a rare group loses than the others between the extreme levels."""
+    group = found.question.group
+    text = (
+        f"Learner {found.question.learner} loses {_more_or_less(found)} for {named(results, design.attribute, group)} "
+        f"than for {others_text(results, design, group)}{_of(found)}."
+    )
+    return statement_of(text, found)
 
 
-def _gaps(results: SweepResults, design: ImbalanceDesign, at: At) -> list[Statement]:
-    """Return the accuracy gaps at the most imbalanced level, beside those expected of equal groups."""
-    frame = results.disparities(["accuracy_difference"], by=design.attribute, at=at)
-    frame = frame[frame["level"] == design.levels[-1].text]
-    statements = []
-    for _, row in average(frame).iterrows():
-        if not np.isfinite(row["value"]):
-            text = f"The accuracy gap of learner {row['series']} is undefined: fewer than two groups have test images."
-            statements.append(Statement(text, "undefined", verdict_text("undefined", 0)))
-            continue
-        text = (
-            f"Learner {row['series']}: accuracy differs by up to "
-            f"{points_text(row['value'], row['low'], row['high'])} between the {design.members} of {design.attribute}"
-            f"{_of(row)}; equal groups of these sizes would show {100 * row['expected_if_equal']:.1f} by chance."
-        )
-        statements.append(_statement(text, row, frame[frame["series"] == row["series"]]))
-    return statements
+def _gap(results: SweepResults, design: ImbalanceDesign, found: Verdict) -> Statement:
+    """Return the accuracy of a group minus that of the others at the most imbalanced level."""
+    group, learner = found.question.group, found.question.learner
+    if found.word == "undefined":
+        return statement_of(f"The accuracy gap of learner {learner} is undefined.", found)
+    who, others = named(results, design.attribute, group), others_text(results, design, group)
+    side = "below" if found.estimate < 0 else "above"
+    often = "" if found.superiority is None else f"; {superiority_text(found.superiority, 'group', 'others')}"
+    text = f"Learner {learner}: accuracy for {who} is {size_text(found)} {side} that for {others}{_of(found, often)}."
+    return statement_of(text, found)
 
 
-def _statement(text: str, row: pd.Series[float], trials: pd.DataFrame) -> Statement:
-    found = verdict(row, trials)
-    return Statement(text, found, verdict_text(found, int(row["replicates"])))
+def others_text(results: SweepResults, design: ImbalanceDesign, group: str) -> str:
+    """Return the other groups for a sentence: the one other group by its name, or all others on average."""
+    others = [name for name in results.vocabulary(design.attribute).values if name != group]
+    if len(others) == 1:
+        return named(results, design.attribute, others[0])
+    return f"the other {design.members} on average"
 
 
-def _more_or_less(row: pd.Series[float]) -> str:
+def statement_of(text: str, found: Verdict) -> Statement:
+    """Return a sentence with its verdict."""
+    return Statement(text, found.word, reason(found), found)
+
+
+def _epsilon(results: SweepResults, series: str) -> str:
+    known = results.trials.loc[results.trials["series"].astype(str) == series, "epsilon"].to_numpy(np.float64)
+    largest = known[np.isfinite(known)]
+    return f" (ε = {epsilon_text(float(largest.max()))})" if len(largest) else ""
+
+
+def _change(who: str, found: Verdict) -> str:
+    if found.word == "undefined":
+        return f"has an undefined accuracy for {who}"
+    return accuracy_change(who, found.estimate, found.low, found.high)
+
+
+def _more_or_less(found: Verdict) -> str:
     """Return ``13.8 points [6.7, 20.8] more``, or ``… less`` if the value is negative."""
-    if row["value"] >= 0:
-        return f"{points_text(row['value'], row['low'], row['high'])} more"
-    return f"{points_text(-row['value'], -row['high'], -row['low'])} less"
+    if found.word == "undefined":
+        return "an undefined number of points more"
+    return f"{size_text(found)} {'more' if found.estimate >= 0 else 'less'}"
 
 
-def _of(row: pd.Series[float], *, alone: bool = False) -> str:
-    """Return the counts behind a number, and with `alone` the t interval over replicates if it is known."""
-    replicates = int(row["replicates"])
-    text = f"{replicates} replicate{'s' if replicates != 1 else ''}, n {int(row['n_min']):,}"
-    if alone and replicates >= 2:
-        sign = 1 if row["value"] >= 0 else -1
-        bounds = sorted((sign * 100 * row["training_low"], sign * 100 * row["training_high"]))
-        text += f"; over replicates only [{bounds[0]:.1f}, {bounds[1]:.1f}]".replace("-", _MINUS)
-    return f" ({text})"
+def _of(found: Verdict, more: str = "") -> str:
+    """Return the counts behind a number."""
+    if found.word == "undefined":
+        return ""
+    return f" ({counted(found.seeds, 'seed')}, n {found.images:,}{more})"

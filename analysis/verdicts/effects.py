@@ -24,7 +24,7 @@ POWER = 0.8
 
 _SMALLEST_P = 1e-12
 _STEPS = 60
-_MOST_SEEDS = 1000
+_MOST_SEEDS = 1_000_000
 _MOST_IMAGES = 10_000
 
 
@@ -110,12 +110,12 @@ class Effect:
     def seeds_needed(self, target: float, level: float = 0.05) -> float:
         """Return the number of seeds with which ``target`` would be detectable, with these images.
 
-        Of one effect; infinite where the images alone forbid it, or more than a thousand would be needed; NaN with one.
+        Of one effect; infinite where the images alone forbid it; NaN with one seed.
         """
         known = float(self.between_seeds) > 0 and self.replicates > 1
         if not known:
             return float("nan")
-        count = np.arange(2, _MOST_SEEDS + 1, dtype=np.float64)
+        count = np.unique(np.rint(np.geomspace(2, _MOST_SEEDS, 4000)))
         scale = self.replicates / count
         df = self.seed_df * (count - 1) / (self.replicates - 1)
         sizes = sum(
@@ -145,6 +145,9 @@ class Effect:
 
     def _tail(self, distance: Floats, extra: npt.ArrayLike = 0.0) -> Floats:
         """Return the probability with which an error exceeds a distance on one side, by bisection of its logarithm."""
+        if not self.weight and not np.any(self.between_images > 0):
+            scale = np.where(self.between_seeds > 0, np.sqrt(self.between_seeds), np.nan)
+            return np.asarray(special.stdtr(np.maximum(self.seed_df, 1), -distance / scale), np.float64)
         shape = np.broadcast_shapes(np.shape(distance), np.shape(self.between_seeds))
         low, high = np.full(shape, np.log(_SMALLEST_P)), np.full(shape, np.log(0.5))
         for _ in range(_STEPS):

@@ -118,6 +118,18 @@ class ShadowsSection(Section):
     )
 
 
+class AnalysisSection(Section):
+    """How the report judges results; changes no trial."""
+
+    margin: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Largest difference in accuracy that does not matter, as a share: the report then says where "
+        "results are equivalent within it, and what would decide the others; null tests no equivalence.",
+    )
+
+
 def _shadow_count(raw: object) -> object:
     return {"count": raw} if isinstance(raw, int) and not isinstance(raw, bool) else raw
 
@@ -225,6 +237,9 @@ class SweepSpec(Section):
     failures: FailuresSection = Field(default=FailuresSection(), description="What happens when a worker dies.")
     checkpoints: CheckpointsSection = Field(default=CheckpointsSection(), description="Which checkpoints are written.")
     privacy: PrivacySection = Field(default=PrivacySection(), description="`research` or `release`.")
+    analysis: AnalysisSection = Field(
+        default=AnalysisSection(), description="How the report judges results; changes no trial."
+    )
     mirror: MirrorSection | None = Field(
         default=None,
         description="Where the sweep is copied while it runs, so that it can be resumed from there; null: nowhere.",

@@ -51,7 +51,7 @@ def test_a_sweep_run_again_is_identical(faces, again):
     assert (found.settings["where"] == "both").all()
     assert found.changes.empty
     assert (found.differences[["difference", "low", "high"]] == 0).all(axis=None)
-    assert not found.differences["verdict"].isin(["significant", "inconclusive"]).any()
+    assert not found.differences["verdict"].isin(["different"]).any()
     assert "all of them have the same test counts" in found.sentences()[0]
     assert "Configs, data set, versions and commit are the same." in found.sentences()
 
@@ -161,9 +161,9 @@ def test_a_real_change_is_significant(tmp_path, simulate, monkeypatch):
     found = analysis.compare(before.folder, after.folder).differences
     dark = found[(found["metric"] == "accuracy") & (found["group"] == "dark")].set_index("learner")
     assert dark["verdict"].to_dict() == {
-        "private": "not_significant",
-        "matched": "not_significant",
-        "tuned": "significant",
+        "private": "equivalent",
+        "matched": "equivalent",
+        "tuned": "different",
     }
     assert dark.loc["tuned", "low"] < 0.60 - 0.88 < dark.loc["tuned", "high"]
 
