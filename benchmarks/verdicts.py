@@ -1,9 +1,9 @@
 """Prints how often verdicts are false: over simulated differences, and over whole reports of sweeps without an effect.
 
 Two learners of 90% accuracy are compared on the same images, paired by seed. ``spread`` is the standard deviation of a
-run's accuracy between seeds, ``shared`` the share of images whose outcome is the same luck for every run. "different" is
-counted where there is no difference, "equivalent" where the difference is the margin. A report is of three learners with
-one truth, three seeds each, and two groups; it claims something if any of its verdicts is "different".
+run's accuracy between seeds, ``shared`` the share of images whose outcome is the same luck for every run. "different"
+is counted where there is no difference, "equivalent" where the difference is the margin. A report is of three learners
+with one truth, three seeds each, and two groups; it claims something if any of its verdicts is "different".
 """
 
 import argparse
