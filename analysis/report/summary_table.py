@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,12 @@ _SHORT_TITLES = {
     "equal_opportunity_difference": "equal opp.",
     "equalized_odds_difference": "eq. odds",
 }
+
+
+_SIMULATED = (
+    "ε is a simulated guarantee (research mode): what the same training would promise if its noise followed from a "
+    "secret."
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ def summary_tables(
 ) -> tuple[SummaryTable, ...]:
     """Return the accuracy and disparities for each attribute, by learner and level, means over replicates.
 
+    The first one says so where its ε are simulated.
+
     Args:
         results: the sweep.
         at: see `SweepResults.evaluations`.
@@ -79,6 +87,9 @@ def summary_tables(
     for attribute in design.groupings:
         tables.append(accuracy_table(results, design, attribute, at=at, states=states, confidence=confidence))
         tables.append(disparity_table(results, design, attribute, at=at, states=states, confidence=confidence))
+    is_simulated = any((folder.privacy or {}).get("mode") == "research" for folder in results.folders)
+    if tables and "ε" in tables[0].header and is_simulated:
+        tables[0] = replace(tables[0], caption=f"{tables[0].caption} {_SIMULATED}")
     return tuple(tables)
 
 

@@ -29,6 +29,12 @@ def check_release(sweep: SweepSpec, trials: Sequence[PlannedTrial]) -> None:
             f"steps, but got stop.seconds={sweep.stop.seconds:g}: leave it out, or give stop.epsilon or fewer epochs",
             ("stop", "seconds"),
         )
+    if sweep.search.is_in_database:
+        raise SweepError(
+            "in release mode no time is kept, but a database keeps when each setting of a search began and ended, and "
+            f"got search.storage={sweep.search.storage!r}: leave it out, or name a journal file",
+            ("search", "storage"),
+        )
     tested = {division_key(trial) for trial in trials}
     if len(tested) > 1:
         raise SweepError(

@@ -85,7 +85,7 @@ def open_studies(
     Raises:
         SweepError: if the storage cannot be opened.
     """
-    storage = open_storage(sweep.search.storage, folder)
+    storage = open_storage(sweep.search.storage, folder, timed=sweep.privacy.mode == "research")
     return tuple(
         SearchStudy(name, sweep.search, space, condition, storage, batch)
         for name, condition in zip(study_names(sweep, content, space), space.conditions, strict=True)
@@ -94,7 +94,7 @@ def open_studies(
 
 def told_settings(sweep: SweepSpec, content: Sequence[str], space: SearchSpace, folder: Path) -> int:
     """Count the settings that have been told, whether or not the studies exist yet; arguments as `open_studies`."""
-    storage = open_storage(sweep.search.storage, folder)
+    storage = open_storage(sweep.search.storage, folder, timed=sweep.privacy.mode == "research")
     known = set(optuna.get_all_study_names(storage))
     studies = [
         optuna.load_study(study_name=name, storage=storage)

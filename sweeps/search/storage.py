@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
+from fairsweep.sweeps.spec.search_section import SQLITE
 from fairsweep.sweeps.syntax.errors import SweepError
 
 JOURNAL = "search.journal"
-_SQLITE = (".db", ".sqlite", ".sqlite3")
+_TIMES = ("datetime_start", "datetime_complete")
+_NO_TIME = "1970-01-01T00:00:00+00:00"
 
 
-def open_storage(where: str | None, folder: Path) -> BaseStorage:
+class UntimedBackend(JournalFileBackend):
+    """A journal in which all times are equal: how long a trial takes depends on who joins its steps."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append entries of the journal, without the times that they hold."""
+        super().append_logs([log | {name: _NO_TIME for name in _TIMES if log.get(name) is not None} for log in logs])
+
+
+def open_storage(where: str | None, folder: Path, *, timed: bool = True) -> BaseStorage:
     """Open or make the storage of a sweep's searches.
 
     Args:
         where: a file, or the URL of a database; None takes a journal in the output folder.
         folder: the output folder, held by this driver.
+        timed: whether a journal keeps when each setting began and ended; not in release mode.
 
     Raises:
         SweepError: if it cannot be opened.
@@ -32,10 +44,10 @@ def open_storage(where: str | None, folder: Path) -> BaseStorage:
             return RDBStorage(where)
         path = folder / JOURNAL if where is None else Path(where)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix in _SQLITE:
+        if path.suffix in SQLITE:
             return RDBStorage(f"sqlite:///{path.resolve()}")
         _drop_torn_line(path)
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage((JournalFileBackend if timed else UntimedBackend)(str(path)))
     except Exception as error:  # of any database's driver
         cause = " ".join(str(error).split())
         raise SweepError(
@@ -49,7 +61,7 @@ def shown_storage(where: str | None, folder: Path) -> str:
     """Return what ``optuna-dashboard`` is given to open the storage."""
     if where is None:
         return str(folder / JOURNAL)
-    return f"sqlite:///{Path(where).resolve()}" if "://" not in where and Path(where).suffix in _SQLITE else where
+    return f"sqlite:///{Path(where).resolve()}" if "://" not in where and Path(where).suffix in SQLITE else where
 
 
 def _drop_torn_line(path: Path) -> None:

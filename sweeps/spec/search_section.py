@@ -14,6 +14,8 @@ from fairsweep.trainables.learning.objectives import Objective
 Algorithm = Literal["grid", "random", "sobol", "tpe", "cmaes", "nsga2", "nsga3", "gp"]
 GUIDED: tuple[Algorithm, ...] = ("tpe", "cmaes", "nsga2", "nsga3", "gp")
 """Algorithms that look at results: Optuna's samplers."""
+SQLITE = (".db", ".sqlite", ".sqlite3")
+"""Endings of files that are databases."""
 
 
 class SearchSection(Section):
@@ -69,6 +71,11 @@ class SearchSection(Section):
     def is_drawn(self) -> bool:
         """Whether all settings are drawn before anything runs."""
         return self.algorithm in ("random", "sobol")
+
+    @property
+    def is_in_database(self) -> bool:
+        """Whether Optuna keeps a guided search in a database, and with each setting when it began and ended."""
+        return self.storage is not None and ("://" in self.storage or self.storage.endswith(SQLITE))
 
     @model_validator(mode="after")
     def _check(self) -> Self:

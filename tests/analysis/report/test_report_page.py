@@ -234,6 +234,8 @@ def test_summary_tables_hold_the_averages(faces):
     accuracy, disparities, *_ = analysis.summary_tables(results)
     assert accuracy.header == ("learner", "share", "ε", "runs", "all", "light tone", "dark tone", "worst group")
     assert len(accuracy.rows) == len(disparities.rows) == 9
+    assert "ε is a simulated guarantee (research mode)" in accuracy.caption
+    assert "simulated" not in disparities.caption  # it is said once
     means = analysis.average(results.rates(["accuracy"], by="tone"))
     dark = means[means["group"] == "dark"].set_index(["series", "share"])
     for row in accuracy.rows:

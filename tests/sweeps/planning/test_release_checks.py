@@ -8,6 +8,8 @@ from fairsweep.sweeps.syntax.errors import SweepError
 
 PRIVATE = {"kind": "dpsgd", "epochs": 1, "batch_size": 24, "noise_multiplier": 1.0}
 CLIENTS = {"kind": "dpfedavg", "rounds": 2, "noise_multiplier": 1.0, "clients": {"partition": "iid", "count": 9}}
+GUIDED = {"algorithm": "tpe", "samples": 2, "objectives": [{"max": "accuracy"}]}
+SEARCHED = {"learners": [PRIVATE | {"l2_clip_norm": {"uniform": [0.1, 1.0]}}]}
 
 
 @pytest.fixture
@@ -34,6 +36,8 @@ def test_a_release_of_private_learners_names_its_dataset_by_what_is_public(relea
         ({"learners": [PRIVATE | {"audit": {"canaries": 20}}]}, r"^privacy\.mode: .*: leave audit out$"),
         ({"shadows": 4, "seeds": 1}, r"^privacy\.mode: .*: leave shadows out$"),
         ({"stop": {"seconds": 60}}, "may not end by the time that it takes"),
+        (SEARCHED | {"search": GUIDED | {"storage": "sqlite:///a"}}, "a database keeps when each setting"),
+        (SEARCHED | {"search": GUIDED | {"storage": "a.db"}}, "a database keeps when each setting"),
         ({"split": {"kind": "folds", "folds": 3, "fold": {"grid": [0, 1]}}}, "split gives 2 test sets"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import optuna
@@ -11,7 +12,7 @@ from fairsweep.analysis.records.failed_trials import counted_causes
 from fairsweep.sweeps.planning.expand import expand, trials_at
 from fairsweep.sweeps.planning.refusals import refusal_lines
 from fairsweep.sweeps.search.ask_tell import AskTell
-from fairsweep.sweeps.search.storage import open_storage
+from fairsweep.sweeps.search.storage import JOURNAL, open_storage
 from fairsweep.sweeps.search.study import SearchStudy
 from fairsweep.sweeps.spec.search_space import SearchSpace
 from fairsweep.sweeps.sweep import Sweep
@@ -81,9 +82,9 @@ class Answers:
         return [*[accuracy, gap][: self._objectives], *[2.0 - noise] * self._constraints]
 
 
-def conductor_of(sweep, answers, folder, batch=1):
+def conductor_of(sweep, answers, folder, batch=1, *, timed=True):
     space = SearchSpace(sweep)
-    storage = open_storage(sweep.search.storage, folder)
+    storage = open_storage(sweep.search.storage, folder, timed=timed)
     studies = [
         SearchStudy(f"toy {condition.label}", sweep.search, space, condition, storage, batch)
         for condition in space.conditions
@@ -212,6 +213,21 @@ def test_a_setting_that_is_proposed_again_takes_over_what_is_known(search, mappi
         conductor.advance()
     assert suggestions(study) == suggestions(undisturbed)
     assert len(answers.ran) == 2
+
+
+def test_the_journal_of_a_release_holds_no_time_and_proposes_the_same(search, tmp_path):
+    sweep, proposed = search(samples=4), []
+    for timed in (True, False):
+        answers, folder = Answers(), tmp_path / str(timed)
+        for most in (2, math.inf):  # resumed in between
+            conductor, (study,) = conductor_of(sweep, answers, folder, timed=timed)
+            drive(conductor, answers, most=most)
+        proposed.append(suggestions(study))
+    assert proposed[0] == proposed[1]
+    journals = [(tmp_path / name / JOURNAL).read_text() for name in ("True", "False")]
+    times = [set(re.findall(r"\d{4}-\d\d-\d\dT[^\"]*", text)) for text in journals]
+    assert len(times[0]) > 4
+    assert times[1] == {"1970-01-01T00:00:00+00:00"}
 
 
 def test_refusals_are_counted_by_cause():
