@@ -17,6 +17,8 @@ from fairsweep.analysis.drawing.palette import NEUTRAL
 
 Floats = npt.NDArray[np.float64]
 PANEL_HEIGHT = 360
+# Where a percent axis ends at the latest: whole markers at 100%.
+MOST = 1.02
 _PANELS_IN_A_ROW = 3
 
 
@@ -163,7 +165,7 @@ class Axis:
 
     Attributes:
         title: below or beside it.
-        style: how its numbers are written.
+        style: how its numbers are written; percent never goes beyond -100% and 100%.
         ticks: positions and texts; ``<br>`` breaks a line.
         range: shown; None fits it to what is drawn.
         is_log: whether it is logarithmic.
@@ -192,6 +194,11 @@ class Panel:
     marks: tuple[Mark, ...]
     x: Axis = Axis()
     y: Axis = Axis()
+
+    @property
+    def drawn(self) -> tuple[Mark, ...]:
+        """Return the marks, and a triangle at the edge wherever the y axis cuts an interval."""
+        return (*self.marks, *(cut for mark in self.marks if isinstance(mark, Line) for cut in _cuts(mark, self.y)))
 
 
 @dataclass(frozen=True)
@@ -228,6 +235,34 @@ class Drawing:
         """Return the names in the legend."""
         marks = (mark for panel in self.panels for mark in panel.marks if isinstance(mark, Line | Bars))
         return tuple(dict.fromkeys(mark.name for mark in marks if mark.in_legend))
+
+
+def _cuts(line: Line, y: Axis) -> list[Line]:
+    """Return a triangle at each edge of the axis for the points whose interval goes on beyond it."""
+    ends = [(band.low, band.high) for band in line.bands]
+    ends += [(line.low, line.high)] if line.low is not None and line.high is not None else []
+    if y.range is None or not ends:
+        return []
+    lowest, highest = (np.fmin.reduce([low for low, _ in ends]), np.fmax.reduce([high for _, high in ends]))
+    bottom, top = y.range
+    inside = 0.025 * (top - bottom)  # a marker on the edge itself would be cut in half
+    cuts = ((lowest < bottom, bottom + inside, "triangle-down"), (highest > top, top - inside, "triangle-up"))
+    hover = Hover("the interval goes on beyond the axis<extra></extra>")
+    return [
+        Line(
+            line.x[cut],
+            np.full(int(cut.sum()), place),
+            line.name,
+            line.colour,
+            key=line.key or line.name,
+            in_legend=False,
+            symbol=symbol,
+            width=0,
+            hover=hover,
+        )
+        for cut, place, symbol in cuts
+        if cut.any()
+    ]
 
 
 def columns_for(count: int) -> int:

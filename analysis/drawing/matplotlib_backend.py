@@ -12,7 +12,17 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator, NullLocator
 
-from fairsweep.analysis.drawing.drawing import Annotation, Axis, Bars, Drawing, HeatMap, Line, Panel, ReferenceLine
+from fairsweep.analysis.drawing.drawing import (
+    MOST,
+    Annotation,
+    Axis,
+    Bars,
+    Drawing,
+    HeatMap,
+    Line,
+    Panel,
+    ReferenceLine,
+)
 from fairsweep.analysis.drawing.palette import DIVERGING, NEUTRAL, SEQUENTIAL
 
 _DASHES = {
@@ -28,6 +38,7 @@ _SYMBOLS = {
     "diamond": "D",
     "square": "s",
     "triangle-up": "^",
+    "triangle-down": "v",
     "cross": "P",
     "x": "X",
     "star": "*",
@@ -85,7 +96,7 @@ def _draw_panel(ax: Axes, panel: Panel, drawing: Drawing) -> None:
     bars = [mark for mark in panel.marks if isinstance(mark, Bars)]
     if bars:
         _draw_bars(ax, bars, drawing)
-    for mark in panel.marks:
+    for mark in panel.drawn:
         if not isinstance(mark, Bars):
             add(mark, ax, panel)
     _apply(ax, "x", panel.x)
@@ -216,6 +227,8 @@ def _apply(ax: Axes, which: str, axis: Axis) -> None:
         one.set_minor_locator(NullLocator())
     if axis.style == "percent":
         one.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g}%"))
+        low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
+        (ax.set_xlim if which == "x" else ax.set_ylim)(max(low, -MOST), min(high, MOST))
     if axis.step is not None:
         one.set_major_locator(MultipleLocator(axis.step))
     if axis.ticks is not None:

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from fairsweep.analysis.drawing.drawing import (
+    MOST,
     Annotation,
     Axis,
     Bars,
@@ -44,7 +45,7 @@ def draw(drawing: Drawing) -> go.Figure:
     )
     for number, panel in enumerate(drawing.panels):
         place = {"row": number // drawing.columns + 1, "col": number % drawing.columns + 1}
-        for mark in panel.marks:
+        for mark in panel.drawn:
             if isinstance(mark, ReferenceLine):
                 _add_rule(figure, mark, panel, place)
             else:
@@ -245,13 +246,13 @@ def _axis(axis: Axis, *, is_inner: bool = False) -> dict[str, Any]:
         return {"visible": False, **({"range": list(axis.range)} if axis.range else {})}
     found: dict[str, Any] = {} if is_inner or not axis.title else {"title": {"text": axis.title, "standoff": 8}}
     if axis.style == "percent":
-        found["tickformat"] = ".3~p"
+        found |= {"tickformat": ".3~p", "autorangeoptions": {"clipmax": MOST, "clipmin": -MOST}}
     elif axis.style == "category":
         found |= {"type": "category", "automargin": True}
     if axis.is_log:
         found["type"] = "log"
     if axis.ticks is not None:
-        found |= {"tickvals": list(axis.ticks[0]), "ticktext": list(axis.ticks[1])}
+        found |= {"tickvals": list(axis.ticks[0]), "ticktext": list(axis.ticks[1]), "tickangle": 0}
     if axis.range is not None:
         found |= {"range": [np.log10(v) for v in axis.range] if axis.is_log else list(axis.range), "autorange": False}
     if axis.from_zero and axis.range is None:

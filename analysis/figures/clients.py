@@ -42,7 +42,7 @@ def client_accuracy(results: SweepResults, attribute: str | None = None) -> Draw
     series = series_in(results, rows)
     if not series:
         return None
-    axis = level_axis(design)
+    axis, columns = level_axis(design), columns_for(len(series))
     panels: list[Panel] = []
     for name in series:
         lines = []
@@ -52,8 +52,8 @@ def client_accuracy(results: SweepResults, attribute: str | None = None) -> Draw
             worst = LineStyle(f"{style.name}, worst decile", style.colour, "", in_legend=True)
             lines.append(_served(axis, mine, "accuracy_mean", style, "solid", in_legend=not panels))
             lines.append(_served(axis, mine, "accuracy_worst_decile", worst, "dot", in_legend=not panels))
-        panels.append(Panel(name, tuple(lines), axis.axis, Axis("accuracy of clients", style="percent")))
-    return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, x_title=axis.title)
+        panels.append(Panel(name, tuple(lines), axis.axis(columns), Axis("accuracy of clients", style="percent")))
+    return Drawing(tuple(panels), columns, shares_y=True, x_title=axis.title)
 
 
 def _served(

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.drawing.drawing import Axis, Band, Floats, Hover, Line
+from fairsweep.analysis.drawing.drawing import MOST, Axis, Band, Floats, Hover, Line
 from fairsweep.analysis.drawing.palette import DASHES, SYMBOLS
 from fairsweep.analysis.figures.line_styles import OTHERS, LineStyle
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 
+# Pixels of a page's column of figures, and of a letter at its ticks.
+_WIDTH, _LETTER = 640, 7.5
 OF_MEANS = ["low", "high", "n_min", "replicates", "level"]
 HOVER_OF_MEANS = (
     "%{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}]<br>%{customdata[4]}<br>n %{customdata[2]:,}, "
@@ -39,17 +41,39 @@ class LevelAxis:
         """Return the positions of some levels."""
         return np.array([self.x[level] for level in levels], np.float64)
 
-    @property
-    def axis(self) -> Axis:
-        """Return the x axis with ticks at the levels and no title."""
-        places = tuple(self.x.values())
-        margin = 0.08 * (max(places) - min(places)) or 0.5
-        return Axis(ticks=(places, self.texts), range=(min(places) - margin, max(places) + margin))
+    def axis(self, columns: int = 1) -> Axis:
+        """Return the x axis, without a title, with ticks at the levels that there is room for.
+
+        Args:
+            columns: panels that stand side by side.
+        """
+        places = np.array(list(self.x.values()))
+        margin = 0.08 * float(np.ptp(places)) or 0.5
+        shown = spaced(
+            places, _WIDTH / columns / (_LETTER * (2 + max(map(len, "<br>".join(self.texts).split("<br>")))))
+        )
+        ticks = tuple(places[shown].tolist()), tuple(self.texts[i] for i in shown)
+        return Axis(ticks=ticks, range=(float(places.min()) - margin, float(places.max()) + margin))
 
     def shift(self, place: int, count: int) -> float:
         """Return the horizontal offset of one of several lines, so that their bars do not overlap."""
         apart = min(0.022, 0.11 / count)
         return apart * (max(self.x.values()) - min(self.x.values()) or 1.0) * (place - (count - 1) / 2)
+
+
+def spaced(places: Floats, room: float) -> list[int]:
+    """Return which places get a tick, so that no more than ``room`` texts would fit on the axis: always both ends.
+
+    >>> spaced(np.array([0.0, 0.1, 0.2, 0.5, 1.0]), 5)
+    [0, 2, 3, 4]
+    """
+    order = np.argsort(places, kind="stable").tolist()
+    apart = float(np.ptp(places)) / max(room, 1.0)
+    kept = order[:1]
+    for i in order[1:-1]:
+        if places[i] - places[kept[-1]] >= apart and places[order[-1]] - places[i] >= apart:
+            kept.append(i)
+    return [*kept, *order[1:][-1:]]
 
 
 def level_axis(design: ImbalanceDesign) -> LevelAxis:
@@ -150,4 +174,4 @@ def value_range(means: pd.DataFrame, *, least: float | None = None) -> tuple[flo
     if not len(values):
         return None
     margin = 0.06 * max(float(np.ptp(values)), 0.02)
-    return float(values.min()) - margin, float(values.max()) + margin
+    return max(float(values.min()) - margin, -MOST), min(float(values.max()) + margin, MOST)

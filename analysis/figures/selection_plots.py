@@ -42,8 +42,8 @@ def selection(
 
     Returns:
         The figure; None where nothing was evaluated on validation, or the level has one setting. Pale discs mark the
-        Pareto front of validation means (with ε, where it is finite), a wide one the setting with the best utility on
-        validation. Bars are the intervals on test. On the diagonal, test and validation agree.
+        Pareto front of validation means (with ε, where it is finite), a pale square the best utility on validation.
+        Bars are the intervals on test. On the diagonal, test and validation agree.
     """
     design = design_of(results)
     level = level or design.levels[-1].text
@@ -72,7 +72,15 @@ def _panel(
     test = table[f"test {metric}"].to_numpy(np.float64)
     marks: list[Line | ReferenceLine] = [
         ReferenceLine(is_diagonal=True),
-        _discs(validation, test, table["best"].to_numpy(np.bool_), f"{_CHOSEN} {utility}", 32, in_legend=in_legend),
+        _discs(
+            validation,
+            test,
+            table["best"].to_numpy(np.bool_),
+            f"{_CHOSEN} {utility}",
+            32,
+            in_legend=in_legend,
+            symbol="square",
+        ),
         _discs(validation, test, table["front"].to_numpy(np.bool_), _FRONT, 20, in_legend=in_legend),
     ]
     for name in dict.fromkeys(table["learner"].astype(str)):
@@ -84,8 +92,12 @@ def _panel(
     return Panel(title, tuple(marks), x, y)
 
 
-def _discs(x: Floats, y: Floats, chosen: Bools, name: str, size: float, *, in_legend: bool) -> Line:
-    return Line(x[chosen], y[chosen], name, NEUTRAL, in_legend=in_legend, width=0, size=size, opacity=0.35)
+def _discs(
+    x: Floats, y: Floats, chosen: Bools, name: str, size: float, *, in_legend: bool, symbol: str = "circle"
+) -> Line:
+    return Line(
+        x[chosen], y[chosen], name, NEUTRAL, in_legend=in_legend, symbol=symbol, width=0, size=size, opacity=0.35
+    )
 
 
 def _points(rows: pd.DataFrame, metric: str, name: str, learners: Sequence[str], *, in_legend: bool) -> Line:

@@ -18,6 +18,8 @@ from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 
+_MOST_BANDS = 2
+
 
 def rate_by_level(
     results: SweepResults, attribute: str | None = None, metric: str = "accuracy", *, at: At = "last"
@@ -89,17 +91,22 @@ def _by_group(
     y: Axis,
     *rules: ReferenceLine,
 ) -> Drawing:
-    """Plot one panel per series, in it one line per group."""
+    """Plot one panel per series, in it one line per group; more than two groups have bars, as bands would merge."""
     axis = level_axis(design)
+    columns = columns_for(len(titles))
+    x, groups = axis.axis(columns), results.vocabulary(attribute).values
     panels: list[Panel] = []
     for name, title in titles.items():
         marks: list[Line | ReferenceLine] = []
-        for group in results.vocabulary(attribute).values:
+        for group in groups:
             chosen, mine = (rows[(rows["series"] == name) & (rows["group"] == group)] for rows in (means, trials))
             style = group_style(results, design, attribute, group, in_legend=not panels)
-            marks += level_lines(axis, chosen, mine, style)
-        panels.append(Panel(title, (*marks, *rules), axis.axis, y))
-    return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, x_title=axis.title)
+            several = len(groups) > _MOST_BANDS and not style.is_faint
+            marks += (
+                [level_bars(axis, chosen, style, len(groups))] if several else level_lines(axis, chosen, mine, style)
+            )
+        panels.append(Panel(title, (*marks, *rules), x, y))
+    return Drawing(tuple(panels), columns, shares_y=True, x_title=axis.title)
 
 
 def disparity_by_level(
@@ -122,7 +129,7 @@ def disparity_by_level(
     design = design_of(results)
     means = average(results.disparities(metrics, by=attribute or design.attribute, at=at))
     series = series_in(results, means)
-    axis = level_axis(design)
+    axis, columns = level_axis(design), min(2, len(metrics))
     y = Axis(style="percent", range=value_range(means, least=0.0))
     panels: list[Panel] = []
     for number, metric in enumerate(metrics):
@@ -137,8 +144,8 @@ def disparity_by_level(
             for place, name in enumerate(series)
         ]
         lines.append(_luck(axis, mine, in_legend=number == 0))
-        panels.append(Panel(resolve(metric, results.classes).title, tuple(lines), axis.axis, y))
-    return Drawing(tuple(panels), min(2, len(metrics)), shares_y=True, x_title=axis.title)
+        panels.append(Panel(resolve(metric, results.classes).title, tuple(lines), axis.axis(columns), y))
+    return Drawing(tuple(panels), columns, shares_y=True, x_title=axis.title)
 
 
 def _luck(axis: LevelAxis, means: pd.DataFrame, *, in_legend: bool) -> Line:

@@ -19,6 +19,7 @@ _MOST_RARE = 2
 _MOST_PANELS = 6
 _MOST_CLASSES = 10
 _MOST_CONFUSIONS = 3
+_FEWEST_POINTS, _MOST_LEVELS = 3, 3
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Figure:
 def trends(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Return the accuracy of each group over the levels, or as bars if there is one level."""
     caption = (
-        "Dark bands cover the sampling of test images only; light bands, which may extend beyond the axes, add a t "
-        "interval over replicates (95%). Small dots are single trials."
+        "Dark bands cover the sampling of test images only; light bands add a t interval over replicates (95%). More "
+        "than two groups have bars of the whole interval instead. A triangle marks an interval that goes on beyond the "
+        "axis. Small dots are single trials."
         if design.is_trend
         else "Bars are 95% intervals that combine a t interval over replicates with the sampling of test images."
     )
@@ -75,12 +77,14 @@ def overviews(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, .
             drawn = plots.heat_map(results, attribute=design.attribute, group=group)
             text = f"Accuracy for {whose} by learner and level; ± is the half-width of the 95% interval."
             figures.append(Figure(f"heat-map-{group or 'all'}", drawn, text))
-    if several and len(results.vocabulary(design.attribute).values) > 1:
+    settings = results.trials[results.trials["level"] == design.levels[-1].text]["setting"].nunique()
+    if settings >= _FEWEST_POINTS and len(results.vocabulary(design.attribute).values) > 1:
+        level = None if len(design.levels) <= _MOST_LEVELS else design.levels[-1].text
         text = (
             f"Accuracy against the accuracy gap by {design.attribute}, one point per setting; a line joins the Pareto "
             "front. This is the test split: select settings on the validation split."
         )
-        figures.append(Figure("pareto", plots.pareto_front(results, design.attribute), text))
+        figures.append(Figure("pareto", plots.pareto_front(results, design.attribute, level=level), text))
     return tuple(figures)
 
 

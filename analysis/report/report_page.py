@@ -65,6 +65,20 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
 
     @property
+    def lean(self) -> Table:
+        """Return the table without the columns that are the same in every row; the caption says what they are."""
+        columns = list(zip(*self.rows, strict=True))
+        same = [i for i, cells in enumerate(columns) if i and len(cells) > 1 and len(set(cells)) == 1]
+        said = [f"{self.header[i]} {columns[i][0].text}".strip() for i in same if columns[i][0].text]
+        if not same:
+            return self
+        kept = [i for i in range(len(self.header)) if i not in same]
+        caption = " ".join(text for text in (self.caption, f"In every row: {', '.join(said)}." if said else "") if text)
+        return Table(
+            caption, tuple(self.header[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in self.rows)
+        )
+
+    @property
     def columns(self) -> list[tuple[str, bool]]:
         """Return each column's name and whether it holds numbers."""
         return [(name, any(row[i].is_number for row in self.rows)) for i, name in enumerate(self.header)]

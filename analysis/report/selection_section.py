@@ -57,7 +57,7 @@ def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportS
     drawn = plots.selection(results, design.attribute)
     caption = (
         f"Test against validation results at {level}, one point per setting: means over replicates, bars are 95% "
-        "intervals on test. Pale discs mark the Pareto front on validation; the largest disc marks the best validation "
+        "intervals on test. Pale discs mark the Pareto front on validation; the square marks the best validation "
         "accuracy. On the diagonal, test and validation agree."
     )
     figures = () if drawn is None else (Figure("selection", drawn, caption),)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -25,14 +29,22 @@ def data_sentences(results: SweepResults, design: ImbalanceDesign) -> tuple[str,
     """Return sentences on the data set, the label, the groups, the training sets and the test set."""
     dataset = results.sweep.get("dataset", {})
     sentences = [
-        f"The data set is {dataset.get('name') or 'not named'}. Models predict {results.label} "
-        f"({_values(results, results.label)})."
+        f"The data set is {_data_set(dataset)}. Models predict {results.label} ({_values(results, results.label)})."
     ]
     others = [name for name in design.groupings if name != results.label]
     if others:
         listed = "; ".join(f"{name} ({_values(results, name)})" for name in others)
         sentences.append(f"Results are reported by {listed}.")
     return (*sentences, *_training(results, design), _testing(results))
+
+
+def _data_set(dataset: Mapping[str, Any]) -> str:
+    """Return the name of the data set; of one made of somebody's own images, where they were prepared to."""
+    name = dataset.get("name")
+    if name != "folder":
+        return str(name or "not named")
+    place = PurePath(str(dataset.get("path") or "")).name
+    return f"a folder of images, prepared as {place}" if place else "a folder of images"
 
 
 def learners(results: SweepResults) -> pd.DataFrame:

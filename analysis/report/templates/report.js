@@ -127,17 +127,15 @@
   };
   draw().then(() => { root.dataset.drawn = String(places.length); });
 
-  // --- on paper: nothing is folded, and figures are scaled to the page as they are ---
+  // --- on paper: what is folded is left out, and figures are scaled to the page as they are ---
   const PAPER = 690;
   window.addEventListener("beforeprint", () => {
-    for (const details of document.querySelectorAll("details:not([open])")) { details.open = true; details.dataset.folded = ""; }
     for (const place of places) {
       const width = place.offsetWidth;
       Object.assign(place.style, { width: `${width}px`, zoom: Math.min(1, PAPER / width) });
     }
   });
   window.addEventListener("afterprint", () => {
-    for (const details of document.querySelectorAll("details[data-folded]")) { details.open = false; delete details.dataset.folded; }
     for (const place of places) Object.assign(place.style, { width: "", zoom: "" });
   });
 })();

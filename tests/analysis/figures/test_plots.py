@@ -229,3 +229,37 @@ def test_fluctuations_are_drawn_as_deviations(results):
     seeds = [trace for trace in figure.data if (trace.name or "").startswith("replicate")]
     assert len(seeds) == len(found.table.values)
     drawn_by_matplotlib(plots.fluctuations(found, backend="matplotlib"))
+
+
+def test_an_interval_that_the_axis_cuts_has_a_mark_at_the_edge():
+    y = np.array([0.5, 0.6])
+    line = Line(y, y, "a", "#0072B2", low=y - 0.1, high=np.array([0.9, 0.65]))
+    panel = Panel("", (line,), y=Axis(style="percent", range=(0.45, 0.7)))
+    marks = [mark for mark in panel.drawn if mark is not line]
+    assert [(mark.symbol, list(mark.x)) for mark in marks] == [("triangle-down", [0.5]), ("triangle-up", [0.5])]
+    np.testing.assert_allclose([mark.y[0] for mark in marks], [0.45, 0.7], atol=0.01)
+    assert list(Panel("", (line,)).drawn) == [line]
+    assert len(plotly_backend.draw(Drawing((panel,))).data) == 3
+
+
+def test_many_levels_have_ticks_that_do_not_touch(tmp_path, simulate):
+    sweep = simulate["simulation"](
+        tmp_path / "s", simulate["face_words"], ("tone", "shape"), "smiling", 5, lambda _, level, codes, label: level
+    )
+    for share in np.linspace(0.5, 0.99, 13).round(3).tolist():
+        simulate["face_trial"](sweep, {"name": "tuned", "kind": "sgd"}, share, 0)
+    sweep.write_sweep_json()
+    figure = plots.rate_by_level(analysis.load(sweep.folder))
+    places = np.array(figure.layout.xaxis.tickvals)
+    assert 3 <= len(places) < 13
+    assert figure.layout.xaxis.tickangle == 0
+    assert figure.layout.yaxis.range[1] <= 1.02
+
+
+def test_a_percent_axis_fits_its_values_and_ends_at_all():
+    y = np.array([0.9, 0.99])
+    axis = plotly_backend.draw(
+        Drawing((Panel("", (Line(y, y, "a", "#0072B2"),), y=Axis(style="percent")),))
+    ).layout.yaxis
+    assert (axis.autorangeoptions.clipmax, axis.autorangeoptions.clipmin) == (1.02, -1.02)
+    assert axis.autorangeoptions.maxallowed is None  # this one would be the end of every axis, wherever its values are

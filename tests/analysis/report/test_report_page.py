@@ -326,3 +326,13 @@ def test_cells_of_tables_sort_by_value():
     assert [row[0].is_number for row in table.rows] == [True, False, True]
     assert float(table.rows[2][0].key) == 0.00012
     assert table.columns == [("a", True), ("b", False)]
+
+
+def test_columns_that_never_change_are_said_in_the_caption():
+    import pandas as pd
+
+    frame = pd.DataFrame({"learner": ["a", "b"], "runs": [2, 2], "base rate": ["0.0", "0.0"], "value": [1, 2]})
+    lean = data_table(frame, "Means.").lean
+    assert lean.header == ("learner", "value")
+    assert lean.caption == "Means. In every row: runs 2, base rate 0.0."
+    assert data_table(frame[:1]).lean.header == tuple(frame)
