@@ -137,6 +137,22 @@ def test_simultaneous_intervals_hold_the_truth(n, groups, name):
             assert coverage >= 0.94 - 0.007
 
 
+def test_the_upper_bound_of_a_gap_is_that_of_one_pair():
+    """Twelve groups of 40 that differ by nothing: bounds of all 66 pairs on both sides would end at half the scale."""
+    rng, row, groups = np.random.default_rng(0), DISPARITIES["accuracy_difference"], 12
+    above = rng.binomial(40, 0.8, (500, 1, groups))
+    below, exists = np.full_like(above, 40), np.ones((500, groups), bool)
+    low, high = simultaneous(above, below, exists, row)
+    gap = disparity_of(above, below, exists, row)
+    assert (low == 0).mean() >= 0.94
+    assert (high - gap).mean() < 0.23
+    one_pair, least = np.array([[[40, 10]]]), np.array([[[40, 40]]])
+    alone = simultaneous(one_pair, least, np.ones((1, 2), bool), row)
+    among = simultaneous(np.array([[[40, 10, 25]]]), np.array([[[40, 40, 40]]]), np.ones((1, 3), bool), row)
+    assert among[1] == pytest.approx(alone[1])
+    assert among[0] < alone[0]
+
+
 @pytest.mark.parametrize("n", [9, 63])
 @pytest.mark.parametrize(
     "name", ["worst_group_false_positive_rate", "false_positive_rate_above_overall", "accuracy_from_overall"]
