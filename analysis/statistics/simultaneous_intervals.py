@@ -99,7 +99,7 @@ def _rest(
     part, valid = divide(others[1], below.sum(-1, keepdims=True)), exists[:, None]
     sides = []
     for tail in tails:
-        one, other = ((divide(*counts), *exact(*counts, tail)) for counts in (others, (above, below)))
+        one, other = ((divide(up, down), *exact(up, down, tail)) for up, down in (others, (above, below)))
         least, most = subtract(one, other)
         if statistic == "above_overall":
             least, most = -most, -least
