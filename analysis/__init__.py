@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.contrasts.strata import controlled_frame
     from fairsweep.analysis.contrasts.weights import weighted_frame
     from fairsweep.analysis.figures import plots
+    from fairsweep.analysis.importing.metric_frames import to_metric_frame
     from fairsweep.analysis.importing.predictions import from_predictions
     from fairsweep.analysis.inference.calibration import reliability_frame
     from fairsweep.analysis.inference.comparisons import compare_learners, compare_over_datasets, corrected_fold_test
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from fairsweep.analysis.records.files import RecordError
     from fairsweep.analysis.report.report_page import write_report
     from fairsweep.analysis.report.summary_table import SummaryTable, summary_tables
-    from fairsweep.analysis.results.metric_frames import to_metric_frame
     from fairsweep.analysis.results.replicates import average
     from fairsweep.analysis.results.result_table import ResultTable
     from fairsweep.analysis.results.results import SweepResults, load
@@ -127,7 +127,7 @@ _HOMES = {
     "settings_table": "inference.selection",
     "summary_tables": "report.summary_table",
     "thresholded_counts": "inference.thresholds",
-    "to_metric_frame": "results.metric_frames",
+    "to_metric_frame": "importing.metric_frames",
     "trend": "inference.trends",
     "weighted_frame": "contrasts.weights",
     "write_report": "report.report_page",

@@ -12,6 +12,7 @@ from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.frames import disparity_rows, with_trials
+from fairsweep.analysis.results.people import People, PeopleOfGroups
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import DONE, At
 
@@ -64,12 +65,19 @@ def controlled_frame(
     counts = results.counts((*strata, *groups), split=split, at=at, states=states)
     named, values = results.all_cells.group_names(groups), results.all_cells.group_names(strata)
     split_up = counts.values.reshape(len(counts.evaluations), len(values), len(named), *counts.values.shape[-2:])
+    people = People.of(results, counts.evaluations)
     title = f"{JOINT.join(groups)}, within {JOINT.join(strata)}"
     parts = []
     for place, stratum in enumerate(values):
         inside = replace(counts, attribute=title, groups=named, values=np.ascontiguousarray(split_up[:, place]))
         rows = disparity_rows(
-            inside, chosen, confidence, expected_if_equal=expected_if_equal, seed=seed, least_n=least_n
+            inside,
+            chosen,
+            confidence,
+            expected_if_equal=expected_if_equal,
+            seed=seed,
+            least_n=least_n,
+            people=None if people is None else PeopleOfGroups(people, (*strata, *groups), (len(values), place)),
         )
         parts.append(rows.assign(group=stratum))
     return with_trials(pd.concat(parts, ignore_index=True), results.trials)

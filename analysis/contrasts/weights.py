@@ -14,7 +14,8 @@ from fairsweep.analysis.metrics.probabilities import ProbabilityScore
 from fairsweep.analysis.metrics.rates import Counts, Floats
 from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.frames import with_trials
-from fairsweep.analysis.results.outcomes import Outcomes, group_codes, read_outcomes
+from fairsweep.analysis.results.outcomes import Outcomes, group_codes, read_outcomes, users
+from fairsweep.analysis.results.people import person_weights
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import DONE, At
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds, keyed_generator, value_bounds
@@ -81,7 +82,13 @@ def weighted_frame(
                 f"every example must have a weight of at least 0, but that of id {strange} is missing or less"
             )
         table = _Weighted(
-            outcomes, codes, mine, results.all_cells.group_names(names), len(results.classes), JOINT.join(names)
+            outcomes,
+            codes,
+            mine,
+            results.all_cells.group_names(names),
+            len(results.classes),
+            JOINT.join(names),
+            users(results, outcomes),
         )
         generator = keyed_generator("weights", trial, int(iteration), split)
         head = {"trial": trial, "iteration": int(iteration), "split": split, "attribute": JOINT.join(names)}
@@ -101,11 +108,20 @@ class _Weighted:
         groups: names of the groups.
         classes: how many.
         attribute: that the groups are of.
+        of_whom: the person that each example is of, int64 [N]; None takes examples as independent.
     """
 
     def __init__(
-        self, outcomes: Outcomes, codes: Counts, weights: Floats, groups: Sequence[str], classes: int, attribute: str
+        self,
+        outcomes: Outcomes,
+        codes: Counts,
+        weights: Floats,
+        groups: Sequence[str],
+        classes: int,
+        attribute: str,
+        of_whom: Counts | None = None,
     ) -> None:
+        self._of_whom = of_whom
         self._outcomes, self._codes, self._weights = outcomes, codes, weights
         self._groups, self._classes, self._attribute = groups, classes, attribute
         self._place = outcomes.cells(0, codes, len(groups), classes)
@@ -116,10 +132,7 @@ class _Weighted:
         self, metrics: Sequence[Metric], draws: int, confidence: float, generator: np.random.Generator
     ) -> list[dict[str, Any]]:
         """Return the rows of all metrics."""
-        drawn = np.zeros((draws, len(self._codes)))
-        for code in np.unique(self._codes):
-            inside = np.flatnonzero(self._codes == code)
-            drawn[:, inside] = generator.multinomial(len(inside), np.full(len(inside), 1 / len(inside)), size=draws)
+        drawn = self._drawn(draws, generator)
         once, often = self._weights[None], drawn * self._weights
         exists = self._effective > 0
         sizes = self._effective.astype(np.int64)
@@ -144,6 +157,16 @@ class _Weighted:
             labels = ("group", "value", "low", "high", "n", "n_min")
             found += [{"metric": metric.name, **dict(zip(labels, one, strict=True))} for one in columns]
         return found
+
+    def _drawn(self, draws: int, generator: np.random.Generator) -> Floats:
+        """Return how often each example is drawn within its group, float64 [draws, N]; people whole, if known."""
+        if self._of_whom is not None:
+            return person_weights(self._of_whom, draws, generator)
+        drawn = np.zeros((draws, len(self._codes)))
+        for code in np.unique(self._codes):
+            inside = np.flatnonzero(self._codes == code)
+            drawn[:, inside] = generator.multinomial(len(inside), np.full(len(inside), 1 / len(inside)), size=draws)
+        return drawn
 
     def _values(self, base: Base, positive: int | None, weights: Floats) -> tuple[Floats, Floats]:
         """Return a metric of each group, float64 [B, G], and of all, float64 [B], for weights [B, N]."""

@@ -1,1 +1,1 @@
-"""Results made of what other programs have predicted."""
+"""Exchange with other programs: results made of their predictions, and predictions of a sweep for fairlearn."""

@@ -11,7 +11,8 @@ import pandas as pd
 from fairsweep.analysis.metrics.probabilities import BINS, bin_of
 from fairsweep.analysis.metrics.rates import Floats, divide
 from fairsweep.analysis.records.counts import JOINT
-from fairsweep.analysis.results.outcomes import Codes, group_codes, read_outcomes
+from fairsweep.analysis.results.outcomes import Codes, group_codes, read_outcomes, users
+from fairsweep.analysis.statistics.clusters import effective_share
 from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from fairsweep.analysis.results.sweep_frames import At
 
 
-def reliability(confidence: Floats, correct: Codes, *, bins: int = BINS, level: float = 0.95) -> pd.DataFrame:
+def reliability(
+    confidence: Floats, correct: Codes, *, bins: int = BINS, level: float = 0.95, of_whom: Codes | None = None
+) -> pd.DataFrame:
     """Return the reliability data of one set of predictions.
 
     Args:
@@ -27,6 +30,7 @@ def reliability(confidence: Floats, correct: Codes, *, bins: int = BINS, level: 
         correct: whether it is the label, bool or 0/1 [N].
         bins: bins of equal width on [0, 1], closed on the right.
         level: of the Wilson intervals.
+        of_whom: the person that each prediction is about, int [N], who is sampled then; None takes them as independent.
 
     Returns:
         One row per bin: ``bin_low``, ``bin_high``, ``n``, mean ``confidence``, ``accuracy``, ``low``, ``high``; the
@@ -38,7 +42,10 @@ def reliability(confidence: Floats, correct: Codes, *, bins: int = BINS, level: 
     place = bin_of(confidence, bins)
     n = np.bincount(place, minlength=bins)
     right = np.bincount(place, weights=np.asarray(correct, np.float64), minlength=bins)
-    low, high = wilson(right, n, normal_quantile(level))
+    right_of = np.asarray(correct, np.bool_)
+    everything = np.ones(len(place), np.bool_)
+    share = 1.0 if of_whom is None else effective_share(right_of, everything, place, of_whom, bins)
+    low, high = wilson(right * share, n * share, normal_quantile(level))
     edges = np.linspace(0, 1, bins + 1)
     mean = divide(np.bincount(place, weights=np.asarray(confidence, np.float64), minlength=bins), n)
     columns = {"bin_low": edges[:-1], "bin_high": edges[1:], "n": n, "confidence": mean}
@@ -80,9 +87,11 @@ def reliability_frame(
             continue
         log_p = outcomes.log_probabilities[0].astype(np.float64)
         sure, correct = np.exp(log_p.max(-1)), log_p.argmax(-1) == outcomes.label
+        people = users(results, outcomes)
         for code, group in enumerate(results.all_cells.group_names(names)):
             inside = codes == code
-            table = reliability(sure[inside], correct[inside], bins=bins, level=confidence)
+            mine = None if people is None else people[inside]
+            table = reliability(sure[inside], correct[inside], bins=bins, level=confidence, of_whom=mine)
             head = {"trial": trial, "iteration": iteration, "split": split, "attribute": JOINT.join(names)}
             table = table.assign(**head, group=group)
             parts.append(table[[*head, "group", *table.columns[: -len(head) - 1]]])

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import sparse
 
 from fairsweep.analysis.inference.effective_sample_size import SamplingUnits, rate_bounds, units_of
 from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import BASES, Disparity, combine, disparity, stacked_scores, value_of
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
-from fairsweep.analysis.metrics.rates import Bools, Counts, Floats, divide
+from fairsweep.analysis.metrics.rates import Bools, Floats, divide
 from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.outcomes import Codes, Outcomes, group_codes, read_outcomes, users
+from fairsweep.analysis.results.people import person_weights, resampled_cells
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds, keyed_generator, value_bounds
 from fairsweep.analysis.statistics.intervals import replicate_mean, widen
 
@@ -74,22 +74,11 @@ def id_weights(
     """
     weights = np.zeros((draws, len(strata)))
     if clusters is not None:
-        _, place = np.unique(clusters, return_inverse=True)
-        size = int(place.max(initial=-1)) + 1
-        return np.asarray(generator.multinomial(size, np.full(size, 1 / size), draws)[:, place], np.float64)
+        return person_weights(clusters, draws, generator)
     for stratum in np.unique(strata):
         rows = np.flatnonzero(strata == stratum)
         weights[:, rows] = generator.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), draws)
     return weights
-
-
-def resampled_cells(outcomes: Outcomes, at: int, weights: Floats, groups: Codes, count: int, classes: int) -> Counts:
-    """Return the cells of one evaluation in every resample: int64 [draws, count, classes, classes]."""
-    place = outcomes.cells(at, groups, count, classes)
-    shape = (len(place), count * classes * classes)
-    chosen = sparse.csr_array((np.ones(len(place)), (np.arange(len(place)), place)), shape=shape)
-    counts = np.asarray(weights @ chosen, np.float64)
-    return np.rint(counts).astype(np.int64).reshape(len(weights), count, classes, classes)
 
 
 @renamed(against="baseline")

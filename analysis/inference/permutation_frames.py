@@ -10,6 +10,7 @@ import pandas as pd
 
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.disparities import Disparity, disparity
+from fairsweep.analysis.results.people import has_people
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
 from fairsweep.analysis.statistics.permutation import held_fixed, p_value, permuted_cells
 
@@ -55,8 +56,13 @@ def permutation_frame(
         ``p_value``, ``permuted``.
 
     Raises:
-        ValueError: if a metric is no disparity of cells.
+        ValueError: if a metric is no disparity of cells, or people have several images: these cannot be exchanged.
     """
+    if has_people(results, split):
+        raise ValueError(
+            "examples of a permutation test must be independent, but people have several images here; take the "
+            "intervals of SweepResults.disparities, which resample people"
+        )
     counts = results.counts(by, split=split, at=at, states=states)
     rows = []
     for name in metrics:

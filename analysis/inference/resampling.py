@@ -1,7 +1,8 @@
 """Bootstrap intervals for every metric of a sweep, by resampling the cells of each trial's evaluation.
 
 Wilson and simultaneous intervals are the default elsewhere: they are as good and need no draws. The bootstrap uses that
-a balanced evaluation set fixes the counts of groups and labels, and takes any metric. It covers the sampling of test
+a balanced evaluation set fixes the counts of groups and labels, and takes any metric; people with several images are
+drawn whole. It covers the sampling of test
 images only, as those do; `average` adds what differs between replicates.
 """
 
@@ -18,6 +19,7 @@ from fairsweep.analysis.metrics.disparities import Disparity, present, stacked_s
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
 from fairsweep.analysis.metrics.rates import Counts, Floats
 from fairsweep.analysis.records.counts import JOINT
+from fairsweep.analysis.results.people import People
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import DONE, FrameOptions
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds, keyed_generator, value_bounds
@@ -54,6 +56,7 @@ def bootstrap_frame(
     interval = frame["interval"].to_numpy(object, copy=True)
     split, at, states = choice.get("split", "test"), choice.get("at", "last"), choice.get("states", DONE)
     finest = results.counts(results.groups, split=split, at=at, states=states)
+    people = People.of(results, finest.evaluations)
     strata = {folder.name: _strata(results, folder.config or {}) for folder in results.folders}
     chosen = [resolve(name, results.classes, positive) for name in frame["metric"].unique().tolist()]
     chosen = [metric for metric in chosen if metric.of_cells and not _is_variance(metric)]
@@ -63,7 +66,9 @@ def bootstrap_frame(
         generator = keyed_generator("bootstrap", seed, trial, iteration)
         resampled = bootstrap_draws(finest.values[i], strata=strata[str(trial)], generator=generator, draws=draws)
         for attribute in attributes:
-            cells = _grouped(results, resampled, attribute)
+            names = attribute.split(JOINT) if attribute else []
+            whole = None if people is None else people.of_groups(names).resampled(i, draws, generator)
+            cells = _grouped(results, resampled, attribute) if whole is None else whole
             for metric in chosen:
                 rows = blocks.get((trial, iteration, attribute, metric.name))
                 if rows is not None:

@@ -299,12 +299,12 @@ def _variance(values: Floats, noise: Floats, groups: Bools) -> Floats:
     return divide(squares, count - 1) - divide(np.where(groups, noise, 0).sum(-1), count)
 
 
-def disparity_of(above: Counts, below: Counts, exists: Bools, row: Disparity) -> Floats:
+def disparity_of(above: Counts | Floats, below: Counts | Floats, exists: Bools, row: Disparity) -> Floats:
     """Return a disparity from the quotients of its rates.
 
     Args:
-        above: numerators, int64 [..., R, G], one row per of ``row.rates``.
-        below: denominators, int64 [..., R, G].
+        above: numerators, [..., R, G], one row per of ``row.rates``; effective counts need not be integers.
+        below: denominators, [..., R, G].
         exists: bool [..., G], which groups have examples at all.
         row: the disparity.
 

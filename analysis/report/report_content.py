@@ -27,6 +27,7 @@ from fairsweep.analysis.report.study_description import data_sentences, learners
 from fairsweep.analysis.report.summary_table import DISPARITIES_SHOWN, SummaryTable, is_defined, summary_tables
 from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of, shown
+from fairsweep.analysis.results.people import sampling_unit
 from fairsweep.analysis.results.results import SweepResults
 
 DRAWINGS = (
@@ -59,7 +60,7 @@ class Findings:
         data: training counts.
         tables: summary tables.
         test_counts: test images by group and label.
-        test_images: A sentence on which trials share them.
+        test_images: Sentences on which trials share them, and on what is taken as independent.
         metrics: Definitions of the metrics shown.
     """
 
@@ -183,11 +184,20 @@ def _findings(results: SweepResults, design: ImbalanceDesign, pictures: bool) ->
         data=report_figures.data(results, design),
         tables=summary_tables(results),
         test_counts=_test_counts(results),
-        test_images="All trials use the same test images."
-        if split_kinds(results).isdisjoint({"folds", "hold_out"})
-        else "Test images of one trial; other trials use about as many other images.",
+        test_images=_test_images(results),
         metrics=_metrics(results),
     )
+
+
+def _test_images(results: SweepResults) -> str:
+    """Return which trials share the test images, and what intervals take as independent."""
+    shared = split_kinds(results).isdisjoint({"folds", "hold_out"})
+    same = (
+        "All trials use the same test images."
+        if shared
+        else ("Test images of one trial; other trials use about as many other images.")
+    )
+    return f"{same} {sampling_unit(results)}"
 
 
 def _fluctuations(results: SweepResults, design: ImbalanceDesign) -> tuple[tuple[str, str], ...]:

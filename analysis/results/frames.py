@@ -14,10 +14,11 @@ from pandas.api.extensions import ExtensionArray
 
 from fairsweep.analysis.metrics.catalogue import Metric
 from fairsweep.analysis.metrics.disparities import Disparity, disparity_of, present, stacked_quotients
-from fairsweep.analysis.metrics.rates import Rate, divide, quotients
+from fairsweep.analysis.metrics.rates import RATES, Counts, Floats, Rate, divide, quotients
 from fairsweep.analysis.metrics.scores import Score
 from fairsweep.analysis.records.counts import JOINT, CountArray
 from fairsweep.analysis.results.means import INTERVAL, groups_without_stratum, mean_over_columns
+from fairsweep.analysis.results.people import PeopleOfGroups
 from fairsweep.analysis.results.score_frames import METHOD, score_columns, score_disparity_columns
 from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
 from fairsweep.analysis.statistics.simultaneous_intervals import null_disparity, simultaneous
@@ -77,27 +78,46 @@ def renamed(**new_names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 _OF_TRIAL = ("learner", "series", "setting", "replicate", "share", "level", "level_value", "epsilon", "sweep")
 
 
-def rate_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float) -> pd.DataFrame:
+def rate_rows(
+    counts: CountArray, metrics: Sequence[Metric], confidence: float, people: PeopleOfGroups | None = None
+) -> pd.DataFrame:
     """Return the rates of each group with Wilson intervals, and scores with bootstrap intervals.
 
-    ``n`` and ``n_min`` are a rate's denominator; of a score ``n_min`` is the smallest count that it rests on.
+    ``n`` and ``n_min`` are a rate's denominator; of a score ``n_min`` is the smallest count that it rests on. Where
+    ``people`` are known, intervals are of as many independent images as those of the people are worth.
     """
     quantile = normal_quantile(confidence)
     parts = []
     for metric in metrics:
         if isinstance(metric.row, Score):
-            parts.append(_long(counts, counts.groups, metric.name, score_columns(counts, metric, confidence), METHOD))
+            parts.append(
+                _long(
+                    counts,
+                    counts.groups,
+                    metric.name,
+                    score_columns(counts, metric, confidence, people),
+                    _named(METHOD, people),
+                )
+            )
             continue
         if not isinstance(metric.row, Rate):
             raise TypeError(f"{metric.name} must be a rate, but is a disparity")
         above, below = quotients(counts.values, metric.row, metric.positive)
-        low, high = wilson(above, below, quantile)
+        share = 1.0 if people is None else people.shares(metric.row, metric.positive)
+        low, high = wilson(above * share, below * share, quantile)
         columns = {"value": divide(above, below), "low": low, "high": high, "n": below, "n_min": below}
-        parts.append(_long(counts, counts.groups, metric.name, columns, "Wilson"))
+        parts.append(_long(counts, counts.groups, metric.name, columns, _named("Wilson", people)))
     return _joined(parts)
 
 
-def mean_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float, over: str, strata: int) -> pd.DataFrame:
+def mean_rows(
+    counts: CountArray,
+    metrics: Sequence[Metric],
+    confidence: float,
+    over: str,
+    strata: int,
+    people: PeopleOfGroups | None = None,
+) -> pd.DataFrame:
     """Return the means of rates over the last attribute of a grouping; the column ``attribute`` says so.
 
     Args:
@@ -106,12 +126,19 @@ def mean_rows(counts: CountArray, metrics: Sequence[Metric], confidence: float, 
         confidence: of the intervals.
         over: name of the last attribute.
         strata: how many values it has.
+        people: of the groups and strata; None takes images as independent.
     """
     groups = groups_without_stratum(counts, strata)
     rest = counts.attribute.removesuffix(over).removesuffix(JOINT)
     named = replace(counts, attribute=f"{rest}, mean over {over}".removeprefix(", "))
     parts = [
-        _long(named, groups, metric.name, mean_over_columns(counts, metric, strata, confidence), INTERVAL)
+        _long(
+            named,
+            groups,
+            metric.name,
+            mean_over_columns(counts, metric, strata, confidence, people),
+            _named(INTERVAL, people),
+        )
         for metric in metrics
     ]
     return _joined(parts)
@@ -125,10 +152,12 @@ def disparity_rows(
     expected_if_equal: bool,
     seed: int,
     least_n: int = 1,
+    people: PeopleOfGroups | None = None,
 ) -> pd.DataFrame:
     """Return the disparities with simultaneous intervals.
 
     ``n`` sums the denominators, ``n_min`` is the smallest group's; groups of fewer than ``least_n`` take no part.
+    ``people``: see `rate_rows`.
     """
     if least_n > 1:
         enough = counts.values.sum((-2, -1), keepdims=True) >= least_n
@@ -140,15 +169,16 @@ def disparity_rows(
         if not isinstance(row, Disparity):
             raise TypeError(f"{metric.name} must be a disparity, but is a rate")
         if not row.of_rates:
-            found = score_disparity_columns(counts, metric, confidence, expected_if_equal=expected_if_equal)
+            found = score_disparity_columns(
+                counts, metric, confidence, expected_if_equal=expected_if_equal, people=people
+            )
             found = {name: values[:, None] for name, values in found.items()}
-            parts.append(_long(counts, (counts.attribute,), metric.name, found, METHOD))
+            parts.append(_long(counts, (counts.attribute,), metric.name, found, _named(METHOD, people)))
             continue
         above, below = stacked_quotients(counts.values, row, metric.positive)
-        low, high = simultaneous(above, below, exists, row, confidence)
-        by_luck = (
-            null_disparity(above, below, exists, row, seed=seed) if expected_if_equal else np.full(len(low), np.nan)
-        )
+        worth = _worth(above, below, row, metric.positive, people)
+        low, high = simultaneous(*worth, exists, row, confidence)
+        by_luck = null_disparity(*worth, exists, row, seed=seed) if expected_if_equal else np.full(len(low), np.nan)
         smallest = np.where(exists[:, None], below, np.iinfo(np.int64).max).min((-2, -1))
         columns: dict[str, npt.NDArray[Any]] = {
             "value": disparity_of(above, below, exists, row),
@@ -159,8 +189,30 @@ def disparity_rows(
             "expected_if_equal": by_luck,
         }
         columns = {name: values[:, None] for name, values in columns.items()}
-        parts.append(_long(counts, (counts.attribute,), metric.name, columns, "simultaneous"))
+        parts.append(_long(counts, (counts.attribute,), metric.name, columns, _named("simultaneous", people)))
     return _joined(parts)
+
+
+def _named(method: str, people: PeopleOfGroups | None) -> str:
+    """Return the name of an interval's method, which says what was sampled where that is not images."""
+    return method if people is None else f"{method}, people"
+
+
+def _worth(
+    above: Counts, below: Counts, row: Disparity, positive: int | None, people: PeopleOfGroups | None
+) -> tuple[Floats | Counts, Floats | Counts]:
+    """Return the counts of as many independent images, [E, R, G] each.
+
+    Where groups are compared with all examples together, the shares are those of the group that is worth least: others
+    would move the rate of all.
+    """
+    if people is None:
+        return above, below
+    shares = np.stack([people.shares(RATES[name], positive) for name in row.rates], -2)
+    if row.overall != "not used":
+        shares = np.broadcast_to(np.nanmin(shares, axis=-1, keepdims=True), shares.shape)
+    shares = np.nan_to_num(shares, nan=1.0)
+    return above * shares, below * shares
 
 
 def with_trials(rows: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

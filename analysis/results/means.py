@@ -14,13 +14,14 @@ import numpy.typing as npt
 from fairsweep.analysis.metrics.catalogue import Metric
 from fairsweep.analysis.metrics.rates import Counts, Floats, Rate, divide, quotients
 from fairsweep.analysis.records.counts import JOINT, CountArray
+from fairsweep.analysis.results.people import PeopleOfGroups
 from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
 
 INTERVAL = "stratified Wilson"
 
 
 def mean_over_columns(
-    counts: CountArray, metric: Metric, strata: int, confidence: float
+    counts: CountArray, metric: Metric, strata: int, confidence: float, people: PeopleOfGroups | None = None
 ) -> dict[str, npt.NDArray[np.float64] | npt.NDArray[np.int64]]:
     """Return the mean of a rate over the last attribute of a grouping.
 
@@ -32,6 +33,7 @@ def mean_over_columns(
         metric: a rate.
         strata: how many values the last attribute has.
         confidence: of the interval.
+        people: of the groups and strata; None takes images as independent.
 
     Returns:
         ``value``, ``low``, ``high``, ``n`` (all strata) and ``n_min`` (the smallest stratum), each [E, G].
@@ -48,7 +50,8 @@ def mean_over_columns(
     exists = below.any((0, 1)) if size else np.zeros(strata, np.bool_)
     above, below = above[..., exists], below[..., exists]
     value = divide(above, below).mean(-1) if exists.any() else np.full(shape[:2], np.nan)
-    low, high = stratified_wilson(above, below, confidence)
+    share = np.ones(shape) if people is None else people.shares(row, metric.positive).reshape(shape)
+    low, high = stratified_wilson(above * share[..., exists], below * share[..., exists], confidence)
     return {
         "value": value,
         "low": low,
@@ -58,8 +61,8 @@ def mean_over_columns(
     }
 
 
-def stratified_wilson(above: Counts, below: Counts, confidence: float) -> tuple[Floats, Floats]:
-    """Return the interval for the mean of several independent proportions, int64 [..., S] -> two float64 arrays [...].
+def stratified_wilson(above: Counts | Floats, below: Counts | Floats, confidence: float) -> tuple[Floats, Floats]:
+    """Return the interval for the mean of several independent proportions, [..., S] -> two float64 arrays [...].
 
     Wilson's interval at the effective sample size: as many images as would give one proportion of that mean the
     variance that the strata give it. Each stratum's own variance takes its rate as (x + 1) / (n + 2), so that 9 of 9

@@ -15,7 +15,7 @@ from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.sweep_records import SweepRecords
 
 Codes = npt.NDArray[np.int64]
-_USER = "user"
+USER = "user"
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,9 @@ def group_codes(results: SweepRecords, outcomes: Outcomes, names: Sequence[str])
 
 
 def users(results: SweepRecords, outcomes: Outcomes) -> Codes | None:
-    """Return the user that each id belongs to, int64 [N]; None where the dataset has no users."""
-    return _column(results, outcomes, _USER)
+    """Return the person that each id is of, int64 [N]; None where that is unknown, or nobody has several."""
+    found = _column(results, outcomes, USER)
+    return None if found is None or len(np.unique(found)) == len(found) else found
 
 
 def group_masks(results: SweepRecords, outcomes: Outcomes, attribute: str) -> dict[str, Bools] | None:

@@ -27,7 +27,8 @@ from fairsweep.analysis.metrics.probabilities import ProbabilityScore
 from fairsweep.analysis.metrics.rates import Counts, Floats
 from fairsweep.analysis.metrics.scores import Score
 from fairsweep.analysis.records.counts import JOINT, CountArray, Evaluations
-from fairsweep.analysis.results.outcomes import group_codes, read_outcomes
+from fairsweep.analysis.results.outcomes import group_codes, read_outcomes, users
+from fairsweep.analysis.results.people import PeopleOfGroups, person_weights
 from fairsweep.analysis.results.sweep_records import SweepRecords
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds, keyed_generator, value_bounds
 from fairsweep.analysis.statistics.intervals import bootstrap_draws, normal_quantile, wilson
@@ -40,13 +41,16 @@ METHOD = "bootstrap, groups fixed"
 Columns = dict[str, npt.NDArray[Any]]
 
 
-def score_columns(counts: CountArray, metric: Metric, confidence: float) -> Columns:
+def score_columns(
+    counts: CountArray, metric: Metric, confidence: float, people: PeopleOfGroups | None = None
+) -> Columns:
     """Return a score from cells for each group: ``value``, ``low``, ``high``, ``n``, ``n_min``, each [E, G]."""
     row = metric.row
     if not isinstance(row, Score):
         raise TypeError(f"{metric.name} must be a score of cells")
     bounds = [
-        value_bounds(value_of(_resampled(counts, i), row, metric.positive), confidence) for i in range(_size(counts))
+        value_bounds(value_of(_resampled(counts, i, people), row, metric.positive), confidence)
+        for i in range(_size(counts))
     ]
     support = row.support(counts.values, metric.positive)
     value = row.compute(counts.values, metric.positive)
@@ -62,11 +66,17 @@ def score_columns(counts: CountArray, metric: Metric, confidence: float) -> Colu
 
 
 def score_disparity_columns(
-    counts: CountArray, metric: Metric, confidence: float, *, expected_if_equal: bool
+    counts: CountArray,
+    metric: Metric,
+    confidence: float,
+    *,
+    expected_if_equal: bool,
+    people: PeopleOfGroups | None = None,
 ) -> Columns:
     """Return a disparity of scores from cells, one column each.
 
-    The columns are ``value``, ``low``, ``high``, ``n``, ``n_min`` and ``expected_if_equal``, each [E].
+    The columns are ``value``, ``low``, ``high``, ``n``, ``n_min`` and ``expected_if_equal``, each [E]. The last is NaN
+    where ``people`` are known: images of one person cannot be exchanged between groups.
     """
     row = _disparity(metric)
     exists = present(counts.values)
@@ -74,9 +84,9 @@ def score_disparity_columns(
     bounds = np.full((2, _size(counts)), np.nan)
     expected = np.full(_size(counts), np.nan)
     for i in np.flatnonzero(np.isfinite(value)).tolist():
-        draws = stacked_scores(_resampled(counts, i), row, metric.positive)
+        draws = stacked_scores(_resampled(counts, i, people), row, metric.positive)
         bounds[:, i] = disparity_bounds(*draws, exists[i], row, confidence)
-        if expected_if_equal:
+        if expected_if_equal and people is None:
             generator = _generator("null", counts.evaluations, i)
             permuted = permuted_cells(counts.values[i], held_fixed(row), DRAWS, generator)
             expected[i] = _known_mean(disparity(permuted, row, metric.positive))
@@ -129,7 +139,7 @@ def prediction_rows(
             if codes is None:
                 continue
             groups = results.all_cells.group_names(names)
-            table = _Table(log_p, outcomes.label, codes, len(groups))
+            table = _Table(log_p, outcomes.label, codes, len(groups), users(results, outcomes))
             head = {"trial": trial, "iteration": iteration, "split": evaluations.split}
             head["attribute"] = table.attribute = JOINT.join(names)
             seed = _generator("predictions", evaluations, i)
@@ -148,15 +158,23 @@ class _Table:
         label: int64 [N].
         codes: int64 [N].
         count: number of groups.
+        of_whom: the person that each id is of, int64 [N], where they have several; None takes ids as independent.
     """
 
-    def __init__(self, log_p: Floats, label: Counts, codes: Counts, count: int) -> None:
-        self.log_p, self.label, self.codes, self.count = log_p, label, codes, count
+    def __init__(self, log_p: Floats, label: Counts, codes: Counts, count: int, of_whom: Counts | None = None) -> None:
+        self.log_p, self.label, self.codes, self.count, self.of_whom = log_p, label, codes, count, of_whom
         self.attribute = ""
         self.sizes = np.bincount(codes, minlength=count)
 
+    @property
+    def method(self) -> str:
+        """Return the name of the interval."""
+        return METHOD if self.of_whom is None else f"{METHOD}, people"
+
     def weights(self, draws: int, generator: np.random.Generator) -> Floats:
-        """Return how often each id is drawn, float64 [draws, N]."""
+        """Return how often each id is drawn, float64 [draws, N]; people whole, where there are some."""
+        if self.of_whom is not None:
+            return person_weights(self.of_whom, draws, generator)
         weights = np.zeros((draws, len(self.codes)))
         for code in np.flatnonzero(self.sizes):
             size = int(self.sizes[code])
@@ -196,7 +214,7 @@ def _rows_of(
     for metric in metrics:
         row = metric.row
         if isinstance(row, ProbabilityScore):
-            columns = _columns_of(row, value[row.name], draws[row.name], table.sizes, confidence)
+            columns = _columns_of(row, value[row.name], draws[row.name], table, confidence)
             rows += [
                 {"group": group, "metric": metric.name} | {name: column[g] for name, column in columns.items()}
                 for g, group in enumerate(groups)
@@ -212,7 +230,8 @@ def _rows_of(
         stacked = np.stack([draws[name] for name in row.rates], -2)
         known = np.isfinite(found)
         low, high = disparity_bounds(stacked, overall_draws, exists, row, confidence) if known else (np.nan, np.nan)
-        drawn = permuted_disparity(table, row, exists, DRAWS, generator) if expected_if_equal and known else np.empty(0)
+        asked = expected_if_equal and known and table.of_whom is None
+        drawn = permuted_disparity(table, row, exists, DRAWS, generator) if asked else np.empty(0)
         rows.append(
             {
                 "group": table.attribute,
@@ -222,7 +241,7 @@ def _rows_of(
                 "high": high,
                 "n": int(table.sizes[exists].sum()),
                 "n_min": int(table.sizes[exists].min(initial=0)) if exists.any() else 0,
-                "interval": METHOD,
+                "interval": table.method,
                 "expected_if_equal": _known_mean(drawn),
             }
         )
@@ -246,14 +265,15 @@ def permuted_disparity(
 
 
 def _columns_of(
-    row: ProbabilityScore, value: Floats, draws: Floats, sizes: Counts, confidence: float
+    row: ProbabilityScore, value: Floats, draws: Floats, table: _Table, confidence: float
 ) -> Mapping[str, Sequence[Any]]:
-    if row.proportion:
+    sizes, is_share = table.sizes, row.proportion and table.of_whom is None
+    if is_share:
         low, high = wilson(np.rint(np.nan_to_num(value) * sizes), sizes, normal_quantile(confidence))
     else:
         low, high = value_bounds(draws, confidence)
     undefined = np.isnan(value)
-    method = "Wilson" if row.proportion else METHOD
+    method = "Wilson" if is_share else table.method
     low, high = np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
     size = len(value)
     columns: dict[str, Sequence[Any]] = {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
@@ -279,8 +299,11 @@ def _generator(purpose: str, evaluations: Evaluations, i: int) -> np.random.Gene
     return keyed_generator(purpose, evaluations.trial[i], int(evaluations.iteration[i]), evaluations.split)
 
 
-def _resampled(counts: CountArray, i: int) -> Counts:
+def _resampled(counts: CountArray, i: int, people: PeopleOfGroups | None) -> Counts:
     generator = _generator("scores", counts.evaluations, i)
+    drawn = None if people is None else people.resampled(i, DRAWS, generator)
+    if drawn is not None:
+        return drawn
     return bootstrap_draws(counts.values[i], strata="group", generator=generator, draws=DRAWS)
 
 

@@ -16,6 +16,7 @@ from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.frames import disparity_rows, mean_rows, rate_rows, renamed, with_trials
 from fairsweep.analysis.results.pairs import Pairing, pair_trials
+from fairsweep.analysis.results.people import People, PeopleOfGroups
 from fairsweep.analysis.results.score_frames import prediction_rows
 from fairsweep.analysis.results.sweep_records import SweepRecords
 
@@ -147,13 +148,18 @@ class SweepFrames(SweepRecords):
         counted = [metric for metric in chosen if metric.of_cells]
         predicted = [metric for metric in chosen if not metric.of_cells]
         parts = []
+        people = People.of(self, evaluations) if counted or mean_over is not None else None
         if mean_over is not None:
             counted, strata = chosen, len(self.vocabulary(mean_over).values)
             for g in groupings:
-                counts = self.all_cells.stack(evaluations, (*(name for name in g if name != mean_over), mean_over))
-                parts.append(mean_rows(counts, counted, confidence, mean_over, strata))
+                names = (*(name for name in g if name != mean_over), mean_over)
+                counts = self.all_cells.stack(evaluations, names)
+                parts.append(mean_rows(counts, counted, confidence, mean_over, strata, _of_groups(people, names)))
         elif counted:
-            parts = [rate_rows(self.all_cells.stack(evaluations, g), counted, confidence) for g in groupings]
+            parts = [
+                rate_rows(self.all_cells.stack(evaluations, g), counted, confidence, _of_groups(people, g))
+                for g in groupings
+            ]
         if predicted and mean_over is None:
             parts += prediction_rows(self, predicted, groupings, evaluations, confidence)
         return with_trials(pd.concat(parts, ignore_index=True), self.trials)
@@ -198,10 +204,18 @@ class SweepFrames(SweepRecords):
         predicted = [metric for metric in chosen if not metric.of_cells]
         parts = []
         if counted:
-            stacked = (self.all_cells.stack(evaluations, g) for g in groupings)
+            people = People.of(self, evaluations)
             parts = [
-                disparity_rows(s, counted, confidence, expected_if_equal=expected_if_equal, seed=seed, least_n=least_n)
-                for s in stacked
+                disparity_rows(
+                    self.all_cells.stack(evaluations, g),
+                    counted,
+                    confidence,
+                    expected_if_equal=expected_if_equal,
+                    seed=seed,
+                    least_n=least_n,
+                    people=_of_groups(people, g),
+                )
+                for g in groupings
             ]
         if predicted:
             parts += prediction_rows(
@@ -262,6 +276,10 @@ class SweepFrames(SweepRecords):
         counts = self.all_cells.stack(evaluations.on("validation"), ()).values[:, 0]
         accuracy = divide(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
         return np.nan_to_num(accuracy, nan=-1.0)
+
+
+def _of_groups(people: People | None, names: Sequence[str]) -> PeopleOfGroups | None:
+    return None if people is None else people.of_groups(names)
 
 
 def _listed(by: By) -> tuple[str, ...]:

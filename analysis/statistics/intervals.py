@@ -26,6 +26,9 @@ Strata = Literal["group and label", "group", "none"]
 _EQUAL = 1e-12
 """Deviations below it are rounding errors."""
 
+_LEAST = 1e-9
+"""Parameter of a distribution in the place of 0, whose quantile is not used."""
+
 
 def normal_quantile(confidence: float) -> float:
     """Return the two-sided normal quantile.
@@ -75,8 +78,8 @@ def exact(above: npt.ArrayLike, below: npt.ArrayLike, tail: npt.ArrayLike = 0.02
     It never misses the truth more often than it says, and is wider for it.
 
     Args:
-        above: successes, integers [...].
-        below: trials, integers [...].
+        above: successes, [...]; effective counts need not be integers.
+        below: trials, [...].
         tail: probability of missing on either side.
 
     Returns:
@@ -90,8 +93,8 @@ def exact(above: npt.ArrayLike, below: npt.ArrayLike, tail: npt.ArrayLike = 0.02
     """
     sides = (above, below, tail)
     k, n, miss = np.broadcast_arrays(*(np.asarray(side, np.float64) for side in sides))
-    low = np.where(k > 0, special.betaincinv(np.maximum(k, 1), n - k + 1, miss), 0.0)
-    high = np.where(k < n, special.betaincinv(k + 1, np.maximum(n - k, 1), 1 - miss), 1.0)
+    low = np.where(k > 0, special.betaincinv(np.maximum(k, _LEAST), n - k + 1, miss), 0.0)
+    high = np.where(k < n, special.betaincinv(k + 1, np.maximum(n - k, _LEAST), 1 - miss), 1.0)
     return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
 
 

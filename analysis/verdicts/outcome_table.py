@@ -11,6 +11,7 @@ import pandas as pd
 from fairsweep.analysis.metrics.rates import Bools, Counts, Floats, divide
 from fairsweep.analysis.records.counts import ALL
 from fairsweep.analysis.results.outcomes import Codes, group_codes, read_outcomes, users
+from fairsweep.analysis.results.people import has_people, people_and_images
 from fairsweep.analysis.results.sweep_frames import At, SweepFrames
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 from fairsweep.analysis.verdicts.effects import Effect, effect_of_contributions, effect_of_values
@@ -46,6 +47,7 @@ class OutcomeTable:
         rates: float64 [T, G].
         counts: images behind each, int64 [T, G].
         images: None where predictions are missing, or of different images.
+        people_per_image: 1 where images are independent, as far as the data says.
     """
 
     trials: pd.DataFrame
@@ -53,6 +55,7 @@ class OutcomeTable:
     rates: Floats
     counts: Counts
     images: SharedImages | None
+    people_per_image: float = 1.0
 
     @classmethod
     def of(cls, results: SweepFrames, attribute: str, *, split: str = "test", at: At = "last") -> OutcomeTable:
@@ -64,7 +67,8 @@ class OutcomeTable:
         trials = asked[["trial"]].join(results.trials.set_index("trial")[columns], on="trial")
         images = _shared_images(results, attribute, split, asked)
         groups = tuple(results.all_cells.group_names((attribute,)))
-        return cls(trials, groups, divide(above, below), below, images)
+        people, shown = people_and_images(results, split) if has_people(results, split) else (1, 1)
+        return cls(trials, groups, divide(above, below), below, images, people / shown)
 
     def rows(self, series: str, level: object) -> Mapping[Seed, int]:
         """Return the trial of each pair of seeds of a series at a level, by text or number; none if one has several."""
@@ -108,9 +112,11 @@ class OutcomeTable:
         beats = superiority(values, seeds)
         if self.images is not None and images:
             return self._of_images(rows, np.asarray(coefficients, np.float64), weights, seeds, images), beats
-        # Agresti and Coull's variance of each rate, as if the images of all trials were different ones.
-        rate = (self.rates[rows][..., used] * counts + 2) / (counts + 4)
-        variances = np.square(weights[used]) * rate * (1 - rate) / (counts + 4)
+        # Agresti and Coull's variance of each rate, as if the images of all trials were different ones; of people who
+        # have several, each counts as one.
+        units = counts * self.people_per_image
+        rate = (self.rates[rows][..., used] * units + 2) / (units + 4)
+        variances = np.square(weights[used]) * rate * (1 - rate) / (units + 4)
         of_images = float((variances.sum(-1) @ np.square(coefficients)).mean())
         return effect_of_values(values, seeds, of_images=of_images, images=images), beats
 
