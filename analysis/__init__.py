@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.contrasts.reference_groups import reference_frame
     from fairsweep.analysis.contrasts.strata import controlled_frame
     from fairsweep.analysis.contrasts.weights import weighted_frame
+    from fairsweep.analysis.disagreement.arbitrariness import arbitrariness
     from fairsweep.analysis.figures import plots
     from fairsweep.analysis.importing.metric_frames import to_metric_frame
     from fairsweep.analysis.importing.predictions import from_predictions
@@ -54,6 +55,7 @@ __all__ = [
     "SummaryTable",
     "SweepComparison",
     "SweepResults",
+    "arbitrariness",
     "average",
     "best_setting",
     "bootstrap_frame",
@@ -99,6 +101,7 @@ _HOMES = {
     "SummaryTable": "report.summary_table",
     "SweepComparison": "comparing.comparison",
     "SweepResults": "results.results",
+    "arbitrariness": "disagreement.arbitrariness",
     "average": "results.replicates",
     "best_setting": "inference.selection",
     "bootstrap_frame": "inference.resampling",

@@ -34,6 +34,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "contrasts": "all",
         "verdicts": "all",
         "inference": "all",
+        "disagreement": "all",
         "auditing": "all",
         "drawing": "extras",
         "figures": "all",

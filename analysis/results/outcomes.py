@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairsweep.analysis.metrics.rates import Bools
 from fairsweep.analysis.records.counts import JOINT
@@ -16,6 +17,7 @@ from fairsweep.analysis.results.sweep_records import SweepRecords
 
 Codes = npt.NDArray[np.int64]
 USER = "user"
+_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -67,25 +69,28 @@ def read_outcomes(
     """
     columns = ["iteration", "id", "split", "label", "prediction", *(["log_probabilities"] if probabilities else [])]
     table = results.predictions(list(asked["trial"].unique()), columns)
-    known = set(asked[["trial", "iteration"]].itertuples(index=False, name=None))
-    plain = table.drop_columns(["log_probabilities"]) if probabilities else table
-    frame = plain.to_pandas()
-    pairs = zip(frame["trial"], frame["iteration"], strict=True)
-    wanted = np.array([pair in known for pair in pairs], np.bool_)
-    rows = np.flatnonzero((frame["split"] == split).to_numpy(np.bool_) & wanted)
+    trial = table.column("trial").combine_chunks().dictionary_encode()
+    names, rank = np.unique(np.array(trial.dictionary.to_pylist(), str), return_inverse=True)
+    iteration, ids = (table.column(name).to_numpy() for name in ("iteration", "id"))
+    # An evaluation is one number, in the order of names and iterations.
+    place_of = {name: i for i, name in enumerate(names.tolist())}
+    pairs = asked[["trial", "iteration"]].itertuples(index=False, name=None)
+    wanted = [place_of[name] << _BITS | int(last) for name, last in pairs if name in place_of]
+    key = rank[trial.indices.to_numpy()] << _BITS | iteration
+    rows = np.flatnonzero(np.isin(key, wanted) & pc.equal(table.column("split"), split).to_numpy())
     if not len(rows):
         return None
-    rows = rows[frame.iloc[rows].reset_index(drop=True).sort_values(["trial", "iteration", "id"]).index.to_numpy()]
-    frame = frame.iloc[rows]
-    keys = list(frame[["trial", "iteration"]].drop_duplicates().itertuples(index=False, name=None))
-    size, remainder = divmod(len(frame), len(keys))
-    ids = frame["id"].to_numpy(np.int64).reshape(len(keys), -1) if not remainder else np.empty((0, 0), np.int64)
-    if remainder or (ids != ids[0]).any():
+    rows = rows[np.lexsort((ids[rows], key[rows]))]
+    keys = np.unique(key[rows])
+    size, remainder = divmod(len(rows), len(keys))
+    seen = ids[rows].reshape(len(keys), -1) if not remainder else np.empty((0, 0), np.int64)
+    if remainder or (seen != seen[0]).any():
         return None
-    place = {(str(trial), int(iteration)): i for i, (trial, iteration) in enumerate(keys)}
-    prediction = frame["prediction"].to_numpy(np.int64).reshape(len(keys), size)
+    place = {(str(names[code >> _BITS]), int(code % (1 << _BITS))): i for i, code in enumerate(keys.tolist())}
+    prediction = table.column("prediction").to_numpy()[rows].astype(np.int64).reshape(len(keys), size)
+    label = table.column("label").to_numpy()[rows[:size]].astype(np.int64)
     log_p = _matrix(table.column("log_probabilities"), rows, len(keys)) if probabilities else None
-    return Outcomes(place, ids[0], frame["label"].to_numpy(np.int64)[:size], prediction, log_p)
+    return Outcomes(place, seen[0], label, prediction, log_p)
 
 
 def _matrix(column: pa.ChunkedArray, rows: Codes, evaluations: int) -> npt.NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""Arbitrariness of predictions: how far trainings, or settings that are equally good, differ in what they decide."""
