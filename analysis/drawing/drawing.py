@@ -19,6 +19,9 @@ Floats = npt.NDArray[np.float64]
 PANEL_HEIGHT = 360
 # Where a percent axis ends at the latest: whole markers at 100%.
 MOST = 1.02
+BEYOND = "beyond the axis"
+"""Name of the marks where an axis cuts an interval: they are no numbers."""
+
 _PANELS_IN_A_ROW = 3
 
 
@@ -63,6 +66,7 @@ class Line:
         bands: behind it.
         low: lower ends of the bars through its points, float64 [N].
         high: upper ends.
+        labels: what the positions mean, such as levels; empty where they speak for themselves.
         hover: under the pointer; None shows nothing.
     """
 
@@ -80,6 +84,7 @@ class Line:
     bands: tuple[Band, ...] = ()
     low: Floats | None = None
     high: Floats | None = None
+    labels: Sequence[str] = ()
     hover: Hover | None = None
 
 
@@ -252,7 +257,7 @@ def _cuts(line: Line, y: Axis) -> list[Line]:
         Line(
             line.x[cut],
             np.full(int(cut.sum()), place),
-            line.name,
+            BEYOND,
             line.colour,
             key=line.key or line.name,
             in_legend=False,

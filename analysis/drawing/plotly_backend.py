@@ -29,6 +29,10 @@ _GRID = "rgba(128,134,142,0.25)"
 # Of a page column: a wider one needs fewer lines of legend.
 _WIDTH = 760
 _LINE, _ABOVE, _TITLE = 20, 14, 30
+_TICK, _TICK_LINE = 8, 17
+X_TITLE = "x title"
+"""Name of the annotation that is the title of the x axis below all panels."""
+
 _SIDES = {"left": "middle left", "right": "middle right", "above": "top center", "below": "bottom center"}
 
 
@@ -98,6 +102,14 @@ def _(line: Line) -> list[Any]:
     )
     if line.low is not None and line.high is not None:
         trace.error_y = _interval(line.y[known], line.low[known], line.high[known], line.colour)
+    # For the file of numbers that a page makes of a figure.
+    meta: dict[str, Any] = (
+        {"labels": [name for name, is_known in zip(line.labels, known, strict=True) if is_known]} if line.labels else {}
+    )
+    if line.bands:
+        meta |= {"low": line.bands[0].low[known].tolist(), "high": line.bands[0].high[known].tolist()}
+    if meta:
+        trace.meta = meta
     return [*bands, trace]
 
 
@@ -265,8 +277,27 @@ def _axis(axis: Axis, *, is_inner: bool = False) -> dict[str, Any]:
 
 
 def _title_below(figure: go.Figure, drawing: Drawing) -> None:
-    """Add one title centred below the last row: panels are too narrow for one each."""
+    """Add one title below the last row, centred below its panels: each is too narrow for one."""
     if not drawing.x_title:
         return
-    last = len(drawing.panels) - (drawing.rows - 1) * drawing.columns
-    figure.update_xaxes(title={"text": drawing.x_title, "standoff": 8}, row=drawing.rows, col=(last - 1) // 2 + 1)
+    first = (drawing.rows - 1) * drawing.columns
+    lines = max(
+        (text.count("<br>") + 1 for panel in drawing.panels[first:] for text in (panel.x.ticks or ((), ()))[1]),
+        default=1,
+    )
+    ends = [
+        next(figure.select_xaxes(row=drawing.rows, col=number + 1)).domain or (0.0, 1.0)
+        for number in (0, len(drawing.panels) - first - 1)
+    ]
+    figure.add_annotation(
+        text=drawing.x_title,
+        xref="paper",
+        yref="paper",
+        x=(ends[0][0] + ends[1][1]) / 2,
+        y=0,
+        xanchor="center",
+        yanchor="top",
+        yshift=-(_TICK + _TICK_LINE * lines),
+        showarrow=False,
+        name=X_TITLE,
+    )

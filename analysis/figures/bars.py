@@ -36,6 +36,7 @@ def rate_by_group(
     *,
     mean_over: str | None = None,
     level: str | None = None,
+    series: Sequence[str] | None = None,
     at: At = "last",
 ) -> Drawing:
     """Plot a rate by group (or class) at one level as bars with intervals, one colour per learner.
@@ -47,18 +48,19 @@ def rate_by_group(
         mean_over: average over the values of this attribute within each group, as unlearning-fairness does over age
             bins within races.
         level: as in the column ``level``; None takes the most imbalanced.
+        series: which ones are drawn, as in the column ``series``; None draws all.
         at: see `SweepResults.evaluations`.
     """
     design = design_of(results)
     level = level or design.levels[-1].text
     frame = results.rates([metric], by=attribute, at=at, mean_over=mean_over)
     means = average(frame[frame["level"] == level])
-    series = series_in(results, means)
+    names = series_in(results, means)
     marks = []
-    for name in series:
+    for name in names if series is None else [one for one in names if one in series]:
         rows = means[means["series"] == name]
         texts = group_texts(results, attribute, rows["group"].tolist())
-        marks.append(_bars(texts, rows, name, learner_colour(series, name)))
+        marks.append(_bars(texts, rows, name, learner_colour(names, name)))
     title = f"test {resolve(metric, results.classes).title.lower()}"
     over = f", mean over {mean_over}" if mean_over else ""
     panel = Panel("", tuple(marks), Axis(attribute, style="category"), Axis(f"{title}{over}", style="percent"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -123,7 +123,7 @@ def mean_line(x: Floats, means: pd.DataFrame, style: LineStyle) -> Line:
 
 def level_lines(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, style: LineStyle) -> tuple[Line, ...]:
     """Return a line over the levels with bands and a dot per trial; one of many groups is a thin line only."""
-    line = mean_line(axis.positions(means["level"]), means, style)
+    line = _named_line(axis, means, style)
     if style.is_faint:
         thin = {"width": 1.0, "size": 4.0, "bands": (), "name": OTHERS}
         return (Line(**{**vars(line), **thin}),)
@@ -137,6 +137,7 @@ def level_lines(axis: LevelAxis, means: pd.DataFrame, trials: pd.DataFrame, styl
         width=0,
         size=4,
         opacity=0.7,
+        labels=tuple(trials["level"].astype(str)),
         hover=Hover(
             "%{y:.1%}<br>%{customdata[0]}<br>n %{customdata[1]:,}<extra>one trial</extra>",
             trials[["trial", "n_min"]].to_numpy(),
@@ -154,10 +155,17 @@ def level_bars(axis: LevelAxis, means: pd.DataFrame, style: LineStyle, count: in
         style: of the line; its place says how far it is moved.
         count: number of lines.
     """
-    line = mean_line(axis.positions(means["level"]), means, style)
+    line = _named_line(axis, means, style)
     band = line.bands[0]
     moved = {"x": line.x + axis.shift(style.place, count), "low": band.low, "high": band.high, "bands": ()}
     return Line(**{**vars(line), **moved})
+
+
+def _named_line(axis: LevelAxis, means: pd.DataFrame, style: LineStyle) -> Line:
+    """Return the line through means at their levels, with the levels' names."""
+    x = axis.positions(means["level"])
+    names = means["level"].astype(str).to_numpy()
+    return replace(mean_line(x, means, style), labels=tuple(names[np.argsort(x, kind="stable")]))
 
 
 def value_range(means: pd.DataFrame, *, least: float | None = None) -> tuple[float, float] | None:

@@ -22,7 +22,12 @@ _MOST_BANDS = 2
 
 
 def rate_by_level(
-    results: SweepResults, attribute: str | None = None, metric: str = "accuracy", *, at: At = "last"
+    results: SweepResults,
+    attribute: str | None = None,
+    metric: str = "accuracy",
+    *,
+    series: Sequence[str] | None = None,
+    at: At = "last",
 ) -> Drawing:
     """Plot a rate of each group over the levels of the imbalance, one panel per learner.
 
@@ -30,16 +35,18 @@ def rate_by_level(
         results: the sweep.
         attribute: whose groups are drawn; None takes the one that is made imbalanced.
         metric: a rate.
+        series: which ones are drawn, as in the column ``series``; None draws all.
         at: see `SweepResults.evaluations`.
     """
     design = design_of(results)
     attribute = attribute or design.attribute
     trials = results.rates([metric], by=attribute, at=at)
+    trials = trials[trials["series"].isin(trials["series"] if series is None else list(series))]
     means = average(trials)
-    series = series_in(results, means)
+    drawn = series_in(results, means)
     title = f"test {resolve(metric, results.classes).title.lower()}"
     y = Axis(title, style="percent", range=value_range(means))
-    return _by_group(results, design, attribute, trials, means, dict(zip(series, series, strict=True)), y)
+    return _by_group(results, design, attribute, trials, means, dict(zip(drawn, drawn, strict=True)), y)
 
 
 @renamed(against="baseline")

@@ -114,6 +114,11 @@ def more_settings_command(folder: str) -> str:
     return shlex.join(["fairsweep", "extend", folder, "--trials", "N"])
 
 
+def more_seeds_command(folder: str, seeds: int) -> str:
+    """Return the command by which a sweep gets so many seeds in all."""
+    return shlex.join(["fairsweep", "extend", folder, "--seeds", str(seeds)])
+
+
 def is_guided(sweep: Mapping[str, Any]) -> bool:
     """Return whether settings depend on the results of others: only such a search has objectives.
 

@@ -96,7 +96,9 @@ def _statement(results: SweepResults, design: ImbalanceDesign, found: Verdict) -
     side = "above" if found.estimate >= 0 else "below"
     often = "" if found.superiority is None else superiority_text(found.superiority, asked.learner, asked.baseline)
     text = f"For {who}, {asked.learner} is {size_text(found)} {side} {asked.baseline}"
-    return statement_of(f"{text} ({counted(found.seeds, 'seed')}, n {found.images:,}; {often}).", found)
+    return statement_of(
+        f"{text} ({counted(found.seeds, 'seed')}, n {found.images:,}; {often}).", found, is_neutral=True
+    )
 
 
 def _summary(results: SweepResults, design: ImbalanceDesign, found: list[Verdict]) -> SummaryTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,11 +14,14 @@ from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.pairs import TWIN
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
+from fairsweep.analysis.statistics.variance_components import ROUNDING
 from fairsweep.analysis.verdicts.verdict import Question, Verdict, Word
 from fairsweep.analysis.verdicts.verdict_sentences import points_text, reason, size_text, superiority_text
 from fairsweep.analysis.wording import counted
 
 _FEW_REPLICATES = 5
+Direction = Literal["harm", "benefit", "none"]
+_HARM = {"difference": -1, "excess": 1, "growth": 1, "gap": -1, "slope": -1}
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,15 @@ class Statement:
         verdict: ``different``, ``equivalent``, ``undecided`` or ``undefined``.
         reason: The verdict as a sentence, with what would decide what is undecided.
         found: The numbers; None where the sentence is no answer to a question.
+        direction: ``harm`` if the estimate is a loss of the group, ``benefit`` if it is a gain, ``none`` if it is
+            neither: where two learners are compared of which neither is the remedy.
     """
 
     text: str
     verdict: Word
     reason: str
     found: Verdict | None = None
+    direction: Direction = "none"
 
 
 @dataclass(frozen=True)
@@ -250,9 +257,19 @@ def others_text(results: SweepResults, design: ImbalanceDesign, group: str) -> s
     return f"the other {design.members} on average"
 
 
-def statement_of(text: str, found: Verdict) -> Statement:
-    """Return a sentence with its verdict."""
-    return Statement(text, found.word, reason(found), found)
+def statement_of(text: str, found: Verdict, *, is_neutral: bool = False) -> Statement:
+    """Return a sentence with its verdict and the direction of its estimate; none if the question is ``is_neutral``."""
+    sign = _HARM[found.question.kind] * found.estimate
+    direction: Direction = "none"
+    if not is_neutral and found.word in ("different", "undecided") and abs(sign) > ROUNDING:
+        direction = "harm" if sign > 0 else "benefit"
+    return Statement(text, found.word, reason(found), found, direction)
+
+
+def compared_with(comparison: Comparison) -> str:
+    """Return what a private learner is compared with, in words for the first sentence of a report."""
+    name = comparison.words.partition("(")[2].rstrip(")")
+    return f"the same training without privacy ({name})" if comparison.baseline == TWIN else comparison.words
 
 
 def _epsilon(results: SweepResults, series: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,14 +20,18 @@ _KINDS = {
     "sisa": "SISA: shards and slices, so that examples can be unlearned",
     "pbt": "population-based training with SGD: the worst members are replaced by copies of the best",
 }
+DRAWINGS = "drawings of faces made by the software, which show how it works and say nothing about people"
+_SOURCES = {
+    "faces": DRAWINGS,
+    "folder": "a folder of images",
+}
 _MOST_VALUES = 10
 
 
 def data_sentences(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
     """Return sentences on the data set, the label, the groups, the training sets and the test set."""
-    dataset = results.sweep.get("dataset", {})
     sentences = [
-        f"The data set is {_data_set(dataset)}. Models predict {results.label} ({_values(results, results.label)})."
+        f"Data: {described_data(results)}. Models predict {results.label} ({_values(results, results.label)})."
     ]
     others = [name for name in design.groupings if name != results.label]
     if others:
@@ -38,13 +40,12 @@ def data_sentences(results: SweepResults, design: ImbalanceDesign) -> tuple[str,
     return (*sentences, *_training(results, design), _testing(results))
 
 
-def _data_set(dataset: Mapping[str, Any]) -> str:
-    """Return the name of the data set; of one made of somebody's own images, where they were prepared to."""
-    name = dataset.get("name")
-    if name != "folder":
-        return str(name or "not named")
-    place = PurePath(str(dataset.get("path") or "")).name
-    return f"a folder of images, prepared as {place}" if place else "a folder of images"
+def described_data(results: SweepResults) -> str:
+    """Return what the data set is: by its source where that is known, else by its name and where it was prepared to."""
+    dataset = results.sweep.get("dataset", {})
+    name, place = str(dataset.get("name") or ""), PurePath(str(dataset.get("path") or "")).name
+    what = _SOURCES.get(name, f"the data set {name}" if name else "a data set without a name")
+    return f"{what}, prepared as {place}" if place and place != name else what
 
 
 def learners(results: SweepResults) -> pd.DataFrame:

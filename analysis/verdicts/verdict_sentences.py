@@ -119,6 +119,8 @@ def _despite(found: Verdict, corrected: str) -> str:
 
 
 def _missed(found: Verdict) -> str:
+    if found.detectable > 1:
+        return "this sweep is too small to detect any difference with 80% power."
     return f"this sweep detects differences from about {points(found.detectable)} points with 80% power."
 
 

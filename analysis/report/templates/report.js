@@ -110,6 +110,105 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     document.head.append(make("script", { textContent: await new Response(stream).text() }));
   };
+  // On a narrow page panels stand one below the other, and the legend gets the lines that it needs.
+  const NARROW = 560, PANEL = 250, ENTRY = 7.4, LINE = 20;
+  const axes = (layout, letter) => Object.keys(layout).filter((key) => new RegExp(`^${letter}axis\\d*$`).test(key))
+    .sort((a, b) => (parseInt(a.slice(5)) || 1) - (parseInt(b.slice(5)) || 1));
+  const narrowed = (layout, data, width) => {
+    if (width >= NARROW || width === 0) return layout;
+    const made = structuredClone(layout);
+    const [xs, ys] = [axes(made, "x"), axes(made, "y")];
+    const names = [...new Set(data.filter((trace) => trace.showlegend !== false && trace.name).map((trace) => trace.name))];
+    const perLine = Math.max(1, Math.floor(width / (48 + ENTRY * Math.max(0, ...names.map((name) => name.length)))));
+    const top = names.length < 2 ? 44 : 44 + LINE * Math.ceil(names.length / perLine);
+    made.margin = { ...made.margin, l: 56, r: 12, t: top, b: 92 };
+    for (const note of made.annotations ?? []) {
+      if (note.name === "x title") note.text = note.text.replace("; ", "<br>");
+    }
+    const isRow = xs.length > 1 && xs.length === ys.length && xs.some((key) => (made[key].domain ?? [0, 1])[0] > 0);
+    if (!isRow) return made;
+    const gap = 0.28 / xs.length;
+    const size = (1 - gap * (xs.length - 1)) / xs.length;
+    const step = size + gap;
+    const places = xs.map((key, i) => ({ old: [made[key].domain, made[ys[i]].domain], top: 1 - i * step, bottom: Math.max(0, 1 - i * step - size) }));
+    for (const note of made.annotations ?? []) {
+      const place = places.find(({ old: [x, y] }) => note.name !== "x title" && note.xref === "paper" && note.x >= x[0] && note.x <= x[1] && Math.abs(note.y - y[1]) < 0.02);
+      if (place) Object.assign(note, { x: 0.5, y: place.top });
+    }
+    xs.forEach((key, i) => {
+      made[key].domain = [0, 1];
+      Object.assign(made[ys[i]], { domain: [places[i].bottom, places[i].top], showticklabels: true });
+    });
+    made.height = top + made.margin.b + PANEL * xs.length;
+    return made;
+  };
+
+  // Figures as files: the numbers behind each mark, and the drawing itself.
+  const KINDS = { f8: Float64Array, f4: Float32Array, i8: BigInt64Array, i4: Int32Array, i2: Int16Array, i1: Int8Array, u4: Uint32Array, u2: Uint16Array, u1: Uint8Array };
+  const list = (values) => {
+    if (values?.bdata === undefined) return values ? [...values] : [];
+    const flat = [...new KINDS[values.dtype](Uint8Array.from(atob(values.bdata), (letter) => letter.charCodeAt(0)).buffer)].map(Number);
+    const columns = Number(String(values.shape ?? "").split(",")[1]) || 0;
+    return columns ? Array.from({ length: flat.length / columns }, (_, i) => flat.slice(i * columns, (i + 1) * columns)) : flat;
+  };
+  const rowsOf = (gd) => {
+    const rows = [["panel", "series", "x", "y", "low", "high"]];
+    const titles = (gd.layout.annotations ?? []).filter((note) => note.xref === "paper" && note.name !== "x title").map((note) => note.text);
+    for (const trace of gd.data) {
+      if ((trace.hoverinfo === "skip" && trace.fill) || trace.name === "beyond the axis") continue;
+      const number = parseInt(String(trace.xaxis ?? "x").slice(1)) || 1;
+      const [panel, name] = [titles[number - 1] ?? "", trace.name ?? ""];
+      if (trace.type === "heatmap") {
+        const [xs, ys] = [list(trace.x), list(trace.y)];
+        list(trace.z).forEach((row, i) => list(row).forEach((value, k) => rows.push([panel, ys[i], xs[k], value, "", ""])));
+        continue;
+      }
+      const axis = gd.layout[`xaxis${number > 1 ? number : ""}`] ?? {};
+      const places = list(trace.x);
+      const xs = Array.isArray(places[0]) ? places[1].map((value, i) => `${places[0][i]}, ${value}`) : places;
+      const [ys, labels] = [list(trace.y), list(trace.meta?.labels)];
+      const [below, above] = [list(trace.error_y?.arrayminus), list(trace.error_y?.array)];
+      const [low, high] = [list(trace.meta?.low), list(trace.meta?.high)];
+      xs.forEach((x, i) => {
+        const tick = list(axis.tickvals).indexOf(x);
+        const where = labels[i] ?? (tick < 0 ? x : String(axis.ticktext[tick]).split("<br>")[0]);
+        rows.push([panel, name, where, ys[i], low[i] ?? (below.length ? ys[i] - below[i] : ""), high[i] ?? (above.length ? ys[i] + above[i] : "")]);
+      });
+    }
+    return rows;
+  };
+  const quoted = (value) => /[",\n]/.test(value ?? "") ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? "");
+  const csv = (gd) => rowsOf(gd).map((row) => row.map(quoted).join(",")).join("\n") + "\n";
+  const save = (name, url) => make("a", { href: url, download: name }).click();
+  const savable = (place) => {
+    const figure = place.closest("figure");
+    const name = figure.querySelector("figcaption").id.replace("caption-", "");
+    const button = (text, act) => {
+      const made = make("button", { type: "button", textContent: text });
+      made.setAttribute("aria-label", `Save the figure ${name} as ${text}`);
+      made.addEventListener("click", act);
+      return made;
+    };
+    const size = () => ({ format: "svg", width: place.offsetWidth, height: place.offsetHeight });
+    figure.insertBefore(make("div", { className: "saves" },
+      button("SVG", async () => save(`${name}.svg`, await Plotly.toImage(place, size()))),
+      button("CSV", () => save(`${name}.csv`, URL.createObjectURL(new Blob([csv(place)], { type: "text/csv" }))))),
+    figure.querySelector("figcaption"));
+  };
+
+  const show = async (place) => {
+    if (place.dataset.shown || place.closest("details:not([open])")) return;
+    place.dataset.shown = "yes";
+    const source = place.querySelector("script");
+    const figure = JSON.parse(source.textContent);
+    source.remove();
+    const layout = narrowed(figure.layout, figure.data, place.offsetWidth);
+    if (layout.height) place.style.minHeight = `${layout.height}px`;
+    const bar = layout === figure.layout ? config : { ...config, displayModeBar: false };
+    await Plotly.newPlot(place, figure.data, layout, bar);
+    savable(place);
+  };
+  // What is folded has no width: it is drawn when it is unfolded.
   const draw = async () => {
     if (!places.length) return;
     try {
@@ -118,14 +217,23 @@
       for (const place of places) place.textContent = "This figure needs a browser of 2023 or later; its numbers are in the tables.";
       return;
     }
-    for (const place of places) {
-      const source = place.querySelector("script");
-      const figure = JSON.parse(source.textContent);
-      source.remove();
-      await Plotly.newPlot(place, figure.data, figure.layout, config);
+    for (const place of places) await show(place);
+    for (const part of document.querySelectorAll("details")) {
+      part.addEventListener("toggle", async () => {
+        for (const place of part.querySelectorAll(".plot")) await show(place);
+      });
     }
   };
   draw().then(() => { root.dataset.drawn = String(places.length); });
+
+  // --- links into what is folded ---
+  const reveal = () => {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let part = target && target.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+    if (target) target.scrollIntoView();
+  };
+  window.addEventListener("hashchange", reveal);
+  reveal();
 
   // --- on paper: what is folded is left out, and figures are scaled to the page as they are ---
   const PAPER = 690;

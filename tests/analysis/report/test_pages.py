@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import csv
+import io
 import json
 import shutil
 import subprocess
@@ -108,13 +110,19 @@ def test_the_report_works(faces, tmp_path):
         assert browser.complaints == []
         figures = await browser.run("document.querySelectorAll('.plot').length")
         assert figures >= 6
-        assert await browser.run("document.querySelectorAll('.plot .main-svg').length") >= figures
+        drawn = "document.querySelectorAll('.plot:has(.main-svg)').length"
+        assert await browser.run(drawn) < figures  # what is folded waits
+        await unfolds(browser)
+        assert await browser.run(drawn) == figures
+        await saves(browser)
         assert await browser.run("document.querySelectorAll('.plot .modebar-btn[data-title*=hare]').length") == 0
         await sorts_and_filters(browser)
         await changes_its_colours(browser)
         await prints(browser)
         await browser.open(path, width=400)
+        await unfolds(browser)
         assert await browser.run("document.documentElement.scrollWidth <= innerWidth")
+        assert await browser.run("[...document.querySelectorAll('.plot')].every(p => p.scrollWidth <= p.clientWidth)")
         assert browser.complaints == []
 
     in_browser(tmp_path / "browser", visit)
@@ -134,6 +142,31 @@ def test_the_comparison_works(faces, tmp_path):
         assert browser.complaints == []
 
     in_browser(tmp_path / "browser", visit)
+
+
+async def unfolds(browser):
+    """Open all that is folded; figures are drawn then."""
+    await browser.run("document.querySelectorAll('details').forEach(part => { part.open = true; })")
+    for _ in range(600):
+        if await browser.run("[...document.querySelectorAll('figure')].every(one => one.querySelector('.saves'))"):
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError("what was unfolded was never drawn")
+
+
+async def saves(browser):
+    """A figure's numbers are saved as they are drawn, its levels by name."""
+    await browser.run(
+        "window.saved = []; URL.createObjectURL = (blob) => { window.saved.push(blob); return 'data:text/csv,'; };"
+        "[...document.querySelectorAll('#accuracy .saves button')].find(b => b.textContent === 'CSV').click()"
+    )
+    rows = list(csv.DictReader(io.StringIO(await browser.run("window.saved[0].text()"))))
+    means = [row for row in rows if row["series"] == "dark tone" and row["panel"] == "private"]
+    assert [row["x"] for row in means] == ["share 0.5", "share 0.9", "share 0.99"]
+    assert all(float(row["low"]) < float(row["y"]) < float(row["high"]) for row in means)
+    assert await browser.run("document.querySelectorAll('.saves button').length") == 2 * await browser.run(
+        "document.querySelectorAll('.plot').length"
+    )
 
 
 async def sorts_and_filters(browser):

@@ -13,14 +13,16 @@ import pytest
 import fairsweep.analysis as analysis
 import fairsweep.analysis.figures.plots as plots
 from fairsweep.analysis.drawing.palette import GROUP_COLOURS, LEARNER_COLOURS
+from fairsweep.analysis.drawing.plotly_backend import X_TITLE
 from fairsweep.analysis.inference.privacy_ledger import privacy_ledger
 from fairsweep.analysis.records.cell_records import read_cells, write_cells
 from fairsweep.analysis.records.file_names import CELLS, PREDICTIONS, REPORT, TRIALS
 from fairsweep.analysis.report.pair_section import pair_section
-from fairsweep.analysis.report.report_content import DRAWINGS
+from fairsweep.analysis.report.report_content import collect
 from fairsweep.analysis.report.report_page import data_table
 from fairsweep.analysis.report.selection_section import selection_section
 from fairsweep.analysis.report.statements import answer
+from fairsweep.analysis.report.study_description import DRAWINGS
 from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import design_of
 
@@ -106,6 +108,7 @@ def test_the_page_says_what_it_must(face_page, faces):
     text = face_page.text
     assert DRAWINGS in text
     assert "18 done" in text
+    assert collect(results).findings.headline.statement.text in text
     for section in answer(results, design_of(results)):
         for statement in section.statements:
             assert statement.text in text
@@ -171,7 +174,7 @@ def test_imbalance_grows_to_the_right(faces):
     line = next(trace for trace in figure.data if trace.mode == "lines+markers")
     np.testing.assert_allclose(line.x, [-np.log10(count) for count in (2000, 400, 40)])
     assert figure.layout.xaxis.ticktext == ("0.5<br>2,000", "0.9<br>400", "0.99<br>40")
-    titles = [axis.title.text for axis in figure.select_xaxes() if axis.title.text]
+    titles = [note.text for note in figure.layout.annotations if note.name == X_TITLE]
     assert titles == ["share of tone light; below: number of rare training images"]
 
 

@@ -15,7 +15,7 @@ from fairsweep.analysis.records.file_names import CONFIG, SWEEP_JSON
 from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.report.example_images import image_sheet
 from fairsweep.analysis.report.reproduction import reproduction
-from fairsweep.analysis.report.study_description import data_sentences, learners
+from fairsweep.analysis.report.study_description import DRAWINGS, data_sentences, learners
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.datasets.storage.prepared import Attribute, write_prepared
 
@@ -128,7 +128,7 @@ def test_classes_have_one_row_each(tmp_path, simulate, digits):
 def test_the_study_is_described(faces, digits):
     results = analysis.load(faces.folder)
     text = " ".join(data_sentences(results, design_of(results)))
-    assert "The data set is faces. Models predict smiling (no, yes)." in text
+    assert f"Data: {DRAWINGS}. Models predict smiling (no, yes)." in text
     assert "by tone (light tone, dark tone); shape (round, long)." in text
     assert "4,000 images. Images with tone = dark: 2,000 (share 0.5), 400 (share 0.9), 40 (share 0.99)." in text
     table = learners(results).set_index("learner")

@@ -5,17 +5,29 @@ import shlex
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from fairsweep.analysis.records.failed_trials import more_settings_command, retry_command
+from fairsweep.analysis.records.failed_trials import more_seeds_command, more_settings_command, retry_command
 from fairsweep.datasets.storage.prepared import PreparedDataset
+from fairsweep.sweeps.cli.app import app
 
 ROOT = Path(__file__).parents[3]
 FOLDER = "my runs/it's $HOME"
 
 
-@pytest.mark.parametrize("command", [retry_command({}, FOLDER, "out of memory"), more_settings_command(FOLDER)])
+@pytest.mark.parametrize(
+    "command",
+    [retry_command({}, FOLDER, "out of memory"), more_settings_command(FOLDER), more_seeds_command(FOLDER, 5)],
+)
 def test_commands_are_quoted(command):
     assert FOLDER in shlex.split(command)
+
+
+def test_the_command_that_adds_seeds_is_one_of_ours():
+    _, command, _, option, value = shlex.split(more_seeds_command(FOLDER, 5))
+    parser = get_command(app).commands[command]
+    (seeds,) = (one for one in parser.params if option in one.opts)
+    assert (seeds.name, value) == ("seeds", "5")
 
 
 def test_a_cause_is_one_word():

@@ -1,0 +1,255 @@
+"""The first screen of a report: the answer in one sentence, one picture, and how far both can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairsweep.analysis.figures import plots
+from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.analysis.records.failed_trials import is_guided, more_seeds_command
+from fairsweep.analysis.report.baselines import Comparison, comparisons
+from fairsweep.analysis.report.page_verdicts import PageVerdicts, baseline_series, series_names
+from fairsweep.analysis.report.report_figures import Figure
+from fairsweep.analysis.report.statements import (
+    Statement,
+    StatementGroup,
+    compared_with,
+    level_text,
+    others_text,
+    statement_of,
+)
+from fairsweep.analysis.report.study_description import described_data
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
+from fairsweep.analysis.results.pairs import TWIN
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.verdicts.verdict import Question, Verdict
+from fairsweep.analysis.verdicts.verdict_sentences import points
+from fairsweep.analysis.wording import counted
+
+ENOUGH_SEEDS = 5
+"""Seeds from which on an interval over runs says something."""
+
+_HEIGHT = 300
+_MOST_OPEN = 3
+_WORDS = ("different", "equivalent", "undecided", "undefined")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What stands above everything else.
+
+    Attributes:
+        statement: the answer.
+        lead: at which training set it holds; may be empty.
+        figure: accuracy of the groups, the learner beside the one that it is compared with.
+        trust: terms and texts: seeds, test images, data, questions.
+        more: what enough seeds would take, and the command that adds them; both empty if there are enough.
+    """
+
+    statement: Statement
+    lead: str
+    figure: Figure
+    trust: tuple[tuple[str, str], ...]
+    more: tuple[str, str]
+
+
+def headline(
+    results: SweepResults,
+    design: ImbalanceDesign,
+    verdicts: PageVerdicts,
+    groups: tuple[StatementGroup, ...],
+    folder: str,
+) -> Headline | None:
+    """Return the first screen; None if the sweep answers no question.
+
+    The answer is about the most private learner and the rarest group at the most imbalanced level, compared with its
+    matched twin if there is one; without a private learner it is the first finding of the report.
+
+    Args:
+        results: the sweep.
+        design: its imbalance.
+        verdicts: of the whole report.
+        groups: its findings.
+        folder: of the sweep, as its file names it.
+    """
+    found = _comparison(results, design, verdicts)
+    if found is not None:
+        comparison, verdict = found
+        statement = statement_of(_compared(results, design, comparison, verdict, verdicts), verdict)
+        series = (verdict.question.learner, verdict.question.baseline)
+    else:
+        first = next((one for group in groups for one in group.statements if one.found is not None), None)
+        if first is None or first.found is None:
+            return None
+        statement, series = first, (first.found.question.learner, first.found.question.baseline)
+    names = tuple(name for name in series if name)
+    return Headline(
+        statement,
+        level_text(results, design),
+        _figure(results, design, names),
+        _trust(results, statement),
+        more_seeds(results, folder),
+    )
+
+
+def opened(
+    groups: tuple[StatementGroup, ...], first: Headline | None
+) -> tuple[tuple[StatementGroup, ...], tuple[StatementGroup, ...]]:
+    """Return the findings that are shown and those that are folded: the most certain ones first.
+
+    The question of the headline is not asked again among the shown ones.
+    """
+    asked = first.statement.found.question if first is not None and first.statement.found else None
+    listed = [one for group in groups for one in group.statements if one.found is None or one.found.question != asked]
+    ranked = sorted(listed, key=lambda one: -1 if one.found is None else _WORDS.index(one.verdict))
+    shown = {id(one) for one in ranked[:_MOST_OPEN]}
+    return _chosen(groups, shown, is_shown=True), _chosen(groups, shown, is_shown=False)
+
+
+def more_seeds(results: SweepResults, folder: str) -> tuple[str, str]:
+    """Return what `ENOUGH_SEEDS` would take, in a sentence, and the command that adds them; empty if there are enough.
+
+    The minutes are those in which the sweep's own trials ran, without pauses, for as many further ones.
+    """
+    spec = results.sweep.get("sweep", {})
+    seeds = spec.get("seeds")
+    now = seeds.get("train") if isinstance(seeds, dict) else seeds
+    if not isinstance(now, int) or not 0 < now < ENOUGH_SEEDS:
+        return "", ""
+    text = f"{counted(now, 'seed')} so far: with fewer than {ENOUGH_SEEDS}, intervals are wide."
+    if is_guided(results.sweep):
+        return text, ""
+    minutes = _minutes(results) * (ENOUGH_SEEDS - now) / now
+    cost = ""
+    if minutes > 0:
+        cost = " less than a minute" if minutes < 1 else f" about {counted(max(1, round(minutes)), 'minute')}"
+        cost = f" on the same machine take{'' if ENOUGH_SEEDS - now > 1 else 's'}{cost}"
+    return f"{text} {ENOUGH_SEEDS - now} more{cost or ' can be added'}:", more_seeds_command(folder, ENOUGH_SEEDS)
+
+
+def _comparison(
+    results: SweepResults, design: ImbalanceDesign, verdicts: PageVerdicts
+) -> tuple[Comparison, Verdict] | None:
+    """Return the comparison that the answer is about: a matched twin before others, the smallest ε before larger."""
+    level = design.levels[-1].text
+    group = (design.rare or tuple(results.vocabulary(design.attribute).values))[0]
+    found = []
+    for comparison in comparisons(results):
+        for pair in baseline_series(results, comparison.learner, comparison.baseline, level):
+            verdict = verdicts.of(Question("difference", *pair, design.attribute, group, level))
+            if verdict is not None and verdict.word != "undefined":
+                found.append((comparison.baseline != TWIN, _epsilon(results, pair[0]), comparison, verdict))
+    if not found:
+        return None
+    _, _, comparison, verdict = min(found, key=lambda one: one[:2])
+    return comparison, verdict
+
+
+def _compared(
+    results: SweepResults, design: ImbalanceDesign, comparison: Comparison, found: Verdict, verdicts: PageVerdicts
+) -> str:
+    """Return the answer on a private learner in a sentence."""
+    asked = found.question
+    name = named(results, design.attribute, asked.group)
+    who = f"the rare {'class' if design.of_label else 'group'} ({name})" if design.rare else name
+    training = f"Private training ({asked.learner}, ε = {epsilon_text(_epsilon(results, asked.learner))})"
+    is_loss = found.estimate < 0
+    low, high = (-found.high, -found.low) if is_loss else (found.low, found.high)
+    bounds = f" (95% CI {points(low)} to {points(high)})" if np.isfinite(low) and np.isfinite(high) else ""
+    size = f"{points(abs(found.estimate))} points"
+    against = compared_with(comparison)
+    others = _others(results, design, found, verdicts)
+    if found.word == "undecided":
+        verb, shown = ("costs", "a loss") if is_loss else ("gains", "a gain")
+        training = training.replace("Private", "private", 1)
+        return (
+            f"Whether {training} {verb} {who} accuracy is undecided: {counted(found.seeds, 'seed')} "
+            f"{'show' if found.seeds > 1 else 'shows'} {shown} of {size}{bounds} compared with {against}{others}."
+        )
+    verb = "costs" if is_loss else "gains"
+    return f"{training} {verb} {who} {size} of accuracy{bounds} compared with {against}{others}."
+
+
+def _others(results: SweepResults, design: ImbalanceDesign, found: Verdict, verdicts: PageVerdicts) -> str:
+    """Return how the other groups fare, where the excess loss of the rare group is known."""
+    excess = verdicts.of(
+        Question(
+            "excess",
+            found.question.learner,
+            found.question.baseline,
+            design.attribute,
+            found.question.group,
+            found.question.level,
+        )
+    )
+    if excess is None or not np.isfinite(excess.estimate):
+        return ""
+    change = found.estimate + excess.estimate
+    names = others_text(results, design, found.question.group)
+    verb = "lose" if change < 0 else "gain"
+    several = len(results.vocabulary(design.attribute).values) > 2
+    return f"; {names} {verb}{'' if several else 's'} {points(abs(change))}"
+
+
+def _figure(results: SweepResults, design: ImbalanceDesign, series: tuple[str, ...]) -> Figure:
+    chosen = series or tuple(series_names(results)[:1])
+    if design.is_trend:
+        drawn = plots.rate_by_level(results, design.attribute, series=chosen)
+        caption = f"Test accuracy by {design.attribute}; imbalance increases to the right. Bands are 95% intervals."
+    else:
+        drawn = plots.rate_by_group(results, design.attribute, series=chosen)
+        caption = f"Test accuracy by {design.attribute}. Bars are 95% intervals."
+    drawn.update_layout(height=_HEIGHT)
+    return Figure("answer", drawn, caption)
+
+
+def _trust(results: SweepResults, statement: Statement) -> tuple[tuple[str, str], ...]:
+    found = statement.found
+    images = results.counts().values[:, 0].sum((-2, -1)).astype(int)
+    low, high = int(images.min()), int(images.max())
+    size = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    listed = []
+    if found is not None and found.seeds:
+        few = "" if found.seeds >= ENOUGH_SEEDS else f"; {ENOUGH_SEEDS} or more are recommended"
+        listed.append(("Seeds", f"{found.seeds}{few}"))
+        smallest = f", {found.images:,} in the smallest group" if found.images else ""
+        size += smallest
+    listed.append(("Test images", size))
+    listed.append(("Data", described_data(results)))
+    if found is not None and found.family > 1:
+        listed.append(("Questions tested", f"{found.family} in this report; verdicts are corrected for all of them"))
+    return tuple(listed)
+
+
+def _epsilon(results: SweepResults, series: str) -> float:
+    known = results.trials.loc[results.trials["series"].astype(str) == series, "epsilon"].to_numpy(np.float64)
+    finite = known[np.isfinite(known)]
+    return float(finite.max()) if len(finite) else float("inf")
+
+
+def _chosen(groups: Iterable[StatementGroup], shown: set[int], *, is_shown: bool) -> tuple[StatementGroup, ...]:
+    kept = (
+        StatementGroup(
+            group.title, group.lead, tuple(one for one in group.statements if (id(one) in shown) == is_shown)
+        )
+        for group in groups
+    )
+    return tuple(group for group in kept if group.statements)
+
+
+def _minutes(results: SweepResults) -> float:
+    """Return how long finished trials were running, counting once what ran side by side; 0 if no times are recorded."""
+    states = [folder.state for folder in results.folders if folder.stage == "done"]
+    spans = sorted(
+        (state.updated - state.seconds, state.updated)
+        for state in states
+        if state is not None and state.timed and state.updated and state.seconds
+    )
+    total = until = 0.0
+    for start, end in spans:
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return total / 60
