@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fairsweep.analysis.figures import plots
+from fairsweep.analysis.figures.line_styles import series_in
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.analysis.records.counts import ALL
 from fairsweep.analysis.records.failed_trials import is_guided, more_seeds_command
 from fairsweep.analysis.report.baselines import Comparison, comparisons
 from fairsweep.analysis.report.page_verdicts import PageVerdicts, baseline_series, series_names
@@ -22,8 +24,9 @@ from fairsweep.analysis.report.statements import (
     statement_of,
 )
 from fairsweep.analysis.report.study_description import described_data
-from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
+from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named, shown
 from fairsweep.analysis.results.pairs import TWIN
+from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.verdicts.verdict import Question, Verdict
 from fairsweep.analysis.verdicts.verdict_sentences import points
@@ -107,6 +110,24 @@ def opened(
     ranked = sorted(listed, key=lambda one: -1 if one.found is None else _WORDS.index(one.verdict))
     shown = {id(one) for one in ranked[:_MOST_OPEN]}
     return _chosen(groups, shown, is_shown=True), _chosen(groups, shown, is_shown=False)
+
+
+def extreme_groups(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
+    """Return the groups with the best and the worst accuracy at the most imbalanced level, a text for each series."""
+    means = average(results.rates(["accuracy"], by=design.attribute))
+    means = means[(means["level"] == design.levels[-1].text) & means["value"].notna() & (means["group"] != ALL)]
+    texts = []
+    for series in series_in(results, means):
+        rows = means[means["series"] == series].sort_values("value", kind="stable")
+        known = [
+            f"{shown(results, design.attribute, str(row['group']))} {100 * row['value']:.1f}%"
+            for _, row in rows.iloc[[-1, 0]].iterrows()
+        ]
+        epsilon = _epsilon(results, series)
+        price = f" (ε = {epsilon_text(epsilon)})" if np.isfinite(epsilon) else ""
+        which = f"best {known[0]}, worst {known[1]}" if len(rows) > 1 else known[0]
+        texts.append(f"{series}{price}: {which}")
+    return tuple(texts)
 
 
 def more_seeds(results: SweepResults, folder: str) -> tuple[str, str]:

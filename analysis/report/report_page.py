@@ -84,13 +84,20 @@ class Table:
         return [(name, any(row[i].is_number for row in self.rows)) for i, name in enumerate(self.header)]
 
 
-def write_report(sweep: str | Path | SweepResults, to: str | Path | None = None, *, pictures: bool = False) -> Path:
+def write_report(
+    sweep: str | Path | SweepResults,
+    to: str | Path | None = None,
+    *,
+    pictures: bool = False,
+    content: Content | None = None,
+) -> Path:
     """Write the report of a sweep, finished or running.
 
     Args:
         sweep: the output folder, or what `load` returned.
         to: the file; None writes ``report.html`` into the output folder.
         pictures: show example images, from the dataset that the sweep names; without, the sweep's folder alone is read.
+        content: what `collect` returned; None collects it.
 
     Returns:
         The file.
@@ -107,7 +114,7 @@ def write_report(sweep: str | Path | SweepResults, to: str | Path | None = None,
     if pictures and refusal:
         raise ValueError(f"{refusal} Write the report without pictures")
     path = Path(to) if to is not None else Path(folder or "") / REPORT
-    text = render(collect(results, pictures=pictures))
+    text = render(collect(results, pictures=pictures) if content is None else content)
     write_whole(path, lambda file: file.write(text.encode()))
     return path
 

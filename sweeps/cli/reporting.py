@@ -35,11 +35,12 @@ def report(
     former: Annotated[
         bool, typer.Option("--all", help="Include trials of earlier versions of the sweep file.")
     ] = False,
+    table: Annotated[bool, typer.Option("--table", help="Also print the tables of all learners and levels.")] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
 ) -> None:
-    """Print the results of a sweep and write its report as one HTML page; works while the sweep runs.
+    """Print the answer of a sweep and write its report as one HTML page; works while the sweep runs.
 
-    Examples: `fairsweep report runs/quickstart`, `fairsweep report s3://bucket/runs/faces --to faces.html`
+    Examples: `fairsweep report runs/quickstart --table`, `fairsweep report s3://bucket/runs/faces --to faces.html`
     """
     import webbrowser
 
@@ -52,7 +53,7 @@ def report(
     if local is not None:
         say_unfinished(local)
     with as_ours():
-        print_results(folder, Console(), to=to, pictures=pictures, former=former)
+        print_results(folder, Console(), to=to, pictures=pictures, former=former, tables=table)
     page = to if to is not None else local and local / REPORT
     if show and page is not None and page.is_file():
         webbrowser.open(page.resolve().as_uri())

@@ -18,8 +18,11 @@ from fairsweep.analysis.records.failed_trials import is_guided
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.membership import describe_former
 from fairsweep.analysis.report.example_images import refused
+from fairsweep.analysis.report.headline import extreme_groups
+from fairsweep.analysis.report.report_content import Content, collect
 from fairsweep.analysis.report.report_page import write_report
 from fairsweep.analysis.report.summary_table import SummaryTable, summary_tables
+from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.datasets.preparation.pictures import contact_sheet, counts_chart
 from fairsweep.datasets.storage.prepared import PreparedDataset
@@ -28,13 +31,22 @@ from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.store.trusted_addresses import shows_public
 
 _MOST_CHANGES = 12
+_MOST_LEARNERS = 3
 _WIDEST = 400
 
 
 def print_results(
-    folder: str | Path, console: Console, *, to: Path | None = None, pictures: bool = False, former: bool = False
+    folder: str | Path,
+    console: Console,
+    *,
+    to: Path | None = None,
+    pictures: bool = False,
+    former: bool = False,
+    tables: bool = False,
 ) -> bool:
     """Print the results of a sweep and write its report.
+
+    Without tables: the answer in a sentence, the best and the worst group of each learner, and where the report is.
 
     Args:
         folder: the output folder of the sweep, or its URI.
@@ -42,6 +54,7 @@ def print_results(
         to: file of the report; None writes it into the folder.
         pictures: show example images also of a dataset that was not prepared here from a public source.
         former: see `fairsweep.analysis.load`.
+        tables: print the summary tables too.
 
     Returns:
         Whether any trial failed.
@@ -52,28 +65,56 @@ def print_results(
     if local is not None:
         failed = print_failures(local, console, thorough=True)
     print_damage(results, console)
+    public = shows_public(results.sweep.get("dataset", {})) and not refused(results, pictures=True)
     try:
-        tables = summary_tables(results)
+        content = collect(results, pictures=pictures or public)
+        if content.findings is None:
+            results.evaluations()  # says why there are none
+        fronts = None if local is None else _fronts(local, console)
+        if tables:
+            _print_tables(results, fronts, console)
     except RecordError as error:
         console.print(f"No results yet: {escape(str(error))}", soft_wrap=True)
         return failed
-    fronts = None if local is None else _fronts(local, console)
-    if local is not None and fronts is not None:
-        tables = fronts.mark_infeasible(tables, local)
-    for table in tables:
+    for front in [] if local is None or fronts is None else fronts.search_fronts(local):
         console.print()
-        print_table(table, console)
-    if local is not None and fronts is not None:
-        for front in fronts.search_fronts(local):
-            console.print()
-            front.show(console)
+        front.show(console)
     if results.former:
         line = describe_former(len(results.former), str(folder))
         console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)
-    public = shows_public(results.sweep.get("dataset", {})) and not refused(results, pictures=True)
-    path = write_report(results, to, pictures=pictures or public)
-    console.print(f"\nReport: {escape(str(path))}", soft_wrap=True, highlight=False)
+    path = write_report(results, to, pictures=pictures or public, content=content)
+    console.print()
+    for line in _answer(results, content):
+        console.print(line, soft_wrap=True, highlight=False)
+    rest = "" if tables or local is None else f"  (all numbers: fairsweep report {shlex.quote(str(folder))} --table)"
+    console.print(f"Report: {escape(str(path))}{escape(rest)}", soft_wrap=True, highlight=False)
     return failed
+
+
+def _print_tables(results: SweepResults, fronts: ModuleType | None, console: Console) -> None:
+    local = results.location.local
+    shown = summary_tables(results)
+    if local is not None and fronts is not None:
+        shown = fronts.mark_infeasible(shown, local)
+    for table in shown:
+        console.print()
+        print_table(table, console)
+
+
+def _answer(results: SweepResults, content: Content) -> list[str]:
+    """Return the answer and, for each learner, its best and its worst group, as rich text."""
+    found = content.findings
+    if found is None:
+        return []
+    design = design_of(results)
+    first = found.headline.statement if found.headline else None
+    lines = [] if first is None else [f"[bold]{first.verdict}[/bold]: {escape(first.text)}"]
+    groups = extreme_groups(results, design)
+    level = design.levels[-1].text
+    lines += [f"  {escape(text)} ({escape(level)})" for text in groups[:_MOST_LEARNERS]]
+    if len(groups) > _MOST_LEARNERS:
+        lines.append(f"  and {len(groups) - _MOST_LEARNERS} more in the report")
+    return lines
 
 
 def _fronts(folder: Path, console: Console) -> ModuleType | None:

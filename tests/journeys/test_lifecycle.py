@@ -58,7 +58,7 @@ def test_a_sweep_outlives_its_driver_and_grows(user, sweep):
     (line,) = [line for line in user.listed("runs") if line["name"] == "life"]
     assert line["holder"] is None
     assert line["counts"]["done"] == len(done)
-    assert "Accuracy by tone" in user.fairsweep("resume", "runs/life")
+    assert "--table)" in user.fairsweep("resume", "runs/life")
     assert len(ended(sweep)) == 4
     assert {name: (sweep / "trials" / name / "cells.parquet").stat().st_mtime_ns for name in done} == before
 

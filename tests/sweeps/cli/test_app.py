@@ -1,6 +1,7 @@
 """The command line: bad input is one line and exit code 2, with nothing started and nothing overwritten."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -173,7 +174,13 @@ def test_run_report_and_resume(fairsweep, sweep_file, tmp_path, ray_session):
     file = sweep_file((("learners",), learners), (("seeds",), 1), (("resources",), ONE_WORKER))
     code, out, err = fairsweep("run", file)
     assert code == 0
-    assert "Accuracy by tone" in out
+    # The answer, the best and the worst group of the learner, and the report; the tables on demand.
+    *_, answer, groups, report = out.splitlines()
+    assert answer.startswith(("different: Learner plain", "undecided: Learner plain", "undefined: The accuracy gap"))
+    assert re.fullmatch(r"  plain: best \S+ [\d.]+%, worst \S+ [\d.]+% \(share 0\.9\)", groups)
+    assert report.endswith(f"(all numbers: fairsweep report {tmp_path / 'out'} --table)")
+    assert "Accuracy by tone" not in out
+    assert "Accuracy by tone" in fairsweep("report", tmp_path / "out", "--table")[1]
     assert f"Report: {tmp_path / 'out' / 'report.html'}" in out
     assert (tmp_path / "out" / "report.html").stat().st_size > 100_000
     assert "[2/2] plain_share.9_s0: validation accuracy" in err or "[2/2] plain_share.5_s0: validation accuracy" in err
