@@ -1,17 +1,21 @@
 """Prints how often intervals hold the truth and verdicts are false, over simulated sweeps with known truths.
 
-python benchmarks/uncertainty.py people
+python benchmarks/uncertainty.py people fluctuations
 """
 
 import argparse
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from fairsweep.analysis import SweepResults, from_predictions
+from fairsweep.analysis.inference.fluctuations import explain_table
+from fairsweep.analysis.inference.level_tables import LevelTable
 from fairsweep.analysis.report.page_verdicts import page_verdicts
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
 ACCURACY = 0.8
 
@@ -63,7 +67,49 @@ def people(sweeps: int) -> None:
     print(f"  reports that claim a difference {np.mean(claims):.1%}")
 
 
-CHECKS: Mapping[str, Callable[[int], None]] = {"people": people}
+def level_table(rng: np.random.Generator, seeds: int, images: int, levels: int, spread: float) -> LevelTable:
+    """Return values of one learner at several levels without an effect, on the same test images."""
+    truth = ACCURACY + rng.normal(0, spread, (seeds, levels))
+    shared = rng.random((1, 1, images)), rng.random((seeds, levels, images))
+    correct = np.where(rng.random((seeds, levels, images)) < 0.7, *shared) < truth[..., None]
+    weights = rng.multinomial(images, np.full(images, 1 / images), 200) / images
+    noise = np.moveaxis(correct @ weights.T, -1, 0)
+    return LevelTable(
+        "accuracy",
+        "dark",
+        "share",
+        tuple(np.linspace(0.5, 0.99, levels).tolist()),
+        np.full(levels, np.nan),
+        correct.mean(-1),
+        np.full((seeds, levels), images),
+        ReplicateSeeds.of(np.arange(seeds), np.arange(seeds)),
+        noise - noise.mean(0),
+        same_images=True,
+    )
+
+
+def fluctuations(sweeps: int) -> None:
+    """Print how often `explain_fluctuations` claims a change where there is none, and finds a detectable one."""
+    print("fluctuations: null sweeps that claim a change; 7 levels, 200 test images, seeds differ by 0 or 1 point")
+    for seeds in (1, 2, 3, 5):
+        line = f"  {seeds} seeds:"
+        for spread in (0.0, 0.01):
+            rng = np.random.default_rng([2, seeds, round(100 * spread)])
+            tables = [level_table(rng, seeds, 200, 7, spread) for _ in range(sweeps)]
+            found = [explain_table(table) for table in tables]
+            steps = np.mean([one.neighbours["differ"].any() for one in found])
+            trends = np.mean([one.trend is not None and one.trend.word == "different" for one in found])
+            line += f" steps {steps:.1%}, trend {trends:.1%};"
+        if seeds > 1:
+            step = float(np.sqrt(np.mean(np.square([one.detectable for one in found]))))
+            later = step * (np.arange(7) >= 3)
+            moved = [explain_table(replace(table, values=table.values - later)) for table in tables]
+            power = np.mean([one.neighbours["differ"].iloc[2] for one in moved])
+            line += f" a step of {100 * step:.0f} points, the detectable one, is found in {power:.0%}"
+        print(line)
+
+
+CHECKS: Mapping[str, Callable[[int], None]] = {"people": people, "fluctuations": fluctuations}
 
 
 def main() -> None:

@@ -7,31 +7,42 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from fairsweep.analysis.verdicts.effects import POWER
+from fairsweep.analysis.verdicts.verdict_sentences import points_text, reason
+from fairsweep.analysis.wording import counted
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fairsweep.analysis.inference.level_tables import LevelTable
+    from fairsweep.analysis.verdicts.verdict import Verdict
 
 _LEVEL = 0.05
 
 
-def describe_fluctuations(
-    table: LevelTable,
-    parts: pd.DataFrame,
-    neighbours: pd.DataFrame,
-    detectable: float,
-    test_p_value: float,
-    seeds_needed: float,
-    images_needed: float,
-    change: float,
-    power: float,
+def describe_sources(table: LevelTable, parts: pd.DataFrame, test_p_value: float) -> str:
+    """Return sentences on what the values of `explain_fluctuations` vary by, without a verdict."""
+    return " ".join((_what(table), _test_alone(table, test_p_value), _components(parts)))
+
+
+def describe_verdicts(
+    table: LevelTable, neighbours: pd.DataFrame, trend: Verdict | None, power: Sequence[float], change: float
 ) -> str:
-    """Return a paragraph on the numbers of `fairsweep.analysis.inference.fluctuations.Fluctuations`."""
+    """Return sentences on the trend and the steps of `explain_fluctuations`, and on what would find a step.
+
+    Args:
+        table: the values.
+        neighbours: the steps.
+        trend: verdict on the trend.
+        power: the detectable step, and the seeds and images that would find ``change``.
+        change: a step.
+    """
+    detectable, seeds, images = power
     sentences = [
-        _what(table),
-        _test_alone(table, test_p_value),
-        _components(parts),
-        _steps(neighbours),
-        _detectable(detectable, power),
-        _needed(table, seeds_needed, images_needed, change, detectable),
+        _trend(table, trend),
+        _steps(table, neighbours),
+        _detectable(detectable),
+        _needed(table, seeds, images, change, detectable),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -88,26 +99,36 @@ def _components(parts: pd.DataFrame) -> str:
     return f"{sentence} Not identified: {'; '.join(missing)}." if missing else sentence
 
 
-def _steps(neighbours: pd.DataFrame) -> str:
-    if not len(neighbours):
+def _trend(table: LevelTable, trend: Verdict | None) -> str:
+    """Return the change from the first to the last level along a line, with its verdict."""
+    if trend is None or not np.isfinite(trend.estimate):
+        return ""
+    change = points_text(trend.estimate, trend.low, trend.high)
+    first, last = (_name(table.levels[place]) for place in (0, -1))
+    return f"Along a line, it changes by {change} from {first} to {last}. {reason(trend)}"
+
+
+def _steps(table: LevelTable, neighbours: pd.DataFrame) -> str:
+    count = len(neighbours)
+    if not count or len(table.values) == 1:
         return ""
     real = neighbours[neighbours["differ"]]
+    counts = f"{counted(count, 'comparison')}, Holm"
     if not len(real):
-        count = len(neighbours)
-        return f"No two neighbouring levels differ significantly ({count} comparison{'s' if count > 1 else ''}, Holm)."
+        return f"No single step between neighbouring levels is statistically significant ({counts})."
     rows = zip(real["level"], real["next"], real["difference"].tolist(), strict=True)
     texts = [f"{_name(level)} and {_name(following)} ({100 * change:+.1f})" for level, following, change in rows]
-    return f"Of {len(neighbours)} pairs of neighbouring levels, these differ significantly (Holm): {', '.join(texts)}."
+    return f"Of {count} pairs of neighbouring levels, these differ significantly (Holm): {', '.join(texts)}."
 
 
 def _name(level: object) -> str:
     return f"{level:g}" if isinstance(level, float) else str(level)
 
 
-def _detectable(detectable: float, power: float) -> str:
-    if np.isnan(detectable):
+def _detectable(detectable: float) -> str:
+    if not np.isfinite(detectable):
         return ""
-    return f"A change of {points(detectable)} points between neighbouring levels is detectable with {power:.0%} power."
+    return f"A change of {points(detectable)} points between neighbouring levels is detectable with {POWER:.0%} power."
 
 
 def _needed(table: LevelTable, seeds: float, images: float, change: float, detectable: float) -> str:
@@ -115,8 +136,7 @@ def _needed(table: LevelTable, seeds: float, images: float, change: float, detec
         return ""
     target = f"To find {points(change)} points"
     if len(table.values) == 1:
-        text = f"{target}, several seeds are needed first: one says nothing about the variation between training runs"
-        return f"{text}; the test images alone would have to be {images:,.0f}." if np.isfinite(images) else f"{text}."
+        return f"{target}, several seeds are needed first: one says nothing about the variation between training runs."
     more_seeds = f"{seeds:.0f} replicates" if np.isfinite(seeds) else "no number of replicates"
     if not table.same_images:
         return f"{target}, {more_seeds} with the same number of test images each would be enough."

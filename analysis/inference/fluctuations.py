@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from fairsweep.analysis.inference.fluctuation_text import describe_fluctuations
+from fairsweep.analysis.inference.fluctuation_text import describe_sources, describe_verdicts
 from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame, table_of_results
+from fairsweep.analysis.inference.trends import positions_of, slope_coefficients
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
 from fairsweep.analysis.statistics.intervals import subtract
 from fairsweep.analysis.statistics.variance_components import (
     MeanSquares,
-    mean_over_seeds,
     mean_squares,
     without_rounding,
 )
-from fairsweep.analysis.verdicts.multiplicity import holm
+from fairsweep.analysis.verdicts.effects import Effect
+from fairsweep.analysis.verdicts.verdict import Finding, Question, Verdict, decide
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
     from fairsweep.analysis.results.sweep_frames import At
 
-POWER = 0.8
-_MOST_SEEDS = 1000
 _NULL_DRAWS = 5000
 _ONE_SEED = "one seed at each level: changes between levels cannot be separated from seed variation"
 _UNKNOWN_TEST = "the error of the test images is known for rates and for sweeps with predictions; give those"
@@ -41,27 +40,38 @@ class Fluctuations:
     Attributes:
         parts: one row per component: ``component``, ``variance`` (unbiased, so it may be below 0), ``low``, ``high``,
             ``std`` (its root, 0 below 0), ``df``, ``reason`` (why it is NaN, else what it rests on).
-        neighbours: one row per two neighbouring levels: ``level``, ``next``, ``difference``, ``low``, ``high``,
-            ``p_value``, ``p_holm``, ``differ``, ``basis``.
-        detectable: the smallest change between neighbouring levels that this sweep would have detected with probability
-            `POWER` at the 5% level.
+        neighbours: one row per two neighbouring levels, with its verdict: ``level``, ``next``, ``difference``, ``low``,
+            ``high``, ``p_value``, ``p_holm`` (over all of them and the trend), ``differ``, ``basis``. One seed gives
+            no verdict.
+        trend: verdict on the change from the first to the last level along a line, of the same family; None under three
+            levels with an order.
+        detectable: the smallest change between neighbouring levels that such a verdict finds different with probability
+            `fairsweep.analysis.verdicts.effects.POWER`.
         test_p_value: how often test sampling alone would scatter all values as much; NaN where it is unknown.
         seeds_needed: replicates that would detect ``change``; NaN where no number suffices, or it is unknown.
         images_needed: test images (behind each value) that would, with the replicates there are; NaN likewise.
         change: what the two are for.
-        text: the result in one paragraph.
+        sources: what the values vary by, in sentences without a verdict.
+        verdicts: sentences on the trend and the steps.
         table: the numbers behind it.
     """
 
     parts: pd.DataFrame
     neighbours: pd.DataFrame
+    trend: Verdict | None
     detectable: float
     test_p_value: float
     seeds_needed: float
     images_needed: float
     change: float
-    text: str
+    sources: str
+    verdicts: str
     table: LevelTable
+
+    @property
+    def text(self) -> str:
+        """Return the result in one paragraph."""
+        return f"{self.sources} {self.verdicts}".strip()
 
     def __str__(self) -> str:
         return self.text
@@ -124,16 +134,27 @@ def explain_fluctuations(
 def explain_table(table: LevelTable, *, change: float = 0.02, confidence: float = 0.95) -> Fluctuations:
     """Return `explain_fluctuations` of given values."""
     parts = _parts(table, confidence)
-    neighbours = _neighbours(table, confidence)
+    findings = _findings(table)
+    verdicts = decide(findings, confidence=confidence, alpha=1 - confidence)
+    steps = len(table.levels) - 1
+    neighbours = _table_of_steps(table, verdicts[:steps])
+    trend = verdicts[steps] if len(verdicts) > steps else None
     p_value = _test_alone(table)
-    df, replicates, images = _error_of_steps(table)
-    detectable = _detectable(df, replicates / len(table.values) + images)
-    seeds = _seeds_needed(replicates, images, change)
-    factor = _images_factor(df, replicates / len(table.values), images, change)
-    sizes = float(np.median(table.n))
-    needed = float(np.ceil(factor * sizes))
-    text = describe_fluctuations(table, parts, neighbours, detectable, p_value, seeds, needed, change, POWER)
-    return Fluctuations(parts, neighbours, detectable, p_value, seeds, needed, change, text, table)
+    family = max((one.family for one in verdicts), default=0)
+    level = (1 - confidence) / max(1, family)
+    detectable, seeds, images = _power(_typical_step(table), change, level)
+    sources = describe_sources(table, parts, p_value)
+    told = describe_verdicts(table, neighbours, trend, (detectable, seeds, images), change)
+    return Fluctuations(parts, neighbours, trend, detectable, p_value, seeds, images, change, sources, told, table)
+
+
+def _power(step: Effect | None, change: float, level: float) -> tuple[float, float, float]:
+    """Return the detectable step, and the seeds and the images that would find a change; NaN where none would do."""
+    if step is None:
+        return np.nan, np.nan, np.nan
+    needed = step.seeds_needed(change, level), step.images_needed(change, level)
+    seeds, images = (number if np.isfinite(number) else np.nan for number in needed)
+    return float(step.detectable(level)), seeds, images
 
 
 def _parts(table: LevelTable, confidence: float) -> pd.DataFrame:
@@ -259,44 +280,73 @@ def _chi_square(variance: float, df: float, confidence: float) -> tuple[float, f
     return variance * df / many, variance * df / few
 
 
-def _steps(table: LevelTable) -> tuple[Floats, Floats]:
-    """Return each level's changes from the one before, [S, L - 1], and their means' variance, [L - 1].
-
-    The variance is that which the drawn test images cause.
-    """
-    images = np.square(without_rounding(np.diff(table.noise.mean(1), axis=-1).std(0)))
-    if not table.same_images and len(table.values) > 1:
-        # Every value has images of its own, so that the replicates' scatter holds all of their error.
-        images = np.zeros_like(images)
-    elif len(table.values) > 1:
-        own = np.diff(table.noise, axis=-1)
-        seen = (own - own.mean(1, keepdims=True)).var(0).sum(0) / max(len(table.values) - 1, 1)
-        # The part that differs between replicates is in their scatter already.
-        images = np.maximum(images - seen / len(table.values), 0)
-    return without_rounding(np.diff(table.values, axis=1)), np.nan_to_num(images)
+def _findings(table: LevelTable) -> list[Finding]:
+    """Return the questions of a table: each step from one level to the next, and last the trend over all."""
+    unknown = "the error of the test images is unknown: the sweep keeps no predictions"
+    found = []
+    for place, coefficients in enumerate(_step_coefficients(table)):
+        text = f"{table.levels[place]} to {table.levels[place + 1]}"
+        question = Question("step", "", "", "", table.group, text, table.metric)
+        found.append(Finding(question, table.effect(coefficients), note=unknown))
+    trend = _trend_coefficients(table)
+    if trend is not None:
+        question = Question("slope", "", "", "", table.group, metric=table.metric)
+        found.append(Finding(question, table.effect(trend), note=unknown))
+    return [replace(one, note="" if one.effect is not None else one.note) for one in found]
 
 
-def _neighbours(table: LevelTable, confidence: float) -> pd.DataFrame:
-    changes, images = _steps(table)
-    normal = float(stats.norm.ppf(0.5 + confidence / 2))
-    rows = []
-    for place in range(changes.shape[1]):
-        found = mean_over_seeds(changes[:, place], table.seeds)
-        other = float(images[place])
-        if table.seeds.design == "one":
-            known = np.isfinite(table.noise).all()
-            deviation = np.sqrt(other) if known else np.nan
-            low, high = found.mean - normal * deviation, found.mean + normal * deviation
-            p = float(2 * stats.norm.sf(abs(found.mean) / deviation)) if deviation > 0 else np.nan
-            basis = "test images only; one seed"
-        else:
-            (low, high), p = found.interval(confidence, other), found.p_value(other)
-            basis = f"{len(changes)} replicates, paired by seed, and test images"
-        rows.append((table.levels[place], table.levels[place + 1], found.mean, low, high, p, basis))
-    frame = pd.DataFrame(rows, columns=["level", "next", "difference", "low", "high", "p_value", "basis"])
-    frame["p_holm"] = holm(frame["p_value"].to_numpy(np.float64))
-    frame["differ"] = frame["p_holm"] < 1 - confidence
-    return frame[["level", "next", "difference", "low", "high", "p_value", "p_holm", "differ", "basis"]]
+def _step_coefficients(table: LevelTable) -> Floats:
+    return np.diff(np.eye(len(table.levels)), axis=0)
+
+
+def _trend_coefficients(table: LevelTable) -> Floats | None:
+    """Return those of the change from the first to the last level along a line; None under three ordered levels."""
+    try:
+        positions = positions_of(table, None)[0]
+    except ValueError:
+        return None
+    known = positions[np.isfinite(positions)]
+    return slope_coefficients(positions) * (known[-1] - known[0]) if len(known) > 2 else None
+
+
+def _table_of_steps(table: LevelTable, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    changes = without_rounding(np.diff(table.values.mean(0)))
+    replicates = len(table.values)
+    several = f"{replicates} replicates, paired by seed, and test images"
+    basis = "test images only; one seed" if replicates == 1 else several
+    columns = {
+        "level": table.levels[:-1],
+        "next": table.levels[1:],
+        "difference": changes,
+        "low": [one.low for one in verdicts],
+        "high": [one.high for one in verdicts],
+        "p_value": [one.p_value for one in verdicts],
+        "p_holm": [one.p_adjusted for one in verdicts],
+        "differ": [one.word == "different" for one in verdicts],
+        "basis": basis,
+    }
+    return pd.DataFrame(columns)
+
+
+def _typical_step(table: LevelTable) -> Effect | None:
+    """Return the mean variances of the steps, for the power of a test of one of them."""
+    found = [effect for step in _step_coefficients(table) if (effect := table.effect(step)) is not None]
+    if not found:
+        return None
+
+    def mean(name: str) -> Floats:
+        return np.asarray(np.mean([getattr(one, name) for one in found]))
+
+    return replace(
+        found[0],
+        estimate=np.zeros(()),
+        between_seeds=mean("between_seeds"),
+        between_images=mean("between_images"),
+        of_both=mean("of_both"),
+        seed_df=mean("seed_df"),
+        image_df=mean("image_df"),
+        images=min(one.images for one in found),
+    )
 
 
 def _test_alone(table: LevelTable) -> float:
@@ -322,43 +372,3 @@ def _test_alone(table: LevelTable) -> float:
 
     observed = float(scatter(values[usable][None])[0])
     return float((1 + (scatter(noise[:, usable]) >= observed).sum()) / (1 + len(noise)))
-
-
-def _error_of_steps(table: LevelTable) -> tuple[float, float, float]:
-    """Degrees of freedom, variance of one replicate's change between neighbours, variance by the test images alone."""
-    changes, images = _steps(table)
-    other = float(images.mean()) if images.size else float("nan")
-    if table.seeds.design == "one":
-        return float("inf"), 0.0, other if np.isfinite(table.noise).all() else float("nan")
-    means = [mean_over_seeds(changes[:, place], table.seeds) for place in range(changes.shape[1])]
-    variance = float(np.mean([found.variance for found in means])) if means else float("nan")
-    df = float(np.mean([found.df for found in means])) if means else float("nan")
-    return df, variance * len(changes), other
-
-
-def _quantiles(df: float) -> float:
-    if not np.isfinite(df):
-        return float(stats.norm.ppf(0.975) + stats.norm.ppf(POWER))
-    return float(stats.t.ppf(0.975, df) + stats.t.ppf(POWER, df))
-
-
-def _detectable(df: float, variance: float) -> float:
-    """Return the smallest change with power `POWER` at the 5% level (Bloom 1995, doi 10.1177/0193841X9501900504)."""
-    return _quantiles(df) * float(np.sqrt(variance)) if df > 0 else float("nan")
-
-
-def _seeds_needed(replicates: float, images: float, change: float) -> float:
-    if not replicates > 0 or np.isnan(images):
-        return float("nan")
-    count = np.arange(2, _MOST_SEEDS)
-    quantile = stats.t.ppf(0.975, count - 1) + stats.t.ppf(POWER, count - 1)
-    enough = quantile * np.sqrt(replicates / count + images) <= change
-    return float(count[enough][0]) if enough.any() else float("nan")
-
-
-def _images_factor(df: float, replicates: float, images: float, change: float) -> float:
-    """Return how many times as many test images would do, with the replicates there are."""
-    room = (change / _quantiles(df)) ** 2 - replicates if df > 0 else float("nan")
-    if not room > 0 or np.isnan(images):
-        return float("nan")
-    return images / room

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.metrics.rates import Counts, Floats, Rate
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
+from fairsweep.analysis.verdicts.effects import Effect, effect_of_resamples, effect_of_values
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -38,6 +39,7 @@ class LevelTable:
         seeds: of the replicates.
         noise: what resampled test images add to each value, centred, float64 [B, S, L]; NaN where unknown.
         same_images: whether all values come from the same test images, resampled alike.
+        own_images: whether each value has test images of its own. If neither, that is unknown.
     """
 
     metric: str
@@ -50,6 +52,33 @@ class LevelTable:
     seeds: ReplicateSeeds
     noise: Floats
     same_images: bool
+    own_images: bool = True
+
+    def effect(self, coefficients: Floats) -> Effect | None:
+        """Return a weighted sum over the levels, paired by seed.
+
+        Of test images that trials may share, with unknown outcomes, the error counts as that of separate images: it is
+        at most that if outcomes agree. Where that is unknown too, so is the effect.
+
+        Args:
+            coefficients: of the levels, float64 [L].
+
+        Returns:
+            None if the error of the test images cannot be known.
+        """
+        values, used = self.values @ coefficients, coefficients != 0
+        images = int(self.n[:, used].min())
+        noise = self.noise[..., used] @ coefficients[used]
+        is_rate = isinstance(METRICS.get(self.metric.split("[")[0]), Rate)
+        weight = float(np.abs(coefficients).max()) / max(images, 1) if is_rate else 0.0
+        if self.same_images:
+            return effect_of_resamples(values, noise, self.seeds, weight=weight, images=images)
+        if self.own_images and len(values) > 1:
+            return effect_of_values(values, self.seeds, images=images)
+        if not np.isfinite(noise).all():
+            return None
+        of_images = float(noise.var(0).mean()) + weight**2
+        return effect_of_values(values, self.seeds, of_images=of_images, images=images, image_df=max(images - 1, 1))
 
 
 def table_of_frame(
@@ -88,7 +117,7 @@ def table_of_frame(
         level_rate = (table.values * table.n).sum(0) / np.maximum(table.n.sum(0), 1)
         rate = np.broadcast_to(level_rate, table.values.shape)
         noise = generator.binomial(table.n, rate, (draws, *table.n.shape)) / np.maximum(table.n, 1) - rate
-        return _with_noise(table, noise, same=False)
+        return replace(table, noise=noise)
     return table
 
 
@@ -139,27 +168,12 @@ def table_of_results(
     names_of = _names(frame, table, over)
     drawn = resample(results, metric, names_of.ravel().tolist(), by=by, split=split, at=at, draws=draws, seed=seed)
     if drawn is None:
-        return table
+        return replace(table, own_images=False)
     place = list(results.all_cells.group_names((by,) if isinstance(by, str) else tuple(by)))
     column = place.index(table.group) if table.group in place else 0
     noise = np.stack([[drawn[name][:, column] for name in row] for row in names_of.tolist()])
     noise = np.moveaxis(noise, -1, 0)
-    return _with_noise(table, noise - noise.mean(0), same=True)
-
-
-def _with_noise(table: LevelTable, noise: Floats, *, same: bool) -> LevelTable:
-    return LevelTable(
-        table.metric,
-        table.group,
-        table.over,
-        table.levels,
-        table.minority,
-        table.values,
-        table.n,
-        table.seeds,
-        noise,
-        same,
-    )
+    return replace(table, noise=noise - noise.mean(0), same_images=True, own_images=False)
 
 
 def _spread(rows: pd.DataFrame, metric: str, over: str, group: str) -> LevelTable:

@@ -19,13 +19,15 @@ from scipy import stats
 from fairsweep.analysis.extras import explained
 from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame, table_of_results
 from fairsweep.analysis.metrics.rates import Floats
-from fairsweep.analysis.statistics.variance_components import ROUNDING, mean_over_seeds, without_rounding
+from fairsweep.analysis.statistics.variance_components import ROUNDING, without_rounding
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
     from fairsweep.analysis.results.sweep_frames import At
 
 LOG_MINORITY = "log10 of the minority's count"
+
+_DRAWS = 500
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class Trend:
 
     Attributes:
         slope: mean over seeds of the change in the metric for one unit of x.
-        low: bound of its t interval; NaN with one seed.
+        low: bound of its interval; NaN with one seed.
         high: likewise.
-        p_value: of the t test on the seeds' slopes; NaN with one seed, and where all slopes are one number but 0.
-        df: degrees of freedom.
+        p_value: of no trend; NaN with one seed, and where all slopes are one number but 0.
+        df: degrees of freedom of the seeds.
         slopes: one for each replicate, float64 [S].
         x: position of each level, float64 [L].
         x_name: what x is; a step of -1 in ``log10 of the minority's count`` is a minority ten times as small.
@@ -70,8 +72,8 @@ def trend(
 ) -> Trend:
     """Return one slope per seed, and their mean with a t interval and test.
 
-    The interval covers variation between seeds and the part of the test sampling error that differs between trials;
-    the common part shifts a line without changing its slope.
+    The interval covers variation between seeds and what other test images would change in the slope; it is that of
+    `fairsweep.analysis.verdicts.effects.Effect`.
 
     Args:
         source: a sweep, or a tidy table of one learner (with ``minority_count`` for the default x).
@@ -94,7 +96,9 @@ def trend(
     if isinstance(source, pd.DataFrame):
         table = table_of_frame(source, metric, over, group=group, draws=2)
     else:
-        table = table_of_results(source, metric, over, by=by, group=group, learner=learner, split=split, at=at, draws=2)
+        table = table_of_results(
+            source, metric, over, by=by, group=group, learner=learner, split=split, at=at, draws=_DRAWS
+        )
     return trend_of_table(table, x=x, confidence=confidence)
 
 
@@ -146,20 +150,32 @@ def trends_by_group(
 
 def trend_of_table(table: LevelTable, *, x: str | None = None, confidence: float = 0.95) -> Trend:
     """Return `trend` of given values."""
-    positions, name = _positions(table, x)
+    positions, name = positions_of(table, x)
     known = np.isfinite(positions)
     if known.sum() < 2:
         raise ValueError(f"a trend needs at least two levels with a known {name}, but {int(known.sum())} have one")
-    centred = positions[known] - positions[known].mean()
-    slopes = table.values[:, known] @ centred / np.square(centred).sum()
-    size = max(1.0, float(np.abs(table.values[:, known]).max())) / float(np.ptp(centred))
-    slopes = without_rounding(slopes, size)
-    found = mean_over_seeds(slopes, table.seeds, size)
-    low, high = found.interval(confidence)
-    return Trend(found.mean, low, high, found.p_value(), found.df, slopes, positions, name, table)
+    coefficients = slope_coefficients(positions)
+    size = max(1.0, float(np.abs(table.values[:, known]).max())) / float(np.ptp(positions[known]))
+    slopes = without_rounding(table.values @ coefficients, size)
+    # On the scale of the values, where what is a rounding error is known.
+    effect = table.effect(coefficients / size)
+    if effect is None:
+        nothing = float("nan")
+        return Trend(float(slopes.mean()), nothing, nothing, nothing, nothing, slopes, positions, name, table)
+    low, high = (size * float(bound) for bound in (effect.interval(confidence) if len(slopes) > 1 else (np.nan,) * 2))
+    is_flat = len(slopes) > 1 and not slopes.any()
+    p = 1.0 if is_flat else float(effect.p_value())
+    return Trend(float(slopes.mean()), low, high, p, float(effect.seed_df), slopes, positions, name, table)
 
 
-def _positions(table: LevelTable, x: str | None) -> tuple[Floats, str]:
+def slope_coefficients(positions: Floats) -> Floats:
+    """Return of which sum over the levels the least-squares slope consists, float64 [L]; levels of NaN have none."""
+    known = np.isfinite(positions)
+    centred = np.where(known, positions - positions[known].mean(), 0.0)
+    return np.asarray(centred / np.square(centred).sum())
+
+
+def positions_of(table: LevelTable, x: str | None) -> tuple[Floats, str]:
     """Return the position of each level; a level without any of the minority has none on a logarithmic axis."""
     if x not in (None, "level"):
         raise ValueError(f'x must be "level" or None, but got {x!r}')

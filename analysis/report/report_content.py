@@ -216,7 +216,7 @@ def _fluctuations(results: SweepResults, design: ImbalanceDesign) -> tuple[tuple
             explained = explain_fluctuations(results, "accuracy", over, by=by, group=group, learner=series)
         except ValueError:
             continue  # no level of this series has a finished trial, or its levels differ in their seeds
-        found.append((series, explained.text))
+        found.append((series, explained.sources))  # verdicts on trends are those of the page
     return tuple(found)
 
 

@@ -8,7 +8,7 @@ which this interval just excludes 0, so that the two never contradict each other
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -207,6 +207,33 @@ def effect_of_values(
         np.asarray(number, np.float64) for number in (found.mean, found.variance, of_images, 0.0, found.df, image_df)
     )
     return Effect(estimate, between, image, both, df, of_image, len(values), images)
+
+
+def effect_of_resamples(
+    values: Floats, noise: Floats, seeds: ReplicateSeeds, *, weight: float = 0.0, images: int = 0
+) -> Effect:
+    """Return an effect of which one number a seed is known, and what resamples of the images that all share add to it.
+
+    Args:
+        values: float64 [S].
+        noise: of each resample, centred, float64 [B, S].
+        seeds: of the replicates.
+        weight: see `Effect.weight`.
+        images: see `Effect.images`.
+    """
+    count, of_both = len(values), 0.0
+    of_mean = float(noise.mean(1).var())
+    if count > 1:
+        of_both = float((noise - noise.mean(1, keepdims=True)).var(0).sum() / (count - 1))
+    found = effect_of_values(
+        values,
+        seeds,
+        of_images=float(without_rounding(max(of_mean - of_both / count, 0))) + weight**2,
+        images=images,
+        image_df=max(images - 1, 1) if images else np.inf,
+    )
+    between = np.fmax(found.between_seeds, of_both / count) if count > 1 else found.between_seeds
+    return replace(found, between_seeds=between, of_both=np.asarray(of_both), weight=weight)
 
 
 def _sampling_variance(contributions: Floats, strata: Codes, clusters: Codes | None) -> tuple[Floats, float]:

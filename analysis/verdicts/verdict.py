@@ -18,7 +18,7 @@ from fairsweep.analysis.verdicts.superiority import Superiority
 ALPHA = 0.05
 
 Word = Literal["different", "equivalent", "undecided", "undefined"]
-Kind = Literal["difference", "excess", "growth", "gap", "slope"]
+Kind = Literal["difference", "excess", "growth", "gap", "slope", "step"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Question:
         kind: ``difference``: learner minus baseline for a group; ``excess``: how much more the group loses to the
             baseline than the others; ``growth``: how much more it loses than the others from the least to the most
             imbalanced level; ``gap``: the group minus the mean of the others; ``slope``: change of the metric for one
-            step towards imbalance.
+            step towards imbalance; ``step``: change from one level to the next.
         learner: a series.
         baseline: the other series, of ``difference`` and ``excess``.
         attribute: of the groups.

@@ -161,6 +161,45 @@ def test_neighbours_that_are_equal_are_rarely_told_apart_and_the_detectable_chan
     assert np.mean(found) == pytest.approx(0.8, abs=0.08)
 
 
+def test_one_seed_gives_no_verdict_whatever_the_images_say():
+    """A million images tell 2 points between two runs for certain, and not whether two more runs would differ too."""
+    frame = simulated(np.random.default_rng(7), data=0.02, training=0.0, rest=0.0, n=10**6, sizes=(1, 1), tied=True)
+    found = explain_fluctuations(frame, draws=50)
+    assert not found.neighbours["differ"].any()
+    assert found.neighbours["p_value"].isna().all()
+    assert found.trend.word == "undecided"
+    assert "one seed does not show how much training runs vary" in found.verdicts
+
+
+def test_two_seeds_that_agree_by_luck_show_little():
+    """Their variance of nearly 0 must not leave a test with the images' error and its many degrees of freedom."""
+    noise = np.zeros((200, 2, 2))
+    noise[..., 0] = np.random.default_rng(0).normal(0, 0.01, (200, 1))
+    values = np.array([[0.80, 0.76], [0.80, 0.764]])
+    counts, seeds = np.full((2, 2), 1000), ReplicateSeeds.of([0, 1], [0, 1])
+    table = LevelTable(
+        "accuracy", "all", "share", (0.5, 0.9), np.full(2, np.nan), values, counts, seeds, noise - noise.mean(0), True
+    )
+    found = explain_table(table)
+    assert found.neighbours["p_value"].iloc[0] > 0.02
+
+
+def test_a_steady_loss_is_a_trend_though_no_step_is_significant():
+    rng = np.random.default_rng(11)
+    shares = np.linspace(0.5, 0.98, 13)
+    values = 0.85 - 0.005 * np.arange(13) + rng.normal(0, 0.006, (5, 13))
+    seed, place = (code.ravel() for code in np.indices(values.shape))
+    columns = {"replicate": seed, "share": shares[place], "value": values.ravel(), "n": 2000}
+    found = explain_fluctuations(pd.DataFrame({**columns, "metric": "accuracy", "group": "all"}), draws=50)
+    assert not found.neighbours["differ"].any()
+    assert found.trend.word == "different"
+    assert found.trend.estimate == pytest.approx(-0.06, abs=0.01)
+    assert "Along a line, it changes by \N{MINUS SIGN}" in found.text
+    assert "from 0.5 to 0.98. The difference is statistically significant" in found.text
+    assert found.trend.family == 13
+    assert found.neighbours["p_holm"].min() >= found.neighbours["p_value"].min()
+
+
 def test_more_seeds_or_images_are_told_where_they_would_do():
     few = simulated(np.random.default_rng(5), data=0.02, training=0.0, rest=0.0, n=10**5, sizes=(3, 1), tied=True)
     found = explain_fluctuations(few, change=0.02)

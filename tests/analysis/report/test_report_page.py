@@ -121,7 +121,8 @@ def test_the_page_says_what_it_must(face_page, faces):
     assert "All trials are tested on the same 600 held-out images" in text
     assert "Are these fluctuations real?" in text
     found = analysis.explain_fluctuations(results, "accuracy", "share", by="tone", group="dark", learner="private")
-    assert found.text in text
+    assert found.sources in text
+    assert found.verdicts not in text
     assert "fairsweep run sweep.yaml" in text
     assert "pip install torch==2.15.0" in text
     assert "0123456789abcdef0123456789abcdef01234567" in text
