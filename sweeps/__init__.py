@@ -12,15 +12,17 @@ from fairsweep.analysis.lazy import lazy_names
 if TYPE_CHECKING:
     from fairsweep.sweeps.execution.run import run_sweep
     from fairsweep.sweeps.plan import plan_sweep
+    from fairsweep.sweeps.store.trial_models import load_model
     from fairsweep.sweeps.sweep import Sweep
     from fairsweep.sweeps.syntax.errors import InterruptedSweepError, SweepError
 
-__all__ = ["InterruptedSweepError", "Sweep", "SweepError", "plan_sweep", "run_sweep"]
+__all__ = ["InterruptedSweepError", "Sweep", "SweepError", "load_model", "plan_sweep", "run_sweep"]
 
 _HOMES = {
     "InterruptedSweepError": "syntax.errors",
     "Sweep": "sweep",
     "SweepError": "syntax.errors",
+    "load_model": "store.trial_models",
     "plan_sweep": "plan",
     "run_sweep": "execution.run",
 }

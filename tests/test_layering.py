@@ -62,6 +62,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "population": "models privacy learning remedies sgd",
         "learners": "all",
         "trial": "all",
+        "trained": "all",
         "adapter": "all",
     },
     "sweeps": {

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fairsweep.trainables.models.models import MODELS
     from fairsweep.trainables.privacy.plan import PrivacyPlan
     from fairsweep.trainables.privacy.privacy_statement import PrivacyStatement
+    from fairsweep.trainables.trained.export import export_model
+    from fairsweep.trainables.trained.trained_model import TrainedModel, load_model
 
 __all__ = [
     "LEARNERS",
@@ -29,10 +31,13 @@ __all__ = [
     "ModelConfig",
     "PrivacyPlan",
     "PrivacyStatement",
+    "TrainedModel",
     "TrialKeys",
     "build_learner",
     "build_model",
     "check",
+    "export_model",
+    "load_model",
     "plan_privacy",
     "twin_of",
 ]
@@ -48,10 +53,13 @@ _HOMES = {
     "ModelConfig": "models.model",
     "PrivacyPlan": "privacy.plan",
     "PrivacyStatement": "privacy.privacy_statement",
+    "TrainedModel": "trained.trained_model",
     "TrialKeys": "learning.learner",
     "build_learner": "learners",
     "build_model": "models.model",
     "check": "learners",
+    "export_model": "trained.export",
+    "load_model": "trained.trained_model",
     "plan_privacy": "learners",
     "twin_of": "learners",
 }

@@ -46,7 +46,7 @@ COLUMNS: Mapping[str, Mapping[str, Kind]] = {
         "seconds updated metrics.loss metrics.seconds",
     ),
     "data.json": _classed(
-        "format_version size hashes left_out clients minority gradient_mode device",
+        "format_version image_shape size hashes left_out clients minority gradient_mode device",
         private="counts minority.count clients.majority clients.listed",
     ),
     # A group's column is called as its attribute, and holds codes of people who are evaluated.
@@ -56,6 +56,7 @@ COLUMNS: Mapping[str, Mapping[str, Kind]] = {
     "training.parquet": _classed("iteration examples", "l2_clip_norm", "loss seconds diagnostics clients"),
     "cost.json": _classed(
         "format_version shards slices epochs strategy exactness threads training retrainings requests streamed trained",
+        "aggregate_weights",
         private="training.seconds requests.seconds requests.full.seconds",
     ),
     # Hashes of ids of which the placement says too that they were deleted.

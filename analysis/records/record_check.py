@@ -53,12 +53,17 @@ def _problems(folder: Path, *, has_ended: bool, thorough: bool) -> Iterator[tupl
                 yield file, "it is missing"
         except (RecordError, OSError) as error:
             yield file, _reason(error, folder / file)
-    if (reason := _weights_problem(folder / WEIGHTS, thorough=thorough)) is not None:
+    if (reason := weights_problem(folder / WEIGHTS, thorough=thorough)) is not None:
         yield WEIGHTS, reason
 
 
-def _weights_problem(path: Path, *, thorough: bool) -> str | None:
-    """Return what is wrong with weights, a zip archive; without a checksum of the whole, its parts have some."""
+def weights_problem(path: Path, *, thorough: bool) -> str | None:
+    """Return what is wrong with a file of weights, a zip archive; None where nothing is, or there is no file.
+
+    Args:
+        path: the file.
+        thorough: whether every byte is checked; without a checksum of the whole, its parts have some.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             if thorough and not check_zip(path.read_bytes()) and (archive.comment or archive.testzip() is not None):

@@ -22,6 +22,7 @@ from fairsweep.sweeps.cli.live_commands import FOLLOWING
 from fairsweep.sweeps.cli.reporting import REPORTING
 from fairsweep.sweeps.cli.starting import STARTING
 from fairsweep.sweeps.cli.text_encoding import speak_utf8
+from fairsweep.sweeps.cli.using import USING
 from fairsweep.sweeps.syntax.errors import InterruptedSweepError, SweepError, as_ours, paths_fit
 
 if TYPE_CHECKING:
@@ -353,7 +354,7 @@ def show(
         Console().print(f"wrote {escape(str(path))}")
 
 
-for _name, _command in (STARTING | REPORTING | COMMANDS | FOLLOWING).items():
+for _name, _command in (STARTING | REPORTING | USING | COMMANDS | FOLLOWING).items():
     app.command(_name)(_command)
 
 

@@ -66,14 +66,22 @@ class User:
         """What a script prints, in a process of its own."""
         return self._output([sys.executable, "-c", script, *map(str, arguments)], 0)
 
+    def error(self, *words):
+        """What `fairsweep WORDS`, which is mistaken, says on stderr."""
+        command = [Path(sys.executable).with_name("fairsweep"), *map(str, words)]
+        return self._answer(command, 2).stderr
+
     def _output(self, command, code):
+        return self._answer(command, code).stdout
+
+    def _answer(self, command, code):
         answer = subprocess.run(
             command, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False, timeout=500
         )
         said = f"{' '.join(map(str, command[1:]))} ended with {answer.returncode}:\n{answer.stderr[-4000:]}"
         assert answer.returncode == code, said
         assert "Traceback" not in answer.stderr, said
-        return answer.stdout
+        return answer
 
     def write(self, place, content):
         """Writes a sweep file."""

@@ -35,6 +35,7 @@ NOT_RUN = {
     "make test": "is what runs this",
     "fairsweep prepare folder --from fairface.zip": "test_raw_to_report.py runs FairFace's layout",
     "fairsweep prepare folder --from photos": "needs photographs: test_own_data.py has such tables",
+    "fairsweep predict runs/faces plain --images photos": "needs photographs: test_after_training.py has some",
     "pip install .[all]": "the gate builds the wheel and imports it: .ci/check-wheel",
     "ray start --head --port=6379": CLUSTERS,
     "ray start --address=HEAD:6379": CLUSTERS,

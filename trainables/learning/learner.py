@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.datasets.feeds.feed import Feed
 from fairsweep.datasets.storage.layout import Attribute
 from fairsweep.trainables.learning.learner_config import LearnerConfig
@@ -294,9 +296,11 @@ class Learner(ABC):
         name: Its name in the sweep.
         iterations: How many iterations there are in all.
         iteration: How many are done.
+        final_weights: What the weights that a trial keeps are, in words.
     """
 
     config: ClassVar[type[LearnerConfig]]
+    final_weights: ClassVar[str] = "weights"
     iterations: int
 
     def __init__(self, config: LearnerConfig, task: LearningTask, plan: PrivacyPlan | None = None) -> None:
@@ -326,6 +330,26 @@ class Learner(ABC):
     @abstractmethod
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the model's ``state_dict`` on the CPU."""
+
+    @classmethod
+    def trained_network(
+        cls,
+        config: LearnerConfig,
+        weights: Mapping[str, torch.Tensor],
+        build: Callable[[], nn.Module],
+        records: TrialFolder,
+    ) -> nn.Module:
+        """Return the network that predicts as the learner did at the end of its trial.
+
+        Args:
+            config: Its config.
+            weights: What `weights` returned then.
+            build: Makes the trial's model, with any weights.
+            records: What else the trial recorded.
+        """
+        network = build()
+        network.load_state_dict(weights)
+        return network
 
     def forgotten(self) -> np.ndarray:
         """Return the ids of the training examples that were deleted so far, int64."""

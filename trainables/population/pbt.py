@@ -73,6 +73,7 @@ class Pbt(Learner):
     """
 
     config = PbtConfig
+    final_weights = "weights of the member that validation ranked best"
 
     def __init__(self, config: PbtConfig, task: LearningTask) -> None:
         super().__init__(config, task)

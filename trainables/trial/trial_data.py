@@ -346,6 +346,7 @@ def describe_data(data: TrialData, config: TrialConfig, key: bytes | None) -> di
     left_out = len(division_of(data.dataset, config).left_out)
     return {
         "format_version": FORMAT_VERSION,
+        "image_shape": list(data.dataset.info.image_shape),
         **count_training(data.dataset, data.training, config),
         **({"hashes": hash_sets(sets, key)} if key else {}),
         **({"left_out": left_out} if left_out else {}),

@@ -1,10 +1,12 @@
-"""Aggregation of several models' predictions, as logits whose softmax is the aggregate."""
+"""Aggregation of several models' predictions, as logits whose softmax is the aggregate; and as one module."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
+from torch import nn
 
 from fairsweep.datasets.feeds.feed import Feed
 from fairsweep.trainables.learning.learner import LabelledRows
@@ -37,16 +39,31 @@ def aggregate(kind: Aggregation, logits_SBK: torch.Tensor, weights_S: torch.Tens
     if not bool((weights >= 0).all()) or not bool(weights.sum() > 0):
         raise ValueError(f"weights must be >= 0 and one of them positive, but got {weights_S.tolist()}")
     used = weights > 0
-    shares = (weights[used] / weights.sum()).view(-1, 1, 1)
-    log_probabilities = torch.log_softmax(logits_SBK[used].double(), dim=2)
+    return mix(kind, logits_SBK[used], weights[used] / weights.sum())
+
+
+def mix(kind: Aggregation, logits_SBK: torch.Tensor, shares_S: torch.Tensor) -> torch.Tensor:
+    """Aggregate as `aggregate` does, without a look at any value, so that the computation can be exported.
+
+    Args:
+        kind: See `aggregate`.
+        logits_SBK: float [S, B, K].
+        shares_S: float64 [S], > 0, adding up to 1.
+
+    Returns:
+        float32 [B, K], finite; its softmax is the aggregate.
+    """
+    shares = shares_S.view(-1, 1, 1)
+    log_probabilities = torch.log_softmax(logits_SBK.double(), dim=2)
     if kind == "mean-logit":
         return (shares * log_probabilities).sum(dim=0).float()
     mean = torch.logsumexp(log_probabilities + shares.log(), dim=0)
     if kind == "mean-probability":
         return mean.float()
     votes = torch.zeros_like(mean)
-    for share, log_probability in zip(shares.flatten().tolist(), log_probabilities, strict=True):
-        votes.scatter_add_(1, log_probability.argmax(dim=1, keepdim=True), torch.full((len(mean), 1), share).double())
+    for share, log_probability in zip(shares_S.unbind(), log_probabilities.unbind(), strict=True):
+        voted = log_probability.argmax(dim=1, keepdim=True)
+        votes = votes.scatter_add(1, voted, share.expand_as(voted))
     mixed = torch.logaddexp(
         votes.log() + torch.log1p(torch.tensor(-TIE_SHARE)).double(), mean + torch.tensor(TIE_SHARE).double().log()
     )
@@ -61,3 +78,50 @@ def accuracy_of(model: Network, validation: LabelledRows, feed: Feed, at_once: i
         predicted = model.predict(feed.images(validation.rows[part])).argmax(dim=1).numpy()
         right += int((predicted == validation.labels[part]).sum())
     return right / len(validation.rows)
+
+
+class ShardMixture(nn.Module):
+    """The networks of shards that have examples, aggregated.
+
+    Args:
+        kind: How; see `fairsweep.trainables.unlearning.aggregation.aggregate`.
+        networks: One for each shard.
+        weights_S: float64 [S], each shard's weight, >= 0; a shard of weight 0 is left out.
+    """
+
+    shares: torch.Tensor
+
+    def __init__(self, kind: Aggregation, networks: Mapping[int, nn.Module], weights_S: torch.Tensor) -> None:
+        super().__init__()
+        used = [shard for shard in networks if float(weights_S[shard]) > 0]
+        self.kind = kind
+        self.networks = nn.ModuleList(networks[shard] for shard in used)
+        self.register_buffer("shares", weights_S[used].double() / weights_S.double().sum())
+
+    def forward(self, inputs_BCHW: torch.Tensor) -> torch.Tensor:
+        """Map float32 [B, C, H, W] to logits [B, K], whose softmax is the aggregate."""
+        return mix(self.kind, torch.stack([network(inputs_BCHW) for network in self.networks]), self.shares)
+
+
+def mixture_of(
+    kind: Aggregation,
+    weights_S: Sequence[float],
+    state: Mapping[str, torch.Tensor],
+    build: Callable[[], nn.Module],
+) -> ShardMixture:
+    """Return the networks of shards as one module.
+
+    Args:
+        kind: How they are aggregated.
+        weights_S: Each shard's weight, >= 0.
+        state: Every shard's ``state_dict``; names begin with ``shards.NUMBER.``.
+        build: Makes a shard's network, with any weights.
+    """
+    networks = {}
+    for shard in range(len(weights_S)):
+        prefix = f"shards.{shard}."
+        networks[shard] = build()
+        networks[shard].load_state_dict(
+            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        )
+    return ShardMixture(kind, networks, torch.tensor(weights_S, dtype=torch.float64))

@@ -16,16 +16,19 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from fairsweep.analysis.records.file_names import COST, PLACEMENT
 from fairsweep.analysis.records.files import FORMAT_VERSION, write_json
 from fairsweep.analysis.records.learner_records import placement_table, write_placement
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.trainables.auditing.training_audit import state_canaries
 from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.privacy_statement import Mode, PrivacyStatement
-from fairsweep.trainables.unlearning.aggregation import accuracy_of, aggregate
+from fairsweep.trainables.unlearning.aggregation import accuracy_of, aggregate, mixture_of
 from fairsweep.trainables.unlearning.forgetful_learner import ForgetfulLearner
 from fairsweep.trainables.unlearning.known_examples import Population
 from fairsweep.trainables.unlearning.placement import Placement
@@ -38,7 +41,7 @@ from fairsweep.trainables.unlearning.sisa_privacy import SisaSpending, state_pri
 from fairsweep.trainables.unlearning.slice_history import SliceHistory, recipe_of
 from fairsweep.trainables.unlearning.slice_store import FolderStore, MemoryStore, SliceCost, SliceStore, Weights
 from fairsweep.trainables.unlearning.training_ledger import TrainingLedger
-from fairsweep.trainables.unlearning.unlearning_costs import ServedRequest, Work, full_retraining
+from fairsweep.trainables.unlearning.unlearning_costs import ServedRequest, Work, full_retraining, recorded_weights
 
 SLICES = "slices"
 _ROWS_AT_ONCE = 2048
@@ -63,6 +66,7 @@ class Sisa(ForgetfulLearner):
     """
 
     config = SisaConfig
+    final_weights = "weights of every shard"
 
     def __init__(
         self,
@@ -102,6 +106,18 @@ class Sisa(ForgetfulLearner):
     def served(self) -> Sequence[ServedRequest]:
         """The requests served so far, with their costs."""
         return tuple(self._served)
+
+    @classmethod
+    def trained_network(
+        cls,
+        config: LearnerConfig,
+        weights: Mapping[str, torch.Tensor],
+        build: Callable[[], nn.Module],
+        records: TrialFolder,
+    ) -> nn.Module:
+        """Return all shards with their aggregation; see `Learner.trained_network`."""
+        sisa = SisaConfig.model_validate(config)
+        return mixture_of(sisa.aggregation, recorded_weights(sisa, records), weights, build)
 
     @classmethod
     def reopened(cls, config: SisaConfig, task: LearningTask, placed: pa.Table, cost: Mapping[str, Any]) -> Sisa:
@@ -268,6 +284,7 @@ class Sisa(ForgetfulLearner):
             "requests": [request.record() for request in self._served],
             "streamed": self._streamed,
             "trained": min(self.iteration, self._config.slices),
+            "aggregate_weights": self._weights().tolist(),
         }
 
     # --- inside ---

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsweep.analysis.records.trial_folder import TrialFolder
+from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 from fairsweep.trainables.unlearning.slice_store import SliceCost
 
 
@@ -137,3 +139,26 @@ def expected_examples(examples: int, shards: int, slices: int, epochs: int) -> f
         (300.0, 2200.0)
     """
     return epochs * examples / shards * (slices + 1) * (2 * slices + 1) / (6 * slices)
+
+
+def recorded_weights(config: SisaConfig, records: TrialFolder) -> list[float]:
+    """Return each shard's weight in the aggregate as a trial recorded it.
+
+    Trials of earlier versions did not: for them it is derived from the placement.
+
+    Raises:
+        ValueError: If it does not follow from what was recorded.
+    """
+    cost, placed = records.cost or {}, records.placement()
+    if "aggregate_weights" in cost:
+        return [float(weight) for weight in cost["aggregate_weights"]]
+    if placed is None or config.weighting == "validation-accuracy":
+        raise ValueError(
+            f"{records.name} did not record how its shards are weighted (an earlier version wrote it): run it anew"
+        )
+    shards, slices, gone = (placed.column(name).to_numpy() for name in ("shard", "slice", "deleted"))
+    trained = ~gone & (slices <= cost.get("trained", config.slices))
+    left = np.bincount(shards[trained] - 1, minlength=config.shards)
+    if not left.any():
+        return [1.0] * config.shards
+    return [float(count) if config.weighting == "size" else float(count > 0) for count in left]
