@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.inference.thresholds import choose_thresholds, thresholded_counts
     from fairsweep.analysis.inference.trends import mixed_trend, trend
     from fairsweep.analysis.metrics.catalogue import METRICS, describe
+    from fairsweep.analysis.metrics.own_metrics import Metric
     from fairsweep.analysis.records.files import RecordError
     from fairsweep.analysis.report.report_page import write_report
     from fairsweep.analysis.report.summary_table import SummaryTable, summary_tables
@@ -49,6 +50,7 @@ __all__ = [
     "METRICS",
     "SUBPOPBENCH",
     "Fluctuations",
+    "Metric",
     "PrivacyLedger",
     "RecordError",
     "ResultTable",
@@ -95,6 +97,7 @@ _HOMES = {
     "METRICS": "metrics.catalogue",
     "SUBPOPBENCH": "inference.criteria",
     "Fluctuations": "inference.fluctuations",
+    "Metric": "metrics.own_metrics",
     "PrivacyLedger": "inference.privacy_ledger",
     "RecordError": "records.files",
     "ResultTable": "results.result_table",

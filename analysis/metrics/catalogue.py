@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from itertools import chain
 
 import pandas as pd
 
@@ -19,7 +19,21 @@ from fairsweep.analysis.metrics.probabilities import ProbabilityScore
 from fairsweep.analysis.metrics.rates import RATES
 from fairsweep.analysis.metrics.scores import Score
 
-METRICS: Mapping[str, Base | Disparity] = MappingProxyType({**BASES, **DISPARITIES})
+
+class _Joined(Mapping[str, Base | Disparity]):
+    """Rates and scores, then disparities; those of the user's own come into them while a session lasts."""
+
+    def __getitem__(self, name: str) -> Base | Disparity:
+        return BASES[name] if name in BASES else DISPARITIES[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(BASES, DISPARITIES)
+
+    def __len__(self) -> int:
+        return len(BASES) + len(DISPARITIES)
+
+
+METRICS: Mapping[str, Base | Disparity] = _Joined()
 
 _FURTHER = {"false_discovery_rate", "false_omission_rate", "false_negative_share"}
 DEFAULT_RATES = tuple(name for name in RATES if name not in _FURTHER)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -39,7 +40,8 @@ Statistic = Literal[
 Combination = Literal["only", "largest", "mean"]
 Base = Rate | Score | ProbabilityScore
 
-BASES: Mapping[str, Base] = {**RATES, **SCORES, **PROBABILITY_SCORES}
+_BASES: dict[str, Base] = {**RATES, **SCORES, **PROBABILITY_SCORES}
+BASES: Mapping[str, Base] = MappingProxyType(_BASES)
 """Whatever one group has a value of, by name."""
 
 
@@ -237,7 +239,38 @@ def _rows(notion: FairnessNotion) -> Iterator[Disparity]:
             )
 
 
-DISPARITIES: Mapping[str, Disparity] = {row.name: row for notion in NOTIONS for row in _rows(notion)}
+_DISPARITIES: dict[str, Disparity] = {row.name: row for notion in NOTIONS for row in _rows(notion)}
+DISPARITIES: Mapping[str, Disparity] = MappingProxyType(_DISPARITIES)
+_OWN: dict[str, tuple[str, ...]] = {}
+
+
+def add_score(score: Score) -> tuple[str, ...]:
+    """Add a score of the user's own, and its disparities, to the tables; of its name the former one goes.
+
+    Returns:
+        The names of its disparities.
+
+    Raises:
+        ValueError: If a name is one of fairsweep's metrics, or of another score's disparities.
+    """
+    former = {score.name, *_OWN[score.name]} if score.name in _OWN else set()
+    taken = (_BASES.keys() | _DISPARITIES.keys()) - former
+    if score.name in taken:
+        raise ValueError(f"there is a metric {score.name!r} already: choose another name")
+    remove_score(score.name)
+    _BASES[score.name] = score
+    rows = {row.name: row for row in _rows(FairnessNotion(score.name, score.title, (score.name,), False))}
+    _DISPARITIES.update({name: row for name, row in rows.items() if name not in taken})
+    _OWN[score.name] = tuple(name for name in rows if name not in taken)
+    return _OWN[score.name]
+
+
+def remove_score(name: str) -> None:
+    """Take a score of the user's own and its disparities out of the tables again, if there is one."""
+    for row in (name, *_OWN[name]) if name in _OWN else ():
+        _BASES.pop(row, None)
+        _DISPARITIES.pop(row, None)
+    _OWN.pop(name, None)
 
 
 def present(cells: Counts) -> Bools:
