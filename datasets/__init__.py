@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fairsweep.datasets.feeds.feed import Batch, Feed
     from fairsweep.datasets.feeds.resident import ResidentFeed
+    from fairsweep.datasets.preparation.own_images import write
     from fairsweep.datasets.preparation.pictures import contact_sheet, counts_chart
     from fairsweep.datasets.preparation.preparing import PreparationProgress, prepare
     from fairsweep.datasets.selection.evaluation import EvaluationConfig, SplitEvaluation, evaluation_rows
@@ -56,6 +57,7 @@ __all__ = [
     "partition_clients",
     "plan_training",
     "prepare",
+    "write",
     "write_prepared",
 ]
 
@@ -87,6 +89,7 @@ _HOMES = {
     "partition_clients": "selection.partitions",
     "plan_training": "selection.imbalance",
     "prepare": "preparation.preparing",
+    "write": "preparation.own_images",
     "write_prepared": "storage.writing",
 }
 

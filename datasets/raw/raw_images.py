@@ -93,9 +93,10 @@ class Framing:
             return _too_large(f"more than {MAX_PIXELS:,} pixels")
         except _DAMAGE as error:
             return Damaged(f"damaged image ({str(error) or type(error).__name__})")
-        return self._frame(image)
+        return self.frame(image)
 
-    def _frame(self, image: Image.Image) -> NDArray[np.uint8] | Damaged:
+    def frame(self, image: Image.Image) -> NDArray[np.uint8] | Damaged:
+        """Cut and resize an RGB image: uint8 [size, size, 3], or what is wrong with it."""
         width, height = image.size
         crop = min(width, height) if self.crop is None else self.crop
         if crop > min(width, height):

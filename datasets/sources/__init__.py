@@ -7,6 +7,7 @@ from typing import Any
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.faces import Faces
 from fairsweep.datasets.sources.folder import Folder
+from fairsweep.datasets.sources.hugging_face import HuggingFace
 from fairsweep.datasets.sources.idx import Idx
 from fairsweep.datasets.sources.mnist_likes import FashionMnist, KuzushijiMnist
 from fairsweep.datasets.sources.utkface import UTKFace
@@ -20,4 +21,5 @@ SOURCES: dict[str, type[Any]] = {
     "celeba": CelebA,
     "utkface": UTKFace,
     "folder": Folder,
+    "hf": HuggingFace,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +19,8 @@ from fairsweep.datasets.raw.raw_images import Framing, read_images
 from fairsweep.datasets.raw.table_columns import MISSING, attribute, pairs
 from fairsweep.datasets.sources.own_tables import SPLIT_WORDS, Rows, open_parts, read_rows, words_of_splits
 from fairsweep.datasets.sources.source import source_paths
-from fairsweep.datasets.sources.splits import TEST, VALIDATION, HoldOut, split_column
-from fairsweep.datasets.storage.layout import RESERVED_COLUMNS, SPLITS, Attribute, Skipped
+from fairsweep.datasets.sources.splits import HoldOut, splits_of, users_of
+from fairsweep.datasets.storage.layout import RESERVED_COLUMNS, Attribute, Skipped
 
 _LABEL = "label"
 _BESIDE = ("split", "user")
@@ -114,7 +114,7 @@ class Folder:
         _check_values(tuple(attribute for attribute, _ in found), self._where())
         columns |= {attribute.name: codes for attribute, codes in found}
         if "user" in rows.table.column_names:
-            columns["user"] = _users(rows.table.column("user").take(pa.array(used)), self._where())
+            columns["user"] = users_of(rows.table.column("user").take(pa.array(used)), self._where())
         columns["split"] = self._splits(rows, used, columns)
         columns["source_path"] = source_paths(rows.files[row] or "" for row in used.tolist())
         return pa.table(columns).sort_by("id")
@@ -235,18 +235,8 @@ class Folder:
         names = sorted(self._kept(rows.table), key=lambda name: name != _LABEL)
         strata = [columns[name].to_numpy() for name in names]
         users = columns["user"].to_numpy() if "user" in columns else None
-        if rows.splits is None:
-            return split_column(self.hold_out.split(ids, strata, users=users))
-        said = np.array([SPLITS.index(rows.splits[row]) for row in used.tolist()], np.int8)
-        test, validation = said == TEST, said == VALIDATION
-        if test.any() and validation.any():
-            return split_column(said)
-        if test.any() or not validation.any():
-            return split_column(self.hold_out.split(ids, strata, test if test.any() else None, users=users))
-        # The validation split is given, so that it is the test split that is drawn from the rest.
-        drawn = replace(self.hold_out, validation=self.hold_out.test).split(ids, strata, validation, users=users)
-        turned = np.array([0, TEST, VALIDATION], np.int8)
-        return split_column(turned[drawn])
+        said = None if rows.splits is None else np.array(rows.splits, dtype=object)[used]
+        return splits_of(self.hold_out, ids, strata, users, said)
 
 
 def _settled(table: str | Path) -> str:
@@ -272,13 +262,3 @@ def _check_values(attributes: tuple[Attribute, ...], where: str) -> None:
             f"a label must have at least two values, but {label[0].name!r} in {where} has only "
             f"{label[0].values[0]!r}: nothing could be learned from it"
         )
-
-
-def _users(users: pa.ChunkedArray, where: str) -> pa.Array:
-    """Return the users: numbers as they are; words by their place among the sorted words."""
-    if users.null_count:
-        raise ValueError(f"every row of {where} must have a user, but {users.null_count:,} have none")
-    if pc.all(pc.match_substring_regex(users, r"^-?[0-9]{1,18}$")).as_py():
-        return pc.cast(users, pa.int64()).combine_chunks()
-    words = pa.array(sorted(pc.unique(users).to_pylist()))
-    return pc.index_in(users, words).combine_chunks().cast(pa.int64())

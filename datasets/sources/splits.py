@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fairsweep.datasets.selection.randomness import first_by_priority, generator, priorities, seed_key
@@ -139,6 +140,45 @@ def split_column(splits: NDArray[np.int8]) -> pa.Array:
         splits: int8 [N], places in `SPLITS`.
     """
     return pa.DictionaryArray.from_arrays(splits, pa.array(SPLITS)).cast(pa.string())
+
+
+def splits_of(
+    hold_out: HoldOut,
+    ids: NDArray[np.int64],
+    strata: Sequence[NDArray[np.int16]],
+    users: NDArray[np.int64] | None,
+    said: NDArray[Any] | None,
+) -> pa.Array:
+    """Return the splits that are said, and draw those that are not, as a column of names.
+
+    Args:
+        hold_out: How they are drawn.
+        ids: int64 [N], unique.
+        strata: See `HoldOut.split`.
+        users: See `HoldOut.split`.
+        said: Name of each example's split, [N]; None where none is said. What is not said is drawn from the rest.
+    """
+    if said is None:
+        return split_column(hold_out.split(ids, strata, users=users))
+    codes = np.array([SPLITS.index(split) for split in said], np.int8)
+    test, validation = codes == TEST, codes == VALIDATION
+    if test.any() and validation.any():
+        return split_column(codes)
+    if test.any() or not validation.any():
+        return split_column(hold_out.split(ids, strata, test if test.any() else None, users=users))
+    # The validation split is given, so that it is the test split that is drawn from the rest.
+    drawn = replace(hold_out, validation=hold_out.test).split(ids, strata, validation, users=users)
+    return split_column(np.array([TRAIN, TEST, VALIDATION], np.int8)[drawn])
+
+
+def users_of(users: pa.ChunkedArray, where: str) -> pa.Array:
+    """Return the users: numbers as they are; words by their place among the sorted words."""
+    if users.null_count:
+        raise ValueError(f"every row of {where} must have a user, but {users.null_count:,} have none")
+    if pc.all(pc.match_substring_regex(users, r"^-?[0-9]{1,18}$")).as_py():
+        return pc.cast(users, pa.int64()).combine_chunks()
+    words = pa.array(sorted(pc.unique(users).to_pylist()))
+    return pc.index_in(users, words).combine_chunks().cast(pa.int64())
 
 
 def _share(

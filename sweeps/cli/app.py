@@ -135,7 +135,8 @@ def prepare(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="faces, mnist, fashion-mnist, kmnist, celeba, utkface or folder (any images with a table).",
+            help="faces, mnist, fashion-mnist, kmnist, celeba, utkface, folder (any images with a table) or hf (a "
+            "local copy of a Hugging Face data set).",
             show_default=False,
         ),
     ],

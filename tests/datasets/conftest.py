@@ -2,10 +2,13 @@
 
 import gzip
 import io
+import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -36,6 +39,38 @@ class Raw:
         stream = io.BytesIO()
         cls.photo(seed, width, height, mode).save(stream, "JPEG", quality=90, **options)
         return stream.getvalue()
+
+    @classmethod
+    def bright_jpeg(cls, number):
+        """A picture that is brighter where its number is odd."""
+        stream = io.BytesIO()
+        cls.photo(number, 40, 30).point(lambda value: value // 2 + 120 * (number % 2)).save(stream, "JPEG", quality=90)
+        return stream.getvalue()
+
+    @classmethod
+    def hugging_face(cls, folder, rows=24, parquet=False, damaged=(), image="picture"):
+        """What `save_to_disk` of a DatasetDict wrote, or the Parquet files of the hub: images, a class label, words."""
+        feature = {"names": ["frowning", "smiling"], "_type": "ClassLabel"}
+        info = {"info": {"features": {image: {"_type": "Image"}, "mouth": feature, "tone": {"_type": "Value"}}}}
+        cell = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        for split, first, count in (("train", 0, rows), ("test", rows, rows // 2)):
+            numbers = range(first, first + count)
+            files = [b"damaged" if number in damaged else cls.bright_jpeg(number) for number in numbers]
+            columns = {
+                image: pa.array([{"bytes": file, "path": None} for file in files], cell),
+                "mouth": pa.array([number % 2 for number in numbers], pa.int64()),
+                "tone": pa.array(["light" if number % 3 else "dark" for number in numbers]),
+            }
+            table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(info)})
+            if parquet:
+                (folder / "data").mkdir(parents=True, exist_ok=True)
+                pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet", row_group_size=5)
+                continue
+            (folder / split).mkdir(parents=True)
+            with pa.ipc.new_stream(folder / split / "data-00000-of-00001.arrow", table.schema) as stream:
+                stream.write_table(table, max_chunksize=7)
+            (folder / split / "state.json").write_text("{}")
+        return folder
 
     @staticmethod
     def signs(count, seed=0):

@@ -184,6 +184,7 @@ SMALL = {
     "celeba": ["--image-size", "16"],
     "utkface": ["--image-size", "16"],
     "folder": ["--image-size", "16"],
+    "hf": ["--image-size", "16"],
     "fashion-mnist": [],
     "kmnist": [],
 }
@@ -199,6 +200,7 @@ def prepared(user, raw, tmp_path_factory, worker_id):
         "celeba": lambda folder: raw.celeba(folder, 240),
         "utkface": lambda folder: raw.utkface(folder, 12),
         "folder": _pictures,
+        "hf": partial(raw.hugging_face, rows=90),
         "mnist": partial(_digits, raw),
         "fashion-mnist": partial(_digits, raw),
         "kmnist": partial(_digits, raw),

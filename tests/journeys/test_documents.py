@@ -34,6 +34,7 @@ NOT_RUN = {
     "make demo": "its parts follow in the next block",
     "make test": "is what runs this",
     "fairsweep prepare folder --from fairface.zip": "test_raw_to_report.py runs FairFace's layout",
+    "fairsweep prepare hf --from hub-faces": "test_searches.py prepares a copy",
     "fairsweep prepare folder --from photos": "needs photographs: test_own_data.py has such tables",
     "fairsweep predict runs/faces plain --images photos": "needs photographs: test_after_training.py has some",
     "pip install .[all]": "the gate builds the wheel and imports it: .ci/check-wheel",

@@ -85,7 +85,9 @@ JOURNEYS = {
         WIDE,
     ),
     "grid": Journey(
-        *FACES,
+        "prepare hf --from HubFaces --image-column picture --columns mouth,tone --to data/hub",
+        "hf: ",
+        {"label": "mouth", "groups": ["tone"]},
         {"algorithm": "grid"},
         None,
         {"scheduler": {"kind": "median", "objectives": [ACCURACY], "min_trials": 1}},

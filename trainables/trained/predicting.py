@@ -104,9 +104,14 @@ def framing_of(model: TrainedModel, crop: int | None = None) -> Framing:
             f"files can be brought to squares of 1 or 3 channels, but the model takes {[height, width, channels]}: "
             "prepare a dataset with `fairsweep.datasets.write`, and give that"
         )
-    source = SOURCES.get(model.facts.dataset)
-    defaults = {} if source is None else {field.name: field.default for field in fields(source)}
-    return Framing(height, defaults.get("crop") if crop is None else crop)
+    return Framing(height, _usual_crop(model.facts.dataset) if crop is None else crop)
+
+
+def _usual_crop(dataset: str) -> int | None:
+    """Return the crop that the source of a dataset has by default."""
+    source = SOURCES.get(dataset)
+    found = [] if source is None else [field.default for field in fields(source) if field.name == "crop"]
+    return found[0] if found and isinstance(found[0], int) else None
 
 
 def write_predictions(table: pa.Table, path: str | Path) -> None:

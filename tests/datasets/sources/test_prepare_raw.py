@@ -155,6 +155,7 @@ def test_every_source_in_the_table_can_be_made_from_words(tmp_path, raw):
         **{name: raw.mnist(tmp_path / name) for name in ("mnist", "fashion-mnist", "kmnist")},
         "celeba": raw.celeba(tmp_path / "celeba", 12),
         "utkface": raw.utkface(tmp_path / "utkface"),
+        "hf": raw.hugging_face(tmp_path / "hf", image="image"),
     }
     (tmp_path / "folder").mkdir()
     for number in range(8):

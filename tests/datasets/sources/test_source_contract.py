@@ -14,6 +14,7 @@ from fairsweep.datasets.sources import SOURCES
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.faces import Faces
 from fairsweep.datasets.sources.folder import Folder
+from fairsweep.datasets.sources.hugging_face import HuggingFace
 from fairsweep.datasets.sources.idx import Idx
 from fairsweep.datasets.sources.mnist_likes import FashionMnist, KuzushijiMnist
 from fairsweep.datasets.sources.options import from_options
@@ -235,6 +236,22 @@ class TestFolder(SourceContract):
     @pytest.fixture
     def damaged(self, source):
         return [sorted(path.name for path in source.raw.glob("*.jpg")).index("ñ7.jpg")]
+
+
+class TestSavedToDisk(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path, raw):
+        return HuggingFace(raw.hugging_face(tmp_path / "my faces", damaged=(3, 25)), 16, image_column="picture")
+
+    @pytest.fixture
+    def damaged(self):
+        return [3 + 12, 25 - 24]  # files are sorted by name, so that rows of the test split come first
+
+
+class TestHubParquet(SourceContract):
+    @pytest.fixture
+    def source(self, tmp_path, raw):
+        return HuggingFace(raw.hugging_face(tmp_path / "hub", parquet=True), 16, image_column="picture", name="hub")
 
 
 @dataclass(frozen=True)
