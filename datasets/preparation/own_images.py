@@ -189,7 +189,7 @@ def _stored(image: Any, framing: Framing | None, place: int) -> NDArray[np.uint8
 
 def _bytes(pixels: NDArray[Any], place: int) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
-        return pixels
+        return np.asarray(pixels, np.uint8)
     low, high = float(pixels.min()), float(pixels.max())
     if np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1:
         return np.rint(pixels * 255).astype(np.uint8)

@@ -205,7 +205,7 @@ class _Rows:
 
 @functools.lru_cache(maxsize=2)
 def _read(files: RawFiles, only: str | None, image_column: str) -> _Rows:
-    listed = [name for name in files.names if name in (only or name)] if only is None else [only]
+    listed = list(files.names) if only is None else [only]
     arrow = [n for n in listed if n.endswith(".arrow") and not n.rpartition("/")[2].startswith(("cache-", "indices"))]
     chosen = sorted(arrow or [name for name in listed if name.endswith(".parquet")])
     if not chosen:
@@ -287,7 +287,7 @@ def _check_image(schema: pa.Schema, column: str, file: str) -> None:
 
 def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
+        return bool(kind.get_field_index("bytes") >= 0)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
