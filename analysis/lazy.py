@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from collections.abc import Callable, Mapping
 
 from fairsweep.analysis.extras import explained
@@ -17,6 +18,8 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
     """
 
     def get(name: str) -> object:
+        if name == "__version__":
+            return importlib.metadata.version("fairsweep")
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}; it has {sorted(homes)}")
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fairsweep.analysis.wording import counted
 from fairsweep.sweeps.execution.run import run_sweep
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 
@@ -22,6 +23,9 @@ class Sweep(SweepSpec):
     >>> sweep.seeds
     1
     """
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.name!r}, {counted(len(self.learners), 'learner')}, output={str(self.folder)!r})"
 
     def run(self, *, address: str | None = None, quiet: bool = False) -> SweepResults:
         """Run what is missing of this sweep and return the results.

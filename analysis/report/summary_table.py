@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,9 @@ class SummaryTable:
     def frame(self) -> pd.DataFrame:
         """Return the texts as a data frame."""
         return pd.DataFrame(list(self.rows), columns=list(self.header))
+
+    def _repr_html_(self) -> str:
+        return f"<h4>{escape(self.title)}</h4>{self.frame().to_html(index=False)}<p>{escape(self.caption)}</p>"
 
     def markdown(self) -> str:
         """Return the texts as a Markdown table."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import pandas as pd
 
@@ -20,6 +22,44 @@ class SweepResults(SweepFrames):
 
     def _repr_html_(self) -> str:
         return overview(self)
+
+    def filter(self, **columns: object) -> SweepResults:
+        """Return the results of some trials alone.
+
+        Args:
+            columns: by column of `trials`, a value or a list of values: ``learner="private"``, ``share=[0.9, 0.99]``,
+                ``level="share 0.9"``, ``replicate=0``.
+
+        Raises:
+            ValueError: if there is no such column, or a value that no trial has.
+        """
+        kept = pd.Series(True, self.trials.index)
+        for name, wanted in columns.items():
+            kept &= self.trials[_known(name, self.trials.columns, "a column of trials")].isin(
+                [_known(value, self.trials[name].unique(), name) for value in _listed(wanted)]
+            )
+        chosen = copy.copy(self)
+        # What was read and kept is of all trials.
+        for name in [name for name, kind in _members(type(self)) if isinstance(kind, cached_property)]:
+            chosen.__dict__.pop(name, None)
+        chosen.folders = [folder for folder, is_kept in zip(self.folders, kept, strict=True) if is_kept]
+        chosen.trials = self.trials[kept].reset_index(drop=True)
+        return chosen
+
+    def __getitem__(self, key: object) -> SweepResults:
+        """Return the results of a learner, or of a learner at a level: ``results["private", "share 0.9"]``.
+
+        The learner may be a series, the level a text or its value; ``:`` takes all.
+        """
+        names = key if isinstance(key, tuple) else (key,)
+        if not 1 <= len(names) <= 2:
+            raise ValueError(f"results[...] takes a learner, or a learner and a level, but got {key!r}")
+        chosen: dict[str, object] = {}
+        for wanted, columns in zip(names, (("learner", "series"), ("level", "level_value")), strict=False):
+            if not isinstance(wanted, slice):
+                last = [name for name in columns if (self.trials[name] == wanted).any()]
+                chosen[last[0] if last else columns[0]] = wanted
+        return self.filter(**chosen)
 
     @property
     def settings(self) -> pd.DataFrame:
@@ -59,6 +99,22 @@ class SweepResults(SweepFrames):
     ) -> None:
         """Write `frame` as a CSV file; arguments as there."""
         self.frame(metrics, baseline=baseline, **choice).to_csv(path, index=False)
+
+
+def _listed(wanted: object) -> list[object]:
+    return list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]
+
+
+def _members(kind: type) -> list[tuple[str, object]]:
+    return [item for one in kind.__mro__ for item in vars(one).items()]
+
+
+def _known(given: Any, known: Iterable[Any], what: str) -> Any:  # noqa: ANN401 - values of any column
+    """Return what is among the known values; refuse what is not, and list them."""
+    values = list(known)
+    if given not in values:
+        raise ValueError(f"{what} must be one of {values}, but got {given!r}")
+    return given
 
 
 def load(

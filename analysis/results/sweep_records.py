@@ -111,12 +111,15 @@ class SweepRecords:
         """
         return self.all_cells.frame()
 
-    def predictions(self, trials: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    def predictions(
+        self, trials: Sequence[str] | None = None, columns: Sequence[str] | None = None, *, names: bool = False
+    ) -> pa.Table:
         """Return the predictions of the last and of the validation-selected iteration, with the name of the ``trial``.
 
         Args:
             trials: names of trials; None takes all.
             columns: some of the file's columns; None takes all.
+            names: write ``label`` and ``prediction`` as the sweep file names the classes, not as codes.
         """
         chosen = [folder for folder in self.folders if trials is None or folder.name in set(trials)]
         found = self.read_each(chosen, PREDICTIONS, lambda folder: folder.predictions(columns))
@@ -126,7 +129,12 @@ class SweepRecords:
             table.append_column("trial", pa.repeat(name, len(table))).select(schema.names).cast(schema)
             for name, table in found.items()
         ]
-        return pa.concat_tables([schema.empty_table(), *tables])
+        found_all = pa.concat_tables([schema.empty_table(), *tables])
+        for name in {"label", "prediction"}.intersection(found_all.column_names) if names else ():
+            codes = found_all.column(name)
+            known = pa.array(self.classes).take(codes.combine_chunks())
+            found_all = found_all.set_column(found_all.column_names.index(name), name, known)
+        return found_all
 
     @cached_property
     def examples(self) -> pa.Table | None:

@@ -1,0 +1,66 @@
+"""Results of some trials alone, and what a notebook shows first."""
+
+import pytest
+
+import fairsweep.analysis as analysis
+from fairsweep.analysis.results.imbalance_design import design_of
+
+
+@pytest.fixture(scope="module")
+def results(faces):
+    return analysis.load(faces.folder)
+
+
+def test_a_filter_keeps_trials_and_their_numbers(results):
+    every = results.rates(["accuracy"], by="tone")
+    chosen = results.filter(learner=["private", "matched"], share=0.9)
+    assert set(chosen.trials["learner"]) == {"private", "matched"}
+    assert len(chosen.folders) == len(chosen.trials) == 4
+    found = chosen.rates(["accuracy"], by="tone").set_index(["trial", "group"])["value"]
+    expected = every.set_index(["trial", "group"])["value"]
+    assert found.to_dict() == expected.loc[found.index].to_dict()
+    assert set(chosen.cells()["trial"]) == set(chosen.trials["trial"])
+    assert len(results.trials) == 18  # the whole is as it was
+    assert design_of(chosen).levels[0].value == 0.9
+
+
+def test_learners_and_levels_are_indices(results):
+    one = results["private", "share 0.9"]
+    assert set(one.trials["series"]) == {"private"}
+    assert set(one.trials["level"]) == {"share 0.9"}
+    assert one.trials.equals(results["private", 0.9].trials)
+    assert len(results["private"].trials) == 6
+    assert len(results[:, 0.99].trials) == 6
+
+
+def test_what_is_not_there_is_refused_with_what_is(results):
+    with pytest.raises(ValueError, match=r"learner must be one of \['private', 'matched', 'tuned'\], but got 'privat'"):
+        results["privat"]
+    with pytest.raises(ValueError, match="a column of trials must be one of"):
+        results.filter(epsilons=3)
+    with pytest.raises(ValueError, match="takes a learner, or a learner and a level"):
+        results["private", 0.9, 1]
+
+
+def test_the_first_columns_of_a_frame_are_no_hashes(results):
+    frame = results.frame(["accuracy"], by="tone")
+    shown = [*frame.columns[:10], *frame.columns[-10:]]  # what a notebook shows of a wide table
+    assert not {"setting", "trial"} & set(shown)
+    assert list(frame.columns[:6]) == ["learner", "series", "level", "group", "metric", "value"]
+
+
+def test_predictions_have_names(results):
+    coded, named = results.predictions(), results.predictions(names=True)
+    assert set(named.column("prediction").to_pylist()) == set(results.classes)
+    expected = [results.classes[code] for code in coded.column("label").to_pylist()]
+    assert named.column("label").to_pylist() == expected
+    assert named.column_names == coded.column_names
+
+
+def test_tables_and_packages_say_what_they_are(results):
+    table = analysis.summary_tables(results)[0]
+    html = table._repr_html_()
+    assert table.title in html
+    assert html.count("<tr") == 1 + len(table.rows)
+    assert analysis.__version__.count(".") >= 1
+    assert {"filter", "table", "frame", "predictions"} <= set(dir(results))
