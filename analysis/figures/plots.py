@@ -33,6 +33,7 @@ from fairsweep.analysis.drawing.render import drawn
 from fairsweep.analysis.figures import (
     bars,
     clients,
+    disagreement_lines,
     exposure_bars,
     fluctuation_lines,
     heat_maps,
@@ -48,6 +49,7 @@ from fairsweep.analysis.figures import (
 from fairsweep.analysis.figures.line_styles import series_of
 
 __all__ = [
+    "arbitrariness_by_level",
     "change_by_group",
     "change_by_level",
     "client_accuracy",
@@ -79,6 +81,7 @@ rate_by_level = drawn(trend_lines.rate_by_level)
 change_by_level = drawn(trend_lines.change_by_level)
 disparity_by_level = drawn(trend_lines.disparity_by_level)
 slopes = drawn(seed_slopes.slopes)
+arbitrariness_by_level = drawn(disagreement_lines.arbitrariness_by_level)
 
 disparity_by_epsilon = drawn(tradeoffs.disparity_by_epsilon)
 rate_by_field = drawn(tradeoffs.rate_by_field)

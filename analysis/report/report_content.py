@@ -14,6 +14,7 @@ from fairsweep.analysis.records.failed_trials import FailureGroup, failure_group
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.membership import describe_former
 from fairsweep.analysis.report import report_figures
+from fairsweep.analysis.report.arbitrariness_section import arbitrariness_section
 from fairsweep.analysis.report.example_images import ImageSheet, image_sheet
 from fairsweep.analysis.report.exposure_section import exposure_section
 from fairsweep.analysis.report.headline import Headline, headline, opened
@@ -225,6 +226,7 @@ def _sections(results: SweepResults, design: ImbalanceDesign, verdicts: PageVerd
         trend_section(results, design, verdicts),
         pair_section(results, design, verdicts),
         selection_section(results, design),
+        arbitrariness_section(results, design),
         exposure_section(results, design),
     )
     return tuple(section for section in found if section is not None)

@@ -35,6 +35,8 @@ for place in sys.argv[1:]:
     results = analysis.load(place)
     rates = results.rates(["accuracy"], by=results.groups[0])
     found[place] = {"trials": len(results.trials), "tested": int((rates["n"] > 0).sum())}
+    between = analysis.arbitrariness(results, by=results.groups[0]).query("metric == 'disagreement'")
+    found[place]["disagreement"] = between[["series", "level", "group", "value"]].round(9).to_dict("records")
 print(json.dumps(found))
 """
 

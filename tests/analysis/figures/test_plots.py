@@ -68,6 +68,7 @@ def test_both_backends_draw_the_same_lines(results):
 
 def test_every_figure_of_a_sweep_is_drawn_by_both(results, privacy):
     described = [
+        (plots.arbitrariness_by_level, (results,), {"metric": "arbitrary"}),
         (plots.change_by_level, (results,), {}),
         (plots.disparity_by_level, (results,), {}),
         (plots.rate_by_group, (results, "tone"), {}),
