@@ -50,7 +50,7 @@ def test_one_of_many_classes_is_said_beside_the_range_of_the_others(digits):
     found = section_of(results)
     assert "of the test images with digit = 8, and for " in found.sentences[0]
     assert "of those of each other class (10 pairs of trainings)." in found.sentences[0]
-    assert found.tables[0].header == ("learner", "level", "runs", "digit 8")
+    assert found.tables[0].header == ("learner", "level", "ε", "runs", "digit 8")
 
 
 def test_tables_and_figure_show_the_same_numbers(results, between):
