@@ -1,4 +1,4 @@
-"""Preparation of a source: its images are written in shards by Ray Data, then the folder is renamed.
+"""Preparation of a source: its images are written in shards, several by tasks of Ray, then the folder is renamed.
 
 Which examples a shard holds follows from the source alone, so the result is the same byte for byte, however many
 workers there are. What is finished stays in a hidden folder beside the target until the end: a preparation that was
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +80,7 @@ def prepare(
     max_damaged: float = MAX_DAMAGED,
     rows_per_shard: int = ROWS_PER_SHARD,
     parallel: bool = True,
+    connected: Callable[[], AbstractContextManager[object]] = nullcontext,
     on_progress: Callable[[PreparationProgress], None] | None = None,
 ) -> DatasetInfo:
     """Write the prepared dataset of a source.
@@ -92,7 +91,10 @@ def prepare(
         max_damaged: Share of images in [0, 1] that may be damaged or left out by the source; they are skipped, counted
             and listed.
         rows_per_shard: Examples of a Parquet file, before damaged ones are left out.
-        parallel: Whether to decode on Ray Data, on all CPUs of a Ray that runs already; False decodes in this process.
+        parallel: Whether to decode several shards at once, on all CPUs of Ray; False decodes in this process, where a
+            single shard is decoded in any case.
+        connected: Gives the context in which Ray is connected, entered where it is needed; without it Ray must run
+            already.
         on_progress: Called at the start and after each shard.
 
     Returns:
@@ -101,7 +103,7 @@ def prepare(
     Raises:
         DatasetError: The target holds something, too many images are damaged, or another preparation writes there.
         ValueError: The source is missing or malformed.
-        RuntimeError: `parallel` is asked for, but no Ray runs.
+        RuntimeError: Several shards are to be decoded at once, but no Ray runs.
     """
     to = Path(to)
     check_target(to)
@@ -115,7 +117,8 @@ def prepare(
         raise ValueError(f"a dataset must have at least one example, but the source {source.name!r} lists none")
     left_out = source.left_out() if isinstance(source, LeavesOut) else ()
     folder = to.parent / f".{to.name}.partial"
-    with _held(folder):
+    parallel = parallel and len(examples) > rows_per_shard
+    with connected() if parallel else nullcontext(), _held(folder):
         check_target(to)  # again: another preparation may have finished meanwhile
         _begin(folder, source, examples, rows_per_shard)
         writer = ShardWriter(source, folder, rows_per_shard)
@@ -232,33 +235,27 @@ def _on_ray(writer: ShardWriter, examples: pa.Table, numbers: list[int]) -> Iter
 
     if not ray.is_initialized():
         raise RuntimeError("prepare needs a running Ray: call ray.init() first, or give parallel=False")
-    import ray.data
+    # The table is read once, here, and shared: large sources take seconds to list.
+    shared = ray.put((writer, examples))
 
-    # Every task starts from nothing: the table is read once, here, and shared; large sources take seconds to list.
-    shared = ray.put(examples)
+    def write(shared: tuple[ShardWriter, pa.Table], number: int) -> int:
+        writer, examples = shared
+        writer.write(number, examples)
+        return number
 
-    def write(row: dict[str, int]) -> dict[str, int]:
-        writer.write(int(row["number"]), ray.get(shared))
-        return {"number": int(row["number"])}
-
-    with warnings.catch_warnings():
-        # Ray 2.60 warns about a deprecated setting of its own when it makes its settings for the first time.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context = ray.data.DataContext.get_current()
-    shown, context.enable_progress_bars = context.enable_progress_bars, False
-    level = logging.getLogger("ray.data").level
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    task = ray.remote(num_cpus=1)(write)
+    left = [task.remote(shared, number) for number in numbers]
     try:
-        tasks = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
-        for row in tasks.map(write, num_cpus=1).iter_rows():
-            yield int(row["number"])
+        while left:
+            (done,), left = ray.wait(left, num_returns=1)
+            yield ray.get(done)
     except ray.exceptions.RayTaskError as error:
         # The user is told what the source said, not what Ray made of it.
         cause = error.cause if isinstance(error.cause, Exception) else error
         raise cause from error
     finally:
-        context.enable_progress_bars = shown
-        logging.getLogger("ray.data").setLevel(level)
+        for unfinished in left:
+            ray.cancel(unfinished)
 
 
 def _check_damage(skipped: list[Skipped], total: int, max_damaged: float) -> None:

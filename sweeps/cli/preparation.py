@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from fairsweep.datasets.sources.options import from_options, option_names, optio
 from fairsweep.datasets.storage.layout import DatasetInfo, nearest
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.datasets.storage.writing import check_target
-from fairsweep.sweeps.runtime.launch import connected
 from fairsweep.sweeps.store.trusted_addresses import remember_public
 from fairsweep.sweeps.syntax.errors import SweepError
 
@@ -43,7 +42,7 @@ def prepare_dataset(
     max_damaged: float,
     address: str | None = None,
 ) -> DatasetInfo:
-    """Prepare a dataset on Ray and show how it goes.
+    """Prepare a dataset, on Ray if it has several shards, and show how it goes.
 
     Args:
         name: of the source, as in `SOURCES`.
@@ -73,8 +72,14 @@ def prepare_dataset(
         raise SweepError(f"the source {name} reads raw files: give their folder, zip or tar with --from RAW")
     _check_known(name, kind, words)
     source = from_options(kind, words)
-    with connected(address), _bar(name) as on_progress:
-        info = prepare(source, to, max_damaged=max_damaged, on_progress=on_progress)
+
+    def ray() -> AbstractContextManager[bool]:
+        from fairsweep.sweeps.runtime.launch import connected
+
+        return connected(address)
+
+    with _bar(name) as on_progress:
+        info = prepare(source, to, max_damaged=max_damaged, connected=ray, on_progress=on_progress)
     if name in PUBLIC_DATASETS:  # the source's: a folder of images may be given any
         remember_public(info.content_hash)
     return info
@@ -220,12 +225,12 @@ def _bar(name: str) -> Iterator[Callable[[PreparationProgress], None]]:
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(escape(f"preparing {name}"), total=1)
-        began = time.monotonic()
-        before: int | None = None
+        before, began = 0, 0.0
 
         def update(now: PreparationProgress) -> None:
-            nonlocal before
-            before = now.done if before is None else before
+            nonlocal before, began
+            if not began:
+                before, began = now.done, time.monotonic()
             damaged = f", {now.damaged:,} damaged" if now.damaged else ""
             progress.update(task, completed=now.done, total=now.total, description=escape(f"preparing {name}{damaged}"))
             if now.done == now.total and not console.is_terminal:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -142,7 +143,25 @@ def test_ray_is_not_started_behind_the_users_back(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(RuntimeError, match=r"call ray\.init\(\) first, or give parallel=False"):
-        prepare(Tiles(), tmp_path / "set")
+        prepare(Tiles(), tmp_path / "set", rows_per_shard=16)
+
+
+def test_ray_is_connected_only_where_there_are_several_shards(tmp_path, monkeypatch):
+    import ray
+
+    asked = []
+
+    def connected():
+        asked.append("Ray")
+        return nullcontext()
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    info = prepare(Tiles(), tmp_path / "one", max_damaged=1, connected=connected)
+    assert asked == []
+    assert len(info.shards) == 1
+    with pytest.raises(RuntimeError):
+        prepare(Tiles(), tmp_path / "several", rows_per_shard=16, max_damaged=1, connected=connected)
+    assert asked == ["Ray"]
 
 
 # --- the same bytes ---
