@@ -91,8 +91,10 @@ MAY_IMPORT_RAY = {
     "datasets/preparation/preparing.py",
     "datasets/storage/reading.py",
 }
-# What Ray, Optuna, Opacus and torch do not document is known to one module for each, which checks that it is there.
+# What Ray, Optuna, Opacus, dp-accounting and torch do not document is known to one module for each, which checks that
+# it is there.
 KNOW_INTERNALS = {
+    "analysis/accounting/dp_accounting_internals.py",
     "sweeps/runtime/ray_internals.py",
     "sweeps/search/optuna_internals.py",
     "trainables/privacy/opacus_internals.py",

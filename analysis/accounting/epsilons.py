@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -85,26 +82,31 @@ def by_rdp(event: dp_accounting.DpEvent, delta: float) -> float | None:
     """Return epsilon by RDP at dp-accounting's default orders, or None where RDP has no theorem for the event."""
     from dp_accounting.rdp import RdpAccountant
 
+    from fairsweep.analysis.accounting.dp_accounting_internals import over_arrays
+
     accountant = RdpAccountant(neighboring_relation=zero_out())
     if not accountant.supports(event):
         return None
-    with _expected_warnings_muted():
+    with over_arrays():
         accountant.compose(event)
-        return float(accountant.get_epsilon(delta))
+    return float(accountant.get_epsilon(delta))
 
 
 def by_pld(event: dp_accounting.DpEvent, delta: float, interval: float) -> float:
     """Return epsilon by PLD with a discretisation interval; the result is an upper bound for any interval."""
-    accountant = pld_accountant(interval)
-    accountant.compose(event)
-    return float(accountant.get_epsilon(delta))
+    return float(pld_accountant(event, interval).get_epsilon(delta))
 
 
-def pld_accountant(interval: float) -> PLDAccountant:
-    """Return an accountant of the zero-out relation with a discretisation interval."""
+def pld_accountant(event: dp_accounting.DpEvent, interval: float) -> PLDAccountant:
+    """Return an accountant of the zero-out relation that has composed an event, with a discretisation interval."""
     from dp_accounting.pld import PLDAccountant
 
-    return PLDAccountant(neighboring_relation=zero_out(), value_discretization_interval=interval)
+    from fairsweep.analysis.accounting.dp_accounting_internals import over_arrays
+
+    accountant = PLDAccountant(neighboring_relation=zero_out(), value_discretization_interval=interval)
+    with over_arrays():
+        accountant.compose(event)
+    return accountant
 
 
 def zero_out() -> dp_accounting.NeighboringRelation:
@@ -152,18 +154,3 @@ def interval_for(loose: float) -> float:
     if loose <= _FINE_EPSILON:
         return _FINE_INTERVAL
     return _FINE_INTERVAL * float(10.0 ** math.ceil(math.log10(min(loose, 1e6) / _FINE_EPSILON)))
-
-
-@contextlib.contextmanager
-def _expected_warnings_muted() -> Iterator[None]:
-    """Drop dp-accounting's notes about single orders that it leaves out: the bound by the others holds."""
-
-    def unexpected(record: logging.LogRecord) -> bool:
-        return "Excluding this order" not in record.msg
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(unexpected)
-    try:
-        yield
-    finally:
-        logger.removeFilter(unexpected)

@@ -25,7 +25,6 @@ def claim_of(event: dp_accounting.DpEvent, largest: float = 30.0) -> InverseBlow
     """
     if isinstance(event, dp_accounting.NonPrivateDpEvent):
         return from_profile([0.0], [1.0])
-    accountant = pld_accountant(_INTERVAL)
-    accountant.compose(event)
+    accountant = pld_accountant(event, _INTERVAL)
     epsilons = np.linspace(0.0, largest, _POINTS)
     return from_profile(epsilons.tolist(), np.clip(accountant.get_delta(epsilons.tolist()), 0, 1).tolist())

@@ -54,6 +54,4 @@ def _upper_bound(plan: PrivacyPlan, steps: int) -> float:
     """Epsilon by PLD with a coarse discretisation, which rounds up."""
     # A weak plan's epsilon is large: a finer grid than a thousandth of it would take minutes.
     interval = _COARSE_INTERVAL * max(1.0, 1.0 / plan.trained_noise_multiplier**2)
-    accountant = pld_accountant(interval)
-    accountant.compose(plan.event(steps))
-    return float(accountant.get_epsilon(plan.delta))
+    return float(pld_accountant(plan.event(steps), interval).get_epsilon(plan.delta))
