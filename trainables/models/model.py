@@ -152,10 +152,23 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], classes:
         raise ModelError(f"a model needs at least 2 classes, but got {classes=}")
     with torch.device("meta"):  # shapes only: the layers' own initialisation would draw from torch's global generator
         model = config.network(image_shape, classes)
-    model.to_empty(device="cpu")
+    _make_real(model)
     initialise(model, init_key)
     config.load_weights(model)
     return model
+
+
+def _make_real(model: nn.Module) -> None:
+    """Give a model of shapes only its tensors, on the CPU and without content.
+
+    `nn.Module.to_empty` does the same, but compares strides by sympy, whose import takes half a second.
+    """
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+            setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
 def initialise(model: nn.Module, key: bytes) -> None:

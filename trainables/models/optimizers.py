@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeVar, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -53,6 +54,23 @@ class OptimizerConfig(BaseModel):
         return self
 
 
+_Kind = TypeVar("_Kind", bound=torch.optim.Optimizer)
+
+
+def _eager(kind: type[_Kind]) -> type[_Kind]:
+    """Return a torch optimiser without what it does for ``torch.compile``, which fairsweep does not use.
+
+    Each method would import the compiler when it is first called: 1.4 seconds of every worker's start.
+    """
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    bare: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    bare["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return cast("type[_Kind]", type(kind.__name__, (kind,), bare))
+
+
+_SGD, _ADAM = _eager(torch.optim.SGD), _eager(torch.optim.Adam)
+
+
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """Make the optimiser.
 
@@ -66,10 +84,8 @@ def build_optimizer(config: OptimizerConfig, parameters: Iterable[torch.nn.Param
     # The fused kernels update all parameters in one call; on small models the default loop costs more than its
     # arithmetic.
     if config.name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
-        )
-    return torch.optim.Adam(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+        return _SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
+    return _ADAM(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
