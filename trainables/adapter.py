@@ -18,8 +18,10 @@ import ray
 import torch
 from ray import tune
 
+from fairsweep.analysis.records.trial_folder import SHORT_HASH
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.storage.layout import DatasetError
+from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.trainables.learning.evaluation import DivergedError
 from fairsweep.trainables.learning.gpu_memory import assigned_gpus, cap_gpu_memory
 from fairsweep.trainables.learning.tensor_bytes import decode, encode
@@ -28,10 +30,12 @@ from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
 from fairsweep.trainables.trial.cohort_workers import RayCohortWorkers
 from fairsweep.trainables.trial.published_trial import PublishedTrial, Publisher
-from fairsweep.trainables.trial.state import StaleAttemptError
+from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
 from fairsweep.trainables.trial.trial import Metrics, Trial, TrialConfig
+from fairsweep.trainables.trial.trial_config import DatasetReference
 
 _STATE = "state.pt"
+_DESCRIBED = ("dataset", "label", "groups", "output", "learner")
 # Errors that a second attempt would meet again: the trial ends as failed, and its actor goes on with the next one.
 _PERMANENT = (DivergedError, DatasetError, ValueError, StaleAttemptError, torch.OutOfMemoryError)
 
@@ -77,6 +81,49 @@ class TrialTask:
     ids_key: bytes | None = field(default=None, repr=False)
     scheduled: bool = False
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> TrialTask:
+        """Return the task that a Tune config holds or, in a Tuner of one's own, describes.
+
+        Args:
+            config: ``{"task": task}``, or ``dataset`` (folder of a prepared dataset), ``label``, ``groups``, ``output``
+                (trials go to ``output/trials``; both are absolute paths, since Tune's workers run elsewhere),
+                ``learner`` and any other field of `TrialConfig` (``model``, ``imbalance``, ``split``, ``evaluation``,
+                ``seeds``, …), and of this class ``cpu`` and ``gpu``.
+
+        Raises:
+            ValueError: If a field is missing, unknown or has no valid value.
+        """
+        if "task" in config:
+            task: TrialTask = config["task"]
+            return task
+        missing = [name for name in _DESCRIBED if name not in config]
+        if missing:
+            raise ValueError(
+                f"the config of SweepTrainable must have {', '.join(_DESCRIBED)}, but lacks {', '.join(missing)}"
+            )
+        for name in ("dataset", "output"):
+            if not Path(config[name]).is_absolute():
+                raise ValueError(
+                    f"{name} must be an absolute path, for Tune's workers run elsewhere, but got {config[name]!r}"
+                )
+        dataset = PreparedDataset.open(config["dataset"])
+        reference = DatasetReference(
+            path=dataset.path,
+            name=dataset.info.name,
+            content_hash=dataset.info.content_hash,
+            label=dataset.attribute(config["label"]).name,
+            groups=tuple(dataset.attribute(name).name for name in config["groups"]),
+            has_users=dataset.info.has_user,
+        )
+        learner = {"name": config["learner"].get("kind"), **config["learner"]}
+        others = {name: value for name, value in config.items() if name not in (*_DESCRIBED, "cpu", "gpu")}
+        trial = TrialConfig(dataset=reference, learner=learner, **others)
+        folder = Path(config["output"], "trials", f"{trial.learner.name}-{trial.trial[:SHORT_HASH]}")
+        run = TrialStateFile(folder).queue(trial.trial).run
+        resources = {name: float(config[name]) for name in ("cpu", "gpu") if name in config}
+        return cls(trial, folder, run, report_seconds=0.0, **resources)
+
     @property
     def shares_gpu(self) -> bool:
         """Whether it, or a worker of it, reserves a part of a GPU."""
@@ -112,7 +159,9 @@ class TrialTask:
 
 
 class SweepTrainable(tune.Trainable):
-    """A Tune trial. Its config is ``{"trial": hash, "task": task}``.
+    """A Tune trial. Its config is ``{"trial": hash, "task": task}``, or describes a trial; see `TrialTask.of`.
+
+    It can be the trainable of any `ray.tune.Tuner`: docs/after-training.md has an example.
 
     Every result has the fields of `Trial.iterate`. A trial that fails for good reports ``done`` and ``failed``; any
     other error goes on to Tune, which starts the trial again as often as its failure config says.
@@ -124,7 +173,7 @@ class SweepTrainable(tune.Trainable):
         Nothing is opened yet: Tune also makes actors for trials that it then gives to a reused one, and whoever opens a
         trial takes it over.
         """
-        self._current: TrialTask = config["task"]
+        self._current = TrialTask.of(config)
         self._trial: Trial | PublishedTrial | None = None
 
     def step(self) -> dict[str, Any]:
@@ -151,7 +200,7 @@ class SweepTrainable(tune.Trainable):
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
         """Go on with another trial in the same process."""
         self._close()
-        self._current = new_config["task"]
+        self._current = TrialTask.of(new_config)
         return True
 
     def cleanup(self) -> None:

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
+from ray import tune
 
+from fairsweep import analysis
 from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 from fairsweep.trainables.trial.state import TrialStateFile
@@ -199,3 +201,44 @@ print(json.dumps(found))
     assert (two["torch"], two["arrow"]) == (2, 2)
     assert ["openmp", 2] in two["pools"]
     assert all(threads <= 2 for _, threads in two["pools"])
+
+
+def test_a_tuner_of_ones_own_describes_its_trials(ray_session, toy, sgd, tmp_path):
+    """A learning rate is a dimension of Tune's; another trial follows in the same actor; records load as a sweep's."""
+    config = {
+        "dataset": str(toy.path),
+        "label": "smiling",
+        "groups": ["tone"],
+        "output": str(tmp_path / "my runs"),
+        "model": {"name": "linear"},
+        "learner": sgd | {"epochs": 2, "optimizer": {"name": "sgd", "lr": tune.grid_search([1e-6, 0.1])}},
+    }
+    tuner = tune.Tuner(
+        SweepTrainable,
+        param_space=config,
+        tune_config=tune.TuneConfig(metric="accuracy", mode="max", reuse_actors=True, max_concurrent_trials=1),
+        run_config=tune.RunConfig(storage_path=str(tmp_path / "tune"), verbose=0),
+    )
+    best = tuner.fit().get_best_result()
+    assert best.config["learner"]["optimizer"]["lr"] == 0.1
+    results = analysis.load(tmp_path / "my runs")
+    assert list(results.trials["state"]) == ["done", "done"]
+    rates = results.rates(["accuracy"], by="tone", split="validation")
+    assert (rates["n"] > 0).all()
+    assert best.metrics["iteration"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"label": None}, "lacks label"),
+        ({"output": "runs/own"}, "absolute path"),
+        ({"label": "smilling"}, "did you mean 'smiling'"),
+        ({"learners": {}}, "learners"),
+    ],
+)
+def test_a_config_that_describes_no_trial_is_refused(toy, sgd, tmp_path, change, said):
+    config = {"dataset": str(toy.path), "label": "smiling", "groups": ["tone"], "output": str(tmp_path), "learner": sgd}
+    config = {name: value for name, value in (config | change).items() if value is not None}
+    with pytest.raises(ValueError, match=said):
+        TrialTask.of(config)
