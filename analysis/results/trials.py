@@ -203,7 +203,8 @@ def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
     learner = {key: value for key, value in config.get("learner", {}).items() if key not in _NAMING_FIELDS}
     imbalance = {key: value for key, value in (config.get("imbalance") or {}).items() if key not in _LEVEL_FIELDS}
     split = {key: value for key, value in (config.get("split") or {}).items() if key != "kind"}
-    parts = {"learner": learner, "model": config.get("model") or {}, "imbalance": imbalance, "split": split}
+    model = {key: value for key, value in (config.get("model") or {}).items() if key != "source"}
+    parts = {"learner": learner, "model": model, "imbalance": imbalance, "split": split}
     return {key: value for name, part in parts.items() for key, value in _flatten(part, name).items()}
 
 

@@ -178,7 +178,7 @@ def _setting(
 ) -> _Setting:
     imbalance = imbalance_at(sweep.imbalance, shared[0])
     split = split_at(sweep.split, shared[1])
-    model = model_at(sweep.model, shared[2])
+    model = model_at(sweep, shared[2])
     return _Setting(section, learner, imbalance, split, model, _label(sweep, section, own, shared))
 
 

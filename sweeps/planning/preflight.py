@@ -22,7 +22,7 @@ from fairsweep.sweeps.planning.release_checks import check_release, division_key
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.trainables.learning.roles import Roles
-from fairsweep.trainables.models.model import build_model
+from fairsweep.trainables.models.examination import Examined, examine
 from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
 from fairsweep.trainables.trial.trial_data import evaluation_sets, training_columns, training_plan
 
@@ -325,25 +325,25 @@ def _check_labels(dataset: PreparedDataset, trial: PlannedTrial, labels: NDArray
 
 
 def _check_models(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:
-    """Build each distinct model once, and ask each learner whether it can train it."""
-    counted: dict[str, int] = {}
+    """Examine each distinct model once, and ask each learner whether it can train it."""
+    known: dict[str, Examined] = {}
     parameters = {}
     classes = len(dataset.attribute(sweep.dataset.label).values)
     for trial in trials:
         if trial.setting in parameters:
             continue
-        model = trial.config.model
+        model, learner = trial.config.model, trial.config.learner
         _refuse_ignored(sweep, trial)
         key = model.model_dump_json()
         try:
-            trial.config.learner.check_model(model)
-            trial.config.learner.check_images(dataset.info.image_shape)
-            if key not in counted:
-                built = build_model(model, dataset.info.image_shape, classes, seed_key(0, "preflight"))
-                counted[key] = sum(parameter.numel() for parameter in built.parameters())
+            learner.check_model(model)
+            learner.check_images(dataset.info.image_shape)
+            if key not in known:
+                known[key] = examine(model, dataset.info.image_shape, classes)
+            learner.check_network(model.name, known[key])
         except (ValueError, OSError) as error:
-            raise SweepError(f"learner {trial.config.learner.name!r}: {error}", ("model",)) from error
-        parameters[trial.setting] = counted[key]
+            raise SweepError(f"learner {learner.name!r}: {error}", ("model",)) from error
+        parameters[trial.setting] = known[key].parameters
     return parameters
 
 

@@ -13,7 +13,7 @@ from fairsweep.datasets.selection.imbalance import KeepImbalance, MinoritySizeIm
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.validation import models_of
 from fairsweep.trainables.learners import LEARNERS
-from fairsweep.trainables.models.models import MODELS
+from fairsweep.trainables.models.models import FAMILIES, MODELS
 
 _KIND = "Which training method."
 _INTRODUCTION = """\
@@ -79,6 +79,7 @@ def reference() -> str:
         if len(row.model_fields) > 1
     ]
     parts += [_section(f"`model`, name `{name}`", model) for name, model in MODELS.items()]
+    parts += [_section(f"`model`, name: {name}", model, leave_out="source") for name, model in FAMILIES.items()]
     parts += [_section(f"`learners`, kind `{kind}`", row.config) for kind, row in LEARNERS.items()]
     return "\n".join(parts)
 

@@ -23,7 +23,7 @@ from fairsweep.sweeps.spec.schema_file import schema_path
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.other_tools import KINDS
 from fairsweep.trainables.learners import LEARNERS
-from fairsweep.trainables.models.models import DEFAULT_MODEL, MODELS
+from fairsweep.trainables.models.models import DEFAULT_MODEL, FAMILIES, MODELS
 
 Schema = dict[str, Any]
 _IMBALANCES: tuple[type[BaseModel], ...] = (ShareImbalance, MinoritySizeImbalance, KeepImbalance)
@@ -34,7 +34,8 @@ _CODE: Schema = {"type": "object", "properties": {"code": {"type": "integer"}}, 
 def sweep_schema() -> Schema:
     """Make the schema (JSON Schema 2020-12)."""
     kinds = {kind: row.config for kind, row in LEARNERS.items()}
-    spaces: tuple[type[BaseModel], ...] = (*MODELS.values(), *_IMBALANCES, *SPLIT_KINDS.values(), *kinds.values())
+    models = [*MODELS.values(), *FAMILIES.values()]
+    spaces: tuple[type[BaseModel], ...] = (*models, *_IMBALANCES, *SPLIT_KINDS.values(), *kinds.values())
     sections: tuple[type[BaseModel], ...] = (SweepSpec, ResourcesSection, *spaces)
     asked: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in sections]
     found, holder = models_json_schema(asked, schema_generator=_Generator)
@@ -53,6 +54,11 @@ def sweep_schema() -> Schema:
         definition = definitions[name_of(model)]
         definition["properties"]["name"] = {"anyOf": [{"const": name}, _DIMENSION]}
         definition["required"] = [] if name == DEFAULT_MODEL.name else ["name"]
+    for model in FAMILIES.values():
+        definition = definitions[name_of(model)]
+        definition["properties"].pop("source", None)  # filled in
+        definition["properties"]["name"] = {"anyOf": [{"type": "string", "not": {"enum": list(MODELS)}}, _DIMENSION]}
+        definition["required"] = ["name"]
     definitions["Twin"] = _twin(found[ResourcesSection, "validation"])
     definitions["Dimension"] = {
         "description": "Several values instead of one.",
@@ -62,7 +68,7 @@ def sweep_schema() -> Schema:
     fields = schema["properties"]
     fields["imbalance"] |= _any_of(*_references(found, _IMBALANCES), {"type": "null"})
     fields["split"] |= _any_of(*_references(found, SPLIT_KINDS.values()), {"type": "null"})
-    fields["model"] |= _any_of(*_references(found, MODELS.values()))
+    fields["model"] |= _any_of(*_references(found, models))
     learners = [*_references(found, kinds.values()), {"$ref": "#/$defs/Twin"}]
     fields["learners"] |= {"type": "array", "minItems": 1, "items": {"anyOf": learners}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "$defs": definitions}

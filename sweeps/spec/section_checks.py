@@ -61,7 +61,7 @@ def check_sections(sweep: Spaces) -> None:
         [
             lambda: each_value(sweep.imbalance, "imbalance", partial(imbalance_at, sweep.imbalance)),
             lambda: each_value(sweep.split, "split", partial(split_at, sweep.split)),
-            lambda: each_value(sweep.model, "model", partial(model_at, sweep.model)),
+            lambda: each_value(sweep.model, "model", partial(model_at, sweep)),
             *each_learner(one for one in learners if one.original is None),
         ]
     )
@@ -101,6 +101,6 @@ def _check_probes(sweep: Spaces) -> None:
         imbalance, split, model = probe.shared
         imbalance_at(sweep.imbalance, imbalance)
         split_at(sweep.split, split)
-        model_at(sweep.model, model)
+        model_at(sweep, model)
         for learner, point in probe.learners:
             learner.config(point)

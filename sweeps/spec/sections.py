@@ -18,11 +18,12 @@ from fairsweep.sweeps.spec.sobol import SobolDraws
 from fairsweep.sweeps.syntax.dimensions import Point, Space
 from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.sweeps.syntax.names import check_name
+from fairsweep.sweeps.syntax.own_code import place_of
 from fairsweep.sweeps.syntax.sweep_file import nearest
 from fairsweep.sweeps.syntax.validation import clear_error
 from fairsweep.trainables.learners import LEARNERS
 from fairsweep.trainables.models.model import ModelConfig
-from fairsweep.trainables.models.models import MODELS, model_type
+from fairsweep.trainables.models.models import FAMILIES, MODELS, model_type
 
 _IMBALANCE: TypeAdapter[Any] = TypeAdapter(ImbalanceConfig)
 _SPLIT_KIND: Location = ("split", "kind")
@@ -43,6 +44,8 @@ class Spaces(Protocol):
     def split(self) -> Space | None: ...  # noqa: D102
     @property
     def model(self) -> Space: ...  # noqa: D102
+    @property
+    def own_code(self) -> Mapping[str, str]: ...  # noqa: D102
     @property
     def resources(self) -> ResourcesSection: ...  # noqa: D102
     @property
@@ -182,19 +185,22 @@ def split_at(space: Space | None, point: Point) -> Any:  # noqa: ANN401 - a memb
     return _validated(SPLIT_KINDS[kind], content, ("split",))
 
 
-def model_at(space: Space, point: Point) -> ModelConfig:
+def model_at(sweep: Spaces, point: Point) -> ModelConfig:
     """Return the typed model at a point."""
-    content = space.at(point)
+    content = sweep.model.at(point)
     try:
         kind = model_type(content)
     except ValueError as error:
         raise SweepError(str(error), ("model", "name") if isinstance(content, Mapping) else ("model",)) from error
+    if "source" in kind.model_fields and "source" not in content:
+        content = {**content, "source": sweep.own_code[place_of(content["name"])]}
+    others = {name: other for name, other in (MODELS | FAMILIES).items() if other is not kind}
     for field in content:
-        having = [name for name, other in MODELS.items() if field in other.model_fields and other is not kind]
+        having = [name for name, other in others.items() if field in other.model_fields]
         if having and field not in kind.model_fields and not kind.was_field(field, content[field]):
-            others = " and ".join(having)
             raise SweepError(
-                f"only {others} {'has' if len(having) == 1 else 'have'} {field}: leave it out, or choose {having[0]}",
+                f"only {' and '.join(having)} {'has' if len(having) == 1 else 'have'} {field}: leave it out, or choose "
+                f"{having[0]}",
                 ("model", field),
             )
     config: ModelConfig = _validated(kind, content, ("model",))

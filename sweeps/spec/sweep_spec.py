@@ -30,6 +30,7 @@ from fairsweep.sweeps.syntax.address_passwords import check_addresses
 from fairsweep.sweeps.syntax.dimensions import Space, SpaceField
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.names import check_name
+from fairsweep.sweeps.syntax.own_code import with_own_code
 from fairsweep.sweeps.syntax.paths import settle_paths
 from fairsweep.sweeps.syntax.renamed_keys import check_renamed
 from fairsweep.sweeps.syntax.section import Section
@@ -201,7 +202,13 @@ class SweepSpec(Section):
         description="How the training set is made imbalanced: `share`, `minority_size` or `keep`; null takes all.",
     )
     model: SpaceField = Field(
-        default_factory=lambda: Space.parse({}), description="The model: `linear`, `cnn` (default) or `resnet18`."
+        default_factory=lambda: Space.parse({}),
+        description="The model: `linear`, `cnn` (default), `resnet18`, a network of torchvision, or your own.",
+    )
+    own_code: dict[str, str] = Field(
+        default_factory=dict,
+        description="Source of each file or module that the model is named from; filled in by fairsweep when a sweep "
+        "is made, and what a resume uses.",
     )
     learners: Annotated[tuple[SpaceField, ...], Field(min_length=1)] = Field(
         description="The training methods that are compared, each with a `name`. `twin_of: NAME` makes the twin of a "
@@ -271,7 +278,7 @@ class SweepSpec(Section):
             return given
         fields = plain(given)
         check_renamed(fields)
-        return settle_paths(fields)
+        return with_own_code(settle_paths(fields))
 
     @model_validator(mode="after")
     def _check_sections(self) -> Self:

@@ -24,6 +24,7 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("dataset", "path"),
     ("evaluation", "dataset"),
     ("model", "pretrained"),
+    ("model", "weights"),
     ("learners", _EACH, "requests", "file"),
     ("search", "storage"),
     ("feed", "scratch_dir"),

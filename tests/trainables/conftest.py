@@ -1,5 +1,7 @@
 """A tiny prepared dataset, and trials on it."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -101,6 +103,15 @@ def make_task():
         return LearningTask(**given)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def own():
+    """Makes a model of one's own: ``own("Net", norm=…)``, a name in ``models/own_networks.py``."""
+    from fairsweep.trainables.models.own import OwnModel
+
+    source = (Path(__file__).parent / "models/own_networks.py").read_text()
+    return lambda function="Net", **fields: OwnModel(**{"name": f"nets/mine.py:{function}", "source": source} | fields)
 
 
 @pytest.fixture(scope="session")

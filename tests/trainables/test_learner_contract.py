@@ -108,6 +108,15 @@ class TestEveryLearnerWithEveryModel(LearnerContract):
     pass
 
 
+@pytest.mark.parametrize("given", [READ_LEARNER.validate_python(c) for c in CONFIGS.values()], ids=list(CONFIGS))
+class TestEveryLearnerWithAModelOfOnesOwn(LearnerContract):
+    """With dropout, norms in place of BatchNorm, a frozen part and a head of several layers."""
+
+    @pytest.fixture
+    def model(self, own):
+        return own(train=["second", "head"], head={"hidden": [4], "dropout": [0.2]})
+
+
 def test_every_kind_of_the_table_is_put_through_the_suite():
     assert {content["kind"] for content in CONFIGS.values()} == set(LEARNERS)
 

@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 
 from fairsweep.datasets.selection.randomness import derive, priorities
+from fairsweep.trainables.layers.example_dropout import draw_masks
 from fairsweep.trainables.learning.learner import GroupDiagnostic, LearningTask
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
-from fairsweep.trainables.privacy.gradients import ExampleGradients
+from fairsweep.trainables.privacy.gradients import ExampleGradients, Functorch
 
 PROBES_PER_ITERATION = 2
 _MOST_PROBE_EXAMPLES = 32  # for each cell, a group with a label
@@ -140,10 +141,11 @@ class _Probe:
     ) -> None:
         self._network = network
         self._device = task.device
+        self._key = derive(task.keys.train, "probe")
         populated = sum(len(set(attribute.cells_n.tolist())) for attribute in attributes)
         affordable = int(_PROBE_BUDGET * task.size / max(1, PROBES_PER_ITERATION * populated))
         size = min(_MOST_PROBE_EXAMPLES, max(1, affordable))
-        order = np.argsort(priorities(derive(task.keys.train, "probe"), "position", np.arange(task.size)))
+        order = np.argsort(priorities(self._key, "position", np.arange(task.size)))
         labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64))
         self._members: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._weights: dict[int, torch.Tensor | None] = {}
@@ -162,6 +164,7 @@ class _Probe:
         found = torch.full((cells,), math.nan, dtype=torch.float64, device=self._device)
         length = _dot(update, update).sqrt()
         for cell, (images, labels) in self._members.items():
+            self._draw_masks(len(labels))
             loss = F.cross_entropy(self._network.model(normalise(images)), labels)
             gradient = torch.autograd.grad(loss, self._network.parameters)
             found[cell] = _dot(gradient, update) / (
@@ -171,12 +174,22 @@ class _Probe:
 
     def norms(self) -> list[tuple[int, ExampleGradients]]:
         """Return the per-example gradient norms of each cell's members, unclipped."""
-        mode, unclipped = Bookkeeping(self._network.model), Clipping("none", None)
+        unclipped = Clipping("none", None)
         discarded = [torch.zeros_like(parameter) for parameter in self._network.parameters]
-        return [
-            (cell, mode.add_clipped(normalise(images), labels, unclipped, discarded, self._weights[cell]))
-            for cell, (images, labels) in self._members.items()
-        ]
+        found = []
+        for cell, (images, labels) in self._members.items():
+            self._draw_masks(len(labels))
+            asked = normalise(images), labels, unclipped, discarded, self._weights[cell]
+            try:
+                measured = Bookkeeping(self._network.model).add_clipped(*asked)
+            except ValueError:  # a layer that it does not know
+                measured = Functorch(self._network.model).add_clipped(*asked)
+            found.append((cell, measured))
+        return found
+
+    def _draw_masks(self, count: int) -> None:
+        """Let dropout drop as in training, by masks of the probe's own."""
+        draw_masks(self._network.model, self._key, 0, np.arange(count))
 
 
 def _attributes(task: LearningTask) -> list[_Attribute]:

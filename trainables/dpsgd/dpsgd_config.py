@@ -12,14 +12,17 @@ from pydantic import Field, model_validator
 from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.auditing.canaries import AuditConfig
 from fairsweep.trainables.dpsgd.gradient_modes import (
+    GRADIENT_MODES,
     PerformanceConfig,
     choose_mode,
+    mode_fault,
     physical_batch_size,
 )
 from fairsweep.trainables.dpsgd.weighted_rates import check_weights
 from fairsweep.trainables.learning.learner_config import LearnerConfig, MeasuredChoice
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig
+from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.clipping import Clipping
@@ -152,8 +155,36 @@ class DpsgdConfig(LearnerConfig):
             raise ValueError(
                 f"a private learner cannot train {model.name} with norm='batch': BatchNorm mixes the examples of a "
                 "batch, so no single example's contribution can be bounded, and its running statistics would be "
-                "published without noise; set norm: group (the default)"
+                "published without noise; set norm: group (the default), or norm: frozen where weights are published"
             )
+
+    def check_network(self, name: str, examined: Examined) -> None:
+        """Refuse networks that mix examples, and layers without per-example gradients in the mode that is asked for."""
+        if examined.mixes_examples:
+            raise ValueError(
+                f"a private learner cannot train {name}, in which an example's logits depend on the others of its "
+                "batch, so that no single example's contribution can be bounded: take the layer out that does so"
+            )
+        if self.clipping == "none" or not examined.is_foreign:
+            return
+        labels = torch.zeros(len(examined.images), dtype=torch.int64, device=examined.images.device)
+        clipping, asked = Clipping(self.clipping, self.l2_clip_norm), self.performance.gradient_mode
+
+        def fault(mode: str) -> str | None:
+            known = examined.notes
+            if (mode, clipping.kind) not in known:
+                known[mode, clipping.kind] = mode_fault(mode, examined.network, examined.images, labels, clipping)
+            return known[mode, clipping.kind]
+
+        modes = list(GRADIENT_MODES)
+        if any(fault(mode) is None for mode in (modes if asked == "auto" else [asked])):
+            return
+        would_do = [mode for mode in modes if fault(mode) is None]
+        raise ValueError(
+            f"gradient_mode {asked} has no per-example gradients of {name} "
+            f"({fault(modes[0] if asked == 'auto' else asked)}): "
+            + (f"set gradient_mode: {' or '.join(would_do)}" if would_do else "no gradient_mode has, choose another")
+        )
 
     def check_values(self, roles: Roles) -> None:
         """Refuse what sampling weights, class weights and an audit name and does not exist."""

@@ -23,11 +23,13 @@ from fairsweep.trainables.dpsgd.diagnostics import GroupDiagnostics
 from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.dpsgd.gradient_modes import (
     GRADIENT_MODES,
+    check_mode,
     choose_mode,
     physical_batch_size,
 )
 from fairsweep.trainables.dpsgd.mode_names import current_mode
 from fairsweep.trainables.dpsgd.weighted_rates import weights_of
+from fairsweep.trainables.layers.example_dropout import draw_masks
 from fairsweep.trainables.learning.learner import IterationReport, LearningTask, SingleModelLearner
 from fairsweep.trainables.models.augmentation import augment
 from fairsweep.trainables.models.inputs import normalise, to_device
@@ -143,9 +145,8 @@ class Dpsgd(SingleModelLearner):
         parts = [self._add_part(batch, start, self._gradients().add_clipped) for start in self._starts(batch)]
         if self._clipping.kind != "none" and not bool(self._total.sum().isfinite()):
             self._total.zero_()
-            parts = [
-                self._add_part(batch, start, partial(add_finite, self._gradients())) for start in self._starts(batch)
-            ]
+            add = partial(add_finite, self._gradients(), model=self._network.model)
+            parts = [self._add_part(batch, start, add) for start in self._starts(batch)]
         if self._diagnostics is not None:
             for positions, gradients in parts:
                 self._diagnostics.count(positions, gradients)
@@ -164,10 +165,13 @@ class Dpsgd(SingleModelLearner):
         positions = torch.from_numpy(batch.positions[part]).to(self._task.device)
         labels = self._labels[positions]
         weights = None if self._loss_weights is None else self._loss_weights[positions]
+        blank = 0
+        if self.plan.max_batch_size is not None:
+            blank = min(self._physical, self.plan.max_batch_size - start) - len(positions)
+        draw_masks(self._network.model, self._task.keys.train, batch.step, np.pad(batch.ids[part], (0, blank)))
         if self.plan.max_batch_size is None:
             return positions, add(inputs, labels, self._clipping, self._sums, weights)
-        size = min(self._physical, self.plan.max_batch_size - start)
-        padded = pad(inputs, labels, weights, size)
+        padded = pad(inputs, labels, weights, len(positions) + blank)
         return positions, add(*padded[:2], self._clipping, self._sums, padded[2]).first(len(positions))
 
     def _gradients(self) -> GradientMode:
@@ -185,7 +189,12 @@ class Dpsgd(SingleModelLearner):
         return self._mode
 
     def _make_mode(self, name: str) -> GradientMode:
-        return Plain(self._network.model) if name == Plain.name else GRADIENT_MODES[name](self._network.model)
+        model, task = self._network.model, self._task
+        if name == Plain.name:
+            return Plain(model)
+        if task.model.is_foreign:
+            check_mode(name, model, task.image_shape, self._clipping)
+        return GRADIENT_MODES[name](model)
 
     def _report(self, loss_sum: torch.Tensor, examples: int, steps: int) -> IterationReport:
         """Make the report; in release mode of public numbers only."""

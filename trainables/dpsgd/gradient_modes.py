@@ -11,11 +11,13 @@ from typing import Annotated
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
 from torch import nn
 
 from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.trainables.dpsgd.mode_names import GradientModeName, current_mode, former_mode
+from fairsweep.trainables.layers.example_dropout import draw_masks
 from fairsweep.trainables.learning.learner_config import IDENTITY
 from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
@@ -32,6 +34,9 @@ GRADIENT_MODES: dict[str, Callable[[nn.Module], GradientMode]] = {
 }
 _CLEARLY = 1.3
 _ROUNDS = 3
+_FEW = 2
+_KEY = seed_key(0, "measuring")
+_ROUNDING = 1e-2
 
 
 class PerformanceConfig(BaseModel):
@@ -106,17 +111,18 @@ def choose_mode(
     Raises:
         ValueError: If no mode works for the model.
     """
-    key = seed_key(0, "measuring")
-    module = build_model(model, image_shape, classes, key).to(device)
-    height, width, channels = image_shape
-    draws = generator(key, "images")
-    shape = (batch_size, channels, height, width)
-    inputs = torch.from_numpy(draws.standard_normal(shape, dtype=np.float32)).to(device)
-    labels = torch.from_numpy(draws.integers(0, classes, batch_size)).to(device)
-    sums = [torch.zeros_like(p) for p in module.parameters()]
+    module = build_model(model, image_shape, classes, _KEY).to(device)
+    inputs, labels = _made_up(module, image_shape, classes, batch_size)
+    sums = [torch.zeros_like(p) for p in module.parameters() if p.requires_grad]
+    few = inputs[:_FEW], labels[:_FEW]
+    draw_masks(module, _KEY, 0, np.arange(len(few[1])))
+    faults = {name: mode_fault(name, module, *few, clipping) for name in GRADIENT_MODES}
+    refused = {name: fault for name, fault in faults.items() if fault is not None}
+    draw_masks(module, _KEY, 0, np.arange(batch_size))
     working: dict[str, GradientMode] = {}
-    refused: dict[str, str] = {}
     for name, make in GRADIENT_MODES.items():
+        if name in refused:
+            continue
         try:
             mode = make(module)
             mode.add_clipped(inputs, labels, clipping, sums)  # warms up
@@ -135,6 +141,81 @@ def choose_mode(
     preferred = next(iter(seconds))
     chosen = fastest if seconds[fastest] * _CLEARLY < seconds[preferred] else preferred
     return ModeChoice(chosen, {name: batch_size / spent for name, spent in seconds.items()}, refused)
+
+
+def check_mode(name: str, module: nn.Module, image_shape: tuple[int, int, int], clipping: Clipping) -> None:
+    """Refuse a gradient mode whose gradients of a network are not those of ordinary backward passes.
+
+    Raises:
+        ValueError: With the reason.
+    """
+    inputs, labels = _made_up(module, image_shape, 2, _FEW)
+    draw_masks(module, _KEY, 0, np.arange(_FEW))
+    fault = mode_fault(name, module, inputs, labels, clipping)
+    if fault is not None:
+        raise ValueError(
+            f"gradient_mode {name} has no per-example gradients of this model ({fault}): set gradient_mode: functorch"
+        )
+
+
+def _made_up(
+    module: nn.Module, image_shape: tuple[int, int, int], classes: int, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images and labels on a module's device."""
+    (height, width, channels), draws = image_shape, generator(_KEY, "images")
+    device = next(module.parameters()).device
+    inputs = torch.from_numpy(draws.standard_normal((count, channels, height, width), dtype=np.float32)).to(device)
+    return inputs, torch.from_numpy(draws.integers(0, classes, count)).to(device)
+
+
+def mode_fault(
+    name: str, module: nn.Module, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, clipping: Clipping
+) -> str | None:
+    """Try a gradient mode on a few examples, and compare it with ordinary backward passes of one example each.
+
+    A mode that sees only part of a gradient (weights used without a call of their layer) would clip too little.
+
+    Args:
+        name: The mode.
+        module: The model; on the meta device it is tried without numbers, and nothing is compared.
+        inputs_BCHW: float32 [B, C, H, W], whose dropout masks are drawn.
+        labels_B: int64 [B].
+        clipping: The clipping rule.
+
+    Returns:
+        Why it does not work; None if it does.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    sums, discarded = ([torch.zeros_like(p) for p in trained] for _ in range(2))
+    try:
+        found = GRADIENT_MODES[name](module).add_clipped(inputs_BCHW, labels_B, Clipping("none", None), sums)
+        GRADIENT_MODES[name](module).add_clipped(inputs_BCHW, labels_B, clipping, discarded)
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:  # also out of memory
+        return f"{type(error).__name__}: {' '.join(str(error).split()[:40])}"
+    if inputs_BCHW.is_meta or _agree(found.norms, sums, *_one_by_one(module, inputs_BCHW, labels_B)):
+        return None
+    return "its gradients are not those of ordinary backward passes: some weights are used beside their layer"
+
+
+def _one_by_one(
+    module: nn.Module, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return the norm of each example's gradient and the sum of all, by a backward pass for each example.
+
+    All examples go forward together: their dropout masks are those of the batch.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    losses = F.cross_entropy(module(inputs_BCHW), labels_B, reduction="none")
+    each = [torch.autograd.grad(loss, trained, retain_graph=True, materialize_grads=True) for loss in losses]
+    norms = torch.stack([torch.stack([g.norm() for g in one]).norm() for one in each])
+    return norms, [torch.stack(parts).sum(dim=0) for parts in zip(*each, strict=True)]
+
+
+def _agree(norms: torch.Tensor, sums: list[torch.Tensor], expected: torch.Tensor, total: list[torch.Tensor]) -> bool:
+    """Whether norms and sums of gradients are equal up to rounding."""
+    error = torch.stack([(one - other).norm() for one, other in zip(sums, total, strict=True)]).norm()
+    close = torch.allclose(norms, expected, rtol=_ROUNDING, atol=1e-6)
+    return close and bool(error <= _ROUNDING * expected.sum() + 1e-6)
 
 
 def _time(

@@ -13,6 +13,7 @@ from fairsweep.trainables.federated.server_optimizers import ServerConfig
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig
+from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import OptimizerConfig
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
@@ -150,7 +151,15 @@ class FederatedConfig(LearnerConfig):
             raise ValueError(
                 f"a federated learner cannot train {model.name} with norm='batch': the running statistics of a client "
                 "are no part of its clipped update, so they could neither be averaged nor be hidden; set norm: group "
-                "(the default)"
+                "(the default), or norm: frozen where weights are published"
+            )
+
+    def check_network(self, name: str, examined: Examined) -> None:
+        """Refuse networks whose forward passes change more than their weights."""
+        if examined.changes_state:
+            raise ValueError(
+                f"a federated learner cannot train {name}, in which a forward pass changes what is no weight, such as "
+                "running statistics: it would neither be averaged nor be hidden; take the layer out that does so"
             )
 
     def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
@@ -274,6 +283,14 @@ class DpfedavgConfig(FederatedConfig):
         """Refuse what an audit names and does not exist."""
         if self.audit is not None:
             self.audit.check_values(roles)
+
+    def check_network(self, name: str, examined: Examined) -> None:
+        """Refuse networks whose forward passes change more than their weights."""
+        if examined.changes_state:
+            raise ValueError(
+                f"a federated learner cannot train {name}, in which a forward pass changes what is no weight, such as "
+                "running statistics: it would neither be averaged nor be hidden; take the layer out that does so"
+            )
 
     def count_units(self, columns: TrainingColumns, data_key: bytes) -> int:
         """Divide a training set among clients as a trial will, count them, and refuse too many canaries among them."""

@@ -19,6 +19,7 @@ from torch import nn
 from fairsweep.trainables.federated.cohorts import Schedule
 from fairsweep.trainables.federated.fedavg_config import LocalConfig
 from fairsweep.trainables.federated.local_optimizers import LocalOptimizer
+from fairsweep.trainables.layers.example_dropout import draw_masks, mask_words
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.models.inputs import normalise
 from fairsweep.trainables.privacy.clipping import Clipping
@@ -122,19 +123,26 @@ class Batched:
 
     def __init__(self, model: nn.Module, local: LocalConfig, augmentation: AugmentationConfig, key: bytes) -> None:
         self._local, self._augmentation, self._key = local, augmentation, key
-        self._names = [name for name, _ in model.named_parameters()]
-        self._shapes = [parameter.shape for parameter in model.parameters()]
+        self._model = model
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._names = list(trained)
+        self._shapes = [parameter.shape for parameter in trained.values()]
 
         def loss(
-            weights: tuple[torch.Tensor, ...], inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, shown_B: torch.Tensor
+            weights: tuple[torch.Tensor, ...],
+            words: dict[str, torch.Tensor],
+            inputs_BCHW: torch.Tensor,
+            labels_B: torch.Tensor,
+            shown_B: torch.Tensor,
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            named = dict(zip(self._names, weights, strict=True))
+            named = {**dict(zip(self._names, weights, strict=True)), **words}
             logits = torch.func.functional_call(model, named, (inputs_BCHW,))
             total = (F.cross_entropy(logits, labels_B, reduction="none") * shown_B).sum()
             return total / shown_B.sum(), total
 
         gradient = torch.func.grad(loss, has_aux=True)
-        self._gradients = torch.func.vmap(gradient)
+        # Random layers are keyed: what is drawn here by dropout of probability 0 changes nothing.
+        self._gradients = torch.func.vmap(gradient, randomness="different")
 
     def updates(
         self, weights_P: torch.Tensor, plan: Schedule, examples: RoundImages, rate: float, first_step: int
@@ -156,7 +164,10 @@ class Batched:
             chosen_CB = places_CB.clamp(min=0)
             inputs = self._inputs(examples, chosen_CB, first_step + step)
             now = [stack[:active] for stack in stacks]
-            gradients, totals = self._gradients(tuple(now), inputs, examples.labels[chosen_CB], shown_CB.float())
+            draw_masks(self._model, self._key, first_step + step, examples.ids[chosen_CB.cpu().numpy()])
+            gradients, totals = self._gradients(
+                tuple(now), mask_words(self._model), inputs, examples.labels[chosen_CB], shown_CB.float()
+            )
             losses_C[:active] += totals
             found = list(gradients)
             if self._local.proximal:
@@ -179,7 +190,7 @@ class Sequential:
 
     def __init__(self, model: nn.Module, local: LocalConfig, augmentation: AugmentationConfig, key: bytes) -> None:
         self._model, self._local, self._augmentation, self._key = model, local, augmentation, key
-        self._parameters = list(model.parameters())
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._shapes = [parameter.shape for parameter in self._parameters]
         self._optimizer = LocalOptimizer(local.optimizer, [p.detach() for p in self._parameters])
 
@@ -214,6 +225,7 @@ class Sequential:
             on_device = torch.from_numpy(chosen).to(examples.images.device)
             inputs = normalise(examples.images[on_device])
             inputs = augment(inputs, self._augmentation, self._key, first_step + step, examples.ids[chosen])
+            draw_masks(self._model, self._key, first_step + step, examples.ids[chosen])
             loss = F.cross_entropy(self._model(inputs), examples.labels[on_device])
             gradients: Sequence[torch.Tensor] = torch.autograd.grad(loss, self._parameters)
             with torch.no_grad():
@@ -233,7 +245,7 @@ class UpdateSum:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        sizes = [parameter.numel() for parameter in model.parameters()]
+        sizes = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
         self._slices = [slice(stop - size, stop) for size, stop in zip(sizes, itertools.accumulate(sizes), strict=True)]
         self._layers: list[Layer] = layers_of(model)
 

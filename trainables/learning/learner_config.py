@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, Serializer
 
 from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
 
@@ -109,6 +110,17 @@ class LearnerConfig(BaseModel):
 
     def check_model(self, model: ModelConfig) -> None:
         """Refuse a model that the learner cannot train.
+
+        Raises:
+            ValueError: With the reason and the remedy.
+        """
+
+    def check_network(self, name: str, examined: Examined) -> None:
+        """Refuse a network for what it was found to be.
+
+        Args:
+            name: The model's.
+            examined: The network.
 
         Raises:
             ValueError: With the reason and the remedy.

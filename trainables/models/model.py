@@ -6,17 +6,19 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, model_validator
 from torch import nn
 
 from fairsweep.datasets.selection.randomness import generator
+from fairsweep.trainables.layers.head import HeadConfig, Trained, freeze, replace_head
+from fairsweep.trainables.layers.keyed_layers import key_layers
+from fairsweep.trainables.layers.model_error import ModelError
+from fairsweep.trainables.layers.norm_layers import FrozenBatchNorm, NormName, group_count, norm_maker
 
-
-class ModelError(ValueError):
-    """A model that cannot be built as asked, or not for this learner."""
+__all__ = ["ModelConfig", "ModelError", "NormedModel", "PrivateUse", "build_model", "initialise", "outline"]
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,24 @@ class ModelConfig(BaseModel, ABC):
         private_use: How private and federated learners handle it.
         once: Fields that sweeps of earlier versions have though the model never used them, with their defaults then.
             They are set aside; where only the default was allowed, which is None, anything else is refused.
+        train: Which layers are trained: ``all``, ``head`` (the last layer, or what ``head`` puts in its place), or a
+            list of layers by name, as ``[layer4, head]``. The others keep their weights: no gradient, no noise, no part
+            in clipping or in a client's update.
+        head: Linear layers in place of the last one, ``{hidden: [256, 128], dropout: [0.3, 0.1]}``; null leaves it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     private_use: ClassVar[PrivateUse] = PrivateUse()
+    is_foreign: ClassVar[bool] = False
+    """Whether the layers are written elsewhere, so that a gradient mode is compared with ordinary passes first."""
+    is_unknown: ClassVar[bool] = False
+    """Whether what the layers do is known by running them only."""
     once: ClassVar[Mapping[str, Any]] = {}
 
     name: str
+    train: Trained = "all"
+    head: HeadConfig | None = None
     _ignored: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")
@@ -82,6 +94,11 @@ class ModelConfig(BaseModel, ABC):
         """Whether what an example gives in training depends on others of its batch, as with BatchNorm."""
         return False
 
+    @property
+    def by_content(self) -> Mapping[str, str]:
+        """Fields that count for identities by something else than their value, with what they count by."""
+        return {}
+
     @abstractmethod
     def network(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Return the layers, whose weights are drawn by `build_model`.
@@ -94,6 +111,25 @@ class ModelConfig(BaseModel, ABC):
             ModelError: If the images are too small for the model.
         """
 
+    def layers(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Return the network with its head, as `network` does otherwise."""
+        network = self.network(image_shape, classes)
+        if self.head is not None:
+            replace_head(network, self.head, classes)
+        return network
+
+    def build(self, image_shape: tuple[int, int, int], classes: int, key: bytes) -> nn.Module:
+        """Return the layers on the CPU, with initial weights that are a function of the key."""
+        with torch.device("meta"):  # shapes only: the layers' own initialisation would draw from a global generator
+            network = self.layers(image_shape, classes)
+        _make_real(network)
+        initialise(network, key)
+        return network
+
+    def failure(self, error: Exception) -> str:
+        """Return an error of the network's own code in one line."""
+        return f"{type(error).__name__}: {' '.join(str(error).split()[:40])}"
+
     def load_weights(self, network: nn.Module) -> None:
         """Replace initial weights by given ones, where the config names any.
 
@@ -103,7 +139,8 @@ class ModelConfig(BaseModel, ABC):
 
     def record(self) -> dict[str, Any]:
         """Return the config as records have it."""
-        return {**self.once, **self.ignored, **self.model_dump(mode="json")}
+        unset = {name for name in ("train", "head") if getattr(self, name) == type(self).model_fields[name].default}
+        return {**self.once, **self.ignored, **self.model_dump(mode="json", exclude=unset)}
 
 
 class NormedModel(ModelConfig):
@@ -111,23 +148,34 @@ class NormedModel(ModelConfig):
 
     Attributes:
         norm: ``group`` (GroupNorm, the default for every learner, so that a private trial and its twin differ in
-            privacy alone), ``batch`` (BatchNorm, for non-private learners only) or ``none``.
+            privacy alone), ``frozen`` (BatchNorm whose published statistics and affine weights are constants: a
+            function of each example alone), ``batch`` (BatchNorm, for non-private learners only) or ``none``.
     """
 
-    norm: Literal["group", "batch", "none"] = "group"
+    norm: NormName = "group"
+
+    @model_validator(mode="after")
+    def _has_statistics(self) -> Self:
+        if self.norm == "frozen" and not self.has_statistics:
+            raise ValueError(
+                "norm: frozen keeps the statistics of published weights, but none are given: give their file, or set "
+                "norm: group"
+            )
+        return self
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether published weights are given, with the statistics that ``norm: frozen`` keeps."""
+        return False
 
     @property
     def mixes_examples(self) -> bool:
         """Whether it has BatchNorm."""
         return self.norm == "batch"
 
-    def norm_layer(self, groups: Callable[[int], int]) -> Callable[[int], nn.Module]:
+    def norm_layer(self, groups: Callable[[int], int] = group_count) -> Callable[[int], nn.Module]:
         """Return a maker of norm layers for a number of channels, of which ``groups`` gives the number of groups."""
-        if self.norm == "batch":
-            return nn.BatchNorm2d
-        if self.norm == "none":
-            return lambda channels: nn.Identity()
-        return lambda channels: nn.GroupNorm(groups(channels), channels)
+        return norm_maker(self.norm, groups)
 
 
 def build_model(config: ModelConfig, image_shape: tuple[int, int, int], classes: int, init_key: bytes) -> nn.Module:
@@ -150,12 +198,24 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], classes:
     """
     if classes < 2:
         raise ModelError(f"a model needs at least 2 classes, but got {classes=}")
-    with torch.device("meta"):  # shapes only: the layers' own initialisation would draw from torch's global generator
-        model = config.network(image_shape, classes)
-    _make_real(model)
-    initialise(model, init_key)
+    return _finished(config, config.build(image_shape, classes, init_key))
+
+
+def outline(config: ModelConfig, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Build a model on the meta device: layers and shapes without numbers; see `build_model`."""
+    try:
+        with torch.device("meta"):
+            model = config.layers(image_shape, classes)
+    except NotImplementedError:  # whoever wrote the network computes its widths with tensors
+        model = config.build(image_shape, classes, bytes(32)).to("meta")
+    return _finished(config, model)
+
+
+def _finished(config: ModelConfig, model: nn.Module) -> nn.Module:
+    key_layers(model)
     config.load_weights(model)
-    return model
+    freeze(model, config.train, config.head)
+    return model.train()
 
 
 def _make_real(model: nn.Module) -> None:
@@ -185,6 +245,8 @@ def initialise(model: nn.Module, key: bytes) -> None:
         He et al. 2015, arXiv 1502.01852, equation 10 (a ReLU halves the variance: 2/fan-in keeps it).
     """
     for name, module in model.named_modules():
+        if isinstance(module, FrozenBatchNorm):
+            module.reset()
         parameters = dict(module.named_parameters(recurse=False))
         if not parameters:
             continue

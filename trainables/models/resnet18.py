@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
+from fairsweep.trainables.layers.published_weights import load_published
 from fairsweep.trainables.models.model import ModelError, NormedModel
 
 
@@ -18,7 +18,7 @@ class ResNet18Config(NormedModel):
     Attributes:
         pretrained: Path of a local file with its weights, a ``state_dict`` as torchvision publishes it. The head is
             loaded only where its shape fits. With ``norm: group`` or ``none`` the running statistics of a BatchNorm
-            file are left out. A private learner treats these weights as public.
+            file are left out; with ``frozen`` they are constants. A private learner treats these weights as public.
     """
 
     once: ClassVar = {"width": 16}
@@ -49,55 +49,14 @@ class ResNet18Config(NormedModel):
     def load_weights(self, network: nn.Module) -> None:
         """Load published weights, all but a head of another shape."""
         if self.pretrained is not None:
-            _load(network, self.pretrained, self.norm)
+            channels = network.get_submodule("conv1").weight.shape[1]  # type: ignore[index]
+            owner = f"resnet18 with {channels} input channels"
+            load_published(network, self.pretrained, "pretrained", owner, head="fc")
 
-
-def _load(model: nn.Module, path: Path, norm: str) -> None:
-    """Load published ResNet-18 weights into a model, all but a head of another shape.
-
-    Args:
-        model: The model, changed in place.
-        path: A file with a ``state_dict``.
-        norm: The model's norm layer.
-
-    Raises:
-        ModelError: If the file is missing or unreadable, or if its tensors are not those of this model.
-    """
-    if not path.is_file():
-        raise ModelError(
-            f"pretrained weights must be a local file, but there is none at {str(path)!r}: "
-            "download torchvision's ResNet-18 state_dict once and give its path"
-        )
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many types for a damaged file; all mean the same here
-        raise ModelError(
-            f"pretrained weights at {str(path)!r} could not be read as a state_dict of tensors "
-            f"({type(error).__name__}): save them with torch.save(model.state_dict(), path)"
-        ) from error
-    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise ModelError(f"pretrained weights at {str(path)!r} must be a state_dict (name to tensor)")
-    expected = model.state_dict()
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    found = {
-        name: value
-        for name, value in weights.items()
-        if not (norm != "batch" and name.endswith(statistics))
-        and not (name.startswith("fc.") and name in expected and value.shape != expected[name].shape)
-    }
-    missing = sorted(name for name in expected if name not in found and not name.startswith("fc."))
-    unknown = sorted(name for name in found if name not in expected)
-    if norm == "none":  # the affine weights of the norm layers have no place in a model without them
-        unknown = [name for name in unknown if "bn" not in name and "downsample.1" not in name]
-        found = {name: value for name, value in found.items() if name in expected}
-    misshapen = sorted(n for n in found if n in expected and found[n].shape != expected[n].shape)
-    if missing or unknown or misshapen:
-        raise ModelError(
-            f"pretrained weights at {str(path)!r} are not those of resnet18 with "
-            f"{expected['conv1.weight'].shape[1]} input channels: missing {missing[:3]}, unknown {unknown[:3]}, "
-            f"of another shape {misshapen[:3]}"
-        )
-    model.load_state_dict(found, strict=False)
+    @property
+    def has_statistics(self) -> bool:
+        """Whether published weights are given."""
+        return self.pretrained is not None
 
 
 def _residual_block() -> type[nn.Module]:

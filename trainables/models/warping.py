@@ -12,6 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fairsweep.trainables.layers.word_mixing import mixed
+
 _WORD = 2**32 - 1
 
 
@@ -92,8 +94,8 @@ def noised(inputs_BCHW: torch.Tensor, deviation: float, words: np.ndarray) -> to
     halves = np.stack([words & np.uint64(_WORD), words >> np.uint64(32)]).astype(np.uint32).view(np.int32)
     low, high = torch.from_numpy(halves).to(inputs_BCHW.device)[:, :, None]
     counter = torch.arange((size + 1) // 2, device=inputs_BCHW.device, dtype=torch.int32)
-    first = _mix(_mix(counter + low).bitwise_xor_(high))
-    second = _mix(first + high)
+    first = mixed(mixed(counter + low).bitwise_xor_(high))
+    second = mixed(first + high)
     # Both in (0, 1): 24 bits, and half a step from either end.
     uniform, turn = (
         word.bitwise_right_shift_(8).bitwise_and_(2**24 - 1).to(inputs_BCHW.dtype).add_(0.5).div_(2**24)
@@ -103,14 +105,3 @@ def noised(inputs_BCHW: torch.Tensor, deviation: float, words: np.ndarray) -> to
     angle = turn.mul_(2 * math.pi)
     noise = torch.cat([angle.cos().mul_(radius), angle.sin().mul_(radius)], dim=1)
     return inputs_BCHW + noise[:, :size].reshape(shape)
-
-
-def _mix(words: torch.Tensor) -> torch.Tensor:
-    """Mixes int32 words in place, taken as 32 bits without a sign, so that each bit depends on all.
-
-    References:
-        Wellons 2018, "Prospecting for hash functions" (the two-round function `lowbias32`).
-    """
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32)):
-        words.bitwise_xor_((words >> shift).bitwise_and_(2 ** (32 - shift) - 1)).mul_(factor)
-    return words.bitwise_xor_((words >> 16).bitwise_and_(2**16 - 1))

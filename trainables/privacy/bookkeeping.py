@@ -63,6 +63,12 @@ class Bookkeeping:
         """See `GradientMode`."""
         with _recorded(self._layers) as tape:
             losses = F.cross_entropy(self._model(inputs_BCHW), labels_B, reduction="none")
+        unseen = [type(layer.module).__name__ for layer in self._layers if layer.module not in tape.edges]
+        if unseen:
+            raise ValueError(
+                f"bookkeeping needs each layer to be called, but {unseen[0]} is not, though its weights are trained: "
+                "choose gradient_mode functorch"
+            )
         backprops = torch.autograd.grad(
             weighted(losses, weights_B).sum(), [tape.edges[layer.module] for layer in self._layers]
         )
@@ -89,11 +95,16 @@ def _recorded(layers: Sequence[Layer]) -> Iterator[_Tape]:
     """Record what enters each layer and the place in the autograd graph of what leaves it."""
     tape = _Tape()
 
-    def record(module: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    def record(module: nn.Module, arguments: tuple[torch.Tensor, ...], output: object) -> None:
         if module in tape.edges:
             raise ValueError(
                 f"bookkeeping needs each layer to be called once a pass, but {type(module).__name__} was called again: "
                 "choose gradient_mode functorch"
+            )
+        if not isinstance(output, torch.Tensor):
+            raise ValueError(
+                f"bookkeeping needs layers that return a tensor, but {type(module).__name__} returns a "
+                f"{type(output).__name__}: choose gradient_mode functorch"
             )
         tape.activations[module] = arguments[0].detach()
         # The edge, not the output: a later in-place addition (as in residual blocks) would change what the tensor
@@ -119,6 +130,8 @@ def layer_gradient(module: nn.Module, activation: torch.Tensor, backprop: torch.
     Returns:
         Norms now, weighted sums on demand.
     """
+    if not all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
+        return _Held(example_gradients(module, activation, backprop))
     if isinstance(module, nn.Linear) and activation.dim() == 2:
         return _Outer(module, activation, backprop)
     if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":

@@ -5,6 +5,7 @@ Shapes: B examples, C channels, H x W pixels, L layers (modules that own paramet
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fairsweep.trainables.layers.example_dropout import keep_masks, mask_words
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.opacus_internals import wrapped
 from fairsweep.trainables.privacy.torch_internals import foreach
@@ -158,13 +160,21 @@ class Functorch:
         self._names = [name for name, p in model.named_parameters() if p.requires_grad]
 
         def loss_of_one(
-            parameters: dict[str, torch.Tensor], input_CHW: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
+            parameters: dict[str, torch.Tensor],
+            words: dict[str, torch.Tensor],
+            input_CHW: torch.Tensor,
+            label: torch.Tensor,
+            weight: torch.Tensor,
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            logits = torch.func.functional_call(model, parameters, (input_CHW[None],))
+            masks = {name: word[None] for name, word in words.items()}
+            logits = torch.func.functional_call(model, {**parameters, **masks}, (input_CHW[None],))
             loss = F.cross_entropy(logits, label[None])
             return loss * weight, loss
 
-        self._per_example = torch.func.vmap(torch.func.grad(loss_of_one, has_aux=True), in_dims=(None, 0, 0, 0))
+        # Random layers are keyed: what is drawn here by dropout of probability 0 changes nothing.
+        self._per_example = torch.func.vmap(
+            torch.func.grad(loss_of_one, has_aux=True), in_dims=(None, 0, 0, 0, 0), randomness="different"
+        )
 
     def add_clipped(
         self,
@@ -178,7 +188,10 @@ class Functorch:
         parameters = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
         if weights_B is None:
             weights_B = torch.ones(len(labels_B), dtype=inputs_BCHW.dtype, device=inputs_BCHW.device)
-        gradients, losses = self._per_example(parameters, inputs_BCHW, labels_B, weights_B)
+        words = mask_words(self._model)
+        with warnings.catch_warnings():  # attention is taken one example after the other
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            gradients, losses = self._per_example(parameters, words, inputs_BCHW, labels_B, weights_B)
         return _clip_and_add([gradients[name] for name in self._names], losses, self._layers, clipping, sums)
 
 
@@ -204,7 +217,13 @@ class Hooks:
         with wrapped(self._model, self._wrapper) as module:
             losses = F.cross_entropy(module(inputs_BCHW), labels_B, reduction="none")
             weighted(losses, weights_B).sum().backward()  # type: ignore[no-untyped-call]
-            gradients = [p.grad_sample for p in self._parameters]  # type: ignore[attr-defined]
+            found = [getattr(p, "grad_sample", None) for p in self._parameters]
+        gradients = [gradient for gradient in found if gradient is not None]
+        if len(gradients) < len(found):
+            raise ValueError(
+                f"{self.name} sees no gradient of some weights, which are used without a call of their layer: choose "
+                "gradient_mode functorch"
+            )
         return _clip_and_add(gradients, losses.detach(), self._layers, clipping, sums)
 
     def _wrapper(self) -> Any:  # noqa: ANN401 - Opacus's modules have no types
@@ -291,6 +310,8 @@ def add_finite(
     clipping: Clipping,
     sums: Sequence[torch.Tensor],
     weights_B: torch.Tensor | None = None,
+    *,
+    model: nn.Module | None = None,
 ) -> ExampleGradients:
     """Do what the mode's ``add_clipped`` does, but leaves out examples whose gradient is not finite.
 
@@ -305,6 +326,7 @@ def add_finite(
         clipping: The rule.
         sums: One tensor for each parameter; changed in place.
         weights_B: See `GradientMode`.
+        model: Whose dropout masks belong to the examples.
 
     Returns:
         Losses, norms and who was clipped, of all examples.
@@ -314,6 +336,8 @@ def add_finite(
     finite = gradients.norms.isfinite()
     if bool(finite.any()):
         kept = None if weights_B is None else weights_B[finite]
+        if model is not None:
+            keep_masks(model, finite)
         mode.add_clipped(inputs_BCHW[finite], labels_B[finite], clipping, sums, kept)
     return gradients
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 
+from fairsweep.trainables.layers.example_dropout import draw_masks
 from fairsweep.trainables.learning.learner import IterationReport, LearningTask, SingleModelLearner
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
@@ -109,6 +110,7 @@ class Sgd(SingleModelLearner):
         inputs = normalise(to_device(images_BHWC, device))
         inputs = augment(inputs, self._config.augmentation, self._task.keys.train, step, ids)
         chosen = torch.from_numpy(positions).to(device)
+        draw_masks(self._network.model, self._task.keys.train, step, ids)
         logits = self._network.model(inputs)
         smoothing = self._config.label_smoothing
         losses = F.cross_entropy(logits, self._labels[chosen], reduction="none", label_smoothing=smoothing)

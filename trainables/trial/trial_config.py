@@ -231,12 +231,13 @@ def _canonical(config: BaseModel, leave_out: set[str] | None = None, context: st
 def _model_identity(model: ModelConfig) -> dict[str, Any]:
     """Return the model's fields that are not at their default.
 
-    A file of weights counts by its content, wherever it lies.
+    A file of weights counts by its content, wherever it lies; so does the source of a model of the user's own.
     """
     files = {name: path for name, path in model if isinstance(path, Path)}
     name = {} if model.name == DEFAULT_MODEL.name else {"name": model.name}
     hashes = {name: _file_hash(path, path.stat().st_mtime_ns) for name, path in files.items()}
-    return name | model.ignored | _canonical(model, leave_out={"name", *files}) | hashes
+    hashes |= model.by_content
+    return name | model.ignored | _canonical(model, leave_out={"name", *files, *model.by_content}) | hashes
 
 
 @functools.lru_cache(maxsize=64)

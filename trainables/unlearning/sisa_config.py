@@ -12,6 +12,7 @@ from fairsweep.trainables.auditing.canaries import ShardedAuditConfig
 from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.learning.learner_config import InnerWorkers, KeptModels, LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
 from fairsweep.trainables.privacy.privacy_numbers import check_delta, default_delta
@@ -167,6 +168,10 @@ class SisaConfig(PlacementConfig, LearnerConfig):
     def check_model(self, model: ModelConfig) -> None:
         """Refuse what the inner learner does."""
         self.inner.check_model(model)
+
+    def check_network(self, name: str, examined: Examined) -> None:
+        """Refuse what the inner learner does."""
+        self.inner.check_network(name, examined)
 
     def check_release(self) -> None:
         """Refuse what the inner learner does."""

@@ -1,0 +1,184 @@
+"""A network of the user's own: a function or class in a file, or in an installed package.
+
+The text of the source travels in the config itself: into each trial's records, to every worker on any node, into
+mirrors, and through a resume after the file has changed or is gone. Its hash is part of a trial's identity.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import linecache
+import math
+import sys
+import traceback
+import types
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from torch import nn
+
+from fairsweep.trainables.models.foreign import ForeignModel
+from fairsweep.trainables.models.model import ModelError
+
+_GIVEN = ("image_shape", "classes")
+_HASH_CHARACTERS = 16
+
+
+def _constants(given: object) -> object:
+    if isinstance(given, Mapping):
+        for name, value in given.items():
+            if (wrong := _no_constant(value, str(name))) is not None:
+                raise ValueError(
+                    f"args must be constants (numbers, words, true, false, null, lists and mappings of them), but "
+                    f"{wrong}"
+                )
+            if name in _GIVEN or not str(name).isidentifier():
+                raise ValueError(
+                    f"args must be names of the function's arguments beside image_shape and classes, but got {name!r}"
+                )
+    return given
+
+
+def _no_constant(value: object, place: str) -> str | None:
+    """Return what in a value is no constant, and where; None where all is."""
+    if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return None
+    if isinstance(value, list | tuple | Mapping):
+        entries = value.items() if isinstance(value, Mapping) else enumerate(value)
+        return next((found for key, item in entries if (found := _no_constant(item, f"{place}.{key}"))), None)
+    return f"{place} is {value!r} of type {type(value).__name__}"
+
+
+def _with_function(name: str) -> str:
+    place, _, function = name.rpartition(":")
+    if not place or not function.isidentifier():
+        raise ValueError(f"a model of your own is named FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, but got {name!r}")
+    return name
+
+
+class OwnModel(ForeignModel):
+    """A network of your own, called as ``FUNCTION(image_shape=(height, width, channels), classes=K, **args)``.
+
+    Attributes:
+        name: ``FILE.py:FUNCTION``, or ``PACKAGE.MODULE:FUNCTION`` of an installed package. The function, or class,
+            returns an ``nn.Module`` from float32 [B, C, H, W] in [-1, 1] to logits [B, K].
+        args: What it is called with beside the shape of the images and the number of classes: constants.
+        source: Text of the file; filled in by fairsweep.
+    """
+
+    is_unknown: ClassVar[bool] = True
+
+    name: Annotated[str, AfterValidator(_with_function)]
+    args: Annotated[dict[str, Any], BeforeValidator(_constants)] = Field(default_factory=dict)
+    source: str
+
+    def __hash__(self) -> int:
+        """Return the hash of all fields."""
+        return hash(self.model_dump_json())
+
+    @property
+    def source_hash(self) -> str:
+        """Hash of the source's text, 16 hexadecimal digits."""
+        return hashlib.sha256(self.source.encode()).hexdigest()[:_HASH_CHARACTERS]
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there may be statistics worth keeping: the function may bring its own."""
+        return True
+
+    @property
+    def by_content(self) -> Mapping[str, str]:
+        """The source counts by its text, wherever it lies."""
+        return {"name": f":{self._function}", "source": hashlib.sha256(self.source.encode()).hexdigest()}
+
+    def record(self) -> dict[str, Any]:
+        """Return the config as records have it, with a short hash of the source beside it."""
+        return super().record() | {"source_hash": self.source_hash}
+
+    def network(self, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Return what the function returns.
+
+        Raises:
+            ModelError: If the source does not import, has no such function, or the function fails or returns no module.
+        """
+        function = self._loaded()
+        try:
+            network = function(image_shape=tuple(image_shape), classes=classes, **self.args)
+        except Exception as error:  # whatever the user's code raises
+            raise ModelError(f"{self.name} could not be built: {self.failure(error)}") from error
+        if not isinstance(network, nn.Module):
+            raise ModelError(f"{self.name} must return an nn.Module, but returned {_described(network)}")
+        return network
+
+    def failure(self, error: Exception) -> str:
+        """Return an error of the user's code in one line, with the last line of the source that it came through."""
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if isinstance(error, SyntaxError):
+            return f"{self._place}, line {error.lineno}: {(error.text or '').strip()!r}: SyntaxError: {error.msg}"
+        if isinstance(error, ModuleNotFoundError):
+            words += " (a file travels alone: put what it imports into it, or into an installed package)"
+        own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in (self._filename, self._installed)]
+        return f"{self._place}, line {own[-1].lineno}: {own[-1].line!r}: {words}" if own else words
+
+    @property
+    def _place(self) -> str:
+        return self.name.rpartition(":")[0]
+
+    @property
+    def _function(self) -> str:
+        return self.name.rpartition(":")[2]
+
+    @property
+    def _filename(self) -> str:
+        """Name of the source in tracebacks."""
+        return f"<{self._place} {self.source_hash}>"
+
+    @property
+    def _installed(self) -> str | None:
+        found = sys.modules.get(self._place)
+        return None if is_file(self.name) else getattr(found, "__file__", None)
+
+    def _loaded(self) -> Callable[..., Any]:
+        try:
+            module = self._executed() if is_file(self.name) else importlib.import_module(self._place)
+        except Exception as error:  # whatever the user's code raises
+            raise ModelError(f"{self._place} does not import: {self.failure(error)}") from error
+        if not is_file(self.name) and inspect.getsource(module) != self.source:
+            raise ModelError(
+                f"{self._place} must be the module that the sweep was started with (hash {self.source_hash}), but "
+                "another version is installed here: install the same on every node"
+            )
+        found = getattr(module, self._function, None)
+        if not callable(found):
+            known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+            nearest = difflib.get_close_matches(self._function, known, n=1, cutoff=0.4)
+            raise ModelError(
+                f"{self._place} has no function or class {self._function!r}"
+                + (f": did you mean {nearest[0]!r}?" if nearest else ": define it there")
+            )
+        function: Callable[..., Any] = found
+        return function
+
+    def _executed(self) -> types.ModuleType:
+        """Run the source as a module; anew for each build, so that whatever it draws follows from the build's key."""
+        module = types.ModuleType(f"fairsweep_own_model_{self.source_hash}")
+        module.__file__ = self._filename
+        linecache.cache[self._filename] = (len(self.source), None, self.source.splitlines(True), self._filename)
+        sys.modules[module.__name__] = module  # dataclasses look their own module up
+        exec(compile(self.source, self._filename, "exec"), vars(module))
+        return module
+
+
+def is_file(name: str) -> bool:
+    """Return whether a model's name is that of a file, and not of a package's module."""
+    return name.rpartition(":")[0].endswith(".py")
+
+
+def _described(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}: return an instance of it"
+    return f"{value!r:.60} of type {type(value).__name__}"
