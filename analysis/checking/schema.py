@@ -90,7 +90,11 @@ JSON_RECORDS: Mapping[str, tuple[RecordField, ...]] = {
         RecordField(
             "test_content", "text or null", "content hash of the other dataset that is tested on", required=False
         ),
-        RecordField("seeds", "object", "`data` and `train`, integers"),
+        RecordField(
+            "seeds",
+            "object",
+            "`data` and `train`, integers; `noise` too, from 1, of a training that is repeated under further noise",
+        ),
         RecordField("replicate", "integer", "number of the replicate of its setting, from 0"),
         RecordField("mode", "text", "`research` or `release`"),
         RecordField("setting", "text", "hash without the seeds: equal for replicates of one setting"),

@@ -21,9 +21,10 @@ from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.outcomes import Codes, group_codes, read_outcomes, users
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import DONE, At, By
-from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
 SAME_SEEDS = "same"
+SEEDS = ("data", "train", "noise")
+"""What a sweep may cross; noise is 0 where it is not repeated."""
 _OF_SETTING = ("learner", "series", "setting", "level", "level_value")
 ARBITRARINESS_COLUMNS = (
     "learner",
@@ -51,8 +52,9 @@ ARBITRARINESS_COLUMNS = (
 ``metric`` is one of:
 
 - ``disagreement``: the share of pairs of replicates that predict different classes, mean over images. ``seeds`` says
-  which pairs: ``all`` differ in every seed that the sweep varies; of crossed seeds also ``data`` and ``train``, pairs
-  that differ in this one only (and in their noise, which no two trials share).
+  which pairs: ``all`` differ in every seed that the sweep varies; of crossed seeds also ``data``, ``train`` and
+  ``noise``, pairs that differ in this one only. No two trials share their noise: those of other data or training have
+  other noise too.
 - ``self_consistency``: 1 - disagreement.
 - ``arbitrary``: the share of images whose own self-consistency is below the given value.
 - ``ambiguity``: the share of images for which a setting of the level's Rashomon set predicts otherwise than the best.
@@ -72,12 +74,14 @@ class _Setting:
         trials: their rows of `SweepResults.trials`.
         ids: of the images, int64 [N].
         prediction: in the order of the trials, int64 [R, N].
+        seeds: by name those of the trials, int64 [R].
         groupings: the groups of the images, for each grouping that was asked for.
     """
 
     trials: pd.DataFrame
     ids: Codes
     prediction: Codes
+    seeds: dict[str, Codes]
     groupings: tuple[ImageGroups, ...]
 
 
@@ -158,6 +162,7 @@ def _settings(
     evaluations = results.evaluations(split=split, at=at, states=states)
     asked = pd.DataFrame({"trial": list(evaluations.trial), "iteration": evaluations.iteration})
     trials = results.trials.set_index("trial", drop=False)
+    seeds_of = {folder.name: (folder.config or {}).get("seeds") or {} for folder in results.folders}
     before: tuple[Codes, tuple[ImageGroups, ...]] | None = None
     for _, wanted in asked.groupby(trials["setting"].reindex(asked["trial"]).to_numpy(), sort=False):
         outcomes = read_outcomes(results, split, wanted)
@@ -172,14 +177,16 @@ def _settings(
                 count = len(results.all_cells.group_names(grouping))
                 groupings.append(ImageGroups(codes, count, outcomes.label, people))
             before = outcomes.ids, tuple(groupings)
-        yield _Setting(trials.loc[[trial for trial, _ in outcomes.row]], outcomes.ids, outcomes.prediction, before[1])
+        listed = [trial for trial, _ in outcomes.row]
+        recorded = [seeds_of[trial] for trial in listed]
+        seeds = {name: np.array([own.get(name, 0) for own in recorded], np.int64) for name in SEEDS}
+        yield _Setting(trials.loc[listed], outcomes.ids, outcomes.prediction, seeds, before[1])
 
 
 def _between_seeds(one: _Setting, place: int, consistency: float, confidence: float) -> Iterator[_Measured]:
     """Yield how far the replicates of a setting disagree, by all seeds that vary and by each alone."""
     images = one.groupings[place]
-    coded = ReplicateSeeds.of(one.trials["data_seed"], one.trials["train_seed"])
-    for name, pairs in seed_pairs({"data": coded.data, "train": coded.training}).items():
+    for name, pairs in seed_pairs(one.seeds).items():
         count = int(np.triu(pairs).sum())
         shares = disagreement(one.prediction, pairs)
         value, (low, high) = images.means(shares), images.bounds(shares, count, confidence)

@@ -20,6 +20,8 @@ _LEVEL_FIELDS = ("share", "minority_size", "keep")
 _SIMULATED, _DEPLOYMENT = "simulated deployment's ε", "learner.deployment_cohort"
 _SYMBOLS = {"epsilon": "ε", "noise_multiplier": "z", "l2_clip_norm": "clip", "batch_size": "batch"}
 
+_REPETITION = 1_000_000
+
 COLUMNS = (
     "trial",
     "learner",
@@ -65,7 +67,8 @@ def trials_table(folders: Iterable[TrialFolder], shown: Mapping[str, Mapping[str
 
     Columns: ``trial`` (name of the folder), ``learner``, ``series`` (the learner, with the values of the fields that
     vary under its name), ``kind``, ``twin_of``, ``state`` (done also where a stopper ended it), ``stopped_by``
-    (scheduler, stopper, user, or empty), ``setting``, ``replicate``, ``data_seed``, ``train_seed``;
+    (scheduler, stopper, user, or empty), ``setting``, ``replicate``, ``data_seed``, ``train_seed``
+    (a million more for each repetition under further noise, which is a training as any other);
     of the imbalance ``attribute``, ``majority``, ``share``, ``minority_size``, ``keep`` and, whatever its form, the
     ``level`` in words with ``level_name`` and ``level_value``; ``train_size`` and ``minority_count`` as realised;
     ``epsilon`` (PLD), ``epsilon_rdp``, ``delta``, ``noise_multiplier`` as spent (epsilon is infinite for a learner
@@ -109,12 +112,18 @@ def _row(folder: TrialFolder, shown: Mapping[str, Mapping[str, str]]) -> dict[st
         "setting": config.get("setting"),
         "replicate": config.get("replicate"),
         "data_seed": seeds.get("data"),
-        "train_seed": seeds.get("train"),
+        "train_seed": _train_seed(seeds),
         "train_size": data.get("size"),
         "minority_count": (data.get("minority") or {}).get("count"),
     }
     row |= {name: getattr(folder.state, name, None) for name in _OF_STATE}
     return row | _level(config, shown) | _privacy(folder)
+
+
+def _train_seed(seeds: Mapping[str, int]) -> int | None:
+    """Return the training seed, with the number of a repetition under further noise."""
+    train = seeds.get("train")
+    return None if train is None else train + _REPETITION * seeds.get("noise", 0)
 
 
 def _level(config: Mapping[str, Any], shown: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

@@ -122,14 +122,16 @@ def _trials(
 def seed_pairs(sweep: SweepSpec) -> list[tuple[int, Seeds]]:
     """Return number and seeds of each replicate.
 
-    They are tied for ``seeds: 5`` and for shadows, crossed for ``{data: 2, train: 5}``.
+    They are tied for ``seeds: 5`` and for shadows, crossed for ``{data: 2, train: 5}``. Of repetitions under further
+    noise the first is the trial that a sweep without them has.
     """
     if sweep.shadows is not None:
         return [(seed, Seeds(data=seed, train=seed)) for seed in range(sweep.shadows.count)]
     if isinstance(sweep.seeds, int):
         return [(seed, Seeds(data=seed, train=seed)) for seed in range(sweep.seeds)]
-    pairs = itertools.product(range(sweep.seeds.data), range(sweep.seeds.train))
-    return [(number, Seeds(data=data, train=train)) for number, (data, train) in enumerate(pairs)]
+    given = itertools.product(*map(range, (sweep.seeds.data, sweep.seeds.train, sweep.seeds.noise)))
+    seeds = [Seeds(data=data, train=train, noise=noise or None) for data, train, noise in given]
+    return list(enumerate(seeds))
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,9 @@ def _trial(sweep: SweepSpec, data: _SweepData, setting: _Setting, seeds: Seeds, 
     except ValidationError as error:  # what release mode refuses of every trial, or an audit without shadows
         place = ("privacy", "mode") if sweep.privacy.mode == "release" else ("learners",)
         raise SweepError(error.errors()[0]["msg"].removeprefix("Value error, "), place) from error
-    tied = isinstance(sweep.seeds, int)
-    label = _safe(f"{setting.label}_s{seeds.train}" if tied else f"{setting.label}_s{seeds.data}x{seeds.train}")
+    numbers = [seeds.train] if isinstance(sweep.seeds, int) else [seeds.data, seeds.train]
+    numbers += [] if seeds.noise is None else [seeds.noise]
+    label = _safe(f"{setting.label}_s{'x'.join(map(str, numbers))}")
     try:
         trial = config.trial
     except OSError as error:

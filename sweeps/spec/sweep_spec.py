@@ -66,10 +66,26 @@ class DatasetSection(Section):
 
 
 class SeedsSection(Section):
-    """How many seeds: those of the data and those of the training are crossed."""
+    """How many seeds: those of the data, of the training and of the noise are crossed."""
 
     data: int = Field(default=1, ge=1, description="Number of draws of the training set.")
     train: int = Field(default=1, ge=1, description="Number of trainings for each of them.")
+    noise: int = Field(
+        default=1,
+        ge=1,
+        description="Number of times that each of these is repeated under further privacy noise and Poisson sampling. "
+        "No two trials share their noise, so each number is a draw of its own; a learner without noise repeats itself. "
+        "In research mode only.",
+    )
+
+    @property
+    def count(self) -> int:
+        """Return the number of replicates."""
+        return self.data * self.train * self.noise
+
+    def given(self) -> dict[str, int]:
+        """Return the numbers as a sweep file has them, the noise only where it is repeated."""
+        return self.model_dump(exclude=set() if self.noise > 1 else {"noise"})
 
 
 class FeedSection(StreamLimits):
@@ -103,7 +119,7 @@ def _tied_or_crossed(raw: object) -> object:
 SeedsField = Annotated[
     Annotated[int, Field(ge=1)] | SeedsSection,
     BeforeValidator(_tied_or_crossed),
-    PlainSerializer(lambda seeds: seeds if isinstance(seeds, int) else seeds.model_dump()),
+    PlainSerializer(lambda seeds: seeds if isinstance(seeds, int) else seeds.given()),
 ]
 
 
@@ -223,7 +239,10 @@ class SweepSpec(Section):
         default=EvaluationConfig(),
         description="The fixed test set, and in `validation` the validation set; by default the whole splits.",
     )
-    seeds: SeedsField = Field(default=1, description="Replicates: `5` ties both seeds, `{data: 2, train: 5}` crosses.")
+    seeds: SeedsField = Field(
+        default=1,
+        description="Replicates: `5` ties both seeds, `{data: 2, train: 5}` crosses them.",
+    )
     shadows: ShadowsField | None = Field(
         default=None,
         description="Trains so many times on a random half of the training set instead of `seeds`, so that "
@@ -287,7 +306,7 @@ class SweepSpec(Section):
         if self.shadows is not None and self.seeds != 1:
             raise ValueError("shadows have seeds of their own, but the sweep has seeds too: leave seeds out")
         seeds = self.seeds if self.shadows is None else self.shadows.count
-        replicates = seeds if isinstance(seeds, int) else seeds.data * seeds.train
+        replicates = seeds if isinstance(seeds, int) else seeds.count
         check_count(self, replicates, self.trials_at_most)
         check_addresses(self.model_dump(mode="json"))
         check_sections(self)

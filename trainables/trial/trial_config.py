@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fairsweep.analysis.records.files import FORMAT_VERSION
 from fairsweep.datasets.selection.division import OfficialSplit, RestSplit, SplitConfig
@@ -58,12 +58,20 @@ class Seeds(BaseModel):
     Attributes:
         data: of the imbalance draw.
         train: of initial weights, order and augmentation.
+        noise: number of a repetition with the same two, whose secret is its own; None for the first. It shares its
+            noise with no other trial, not even with those of the same number.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: int = Field(default=0, ge=0)
     train: int = Field(default=0, ge=0)
+    noise: int | None = Field(default=None, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not given, so that records and hashes of trials without it stay as they were."""
+        return {name: seed for name, seed in handler(self).items() if seed is not None}
 
 
 class TrialConfig(BaseModel):
@@ -114,6 +122,11 @@ class TrialConfig(BaseModel):
             raise ValueError(
                 f"an audit records what no guarantee covers, so it needs mode: research, but learner "
                 f"{self.learner.name!r} has one in mode: release: leave audit out"
+            )
+        if self.mode == "release" and self.seeds.noise is not None:
+            raise ValueError(
+                "seeds.noise repeats a training under further noise to compare the models, so it needs mode: research: "
+                "leave it out"
             )
         if self.learner.predicts_forgotten and self.shadow_candidates is None:
             raise ValueError(

@@ -13,6 +13,7 @@ from fairsweep.analysis.disagreement.agreement import ImageGroups, disagreement,
 from fairsweep.analysis.records.file_names import CONFIG, PREDICTIONS, TRIALS
 from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.records.prediction_records import read_predictions
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,31 @@ def test_crossed_seeds_tell_the_data_from_the_training(tmp_path, simulate):
     assert (shares["train"] == 0).all()
     assert (shares["data"] > 0.05).all()
     np.testing.assert_allclose(shares["data"], shares["all"])
+
+
+def test_repetitions_under_further_noise_tell_the_noise(tmp_path, simulate):
+    """Two data seeds, each with two trainings that differ in nothing but their noise."""
+    simulation = simulate["faces"](tmp_path / "s", replicates=4, shares=(0.9,), per_cell=20, shared=0.3)
+    for folder in (simulation.folder / TRIALS).iterdir():
+        config = {key: value for key, value in read_json(folder / CONFIG).items() if key != "checksum"}
+        data, noise = divmod(config["replicate"], 2)
+        seeds = {"data": data, "train": 0} | ({"noise": noise} if noise else {})
+        write_json(folder / CONFIG, config | {"seeds": seeds})
+    results = analysis.load(simulation.folder)
+    table = predicted(results).query("series == 'private' and tone == 1")
+    wide = table.pivot(index="id", columns="replicate", values="prediction")
+    found = analysis.arbitrariness(results, by="tone")
+    shares = found[(found["metric"] == "disagreement") & (found["series"] == "private") & (found["group"] == "dark")]
+    shares = shares.set_index("seeds")["value"]
+    pairs = {"all": [(0, 3), (1, 2)], "data": [(0, 2), (1, 3)], "noise": [(0, 1), (2, 3)]}
+    assert set(shares.index) == set(pairs)
+    for name, listed in pairs.items():
+        assert shares[name] == pytest.approx(np.mean([(wide[i] != wide[j]).mean() for i, j in listed]))
+    # For all other questions they are trainings crossed with the data.
+    seeds = ReplicateSeeds.of(
+        *(results.trials.query("series == 'private'")[f"{name}_seed"] for name in ("data", "train"))
+    )
+    assert seeds.design == "crossed"
 
 
 def test_what_cannot_be_compared_has_no_rows(tmp_path, simulate, results):

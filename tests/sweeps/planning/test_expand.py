@@ -1,10 +1,12 @@
 import itertools
+from pathlib import Path
 
 import pytest
 
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.trainables.trial.trial_secret import trial_secret
 
 
 @pytest.fixture
@@ -44,6 +46,25 @@ def test_seeds_are_tied_or_crossed(mapping, expanded):
     pairs = {t.config.replicate: (t.config.seeds.data, t.config.seeds.train) for t in crossed}
     assert sorted(pairs) == list(range(6))
     assert set(pairs.values()) == set(itertools.product(range(2), range(3)))
+
+
+def test_repetitions_under_further_noise_are_trials_of_their_own_and_the_first_is_the_one_without(mapping, expanded):
+    plain = expanded(mapping | {"seeds": {"data": 2, "train": 1}})
+    trials = expanded(mapping | {"seeds": {"data": 2, "train": 1, "noise": 3}})
+    assert len({t.trial for t in trials}) == len(trials) == 3 * len(plain)
+    assert {t.trial for t in trials if t.config.seeds.noise is None} == {t.trial for t in plain}
+    assert {t.setting for t in trials} == {t.setting for t in plain}
+    assert sorted({t.label.rsplit("_s")[-1] for t in trials}) == ["0x0", "0x0x1", "0x0x2", "1x0", "1x0x1", "1x0x2"]
+    assert all(type(t.config).from_record(t.config.record()) == t.config for t in trials)
+    secrets = {trial_secret(Path(t.folder_name), mode="research", key=0, trial=t.trial) for t in trials}
+    assert len(secrets) == len(trials)  # no two share their noise
+
+
+def test_release_mode_repeats_nothing_under_further_noise(mapping, expanded):
+    mapping["learners"] = [mapping["learners"][0]]
+    release = {"seeds": {"data": 1, "train": 1, "noise": 2}, "privacy": {"mode": "release"}}
+    with pytest.raises(SweepError, match=r"seeds\.noise repeats a training under further noise"):
+        expanded(mapping | release)
 
 
 def test_a_twin_differs_in_its_privacy_alone(mapping, expanded):
