@@ -1,6 +1,6 @@
 """Prints how often intervals hold the truth and verdicts are false, over simulated sweeps with known truths.
 
-python benchmarks/uncertainty.py people fluctuations
+python benchmarks/uncertainty.py people fluctuations gaps calibration
 """
 
 import argparse
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fairsweep.analysis import SweepResults, from_predictions
+from fairsweep.analysis import SweepResults, crossed_frame, from_predictions
 from fairsweep.analysis.inference.fluctuations import explain_table
 from fairsweep.analysis.inference.level_tables import LevelTable
 from fairsweep.analysis.report.page_verdicts import page_verdicts
@@ -109,7 +109,71 @@ def fluctuations(sweeps: int) -> None:
         print(line)
 
 
-CHECKS: Mapping[str, Callable[[int], None]] = {"people": people, "fluctuations": fluctuations}
+def gaps(sweeps: int) -> None:
+    """Print how often intervals of a gap hold it where one group has few images, and whether bounds are possible."""
+    print("gaps: accuracy gap of three groups with few, 60 and 200 images; one learner, three seeds")
+    for few in (5, 9, 20):
+        for accuracy, drop in ((0.9, 0.0), (0.9, 0.2), (0.98, 0.0)):
+            rng = np.random.default_rng([4, few, round(1000 * (accuracy + drop))])
+            size = np.array([few, 60, 200])
+            group = np.repeat(["a", "b", "c"], size)
+            truth = np.arange(size.sum()) % 2
+            chance = np.repeat([accuracy - drop, accuracy, accuracy], size)
+            held, width, outside = [], [], []
+            for _ in range(sweeps):
+                luck, own = rng.random(size.sum()), rng.random((3, size.sum()))
+                right = np.where(rng.random(own.shape) < 0.7, luck, own) < chance + rng.normal(0, 0.005, (3, 1))
+                results = from_predictions(
+                    np.tile(truth, 3),
+                    np.where(right, truth, 1 - truth).ravel(),
+                    {"group": np.tile(group, 3)},
+                    trial=np.repeat(["s0", "s1", "s2"], size.sum()),
+                    learner="one",
+                    seed=np.repeat([0, 1, 2], size.sum()),
+                )
+                both = crossed_frame(results, ["accuracy", "accuracy_difference"], by="group", draws=300)
+                row = both[both["metric"] == "accuracy_difference"].iloc[0]
+                held.append(row["low"] - 1e-9 <= drop <= row["high"] + 1e-9)
+                width.append(row["high"] - row["low"])
+                outside.append((both["low"] < 0).any() or (both["high"] > 1).any())
+            print(
+                f"  {few} images, accuracy {accuracy}, gap {drop}: held {np.mean(held):.1%}, mean width "
+                f"{np.mean(width):.2f}, bounds outside [0, 1] in {np.mean(outside):.0%}",
+                flush=True,
+            )
+
+
+def calibration(sweeps: int) -> None:
+    """Print how often intervals of a calibration error and of a difference between two groups hold the truth."""
+    print("calibration: two groups of n and 2n predictions, confidence above accuracy by 0 or 10 points")
+    for images in (30, 100, 500, 2000):
+        for off in (0.0, 0.1):
+            rng = np.random.default_rng([5, images, round(100 * off)])
+            held, same, widths = [], [], []
+            for _ in range(sweeps):
+                sure = rng.uniform(0.5 + off, 1, 3 * images)
+                label = (rng.random(3 * images) > sure - off).astype(np.int64)
+                group = np.repeat(["a", "b", "b"], images)
+                both = np.stack([sure, 1 - sure], -1)
+                results = from_predictions(label, groups={"group": group}, probabilities=both, classes=(0, 1))
+                rates = results.rates(["expected_calibration_error"], by="group")
+                held.append(((rates["low"] <= off + 1e-9) & (off <= rates["high"])).mean())
+                widths.append((rates["high"] - rates["low"]).mean())
+                gap = results.disparities(["calibration_difference"], by="group", expected_if_equal=False)
+                same.append(float(gap["low"].iloc[0]) <= 1e-9)
+            print(
+                f"  n {images}, off by {off}: error held {np.mean(held):.1%} (width {np.mean(widths):.3f}), equal "
+                f"groups {np.mean(same):.1%}",
+                flush=True,
+            )
+
+
+CHECKS: Mapping[str, Callable[[int], None]] = {
+    "people": people,
+    "fluctuations": fluctuations,
+    "gaps": gaps,
+    "calibration": calibration,
+}
 
 
 def main() -> None:

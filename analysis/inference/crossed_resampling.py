@@ -8,14 +8,14 @@ is too narrow, and the replicates' part is a t interval that is added to the ima
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fairsweep.analysis.inference.effective_sample_size import SamplingUnits, rate_bounds, units_of
+from fairsweep.analysis.inference.effective_sample_size import DisparityParts, SamplingUnits, rate_bounds, units_of
 from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import BASES, Disparity, combine, disparity, stacked_scores, value_of
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
@@ -26,6 +26,7 @@ from fairsweep.analysis.results.outcomes import Codes, Outcomes, group_codes, re
 from fairsweep.analysis.results.people import person_weights, resampled_cells
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds, keyed_generator, value_bounds
 from fairsweep.analysis.statistics.intervals import replicate_mean, widen
+from fairsweep.analysis.statistics.own_intervals import bounds_of_biased, is_biased, own_bounds
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -137,7 +138,7 @@ def crossed_frame(
     strata, clusters = groups * len(results.classes) + outcomes.label, users(results, outcomes)
     weights = id_weights(strata, draws, keyed_generator("crossed", seed, split), clusters)
     rows = {trial: place for (trial, _), place in outcomes.row.items()}
-    table = _Resampled(outcomes, weights, groups, len(labels), len(results.classes))
+    table = _Resampled(outcomes, weights, groups, len(labels), len(results.classes), clusters)
     values = {(trial, m.name): table.values(place, m, confidence) for trial, place in rows.items() for m in chosen}
     if baseline is not None:
         pairs = results.pairs(baseline).pairs.set_index("trial")["baseline_trial"].to_dict()
@@ -148,7 +149,7 @@ def crossed_frame(
         rows = {trial: rows[trial] for trial in paired}
     sizes = np.bincount(groups, minlength=len(labels))
     about = (groups, len(labels), outcomes.label, len(results.classes), clusters)
-    behind = {m.name: units_of(m, *about) if baseline is None else None for m in chosen}
+    behind = {m.name: units_of(m, *about) if baseline is None else () for m in chosen}
     trials = results.trials[results.trials["trial"].isin(list(rows))]
     attribute = JOINT.join(names)
     parts = []
@@ -159,6 +160,8 @@ def crossed_frame(
             of_groups = not isinstance(metric.row, Disparity)
             step = divide(1.0, sizes if of_groups else sizes.min(keepdims=True))
             part = _setting_columns(drawn, confidence, generator, behind[metric.name], step)
+            least, most = metric.range if baseline is None else (-(width := np.diff(metric.range)[0]), width)
+            part["low"], part["high"] = np.maximum(part["low"], least), np.minimum(part["high"], most)
             part["group"] = list(labels) if of_groups else [attribute]
             part["n"] = sizes.tolist() if of_groups else [int(sizes.sum())]
             head = {name: setting[name].iloc[0] for name in ("learner", "series", "setting", "level", "level_value")}
@@ -220,13 +223,13 @@ class _Drawn:
         value: float64 [P], of the groups or of one disparity.
         draws: float64 [B, P].
         bounds: lower and upper bound, float64 [2, P]; None where percentiles of the draws do.
-        parts: of a disparity the resampled values by group [B, R, G] and of all [B, R], and the disparity.
+        parts: of a disparity what it is made of.
     """
 
     value: Floats
     draws: Floats
     bounds: Floats | None = None
-    parts: tuple[Floats, Floats, Disparity] | None = None
+    parts: DisparityParts | None = None
 
     def minus(self, other: _Drawn) -> _Drawn:
         """Return the difference from another trial under the same images; what two maxima share in bias cancels."""
@@ -242,6 +245,7 @@ class _Resampled:
     groups: Codes
     count: int
     classes: int
+    clusters: Codes | None = None
 
     def values(self, at: int, metric: Metric, confidence: float) -> _Drawn:
         """Return a metric of one evaluation."""
@@ -251,22 +255,30 @@ class _Resampled:
             weights = np.concatenate([np.ones((1, len(self.groups))), self.weights])
             cells = resampled_cells(self.outcomes, at, weights, self.groups, self.count, self.classes)
             if isinstance(row, Disparity):
-                parted = stacked_scores(cells[1:], row, metric.positive)
-                bounds = disparity_bounds(*parted, self._exists, row, confidence)
+                by_group, whole = stacked_scores(cells, row, metric.positive)
+                bounds = disparity_bounds(by_group[1:], whole[1:], self._exists, row, confidence)
                 found = disparity(cells, row, metric.positive)[:, None]
-                return _Drawn(found[0], found[1:], np.array(bounds)[:, None], (*parted, row))
+                parts = DisparityParts(by_group[0], by_group[1:], whole[1:], row)
+                return _Drawn(found[0], found[1:], np.array(bounds)[:, None], parts)
             if isinstance(row, ProbabilityScore):
                 raise TypeError(f"{metric.name} is no metric of cells")
             by_group = value_of(cells, row, metric.positive)
             return _Drawn(by_group[0], by_group[1:])
         value = np.stack([self._predicted(at, name, np.ones((1, len(self.groups)))) for name in rates], -2)
         drawn = np.stack([self._predicted(at, name, self.weights) for name in rates], -2)
+        log_p = self.outcomes.log_probabilities
+        given = (np.empty(0) if log_p is None else log_p[at].astype(np.float64), self.outcomes.label, self.groups)
         if not isinstance(row, Disparity):
-            return _Drawn(value[0, 0, :-1], drawn[:, 0, :-1])
+            plain = isinstance(row, ProbabilityScore) and not is_biased(row)
+            own = None if plain else own_bounds(row.name, *given, self.count, self.clusters, confidence)[:2]
+            return _Drawn(value[0, 0, :-1], drawn[:, 0, :-1], own)
         both = (combine(v[..., :-1], v[..., -1], self._exists_of(v), row) for v in (value, drawn))
         bounds = disparity_bounds(drawn[..., :-1], drawn[..., -1], self._exists, row, confidence)
         one, many = both
-        parts = drawn[..., :-1], drawn[..., -1], row
+        if is_biased(row):
+            own = np.array(bounds_of_biased(row, *given, self._exists, self.clusters, confidence))[:, None]
+            return _Drawn(one, many[:, None], own)
+        parts = DisparityParts(value[0, :, :-1], drawn[..., :-1], drawn[..., -1], row)
         return _Drawn(one, many[:, None], np.array(bounds)[:, None], parts)
 
     @property
@@ -290,14 +302,14 @@ def _setting_columns(
     drawn: Sequence[_Drawn],
     confidence: float,
     generator: np.random.Generator,
-    units: SamplingUnits | None = None,
+    units: Sequence[SamplingUnits] = (),
     step: Floats | float = 0.0,
 ) -> dict[str, Any]:
     """Return the columns of one setting and metric, one entry per group: means over its replicates.
 
-    ``units`` are those behind a rate: percentiles of a few images are too narrow, so a rate has the interval of
-    `fairsweep.analysis.inference.effective_sample_size.rate_bounds`. ``step`` is the resolution of the values,
-    float64 [P].
+    ``units`` are those behind a rate, or behind each rate of a disparity: percentiles of a few images are too narrow,
+    and 9 right of 9 have none, so these have the intervals of `fairsweep.analysis.inference.effective_sample_size`.
+    ``step`` is the resolution of the values, float64 [P].
     """
     values = np.stack([one.value for one in drawn], -1)
     mean = replicate_mean(values, confidence, step)
@@ -305,9 +317,9 @@ def _setting_columns(
     images = _known_mean(draws, np.ones((len(draws), len(drawn))))
     bounds = [one.bounds for one in drawn if one.bounds is not None]
     if len(bounds) == len(drawn):
-        low, high = _disparity_of_means(drawn, confidence)
+        low, high = _disparity_of_means(drawn, units, confidence)
         low, high = widen(mean.mean, low, high, mean.half_width)
-        method = "simultaneous over images, joined with t over replicates"
+        method = "bounds over images, joined with t over replicates"
     elif len(drawn) >= FEW:
         chosen = generator.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), len(draws))
         both = _known_mean(draws, chosen)
@@ -335,36 +347,48 @@ def _setting_columns(
 
 
 def _bounds_of_draws(
-    value: Floats, images: Floats, both: Floats | None, units: SamplingUnits | None, replicates: int, confidence: float
+    value: Floats,
+    images: Floats,
+    both: Floats | None,
+    units: Sequence[SamplingUnits],
+    replicates: int,
+    confidence: float,
 ) -> tuple[Floats, Floats]:
     """Return the bounds from resamples of the images, and of replicates too where they are given, float64 [B, P] each.
 
     Percentiles, or for a rate Wilson's interval with the variance of the resamples.
     """
-    if units is None:
+    if not units:
         return value_bounds(images if both is None else both, confidence)
     of_images = np.where(np.isfinite(images), images, value).var(0)
     of_both = None if both is None else np.where(np.isfinite(both), both, value).var(0)
-    return rate_bounds(value, of_images, of_both, units, replicates, confidence)
+    return rate_bounds(value, of_images, of_both, units[0], replicates, confidence)
 
 
-def _disparity_of_means(drawn: Sequence[_Drawn], confidence: float) -> tuple[Floats, Floats]:
+def _disparity_of_means(
+    drawn: Sequence[_Drawn], units: Sequence[SamplingUnits], confidence: float
+) -> tuple[Floats, Floats]:
     """Return the bounds, by the images, of the mean over replicates of a disparity: two float64 arrays [1].
 
     The mean of largest gaps is at least the largest gap of the means, and at most the mean of the single upper bounds;
     for a ratio and a lowest value it is the other way round.
     """
     parts = [one.parts for one in drawn if one.parts is not None]
-    single = np.mean([one.bounds for one in drawn if one.bounds is not None], axis=0)
-    if not parts:
+    if len(parts) < len(drawn):
+        single = np.mean([one.bounds for one in drawn if one.bounds is not None], axis=0)
         return single[0], single[1]
-    values, overall = np.mean([part[0] for part in parts], axis=0), np.mean([part[1] for part in parts], axis=0)
-    row = parts[0][2]
-    exists = np.isfinite(values).any((0, 1))
-    low, high = disparity_bounds(values, overall, exists, row, confidence)
+    row = parts[0].row
+    bounds = np.array([part.bounds(units, 1, confidence) for part in parts]).mean(0)
+    means = replace(
+        parts[0],
+        value=np.mean([part.value for part in parts], axis=0),
+        draws=np.mean([part.draws for part in parts], axis=0),
+        overall=np.mean([part.overall for part in parts], axis=0),
+    )
+    low, high = means.bounds(units, len(parts), confidence)
     if row.falls:
-        return single[0], np.array([high])
-    return np.array([low]), single[1]
+        return bounds[:1], np.array([high])
+    return np.array([low]), bounds[1:]
 
 
 def _known_mean(draws: Floats, weights: npt.NDArray[Any]) -> Floats:

@@ -7,6 +7,7 @@ of survey statistics: Wilson's at an effective sample size, which is lessened fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,12 @@ import numpy.typing as npt
 from scipy import stats
 
 from fairsweep.analysis.metrics.catalogue import Metric
-from fairsweep.analysis.metrics.rates import Counts, Floats, Rate, divide
+from fairsweep.analysis.metrics.disparities import Disparity
+from fairsweep.analysis.metrics.rates import RATES, Counts, Floats, Rate, divide
 from fairsweep.analysis.results.outcomes import Codes
+from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds
 from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
+from fairsweep.analysis.statistics.simultaneous_intervals import simultaneous
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class SamplingUnits:
 
 def units_of(
     metric: Metric, groups: Codes, count: int, label: Codes, classes: int, clusters: Codes | None = None
-) -> SamplingUnits | None:
-    """Return the units behind a rate; None for any other metric.
+) -> tuple[SamplingUnits, ...]:
+    """Return the units behind a rate, or behind each rate of a disparity; none for any other metric.
 
     Args:
         metric: the metric.
@@ -47,9 +51,18 @@ def units_of(
         classes: number of classes.
         clusters: the user of each image, int64 [N]: users are drawn whole, and not within strata.
     """
-    if not isinstance(metric.row, Rate):
-        return None
-    counted = np.asarray(metric.row.denominator(classes, metric.positive or 0).any(1))
+    names = metric.row.rates if isinstance(metric.row, Disparity) else (metric.row.name,)
+    if not all(name in RATES for name in names):
+        return ()
+    return tuple(
+        _units_of_rate(RATES[name], metric.positive, groups, count, label, classes, clusters) for name in names
+    )
+
+
+def _units_of_rate(
+    row: Rate, positive: int | None, groups: Codes, count: int, label: Codes, classes: int, clusters: Codes | None
+) -> SamplingUnits:
+    counted = np.asarray(row.denominator(classes, positive or 0).any(1))
     inside = counted[label]
     images = np.bincount(groups[inside], minlength=count)
     if clusters is None:
@@ -60,15 +73,15 @@ def units_of(
     return SamplingUnits(images, users, users - 1)
 
 
-def rate_bounds(
+def effective_counts(
     rate: Floats,
     of_images: Floats,
     of_both: Floats | None,
     units: SamplingUnits,
     replicates: int,
     confidence: float = 0.95,
-) -> tuple[Floats, Floats]:
-    """Return the bounds of a mean rate over replicates.
+) -> Floats:
+    """Return the number of independent images that a mean rate over replicates is worth, float64 [P].
 
     Resamples of n units from one stratum spread by (n - 1)/n too little, those of R replicates by (R - 1)/R; both are
     corrected. The effective sample size is that of a binomial with this variance, at most the observations, times the
@@ -82,9 +95,6 @@ def rate_bounds(
         units: behind the rate.
         replicates: how many.
         confidence: of the intervals.
-
-    Returns:
-        Two float64 arrays [P], NaN where the rate is undefined.
 
     References:
         Korn & Graubard 1998, Survey Methodology 24(2), 193-201 (effective sample size and its degrees of freedom: units
@@ -103,8 +113,77 @@ def rate_bounds(
     effective = divide(rate * (1 - rate), variance)
     known = np.isfinite(effective) & (effective > 0) & (df > 0)
     ratio = _quantile(observations - 1, confidence) / _quantile(df, confidence)
-    effective = np.where(known, np.minimum(effective, observations) * np.square(ratio), units.images)
-    return wilson(rate * effective, np.where(np.isfinite(rate), effective, 0), normal_quantile(confidence))
+    # Without any variance: at a rate of 0 or 1 each image (or person) counts once.
+    found = np.where(known, np.minimum(effective, observations) * np.square(ratio), units.sampled)
+    return np.where(np.isfinite(rate), found, 0)
+
+
+def rate_bounds(
+    rate: Floats,
+    of_images: Floats,
+    of_both: Floats | None,
+    units: SamplingUnits,
+    replicates: int,
+    confidence: float = 0.95,
+) -> tuple[Floats, Floats]:
+    """Return the bounds of a mean rate over replicates, float64 [P] each: Wilson's at the `effective_counts`."""
+    effective = effective_counts(rate, of_images, of_both, units, replicates, confidence)
+    return wilson(rate * effective, effective, normal_quantile(confidence))
+
+
+def disparity_bounds_of_rates(
+    rates: Floats,
+    draws: Floats,
+    units: Sequence[SamplingUnits],
+    row: Disparity,
+    replicates: int,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Return the simultaneous interval of a disparity of mean rates, from exact bounds at the `effective_counts`.
+
+    Args:
+        rates: means over replicates of each group, float64 [R, G], one row per of ``row.rates``.
+        draws: the same in resamples of the images, float64 [B, R, G].
+        units: behind each rate, [R].
+        row: the disparity.
+        replicates: how many.
+        confidence: of the whole.
+    """
+    exists = np.asarray(np.isfinite(rates).any(0))
+    variances = np.where(np.isfinite(draws), draws, rates).var(0)
+    found = zip(rates, variances, units, strict=True)
+    counts = np.stack([effective_counts(r, v, None, u, replicates, confidence) for r, v, u in found])
+    if row.overall != "not used":
+        # One share for all groups: others would move the rate of all examples.
+        images = np.stack([one.images for one in units])
+        counts = images * np.nanmin(divide(counts, images), axis=-1, keepdims=True)
+    above = np.nan_to_num(rates) * counts
+    low, high = simultaneous(above[None], counts[None], exists[None], row, confidence)
+    return float(low[0]), float(high[0])
+
+
+@dataclass(frozen=True)
+class DisparityParts:
+    """What a disparity is made of: the values of each group, float64 [R, G], and their resamples.
+
+    Attributes:
+        value: of each group.
+        draws: float64 [B, R, G].
+        overall: resampled values of all examples, float64 [B, R].
+        row: the disparity.
+    """
+
+    value: Floats
+    draws: Floats
+    overall: Floats
+    row: Disparity
+
+    def bounds(self, units: Sequence[SamplingUnits], replicates: int, confidence: float) -> tuple[float, float]:
+        """Return the simultaneous interval by the images: of rates by what they are worth, else by percentiles."""
+        if units:
+            return disparity_bounds_of_rates(self.value, self.draws, units, self.row, replicates, confidence)
+        exists = np.asarray(np.isfinite(self.draws).any((0, 1)))
+        return disparity_bounds(self.draws, self.overall, exists, self.row, confidence)
 
 
 def _quantile(df: npt.ArrayLike, confidence: float) -> Floats:

@@ -39,6 +39,8 @@ class ProbabilityScore:
         proportion: whether it is a share of examples, so that Wilson's interval applies.
         needs_positive: never; it looks at all classes.
         given: what a permutation of the groups must hold fixed.
+        bounds: an interval of its own and the value of an ideal model: (log-probabilities, labels, normal quantile,
+            person of each example or None) -> (low, high, null value); None takes resamples.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ProbabilityScore:
     proportion: bool = False
     needs_positive: bool = False
     given: Given = "nothing"
+    bounds: Callable[[Floats, Codes, float, Codes | None], tuple[float, float, float]] | None = None
 
 
 def _mean(values: Floats, weights: Floats) -> Floats:
@@ -174,6 +177,55 @@ def calibration_error(log_p: Floats, label: Codes, weights: Floats) -> Floats:
     return divide(np.abs(sums).sum(-1), weights.sum(-1))
 
 
+def calibration_bounds(
+    log_p: Floats, label: Codes, quantile: float, of_whom: Codes | None = None
+) -> tuple[float, float, float]:
+    """Return an interval of the calibration error that predictions without end would show, and its null value.
+
+    The error of a sample is biased upwards, most where the model is calibrated: its resamples never reach 0. In each
+    bin, accuracy less confidence has a normal error, so the expected error of the sample is at least the true one, and
+    exceeds it by at most the mean absolute errors of the bins; the interval takes both into account and is
+    conservative. The null value is what a calibrated model with these probabilities would show.
+
+    Args:
+        log_p: float [N, K].
+        label: int64 [N].
+        quantile: two-sided normal quantile.
+        of_whom: the person that each example is of, int64 [N]; None takes examples as independent.
+
+    Returns:
+        Lower bound, upper bound and null value; NaN without examples.
+
+    References:
+        Bias: Roelofs et al. 2022, arXiv 2012.08668; Kumar, Liang & Ma 2019, arXiv 1909.10155. Accuracy of a bin with
+        few examples: Agresti & Coull 1998, doi 10.1080/00031305.1998.10480550.
+    """
+    if not len(label):
+        return float("nan"), float("nan"), float("nan")
+    confidence = np.exp(log_p.astype(np.float64).max(-1))
+    correct = log_p.argmax(-1) == label
+    bins = bin_of(confidence)
+    _, place, size = np.unique(bins, return_inverse=True, return_counts=True)
+    part = size / len(label)
+    found = (np.bincount(place, correct) + 2) / (size + 4)
+    variance = found * (1 - found) / size
+    null = np.bincount(place, confidence * (1 - confidence)) / np.square(size)
+    if of_whom is not None:
+        inflation = _inflation(place, of_whom)
+        variance, null = variance * inflation, null * inflation
+    excess, deviation = (part * np.sqrt(2 * variance / np.pi)).sum(), np.sqrt((np.square(part) * variance).sum())
+    value = float(calibration_error(log_p, label, np.ones((1, len(label))))[0])
+    low, high = max(0.0, value - excess - quantile * deviation), min(1.0, value + quantile * deviation)
+    return float(low), float(high), float((part * np.sqrt(2 * null / np.pi)).sum())
+
+
+def _inflation(place: Codes, of_whom: Codes) -> Floats:
+    """Return by what the variance of each bin's mean is larger at most, where all examples of a person err alike."""
+    people, number = np.unique(np.stack([place, of_whom]), axis=1, return_inverse=True)
+    images = np.bincount(number.reshape(-1))
+    return divide(np.bincount(people[0], np.square(images)), np.bincount(place))
+
+
 PROBABILITY_SCORES: Mapping[str, ProbabilityScore] = {
     score.name: score
     for score in (
@@ -247,6 +299,7 @@ PROBABILITY_SCORES: Mapping[str, ProbabilityScore] = {
             "of the predicted class",
             1.0,
             "Guo et al. 2017, arXiv 1706.04599, equation (3)",
+            bounds=calibration_bounds,
         ),
     )
 }

@@ -32,6 +32,7 @@ from fairsweep.analysis.results.people import PeopleOfGroups, person_weights
 from fairsweep.analysis.results.sweep_records import SweepRecords
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds, keyed_generator, value_bounds
 from fairsweep.analysis.statistics.intervals import bootstrap_draws, normal_quantile, wilson
+from fairsweep.analysis.statistics.own_intervals import bounds_of_biased, is_biased, own_bounds
 from fairsweep.analysis.statistics.permutation import held_fixed, permuted_cells, permuted_groups
 
 DRAWS = 500
@@ -169,7 +170,12 @@ class _Table:
     @property
     def method(self) -> str:
         """Return the name of the interval."""
-        return METHOD if self.of_whom is None else f"{METHOD}, people"
+        return f"{METHOD}{self.unit}"
+
+    @property
+    def unit(self) -> str:
+        """Return what is sampled, if that is not images."""
+        return "" if self.of_whom is None else ", people"
 
     def weights(self, draws: int, generator: np.random.Generator) -> Floats:
         """Return how often each id is drawn, float64 [draws, N]; people whole, where there are some."""
@@ -230,6 +236,9 @@ def _rows_of(
         stacked = np.stack([draws[name] for name in row.rates], -2)
         known = np.isfinite(found)
         low, high = disparity_bounds(stacked, overall_draws, exists, row, confidence) if known else (np.nan, np.nan)
+        if is_biased(row) and known:
+            given = table.log_p, table.label, table.codes, exists, table.of_whom
+            low, high = bounds_of_biased(row, *given, confidence)
         asked = expected_if_equal and known and table.of_whom is None
         drawn = permuted_disparity(table, row, exists, DRAWS, generator) if asked else np.empty(0)
         rows.append(
@@ -272,13 +281,17 @@ def _columns_of(
         low, high = wilson(np.rint(np.nan_to_num(value) * sizes), sizes, normal_quantile(confidence))
     else:
         low, high = value_bounds(draws, confidence)
+    null = np.full(len(value), np.nan)
+    if is_biased(row):
+        given = table.log_p, table.label, table.codes, table.count, table.of_whom
+        low, high, null = own_bounds(row.name, *given, confidence)
     undefined = np.isnan(value)
-    method = "Wilson" if is_share else table.method
+    method = "Wilson" if is_share else f"bias bounded{table.unit}" if is_biased(row) else table.method
     low, high = np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
     size = len(value)
     columns: dict[str, Sequence[Any]] = {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}
     more: dict[str, Sequence[Any]] = {"n": sizes.tolist(), "n_min": sizes.tolist(), "interval": [method] * size}
-    return columns | more | {"expected_if_equal": [np.nan] * size}
+    return columns | more | {"expected_if_equal": null.tolist()}
 
 
 def _bases_of(metric: Metric) -> tuple[str, ...]:

@@ -90,3 +90,25 @@ def test_trainings_that_predict_alike_are_no_certainty(simulate, monkeypatch, tm
         assert frame[["low", "high"]].isna().all(axis=None)
     else:
         assert ((frame["low"] < 0) & (frame["high"] > 0)).all()
+
+
+def test_nine_right_of_nine_do_not_make_a_gap_certain():
+    """No resample of them has a mistake; bounds stay within what the metrics can be."""
+    size = np.array([9, 200, 200])
+    group = np.repeat(["a", "b", "c"], size)
+    right = np.concatenate([np.arange(n) >= round(0.1 * n) for n in size[1:]])
+    truth = np.arange(409) % 2
+    predicted = np.where(np.append(np.ones(9, bool), right), truth, 1 - truth)
+    columns = {"trial": np.repeat(["one", "two"], 409), "learner": "a", "seed": np.repeat([0, 1], 409)}
+    results = analysis.from_predictions(
+        np.tile(truth, 2), np.concatenate([predicted, predicted]), {"shape": np.tile(group, 2)}, **columns
+    )
+    frame = crossed_frame(results, ["accuracy", "accuracy_difference"], by="shape", draws=200).set_index("metric")
+    gap = frame.loc["accuracy_difference"]
+    assert gap["value"] == pytest.approx(0.1)
+    assert gap["low"] == 0
+    # Nine images of one group allow anything from 66% upwards.
+    assert 0.15 < gap["high"] <= 1
+    single = crossed_frame(results, ["accuracy"], by="shape", draws=200)
+    assert single["low"].between(0, 1).all()
+    assert single["high"].between(0, 1).all()

@@ -18,20 +18,21 @@ def units(n, df=None):
 
 
 def test_units_are_images_less_the_strata_that_fix_them():
-    accuracy = units_of(resolve("accuracy", CLASSES), GROUPS, 4, LABEL, 2)
+    (accuracy,) = units_of(resolve("accuracy", CLASSES), GROUPS, 4, LABEL, 2)
     assert accuracy.images.tolist() == accuracy.sampled.tolist() == [6, 3, 2, 0]
     assert accuracy.df.tolist() == [4, 1, 1, 0]
-    positives = units_of(resolve("true_positive_rate", CLASSES), GROUPS, 4, LABEL, 2)
+    (positives,) = units_of(resolve("true_positive_rate", CLASSES), GROUPS, 4, LABEL, 2)
     assert positives.images.tolist() == [3, 2, 2, 0]
     assert positives.df.tolist() == [2, 1, 1, 0]
-    predicted = units_of(resolve("positive_predictive_value", CLASSES), GROUPS, 4, LABEL, 2)
+    (predicted,) = units_of(resolve("positive_predictive_value", CLASSES), GROUPS, 4, LABEL, 2)
     assert predicted.images.tolist() == [6, 3, 2, 0]
-    assert units_of(resolve("accuracy_difference", CLASSES), GROUPS, 4, LABEL, 2) is None
+    assert len(units_of(resolve("equalized_odds_difference", CLASSES), GROUPS, 4, LABEL, 2)) == 2
+    assert units_of(resolve("f1", CLASSES), GROUPS, 4, LABEL, 2) == ()
 
 
 def test_users_who_are_drawn_whole_are_the_units():
     users = np.array([0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3])
-    found = units_of(resolve("accuracy", CLASSES), GROUPS, 4, LABEL, 2, users)
+    (found,) = units_of(resolve("accuracy", CLASSES), GROUPS, 4, LABEL, 2, users)
     assert found.images.tolist() == [6, 3, 2, 0]
     assert found.sampled.tolist() == [3, 2, 1, 0]
     assert found.df.tolist() == [2, 1, 0, -1]
