@@ -1,7 +1,7 @@
 """Draws the README figures from finished sweeps of both examples, and writes the caption of the first from its report.
 
-What the caption claims is the report's own first statement with its verdict, so that a picture never says more than the
-numbers do.
+What the caption claims is the report's own answer with its verdict, so that a picture never says more than the numbers
+do. A sweep that is not there keeps the figure that it had.
 """
 
 import argparse
@@ -10,8 +10,7 @@ from pathlib import Path
 
 from fairsweep import analysis
 from fairsweep.analysis.figures.plots import rate_by_group, rate_by_level
-from fairsweep.analysis.report.statements import answer
-from fairsweep.analysis.results.imbalance_design import design_of
+from fairsweep.analysis.report.report_content import collect
 
 _DPI = 200
 _BEGIN, _END = "<!-- caption: benchmarks/readme_figures.py -->\n", "<!-- end of caption -->\n"
@@ -19,7 +18,10 @@ _BEGIN, _END = "<!-- caption: benchmarks/readme_figures.py -->\n", "<!-- end of 
 
 def caption(results: analysis.SweepResults) -> str:
     """The caption of the quickstart's figure, in Markdown."""
-    first = answer(results, design_of(results))[0].statements[0]
+    findings = collect(results).findings
+    if findings is None or findings.headline is None:
+        raise SystemExit(f"{results.name} has no finished trials: there is no answer to write")
+    first = findings.headline.statement
     text = (
         f"*The quickstart below: accuracy of each group as one becomes rare. {first.text} {first.reason} Bands are 95% "
         "intervals, dark for the test images alone, light with the replicates' spread. The faces are drawings, "
@@ -37,10 +39,9 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     given = parser.parse_args()
     quickstart = analysis.load(given.quickstart)
-    figures = {
-        "quickstart": rate_by_level(quickstart, "tone", backend="matplotlib"),
-        "mnist-class8": rate_by_group(analysis.load(given.mnist), "digit", backend="matplotlib"),
-    }
+    figures = {"quickstart": rate_by_level(quickstart, "tone", backend="matplotlib")}
+    if given.mnist.exists():
+        figures["mnist-class8"] = rate_by_group(analysis.load(given.mnist), "digit", backend="matplotlib")
     for name, figure in figures.items():
         path = given.to / f"{name}.png"
         figure.savefig(path, dpi=_DPI)

@@ -63,7 +63,7 @@ def write_comparison(comparison: SweepComparison, to: str | Path) -> Path:
         trials=comparison.trials.drop(columns="setting_b").rename(columns={"pairing": "paired by"}),
         style=verbatim("report.css"),
         theme=verbatim("theme.js"),
-        script=verbatim("report.js"),
+        script=verbatim("glossary.js") + verbatim("report.js"),
         plotly=packed_plotly() if figures else "",
     )
     path = Path(to)

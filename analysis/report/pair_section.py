@@ -15,14 +15,13 @@ from fairsweep.analysis.report.page_verdicts import (
     series_names,
 )
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds, table_of
-from fairsweep.analysis.report.statements import Statement, StatementGroup, statement_of
+from fairsweep.analysis.report.statements import Statement, StatementGroup, counts_text, statement_of
 from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.verdicts.superiority import THRESHOLD
 from fairsweep.analysis.verdicts.verdict import Question, Verdict
 from fairsweep.analysis.verdicts.verdict_sentences import p_text, size_text, superiority_text, word_text
-from fairsweep.analysis.wording import counted
 
 _TITLE = "Pairwise comparison of learners"
 
@@ -96,9 +95,7 @@ def _statement(results: SweepResults, design: ImbalanceDesign, found: Verdict) -
     side = "above" if found.estimate >= 0 else "below"
     often = "" if found.superiority is None else superiority_text(found.superiority, asked.learner, asked.baseline)
     text = f"For {who}, {asked.learner} is {size_text(found)} {side} {asked.baseline}"
-    return statement_of(
-        f"{text} ({counted(found.seeds, 'seed')}, n {found.images:,}; {often}).", found, is_neutral=True
-    )
+    return statement_of(f"{text} ({counts_text(found)}; {often}).", found, is_neutral=True)
 
 
 def _summary(results: SweepResults, design: ImbalanceDesign, found: list[Verdict]) -> SummaryTable:

@@ -128,7 +128,7 @@ def render(content: Content) -> str:
         verdicts=_VERDICTS,
         style=verbatim("report.css"),
         theme=verbatim("theme.js"),
-        script=verbatim("report.js"),
+        script=verbatim("glossary.js") + verbatim("report.js"),
         plotly=packed_plotly() if content.findings else "",
     )
 

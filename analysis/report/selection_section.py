@@ -103,8 +103,9 @@ def _of_front(rows: pd.DataFrame) -> str:
         f" and {len(front) - _MOST_NAMED} more" if len(front) > _MOST_NAMED else ""
     )
     nearest = rows.iloc[int(rows["distance"].argmin())]
+    verb = "is" if len(front) == 1 else "are"
     return (
-        f"By validation {_criteria(rows)}, {len(front)} of {len(rows)} settings are on the Pareto front: {named}. "
+        f"By validation {_criteria(rows)}, {len(front)} of {len(rows)} settings {verb} on the Pareto front: {named}. "
         f"Closest to the ideal point is {nearest['series']} (distance {nearest['distance']:.2f}, each criterion scaled "
         "to its range)."
     )

@@ -112,14 +112,11 @@ def answer(
             excesses += _excesses(results, design, comparison, (series, other), known)
     trends = [_growth(results, design, found) for found in known.kind("growth")]
     lead = level_text(results, design)
-    first, last = design.levels[0].text, design.levels[-1].text
     sections = (
         StatementGroup("Collapsed learners", "", tuple(_collapsed(results, at))),
         StatementGroup("Effect of privacy on accuracy", lead, tuple(changes)),
         StatementGroup("Excess loss of rare groups", "", tuple(excesses)),
-        StatementGroup(
-            "Effect of imbalance on the excess loss", f"From {first} to {last}, paired by seed.", tuple(trends)
-        ),
+        StatementGroup("Effect of imbalance on the excess loss", "", tuple(trends)),
         StatementGroup(
             f"Accuracy gap between {design.members}",
             "" if changes else lead,
@@ -231,8 +228,9 @@ def _growth(results: SweepResults, design: ImbalanceDesign, found: Verdict) -> S
     """Return how much more a rare group loses than the others between the extreme levels."""
     group = found.question.group
     text = (
-        f"Learner {found.question.learner} loses {_more_or_less(found)} for {named(results, design.attribute, group)} "
-        f"than for {others_text(results, design, group)}{_of(found)}."
+        f"From {design.levels[0].text} to {design.levels[-1].text}, learner {found.question.learner} loses "
+        f"{_more_or_less(found)} for {named(results, design.attribute, group)} than for "
+        f"{others_text(results, design, group)}{_of(found)}."
     )
     return statement_of(text, found)
 
@@ -295,4 +293,10 @@ def _of(found: Verdict, more: str = "") -> str:
     """Return the counts behind a number."""
     if found.word == "undefined":
         return ""
-    return f" ({counted(found.seeds, 'seed')}, n {found.images:,}{more})"
+    return f" ({counts_text(found)}{more})"
+
+
+def counts_text(found: Verdict) -> str:
+    """Return how many seeds and test images a number rests on: ``3 seeds, 600 test images``."""
+    seeds = counted(found.seeds, "seed")
+    return f"{seeds}, {counted(found.images, 'test image')}" if found.images else seeds

@@ -14,13 +14,12 @@ from fairsweep.analysis.records.counts import ALL
 from fairsweep.analysis.report.page_verdicts import PageVerdicts, page_trends, page_verdicts, step_of
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ReportSection, table_of
-from fairsweep.analysis.report.statements import Statement, StatementGroup, accuracy_change, statement_of
+from fairsweep.analysis.report.statements import Statement, StatementGroup, accuracy_change, counts_text, statement_of
 from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.verdicts.verdict import Question, Verdict
 from fairsweep.analysis.verdicts.verdict_sentences import p_text
-from fairsweep.analysis.wording import counted
 
 _TITLE = "Trend over imbalance"
 _MOST_RARE = 2
@@ -99,7 +98,7 @@ def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[An
     who = _who(results, design, row["group"])
     if found.word == "undefined":
         return statement_of(f"Learner {row['series']}: the trend of the test accuracy for {who} is undefined.", found)
-    counts = f"({counted(found.seeds, 'seed')}, n {found.images:,})"
+    counts = f"({counts_text(found)})"
     change = accuracy_change(who, found.estimate, found.low, found.high)
     return statement_of(f"Learner {row['series']}: {row['step']} {change} {counts}.", found)
 

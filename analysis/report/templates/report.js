@@ -24,6 +24,28 @@
   print.addEventListener("click", () => window.print());
   document.querySelector(".controls").append(print, toggle);
 
+  // --- glossary: the first mention of a term in each text explains it ---
+  const terms = Object.keys(GLOSSARY).sort((a, b) => b.length - a.length);
+  const literal = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  const anyTerm = new RegExp(`(?<![\\p{L}\\d])(${terms.map(literal).join("|")})(?![\\p{L}\\d])`, "u");
+  const explain = (block) => {
+    const known = new Set();
+    const walker = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+    const nodes = [];
+    while (walker.nextNode()) if (!walker.currentNode.parentElement.closest("abbr, code, pre, script, h3")) nodes.push(walker.currentNode);
+    for (const node of nodes) {
+      // Odd places hold the terms.
+      const parts = node.data.split(anyTerm);
+      if (parts.length < 2) continue;
+      node.replaceWith(...parts.map((text, i) => {
+        if (i % 2 === 0 || known.has(text)) return text;
+        known.add(text);
+        return make("abbr", { title: GLOSSARY[text], tabIndex: 0, textContent: text });
+      }));
+    }
+  };
+  for (const block of document.querySelectorAll(".headline, .findings li, section > p, .part > p, figcaption, caption, section li, .verdict")) explain(block);
+
   // --- tables: sort ---
   const infinite = (text) => Number(text.replace(/^(-?)inf$/, "$1Infinity"));
   const keyOf = (cell) => cell.classList.contains("number") ? infinite(cell.dataset.key) : cell.dataset.key;

@@ -115,6 +115,8 @@ def test_the_report_works(faces, tmp_path):
         await unfolds(browser)
         assert await browser.run(drawn) == figures
         await saves(browser)
+        explained = "[...document.querySelectorAll('.headline abbr, .findings abbr')].map(a => a.textContent)"
+        assert {"ε", "matched twin", "80% power"} <= set(await browser.run(explained))
         assert await browser.run("document.querySelectorAll('.plot .modebar-btn[data-title*=hare]').length") == 0
         await sorts_and_filters(browser)
         await changes_its_colours(browser)

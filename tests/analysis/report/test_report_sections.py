@@ -83,7 +83,7 @@ def test_a_trend_is_said_with_its_interval_and_test(results):
     text = section.statements[0].text
     assert f"lowers test accuracy for tone = dark by {100 * one.slope:.1f} points" in text
     assert "a tenfold smaller minority" in text
-    assert "2 seeds, n 300" in text
+    assert "2 seeds, 300 test images" in text
     assert (table.numbers["p_holm"] >= holm(table.numbers["p_value"])).all()
     assert [one.verdict for one in section.statements] == [
         "different" if p < 0.05 else "undecided" for p in table.numbers["p_holm"]

@@ -88,7 +88,7 @@ def test_numbers_in_sentences_are_those_of_the_tables(digits):
     assert f"{100 * row['value']:.1f} points" in statement.text
     assert statement.found.estimate == pytest.approx(row["value"])
     assert statement.verdict == "different"
-    assert "5 seeds, n 100" in statement.text
+    assert "5 seeds, 100 test images" in statement.text
     gaps = {s.text.split(":")[0]: s for s in sections["Accuracy gap between classes"].statements}
     assert gaps["Learner dpsgd"].verdict == "different"
     assert "the other classes on average" in gaps["Learner sgd"].text

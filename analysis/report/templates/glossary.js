@@ -1,0 +1,26 @@
+"use strict";
+// What a term means, under the pointer; a name in the text is matched as it is written here.
+const GLOSSARY = {
+  "accuracy gap": "Difference in accuracy between the group with the best and the group with the worst.",
+  "matched twin": "The same training with the same seeds, without clipping and noise: all that differs is privacy.",
+  "separately tuned": "Trained without privacy with hyperparameters of its own: privacy and tuning differ.",
+  "ε": "Privacy budget: the smaller, the less a trained model can reveal about one example. ∞: no guarantee.",
+  "δ": "Probability with which the guarantee of ε may fail.",
+  "95% CI": "Confidence interval: 95 of 100 such intervals contain the true value.",
+  "Holm": "Correction of p-values for the number of questions tested together (Holm 1979).",
+  "80% power": "A true difference of this size is found in 80 of 100 such sweeps.",
+  "statistically significant": "So large a difference would be rare, after correction for the number of questions, if there were none.",
+  "undecided": "Neither a difference nor its absence could be shown with these seeds and test images.",
+  "equivalent": "A difference as large as the stated margin is excluded.",
+  "P": "Probability that a run of the first does better than a run of the second with the same seeds; ties count one half.",
+  "Pareto front": "Settings of which none is better in one criterion without being worse in another.",
+  "demographic parity": "Largest difference between groups in the share of positive predictions.",
+  "equal opportunity": "Largest difference between groups in the true positive rate.",
+  "equalised odds": "Largest difference between groups in the true or the false positive rate.",
+  "PLD": "Accounting by privacy loss distributions: the tighter of the two accountants.",
+  "RDP": "Accounting by Rényi divergences.",
+  "twin": "The same training with the same seeds, without clipping and noise.",
+  "excess loss": "How much more accuracy one group loses than the others.",
+  "replicate": "One training run of a setting, with seeds of its own.",
+  "base rate": "Share of a class among the test images of a group.",
+};
