@@ -145,6 +145,8 @@ def shrunk(file):
             learner["requests"]["count"] = 2
         if "interval" in learner:  # a population is ranked in between
             learner["inner"]["epochs"] = 2 * learner["interval"]
+    if content["name"] != "quickstart":  # which runs two trials at once: every worker is a process that takes seconds
+        content["resources"] = content.get("resources", {}) | {"max_concurrent": 1}
     if "evaluation" not in content:
         content["evaluation"] = {"balance": [content["dataset"]["groups"][0]], "per_cell": 2}
     return content

@@ -83,7 +83,14 @@ def is_free(amounts):
     return False
 
 
-@pytest.fixture(scope="module", params=ALGORITHMS)
+# Settings that are drawn in advance are a list, as a grid is: one of the three does for the gate.
+SLOW = {"random", "sobol"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ALGORITHMS],
+)
 def course(request, toy_path, tmp_path_factory, ray_session):
     """One sweep of four trials: what each run of it said, and what is left of it."""
     rates, sections = ALGORITHMS[request.param]

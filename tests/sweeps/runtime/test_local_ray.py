@@ -35,6 +35,7 @@ class Run:
         self.folders = [self.temporary, work]
         self.listening = {}
         self.leaks = set()
+        self.searched = {}
         self.modes = set()
         secrets = {name: MARK + name for name in SECRETS} | {"WANDB_API_KEY": MARK * 5, "WANDB_MODE": "offline"}
         places = {"HOME": str(work / "home"), "TMPDIR": str(self.temporary), "FAIRSWEEP_CACHE": str(work / "cache")}
@@ -48,6 +49,7 @@ class Run:
                 time.sleep(0.3)
         self.code = process.returncode
         self.printed = (work / "printed.txt").read_text()
+        self.searched.clear()
         self._search()
 
     def _look(self, pid):
@@ -70,7 +72,12 @@ class Run:
         for folder in self.folders:
             for path in folder.rglob("*"):
                 try:
-                    if path.is_file() and MARK.encode() in path.read_bytes():
+                    status = path.stat()
+                    version = (status.st_mtime_ns, status.st_size)
+                    if not path.is_file() or self.searched.get(path) == version:
+                        continue
+                    self.searched[path] = version
+                    if MARK.encode() in path.read_bytes():
                         self.leaks.add(str(path.relative_to(folder)))
                 except OSError:
                     continue  # gone by now
