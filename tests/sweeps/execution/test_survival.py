@@ -195,8 +195,8 @@ def survive(work, toy, kills, seed):
 
 
 @pytest.mark.timeout(1800)
-def test_a_killed_sweep_ends_as_if_it_had_run_through(work, toy):
-    assert survive(work, toy, ["any", "checkpoint"], seed=1) == 2
+def test_a_killed_sweep_ends_as_if_it_had_run_through(in_turn, toy):
+    assert survive(in_turn, toy, ["any", "checkpoint"], seed=1) == 2
 
 
 @pytest.mark.slow
