@@ -175,7 +175,7 @@ class CorrectedWinner:
         winner: position of the best setting.
         naive: its value there, optimistically biased (winner's curse).
         corrected: the mean out-of-sample value of whichever setting wins in a resample.
-        low: percentile bound of the latter.
+        low: percentile bound of the value of such a run.
         high: likewise.
     """
 
@@ -194,31 +194,47 @@ def corrected_winner(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> CorrectedWinner:
-    """Correct the value of the best of several settings for having been chosen on the images that report it.
+    """Correct the value of the best of several settings for having been chosen on the runs and images that report it.
 
-    Images are resampled; the setting that wins on those drawn is scored on those not drawn.
+    Images are resampled and one replicate is left out: the setting that wins with the others on the images drawn is
+    scored by the replicate left out on the images not drawn. So luck of training is corrected like luck of images; it
+    is that of a choice by one replicate less than there are.
 
     Args:
-        outcomes: value of each setting on each image (means over replicates), higher is better, float [settings, N].
+        outcomes: value of each setting and replicate on each image, higher is better, float [settings, replicates, N].
         users: user of each image, int [N], drawn whole.
         draws: number of resamples.
         seed: of the draws.
         confidence: of the percentile interval.
 
+    Raises:
+        ValueError: with fewer than two replicates, which do not show how lucky the winner's training was.
+
     References:
         Tsamardinos, Greasidou & Borboudakis 2018, doi 10.1007/s10994-018-5714-4 (BBC-CV).
     """
     values = np.asarray(outcomes, np.float64)
-    size = values.shape[1]
+    if values.ndim != 3 or values.shape[1] < 2:
+        raise ValueError(
+            "outcomes must be [settings, replicates, images] with at least two replicates, but have the shape "
+            f"{values.shape}: one run does not show how lucky the winner's training was; add seeds"
+        )
+    settings, replicates, size = values.shape
     place = np.arange(size) if users is None else np.unique(np.asarray(users), return_inverse=True)[1]
     units = int(place.max()) + 1
     generator = keyed_generator("winner", seed, values.shape)
     weights = generator.multinomial(units, np.full(units, 1 / units), draws)[:, place].astype(np.float64)
-    inside = weights @ values.T / weights.sum(1, keepdims=True)
+    weights = weights[(weights == 0).any(1)]
+    flat = values.reshape(-1, size).T
+    shape = (len(weights), settings, replicates)
     left = (weights == 0).astype(np.float64)
-    usable = left.sum(1) > 0
-    outside = (left @ values.T)[usable] / left[usable].sum(1, keepdims=True)
-    won = np.take_along_axis(outside, inside[usable].argmax(1)[:, None], 1)[:, 0]
+    inside = (weights @ flat / weights.sum(1, keepdims=True)).reshape(shape)
+    outside = (left @ flat / left.sum(1, keepdims=True)).reshape(shape)
+    held = generator.integers(0, replicates, len(weights))
+    draw = np.arange(len(weights))
+    chosen = (inside.sum(-1) - inside[draw, :, held]).argmax(1)
+    won = outside[draw, chosen, held]
+    values = values.mean(1)
     winner = int(values.mean(1).argmax())
     low, high = np.quantile(won, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return CorrectedWinner(winner, float(values[winner].mean()), float(won.mean()), float(low), float(high))

@@ -127,14 +127,15 @@ def _shared_split(results: SweepResults, design: ImbalanceDesign) -> str:
     why = "Without validation evaluations, selection and reporting use the same test images"
     if found is None:
         return (
-            f"{why}. The best result is then optimistically biased, and without predictions of all trials on the same "
-            "images the bias cannot be corrected, so no setting is named."
+            f"{why}. The best result is then optimistically biased, and without two replicates of each setting and "
+            "predictions of all trials on the same images the bias cannot be corrected, so no setting is named."
         )
     series, winner = found
     return (
         f"{why}: {series} has the best accuracy at {design.levels[-1].text}, {100 * winner.naive:.1f}%, which is "
-        "optimistically biased (winner's curse). Selected on resampled images and scored on the images left out, the "
-        f"best setting reaches {100 * winner.corrected:.1f}% [{100 * winner.low:.1f}, {100 * winner.high:.1f}]."
+        "optimistically biased (winner's curse). Selected on resampled images and all replicates but one, and scored "
+        "by that replicate on the images left out, the best setting reaches "
+        f"{100 * winner.corrected:.1f}% [{100 * winner.low:.1f}, {100 * winner.high:.1f}]."
     )
 
 
@@ -150,10 +151,11 @@ def _winner_on_test(results: SweepResults, design: ImbalanceDesign) -> tuple[str
     right: Floats = (outcomes.prediction == outcomes.label).astype(np.float64)
     settings = trials["setting"].reindex([trial for trial, _ in outcomes.row]).to_numpy()
     names = list(dict.fromkeys(settings))
-    if len(names) < 2:
+    runs = min((settings == name).sum() for name in names)
+    if len(names) < 2 or runs < 2:
         return None
-    means = np.stack([right[settings == name].mean(0) for name in names])
-    winner = corrected_winner(means, users=users(results, outcomes))
+    each = np.stack([right[settings == name][:runs] for name in names])
+    winner = corrected_winner(each, users=users(results, outcomes))
     series = trials.loc[trials["setting"] == names[winner.winner], "series"].iloc[0]
     return str(series), winner
 

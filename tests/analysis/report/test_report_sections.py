@@ -166,9 +166,9 @@ def test_a_choice_on_the_split_that_reports_it_is_corrected(tmp_path, simulate):
     last = last.assign(right=last["label"] == last["prediction"]).merge(
         results.trials[["trial", "setting"]], on="trial"
     )
-    means = last.groupby(["setting", "id"], sort=False)["right"].mean().unstack()
-    order = results.trials.drop_duplicates("setting")
-    found = corrected_winner(means.loc[sorted_by_trial(order)].to_numpy())
+    order = sorted_by_trial(results.trials.drop_duplicates("setting"))
+    runs = last.pivot(index=["setting", "trial"], columns="id", values="right").astype(float)
+    found = corrected_winner(np.stack([runs.loc[name].sort_index().to_numpy() for name in order]))
     assert f"{100 * found.naive:.1f}%" in text
     assert f"{100 * found.corrected:.1f}% [{100 * found.low:.1f}, {100 * found.high:.1f}]" in text
     for trial in (simulation.folder / TRIALS).iterdir():
