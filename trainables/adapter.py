@@ -121,8 +121,8 @@ class TrialTask:
         trial = TrialConfig(dataset=reference, learner=learner, **others)
         folder = Path(config["output"], "trials", f"{trial.learner.name}-{trial.trial[:SHORT_HASH]}")
         run = TrialStateFile(folder).queue(trial.trial).run
-        resources = {name: float(config[name]) for name in ("cpu", "gpu") if name in config}
-        return cls(trial, folder, run, report_seconds=0.0, **resources)
+        cpu, gpu = float(config.get("cpu", 1)), float(config.get("gpu", 0))
+        return cls(trial, folder, run, cpu=cpu, gpu=gpu, report_seconds=0.0)
 
     @property
     def shares_gpu(self) -> bool:

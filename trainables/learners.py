@@ -1,12 +1,16 @@
-"""The table of learners: to add one, write its file, then one row here."""
+"""The table of learners: to add one, write its file, then one row here. Installed packages need no row."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
 from pydantic import PlainValidator, SerializeAsAny
 
+from fairsweep.datasets.storage.layout import nearest
 from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
 from fairsweep.trainables.federated.dpfedavg import Dpfedavg, Fedavg
 from fairsweep.trainables.learning.learner import Learner, LearningTask
@@ -18,6 +22,8 @@ from fairsweep.trainables.sgd.sgd_learner import Sgd
 from fairsweep.trainables.unlearning.forgetful_learner import ForgetfulLearner
 from fairsweep.trainables.unlearning.sisa import Sisa
 
+_PATH = re.compile(r"[\w.]+:\w+")
+
 LEARNERS: dict[str, type[Learner]] = {
     "sgd": Sgd,
     "dpsgd": Dpsgd,
@@ -28,13 +34,48 @@ LEARNERS: dict[str, type[Learner]] = {
 }
 
 
+ENTRY_POINTS = "fairsweep.learners"
+"""Group of entry points by which installed packages offer learners of their own."""
+
+
+def learner_type(kind: object) -> type[Learner]:
+    """Return the learner of a kind: a row of the table, or one of an installed package.
+
+    Args:
+        kind: A row of `LEARNERS`, the name of an entry point in the group ``fairsweep.learners``, or
+            ``package.module:Class``. Such a package has to be installed wherever trials run.
+
+    Raises:
+        ValueError: If there is none; the message names the nearest, or what is wrong with the package's.
+    """
+    if isinstance(kind, str) and kind in LEARNERS:
+        return LEARNERS[kind]
+    offered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if isinstance(kind, str) and _PATH.fullmatch(kind):
+        offered[kind] = EntryPoint(kind, kind, ENTRY_POINTS)
+    if not isinstance(kind, str) or kind not in offered:
+        near = nearest(str(kind), [*LEARNERS, *offered])
+        raise ValueError(f"there is no learner of kind {kind!r}: {near}; one of your own is package.module:Class")
+    try:
+        found = offered[kind].load()
+    except Exception as error:  # whatever the package raises
+        raise ValueError(f"the learner {kind!r} does not import: {type(error).__name__}: {error}") from error
+    if not isinstance(found, type) or not issubclass(found, Learner) or inspect.isabstract(found):
+        raise ValueError(
+            f"{kind!r} must be a class that inherits from fairsweep.trainables.Learner, but is {found!r:.80}"
+        )
+    if not issubclass(getattr(found, "config", object), LearnerConfig):
+        raise ValueError(
+            f"{kind!r} must have a class attribute config, a subclass of fairsweep.trainables.LearnerConfig"
+        )
+    return found
+
+
 def _read(given: Any) -> LearnerConfig:  # noqa: ANN401 - pydantic hands over whatever was given
     if isinstance(given, LearnerConfig):
         return given
     kind = given.get("kind") if isinstance(given, Mapping) else given
-    if not isinstance(kind, str) or kind not in LEARNERS:
-        raise ValueError(f"the kind of a learner must be one of {', '.join(map(repr, LEARNERS))}, but got {kind!r}")
-    return LEARNERS[kind].config.model_validate(given)
+    return learner_type(kind).config.model_validate(given)
 
 
 AnyLearner = Annotated[SerializeAsAny[LearnerConfig], PlainValidator(_read)]
@@ -60,14 +101,17 @@ def build_learner(config: LearnerConfig, task: LearningTask, plan: PrivacyPlan |
             f"a learner of kind {config.kind!r} has no privacy plan, but one was given for {config.name!r}"
         )
     config.check_model(task.model)
-    make = LEARNERS[config.kind]
+    make = learner_type(config.kind)
     return make(config, task) if plan is None else make(config, task, plan)
 
 
 def forgetful(kind: object) -> type[ForgetfulLearner] | None:
     """Return the learner of a kind if examples can be deleted from its trials, else None."""
-    found = LEARNERS.get(kind) if isinstance(kind, str) else None
-    return found if found is not None and issubclass(found, ForgetfulLearner) else None
+    try:
+        found = learner_type(kind)
+    except ValueError:
+        return None
+    return found if issubclass(found, ForgetfulLearner) else None
 
 
 def plan_privacy(config: LearnerConfig, units: int) -> PrivacyPlan | None:

@@ -189,10 +189,12 @@ def _stored(image: Any, framing: Framing | None, place: int) -> NDArray[np.uint8
 
 def _bytes(pixels: NDArray[Any], place: int) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
-        return np.asarray(pixels, np.uint8)
+        stored: NDArray[np.uint8] = pixels
+        return stored
     low, high = float(pixels.min()), float(pixels.max())
     if np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1:
-        return np.rint(pixels * 255).astype(np.uint8)
+        scaled: NDArray[np.uint8] = np.rint(pixels * 255).astype(np.uint8)
+        return scaled
     if np.issubdtype(pixels.dtype, np.integer) and low >= 0 and high <= 255:
         return pixels.astype(np.uint8)
     raise ValueError(

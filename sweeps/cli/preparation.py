@@ -19,7 +19,7 @@ from fairsweep.analysis.report.example_images import PUBLIC_DATASETS
 from fairsweep.datasets.preparation.identical import counted_identical
 from fairsweep.datasets.preparation.preparing import PreparationProgress, prepare
 from fairsweep.datasets.raw.download import download
-from fairsweep.datasets.sources import SOURCES
+from fairsweep.datasets.sources import source_type
 from fairsweep.datasets.sources.options import from_options, option_names, option_words
 from fairsweep.datasets.storage.layout import DatasetInfo, nearest
 from fairsweep.datasets.storage.prepared import PreparedDataset
@@ -161,9 +161,10 @@ def words_of(arguments: Sequence[str]) -> dict[str, str | list[str]]:
 
 
 def _source(name: str) -> type[Any]:
-    if name not in SOURCES:
-        raise SweepError(f"there is no source {name!r}: {nearest(name, list(SOURCES))}")
-    return SOURCES[name]
+    try:
+        return source_type(name)
+    except ValueError as error:
+        raise SweepError(str(error)) from error
 
 
 def _check_known(name: str, kind: type[Any], words: Mapping[str, str | Sequence[str]]) -> None:

@@ -21,7 +21,7 @@ from fairsweep.sweeps.syntax.names import check_name
 from fairsweep.sweeps.syntax.own_code import place_of
 from fairsweep.sweeps.syntax.sweep_file import nearest
 from fairsweep.sweeps.syntax.validation import clear_error
-from fairsweep.trainables.learners import LEARNERS
+from fairsweep.trainables.learners import LEARNERS, learner_type
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.models import FAMILIES, MODELS, model_type
 
@@ -247,11 +247,10 @@ def _model_of_kind(content: Mapping[str, Any], place: Location) -> type[BaseMode
     kind = content.get("kind")
     if kind is None:
         raise SweepError(f"a learner needs a kind ({', '.join(LEARNERS)}), or twin_of: NAME", place)
-    if not isinstance(kind, str) or kind not in LEARNERS:
-        raise SweepError(
-            f"there is no learner of kind {kind!r}: {nearest(str(kind), list(LEARNERS))}", (*place, "kind")
-        )
-    return LEARNERS[kind].config
+    try:
+        return learner_type(kind).config
+    except ValueError as error:
+        raise SweepError(str(error), (*place, "kind")) from error
 
 
 def _validated(model: type[BaseModel], content: object, place: Location) -> Any:  # noqa: ANN401 - an instance of the model

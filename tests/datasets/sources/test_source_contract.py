@@ -10,7 +10,7 @@ import pytest
 
 from fairsweep.datasets.preparation.preparing import prepare
 from fairsweep.datasets.raw.damaged import Damaged
-from fairsweep.datasets.sources import SOURCES
+from fairsweep.datasets.sources import SOURCES, source_type
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.faces import Faces
 from fairsweep.datasets.sources.folder import Folder
@@ -289,3 +289,18 @@ class TestMadeUp(SourceContract):
         monkeypatch.setitem(SOURCES, "bars", Bars)
         info = prepare(from_options(SOURCES["bars"], {"count": "20"}), tmp_path / "out", parallel=False)
         assert info.counts == {"train": 16, "validation": 0, "test": 4}
+
+
+def test_a_source_of_an_installed_package_is_found_by_its_name_and_its_path(tmp_path, monkeypatch):
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fairsweep.sources]\ncrayons = fairsweep.datasets.sources.faces:Faces\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert source_type("crayons") is source_type("fairsweep.datasets.sources.faces:Faces") is Faces
+    with pytest.raises(ValueError, match="did you mean 'crayons'"):
+        source_type("crayon")
+    with pytest.raises(ValueError, match="must be a frozen dataclass"):
+        source_type("fairsweep.datasets.sources.faces:np")
+    with pytest.raises(ValueError, match="does not import: ModuleNotFoundError"):
+        source_type("no_such_package:Faces")
