@@ -251,7 +251,7 @@ def test_a_config_is_read_by_its_kind_and_unknown_ones_are_refused():
     assert isinstance(config("dpsgd adam"), DpsgdConfig)
     for name in CONFIGS:
         assert ADAPTER.validate_json(ADAPTER.dump_json(config(name))) == config(name)
-    with pytest.raises(ValidationError, match="did you mean 'sgd'. .known: sgd, dpsgd, dpfedavg, fedavg, sisa, pbt"):
+    with pytest.raises(ValidationError, match=r"did you mean 'sgd'. .known: sgd, dpsgd, dpfedavg, fedavg, sisa, pbt"):
         ADAPTER.validate_python({"kind": "sdg"})
     assert set(LEARNERS) == {"sgd", "dpsgd", "dpfedavg", "fedavg", "sisa", "pbt"}
 
