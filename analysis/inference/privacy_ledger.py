@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _RESEARCH = "simulated (research mode)"
 _DEPLOYMENT = "simulates a larger deployment"
-_SIMULATED = "ε of the simulated deployment"
-_NONE = "none: no clipping, no noise or no Poisson sampling"
+SIMULATED_EPSILON = "ε of the simulated deployment"
+NO_GUARANTEE = "none: no clipping, no noise or no Poisson sampling"
 PRICE_COLUMNS = ("unit", "what is released", "trials", "ε (PLD)", "ε (RDP)", "δ")
 
 
@@ -45,7 +45,7 @@ class PrivacyLedger:
         prices: What releasing one trial, the winner, or all trials costs, for each unit; see `price_table`.
         statements: One row per private series and level, that of its trial of the largest ε: ε by both accountants, δ,
             noise and sampling.
-        assumptions: Assumptions behind the ε, each once.
+        assumptions: Assumptions behind the ε, each once, with its learners where not all make it.
     """
 
     headline: tuple[str, ...]
@@ -75,14 +75,6 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
     statements = [folder.privacy or {} for folder in stated]
     if delta is not None:
         _check_delta(delta, statements)
-    assumptions = [
-        text
-        for statement in statements
-        for text in (
-            f"Unit: {statement.get('unit')}. Relation between neighbouring training sets: {statement.get('relation')}.",
-            *(statement.get("assumptions") or ()),
-        )
-    ]
     prices = price_table(())
     draws = ((results.sweep.get("sweep") or {}).get("search") or {}).get("algorithm") == "random"
     costs: tuple[str, ...] = ()
@@ -100,13 +92,27 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
     else:
         costs = (f"{needs('The ε of all trials together', 'dp_accounting')}.",)
     headline = (*costs, *_other_sentences(results, statements, unprotected))
-    return PrivacyLedger(headline, prices, _table(results, stated), tuple(dict.fromkeys(assumptions)))
+    return PrivacyLedger(headline, prices, _table(results, stated), _assumptions(stated))
+
+
+def _assumptions(stated: Iterable[TrialFolder]) -> tuple[str, ...]:
+    """Return each assumption once, with the learners that it is made of where others do without it."""
+    learners: dict[str, dict[str, None]] = {}
+    for folder in stated:
+        said = folder.privacy or {}
+        relation = f"Unit: {said.get('unit')}. Relation between neighbouring training sets: {said.get('relation')}."
+        for text in (relation, *(said.get("assumptions") or ())):
+            learners.setdefault(text, {})[folder.learner] = None
+    everybody = {name for names in learners.values() for name in names}
+    return tuple(
+        text if len(names) == len(everybody) else f"Of {', '.join(names)}: {text}" for text, names in learners.items()
+    )
 
 
 def _check_delta(delta: float, statements: Sequence[Mapping[str, Any]]) -> None:
     for statement in statements:
         units = int(statement.get("population") or 1)
-        if _guarantee(statement) != _DEPLOYMENT and delta >= 1 / units:
+        if guarantee_of(statement) != _DEPLOYMENT and delta >= 1 / units:
             raise ValueError(
                 f"delta must be below 1/N = {1 / units:.3g}, N being the number of {statement.get('unit')}s, but got "
                 f"{delta:.3g}: publishing the data of one outright satisfies any larger delta"
@@ -284,7 +290,7 @@ def _other_sentences(
         statements: Those of its trials.
         unprotected: Number of further trials that have begun, and whose plan promises nothing.
     """
-    guarantees = [_guarantee(statement) for statement in statements]
+    guarantees = [guarantee_of(statement) for statement in statements]
     spent = [float((statement.get("epsilon") or {}).get("pld") or np.nan) for statement in statements]
     without = unprotected + int(np.isinf(results.trials["epsilon"]).sum())
     listed = []
@@ -332,14 +338,14 @@ def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame
                 "unit": statement.get("unit"),
                 "ε (PLD)": float(folder.spent.get("pld") or np.nan),
                 "ε (RDP)": float(folder.spent.get("rdp") or np.nan),
-                _SIMULATED: float(folder.simulated.get("pld") or np.nan),
+                SIMULATED_EPSILON: float(folder.simulated.get("pld") or np.nan),
                 "ε of a user": float(((statement.get("of_user") or {}).get("epsilon") or {}).get("pld") or np.nan),
                 "δ": float(statement.get("delta") or np.nan),
                 "noise multiplier": float(statement.get("noise_multiplier") or 0.0),
                 "clipping norm": statement.get("l2_clip_norm"),
                 "sampling rate": float(statement.get("sampling_rate") or np.nan),
                 "steps": statement.get("charged_steps") or statement.get("steps"),
-                "guarantee": _guarantee(statement),
+                "guarantee": guarantee_of(statement),
             }
         )
     table = pd.DataFrame(rows)
@@ -349,15 +355,16 @@ def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame
     worst = table.sort_values(["group", *costs], ascending=[True, *(False for _ in costs)])
     table = worst.drop_duplicates("group").drop(columns="group").reset_index(drop=True)
     has_none = np.isinf(table["ε (PLD)"])
-    unasked = [name for name in (_SIMULATED, "ε of a user") if table[name].isna().all()]
+    unasked = [name for name in (SIMULATED_EPSILON, "ε of a user") if table[name].isna().all()]
     table = table.drop(columns=unasked)
     for name in (name for name in costs if name not in unasked):
         table[name] = [epsilon_text(value) for value in table[name]]
-    table.loc[has_none, "guarantee"] = _NONE
+    table.loc[has_none, "guarantee"] = NO_GUARANTEE
     return table
 
 
-def _guarantee(statement: Mapping[str, Any]) -> str:
+def guarantee_of(statement: Mapping[str, Any]) -> str:
+    """Return whose ε a statement gives: a simulated one, or that of a release."""
     if statement.get("simulation"):
         return _DEPLOYMENT
     return _RESEARCH if statement.get("mode") == "research" else "release mode"

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from fairsweep.analysis.inference.fluctuations import explain_fluctuations
-from fairsweep.analysis.inference.privacy_ledger import PrivacyLedger, epsilon_text, privacy_ledger
+from fairsweep.analysis.inference.privacy_ledger import (
+    NO_GUARANTEE,
+    SIMULATED_EPSILON,
+    PrivacyLedger,
+    epsilon_text,
+    guarantee_of,
+    privacy_ledger,
+)
 from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.records.failed_trials import FailureGroup, failure_groups, more_settings_command, retry_command
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.membership import describe_former
+from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.report import report_figures
 from fairsweep.analysis.report.arbitrariness_section import arbitrariness_section
 from fairsweep.analysis.report.example_images import ImageSheet, image_sheet
@@ -299,8 +308,22 @@ def _trials(results: SweepResults) -> pd.DataFrame:
     trials = results.trials
     table = trials[["trial", "series", "level", "replicate", "state", "iteration", "seconds"]].copy()
     table["ε"] = [epsilon_text(value) for value in trials["epsilon"]]
+    deployed = [folder.simulated.get("pld") for folder in results.folders]
+    if any(value is not None for value in deployed):
+        table[SIMULATED_EPSILON] = ["" if value is None else epsilon_text(float(value)) for value in deployed]
+    if any(folder.privacy for folder in results.folders):
+        table["guarantee"] = [
+            _guarantee(folder, epsilon) for folder, epsilon in zip(results.folders, trials["epsilon"], strict=True)
+        ]
     table["train images"] = trials["train_size"]
     table["hash"] = [str((folder.config or {}).get("trial", ""))[:12] for folder in results.folders]
     if table["seconds"].isna().all():
         table = table.drop(columns="seconds")  # release mode records none
     return table.rename(columns={"series": "learner", "iteration": "iterations"})
+
+
+def _guarantee(folder: TrialFolder, epsilon: float) -> str:
+    """Return which ε a trial's is; empty where it has stated none."""
+    if epsilon == math.inf:
+        return NO_GUARANTEE
+    return guarantee_of(folder.privacy) if folder.privacy else ""

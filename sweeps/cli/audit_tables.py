@@ -28,8 +28,12 @@ def print_audit(results: SweepResults, by: Sequence[str] | None, confidence: flo
         print_frame("Forgotten examples, told from those never seen", _exposures(forgotten), console)
         print_sentences(_forgotten_sentences(forgotten, confidence), console)
     if bounds.empty and exposed.empty:
+        privacy = (results.sweep.get("sweep") or {}).get("privacy") or {}
         line = (
-            "No trial of this sweep was audited: give a private learner `audit: {canaries: 200}`, or the sweep "
+            "No trial of this sweep was audited, and none of a release is: an audit records what no guarantee covers. "
+            "Run the same learners in mode: research, into another output folder, with an audit."
+            if privacy.get("mode") == "release"
+            else "No trial of this sweep was audited: give a private learner `audit: {canaries: 200}`, or the sweep "
             "`shadows: 32` in the place of seeds, and run it again."
         )
         print_sentences([line], console)

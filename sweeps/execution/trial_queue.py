@@ -102,6 +102,7 @@ class TrialQueue:
             expected=source.total,
             name=plan.sweep.name,
             aims=source.aims,
+            is_simulated=plan.sweep.privacy.mode == "research",
         )
         source.open(self.queued, at_once)
 

@@ -9,11 +9,25 @@ from fairsweep.analysis.records.trial_state import ENDED
 from fairsweep.sweeps.views.number_format import duration, number
 from fairsweep.sweeps.views.status import Board, Row
 
-COLUMNS = ("iteration", "loss", "validation accuracy", "worst group", "ε spent", "time")
+_COLUMNS = ("iteration", "loss", "validation accuracy", "worst group", "ε spent", "time")
+
+
+def column_titles(board: Board) -> tuple[str, ...]:
+    """Return the titles of what `shown_values` gives."""
+    return tuple(f"{name}{_simulated(board)}" if name.startswith("ε") else name for name in _COLUMNS)
+
+
+def epsilon_words(board: Board, spent: float) -> str:
+    """Return an ε with whether it is a simulated one."""
+    return f"ε {number(spent, '.2f')}{_simulated(board)}"
+
+
+def _simulated(board: Board) -> str:
+    return " (simulated)" if board.is_simulated else ""
 
 
 def shown_values(board: Board, trial: str, row: Row) -> tuple[str, ...]:
-    """Return what stands in the `COLUMNS` of a trial."""
+    """Return what stands under the `column_titles` of a trial."""
     metrics = row.metrics
     done, total = int(metrics.get("iteration", 0)), int(metrics.get("iterations", 0))
     return (

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fairsweep.analysis.records.failed_trials import FailureGroup
-from fairsweep.sweeps.views.columns import COLUMNS, shown_values, words_left
+from fairsweep.sweeps.views.columns import column_titles, shown_values, words_left
 from fairsweep.sweeps.views.lines import following_lines
 from fairsweep.sweeps.views.notebook import following_panel, in_notebook
 from fairsweep.sweeps.views.number_format import duration, number
@@ -81,7 +81,7 @@ def render(board: Board, height: int, width: int = 120) -> RenderableType:
     shown_ended = ended[: max(0, min(_MOST_ENDED, room - len(shown_running)))]
     table = Table(box=None, pad_edge=False, header_style="bold", expand=width < 100)
     table.add_column("trial", overflow="ellipsis", no_wrap=True, min_width=24)
-    columns = [name for name in COLUMNS if width >= _NARROW or name in _KEPT_IF_NARROW]
+    columns = [name for name in column_titles(board) if width >= _NARROW or name in _KEPT_IF_NARROW]
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for trial in (*shown_running, *shown_ended):
@@ -114,7 +114,7 @@ def _cause_line(group: FailureGroup) -> Text:
 def _cells(board: Board, trial: str, columns: list[str]) -> list[RenderableType]:
     row = board.rows[trial]
     mark, style = {"running": ("▸", "cyan"), "stopped": ("■", "dim")}.get(row.stage, ("✓", "dim"))
-    values = dict(zip(COLUMNS, shown_values(board, trial, row), strict=True))
+    values = dict(zip(column_titles(board), shown_values(board, trial, row), strict=True))
     retry = f" ↻{row.starts - 1}" if row.starts > 1 else ""
     return [
         Text(f"{mark} {row.label}{retry}", style=style),

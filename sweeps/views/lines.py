@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from fairsweep.analysis.records.trial_state import ENDED
-from fairsweep.sweeps.views.columns import accuracy_words, words_left
+from fairsweep.sweeps.views.columns import accuracy_words, epsilon_words, words_left
 from fairsweep.sweeps.views.number_format import duration, number
 from fairsweep.sweeps.views.status import Board
 
@@ -91,7 +91,7 @@ class Lines:
         ]
         spent = board.epsilon_of(trial, row)
         if spent is not None:
-            parts.append(f"ε {number(spent, '.2f')}")
+            parts.append(epsilon_words(board, spent))
         parts += ["stopped early"] if row.stage == "stopped" else []
         return f"{counted} {row.label}: {', '.join(parts)} ({duration(row.seconds or 0)})"
 

@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 
 from fairsweep.analysis.records.trial_state import ENDED
-from fairsweep.sweeps.views.columns import COLUMNS, shown_values, words_left
+from fairsweep.sweeps.views.columns import column_titles, shown_values, words_left
 from fairsweep.sweeps.views.number_format import duration, number
 from fairsweep.sweeps.views.status import Board
 
@@ -105,7 +105,7 @@ def _table(board: Board) -> str:
     rows = board.rows
     running = sorted((t for t, row in rows.items() if row.stage == "running"), key=lambda t: rows[t].began or 0.0)
     ended = sorted((t for t, row in rows.items() if row.stage in ("done", "stopped")), key=lambda t: -rows[t].ended_at)
-    header = "".join(f"<th>{name}</th>" for name in ("trial", *COLUMNS))
+    header = "".join(f"<th>{name}</th>" for name in ("trial", *column_titles(board)))
     body = "".join(_row(board, trial) for trial in (*running[:_MOST_RUNNING], *ended[:_MOST_ENDED]))
     hidden = [
         (len(running) - _MOST_RUNNING, "more running"),

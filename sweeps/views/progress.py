@@ -28,6 +28,7 @@ class Progress(DriverOnly, Board, tune.Callback):
         expected: how many trials the sweep will have in all, where a search adds them while it runs.
         name: of the sweep.
         aims: of what the best trial is shown.
+        is_simulated: see `Board`.
     """
 
     def __init__(
@@ -41,9 +42,18 @@ class Progress(DriverOnly, Board, tune.Callback):
         expected: int = 0,
         name: str = "",
         aims: Sequence[Aim] = DEFAULT_AIMS,
+        is_simulated: bool = True,
     ) -> None:
         self.spent = SpentPrivacy({})
-        super().__init__(self.spent, name=name, done_before=done_before, slots=slots, expected=expected, aims=aims)
+        super().__init__(
+            self.spent,
+            name=name,
+            done_before=done_before,
+            slots=slots,
+            expected=expected,
+            aims=aims,
+            is_simulated=is_simulated,
+        )
         # Trials whose workers died or failed more often than they may: their cause.
         self.lost: dict[str, str] = {}
         self._queued = queued

@@ -96,6 +96,7 @@ class Board:
         expected: how many trials the sweep will have in all, where a search adds them while it runs; else 0.
         epsilon: what private trials have spent.
         aims: of what the best trial is shown.
+        is_simulated: whether the noise follows from a recorded key, so that every ε is a simulated one.
         began: when the run began, on the board's clock.
         notes: lines that people should see; the newest last.
     """
@@ -109,6 +110,7 @@ class Board:
         slots: int = 1,
         expected: int = 0,
         aims: Sequence[Aim] = DEFAULT_AIMS,
+        is_simulated: bool = True,
     ) -> None:
         self.name = name
         self.rows: dict[str, Row] = {}
@@ -117,6 +119,7 @@ class Board:
         self.expected = expected
         self.epsilon = epsilon
         self.aims = tuple(aims)
+        self.is_simulated = is_simulated
         self.began = self.now()
         self.notes: list[str] = []
 

@@ -90,7 +90,13 @@ class WatchedSweep(Board):
         # Elsewhere than there lies a copy, whose driver works on another one.
         self._remote = remote if remote is not None and remote.rstrip("/") == str(folder).rstrip("/") else None
         self._epsilon = RecordedEpsilon(self._output)
-        super().__init__(self._epsilon, name=str(said.get("name", "")), expected=int(said.get("trials", 0)))
+        mode = ((said.get("sweep") or {}).get("privacy") or {}).get("mode", "research")
+        super().__init__(
+            self._epsilon,
+            name=str(said.get("name", "")),
+            expected=int(said.get("trials", 0)),
+            is_simulated=mode == "research",
+        )
         self._members = members_of(said)
         self._known: dict[str, tuple[object, TrialFolder]] = {}
         self.refresh()

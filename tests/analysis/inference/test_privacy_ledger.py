@@ -109,6 +109,17 @@ def test_clients_of_two_partitions_are_different_units(small):
     assert prices(together, "client")["all trials"] == epsilon_text(exact)
 
 
+def test_an_assumption_names_its_learners_where_others_do_without_it(small):
+    ledger = small()
+    assert not any(text.startswith("Of ") for text in ledger.assumptions)
+    small(config=lambda number: {"learner": {"name": "cut" if number else "plain", "kind": "dpsgd"}})
+    own = {"assumptions": ["Batches are cut.", "Public and fixed: the ids."]}
+    said = small(privacy=lambda number: own if number else {}).assumptions
+    assert "Of cut: Batches are cut." in said
+    assert "Public and fixed: the ids." in said
+    assert "Of plain: The guarantee is simulated." in said
+
+
 def test_a_simulated_deployment_enters_with_what_was_really_spent(small):
     learner = {"name": "private", "kind": "dpfedavg", "deployment_cohort": 1000}
     ledger = small(

@@ -16,7 +16,8 @@ from fairsweep.analysis.drawing.palette import GROUP_COLOURS, LEARNER_COLOURS
 from fairsweep.analysis.drawing.plotly_backend import X_TITLE
 from fairsweep.analysis.inference.privacy_ledger import privacy_ledger
 from fairsweep.analysis.records.cell_records import read_cells, write_cells
-from fairsweep.analysis.records.file_names import CELLS, PREDICTIONS, REPORT, TRIALS
+from fairsweep.analysis.records.file_names import CELLS, PREDICTIONS, PRIVACY, REPORT, TRIALS
+from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_content import collect
 from fairsweep.analysis.report.report_page import data_table
@@ -314,6 +315,26 @@ def test_privacy_adds_up_and_names_what_is_not_covered(faces, tmp_path, simulate
     simulation = simulate["faces"](tmp_path / "s", replicates=0)
     simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.5, 0)
     assert privacy_ledger(analysis.load(simulation.folder)) is None
+
+
+def test_the_table_of_trials_says_whose_epsilon_each_is(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=0)
+    for replicate in range(3):
+        simulate["face_trial"](simulation, {"name": "private", "kind": "dpsgd", "epsilon": 3.0}, 0.5, replicate)
+    simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.5, 0)
+    simulation.write_sweep_json()
+    stated = [folder / PRIVACY for folder in sorted((simulation.folder / TRIALS).glob("private*"))]
+    write_json(stated[1], read_json(stated[1]) | {"mode": "release"})
+    deployed = {"simulation": "1,000 clients.", "epsilon_of_simulated_deployment": {"pld": 1.5, "rdp": 1.8}}
+    write_json(stated[2], read_json(stated[2]) | deployed)
+    for path in simulation.folder.glob(f"{TRIALS}/*/{CELLS}"):
+        path.unlink()  # nothing to evaluate: the tables alone
+    table = collect(analysis.load(simulation.folder)).trials
+    assert table["ε"].tolist() == ["3", "3", "3", "∞"]
+    assert table["ε of the simulated deployment"].tolist() == ["", "", "1.5", ""]
+    none = "none: no clipping, no noise or no Poisson sampling"
+    guarantees = ["simulated (research mode)", "release mode", "simulates a larger deployment", none]
+    assert table["guarantee"].tolist() == guarantees
 
 
 def test_a_report_can_be_written_to_another_place(face_page, faces, tmp_path):

@@ -1,11 +1,14 @@
 """``fairsweep audit`` on a sweep with canaries and shadows."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from fairsweep import analysis
 from fairsweep.analysis.auditing.sweep_exposure import exposure_frame
 from fairsweep.analysis.auditing.trial_audits import audits
+from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.report.exposure_section import exposure_section
 from fairsweep.analysis.results.imbalance_design import design_of
 
@@ -142,3 +145,14 @@ def test_a_sweep_without_audits_says_how_to_have_some(fairsweep, finished):
     assert (code, err) == (0, "")
     assert "audit: {canaries: 200}" in out
     assert "shadows: 32" in out
+
+
+def test_a_release_is_not_told_to_have_an_audit_that_it_would_refuse(fairsweep, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "released")
+    said = read_json(folder / "sweep.json")
+    said["sweep"]["privacy"]["mode"] = "release"
+    write_json(folder / "sweep.json", said)
+    code, out, _ = fairsweep("audit", folder)
+    assert code == 0
+    assert "Run the same learners in mode: research" in out
+    assert "canaries: 200" not in out

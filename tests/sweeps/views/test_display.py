@@ -88,7 +88,7 @@ def test_the_epsilon_of_a_trial_that_was_stopped_is_the_one_it_claims(follow):
     assert " 3.83 " in next(line for line in shown(follow).splitlines() if "private_share.5_s0" in line)
     console = Console(file=io.StringIO(), width=200)
     Lines(follow, console).say_news()
-    assert "ε 3.83, stopped early" in console.file.getvalue()
+    assert "ε 3.83 (simulated), stopped early" in console.file.getvalue()
 
 
 def test_a_collapsed_trial_is_named(follow):
@@ -207,9 +207,20 @@ def test_without_a_terminal_every_end_is_one_line(follow):
         follow.fail(2, "OSError: no space left on device")
     lines = console.file.getvalue().splitlines()
     assert re.fullmatch(
-        r"\[4/15\] private_share\.5_s0: validation accuracy 91\.0%, worst group 75\.0%, ε \d+\.\d\d \(0 s\)", lines[0]
+        r"\[4/15\] private_share\.5_s0: validation accuracy 91\.0%, worst group 75\.0%, "
+        r"ε \d+\.\d\d \(simulated\) \(0 s\)",
+        lines[0],
     )
     assert lines[1] == "[5/15] tuned_share.5_s0 failed: OSError: no space left on device"
+
+
+def test_views_say_whether_epsilon_is_a_simulated_one():
+    for is_simulated in (True, False):
+        board = Board(SpentPrivacy({}), is_simulated=is_simulated)
+        board.rows["t"] = Row("trial", "dpsgd", "done", {"epsilon": 2.0}, 1.0, 5.0)
+        for text in (shown(board), panel(board)):
+            assert ("ε spent (simulated)" in text) is is_simulated
+            assert "ε spent" in text
 
 
 def test_a_terminal_gets_the_live_table(follow):
