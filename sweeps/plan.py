@@ -14,6 +14,7 @@ from fairsweep.sweeps.planning.planned_charges import planned_charge
 from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, outlooks
 from fairsweep.sweeps.planning.refusals import refusal_lines
 from fairsweep.sweeps.planning.scarcity import scarce_groups
+from fairsweep.sweeps.planning.winner_price import WinnerPrice
 from fairsweep.sweeps.search.search_budget import Extent
 from fairsweep.sweeps.search.search_summary import SearchSummary
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
@@ -88,6 +89,8 @@ class PlanReport:
         megabytes: estimate of what the missing trials write.
         search: what is known of a guided search, whose trials become known while it runs: all else is then said of the
             trials by which the ends of its dimensions were checked.
+        winner: what publishing the winner alone costs, where only that is published: all else is then said of the ends
+            of its dimensions.
         plan_warnings: what should be known of the data and of this machine, a sentence each.
     """
 
@@ -107,6 +110,7 @@ class PlanReport:
     feeding: Feeding
     megabytes: float
     search: SearchSummary | None = None
+    winner: WinnerPrice | None = None
     plan_warnings: tuple[str, ...] = ()
 
 
@@ -128,6 +132,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
         warnings.insert(0, f"this machine cannot run it ({error.message}); a cluster may: fairsweep run … --address")
         available = [large_enough(plan.trials, available)]
         check_resources(plan.trials, available)
+    winner = WinnerPrice.of(plan) if sweep.search.is_secret else None
     extent = Extent.of(sweep) if sweep.search.is_guided else None
     count = None if extent is None else extent.trials
     check_budget(plan, plan.trials, available, count)
@@ -138,6 +143,8 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
     if extent is not None:
         search = SearchSummary.of(sweep, output, at_once)
         needed, trials = extent.needed_bytes(plan), []
+    if winner is not None:
+        needed, trials = winner.needed_bytes(plan), []
     output.check(name=sweep.name, content=plan.content, former=plan.former_content, trials=trials, needed_bytes=needed)
     return PlanReport(
         name=sweep.name,
@@ -149,13 +156,14 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
         evaluated=plan.evaluated,
         learners=_learner_lines(plan),
         privacy=_privacy_lines(plan),
-        charges=() if sweep.search.is_guided else tuple(planned_charge(*known) for known in outlooks(plan)),
-        draws=sweep.search.algorithm == "random",
+        charges=_charges(plan, winner),
+        draws=sweep.search.algorithm == "random" and winner is None,
         delta=sweep.privacy.delta_sweep,
         at_once=at_once,
         feeding=feeding,
         megabytes=needed / 1e6,
         search=search,
+        winner=winner,
         plan_warnings=(
             *warnings,
             *folder_difference(plan, output).former_lines(),
@@ -164,6 +172,12 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
             *plan_warnings(plan.dataset, plan.trials),
         ),
     )
+
+
+def _charges(plan: SweepPlan, winner: WinnerPrice | None) -> tuple[Charge, ...]:
+    if winner is not None:
+        return (winner.charge,)
+    return () if plan.sweep.search.is_guided else tuple(planned_charge(*known) for known in outlooks(plan))
 
 
 def _learner_lines(plan: SweepPlan) -> tuple[LearnerLine, ...]:

@@ -26,7 +26,8 @@ class Epsilon(BaseModel):
     """The cost of a mechanism at some delta, by two accountants. Infinity is written as the string "inf" in JSON.
 
     Attributes:
-        pld: By privacy loss distributions: the tight one, which is the headline.
+        pld: By privacy loss distributions: the tight one, which is the headline. Where only RDP has a theorem, such as
+            for the winner of a secret number of draws, that by RDP.
         rdp: By Rényi differential privacy: an independent and looser upper bound. None where it has no theorem.
     """
 
@@ -67,6 +68,8 @@ def epsilon_of(event: dp_accounting.DpEvent, delta: float, coarseness: float = 1
     if isinstance(event, dp_accounting.NonPrivateDpEvent):
         return Epsilon(pld=math.inf, rdp=math.inf)
     rdp = by_rdp(event, delta)
+    if rdp is not None and not _has_pld(event):
+        return Epsilon(pld=rdp, rdp=rdp)
     pld = _by_refined_pld(event, delta) if rdp is None else by_pld(event, delta, coarseness * interval_for(rdp))
     if rdp is not None and delta < _LEAST_PLD_DELTA:
         pld = min(pld, rdp)  # both are upper bounds; below it PLD cuts tails that weigh as much as delta
@@ -95,6 +98,13 @@ def by_rdp(event: dp_accounting.DpEvent, delta: float) -> float | None:
 def by_pld(event: dp_accounting.DpEvent, delta: float, interval: float) -> float:
     """Return epsilon by PLD with a discretisation interval; the result is an upper bound for any interval."""
     return float(pld_accountant(event, interval).get_epsilon(delta))
+
+
+def _has_pld(event: dp_accounting.DpEvent) -> bool:
+    """Return whether PLD has a theorem for an event."""
+    from dp_accounting.pld import PLDAccountant
+
+    return bool(PLDAccountant(neighboring_relation=zero_out()).supports(event))
 
 
 def pld_accountant(event: dp_accounting.DpEvent, interval: float) -> PLDAccountant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,7 @@ def rebuilt(described: Mapping[str, Any]) -> dp_accounting.DpEvent:
 def _kinds() -> dict[str, type[dp_accounting.DpEvent]]:
     """Return the types that fairsweep accounts, by name."""
     import dp_accounting
-    from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
+    from dp_accounting.dp_event import MixtureOfGaussiansDpEvent, RepeatAndSelectDpEvent
 
     kinds = (
         dp_accounting.ComposedDpEvent,
@@ -138,6 +139,7 @@ def _kinds() -> dict[str, type[dp_accounting.DpEvent]]:
         dp_accounting.SelfComposedDpEvent,
         dp_accounting.TruncatedSubsampledGaussianDpEvent,
         MixtureOfGaussiansDpEvent,
+        RepeatAndSelectDpEvent,
     )
     return {kind.__name__: kind for kind in kinds}
 
@@ -147,10 +149,14 @@ def _plain(value: object) -> object:
 
     if isinstance(value, dp_accounting.DpEvent):
         return describe(value)
+    if value == math.inf:  # the shape of a Poisson number of draws; JSON has no infinity
+        return "inf"
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _rebuilt(value: object) -> object:
     if isinstance(value, Mapping):
         return rebuilt(value)
+    if value == "inf":
+        return math.inf
     return tuple(_rebuilt(item) for item in value) if isinstance(value, list | tuple) else value

@@ -10,7 +10,7 @@ import dp_accounting
 from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.epsilons import Epsilon, epsilon_of
 from fairsweep.analysis.accounting.places import bound_of_places
-from fairsweep.analysis.accounting.winner import DRAWS, Draws, dominating, winner_epsilon
+from fairsweep.analysis.accounting.winner import DRAWS, Draws, dominating, selection_of, winner_epsilon
 
 # Compositions of different events are discretised more coarsely: ten times as fast, and 0.1% above the finer bound.
 _COARSENESS = 10.0
@@ -88,6 +88,8 @@ class ReleasePrices:
         in_folds: Where trials leave out folds of one division: in how many of them a unit takes part at most; else
             None.
         learners: Names of the learners of these trials.
+        selection: Of a single trial that is the winner of a secret number of draws: the distribution of that number
+            and its mean; else None.
     """
 
     unit: str
@@ -102,6 +104,7 @@ class ReleasePrices:
     simulated: int = 0
     in_folds: int | None = None
     learners: tuple[str, ...] = ()
+    selection: tuple[Draws, float] | None = None
 
 
 def release_prices(charges: Iterable[Charge], delta: float | None = None) -> tuple[ReleasePrices, ...]:
@@ -153,6 +156,7 @@ def _prices(charges: Sequence[Charge], delta: float | None) -> ReleasePrices:
         simulated=sum(charge.simulates for charge in private),
         in_folds=None if len(parts) == 1 else max(map(len, parts)),
         learners=tuple(dict.fromkeys(charge.learner for charge in private)),
+        selection=selection_of(private[0].event) if count == 1 else None,
     )
 
 

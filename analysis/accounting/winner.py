@@ -15,7 +15,7 @@ from fairsweep.analysis.accounting.events import sampled_gaussian, sampled_gauss
 
 Draws = Literal["logarithmic", "geometric", "poisson"]
 # Of the truncated negative binomial distribution, eta in the paper; Poisson is its limit.
-_SHAPES: dict[str, float] = {"logarithmic": 0.0, "geometric": 1.0, "poisson": math.inf}
+_SHAPES: dict[Draws, float] = {"logarithmic": 0.0, "geometric": 1.0, "poisson": math.inf}
 DRAWS: tuple[Draws, ...] = ("logarithmic", "geometric", "poisson")
 
 
@@ -43,7 +43,24 @@ def winner_epsilon(event: dp_accounting.DpEvent, draws: Draws, mean: float, delt
         return math.inf
     if by_rdp(event, delta) is None:
         return None
-    return by_rdp(RepeatAndSelectDpEvent(event, float(mean), _SHAPES[draws]), delta)
+    return by_rdp(winner_event(event, draws, mean), delta)
+
+
+def winner_event(event: dp_accounting.DpEvent, draws: Draws, mean: float) -> RepeatAndSelectDpEvent:
+    """Return what publishing the winner alone does; arguments as `winner_epsilon` takes them."""
+    return RepeatAndSelectDpEvent(event, float(mean), _SHAPES[draws])
+
+
+def selection_of(event: dp_accounting.DpEvent) -> tuple[Draws, float] | None:
+    """Return of which number of draws, and of which mean, an event is the winner; None for any other event.
+
+    Example:
+        >>> selection_of(winner_event(dp_accounting.GaussianDpEvent(1.0), "poisson", 20))
+        ('poisson', 20.0)
+    """
+    if not isinstance(event, RepeatAndSelectDpEvent):
+        return None
+    return next(draws for draws, shape in _SHAPES.items() if shape == event.shape), event.mean
 
 
 def dominating(events: Iterable[dp_accounting.DpEvent]) -> dp_accounting.DpEvent | None:

@@ -65,6 +65,8 @@ COLUMNS: Mapping[str, Mapping[str, Kind]] = {
     "lineage.parquet": _classed(private=f"generation member parent score loss published {_ANY}"),
     "audit.parquet": _classed(private=_ANY),
     "membership.parquet": _classed(private=_ANY),
+    # Of the sweep: which of its draws is the best follows from their models.
+    "winner.json": _classed("format_version identity draws charge config", "state trial"),
     # Of everybody in research mode, of people who are evaluated alone in release mode.
     "examples.parquet": _classed(f"id split user {_ANY}", private="source_path"),
 }

@@ -13,7 +13,7 @@ import pandas as pd
 
 from fairsweep.analysis.accounting.delta_range import check_least_delta
 from fairsweep.analysis.extras import is_installed, needs
-from fairsweep.analysis.records.file_names import PLANS
+from fairsweep.analysis.records.file_names import PLANS, WINNER
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.sweep_records import SweepRecords
@@ -70,19 +70,25 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
     if delta is not None:
         check_least_delta(delta)
     stated = [folder for folder in results.folders if folder.privacy]
-    if not stated:
+    unpublished = _unpublished_winner(results)
+    if not stated and unpublished is None:
         return None
     statements = [folder.privacy or {} for folder in stated]
     if delta is not None:
         _check_delta(delta, statements)
     prices = price_table(())
-    draws = ((results.sweep.get("sweep") or {}).get("search") or {}).get("algorithm") == "random"
+    search = (results.sweep.get("sweep") or {}).get("search") or {}
+    draws = search.get("algorithm") == "random" and search.get("release") != "winner"
     costs: tuple[str, ...] = ()
     unprotected = 0
     if is_installed("dp_accounting"):
         charges, unknown = _charges(stated)
         pending, uncounted = _pending(results)
         charges += pending
+        if unpublished is not None:
+            from fairsweep.analysis.accounting.statement_charges import stated_charge
+
+            charges.append(stated_charge(unpublished["config"], unpublished["charge"]))
         unprotected = sum(not charge.guarantees for charge in pending)
         found = release_prices_of(charges, _delta_of(results) if delta is None else delta)
         prices, costs = (
@@ -91,6 +97,8 @@ def privacy_ledger(results: SweepRecords, delta: float | None = None) -> Privacy
         )
     else:
         costs = (f"{needs('The ε of all trials together', 'dp_accounting')}.",)
+    if unpublished is not None:
+        costs = (*costs, "Charged in full though no winner is published: draws were, or may have been, trained.")
     headline = (*costs, *_other_sentences(results, statements, unprotected))
     return PrivacyLedger(headline, prices, _table(results, stated), _assumptions(stated))
 
@@ -137,6 +145,10 @@ def price_table(found: Sequence[ReleasePrices], *, draws: bool = False) -> pd.Da
     for unit, prices in _named(found):
         count, delta = f"{prices.trials:,}", f"{prices.delta:.2g}"
         one, everything = prices.one, prices.everything
+        if prices.selection is not None:  # for which PLD has no theorem
+            law, mean = prices.selection
+            rows.append((unit, f"the winner alone, K {law}", f"K, mean {mean:g}", "", _rdp_text(one.rdp), delta))
+            continue
         rows.append((unit, "one trial, named beforehand", "1", epsilon_text(one.pld), _rdp_text(one.rdp), delta))
         if prices.trials == 1:
             continue
@@ -168,7 +180,13 @@ def cost_sentences(found: Sequence[ReleasePrices], *, draws: bool = False) -> tu
 
 
 def _cost_sentence(unit: str, prices: ReleasePrices) -> str:
-    if prices.trials == 1:
+    if prices.selection is not None:
+        law, mean = prices.selection
+        sentence = (
+            f"the winner of a secret number of draws, {law} with mean {mean:g}, costs ε = "
+            f"{epsilon_text(prices.one.pld)} at δ = {prices.delta:.2g} by RDP, for which alone there is a theorem."
+        )
+    elif prices.trials == 1:
         sentence = f"one trial has a guarantee, ε = {epsilon_text(prices.one.pld)} at δ = {prices.delta:.2g}."
     else:
         sentence = (
@@ -261,6 +279,14 @@ def _pending(results: SweepRecords) -> tuple[list[Charge], int]:
     return charges, uncounted
 
 
+def _unpublished_winner(results: SweepRecords) -> Mapping[str, Any] | None:
+    """Return what a sweep says of a winner that is not, or not yet, among its trials; None without one."""
+    with suppress(RecordError, OSError):
+        said = (results.location / WINNER).json()
+        return said if said is not None and said.get("state") != "published" else None
+    return None
+
+
 def _delta_of(results: SweepRecords) -> float | None:
     """Return what the sweep file says is the δ of the whole sweep."""
     given = ((results.sweep.get("sweep") or {}).get("privacy") or {}).get("delta_sweep")
@@ -294,7 +320,7 @@ def _other_sentences(
     spent = [float((statement.get("epsilon") or {}).get("pld") or np.nan) for statement in statements]
     without = unprotected + int(np.isinf(results.trials["epsilon"]).sum())
     listed = []
-    if any(map(np.isfinite, spent)):
+    if any(map(np.isfinite, spent)) and not all(statement.get("selection") for statement in statements):
         listed.append(
             "Each ε of the table of trials holds for one trial. An example that several trials trained on is covered "
             "only by their composition."
@@ -327,6 +353,8 @@ def _other_sentences(
 
 def _table(results: SweepRecords, stated: Sequence[TrialFolder]) -> pd.DataFrame:
     """Return one row per private series and level: that of its trial of the largest ε."""
+    if not stated:
+        return pd.DataFrame(columns=["learner", "level", "unit", "ε (PLD)", "guarantee", "trials"])
     names = results.trials.set_index("trial")
     rows = []
     for folder in stated:
@@ -367,4 +395,6 @@ def guarantee_of(statement: Mapping[str, Any]) -> str:
     """Return whose ε a statement gives: a simulated one, or that of a release."""
     if statement.get("simulation"):
         return _DEPLOYMENT
+    if statement.get("selection"):
+        return "release mode, the winner alone (by RDP)"
     return _RESEARCH if statement.get("mode") == "research" else "release mode"

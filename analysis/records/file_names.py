@@ -10,6 +10,7 @@ PLANS = "plans.json"
 REPORT = "report.html"
 TRIALS = "trials"
 IDS_KEY = "ids.key"
+WINNER = "winner.json"
 
 # The folder of a trial
 CONFIG = "config.json"

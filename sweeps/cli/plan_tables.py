@@ -28,6 +28,9 @@ def print_plan(report: PlanReport, console: Console) -> None:
     if report.search is not None:
         extent = report.search.extent
         trials = f"at most {counted(extent.trials, 'trial')} of {counted(extent.settings, 'setting')}"
+    if report.winner is not None:
+        draws = report.winner.draws
+        trials = f"a secret number of draws ({draws.law}, mean {draws.mean:g}), of which the best is published"
     console.print(
         f"[bold]{escape(report.name)}[/bold]: {trials}, {report.at_once} at once; {sizes} training examples, "
         f"{report.evaluated:,} evaluated after each iteration; writes about {report.megabytes:,.0f} MB to "
@@ -69,12 +72,13 @@ def print_plan(report: PlanReport, console: Console) -> None:
         console.print(privacy)
         print_sentences(dict.fromkeys(_user_sentence(line) for line in report.privacy if line.of_user), console)
         _print_prices(report, console)
-    if report.search is not None:
+    if report.search is not None or report.winner is not None:
         console.print(
             "These are the end points of the dimensions; the settings in between are chosen while the sweep runs.",
             soft_wrap=True,
         )
-        report.search.show(console)
+        if report.search is not None:
+            report.search.show(console)
         console.print("Nothing was started.")
         return
     for label in report.labels[:_MOST_TRIALS]:
@@ -116,6 +120,6 @@ def _print_prices(report: PlanReport, console: Console) -> None:
         text = f"Of {names} this is what is spent {BEFORE_REQUESTS} for deletion, and for slices of equal size."
         print_sentences([text], console)
     without = len(report.labels) - sum(charge.guarantees for charge in report.charges)
-    if without:
+    if without and report.winner is None:
         said = f"{counted(without, 'trial')} without a guarantee"
         print_sentences([f"{said}: for the sweep as a whole, results included, ε is infinite."], console)

@@ -95,6 +95,8 @@ def _run(
 ) -> analysis.SweepResults:
     """Plan, hold the folder, run, and read what there is."""
     plan, output = check_sweep(sweep), OutputFolder.at(sweep.folder)
+    if sweep.search.is_secret:
+        return _run_secretly(plan, output, text, address, console, only)
     lines = partial(console.print, highlight=False, markup=False, soft_wrap=True)
 
     def say(line: str) -> None:
@@ -127,6 +129,47 @@ def _run(
                     ending.enter_context(tracked(sweep.tracking, output.path, lines))
                 _run_source(plan, output, source, address, None if quiet else console, say)
         output.ledger.tidy(source.close())
+    return analysis.load(output.path)
+
+
+def _run_secretly(
+    plan: SweepPlan,
+    output: OutputFolder,
+    text: str | None,
+    address: str | None,
+    console: Console,
+    only: Collection[str] | None,
+) -> analysis.SweepResults:
+    """Train a secret number of draws without a word on them, publish the best, and delete the others."""
+    from fairsweep.sweeps.execution.winner import SecretRun
+
+    if only is not None:
+        raise SweepError("a sweep of which only the winner is published has no trials to run alone: resume it")
+    secret, name = SecretRun(plan, output), plan.sweep.name
+
+    def say(line: str) -> None:
+        console.print(f"{name}: {line}", highlight=False, markup=False, soft_wrap=True)
+
+    secret.check(address)
+    check_resources(plan.trials, machines())
+    output.check(
+        name=name,
+        content=plan.content,
+        former=plan.former_content,
+        trials=(),
+        needed_bytes=secret.price.needed_bytes(plan),
+    )
+    with output.held():
+        if secret.is_over:
+            say("the winner is published; nothing to run")
+            secret.purge()
+            return analysis.load(output.path)
+        describe(plan, output, text, 1)
+        draws, hidden, source = secret.begin()
+        say(f"draws are trained in secret, into {shown(output.path)}; nothing is shown before the winner is published")
+        if not source.is_done():
+            _run_source(draws, hidden, source, None, None, lambda _: None, output, secret.note_folder)
+        say(secret.publish(draws, hidden))
     return analysis.load(output.path)
 
 
@@ -168,11 +211,16 @@ def _run_source(
     address: str | None,
     console: Console | None,
     say: Callable[[str], None],
+    home: OutputFolder | None = None,
+    made: Callable[[Path], None] = lambda _: None,
 ) -> None:
-    """Run the trials of a source to their end."""
+    """Run the trials of a source to their end.
+
+    ``home`` is the folder that the user resumes, if it is another one; ``made`` is told the folders of a private Ray.
+    """
     sweep = plan.sweep
-    again = f"resume with: {resume_command(sweep.remote or shown(output.path), address)}"
-    with connected(address, again=again) as is_private:
+    again = f"resume with: {resume_command(sweep.remote or shown((home or output).path), address)}"
+    with connected(address, again=again, made=made) as is_private:
         feeding, at_once = _settle(plan, source, machines())
         if not is_private:
             from fairsweep.sweeps.runtime.cluster import check_nodes

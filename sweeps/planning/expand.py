@@ -76,7 +76,11 @@ def expand(
 
 
 def trials_at(
-    sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None, chosen: Iterable[Chosen]
+    sweep: SweepSpec,
+    dataset: PreparedDataset,
+    other: PreparedDataset | None,
+    chosen: Iterable[Chosen],
+    seeds: Seeds | None = None,
 ) -> tuple[PlannedTrial, ...]:
     """Return the trials of settings that a search has chosen, each with its twins and in every replicate.
 
@@ -85,6 +89,7 @@ def trials_at(
         dataset: its prepared dataset, opened.
         other: the dataset that it is tested on, opened, if that is another one.
         chosen: the settings.
+        seeds: those of the only replicate; None for the replicates of the sweep.
 
     Raises:
         SweepError: if a setting's values are not valid together, or two learners would do the very same.
@@ -94,11 +99,15 @@ def trials_at(
         for setting in chosen
         for learner, point in setting.learners
     ]
-    return _trials(sweep, dataset, other, settings)
+    return _trials(sweep, dataset, other, settings, None if seeds is None else [(0, seeds)])
 
 
 def _trials(
-    sweep: SweepSpec, dataset: PreparedDataset, other: PreparedDataset | None, settings: list[_Setting]
+    sweep: SweepSpec,
+    dataset: PreparedDataset,
+    other: PreparedDataset | None,
+    settings: list[_Setting],
+    replicates: list[tuple[int, Seeds]] | None = None,
 ) -> tuple[PlannedTrial, ...]:
     data = _SweepData(_reference(sweep, dataset), sweep.evaluation, None if other is None else other.info.content_hash)
     settings = [
@@ -106,7 +115,7 @@ def _trials(
         for s in settings
     ]
     trials: dict[str, PlannedTrial] = {}
-    for replicate, seeds in seed_pairs(sweep):
+    for replicate, seeds in replicates or seed_pairs(sweep):
         for setting in settings:
             trial = _trial(sweep, data, setting, seeds, replicate)
             former = trials.setdefault(trial.trial, trial)

@@ -135,7 +135,7 @@ def _check(sweep: SweepSpec) -> SweepPlan:
     check_reachable(sweep, dataset)
     if sweep.search.is_drawn:
         return _plan_drawn(sweep, dataset, other)
-    if sweep.search.is_guided:
+    if sweep.search.is_guided or sweep.search.is_secret:
         from fairsweep.sweeps.spec.search_space import SearchSpace
 
         trials = trials_at(sweep, dataset, other, SearchSpace(sweep).probes())

@@ -57,7 +57,13 @@ _HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
 
 
 @contextmanager
-def connected(address: str | None, *, again: str = _AGAIN, show_workers: bool = False) -> Iterator[bool]:
+def connected(
+    address: str | None,
+    *,
+    again: str = _AGAIN,
+    show_workers: bool = False,
+    made: Callable[[Path], None] = lambda _: None,
+) -> Iterator[bool]:
     """Yield a connection to Ray: the one that exists, a cluster's, or a Ray on this machine that ends with the context.
 
     Workers get an empty folder as their working folder: without one, Ray puts the folder that the driver was started in
@@ -67,6 +73,7 @@ def connected(address: str | None, *, again: str = _AGAIN, show_workers: bool = 
         address: of a cluster; None takes ``RAY_ADDRESS`` or starts Ray here.
         again: how the user goes on if the cluster's head dies.
         show_workers: whether what workers print appears here.
+        made: see `private_ray`.
 
     Yields:
         Whether it is a Ray of this process's own, on this machine alone.
@@ -87,7 +94,7 @@ def connected(address: str | None, *, again: str = _AGAIN, show_workers: bool = 
         tempfile.TemporaryDirectory(prefix="fairsweep-") as empty,
         default_variables(_RAY_SWITCHES),
         _quiet_ray(),
-        private_ray() if where is None else nullcontext({"address": where}) as options,
+        private_ray(made) if where is None else nullcontext({"address": where}) as options,
     ):
         with starting() if where is None else reaching(where):
             ray.init(

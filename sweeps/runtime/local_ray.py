@@ -8,7 +8,7 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,18 +33,21 @@ _SHORT_FOLDERS = ("/tmp", "/var/tmp")
 
 
 @contextmanager
-def private_ray() -> Iterator[dict[str, Any]]:
+def private_ray(made: Callable[[Path], None] = lambda _: None) -> Iterator[dict[str, Any]]:
     """Prepare a Ray of this process's own, and give the options with which `ray.init` starts it.
 
     Ray would listen on all interfaces, keep its token in a file that others may read, and write logs for everybody.
     The folder with its logs and sockets is deleted at the end of the context.
+
+    Args:
+        made: is told each folder that a kill would leave behind.
 
     Raises:
         SweepError: if there is no folder for its sockets, or this machine has no loopback interface.
     """
     _check_interface()
     machine = this_machine()
-    with _private_folders() as folders, default_variables(_own_token() | {_OUTSIDE_SWITCH: "0"}), loopback_only():
+    with _private_folders(made) as folders, default_variables(_own_token() | {_OUTSIDE_SWITCH: "0"}), loopback_only():
         # "local": without it Ray joins any cluster that somebody has started on this machine, and takes no counts then.
         counts = {"num_cpus": int(machine.cpu), "num_gpus": int(machine.gpu)}
         yield {"address": "local", "include_dashboard": False} | counts | folders
@@ -106,7 +109,7 @@ def _own_token() -> dict[str, str]:
 
 
 @contextmanager
-def _private_folders() -> Iterator[dict[str, str]]:
+def _private_folders(made: Callable[[Path], None]) -> Iterator[dict[str, str]]:
     """Folders of this user alone, as options of `ray.init`, deleted at the end.
 
     Logs and sockets go where the path leaves room for the names of sockets, large objects that no longer fit into
@@ -126,8 +129,9 @@ def _private_folders() -> Iterator[dict[str, str]]:
 
         def make(place: str) -> str:
             folder = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place, ignore_cleanup_errors=True)
+            made(Path(path := stack.enter_context(folder)))
             # One further down, for Ray opens its own folder to everybody.
-            return str(Path(stack.enter_context(folder)) / "ray")
+            return str(Path(path) / "ray")
 
         spilling = {} if short == writable[0] else {"object_spilling_directory": make(writable[0])}
         yield temporary_folder(make(short)) | spilling

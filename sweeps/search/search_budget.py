@@ -22,8 +22,8 @@ from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.renamed_keys import with_former_names
 
 _SHORT = 6
-# Of the section search, what decides neither what is proposed nor what is told.
-_FREE = {"samples", "storage"}
+# Of the section search, what decides neither what is proposed nor what is told, or belongs to no guided search.
+_FREE = {"samples", "storage", "release", "draws"}
 
 
 @dataclass(frozen=True)

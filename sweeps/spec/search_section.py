@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,6 +17,38 @@ GUIDED: tuple[Algorithm, ...] = ("tpe", "cmaes", "nsga2", "nsga3", "gp")
 """Algorithms that look at results: Optuna's samplers."""
 SQLITE = (".db", ".sqlite", ".sqlite3")
 """Endings of files that are databases."""
+
+
+class DrawsSection(Section):
+    """How many draws a winner is the best of: a secret number, of a public distribution with a public mean."""
+
+    logarithmic: float | None = Field(default=None, gt=1, description="Mean of a logarithmic number: the least price.")
+    geometric: float | None = Field(default=None, gt=1, description="Mean of a geometric number.")
+    poisson: float | None = Field(
+        default=None,
+        ge=1,
+        description="Mean of a Poisson number, which varies least; if it is 0, nothing is published.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = {name: mean for name, mean in self.model_dump().items() if mean is not None}
+        if len(given) != 1:
+            raise ValueError(
+                "draws has one distribution with its mean, such as {geometric: 200}, but got "
+                f"{', '.join(given) or 'none'}: give one of logarithmic, geometric and poisson"
+            )
+        return self
+
+    @property
+    def law(self) -> Literal["logarithmic", "geometric", "poisson"]:
+        """Name of the distribution."""
+        return "poisson" if self.poisson else "geometric" if self.geometric else "logarithmic"
+
+    @property
+    def mean(self) -> float:
+        """Its mean."""
+        return float(self.poisson or self.geometric or self.logarithmic or 0.0)
 
 
 class SearchSection(Section):
@@ -62,6 +95,23 @@ class SearchSection(Section):
         "database; null takes `search.journal` in the output folder.",
     )
 
+    release: Literal["all", "winner"] = Field(
+        default="all",
+        description="Of release mode: `winner` trains a secret, random number of independent draws (see `draws`) and "
+        "publishes only the best on the validation split (by `objectives`, else by accuracy), at the price of "
+        "selection instead of that of all trials; see `docs/privacy.md`. `all` publishes every trial.",
+    )
+    draws: DrawsSection | None = Field(
+        default=None,
+        description="Of `release: winner`, in the place of `samples`: the distribution of the number of draws and its "
+        "mean, such as `{geometric: 200}`.",
+    )
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether settings are drawn in secret, and only the winner is published."""
+        return self.release == "winner"
+
     @property
     def is_guided(self) -> bool:
         """Whether settings depend on the results of others, so that they become known while the sweep runs."""
@@ -70,15 +120,25 @@ class SearchSection(Section):
     @property
     def is_drawn(self) -> bool:
         """Whether all settings are drawn before anything runs."""
-        return self.algorithm in ("random", "sobol")
+        return self.algorithm in ("random", "sobol") and not self.is_secret
 
     @property
     def is_in_database(self) -> bool:
         """Whether Optuna keeps a guided search in a database, and with each setting when it began and ended."""
         return self.storage is not None and ("://" in self.storage or self.storage.endswith(SQLITE))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _settle(cls, given: object) -> object:
+        if isinstance(given, Mapping) and given.get("release") == "winner" and "algorithm" not in given:
+            return {**given, "algorithm": "random"}
+        return given
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.is_secret or self.draws is not None:
+            self._check_winner()
+            return self
         if (self.algorithm != "grid") != (self.samples is not None):
             raise ValueError(
                 "samples is the number of settings to try: every algorithm but grid needs it, and grid takes none, "
@@ -101,11 +161,26 @@ class SearchSection(Section):
             raise ValueError(needs("a search by cmaes", "cmaes"))
         return self
 
-    def _check_unguided(self) -> None:
+    def _check_winner(self) -> None:
+        if not self.is_secret or self.draws is None:
+            raise ValueError(
+                "release: winner and draws belong together, but one of them is missing: write "
+                "search: {release: winner, draws: {geometric: 200}}"
+            )
+        if self.algorithm != "random" or self.samples is not None or self.seed:
+            raise ValueError(
+                "the draws of release: winner are independent and follow a secret key, so it takes no samples, no seed "
+                "and no algorithm but random"
+            )
+        if len(self.objectives) > 1:
+            raise ValueError(f"release: winner takes at most one objective, but got {len(self.objectives)}")
+        self._check_unguided(takes_objectives=True)
+
+    def _check_unguided(self, *, takes_objectives: bool = False) -> None:
         given = [
             name
             for name in ("objectives", "constraints", "batch", "population", "startup_trials")
-            if getattr(self, name)
+            if getattr(self, name) and not (takes_objectives and name == "objectives")
         ]
         given += ["storage"] if self.storage is not None else []
         if given:

@@ -42,7 +42,7 @@ def check_sections(sweep: Spaces) -> None:
                 "for a grid write {grid: [...]}",
                 (*place, *where),
             )
-    if sweep.search.is_guided:
+    if sweep.search.is_guided or sweep.search.is_secret:
         _check_probes(sweep)
         return
 
@@ -94,7 +94,7 @@ def _refuse_listed(sweep: Spaces, found: Sequence[SweepError | None]) -> None:
 
 
 def _check_probes(sweep: Spaces) -> None:
-    """Check the ends of every dimension of a guided search."""
+    """Check the ends of every dimension of a search whose settings become known while it runs."""
     from fairsweep.sweeps.spec.search_space import SearchSpace
 
     for probe in SearchSpace(sweep).probes():

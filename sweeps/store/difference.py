@@ -116,7 +116,7 @@ def folder_difference(plan: SweepPlan, output: OutputFolder) -> SweepDifference:
     """Return what a checked sweep changes in an output folder."""
     former = output.description()
     found = () if former is None else changes(_comparable(former), _comparable(_described(plan)))
-    if plan.sweep.search.is_guided:
+    if plan.sweep.search.is_guided or plan.sweep.search.is_secret:
         return SweepDifference(found, (), (), is_listed=False)
     known = {trial: entry.folder.name for trial, entry in output.ledger.entries().items()}
     now = {trial.trial for trial in plan.trials}

@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fairsweep.analysis.records.file_names import EXAMPLES, IDS_KEY, REPORT, SWEEP_JSON, SWEEP_YAML, TRIALS
+from fairsweep.analysis.records.file_names import EXAMPLES, IDS_KEY, REPORT, SWEEP_JSON, SWEEP_YAML, TRIALS, WINNER
 from fairsweep.analysis.records.files import (
     FORMAT_VERSION,
     RecordError,
@@ -43,7 +43,19 @@ _DRIVER = ".driver.json"
 STOP_REQUESTS = ".stop-*.json"
 _MADE_ANEW = ("gradient_modes.json", "plans.json")
 OWN_FILES = frozenset(
-    {SWEEP_YAML, SWEEP_JSON, EXAMPLES, REPORT, TRIALS, *_MADE_ANEW, "search.journal", "tracking", JOURNAL, IDS_KEY}
+    {
+        SWEEP_YAML,
+        SWEEP_JSON,
+        EXAMPLES,
+        REPORT,
+        TRIALS,
+        *_MADE_ANEW,
+        "search.journal",
+        "tracking",
+        JOURNAL,
+        IDS_KEY,
+        WINNER,
+    }
 )
 """What a driver may leave in an output folder, hidden files aside."""
 # Whoever looks whether a folder is held has its lock for a moment.

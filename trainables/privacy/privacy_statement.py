@@ -11,7 +11,7 @@ from fairsweep.analysis.accounting.epsilons import Epsilon
 
 Mode = Literal["research", "release"]
 _OF_CLIENTS = ("quantile", "count_noise", "deployment_cohort", "simulation", "epsilon_of_simulated_deployment")
-_WHERE_THEY_APPLY = ("charged_steps", "of_user", "events_by_shard")
+_WHERE_THEY_APPLY = ("charged_steps", "of_user", "events_by_shard", "selection")
 
 
 class PartSpending(BaseModel):
@@ -66,6 +66,22 @@ class UserEpsilon(BaseModel):
     epsilon: Epsilon | None
 
 
+class Selection(BaseModel):
+    """Of how many draws a trial is the winner.
+
+    Attributes:
+        draws: Distribution of the number of draws.
+        mean: Its mean.
+        epsilon_of_one_draw: What one draw alone would cost, had nothing been selected; by both accountants.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    draws: str
+    mean: float
+    epsilon_of_one_draw: Epsilon
+
+
 class PrivacyStatement(BaseModel):
     """What ``privacy.json`` holds; plain JSON by ``model_dump(mode="json")``.
 
@@ -95,6 +111,8 @@ class PrivacyStatement(BaseModel):
             has several.
         events_by_shard: Of shards that differ in what they spend: the events of each, for an example of its first
             slice; ``events`` are those of the dearest. Left out where all spend alike.
+        selection: Of the winner of a secret number of draws: of how many; ``epsilon`` and ``events`` are then those of
+            the selection. Left out otherwise.
         parts: What each part of the training set has spent, where they spend differently; ``epsilon`` is the largest.
         quantile: Of clients: the quantile that the clipping norm follows, if it is adapted.
         count_noise: Of clients: standard deviation of the noise of the count, if there is one.
@@ -129,6 +147,7 @@ class PrivacyStatement(BaseModel):
     epsilon_by_group: tuple[GroupEpsilon, ...] = ()
     of_user: UserEpsilon | None = None
     events_by_shard: tuple[dict[str, Any], ...] | None = None
+    selection: Selection | None = None
     parts: tuple[PartSpending, ...] = ()
     quantile: float | None = None
     count_noise: float | None = None
@@ -142,6 +161,30 @@ class PrivacyStatement(BaseModel):
             return self
         words = (*self.assumptions, *describe_charge(self.planned_steps))
         return self.model_copy(update={"charged_steps": self.planned_steps, "assumptions": words})
+
+    def of_winner(self, event: dict[str, Any], epsilon: Epsilon, selection: Selection) -> PrivacyStatement:
+        """Return the statement of the winner: what the selection costs, in the place of what this training costs.
+
+        Args:
+            event: What publishing the winner alone does, as JSON.
+            epsilon: Its cost.
+            selection: Of how many draws it is the winner.
+        """
+        user = None if self.of_user is None else UserEpsilon(examples=self.of_user.examples, epsilon=None)
+        kept = tuple(text for text in self.assumptions if text not in describe_users(self.of_user))
+        words = (*kept, *describe_winner(self.unit, selection), *describe_users(user))
+        changes = {
+            "epsilon": epsilon,
+            "events": (event,),
+            "target_epsilon": None,
+            "charged_steps": None,
+            "epsilon_by_group": (),
+            "of_user": user,
+            "selection": selection,
+            "assumptions": words,
+            "summary": f"{self.summary} So is the choice of this trial among a secret number of others.",
+        }
+        return self.model_copy(update=changes)
 
     @model_serializer(mode="wrap")
     def _without_what_does_not_apply(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -203,6 +246,18 @@ def describe_weights(unit: str, largest_rate: float, attribute: str) -> tuple[st
         f"{attribute} by constants of the config and is at most {largest_rate:.6g}.",
         f"Who has which {attribute} is public. epsilon_by_group then holds for each group's members (personalised "
         f"differential privacy), epsilon for every {unit}.",
+    )
+
+
+def describe_winner(unit: str, selection: Selection) -> tuple[str, ...]:
+    """Says what the price of the winner rests on."""
+    return (
+        f"Winner of K independent draws of settings and training seeds: K is {selection.draws} with mean "
+        f"{selection.mean:g}, secret and never recorded, and the other draws were deleted unseen. epsilon is that of "
+        f"the selection, by RDP; this draw alone costs each {unit} {selection.epsilon_of_one_draw.pld:.4g} by PLD.",
+        "The winner was chosen by the validation split, whose people are public here: no epsilon covers them.",
+        "Nobody saw how long the sweep ran, what it wrote or what the machine did meanwhile: that tells how many draws "
+        "there were. Files are deleted, not overwritten.",
     )
 
 

@@ -1,6 +1,7 @@
 """What a release costs: composed by event, apart by unit, at the fold that is trained on most."""
 
 import itertools
+import json
 import math
 import time
 
@@ -10,11 +11,11 @@ import pytest
 
 from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.epsilons import by_pld, epsilon_of
-from fairsweep.analysis.accounting.events import describe, sampled_gaussian, truncated_gaussian
+from fairsweep.analysis.accounting.events import describe, rebuilt, sampled_gaussian, truncated_gaussian
 from fairsweep.analysis.accounting.places import bound_of_places
 from fairsweep.analysis.accounting.release_prices import Charge, Fold, release_prices
 from fairsweep.analysis.accounting.statement_charges import stated_charge
-from fairsweep.analysis.accounting.winner import DRAWS, dominating, winner_epsilon
+from fairsweep.analysis.accounting.winner import DRAWS, dominating, winner_epsilon, winner_event
 
 FACES = sampled_gaussian(1.0, 1024 / 162_770, round(20 * 162_770 / 1024))
 SMALL = sampled_gaussian(1.0, 0.05, 100)
@@ -44,7 +45,21 @@ def test_trials_of_the_size_of_celeba_have_the_known_prices(trials, everything, 
 
 @pytest.mark.parametrize(("draws", "known"), [("logarithmic", "3.52"), ("geometric", "4.10"), ("poisson", "4.33")])
 def test_the_best_of_ten_runs_has_the_known_price(draws, known):
-    assert f"{winner_epsilon(sampled_gaussian(1.0, 0.01, 1000), draws, 10, 1e-5):.2f}" == known
+    event = sampled_gaussian(1.0, 0.01, 1000)
+    assert f"{winner_epsilon(event, draws, 10, 1e-5):.2f}" == known
+    stated = json.loads(json.dumps(describe(winner_event(event, draws, 10)), allow_nan=False))
+    assert f"{epsilon_of(rebuilt(stated), 1e-5).pld:.2f}" == known
+
+
+@pytest.mark.parametrize(("draws", "known"), [("logarithmic", "4.93"), ("geometric", "6.1")])
+def test_the_winner_of_draws_is_one_trial_whose_price_is_that_of_the_selection(draws, known):
+    (found,) = release_prices(charges(winner_event(FACES, draws, 200)))
+    assert f"{found.one.pld:.3g}" == f"{found.everything.pld:.3g}" == known
+    assert found.selection == (draws, 200.0)
+    # Two winners are composed, by RDP: never less than one, never more than both added.
+    (both,) = release_prices(charges(*[winner_event(FACES, draws, 200)] * 2))
+    assert found.one.pld < both.everything.pld < 2 * found.one.pld
+    assert both.selection is None
 
 
 def generating(draws, mean):

@@ -36,7 +36,7 @@ def test_a_plan_says_what_all_trials_will_cost_together(fairsweep, mapping, tmp_
     together = epsilon_of(composed([PRIVATE] * 4), 1e-4)
     assert f"the 4 private trials together cost ε = {epsilon_text(together.pld)} at δ = 0.0001" in out
     assert "8 trials without a guarantee" in out
-    assert "winner" not in out
+    assert "the winner alone" not in out
 
 
 def test_a_plan_has_prices_of_the_winner_for_independent_draws_alone(fairsweep, mapping, tmp_path):
