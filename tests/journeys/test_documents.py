@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from fairsweep.analysis.metrics.disparities import remove_score
 from fairsweep.sweeps.cli import app as cli
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.sweep_file import SweepSource
@@ -139,8 +140,9 @@ def test_a_sweep_file_or_a_part_of_one_is_read(block, tmp_path):
     assert Sweep.from_yaml(tmp_path / "sweep.yaml").learners
 
 
-def test_commands_and_python_run(reader, workplace, monkeypatch):
+def test_commands_and_python_run(reader, workplace, monkeypatch, request):
     """In one test, so that the sweep that they look at is made once."""
+    request.addfinalizer(lambda: remove_score("cost"))  # a metric that docs/statistics.md defines
     folder, done = workplace
     monkeypatch.chdir(folder)
     for block in BLOCKS:

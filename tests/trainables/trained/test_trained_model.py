@@ -129,3 +129,12 @@ def test_what_cannot_be_loaded_is_said(make_config, sgd, trained, toy_path, tmp_
     with pytest.raises(ValueError, match=r"\.pt2"):
         export_model(load_model(trained("sgd")), tmp_path / "model.onnx")
     assert PreparedDataset.open(toy_path)
+
+
+def test_a_network_of_ones_own_loads_and_exports_from_the_records_alone(own, make_config, sgd, toy, tmp_path):
+    """Its source lies in the records: no file is needed."""
+    folder = Trial(make_config(sgd | {"epochs": 1}, model=own(norm="group")), tmp_path / "own").run()
+    images, recorded = last_predictions(folder, toy)
+    model = load_model(folder)
+    np.testing.assert_allclose(model.probabilities(images), recorded, atol=1e-6)
+    assert export_model(model, tmp_path / "own.pt2").stat().st_size > 1000
