@@ -114,9 +114,10 @@ def speed(trials, images, replicates=10):
             learner=np.repeat([f"l{i % settings:04d}" for i in range(trials)], images),
             to=Path(folder) / "sweep",
         )
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         frame = analysis.arbitrariness(results)
-        print(f"{trials:,} trials x {images:,} images: {time.perf_counter() - start:.1f} s, {len(frame):,} rows")
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+        print(f"{trials:,} trials x {images:,} images: {wall:.1f} s, {cpu:.1f} s of CPU, {len(frame):,} rows")
 
 
 def main():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,13 @@ class _Setting:
     prediction: Codes
     seeds: dict[str, Codes]
     groupings: tuple[ImageGroups, ...]
+
+    @cached_property
+    def head(self) -> dict[str, Any]:
+        """Return what each of its rows begins with."""
+        first = self.trials.iloc[0]
+        # Each replicate guarantees its own: no trial guarantees their mean.
+        return {name: first[name] for name in _OF_SETTING} | {"epsilon": float(self.trials["epsilon"].max())}
 
 
 @dataclass(frozen=True)
@@ -213,12 +221,10 @@ def _lines(
     one: _Setting, place: int, found: _Measured, replicates: int, settings: int, attribute: str, groups: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of one measure, one for each group."""
-    first, images = one.trials.iloc[0], one.groupings[place]
-    # Each replicate guarantees its own: no trial guarantees their mean.
-    head = {name: first[name] for name in _OF_SETTING} | {"epsilon": float(one.trials["epsilon"].max())}
+    images = one.groupings[place]
     about = {"attribute": attribute, "metric": found.metric, "seeds": found.seeds, "pairs": found.pairs}
     counts = {"replicates": replicates, "settings": settings}
     columns = zip(groups, found.value, found.low, found.high, images.images, images.units, strict=True)
     for group, value, low, high, n, people in columns:
         numbers = {"group": group, "value": value, "low": low, "high": high, "n": n, "people": people}
-        yield head | about | counts | numbers
+        yield one.head | about | counts | numbers
