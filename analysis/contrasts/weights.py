@@ -19,6 +19,7 @@ from fairsweep.analysis.results.people import person_weights
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import DONE, At
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds, keyed_generator, value_bounds
+from fairsweep.analysis.statistics.own_intervals import is_biased
 
 METHOD = "bootstrap of weighted examples, groups fixed"
 
@@ -52,6 +53,7 @@ def weighted_frame(
 
     Returns:
         A tidy table; ``n`` and ``n_min`` are Kish's effective sample sizes, (sum of w)^2 / sum of w^2, rounded down.
+        Calibration errors have no interval here: their resamples are biased.
 
     Raises:
         ValueError: if an example has no weight or one below 0, or a metric has no weighted form.
@@ -147,13 +149,17 @@ class _Weighted:
             if isinstance(row, Disparity):
                 one = float(combine(value, whole, exists[None], row)[0])
                 known = np.isfinite(one)
-                low, high = disparity_bounds(values, wholes, exists, row, confidence) if known else (np.nan, np.nan)
+                usable = known and not is_biased(row)
+                low, high = disparity_bounds(values, wholes, exists, row, confidence) if usable else (np.nan, np.nan)
                 numbers = {"value": one, "low": low, "high": high, "n": int(sizes.sum())}
                 least = int(sizes[exists].min(initial=0)) if exists.any() else 0
                 name = metric.name
                 found.append({"group": self._attribute, "metric": name, **numbers, "n_min": least})
                 continue
-            columns = zip(self._groups, value[0, 0], *value_bounds(values[:, 0], confidence), sizes, sizes, strict=True)
+            bounds = np.array(value_bounds(values[:, 0], confidence))
+            if isinstance(row, ProbabilityScore) and is_biased(row):
+                bounds = np.full_like(bounds, np.nan)
+            columns = zip(self._groups, value[0, 0], *bounds, sizes, sizes, strict=True)
             labels = ("group", "value", "low", "high", "n", "n_min")
             found += [{"metric": metric.name, **dict(zip(labels, one, strict=True))} for one in columns]
         return found

@@ -1,6 +1,7 @@
 """Calibration errors: biased upwards in samples, with intervals that hold the true error, also where it is 0."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fairsweep.analysis as analysis
@@ -65,3 +66,9 @@ def test_calibrated_groups_have_no_calibration_error_and_no_difference():
     )
     assert (crossed["low"] == 0).all()
     np.testing.assert_allclose(crossed["high"].iloc[:2], rates["high"])
+    ones = pd.Series(1.0, results.examples["id"].to_numpy())
+    weighted = analysis.weighted_frame(
+        results, ["expected_calibration_error", "calibration_difference"], ones, by="tone", draws=20
+    )
+    np.testing.assert_allclose(weighted["value"].iloc[:2], rates["value"])
+    assert weighted[["low", "high"]].isna().all(axis=None)
