@@ -130,6 +130,18 @@ def test_the_report_works(faces, tmp_path):
     in_browser(tmp_path / "browser", visit)
 
 
+def test_no_table_is_cut_on_a_wide_page(digits, tmp_path):
+    path = analysis.write_report(digits.folder, to=tmp_path / "report.html")
+    cut = "[...document.querySelectorAll('.tabled .scroll')].filter(s => s.scrollWidth > s.clientWidth + 1).length"
+
+    async def visit(browser):
+        await browser.open(path, width=1400)
+        await unfolds(browser)
+        assert await browser.run(cut) == 0
+
+    in_browser(tmp_path / "browser", visit)
+
+
 def test_the_comparison_works(faces, tmp_path):
     found = analysis.compare(faces.folder, faces.folder)
     path = write_comparison(found, tmp_path / "comparison.html")
