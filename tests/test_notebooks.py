@@ -21,10 +21,10 @@ from fairsweep.datasets.sources.faces import Faces
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 PLOT = "application/vnd.plotly.v1+json"
-# One Ray for all of them, as little of it as they need.
+# One Ray for all of them, as little of it as they need: with one CPU trials take turns in one worker.
 START = """
 import ray
-ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"working_dir": "empty"})
+ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env={"working_dir": "empty"})
 """
 
 
