@@ -75,7 +75,7 @@ def _sentence(results: SweepResults, design: ImbalanceDesign, between: pd.DataFr
     return f"{text} For its twin {twin.iloc[0]['series']} it is {_share(twin.iloc[0])}." if len(twin) == 1 else text
 
 
-def _share(row: pd.Series) -> str:  # type: ignore[type-arg]
+def _share(row: pd.Series) -> str:
     return f"{100 * row['value']:.1f}% [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
 
 
