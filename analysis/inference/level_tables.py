@@ -154,9 +154,8 @@ def table_of_results(
     frame = results.frame([metric], by=by, split=split, at=at)
     trials = results.trials.set_index("trial")
     names = list(dict.fromkeys(trials.loc[frame["trial"].unique(), "series"]))
-    chosen = [
-        name for name in names if learner in (None, name, trials.loc[trials["series"] == name, "learner"].iloc[0])
-    ]
+    chosen = [name for name in names if learner in (None, trials.loc[trials["series"] == name, "learner"].iloc[0])]
+    chosen = [learner] if learner in names else chosen
     if len(chosen) != 1:
         raise ValueError(f"learner must name one of the series {names}, but {learner!r} fits {len(chosen)}")
     frame = frame[frame["series"].astype(str) == chosen[0]].copy()

@@ -130,19 +130,25 @@ def trends_by_group(
         more, and those with several values for one seed and level.
     """
     frame = results.frame([metric], by=by, split=split, at=at)
-    trials = results.trials.set_index("trial")
-    names = frame["trial"].astype(str)
-    known = {name: trials[name].reindex(names).to_numpy() for name in ("data_seed", "train_seed", "minority_count")}
-    frame = frame.assign(series=frame["series"].astype(str), group=frame["group"].astype(str), **known)
-    wanted = list(dict.fromkeys(frame["group"])) if groups is None else list(groups)
+    wanted = list(dict.fromkeys(frame["group"].astype(str))) if groups is None else list(groups)
     found = {}
     for series in [name for name in dict.fromkeys(results.trials["series"]) if name]:
+        if frame.loc[frame["series"].astype(str) == series, "level_value"].nunique() < 2:
+            continue
         for group in wanted:
-            rows = frame[(frame["series"] == series) & (frame["group"] == group)]
-            if rows["level_value"].nunique() < 2:
-                continue
             try:
-                found[series, group] = trend(rows, metric, "level_value", group=group, x=x, confidence=confidence)
+                found[series, group] = trend(
+                    results,
+                    metric,
+                    "level_value",
+                    by=by,
+                    group=group,
+                    learner=series,
+                    split=split,
+                    at=at,
+                    x=x,
+                    confidence=confidence,
+                )
             except ValueError:
                 continue  # no seed has a value at every level, or one has two at a level
     return found
