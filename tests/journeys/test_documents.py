@@ -24,7 +24,7 @@ INSTEAD = {
     "fairsweep prepare faces --to data/faces --count 1500 --size 16": (
         "fairsweep prepare faces --to data/few --count 48 --size 16"
     ),
-    "fairsweep extend runs/quickstart --seeds 5": "fairsweep extend runs/quickstart --seeds 2 --yes",
+    "fairsweep extend runs/quickstart --seeds 10": "fairsweep extend runs/quickstart --seeds 2 --yes",
     "fairsweep plan FILE --measure": "fairsweep plan sweep.yaml --measure",
     "fairsweep resume /content/drive/MyDrive/faces --to runs/faces": "fairsweep resume drive/faces --to runs/again",
 }
