@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fairsweep.analysis.wording import counted
 from fairsweep.datasets.selection.randomness import first_by_priority, generator
 from fairsweep.datasets.selection.sampling import Sampler
 from fairsweep.datasets.storage.layout import nearest
@@ -151,8 +152,8 @@ class Canaries:
             members = np.flatnonzero(strata == value)
             if len(members) < wanted:
                 raise ValueError(
-                    f"an audit by groups takes {wanted} canaries from each, but the group of code {value} has "
-                    f"{len(members)} units: give fewer canaries"
+                    f"an audit by groups takes {wanted} canaries from each, "
+                    f"but the group of code {value} has {counted(len(members), 'unit')}: give fewer canaries"
                 )
             chosen.append(members[first_by_priority(public, "canaries", names[members], wanted)])
         positions = np.sort(np.concatenate(chosen)).astype(np.int64)
