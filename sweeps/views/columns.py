@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +19,8 @@ def column_titles(board: Board) -> tuple[str, ...]:
 
 
 def epsilon_words(board: Board, spent: float) -> str:
-    """Return an ε with whether it is a simulated one."""
-    return f"ε {number(spent, '.2f')}{_simulated(board)}"
+    """Return an ε with whether it is a simulated one; ∞ promises nothing, simulated or not."""
+    return f"ε {number(spent, '.2f')}{_simulated(board) if math.isfinite(spent) else ''}"
 
 
 def _simulated(board: Board) -> str:

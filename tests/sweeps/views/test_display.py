@@ -1,4 +1,5 @@
 import io
+import math
 import re
 
 import pytest
@@ -8,6 +9,7 @@ from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.planning.spent_privacy import SpentPrivacy
 from fairsweep.sweeps.store.ledger import Entry, Ledger
 from fairsweep.sweeps.sweep import Sweep
+from fairsweep.sweeps.views.columns import epsilon_words
 from fairsweep.sweeps.views.display import render, showing
 from fairsweep.sweeps.views.lines import Lines
 from fairsweep.sweeps.views.notebook import in_notebook, panel
@@ -89,6 +91,11 @@ def test_the_epsilon_of_a_trial_that_was_stopped_is_the_one_it_claims(follow):
     console = Console(file=io.StringIO(), width=200)
     Lines(follow, console).say_news()
     assert "ε 3.83 (simulated), stopped early" in console.file.getvalue()
+
+
+def test_no_guarantee_is_not_called_simulated(follow):
+    assert epsilon_words(follow, 3.0) == "ε 3.00 (simulated)"
+    assert epsilon_words(follow, math.inf) == "ε ∞"
 
 
 def test_a_collapsed_trial_is_named(follow):
