@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from fairsweep.trainables.models.foreign import ForeignModel
 from fairsweep.trainables.models.model import ModelError
@@ -103,7 +104,7 @@ class OwnModel(ForeignModel):
         """Return what the function returns.
 
         Raises:
-            ModelError: If the source does not import, has no such function, or the function fails or returns no module.
+            ModelError: If the source or its function fails, or returns no module of given sizes.
         """
         function = self._loaded()
         try:
@@ -112,6 +113,9 @@ class OwnModel(ForeignModel):
             raise ModelError(f"{self.name} could not be built: {self.failure(error)}") from error
         if not isinstance(network, nn.Module):
             raise ModelError(f"{self.name} must return an nn.Module, but returned {_described(network)}")
+        lazy = next((name for name, module in network.named_modules() if isinstance(module, LazyModuleMixin)), None)
+        if lazy is not None:
+            raise ModelError(f"{self.name} has a lazy layer, {lazy!r}: give it its size, by image_shape")
         return network
 
     def failure(self, error: Exception) -> str:

@@ -88,5 +88,9 @@ def no_instance(image_shape, classes):
     return Net
 
 
+def lazy(image_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
+
 def failing(image_shape, classes, depth=1):
     return nn.Linear(depth, "x")

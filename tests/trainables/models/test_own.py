@@ -49,6 +49,7 @@ def test_args_reach_the_function_and_count_for_the_identity(own, make_config, sg
     [
         ("wide", r"must return logits of shape \[B, 3\].*returned shape \[2, 4\]"),
         ("no_instance", "must return an nn.Module, but returned the class Net: return an instance"),
+        ("lazy", "has a lazy layer, '1': give it its size"),
         ("failing", r"could not be built: nets/mine.py, line \d+: 'return nn.Linear\(depth, \"x\"\)': TypeError"),
         ("noisy", "reads a global generator: its logits differ"),
         ("seeded", r"reads a global generator: its initial weights \(first.0.weight\) differ"),

@@ -1,0 +1,54 @@
+"""A network in a file of one's own, in a folder that is not the repository: run, killed, its file gone, resumed."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import torch
+
+from fairsweep.sweeps.syntax.sweep_file import SweepSource
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples/own-model"
+
+
+def weights(folder):
+    """The final weights of each trial."""
+    return {
+        path.parent.name: torch.load(path, map_location="cpu", weights_only=True)
+        for path in folder.glob("trials/*/weights.pt")
+    }
+
+
+def test_an_own_network_is_resumed_after_a_kill_without_its_file(user, prepared, commands, tiny):
+    prepare, _ = commands(EXAMPLE / "sweep.yaml")
+    prepared(prepare)
+    file = user.folder / "examples/own-model/network.py"
+    file.parent.mkdir(parents=True)
+    shutil.copy(EXAMPLE / "network.py", file)
+    content = tiny(EXAMPLE / "sweep.yaml") | {"checkpoints": {"every": 1, "seconds": 0, "keep_final_weights": True}}
+    content["learners"][0] |= {"epochs": 6, "performance": {"gradient_mode": "bookkeeping"}}
+    content["evaluation"] = {"balance": ["tone", "smiling"], "per_cell": 2}
+    content["resources"] = {"cpu": 1, "max_concurrent": 1}
+    user.write("examples/own-model/sweep.yaml", content)
+    user.write("calm.yaml", content | {"name": "calm", "output": "runs/own-calm"})
+    assert "own-calm" in user.fairsweep("plan", "calm.yaml")
+
+    folder = user.folder / "runs/own-model"
+    driver = user.start("run", "examples/own-model/sweep.yaml")
+    until = time.monotonic() + 200
+    while not list(folder.glob("trials/*/checkpoints/*")) and driver.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    driver.kill()
+    assert driver.wait() == -9, (user.folder / "started.log").read_text()
+    user.fairsweep("run", "calm.yaml", "--quiet")
+    file.unlink()
+    user.fairsweep("resume", folder)
+    undisturbed, resumed = weights(user.folder / "runs/own-calm"), weights(folder)
+    assert len(resumed) == 4
+    assert resumed.keys() == undisturbed.keys()
+    for trial, state in resumed.items():
+        assert all(torch.equal(value, undisturbed[trial][name]) for name, value in state.items()), trial
+    record = json.loads(next(folder.glob("trials/*/config.json")).read_text())
+    assert record["model"]["source"] == (EXAMPLE / "network.py").read_text()
+    assert SweepSource.read(EXAMPLE / "sweep.yaml").content["model"]["name"] == record["model"]["name"]
