@@ -113,9 +113,7 @@ class ImageGroups:
         within = values @ drawn.strata / drawn.strata.sum(0)
         totals = (values - within @ drawn.strata.T) @ drawn.units
         variance = divide(np.square(totals) @ _members(drawn.group_of_unit, self.count), np.square(self.images))
-        # Where all images agree, nothing tells that images of one person differ from each other.
-        images = np.where(variance <= 0, self.units, self.images)
-        behind = SamplingUnits(images, self.units, self.units - drawn.strata_of_group)
+        behind = SamplingUnits(self.images, self.units, self.units - drawn.strata_of_group)
         return rate_bounds(self.means(values), variance, None, behind, observations, confidence)
 
     @cached_property

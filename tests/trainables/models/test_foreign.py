@@ -98,7 +98,10 @@ def test_weights_that_do_not_fit_are_named_without_numbers_too(published):
 )
 @pytest.mark.parametrize("kind", ["sgd", "dpsgd"])
 def test_networks_of_every_family_train_two_steps(make_task, name, kind):
-    given = {"sgd": {"epochs": 1, "batch_size": 2}, "dpsgd": {"epochs": 1, "batch_size": 2, "noise_multiplier": 1}}
+    # The first step of a vision transformer moves its head alone, which begins at zero: one that takes the softmax to
+    # 1 would leave the second without a gradient.
+    steps = {"epochs": 1, "batch_size": 2, "optimizer": {"name": "sgd", "lr": 1e-3}}
+    given = {"sgd": steps, "dpsgd": steps | {"noise_multiplier": 1}}
     learner = build_learner(
         LEARNERS[kind].config(**given[kind]), make_task(TorchvisionModel(name=name), n=4, size=32, channels=3)
     )
@@ -106,8 +109,7 @@ def test_networks_of_every_family_train_two_steps(make_task, name, kind):
     assert learner.step().steps == 2
     trained = dict(learner.weights())
     assert all(value.isfinite().all() for value in trained.values())
-    # The first step of a vision transformer moves its head alone, which begins at zero, the second most of the rest.
-    assert sum(not torch.equal(value, before[place]) for place, value in trained.items()) > len(before) / 3
+    assert sum(not torch.equal(value, before[place]) for place, value in trained.items()) > len(before) / 2
 
 
 def test_batch_norm_is_refused_for_private_learners_with_both_remedies():
