@@ -12,18 +12,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fairsweep.datasets.raw import raw_tables
 from fairsweep.datasets.raw.damaged import Damaged
 from fairsweep.datasets.raw.raw_files import fingerprint, open_raw
 from fairsweep.datasets.raw.raw_images import Framing, read_images
 from fairsweep.datasets.raw.table_columns import MISSING, attribute, pairs
-from fairsweep.datasets.sources.own_tables import SPLIT_WORDS, Rows, open_parts, read_rows, words_of_splits
+from fairsweep.datasets.sources.own_tables import (
+    BESIDE,
+    LABEL,
+    SPLIT_WORDS,
+    Rows,
+    check_values,
+    kept_columns,
+    open_parts,
+    read_rows,
+    words_of_splits,
+)
 from fairsweep.datasets.sources.source import source_paths
 from fairsweep.datasets.sources.splits import HoldOut, splits_of, users_of
-from fairsweep.datasets.storage.layout import RESERVED_COLUMNS, Attribute, Skipped
-
-_LABEL = "label"
-_BESIDE = ("split", "user")
+from fairsweep.datasets.storage.layout import Attribute, Skipped
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Folder:
         rows, used = self._rows(), self._used()
         columns: dict[str, pa.Array] = {"id": pa.array(rows.ids[used])}
         found = self._attributes()
-        _check_values(tuple(attribute for attribute, _ in found), self._where())
+        check_values(tuple(attribute for attribute, _ in found), self._where())
         columns |= {attribute.name: codes for attribute, codes in found}
         if "user" in rows.table.column_names:
             columns["user"] = users_of(rows.table.column("user").take(pa.array(used)), self._where())
@@ -170,22 +176,11 @@ class Folder:
 
     def _kept(self, table: pa.Table) -> list[str]:
         """Return the names of the columns that become attributes."""
-        beside = (self.path_column, *_BESIDE)
-        kept = [name for name in table.column_names if name not in beside] if self.columns is None else self.columns
-        for name in kept:
-            if name in RESERVED_COLUMNS or name == self.path_column:
-                raise ValueError(
-                    f"an attribute cannot be called {name!r}, which has a meaning of its own: rename that column of "
-                    f"{self._where()}, or name those to keep (--columns)"
-                )
-            raw_tables.column(table, name, self._where())
-        if not kept:
-            raise ValueError(f"{self._where()} must have at least one column of attributes beside {beside}")
-        return list(kept)
+        return kept_columns(table, self.columns, (self.path_column, *BESIDE), self._where())
 
     def _lacking(self, rows: Rows) -> dict[str, int]:
         """Return how many values each column lacks that is used."""
-        used = [*self._kept(rows.table), *(name for name in _BESIDE if name in rows.table.column_names)]
+        used = [*self._kept(rows.table), *(name for name in BESIDE if name in rows.table.column_names)]
         return {name: rows.table.column(name).null_count for name in used}
 
     def _complete(self, rows: Rows) -> NDArray[np.bool_]:
@@ -232,7 +227,7 @@ class Folder:
         if "split" in rows.table.column_names:
             return words_of_splits(rows.table.column("split").take(pa.array(used)), self._where())
         ids = columns["id"].to_numpy()
-        names = sorted(self._kept(rows.table), key=lambda name: name != _LABEL)
+        names = sorted(self._kept(rows.table), key=lambda name: name != LABEL)
         strata = [columns[name].to_numpy() for name in names]
         users = columns["user"].to_numpy() if "user" in columns else None
         said = None if rows.splits is None else np.array(rows.splits, dtype=object)[used]
@@ -252,13 +247,3 @@ def _with_missing(whole: Attribute, codes: pa.Array, column: pa.ChunkedArray) ->
     filled = np.full(len(column), len(whole.values), np.int16)
     filled[column.is_valid().to_numpy()] = codes.to_numpy()
     return Attribute(name=whole.name, values=(*whole.values, MISSING)), pa.array(filled)
-
-
-def _check_values(attributes: tuple[Attribute, ...], where: str) -> None:
-    """Check that there is something to predict."""
-    label = [attribute for attribute in attributes if attribute.name == _LABEL] or list(attributes)
-    if all(len(attribute.values) < 2 for attribute in label):
-        raise ValueError(
-            f"a label must have at least two values, but {label[0].name!r} in {where} has only "
-            f"{label[0].values[0]!r}: nothing could be learned from it"
-        )

@@ -23,11 +23,17 @@ from fairsweep.datasets.raw.damaged import Damaged
 from fairsweep.datasets.raw.raw_files import RawFiles, fingerprint, open_raw
 from fairsweep.datasets.raw.raw_images import Framing
 from fairsweep.datasets.raw.table_columns import attribute, pairs
-from fairsweep.datasets.sources.own_tables import SPLIT_WORDS, words_of_splits
+from fairsweep.datasets.sources.own_tables import (
+    BESIDE,
+    LABEL,
+    SPLIT_WORDS,
+    check_values,
+    kept_columns,
+    words_of_splits,
+)
 from fairsweep.datasets.sources.splits import HoldOut, splits_of, users_of
-from fairsweep.datasets.storage.layout import Attribute, nearest
+from fairsweep.datasets.storage.layout import Attribute
 
-_BESIDE = ("split", "user")
 _FEATURES = b"huggingface"
 
 
@@ -103,10 +109,12 @@ class HuggingFace:
         rows, used = self._rows(), self._used()
         ids = used.astype(np.int64)
         columns: dict[str, pa.Array] = {"id": pa.array(ids)}
-        columns |= {attribute.name: codes for attribute, codes in self._attributes()}
+        found = self._attributes()
+        check_values(tuple(whole for whole, _ in found), self._where())
+        columns |= {whole.name: codes for whole, codes in found}
         if "user" in rows.table.column_names:
             columns["user"] = users_of(_words(rows.table.column("user")).take(pa.array(used)), self._where())
-        strata = [columns[name].to_numpy() for name in sorted(self._kept(), key=lambda name: name != "label")]
+        strata = [columns[name].to_numpy() for name in sorted(self._kept(), key=lambda name: name != LABEL)]
         users = columns["user"].to_numpy() if "user" in columns else None
         if "split" in rows.table.column_names:
             words = _words(_named(rows.table.column("split"), rows.names.get("split")))
@@ -148,14 +156,7 @@ class HuggingFace:
         return _read(self._files(), path.name if path.is_file() else None, self.image_column)
 
     def _kept(self) -> list[str]:
-        table = self._rows().table
-        kept = [name for name in table.column_names if name not in _BESIDE] if self.columns is None else self.columns
-        for name in kept:
-            if name not in table.column_names:
-                raise ValueError(f"{self._where()} has no column {name!r}: {nearest(name, table.column_names)}")
-        if not kept:
-            raise ValueError(f"{self._where()} must have at least one column of attributes beside the image")
-        return list(kept)
+        return kept_columns(self._rows().table, self.columns, (self.image_column, *BESIDE), self._where())
 
     def _used(self) -> NDArray[np.int64]:
         rows, kept = self._rows(), self._kept()

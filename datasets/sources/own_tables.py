@@ -18,13 +18,57 @@ from fairsweep.datasets.raw.listed_images import ImageFinder, is_absolute, norma
 from fairsweep.datasets.raw.raw_files import MAX_FILE_BYTES, RawFiles, only, read_table_file
 from fairsweep.datasets.raw.raw_images import SUFFIXES
 from fairsweep.datasets.raw.raw_names import first_five
-from fairsweep.datasets.storage.layout import SPLITS
+from fairsweep.datasets.storage.layout import RESERVED_COLUMNS, SPLITS, Attribute
 
 SUFFIXES_OF_TABLES = (".csv", ".tsv", ".parquet")
 SPLIT_WORDS = {
     **{split: split for split in SPLITS},
     **{"training": "train", "val": "validation", "valid": "validation", "dev": "validation", "testing": "test"},
 }
+
+LABEL = "label"
+"""The attribute that splits are stratified by first, and that must have two values, where there is one of that name."""
+BESIDE = ("split", "user")
+"""Columns that are no attributes."""
+
+
+def kept_columns(table: pa.Table, asked: Sequence[str] | None, beside: Sequence[str], where: str) -> list[str]:
+    """Return the names of the columns that become attributes.
+
+    Args:
+        table: Columns of strings or numbers.
+        asked: Those named by the user; None takes all but ``beside``.
+        beside: Columns with a meaning of their own, in the table or not.
+        where: How messages call the table.
+
+    Raises:
+        ValueError: There is none, one does not exist, or its name has another meaning.
+    """
+    kept = [name for name in table.column_names if name not in beside] if asked is None else list(asked)
+    for name in kept:
+        if name in RESERVED_COLUMNS or name in beside:
+            raise ValueError(
+                f"an attribute cannot be called {name!r}, which has a meaning of its own: rename that column of "
+                f"{where}, or name those to keep (--columns)"
+            )
+        raw_tables.column(table, name, where)
+    if not kept:
+        raise ValueError(f"{where} must have at least one column of attributes beside {tuple(beside)}")
+    return kept
+
+
+def check_values(attributes: Sequence[Attribute], where: str) -> None:
+    """Check that there is something to predict.
+
+    Raises:
+        ValueError: The label, or every attribute where none is called so, has one value.
+    """
+    label = [attribute for attribute in attributes if attribute.name == LABEL] or list(attributes)
+    if all(len(attribute.values) < 2 for attribute in label):
+        raise ValueError(
+            f"a label must have at least two values, but {label[0].name!r} in {where} has only "
+            f"{label[0].values[0]!r}: nothing could be learned from it"
+        )
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,21 @@ def test_rows_without_a_value_are_counted_or_left_out(tmp_path, raw):
         ({"image_column": "image"}, "--image-column picture"),
         ({"image_column": "tone"}, r"must hold encoded files \(bytes\)"),
         ({"image_column": "picture", "columns": ("mout",)}, "did you mean 'mouth'"),
+        ({"image_column": "picture", "columns": ("picture",)}, "cannot be called 'picture'"),
     ],
 )
 def test_what_does_not_fit_is_said(saved, options, said):
     with pytest.raises(ValueError, match=said):
         HuggingFace(saved, 16, **options).examples()
+
+
+def test_a_column_of_ids_and_a_label_of_one_value_are_no_attributes(tmp_path, raw):
+    columns = {"image": [raw.jpeg(n, 30, 20) for n in range(4)], "label": ["smiling"] * 4, "id": list(range(4))}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"cannot be called 'id'.*name those to keep \(--columns\)"):
+        HuggingFace(tmp_path / "a.parquet", 16).examples()
+    with pytest.raises(ValueError, match=r"'label' in .* has only 'smiling': nothing could be learned"):
+        HuggingFace(tmp_path / "a.parquet", 16, columns=("label",)).examples()
 
 
 def test_a_name_of_the_hub_is_no_folder(tmp_path):
