@@ -14,7 +14,7 @@ from PIL import Image
 from fairsweep.datasets.raw.damaged import Damaged
 from fairsweep.datasets.raw.raw_images import Framing, to_rgb
 from fairsweep.datasets.raw.table_columns import attribute, pairs
-from fairsweep.datasets.sources.own_tables import SPLIT_WORDS, words_of_splits
+from fairsweep.datasets.sources.own_tables import LABEL, SPLIT_WORDS, check_values, words_of_splits
 from fairsweep.datasets.sources.splits import HoldOut, splits_of, users_of
 from fairsweep.datasets.storage.layout import Attribute, nearest
 from fairsweep.datasets.storage.prepared import PreparedDataset
@@ -79,8 +79,9 @@ def write(
     stored, table = _gathered(rows, framing, wanted)
     labels = _class_labels(images)
     columns, found = _columns(table, labels, order or {}, bins or {}, name)
+    check_values(found, name)
     ids = np.array(table["id"], np.int64) if "id" in table else np.arange(len(stored), dtype=np.int64)
-    codes = [columns[one.name].to_numpy() for one in sorted(found, key=lambda one: one.name != "label")]
+    codes = [columns[one.name].to_numpy() for one in sorted(found, key=lambda one: one.name != LABEL)]
     if "user" in table:
         columns["user"] = users_of(_words(table["user"], "user"), name)
     users = columns["user"].to_numpy() if "user" in columns else None

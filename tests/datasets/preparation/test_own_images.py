@@ -96,6 +96,7 @@ def test_grey_images_numbers_users_and_bins(tmp_path):
         (PIXELS.reshape(N, -1), COLUMNS, r"must be \[H, W\]"),
         (PIXELS, {"mouth": [None, *MOUTH[1:]]}, "1 have none, the first is number 0"),
         (PIXELS, {"split": ["train"] * N}, "at least one attribute"),
+        (PIXELS, {"label": ["smiling"] * N, "tone": TONE}, "has only .smiling.: nothing could be learned"),
         (PIXELS, {"mouth": MOUTH, "split": ["trian"] * N}, "splits in"),
         (Faces(lambda pixels: pixels), ["mout"], "did you mean 'mouth'"),
         ([(PIXELS[0], 1)], None, r"wrap it so that its label is named"),
