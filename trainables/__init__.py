@@ -11,7 +11,8 @@ from fairsweep.analysis.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fairsweep.trainables.learners import LEARNERS, build_learner, check, plan_privacy, twin_of
-    from fairsweep.trainables.learning.learner import GroupDiagnostic, IterationReport, Learner, LearningTask, TrialKeys
+    from fairsweep.trainables.learning.iteration_report import GroupDiagnostic, IterationReport
+    from fairsweep.trainables.learning.learner import Learner, LearningTask, TrialKeys
     from fairsweep.trainables.learning.learner_config import LearnerConfig
     from fairsweep.trainables.models.model import ModelConfig, build_model
     from fairsweep.trainables.models.models import MODELS
@@ -44,8 +45,8 @@ __all__ = [
 
 _HOMES = {
     "LEARNERS": "learners",
-    "GroupDiagnostic": "learning.learner",
-    "IterationReport": "learning.learner",
+    "GroupDiagnostic": "learning.iteration_report",
+    "IterationReport": "learning.iteration_report",
     "Learner": "learning.learner",
     "LearnerConfig": "learning.learner_config",
     "LearningTask": "learning.learner",

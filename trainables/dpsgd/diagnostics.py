@@ -21,7 +21,8 @@ import torch.nn.functional as F
 
 from fairsweep.datasets.selection.randomness import derive, priorities
 from fairsweep.trainables.layers.example_dropout import draw_masks
-from fairsweep.trainables.learning.learner import GroupDiagnostic, LearningTask
+from fairsweep.trainables.learning.iteration_report import GroupDiagnostic
+from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping

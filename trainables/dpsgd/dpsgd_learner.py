@@ -30,7 +30,8 @@ from fairsweep.trainables.dpsgd.gradient_modes import (
 from fairsweep.trainables.dpsgd.mode_names import current_mode
 from fairsweep.trainables.dpsgd.weighted_rates import weights_of
 from fairsweep.trainables.layers.example_dropout import draw_masks
-from fairsweep.trainables.learning.learner import IterationReport, LearningTask, SingleModelLearner
+from fairsweep.trainables.learning.iteration_report import IterationReport
+from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
 from fairsweep.trainables.models.augmentation import augment
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.network import Network

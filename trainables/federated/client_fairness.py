@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fairsweep.datasets.selection.partitions import Partition, majority_values
 from fairsweep.trainables.federated.local_training import CohortSums
-from fairsweep.trainables.learning.learner import ClientDiagnostic, LearningTask
+from fairsweep.trainables.learning.iteration_report import ClientDiagnostic
+from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.models.network import Network
 
 _IMAGES_AT_ONCE = 4096

@@ -29,7 +29,8 @@ from fairsweep.trainables.federated.cohorts import CohortExamples
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, FedavgConfig, FederatedConfig
 from fairsweep.trainables.federated.local_training import CohortSums
 from fairsweep.trainables.federated.server_optimizers import ServerOptimizer
-from fairsweep.trainables.learning.learner import IterationReport, LearningTask, SingleModelLearner
+from fairsweep.trainables.learning.iteration_report import IterationReport
+from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
 from fairsweep.trainables.learning.partition_report import describe_partition
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.network import Network

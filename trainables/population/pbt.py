@@ -22,7 +22,8 @@ from fairsweep.analysis.records.file_names import LINEAGE
 from fairsweep.analysis.records.learner_records import lineage_table, write_lineage
 from fairsweep.datasets.selection.randomness import derive, generator
 from fairsweep.trainables.learning.evaluation import DivergedError, EvaluationSet, rows_at_once
-from fairsweep.trainables.learning.learner import IterationReport, Learner, LearningTask
+from fairsweep.trainables.learning.iteration_report import IterationReport
+from fairsweep.trainables.learning.learner import Learner, LearningTask
 from fairsweep.trainables.learning.measures import Standing
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 
 from fairsweep.trainables.layers.example_dropout import draw_masks
-from fairsweep.trainables.learning.learner import IterationReport, LearningTask, SingleModelLearner
+from fairsweep.trainables.learning.iteration_report import IterationReport
+from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment

@@ -28,7 +28,8 @@ from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.selection.randomness import fingerprint, seed_key
 from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.evaluation import DivergedError, Evaluated
-from fairsweep.trainables.learning.learner import CohortWorkers, IterationReport, Learner, TrialKeys
+from fairsweep.trainables.learning.iteration_report import IterationReport
+from fairsweep.trainables.learning.learner import CohortWorkers, Learner, TrialKeys
 from fairsweep.trainables.learning.trial_watch import Ending, Watch
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 from fairsweep.trainables.privacy.plan import PrivacyPlan

@@ -18,7 +18,7 @@ from fairsweep.analysis.records.files import RecordError, write_json
 from fairsweep.analysis.records.prediction_records import write_predictions
 from fairsweep.analysis.records.training_records import read_training, training_table, write_training
 from fairsweep.analysis.records.vocabularies import Vocabulary
-from fairsweep.trainables.learning.learner import IterationReport
+from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.trial.trial_config import TrialConfig
 
 Owned = Callable[[], AbstractContextManager[object]]

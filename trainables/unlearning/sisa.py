@@ -23,7 +23,8 @@ from fairsweep.analysis.records.files import FORMAT_VERSION, write_json
 from fairsweep.analysis.records.learner_records import placement_table, write_placement
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.trainables.auditing.training_audit import state_canaries
-from fairsweep.trainables.learning.learner import IterationReport, LearningTask
+from fairsweep.trainables.learning.iteration_report import IterationReport
+from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig
