@@ -147,7 +147,7 @@ LEARNER = """
     from fairsweep.datasets.selection.sampling import Shuffled
     from fairsweep.trainables.models.inputs import normalise, to_device
     from fairsweep.trainables.learning.iteration_report import IterationReport
-from fairsweep.trainables.learning.learner import SingleModelLearner
+    from fairsweep.trainables.learning.learner import SingleModelLearner
     from fairsweep.trainables.learning.learner_config import LearnerConfig
     from fairsweep.trainables.models.network import Network
     from fairsweep.trainables.models.optimizers import OptimizerConfig
