@@ -22,7 +22,7 @@ class Batch:
         positions: int64 [B], indices into the training set.
         rows: int64 [B], rows of the dataset.
         ids: int64 [B].
-        images: uint8 [B, H, W, C] in [0, 255].
+        images: uint8 [B, H, W, C] in [0, 255]; of a feed of features float32 [B, …].
     """
 
     step: int

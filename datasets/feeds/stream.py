@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fairsweep.datasets.feeds.feed import Batch, step_range
 from fairsweep.datasets.feeds.image_cache import ImageCache
-from fairsweep.datasets.feeds.resident import cache_root
+from fairsweep.datasets.feeds.machine_copy import cache_root
 from fairsweep.datasets.feeds.schedule import plan_passes, plan_requests, plan_windows
 from fairsweep.datasets.feeds.windows import Gauge, Images, WindowStream
 from fairsweep.datasets.selection.sampling import Sampler

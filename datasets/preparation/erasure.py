@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fairsweep.datasets.feeds.resident import cache_root
+from fairsweep.datasets.feeds.machine_copy import COPIES, cache_root
 from fairsweep.datasets.storage.layout import SHARD_FOLDER, SOURCE_PATH, DatasetError, DatasetInfo, ShardInfo
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.datasets.storage.writing import check_target, finish, write_shard
@@ -68,12 +68,12 @@ def next_version(path: Path) -> Path:
 
 
 def purge_copies(content_hash: str) -> list[Path]:
-    """Delete this machine's decoded copies of a dataset: they hold every image.
+    """Delete this machine's decoded copies of a dataset, and features of it: they hold every image.
 
     Returns:
         What was deleted. A process that still maps a copy keeps its memory until it ends.
     """
-    found = sorted((cache_root() / "resident").glob(f"{content_hash}*"))
+    found = sorted((cache_root() / COPIES).glob(f"{content_hash}*"))
     for path in found:
         path.unlink(missing_ok=True)
     return found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fairsweep.analysis.records.file_names import CONFIG, IDS_KEY, PLACEMENT, REPORT, TRIALS
 from fairsweep.analysis.records.files import read_json
 from fairsweep.analysis.records.record_cache import CACHE
-from fairsweep.datasets.feeds.resident import cache_root
+from fairsweep.datasets.feeds.machine_copy import cache_root
 from fairsweep.datasets.selection.randomness import KEY_BYTES
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.store.description import Description

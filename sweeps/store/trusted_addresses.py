@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairsweep.datasets.feeds.resident import cache_root
+from fairsweep.datasets.feeds.machine_copy import cache_root
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.storage_uri import absolute, uri_of
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from fairsweep.datasets.feeds.resident import cache_root
+from fairsweep.datasets.feeds.machine_copy import cache_root
 from fairsweep.datasets.storage.location import settled
 from fairsweep.sweeps.syntax.address_passwords import holds_password
 from fairsweep.sweeps.syntax.section import Section

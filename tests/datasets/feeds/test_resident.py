@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from fairsweep.datasets.feeds.feed import Batch
-from fairsweep.datasets.feeds.resident import CACHE_VARIABLE, ResidentFeed, cache_root
+from fairsweep.datasets.feeds.machine_copy import CACHE_VARIABLE, cache_root
+from fairsweep.datasets.feeds.resident import ResidentFeed
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.datasets.selection.sampling import Poisson, Shuffled
 from fairsweep.datasets.storage.prepared import Attribute, DatasetError, PreparedDataset, write_prepared
@@ -190,12 +191,12 @@ def test_a_cache_that_cannot_be_written_is_said_with_the_remedy(pair, tmp_path):
 CHILD = """
 import sys, time
 from pathlib import Path
-from fairsweep.datasets.feeds import resident
+from fairsweep.datasets.feeds import machine_copy, resident
 from fairsweep.datasets.storage.prepared import PreparedDataset
 
 folder, cache, work = map(Path, sys.argv[1:4])
 dataset = PreparedDataset.open(folder)
-build, shard_images = resident._build, PreparedDataset.shard_images
+build, shard_images = machine_copy._build, PreparedDataset.shard_images
 
 def counted(*arguments):
     with (work / "builds").open("a") as log:
@@ -209,7 +210,7 @@ def hanging(self, number):
         time.sleep(600)
     return shard_images(self, number)
 
-resident._build = counted
+machine_copy._build = counted
 if len(sys.argv) > 4:
     PreparedDataset.shard_images = hanging
 (work / f"ready-{time.time_ns()}").touch()

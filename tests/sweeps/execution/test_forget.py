@@ -17,7 +17,7 @@ from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.records.learner_records import read_placement
 from fairsweep.analysis.records.prediction_records import read_examples, read_predictions, write_examples
 from fairsweep.analysis.records.training_records import read_training
-from fairsweep.datasets.feeds.resident import cache_root
+from fairsweep.datasets.feeds.machine_copy import cache_root
 from fairsweep.datasets.preparation.erasure import next_version, write_without
 from fairsweep.datasets.storage.prepared import PreparedDataset, write_prepared
 from fairsweep.sweeps.copies.mirror import Mirror
