@@ -61,9 +61,8 @@ def test_a_winner_survives_a_kill_and_leaves_no_trace_of_the_others(alone):
     assert "the winner alone, K poisson" in said
     running = alone.start("run", sweep)
     hidden = out / ".winner/draws/trials"
-    for _ in range(1200):
-        if any(read_json(path)["state"] == "done" for path in hidden.glob("*/state.json")):
-            break
+    while not any(read_json(path)["state"] == "done" for path in hidden.glob("*/state.json")):
+        assert running.poll() is None, "the run has ended before it could be killed"
         time.sleep(0.1)
     running.kill()
     running.wait()

@@ -16,23 +16,6 @@ _TESTED = "1.6.0"
 _LEFT_ON_LAYERS = ("activations", "max_batch_len")
 
 
-def patches(module: nn.Conv2d, activation: torch.Tensor) -> torch.Tensor:
-    """Return the patches that a convolution multiplies, [B, K, T].
-
-    ``torch.nn.functional.unfold`` is public and gives the same numbers, up to six times as slowly on a CPU, and takes
-    no ``padding="same"``.
-    """
-    unfold = _part("opacus.utils.tensor_utils", "unfold2d")
-    found: torch.Tensor = unfold(
-        activation,
-        kernel_size=module.kernel_size,
-        padding=module.padding,
-        stride=module.stride,
-        dilation=module.dilation,
-    )
-    return found
-
-
 def example_gradients(module: nn.Module, activation: torch.Tensor, backprop: torch.Tensor) -> list[torch.Tensor]:
     """Return per-example gradients of any layer that Opacus knows, in the order of the layer's parameters.
 

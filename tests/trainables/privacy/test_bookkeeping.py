@@ -1,0 +1,55 @@
+"""The forms that book-keeping gives a layer's gradients, against torch's and Opacus's own."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fairsweep.trainables.privacy.bookkeeping import layer_gradient, patches
+from fairsweep.trainables.privacy.opacus_internals import example_gradients
+
+
+@pytest.mark.parametrize(("padding", "stride", "dilation"), [((1, 2), (1, 1), (1, 1)), (0, 2, (2, 1)), (2, (2, 3), 2)])
+def test_patches_are_torchs_own(padding, stride, dilation):
+    layer = nn.Conv2d(2, 3, (3, 5), padding=padding, stride=stride, dilation=dilation)
+    inputs = torch.randn(4, 2, 13, 12)
+    expected = F.unfold(inputs, (3, 5), padding=padding, stride=stride, dilation=dilation)
+    assert torch.equal(patches(layer, inputs), expected)
+
+
+@pytest.mark.parametrize(("padding", "same_as"), [("same", (1, 4)), ("valid", (0, 0))])
+def test_patches_know_torchs_words_for_padding(padding, same_as):
+    inputs = torch.randn(4, 2, 9, 11)
+    found = patches(nn.Conv2d(2, 3, (3, 5), padding=padding, dilation=(1, 2)), inputs)
+    assert torch.equal(found, F.unfold(inputs, (3, 5), padding=same_as, dilation=(1, 2)))
+
+
+@pytest.mark.parametrize("places", [(), (3,), (3, 5)])
+def test_a_norm_layers_gradients_are_opacus_own_to_the_bit(places):
+    torch.manual_seed(0)
+    layer, inputs, backprop = nn.GroupNorm(2, 6), torch.randn(5, 6, *places), torch.randn(5, 6, *places)
+    gradient = layer_gradient(layer, inputs, backprop)
+    weight, bias = example_gradients(layer, inputs, backprop)
+    factors, sums = torch.rand(5), [torch.zeros(6), torch.zeros(6)]
+    gradient.add_weighted(factors, sums)
+    assert torch.equal(sums[0], torch.zeros(6).addmv_(weight.t(), factors))
+    assert torch.equal(sums[1], torch.zeros(6).addmv_(bias.t(), factors))
+
+
+def test_training_the_packages_own_networks_privately_imports_no_opacus():
+    script = """
+import sys, torch
+from fairsweep.trainables.models.models import MODELS
+from fairsweep.trainables.models.model import build_model
+from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
+from fairsweep.trainables.privacy.clipping import Clipping
+for name in ("linear", "cnn", "resnet18"):
+    model = build_model(MODELS[name](), (16, 16, 3), 2, b"k" * 32)
+    sums = [torch.zeros_like(p) for p in model.parameters()]
+    Bookkeeping(model).add_clipped(torch.randn(3, 3, 16, 16), torch.tensor([0, 1, 1]), Clipping("flat", 1.0), sums)
+sys.exit("opacus" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
