@@ -29,11 +29,11 @@ from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.models.models import MODELS
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import SgdOptimizer
 from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig
 
 KEY = seed_key(0, "benchmark")
-OPTIMIZER = OptimizerConfig(lr=0.05, momentum=0.9)
+OPTIMIZER = SgdOptimizer(lr=0.05, momentum=0.9)
 Epoch = Callable[[], int]  # trains one epoch and returns how many examples it saw
 
 

@@ -104,8 +104,8 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str
         if len(inner) == 1 and value is not None:
             default = "see below"
         yield prefix + name, default, _one_line(meaning)
-        for nested in inner:
-            yield from _fields(nested, f"{prefix}{name}.")
+        # Members of a union share fields, which are explained once.
+        yield from dict.fromkeys(row for nested in inner for row in _fields(nested, f"{prefix}{name}."))
 
 
 def _documented(model: type[BaseModel]) -> dict[str, str]:

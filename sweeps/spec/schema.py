@@ -100,6 +100,8 @@ class _Generator(GenerateJsonSchema):
         inner = super().function_before_schema(schema)
         if "ref" in schema or "properties" in inner:  # a validator of the model itself
             return inner
+        if "oneOf" in inner:  # where the name is a dimension, several members fit
+            inner = {"anyOf": inner["oneOf"]}
         if inner.get("type") == "string":
             return {"anyOf": [inner, {"type": "integer"}, _CODE]}
         is_section = "$ref" in inner or any("$ref" in member for member in inner.get("anyOf", ()))
@@ -120,9 +122,9 @@ def _dimension(kind: str) -> Schema:
 
 
 def _allow_dimensions(schema: Schema) -> None:
-    """Let each field of a section be a dimension instead of a value; what tells sections apart cannot be one."""
+    """Let each field of a section be a dimension instead of a value; a kind cannot be one."""
     for name, field in schema.get("properties", {}).items():
-        if name not in ("kind", "name") or "const" not in field:
+        if name != "kind" or "const" not in field:
             kept = {key: field.pop(key) for key in ("description", "default", "title") if key in field}
             schema["properties"][name] = {**kept, "anyOf": [field, _DIMENSION]}
 

@@ -156,8 +156,8 @@ def _member(annotation: object, tag: str | int) -> object:
 def _is_tag(model: type[BaseModel], part: str | int) -> bool:
     if model.__name__ == part:
         return True
-    kinds = [field.default for name, field in model.model_fields.items() if name == "kind"]
-    return part in kinds
+    fields = [field for name, field in model.model_fields.items() if name in ("kind", "name")]
+    return any(part in (field.default, *typing.get_args(field.annotation)) for field in fields)
 
 
 def models_of(annotation: object) -> Iterator[type[BaseModel]]:

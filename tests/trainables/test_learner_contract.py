@@ -150,7 +150,7 @@ LEARNER = """
     from fairsweep.trainables.learning.learner import SingleModelLearner
     from fairsweep.trainables.learning.learner_config import LearnerConfig
     from fairsweep.trainables.models.network import Network
-    from fairsweep.trainables.models.optimizers import OptimizerConfig
+    from fairsweep.trainables.models.optimizers import SgdOptimizer
 
 
     class WholeConfig(LearnerConfig):
@@ -167,7 +167,7 @@ LEARNER = """
             self.iterations = config.steps
             self._task = task
             shapes, key = (task.image_shape, task.classes), task.keys.train
-            self._network = Network(task.model, *shapes, OptimizerConfig(), config.steps, key, task.device)
+            self._network = Network(task.model, *shapes, SgdOptimizer(), config.steps, key, task.device)
 
         def _iterate(self):
             inputs = normalise(to_device(self._task.feed.images(self._task.rows), self._task.device))

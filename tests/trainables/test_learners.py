@@ -38,11 +38,15 @@ CONFIGS = {
     "dpsgd momentum": {
         "kind": "dpsgd",
         "noise_multiplier": 0.8,
-        "optimizer": {"lr": 0.1, "momentum": 0.9, "milestones": [0.5]},
+        "optimizer": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "schedule": {"name": "linear", "warmup": 1}},
         "augmentation": AUGMENTED,
         "performance": {"physical_batch_size": 6},
     },
-    "dpsgd adam": {"kind": "dpsgd", "noise_multiplier": 0.8, "optimizer": {"name": "adam", "lr": 0.01}},
+    "dpsgd adamw": {
+        "kind": "dpsgd",
+        "noise_multiplier": 0.8,
+        "optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.1, "schedule": "cosine"},
+    },
     "dpsgd hooks": {"kind": "dpsgd", "noise_multiplier": 0.8, "performance": {"gradient_mode": "hooks"}},
     "dpsgd twin": {"kind": "dpsgd", "noise_multiplier": 0.0, "l2_clip_norm": None},
     "dpfedavg adaptive": {
@@ -50,7 +54,7 @@ CONFIGS = {
         "rounds": 5,
         "clients": {"partition": "dirichlet", "count": 8, "alpha": 0.5},
         "sampling_rate": 0.7,
-        "local": {"batch_size": 4, "optimizer": {"lr": 0.1, "momentum": 0.5, "milestones": [0.5]}},
+        "local": {"batch_size": 4, "optimizer": {"lr": 0.1, "momentum": 0.5, "nesterov": True, "schedule": "linear"}},
         "server": {"name": "yogi", "lr": 0.01},
         "clipping": {"quantile": 0.5},
         "noise_multiplier": 0.8,
@@ -248,7 +252,7 @@ class TestEveryLearner:
 
 def test_a_config_is_read_by_its_kind_and_unknown_ones_are_refused():
     assert isinstance(config("sgd adam"), SgdConfig)
-    assert isinstance(config("dpsgd adam"), DpsgdConfig)
+    assert isinstance(config("dpsgd adamw"), DpsgdConfig)
     for name in CONFIGS:
         assert ADAPTER.validate_json(ADAPTER.dump_json(config(name))) == config(name)
     with pytest.raises(ValidationError, match=r"did you mean 'sgd'. .known: sgd, dpsgd, dpfedavg, fedavg, sisa, pbt"):
@@ -272,15 +276,15 @@ def test_batchnorm_is_refused_for_private_learners_before_anything_starts(make_t
     batch = MODELS["cnn"](norm="batch")
     check(batch, config("sgd adam"))
     with pytest.raises(ValueError, match="norm: group"):
-        check(batch, config("dpsgd adam"))
+        check(batch, config("dpsgd adamw"))
     with pytest.raises(ValueError, match="norm: group"):
         check(batch, config("sisa private"))
     with pytest.raises(ValueError, match="norm: group"):
-        build_learner(config("dpsgd adam"), make_task(batch))
+        build_learner(config("dpsgd adamw"), make_task(batch))
 
 
 def test_only_private_learners_have_twins():
-    assert twin_of(config("dpsgd adam"), "matched").name == "matched"
+    assert twin_of(config("dpsgd adamw"), "matched").name == "matched"
     with pytest.raises(ValueError, match=r"private learner.*'sgd adam' is of kind 'sgd'"):
         twin_of(config("sgd adam"), "matched")
 

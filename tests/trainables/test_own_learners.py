@@ -21,7 +21,7 @@ from fairsweep.trainables import IterationReport, LearnerConfig
 from fairsweep.trainables.learning.learner import SingleModelLearner
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.network import Network
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import SgdOptimizer
 
 
 class StepsConfig(LearnerConfig):
@@ -37,7 +37,7 @@ class Steps(SingleModelLearner):
         super().__init__(config, task)
         self.iterations = config.epochs
         self._task = task
-        optimizer = OptimizerConfig(lr=config.lr)
+        optimizer = SgdOptimizer(lr=config.lr)
         self._network = Network(
             task.model, task.image_shape, task.classes, optimizer, config.epochs, task.keys.train, task.device
         )

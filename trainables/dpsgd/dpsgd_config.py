@@ -24,7 +24,7 @@ from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig
 from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.model import ModelConfig
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import AnyOptimizer, SgdOptimizer
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.mechanism import SamplerName
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
@@ -93,7 +93,7 @@ class DpsgdConfig(LearnerConfig):
     max_batch_size: int | None = Field(default=None, ge=1)
     sampling_weights: SamplingWeights | None = None
     remedy: GivenClassWeights | None = None
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: AnyOptimizer = SgdOptimizer()
     augmentation: AugmentationConfig = AugmentationConfig()
     performance: PerformanceConfig = PerformanceConfig()
     audit: AuditConfig | None = None
@@ -129,6 +129,7 @@ class DpsgdConfig(LearnerConfig):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_budget(self.epsilon, self.noise_multiplier, self.clipping, self.l2_clip_norm)
+        self.optimizer.schedule.check_epochs(self.epochs)
         if self.sampler == "shuffled" and self.epsilon is not None:
             raise ValueError(
                 f"epsilon={self.epsilon} needs sampler 'poisson', but got 'shuffled': amplification by sampling is "

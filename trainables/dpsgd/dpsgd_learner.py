@@ -82,7 +82,14 @@ class Dpsgd(SingleModelLearner):
         self._rates = None if config.sampling_weights is None else weights_of(config.sampling_weights, task)
         self._sampler = self.plan.inclusion(task.keys.secret, task.keys.run, self._rates)
         self._network = Network(
-            task.model, task.image_shape, task.classes, config.optimizer, self.plan.steps, task.keys.train, task.device
+            task.model,
+            task.image_shape,
+            task.classes,
+            config.optimizer,
+            self.plan.steps,
+            task.keys.train,
+            task.device,
+            epochs=config.epochs,
         )
         labels, model = task.labels, self._network.model
         self._audit = audit_examples(config.audit, task, self.plan, self._sampler, self._rates, model, canaries)

@@ -23,7 +23,6 @@ from fairsweep.trainables.federated.local_training import (
 from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.models.inputs import to_device
 from fairsweep.trainables.models.model import ModelConfig
-from fairsweep.trainables.models.optimizers import learning_rate
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.precision import full_precision
 
@@ -87,7 +86,8 @@ class ClientTrainer:
             return sums
         examples = self._examples(clients, images_MHWC)
         plan = schedule(self.partition, clients, self._config.local, self._key, round_number)
-        rate = learning_rate(self._config.local.optimizer, round_number, self._config.rounds)
+        rounds = self._config.rounds
+        rate = self._config.local.optimizer.learning_rate(round_number, rounds, epochs=rounds)
         losses = []
         for start in range(0, len(clients), self._at_once):
             part = plan.part(start, start + self._at_once)

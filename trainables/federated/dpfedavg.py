@@ -34,7 +34,7 @@ from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearn
 from fairsweep.trainables.learning.partition_report import describe_partition
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.network import Network
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import SgdOptimizer
 from fairsweep.trainables.privacy.adaptive_clipping import AdaptiveNorm
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.plan import PrivacyPlan
@@ -92,7 +92,7 @@ class Dpfedavg(SingleModelLearner):
         self._config, self.task = config, task
         self._trained, held_out = split_held_out(self.partition, config.clients)
         self._network = Network(
-            task.model, task.image_shape, task.classes, OptimizerConfig(), config.rounds, task.keys.train, task.device
+            task.model, task.image_shape, task.classes, SgdOptimizer(), config.rounds, task.keys.train, task.device
         )
         self._weights = torch.cat([parameter.detach().flatten() for parameter in self._network.parameters])
         self._server = ServerOptimizer(config.server, len(self._weights), task.device)

@@ -15,7 +15,7 @@ from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig
 from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.model import ModelConfig
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import AnyOptimizer, SgdOptimizer
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
 from fairsweep.trainables.privacy.privacy_numbers import (
     DELTA_RULE,
@@ -40,7 +40,7 @@ class LocalConfig(_Frozen):
         epochs: Passes over the client's examples, each in a fresh order; the last batch of a pass may be smaller.
         steps: Number of steps instead of epochs: passes begin anew until they are done. Null: epochs count.
         batch_size: Examples a step; null takes all of the client's.
-        optimizer: How gradients change the client's weights. It starts anew in every round; milestones are fractions of
+        optimizer: How gradients change the client's weights. It starts anew in every round; its schedule is that of
             the rounds.
         proximal: Weight mu of the term mu/2 |w - w_round|^2 in the client's loss (FedProx, Li et al. 2020, arXiv
             1812.06127, equation 2).
@@ -49,7 +49,7 @@ class LocalConfig(_Frozen):
     epochs: int = Field(default=1, ge=1)
     steps: int | None = Field(default=None, ge=1)
     batch_size: int | None = Field(default=10, ge=1)
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: AnyOptimizer = SgdOptimizer()
     proximal: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
@@ -139,6 +139,11 @@ class FederatedConfig(LearnerConfig):
     server: ServerConfig = ServerConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     performance: FederatedPerformanceConfig = FederatedPerformanceConfig()
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        self.local.optimizer.schedule.check_epochs(self.rounds)
+        return self
 
     @property
     def divides_data(self) -> bool:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import AdamOptimizer, OptimizerConfig, SgdOptimizer
 from fairsweep.trainables.privacy.torch_internals import foreach
 
 _EPSILON = 1e-8  # as in torch.optim.Adam
 
 
 class LocalOptimizer:
-    """torch's SGD (with momentum) and Adam, written elementwise, so that clients can be stacked in the first dimension.
+    """torch's SGD (with momentum), Adam and AdamW, written elementwise: clients can be stacked in the first dimension.
 
     All clients of a stack take their first step together; those that are done are the last of the stack and are left
     out by handing over shorter views.
@@ -25,8 +25,7 @@ class LocalOptimizer:
 
     def __init__(self, config: OptimizerConfig, tensors: Sequence[torch.Tensor]) -> None:
         self._config = config
-        moments = 2 if config.name == "adam" else int(config.momentum > 0)
-        self._moments = [[torch.zeros_like(tensor) for tensor in tensors] for _ in range(moments)]
+        self._moments = [[torch.zeros_like(tensor) for tensor in tensors] for _ in range(config.moments)]
         self._step = 0
 
     def restart(self) -> None:
@@ -48,16 +47,19 @@ class LocalOptimizer:
         """
         config = self._config
         self._step += 1
-        if config.weight_decay:
+        if config.weight_decay and config.decoupled:
+            foreach("mul_", list(tensors), 1 - rate * config.weight_decay)
+        elif config.weight_decay:
             gradients = foreach("add", list(gradients), list(tensors), alpha=config.weight_decay)
         moments = [[moment[:active] for moment in listed] for listed in self._moments]
-        if config.name == "adam":
-            self._adam(tensors, gradients, moments, rate)
+        if isinstance(config, AdamOptimizer):
+            self._adam(tensors, gradients, moments, rate, config.betas)
             return
-        if config.momentum:
+        if isinstance(config, SgdOptimizer) and config.momentum:
             foreach("mul_", moments[0], config.momentum)
             foreach("add_", moments[0], list(gradients))
-            gradients = moments[0]
+            ahead = foreach("add", list(gradients), moments[0], alpha=config.momentum) if config.nesterov else None
+            gradients = ahead or moments[0]
         foreach("add_", list(tensors), list(gradients), alpha=-rate)
 
     def _adam(
@@ -66,8 +68,9 @@ class LocalOptimizer:
         gradients: Sequence[torch.Tensor],
         moments: Sequence[list[torch.Tensor]],
         rate: float,
+        betas: tuple[float, float],
     ) -> None:
-        first, second = self._config.betas
+        first, second = betas
         means, squares = moments
         foreach("lerp_", means, list(gradients), 1 - first)
         foreach("mul_", squares, second)

@@ -75,6 +75,7 @@ class LearnerConfig(BaseModel):
         name: The learner's name in the sweep.
         kind: Which training method.
         no_identity: Fields that change no result, or by rounding only: no part of a trial's identity.
+        later: Fields that earlier versions did not have: at their default no identity says anything of them.
         has_plan: Whether `plan` makes a privacy plan.
         takes_workers: Whether further processes (``resources: {workers: …}``) have something to do.
     """
@@ -82,6 +83,7 @@ class LearnerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     no_identity: ClassVar[frozenset[str]] = frozenset({"name", "performance"})
+    later: ClassVar[frozenset[str]] = frozenset()
     has_plan: ClassVar[bool] = False
     takes_workers: ClassVar[bool] = False
 
@@ -96,7 +98,11 @@ class LearnerConfig(BaseModel):
     @model_serializer(mode="wrap")
     def _dump(self, serialise: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         values: dict[str, Any] = serialise(self)
-        return values | self.rules if info.context == IDENTITY else values
+        if info.context != IDENTITY:
+            return values
+        fields = type(self).model_fields
+        unsaid = {name for name in self.later if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in values.items() if name not in unsaid} | self.rules
 
     @property
     def divides_data(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.model import ModelConfig, build_model
-from fairsweep.trainables.models.optimizers import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
+from fairsweep.trainables.models.optimizers import OptimizerConfig, set_learning_rate
 
 _PREDICTION_BATCH = 512
 
@@ -23,9 +23,10 @@ class Network:
         image_shape: (height, width, channels).
         classes: Number of classes.
         optimizer: How gradients change the weights.
-        steps: Number of steps of the whole training, for the milestones.
+        steps: Number of steps of the whole training, for the schedule.
         key: 32 bytes; initial weights follow from it.
         device: Where the model lives.
+        epochs: Number of epochs of the whole training, the unit of a warmup; None counts steps instead.
 
     Attributes:
         model: The bare module.
@@ -41,17 +42,19 @@ class Network:
         steps: int,
         key: bytes,
         device: torch.device,
+        *,
+        epochs: float | None = None,
     ) -> None:
         self.device = device
         self.model = build_model(model, image_shape, classes, key).to(device)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._config = optimizer
-        self._steps = steps
-        self._optimizer = build_optimizer(optimizer, self.parameters)
+        self._steps, self._epochs = steps, epochs or steps
+        self._optimizer = optimizer.build(self.parameters)
 
     def update(self, step: int) -> None:
         """Apply the gradients that the parameters hold, at the learning rate of this step, and drops them."""
-        set_learning_rate(self._optimizer, learning_rate(self._config, step, self._steps))
+        set_learning_rate(self._optimizer, self._config.learning_rate(step, self._steps, self._epochs))
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 

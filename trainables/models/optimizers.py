@@ -1,58 +1,25 @@
-"""Optimisers and learning-rate schedules."""
+"""Optimisers."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
-from typing import Any, Literal, Self, TypeVar, cast
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-
-class OptimizerConfig(BaseModel):
-    """How a gradient becomes a change of the weights.
-
-    Attributes:
-        name: ``sgd`` (with momentum) or ``adam``.
-        lr: Learning rate, positive.
-        momentum: For ``sgd``, in [0, 1). A private learner applies it to the noised mean gradient, so it costs no
-            privacy.
-        weight_decay: Factor of the L2 term added to the gradient, at least 0. It depends on the weights alone: no
-            privacy cost.
-        betas: For ``adam``, both in [0, 1).
-        milestones: Fractions of the training, ascending and in (0, 1). The learning rate is multiplied by
-            ``milestone_factor`` at each of them: ``[0.5, 0.75]`` with the default factor gives lr, lr/10, lr/100.
-        milestone_factor: Positive.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: Literal["sgd", "adam"] = "sgd"
-    lr: float = Field(default=0.1, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    milestones: tuple[float, ...] = ()
-    milestone_factor: float = Field(default=0.1, gt=0)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.name == "adam" and self.momentum != 0:
-            raise ValueError(
-                f"momentum belongs to sgd, but name='adam' has momentum={self.momentum}: give betas instead"
-            )
-        if self.name == "sgd" and "betas" in self.model_fields_set and self.betas != (0.9, 0.999):
-            raise ValueError(f"betas belong to adam, but name='sgd' has betas={self.betas}: give momentum instead")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be in [0, 1), but got betas={self.betas}")
-        if list(self.milestones) != sorted(set(self.milestones)) or not all(0 < m < 1 for m in self.milestones):
-            raise ValueError(
-                "milestones must be ascending fractions of the training inside (0, 1), such as [0.5, 0.75], "
-                f"but got milestones={list(self.milestones)}"
-            )
-        return self
-
+from fairsweep.trainables.models.schedules import AnySchedule, ConstantSchedule, MilestoneSchedule
 
 _Kind = TypeVar("_Kind", bound=torch.optim.Optimizer)
 
@@ -68,44 +35,195 @@ def _eager(kind: type[_Kind]) -> type[_Kind]:
     return cast("type[_Kind]", type(kind.__name__, (kind,), bare))
 
 
-_SGD, _ADAM = _eager(torch.optim.SGD), _eager(torch.optim.Adam)
+_SGD, _ADAM, _ADAMW = _eager(torch.optim.SGD), _eager(torch.optim.Adam), _eager(torch.optim.AdamW)
 
 
-def build_optimizer(config: OptimizerConfig, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Make the optimiser.
+class OptimizerConfig(BaseModel, ABC):
+    """How a gradient becomes a change of the weights. A private learner hands over the noised mean gradient.
 
-    Args:
-        config: Its configuration.
-        parameters: The parameters that it changes.
-
-    Returns:
-        A torch optimiser whose updates are functions of its state and the gradients alone.
+    Attributes:
+        name: Which optimiser.
+        lr: Learning rate, positive.
+        schedule: How the learning rate changes: ``constant``, ``milestones``, ``cosine`` or ``linear``.
+        weight_decay: Factor of the L2 term added to the gradient, at least 0. It depends on the weights alone: no
+            privacy cost.
     """
-    # The fused kernels update all parameters in one call; on small models the default loop costs more than its
-    # arithmetic.
-    if config.name == "sgd":
-        return _SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
-    return _ADAM(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    once: ClassVar[Mapping[str, Any]] = {}
+    """Fields that earlier versions had for every optimiser, with the one value that this one may have of them."""
+    decoupled: ClassVar[bool] = False
+    """Whether the weights themselves decay, instead of a term in the gradient."""
+
+    name: str
+    lr: float = Field(default=0.1, gt=0)
+    schedule: AnySchedule = ConstantSchedule()
+    weight_decay: float = Field(default=0.0, ge=0)
+
+    @property
+    @abstractmethod
+    def moments(self) -> int:
+        """How many numbers it keeps for each weight from one step to the next."""
+
+    @abstractmethod
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimiser of these parameters, whose updates are functions of its state and the gradients."""
+
+    def learning_rate(self, step: int, steps: int, epochs: float) -> float:
+        """Return the learning rate of a step: a function of its position alone, so that nothing needs saving.
+
+        Args:
+            step: Position of the step, in [0, steps).
+            steps: Number of steps of the whole training.
+            epochs: Number of epochs of the whole training.
+
+        Example:
+            >>> config = SgdOptimizer(lr=1.0, schedule={"name": "milestones", "at": (0.5,)})
+            >>> [config.learning_rate(step, 4, epochs=1) for step in range(4)]
+            [1.0, 1.0, 0.1, 0.1]
+        """
+        return self.lr * self.schedule.factor(step, steps, epochs)
+
+    @model_serializer(mode="wrap")
+    def _dump(self, serialise: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        """Write what is hashed as earlier versions did, so that a trial that they knew keeps its identity."""
+        values: dict[str, Any] = serialise(self)
+        return values if info.context is None else self._as_before(values, everything=not info.exclude_defaults)
+
+    def _as_before(self, values: dict[str, Any], *, everything: bool) -> dict[str, Any]:
+        milestones: dict[str, Any] = {"milestones": [], "milestone_factor": 0.1}
+        defaults = dict(milestones)
+        if isinstance(self.schedule, MilestoneSchedule):
+            milestones = {"milestones": list(self.schedule.at), "milestone_factor": self.schedule.by}
+        elif not isinstance(self.schedule, ConstantSchedule):
+            return values
+        if self.schedule.warmup:
+            return values
+        kept = {name: value for name, value in values.items() if name != "schedule"}
+        if everything:
+            return {**self.once, **kept, **milestones}
+        return kept | {name: value for name, value in milestones.items() if value != defaults[name]}
 
 
-def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """Return the learning rate of a step: a function of its position alone, so that nothing needs saving.
+class SgdOptimizer(OptimizerConfig):
+    """Stochastic gradient descent, with or without momentum.
 
-    Args:
-        config: The optimiser's configuration.
-        step: Position of the step, in [0, steps).
-        steps: Number of steps of the whole training.
-
-    Returns:
-        The learning rate; a milestone m takes effect at the first step with ``step >= m * steps``.
-
-    Example:
-        >>> config = OptimizerConfig(lr=1.0, milestones=(0.5,))
-        >>> [learning_rate(config, step, 4) for step in range(4)]
-        [1.0, 1.0, 0.1, 0.1]
+    Attributes:
+        name: ``sgd``: takes ``momentum`` and ``nesterov``.
+        momentum: In [0, 1). A private learner applies it to the noised mean gradient, so it costs no privacy.
+        nesterov: Whether the gradient is taken as if the momentum's step were done: Nesterov's momentum.
     """
-    passed = sum(step >= milestone * steps for milestone in config.milestones)
-    return config.lr * config.milestone_factor**passed
+
+    once: ClassVar[Mapping[str, Any]] = {"betas": [0.9, 0.999]}
+
+    name: Literal["sgd"] = "sgd"
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    nesterov: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError(
+                f"nesterov is a form of momentum, but got momentum={self.momentum:g}: set momentum, such as 0.9"
+            )
+        return self
+
+    @property
+    def moments(self) -> int:
+        """How many numbers it keeps for each weight: the velocity, where there is momentum."""
+        return int(self.momentum > 0)
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return torch's SGD."""
+        momentum, decay = self.momentum, self.weight_decay
+        # The fused kernels update all parameters in one call; on small models the default loop costs more than its
+        # arithmetic.
+        return _SGD(parameters, lr=self.lr, momentum=momentum, weight_decay=decay, nesterov=self.nesterov, fused=True)
+
+    def _as_before(self, values: dict[str, Any], *, everything: bool) -> dict[str, Any]:
+        unset = () if self.nesterov else ("nesterov",)
+        former = {name: value for name, value in values.items() if name not in unset}
+        return super()._as_before(former, everything=everything)
+
+
+class AdamOptimizer(OptimizerConfig):
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980).
+
+    Attributes:
+        name: ``adam``: takes ``betas``.
+        betas: Decay of the two moments, both in [0, 1).
+    """
+
+    once: ClassVar[Mapping[str, Any]] = {"momentum": 0.0}
+
+    name: Literal["adam"]
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be in [0, 1), but got betas={self.betas}")
+        return self
+
+    @property
+    def moments(self) -> int:
+        """How many numbers it keeps for each weight: both moments."""
+        return 2
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return torch's Adam."""
+        return _ADAM(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+
+
+class AdamwOptimizer(AdamOptimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101, algorithm 2).
+
+    Attributes:
+        name: ``adamw``: the same with decoupled weight decay.
+        weight_decay: Share of each weight, times the learning rate, that is taken off in every step, at least 0. It
+            depends on the weights alone: no privacy cost.
+    """
+
+    decoupled: ClassVar[bool] = True
+
+    name: Literal["adamw"]  # type: ignore[assignment]
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return torch's AdamW."""
+        return _ADAMW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+
+
+_KINDS: Mapping[Any, type[OptimizerConfig]] = {"sgd": SgdOptimizer, "adam": AdamOptimizer, "adamw": AdamwOptimizer}
+_FORMER = ("milestones", "milestone_factor")
+_OTHERS = {"momentum": "momentum belongs to sgd", "betas": "betas belong to adam"}
+
+
+def _read(given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
+    """Read a section without a name as ``sgd``, and one that an earlier version wrote as it was meant then."""
+    if not isinstance(given, Mapping):
+        return {"name": given} if isinstance(given, str) else given
+    content = {"name": "sgd", **given}
+    name = content["name"]
+    kind = _KINDS.get(name, OptimizerConfig) if isinstance(name, str) else OptimizerConfig
+    for field in set(content) & set(_OTHERS) - set(kind.model_fields) if kind is not OptimizerConfig else ():
+        value = content.pop(field)
+        if (list(value) if isinstance(value, tuple) else value) != kind.once.get(field):
+            (own,) = set(_OTHERS) & set(kind.model_fields)
+            raise ValueError(f"{_OTHERS[field]}, but {name=} has {field}={value}: give {own} instead")
+    former = {name: content.pop(name) for name in _FORMER if name in content}
+    if former and "schedule" in content:
+        raise ValueError(
+            f"give schedule or, as earlier versions had it, {' and '.join(former)}, but got both: write schedule: "
+            "{name: milestones, at: […], by: …}"
+        )
+    at, by = former.get("milestones", ()), former.get("milestone_factor", 0.1)
+    return content | {"schedule": {"name": "milestones", "at": at, "by": by}} if at or by != 0.1 else content
+
+
+_Optimizers = Annotated[SgdOptimizer | AdamOptimizer | AdamwOptimizer, Field(discriminator="name")]
+AnyOptimizer = Annotated[_Optimizers, BeforeValidator(_read)]
+"""A field that takes any optimiser; without a name ``sgd``."""
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

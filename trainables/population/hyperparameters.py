@@ -24,6 +24,7 @@ _FIXED = {
     "kind": "a model cannot change its training method while it trains",
     "epochs": "all members train equally long",
     "optimizer.name": "the state of one optimiser means nothing to another",
+    "optimizer.schedule.name": "each schedule has fields of its own",
     "remedy": "write the remedy into inner, and explore a number of it such as remedy.step_size",
     "remedy.kind": "the state of one remedy means nothing to another",
     "remedy.attributes": "the groups of a remedy are part of its state",

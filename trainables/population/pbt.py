@@ -26,7 +26,7 @@ from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import Learner, LearningTask
 from fairsweep.trainables.learning.measures import Standing
 from fairsweep.trainables.models.network import Network
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import SgdOptimizer
 from fairsweep.trainables.population.hyperparameters import Value, with_values
 from fairsweep.trainables.population.pbt_config import PbtConfig, meaning_of
 from fairsweep.trainables.population.selection_rounds import parents, ranked
@@ -250,7 +250,7 @@ class Pbt(Learner):
             task = self._task
             # Before the first generation, the initial weights of the first member: they follow from the key.
             self._network = Network(
-                task.model, task.image_shape, task.classes, OptimizerConfig(), 1, task.keys.train, task.device
+                task.model, task.image_shape, task.classes, SgdOptimizer(), 1, task.keys.train, task.device
             )
             state = self.members[self.best].state
             if state is not None:
@@ -281,6 +281,6 @@ def _under(config: SgdConfig, state: State, fresh: State) -> State:
     keeps no velocity, so that one which comes back later does not begin with an old one.
     """
     optimizer = {**state["network"]["optimizer"], "param_groups": fresh["network"]["optimizer"]["param_groups"]}
-    if config.optimizer.name == "sgd" and config.optimizer.momentum == 0:
+    if config.optimizer.moments == 0:
         optimizer["state"] = {}
     return {**state, "network": {**state["network"], "optimizer": optimizer}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.network import Network
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import AnyOptimizer, SgdOptimizer
 from fairsweep.trainables.remedies import RemedyConfig
 from fairsweep.trainables.remedies.remedy import Remedy
 
@@ -42,7 +42,7 @@ class SgdConfig(LearnerConfig):
     kind: Literal["sgd"] = "sgd"
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=128, ge=1)
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: AnyOptimizer = SgdOptimizer()
     augmentation: AugmentationConfig = AugmentationConfig()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     remedy: RemedyConfig | None = None
@@ -57,6 +57,11 @@ class SgdConfig(LearnerConfig):
                 "for private training set kind: dpsgd"
             )
         return given
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.optimizer.schedule.check_epochs(self.epochs)
+        return self
 
     def check_values(self, roles: Roles) -> None:
         """Refuse what the remedy names and does not exist."""
@@ -89,6 +94,7 @@ class Sgd(SingleModelLearner):
             self._sampler.steps,
             task.keys.train,
             task.device,
+            epochs=config.epochs,
         )
         self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
 

@@ -27,7 +27,7 @@ from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.models.network import Network
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import SgdOptimizer
 from fairsweep.trainables.privacy.privacy_statement import Mode, PrivacyStatement
 from fairsweep.trainables.unlearning.aggregation import accuracy_of, aggregate, mixture_of
 from fairsweep.trainables.unlearning.forgetful_learner import ForgetfulLearner
@@ -372,7 +372,7 @@ class Sisa(ForgetfulLearner):
     def _network(self) -> Network:
         task = self._task
         key = bytes(32)  # of initial weights that are replaced at once
-        return Network(task.model, task.image_shape, task.classes, OptimizerConfig(), 1, key, task.device)
+        return Network(task.model, task.image_shape, task.classes, SgdOptimizer(), 1, key, task.device)
 
     def _weights(self) -> NDArray[np.float64]:
         """Return the shards' weights in the aggregate, float64 [S]; a shard without examples has none."""

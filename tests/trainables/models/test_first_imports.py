@@ -10,11 +10,11 @@ import torch
 
 from fairsweep.trainables.models.cnn import CnnConfig
 from fairsweep.trainables.models.model import build_model
-from fairsweep.trainables.models.optimizers import OptimizerConfig, build_optimizer
+from fairsweep.trainables.models.optimizers import AdamOptimizer, AdamwOptimizer, SgdOptimizer
 
-for name in ("sgd", "adam"):
+for config in (SgdOptimizer(), AdamOptimizer(name="adam"), AdamwOptimizer(name="adamw")):
     model = build_model(CnnConfig(), (28, 28, 1), 2, bytes(32))
-    optimizer = build_optimizer(OptimizerConfig(name=name, lr=0.1), model.parameters())
+    optimizer = config.build(model.parameters())
     model(torch.zeros(1, 1, 28, 28)).sum().backward()
     before = [parameter.clone() for parameter in model.parameters()]
     optimizer.step()
