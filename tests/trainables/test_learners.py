@@ -20,7 +20,7 @@ ADAPTER = TypeAdapter(AnyLearner)
 AUGMENTED = {"flip": True, "crop": 1, "brightness": 0.1}
 CONFIGS = {
     "sgd momentum": {"kind": "sgd", "optimizer": {"lr": 0.1, "momentum": 0.9, "milestones": [0.5]}},
-    "sgd adam": {"kind": "sgd", "optimizer": {"name": "adam", "lr": 0.01}, "augmentation": AUGMENTED},
+    "sgd adam": {"kind": "sgd", "ema": 0.9, "optimizer": {"name": "adam", "lr": 0.01}, "augmentation": AUGMENTED},
     "sgd group_dro": {"kind": "sgd", "remedy": {"kind": "group_dro", "attributes": ["tone", "label"], "step_size": 1}},
     "dpsgd truncated": {
         "kind": "dpsgd",
@@ -39,6 +39,7 @@ CONFIGS = {
         "kind": "dpsgd",
         "noise_multiplier": 0.8,
         "optimizer": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "schedule": {"name": "linear", "warmup": 1}},
+        "ema": 0.9,
         "augmentation": AUGMENTED,
         "performance": {"physical_batch_size": 6},
     },
@@ -56,6 +57,7 @@ CONFIGS = {
         "sampling_rate": 0.7,
         "local": {"batch_size": 4, "optimizer": {"lr": 0.1, "momentum": 0.5, "nesterov": True, "schedule": "linear"}},
         "server": {"name": "yogi", "lr": 0.01},
+        "ema": 0.5,
         "clipping": {"quantile": 0.5},
         "noise_multiplier": 0.8,
         "augmentation": AUGMENTED,
@@ -84,7 +86,7 @@ CONFIGS = {
         "shards": 2,
         "slices": 2,
         "epochs": 2,
-        "inner": {"kind": "sgd", "batch_size": 16, "optimizer": {"lr": 0.1, "momentum": 0.9}},
+        "inner": {"kind": "sgd", "batch_size": 16, "ema": 0.5, "optimizer": {"lr": 0.1, "momentum": 0.9}},
         "requests": {"count": 4, "batch": 2},
     },
     "sisa private": {
@@ -104,7 +106,7 @@ CONFIGS = {
         "kind": "pbt",
         "population": 3,
         "interval": 2,
-        "inner": {"kind": "sgd", "epochs": 5, "batch_size": 16, "augmentation": AUGMENTED},
+        "inner": {"kind": "sgd", "epochs": 5, "batch_size": 16, "ema": 0.9, "augmentation": AUGMENTED},
         "explore": {
             "optimizer.lr": {"low": 1e-3, "high": 1.0, "log": True},
             "optimizer.momentum": [0.0, 0.5, 0.9],

@@ -73,12 +73,16 @@ class DpsgdConfig(LearnerConfig):
         remedy: ``class_weights`` with numbers: each example's loss is multiplied by its class's weight before its
             gradient is clipped. Other remedies look at the training labels, and are for ``sgd``.
         optimizer: How the noised mean gradient changes the weights.
+        ema: Decay in (0, 1) of an exponential moving average of the weights, which is what is evaluated, kept and
+            exported: 0.99 averages about the last 100 steps. Null: the last weights. It sees noised weights alone, so
+            it costs no privacy.
         augmentation: Random changes of the images, one for each example and step.
         performance: What changes speed, and results by rounding only.
         audit: Canaries among the training examples, from which a lower bound on epsilon follows. None: no audit.
     """
 
     has_plan: ClassVar[bool] = True
+    later: ClassVar[frozenset[str]] = frozenset({"ema"})
 
     name: str = Field(default="dpsgd", min_length=1)
     kind: Literal["dpsgd"] = "dpsgd"
@@ -94,6 +98,7 @@ class DpsgdConfig(LearnerConfig):
     sampling_weights: SamplingWeights | None = None
     remedy: GivenClassWeights | None = None
     optimizer: AnyOptimizer = SgdOptimizer()
+    ema: float | None = Field(default=None, gt=0, lt=1)
     augmentation: AugmentationConfig = AugmentationConfig()
     performance: PerformanceConfig = PerformanceConfig()
     audit: AuditConfig | None = None

@@ -90,6 +90,7 @@ class Dpsgd(SingleModelLearner):
             task.keys.train,
             task.device,
             epochs=config.epochs,
+            ema=config.ema,
         )
         labels, model = task.labels, self._network.model
         self._audit = audit_examples(config.audit, task, self.plan, self._sampler, self._rates, model, canaries)

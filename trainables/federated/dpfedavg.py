@@ -92,7 +92,14 @@ class Dpfedavg(SingleModelLearner):
         self._config, self.task = config, task
         self._trained, held_out = split_held_out(self.partition, config.clients)
         self._network = Network(
-            task.model, task.image_shape, task.classes, SgdOptimizer(), config.rounds, task.keys.train, task.device
+            task.model,
+            task.image_shape,
+            task.classes,
+            SgdOptimizer(),
+            config.rounds,
+            task.keys.train,
+            task.device,
+            ema=config.ema,
         )
         self._weights = torch.cat([parameter.detach().flatten() for parameter in self._network.parameters])
         self._server = ServerOptimizer(config.server, len(self._weights), task.device)
@@ -187,6 +194,7 @@ class Dpfedavg(SingleModelLearner):
             self._norm.learn(self._norm.count(norms) + self.plan.count_error(secret, run, number))
         self._server.apply(update, self._weights)
         self._show_weights()
+        self._network.average()
         return sums
 
     def _train(self, number: int, clipping: Clipping, images: np.ndarray | None) -> CohortSums:
@@ -239,6 +247,7 @@ class Dpfedavg(SingleModelLearner):
             "execution": self.execution,
             "parts": self._parts,
             "plan": self.plan.model_dump(mode="json"),
+            **self._network.average_state(),
             **({} if self._audit is None else {"audit": self._audit.state()}),
         }
 
@@ -256,6 +265,7 @@ class Dpfedavg(SingleModelLearner):
         if self._norm is not None:
             self._norm.l2_clip_norm = float(state["l2_clip_norm"])
         self._show_weights()
+        self._network.load_average(state)
         self._parts = int(state["parts"])
         if state["execution"] != self.execution:
             self._start(state["execution"])

@@ -125,18 +125,23 @@ class FederatedConfig(LearnerConfig):
         clients: How the training set is divided among clients.
         local: What a client does in a round.
         server: What the server does with the mean update.
+        ema: Decay in (0, 1) of an exponential moving average of the server's weights, which is what is
+            evaluated, kept and exported: 0.99 averages about the last 100 rounds. Null: the last weights. It sees
+            the server's weights alone, so it costs no privacy.
         augmentation: Random changes of the images, one for each example and local step.
         performance: What changes speed, and results by rounding only.
     """
 
     has_plan: ClassVar[bool] = True
     takes_workers: ClassVar[bool] = True
+    later: ClassVar[frozenset[str]] = frozenset({"ema"})
 
     rounds: int = Field(default=50, ge=1)
     rounds_per_iteration: int = Field(default=1, ge=1)
     clients: ClientsConfig
     local: LocalConfig = LocalConfig()
     server: ServerConfig = ServerConfig()
+    ema: float | None = Field(default=None, gt=0, lt=1)
     augmentation: AugmentationConfig = AugmentationConfig()
     performance: FederatedPerformanceConfig = FederatedPerformanceConfig()
 

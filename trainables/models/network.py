@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.models.optimizers import OptimizerConfig, set_learning_rate
+from fairsweep.trainables.models.weight_average import WeightAverage
 
 _PREDICTION_BATCH = 512
 
@@ -27,6 +29,7 @@ class Network:
         key: 32 bytes; initial weights follow from it.
         device: Where the model lives.
         epochs: Number of epochs of the whole training, the unit of a warmup; None counts steps instead.
+        ema: Decay of the average of weights that predicts and is kept; None takes the last weights.
 
     Attributes:
         model: The bare module.
@@ -44,6 +47,7 @@ class Network:
         device: torch.device,
         *,
         epochs: float | None = None,
+        ema: float | None = None,
     ) -> None:
         self.device = device
         self.model = build_model(model, image_shape, classes, key).to(device)
@@ -51,19 +55,30 @@ class Network:
         self._config = optimizer
         self._steps, self._epochs = steps, epochs or steps
         self._optimizer = optimizer.build(self.parameters)
+        self._average = None if ema is None else WeightAverage(ema, self.model)
 
     def update(self, step: int) -> None:
         """Apply the gradients that the parameters hold, at the learning rate of this step, and drops them."""
         set_learning_rate(self._optimizer, self._config.learning_rate(step, self._steps, self._epochs))
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        self.average()
+
+    def average(self) -> None:
+        """Take the weights up into their average, if there is one; `update` does."""
+        if self._average is not None:
+            self._average.update()
+
+    def _evaluated(self) -> AbstractContextManager[None]:
+        """Let the model have, for a while, the weights that predict."""
+        return nullcontext() if self._average is None else self._average.shown()
 
     def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
         """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU, in evaluation mode."""
         training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode():
+            with self._evaluated(), torch.inference_mode():
                 parts = [
                     self.model(normalise(to_device(images_BHWC[start : start + _PREDICTION_BATCH], self.device))).cpu()
                     for start in range(0, max(1, len(images_BHWC)), _PREDICTION_BATCH)
@@ -73,17 +88,37 @@ class Network:
         return torch.cat(parts).clone()
 
     def state(self) -> dict[str, Any]:
-        """Return weights and optimiser state, copied to the CPU."""
-        return {"model": self.weights(), "optimizer": _copied(self._optimizer.state_dict())}
+        """Return the last weights, their average and the optimiser's state, copied to the CPU."""
+        optimizer = _copied(self._optimizer.state_dict())
+        return {"model": self._copied_weights(), "optimizer": optimizer, **self.average_state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over weights and optimiser state."""
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(_copied(state["optimizer"]))
+        self.load_average(state)
+
+    def average_state(self) -> dict[str, Any]:
+        """Return the average of the weights, copied to the CPU; nothing without one."""
+        return {} if self._average is None else {"average": self._average.state()}
+
+    def load_average(self, state: Mapping[str, Any]) -> None:
+        """Take over the average of the weights, if there is one."""
+        if self._average is not None:
+            self._average.load(state["average"])
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return a copy of the model's ``state_dict`` on the CPU."""
+        """Return a copy of the model's ``state_dict`` on the CPU, with the weights that predict."""
+        with self._evaluated():
+            return self._copied_weights()
+
+    def _copied_weights(self) -> dict[str, torch.Tensor]:
         return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+
+
+def evaluated_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return, of what `Network.state` gave, the ``state_dict`` with the weights that predict."""
+    return {**state["model"], **state.get("average", {}).get("weights", {})}
 
 
 def _copied(value: Any) -> Any:  # noqa: ANN401 - an optimiser's state is a tree of anything

@@ -25,6 +25,7 @@ _FIXED = {
     "epochs": "all members train equally long",
     "optimizer.name": "the state of one optimiser means nothing to another",
     "optimizer.schedule.name": "each schedule has fields of its own",
+    "ema": "the average of the weights goes on in a copy, so all members have one decay",
     "remedy": "write the remedy into inner, and explore a number of it such as remedy.step_size",
     "remedy.kind": "the state of one remedy means nothing to another",
     "remedy.attributes": "the groups of a remedy are part of its state",

@@ -25,7 +25,7 @@ from fairsweep.trainables.learning.evaluation import DivergedError, EvaluationSe
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import Learner, LearningTask
 from fairsweep.trainables.learning.measures import Standing
-from fairsweep.trainables.models.network import Network
+from fairsweep.trainables.models.network import Network, evaluated_weights
 from fairsweep.trainables.models.optimizers import SgdOptimizer
 from fairsweep.trainables.population.hyperparameters import Value, with_values
 from fairsweep.trainables.population.pbt_config import PbtConfig, meaning_of
@@ -254,7 +254,7 @@ class Pbt(Learner):
             )
             state = self.members[self.best].state
             if state is not None:
-                self._network.model.load_state_dict(state["network"]["model"])
+                self._network.model.load_state_dict(evaluated_weights(state["network"]))
         return self._network
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -32,17 +32,22 @@ class SgdConfig(LearnerConfig):
         epochs: Passes over the training set; an iteration is one of them.
         batch_size: Examples a step; the last batch of an epoch may be smaller.
         optimizer: How gradients change the weights.
+        ema: Decay in (0, 1) of an exponential moving average of the weights, which is what is evaluated, kept and
+            exported: 0.99 averages about the last 100 steps. Null: the last weights.
         augmentation: Random changes of the images.
         label_smoothing: Weight in [0, 1) of the uniform distribution in the targets.
         remedy: What is done for groups that lose: ``class_weights``, ``group_sampling``, ``group_reweighting`` or
             ``group_dro``; null does nothing.
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"ema"})
+
     name: str = Field(default="sgd", min_length=1)
     kind: Literal["sgd"] = "sgd"
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=128, ge=1)
     optimizer: AnyOptimizer = SgdOptimizer()
+    ema: float | None = Field(default=None, gt=0, lt=1)
     augmentation: AugmentationConfig = AugmentationConfig()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     remedy: RemedyConfig | None = None
@@ -95,6 +100,7 @@ class Sgd(SingleModelLearner):
             task.keys.train,
             task.device,
             epochs=config.epochs,
+            ema=config.ema,
         )
         self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
 

@@ -213,10 +213,17 @@ def _image_shape(config: Mapping[str, Any], records: TrialFolder) -> tuple[int, 
     return height, width, channels
 
 
+def _averaged(config: Mapping[str, Any]) -> str:
+    learner = config.get("learner", {})
+    inner = learner.get("inner")
+    decay = (inner if isinstance(inner, Mapping) else learner).get("ema")
+    return "" if decay is None else f", averaged over the last steps (ema {decay:g})"
+
+
 def _which_weights(records: TrialFolder) -> str:
     state = records.state
     predictions = records.predictions(["iteration", "split"])
-    words = learner_type(records.kind).final_weights
+    words = learner_type(records.kind).final_weights + _averaged(records.config or {})
     if state is None:
         return words
     said = f"{words} after iteration {state.iteration} of {state.iterations}, the last"

@@ -27,11 +27,11 @@ def trained(make_config, tmp_path_factory, sgd, dpsgd):
     """Gives the folder of a finished trial of a learner; each trains once."""
     known = {}
     learners = {
-        "sgd": sgd,
+        "sgd": sgd | {"ema": 0.9},
         "dpsgd": dpsgd,
-        "dpfedavg": {"kind": "dpfedavg", "noise_multiplier": 1.0, **FEDERATED},
+        "dpfedavg": {"kind": "dpfedavg", "noise_multiplier": 1.0, "ema": 0.5, **FEDERATED},
         "mean-probability": SISA,
-        "majority-vote": SISA | {"aggregation": "majority-vote", "weighting": "size"},
+        "majority-vote": SISA | {"aggregation": "majority-vote", "weighting": "size", "inner": INNER | {"ema": 0.9}},
         "mean-logit": SISA | {"aggregation": "mean-logit", "weighting": "validation-accuracy"},
     }
 
@@ -63,6 +63,7 @@ def test_a_loaded_model_predicts_what_its_trial_recorded(trained, toy, kind):
     np.testing.assert_allclose(model.probabilities(images), recorded, atol=1e-6)
     assert model.facts.classes == ("no", "yes")
     assert ", the last" in model.facts.weights
+    assert ("ema 0." in model.facts.weights) == (kind in ("sgd", "dpfedavg", "majority-vote"))
     assert not model.training
 
 

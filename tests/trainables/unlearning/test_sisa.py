@@ -125,6 +125,17 @@ class TestExactness:
         learner.forget(asked)
         assert_equal_shards(learner, from_scratch(make_sisa, learner, given, asked))
 
+    def test_averaged_weights_and_schedules_begin_anew_with_each_slice_and_are_forgotten_too(self, make_sisa):
+        rising = {"lr": 0.1, "schedule": {"name": "cosine", "warmup": 1}}
+        given = config(2, 2, epochs=2, inner=INNER | {"ema": 0.8, "optimizer": rising})
+        learner = train(make_sisa(given))
+        asked = learner.population.ids[[2, 3, 11, 50]]
+        before = learner.shard_weights(0)
+        learner.forget(asked)
+        assert_equal_shards(learner, from_scratch(make_sisa, learner, given, asked))
+        last = train(make_sisa(given.model_copy(update={"inner": given.inner.model_copy(update={"ema": None})})))
+        assert not torch.equal(before["1.weight"], last.shard_weights(0)["1.weight"])
+
     def test_one_changed_example_changes_one_shard_and_no_two_shards_share_an_id(self, make_sisa, make_task):
         given = config(4, 2)
         learner = train(make_sisa(given))
