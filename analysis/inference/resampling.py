@@ -55,12 +55,14 @@ def bootstrap_frame(
     low, high = frame["low"].to_numpy(np.float64, copy=True), frame["high"].to_numpy(np.float64, copy=True)
     interval = frame["interval"].to_numpy(object, copy=True)
     split, at, states = choice.get("split", "test"), choice.get("at", "last"), choice.get("states", DONE)
-    finest = results.counts(results.groups, split=split, at=at, states=states)
+    attributes = frame["attribute"].unique().tolist()
+    asked = [name for attribute in attributes if attribute for name in attribute.split(JOINT)]
+    of_finest = tuple(dict.fromkeys((*results.groups, *(name for name in asked if name != results.label))))
+    finest = results.counts(of_finest, split=split, at=at, states=states)
     people = People.of(results, finest.evaluations)
-    strata = {folder.name: _strata(results, folder.config or {}) for folder in results.folders}
+    strata = {folder.name: _strata(results, of_finest, folder.config or {}) for folder in results.folders}
     chosen = [resolve(name, results.classes, positive) for name in frame["metric"].unique().tolist()]
     chosen = [metric for metric in chosen if metric.of_cells and not _is_variance(metric)]
-    attributes = frame["attribute"].unique().tolist()
     blocks = frame.groupby(["trial", "iteration", "attribute", "metric"], sort=False).indices
     for i, (trial, iteration) in enumerate(zip(finest.evaluations.trial, finest.evaluations.iteration, strict=True)):
         generator = keyed_generator("bootstrap", seed, trial, iteration)
@@ -68,7 +70,7 @@ def bootstrap_frame(
         for attribute in attributes:
             names = attribute.split(JOINT) if attribute else []
             whole = None if people is None else people.of_groups(names).resampled(i, draws, generator)
-            cells = _grouped(results, resampled, attribute) if whole is None else whole
+            cells = _grouped(results, of_finest, resampled, names) if whole is None else whole
             for metric in chosen:
                 rows = blocks.get((trial, iteration, attribute, metric.name))
                 if rows is not None:
@@ -95,26 +97,22 @@ def _bounds(cells: Counts, metric: Metric, confidence: float) -> tuple[Floats, F
     return np.array([low]), np.array([high])
 
 
-def _grouped(results: SweepResults, resampled: Counts, attribute: str) -> Counts:
+def _grouped(results: SweepResults, finest: Sequence[str], resampled: Counts, names: Sequence[str]) -> Counts:
     """Return the cells of the finest groups, [draws, all groups, K, K], summed to the groups of one grouping."""
     draws, _, classes, _ = resampled.shape
-    sizes = [len(results.vocabulary(name).values) for name in results.groups]
-    cells = resampled.reshape(draws, *sizes, classes, classes)
-    names = attribute.split(JOINT) if attribute else []
-    if names == [results.label] and results.label not in results.groups:
-        whole = cells.sum(tuple(range(1, 1 + len(sizes))))
-        return np.asarray(np.einsum("dlp,lg->dglp", whole, np.eye(classes, dtype=np.int64)))
-    kept = [results.groups.index(name) for name in names]
-    others = tuple(1 + i for i in range(len(sizes)) if i not in kept)
-    # The sum leaves the groups in the sweep's order; the grouping may name them in another.
-    axes = [1 + sorted(kept).index(i) for i in kept]
-    ordered = np.transpose(cells.sum(others), [0, *axes, 1 + len(kept), 2 + len(kept)])
-    return np.asarray(ordered.reshape(draws, -1, classes, classes))
+    cells = resampled.reshape(draws, *(len(results.vocabulary(name).values) for name in finest), classes, classes)
+    axes = {name: 1 + i for i, name in enumerate(finest)}
+    label, prediction = len(finest) + 1, len(finest) + 2
+    if results.label in names and results.label not in finest:
+        cells = np.einsum("...lp,lg->...glp", cells, np.eye(classes, dtype=np.int64))
+        axes[results.label], label, prediction = label, label + 1, prediction + 1
+    summed = np.einsum(cells, list(range(cells.ndim)), [0, *(axes[name] for name in names), label, prediction])
+    return np.asarray(summed.reshape(draws, -1, classes, classes))
 
 
-def _strata(results: SweepResults, config: Mapping[str, Any]) -> Strata:
+def _strata(results: SweepResults, groups: Sequence[str], config: Mapping[str, Any]) -> Strata:
     """Return what the trial's test set holds fixed, as far as the recorded groups tell."""
     balance = set((config.get("evaluation") or {}).get("balance") or ())
-    if not set(results.groups) <= balance:
+    if not set(groups) <= balance:
         return "none"
     return "group and label" if results.label in balance else "group"

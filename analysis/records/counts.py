@@ -87,18 +87,22 @@ class Cells:
     Args:
         schema: of the codes, the same for all.
         trials: the cells of each trial, by name of the trial.
+        further: vocabularies of attributes that are not counted in them; see
+            `fairsweep.analysis.results.attribute_counts`.
 
     Raises:
         RecordError: if there are none.
     """
 
-    def __init__(self, schema: CellSchema, trials: Mapping[str, TrialCells]) -> None:
+    def __init__(
+        self, schema: CellSchema, trials: Mapping[str, TrialCells], further: Sequence[Vocabulary] = ()
+    ) -> None:
         if not trials:
             raise RecordError("no trial has recorded an evaluation yet; wait for the first iteration, or see .problems")
         self.trials = list(trials)
         self.label = schema.label
         self.groups = schema.groups
-        self.vocabularies: Mapping[str, Vocabulary] = {v.name: v for v in schema.vocabularies}
+        self.vocabularies: Mapping[str, Vocabulary] = {v.name: v for v in (*further, *schema.vocabularies)}
         self._columns, self._sizes = schema.columns, schema.sizes
         cells = list(trials.values())
         # Every evaluation has one number, ascending; its cells stand together, in the same order.
@@ -144,16 +148,7 @@ class Cells:
             evaluations: which ones, each at most once.
             by: attributes whose intersections are the groups: some of the sweep's groups, or its label; none for all
                 examples together.
-
-        Raises:
-            ValueError: if an attribute is no group of the sweep.
         """
-        unknown = [name for name in by if name not in (*self.groups, self.label)]
-        if unknown:
-            raise ValueError(
-                f"by must be among the sweep's groups {list(self.groups)} or its label {self.label!r}, but got "
-                f"{unknown[0]!r}; add it to dataset.groups, or join predictions with examples by id"
-            )
         columns = [group_column(name) if name in self.groups else "label" for name in by] + ["label", "prediction"]
         sizes = [self._sizes[self._columns.index(name)] for name in columns]
         shape = (len(evaluations), int(np.prod(sizes[:-2], dtype=np.int64)), *sizes[-2:])

@@ -13,6 +13,7 @@ from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.metrics.rates import Floats, divide
 from fairsweep.analysis.records.counts import CountArray, Evaluations
 from fairsweep.analysis.records.files import RecordError
+from fairsweep.analysis.results.attribute_counts import counted_by
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.frames import disparity_rows, mean_rows, rate_rows, renamed, with_trials
 from fairsweep.analysis.results.pairs import Pairing, pair_trials
@@ -80,12 +81,14 @@ class SweepFrames(SweepRecords):
         """Count arrays by group; arguments as in `evaluations`.
 
         Args:
-            by: an attribute or several whose intersections are the groups; empty for all examples together.
+            by: an attribute or several whose intersections are the groups; empty for all examples together. Any of
+                `attributes`: those that are no groups of the sweep are counted in predictions, see
+                `fairsweep.analysis.results.attribute_counts`.
             split: see `evaluations`.
             at: see `evaluations`.
             states: see `evaluations`.
         """
-        return self.all_cells.stack(self.evaluations(split=split, at=at, states=states), _listed(by))
+        return counted_by(self, self.evaluations(split=split, at=at, states=states), _listed(by))
 
     def collapsed(self, *, split: str = "test", at: At = "last", states: Sequence[str] | None = DONE) -> pd.DataFrame:
         """Return the trials that predict one class for every example, though the examples are of several.
@@ -129,8 +132,8 @@ class SweepFrames(SweepRecords):
         Args:
             metrics: rates and scores in `METRICS`, a class in brackets where one is needed; None takes `DEFAULT_RATES`,
                 and only the accuracy where there are more than two classes and no positive one.
-            by: an attribute, or several for their intersections; None takes all examples together and each of the
-                sweep's groups.
+            by: an attribute, or several for their intersections, as in `counts`; None takes all examples together and
+                each of the sweep's groups.
             split: see `evaluations`.
             at: see `evaluations`.
             states: see `evaluations`.
@@ -153,11 +156,11 @@ class SweepFrames(SweepRecords):
             counted, strata = chosen, len(self.vocabulary(mean_over).values)
             for g in groupings:
                 names = (*(name for name in g if name != mean_over), mean_over)
-                counts = self.all_cells.stack(evaluations, names)
+                counts = counted_by(self, evaluations, names)
                 parts.append(mean_rows(counts, counted, confidence, mean_over, strata, _of_groups(people, names)))
         elif counted:
             parts = [
-                rate_rows(self.all_cells.stack(evaluations, g), counted, confidence, _of_groups(people, g))
+                rate_rows(counted_by(self, evaluations, g), counted, confidence, _of_groups(people, g))
                 for g in groupings
             ]
         if predicted and mean_over is None:
@@ -207,7 +210,7 @@ class SweepFrames(SweepRecords):
             people = People.of(self, evaluations)
             parts = [
                 disparity_rows(
-                    self.all_cells.stack(evaluations, g),
+                    counted_by(self, evaluations, g),
                     counted,
                     confidence,
                     expected_if_equal=expected_if_equal,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairsweep.analysis.checking.contradictions import contradictions
 from fairsweep.analysis.records.cell_records import group_column
@@ -29,6 +30,7 @@ from fairsweep.analysis.results.trials import trials_table
 
 R = TypeVar("R")
 _SOURCE_PATH = "source_path"
+_NO_ATTRIBUTES = frozenset({"id", "user", "split", _SOURCE_PATH})
 
 
 class SweepRecords:
@@ -94,12 +96,17 @@ class SweepRecords:
         return self.all_cells.groups
 
     @property
+    def attributes(self) -> tuple[str, ...]:
+        """Return every attribute of the images that results can be had ``by``: the groups, the label, all others."""
+        return tuple(dict.fromkeys((*self.groups, self.label, *self.all_cells.vocabularies)))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Return the classes as a sweep file names them."""
         return self.all_cells.classes
 
     def vocabulary(self, attribute: str) -> Vocabulary:
-        """Return the values of a group attribute or of the label."""
+        """Return the values of an attribute, as the sweep file names them; see `attributes`."""
         return self.all_cells.vocabularies[attribute]
 
     # --- tables of records ---
@@ -277,7 +284,21 @@ class SweepRecords:
         )
         self._problems += [Problem(name, CELLS, message) for name in found if name in strange]
         schema = usual[0][0] if usual else CellSchema("", (), ())
-        return Cells(schema, {name: cells for name, (_, cells) in found.items() if name not in strange})
+        kept = {name: cells for name, (_, cells) in found.items() if name not in strange}
+        return Cells(schema, kept, self._recorded_attributes())
+
+    def _recorded_attributes(self) -> list[Vocabulary]:
+        """Return the attributes in ``examples.parquet``; as codes where ``sweep.json`` has no names."""
+        dataset = self.sweep.get("dataset") or {}
+        named, shown, found = dataset.get("values") or {}, dataset.get("shown") or {}, []
+        for field in () if self.examples is None else self.examples.schema:
+            if field.name in _NO_ATTRIBUTES or not pa.types.is_integer(field.type):
+                continue
+            codes = pc.max(self.examples.column(field.name)).as_py() if field.name not in named else None
+            values = tuple(named[field.name]) if codes is None else tuple(map(str, range(codes + 1)))
+            display = shown.get(field.name, {})
+            found.append(Vocabulary(field.name, values, tuple(display.get(value, value) for value in values)))
+        return found
 
     @cached_property
     def _training(self) -> pd.DataFrame:

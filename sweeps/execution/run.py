@@ -294,6 +294,8 @@ def describe(
             if attribute.display is not None
         },
     }
+    if sweep.privacy.mode == "research":  # values of attributes that are no groups may name people who are trained on
+        dataset["values"] = {attribute.name: list(attribute.values) for attribute in plan.dataset.info.attributes}
     if plan.other is not None and sweep.evaluation.dataset is not None:
         dataset["evaluation"] = _reference(plan.other, sweep.evaluation.dataset, "research")
     output.describe(text, shown_from_here(sweep.model_dump(mode="json")), dataset, trials, members)

@@ -398,7 +398,7 @@ def unfinished(tmp_path):
     return simulation
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def simulate():
     """The functions that write simulated sweeps."""
     return {
