@@ -29,4 +29,4 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
         except ModuleNotFoundError as error:
             raise explained(error, f"{package}.{name}") from error
 
-    return get, lambda: sorted(homes)
+    return get, lambda: sorted([*homes, "__version__"])

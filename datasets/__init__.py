@@ -6,6 +6,7 @@ Names are imported when they are first used: whoever looks at results loads no f
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """Import a public name from the module that holds it."""
+    if name == "__version__":
+        return importlib.metadata.version("fairsweep")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {__all__}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -103,4 +106,4 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """List the public names."""
-    return sorted(__all__)
+    return sorted([*__all__, "__version__"])

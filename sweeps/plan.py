@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from fairsweep.analysis.accounting.release_prices import Charge
+from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.analysis.wording import counted
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.feed_choice import Feeding, settle_feed
 from fairsweep.sweeps.planning.machines import check_budget, check_resources, large_enough, machines, slots
@@ -112,6 +114,35 @@ class PlanReport:
     search: SearchSummary | None = None
     winner: WinnerPrice | None = None
     plan_warnings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.extent})"
+
+    def _repr_html_(self) -> str:
+        from fairsweep.analysis.results.overview import titled_rows
+
+        rows = {"trials": self.extent, "training examples": " or ".join(f"{size:,}" for size in self.training_sizes)}
+        for line in self.learners:
+            epsilons = dict.fromkeys(epsilon_text(one.epsilon) for one in self.privacy if one.learner == line.name)
+            private = f", ε = {' or '.join(epsilons)}" if epsilons else ""
+            twin = f", twin of {line.twin_of}" if line.twin_of else ""
+            rows[line.name] = f"{line.kind}{twin}: {counted(line.trials, 'trial')}{private}"
+        rows["output"] = f"{self.output.path}, about {self.megabytes:,.0f} MB"
+        if self.plan_warnings:
+            rows["notes"] = " ".join(self.plan_warnings)
+        return titled_rows(self.name, rows)
+
+    @property
+    def extent(self) -> str:
+        """Return how many trials there will be, in words."""
+        if self.winner is not None:
+            draws = self.winner.draws
+            return f"a secret number of draws ({draws.law}, mean {draws.mean:g}), of which the best is published"
+        if self.search is not None:
+            known = self.search.extent
+            return f"at most {counted(known.trials, 'trial')} of {counted(known.settings, 'setting')}"
+        settings = counted(self.settings, "setting")
+        return f"{counted(len(self.labels), 'trial')} of {settings}, {self.missing} of them to run"
 
 
 def plan_sweep(sweep: SweepSpec) -> PlanReport:

@@ -118,6 +118,9 @@ class SweepComparison:
             listed.append(f"Not compared because they are not finished in both sweeps: {', '.join(waiting)}.")
         return listed
 
+    def __repr__(self) -> str:
+        return "\n".join((f"{type(self).__name__}({self.a.name!r}, {self.b.name!r})", *self.sentences()))
+
     def _repr_html_(self) -> str:
         lines = "".join(f"<li>{text}</li>" for text in self.sentences())
         columns = ["learner", "level", "attribute", "group", "metric", "a", "b", "difference", "low", "high"]

@@ -30,7 +30,6 @@ _OF_SETTING = ("learner", "series", "setting", "level", "level_value")
 ARBITRARINESS_COLUMNS = (
     "learner",
     "series",
-    "setting",
     "level",
     "level_value",
     "epsilon",
@@ -47,6 +46,7 @@ ARBITRARINESS_COLUMNS = (
     "replicates",
     "pairs",
     "settings",
+    "setting",
 )
 """Columns of `arbitrariness`.
 

@@ -77,6 +77,12 @@ __all__ = [
     "training_counts",
 ]
 
+
+def __dir__() -> list[str]:
+    """List the figures."""
+    return list(__all__)
+
+
 rate_by_level = drawn(trend_lines.rate_by_level)
 change_by_level = drawn(trend_lines.change_by_level)
 disparity_by_level = drawn(trend_lines.disparity_by_level)

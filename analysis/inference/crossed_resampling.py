@@ -40,7 +40,6 @@ _NO_WIDTH = 1e-12
 CROSSED_COLUMNS = (
     "learner",
     "series",
-    "setting",
     "level",
     "level_value",
     "split",
@@ -56,6 +55,7 @@ CROSSED_COLUMNS = (
     "images_std",
     "interval",
     "baseline",
+    "setting",
 )
 
 

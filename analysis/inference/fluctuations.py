@@ -73,7 +73,7 @@ class Fluctuations:
         """Return the result in one paragraph."""
         return f"{self.sources} {self.verdicts}".strip()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text
 
 

@@ -64,6 +64,9 @@ class SummaryTable:
         """Return the texts as a data frame."""
         return pd.DataFrame(list(self.rows), columns=list(self.header))
 
+    def __repr__(self) -> str:
+        return f"{self.title}\n{self.frame().to_string(index=False)}\n{self.caption}"
+
     def _repr_html_(self) -> str:
         return f"<h4>{escape(self.title)}</h4>{self.frame().to_html(index=False)}<p>{escape(self.caption)}</p>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
 import pandas as pd
@@ -9,8 +10,9 @@ import pandas as pd
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.results.sweep_records import SweepRecords
 
-_OF_SETTING = ("setting", "learner", "series", "kind", "twin_of", "level", "level_value")
-SETTING_COLUMNS = (*_OF_SETTING, "epsilon", "minority_count", "train_size", "trials", "done", "failed", "seconds")
+_OF_SETTING = ("learner", "series", "kind", "twin_of", "level", "level_value")
+_NUMBERS = ("epsilon", "minority_count", "train_size", "trials", "done", "failed", "seconds")
+SETTING_COLUMNS = (*_OF_SETTING, *_NUMBERS, "setting")
 
 
 def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
@@ -30,7 +32,7 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
     )
     sums = dict.fromkeys(("trials", "done", "failed"), "sum")
     means = dict.fromkeys(("minority_count", "train_size", "seconds"), "mean")
-    first = dict.fromkeys(_OF_SETTING[1:], "first")
+    first = dict.fromkeys(_OF_SETTING, "first")
     table = counted.groupby("setting", sort=False).agg({**first, "epsilon": "max", **means, **sums}).reset_index()
     return table[list(SETTING_COLUMNS)]
 
@@ -60,11 +62,16 @@ def overview(results: SweepRecords) -> str:
         rows["problems"] = f"{problems}; see .problems"
     if results.former:
         rows["left out"] = f"{len(results.former)} of earlier versions of the sweep; load(…, former=True) takes them"
+    return titled_rows(results.name, rows)
+
+
+def titled_rows(title: str, rows: Mapping[str, str]) -> str:
+    """Return HTML: a title over a table of two columns, for the first view of an object in a notebook."""
     body = "".join(
         f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(text)}</td></tr>'
         for name, text in rows.items()
     )
-    return f"<strong>{escape(results.name)}</strong><table>{body}</table>"
+    return f"<strong>{escape(title)}</strong><table>{body}</table>"
 
 
 def _listed(names: tuple[str, ...] | list[str], most: int = 12) -> str:

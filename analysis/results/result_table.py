@@ -86,6 +86,9 @@ class ResultTable:
             lines.append(" & ".join([_latex(name), *cells]) + r" \\")
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
+    def __repr__(self) -> str:
+        return f"{self.to_frame().to_string()}\n{self.caption}"
+
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in (self.corner, *self.column_names))
         rows = [

@@ -23,16 +23,8 @@ def print_plan(report: PlanReport, console: Console) -> None:
         console: where to.
     """
     sizes = " or ".join(f"{size:,}" for size in report.training_sizes)
-    settings = counted(report.settings, "setting")
-    trials = f"{counted(len(report.labels), 'trial')} of {settings}, {report.missing} of them to run"
-    if report.search is not None:
-        extent = report.search.extent
-        trials = f"at most {counted(extent.trials, 'trial')} of {counted(extent.settings, 'setting')}"
-    if report.winner is not None:
-        draws = report.winner.draws
-        trials = f"a secret number of draws ({draws.law}, mean {draws.mean:g}), of which the best is published"
     console.print(
-        f"[bold]{escape(report.name)}[/bold]: {trials}, {report.at_once} at once; {sizes} training examples, "
+        f"[bold]{escape(report.name)}[/bold]: {report.extent}, {report.at_once} at once; {sizes} training examples, "
         f"{report.evaluated:,} evaluated after each iteration; writes about {report.megabytes:,.0f} MB to "
         f"{escape(str(report.output.path))}",
         soft_wrap=True,

@@ -1,8 +1,11 @@
 """Results of some trials alone, and what a notebook shows first."""
 
+from importlib.metadata import version
+
 import pytest
 
 import fairsweep.analysis as analysis
+import fairsweep.datasets as datasets
 from fairsweep.analysis.results.imbalance_design import design_of
 
 
@@ -62,5 +65,23 @@ def test_tables_and_packages_say_what_they_are(results):
     html = table._repr_html_()
     assert table.title in html
     assert html.count("<tr") == 1 + len(table.rows)
-    assert analysis.__version__.count(".") >= 1
-    assert {"filter", "table", "frame", "predictions"} <= set(dir(results))
+    assert repr(table).splitlines()[0] == table.title
+    assert analysis.__version__ == datasets.__version__ == version("fairsweep")
+    assert {"filter", "table", "frame", "predictions", "attributes"} <= set(dir(results))
+    assert dir(analysis.plots) == sorted(analysis.plots.__all__)
+
+
+def test_a_table_of_means_is_text_too(results):
+    table = results.table()
+    assert repr(table).startswith(table.to_frame().to_string())
+    assert repr(table).endswith(table.caption)
+
+
+def test_no_table_begins_with_a_hash(results):
+    for frame in (
+        results.settings,
+        analysis.arbitrariness(results, by="tone"),
+        analysis.crossed_frame(results, ["accuracy"], draws=2),
+    ):
+        assert list(frame.columns[:2]) == ["learner", "series"]
+        assert "setting" in frame.columns[-2:]

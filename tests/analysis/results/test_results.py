@@ -295,7 +295,7 @@ def test_writing_records_loads_pyarrow_and_numpy_only():
 def test_public_names_are_found_and_others_are_not():
     for name in analysis.__all__:
         assert getattr(analysis, name) is not None
-    assert set(analysis.__all__) == set(dir(analysis))
+    assert {*analysis.__all__, "__version__"} == set(dir(analysis))
     with pytest.raises(AttributeError, match="write_report"):
         analysis.write_reports  # noqa: B018
 

@@ -187,3 +187,18 @@ def test_a_plan_and_the_records_say_which_users_are_tested_on(of_users, tmp_path
     data = read_json(tmp_path / "trial" / "data.json")
     assert data["left_out"] == int(left_out)
     assert data["size"] < 960 - 100 - data["left_out"]
+
+
+def test_a_notebook_shows_a_sweep_and_its_plan_in_a_few_lines(mapping):
+    sweep = Sweep.from_mapping(mapping)
+    plan = plan_sweep(sweep)
+    assert repr(plan) == "PlanReport('toy', 12 trials of 6 settings, 12 of them to run)"
+    for html, words in (
+        (sweep._repr_html_(), ("smiling by tone", "share 0.5 | 0.75", "twin_of private")),
+        (plan._repr_html_(), ("12 trials of 6 settings", "dpsgd: 4 trials, ε = ", "sgd, twin of private: 4 trials")),
+    ):
+        assert html.startswith("<strong>toy</strong>")
+        assert html.count("<tr>") < 12
+        for text in words:
+            assert text in html
+        assert not re.search("[0-9a-f]{16}", html)
