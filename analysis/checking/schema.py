@@ -93,7 +93,8 @@ JSON_RECORDS: Mapping[str, tuple[RecordField, ...]] = {
         RecordField(
             "seeds",
             "object",
-            "`data` and `train`, integers; `noise` too, from 1, of a training that is repeated under further noise",
+            "`data` and `train`, integers; `noise` too, from 1, of a training that is repeated under further noise; "
+            "`order` and `init` likewise, of one that is repeated in another order or from other initial weights",
         ),
         RecordField("replicate", "integer", "number of the replicate of its setting, from 0"),
         RecordField("mode", "text", "`research` or `release`"),

@@ -24,8 +24,8 @@ from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import DONE, At, By
 
 SAME_SEEDS = "same"
-SEEDS = ("data", "train", "noise")
-"""What a sweep may cross; noise is 0 where it is not repeated."""
+SEEDS = ("data", "train", "noise", "order", "init")
+"""What a sweep may cross; the last three are 0 where they are not repeated."""
 _OF_SETTING = ("learner", "series", "setting", "level", "level_value")
 ARBITRARINESS_COLUMNS = (
     "learner",
@@ -53,9 +53,9 @@ ARBITRARINESS_COLUMNS = (
 ``metric`` is one of:
 
 - ``disagreement``: the share of pairs of replicates that predict different classes, mean over images. ``seeds`` says
-  which pairs: ``all`` differ in every seed that the sweep varies; of crossed seeds also ``data``, ``train`` and
-  ``noise``, pairs that differ in this one only. No two trials share their noise: those of other data or training have
-  other noise too.
+  which pairs: ``all`` differ in every seed that the sweep varies; of crossed seeds also ``data``, ``train``,
+  ``noise``, ``order`` and ``init``, pairs that differ in this one only. A training seed redraws order and initial
+  weights too, and no two trials share their noise: all that differ have other noise.
 - ``self_consistency``: 1 - disagreement.
 - ``arbitrary``: the share of images whose own self-consistency is below the given value.
 - ``ambiguity``: the share of images for which a setting of the level's Rashomon set predicts otherwise than the best.

@@ -17,6 +17,7 @@ Figures of deep-learning-fairness (Farrand et al. 2020, arXiv 2009.06389) and wh
     disparity and accuracy against ε                       `disparity_by_epsilon`, `rate_by_field`
     accuracy against the clipping norm                     `rate_by_field` with ``field="l2_clip_norm"``
     confusion matrices of all, of each group               `confusion`
+    accuracy over training, by group                       `learning_curves`
     mean gradient norms and cosines by class               `diagnostics`
 
 Figures of unlearning-fairness:
@@ -37,6 +38,7 @@ from fairsweep.analysis.figures import (
     exposure_bars,
     fluctuation_lines,
     heat_maps,
+    learning_lines,
     mean_ranks,
     reliability,
     seed_slopes,
@@ -63,6 +65,7 @@ __all__ = [
     "exposure_by_group",
     "fluctuations",
     "heat_map",
+    "learning_curves",
     "pareto_front",
     "placement_by_group",
     "rate_by_field",
@@ -105,6 +108,7 @@ reliability_by_group = drawn(reliability.reliability)
 critical_difference = drawn(mean_ranks.critical_difference)
 fluctuations = drawn(fluctuation_lines.fluctuations)
 
+learning_curves = drawn(learning_lines.learning_curves)
 diagnostics = drawn(training_diagnostics.diagnostics)
 client_diagnostics = drawn(training_diagnostics.client_diagnostics)
 client_accuracy = drawn(clients.client_accuracy)

@@ -95,7 +95,8 @@ def explain_fluctuations(
     """Split the variance over the levels into the components that the design of the sweep identifies.
 
     Components are of the variance of one trial's value. *setting*: between the true means of the levels. *data seed*
-    and *training seed*: what redrawing the one changes at a level, the other held; where seeds are tied both together
+    and *training seed* (*order of examples*, *initial weights*, *privacy noise* where these alone were redrawn): what
+    redrawing the one changes at a level, the other held; where seeds are tied both together
     are *replicate*; crossed seeds leave *interaction* (and each trial's own noise). *test sampling*: what other test
     images would change in one value; *test sampling, observed*: the part of it by which trials of this sweep differ,
     which for one common test set is the smaller the more the models agree. It is taken off the other components. A
@@ -237,9 +238,10 @@ def _noncentral(ratio: float, above: int, below: int, confidence: float) -> tupl
 
 def _seed_parts(table: LevelTable, squares: MeanSquares, seen: float, confidence: float) -> list[dict[str, object]]:
     design, known = table.seeds.design, 0.0 if np.isnan(seen) else seen
-    label = {"tied": "replicate", "data": "data seed", "training": "training seed", "crossed": "interaction"}
+    training = table.training
+    label = {"tied": "replicate", "data": "data seed", "training": training, "crossed": "interaction"}
     if design == "one":
-        return [_nothing(name, "one seed at each level") for name in ("data seed", "training seed")]
+        return [_nothing(name, "one seed at each level") for name in ("data seed", training)]
     df = squares.df[2]
     low, high = _chi_square(squares.rest, df, confidence)
     replicates = len(table.values)
@@ -253,13 +255,13 @@ def _seed_parts(table: LevelTable, squares: MeanSquares, seen: float, confidence
     rest = _row(label[design], squares.rest - known, *bounds, df, what)
     if design == "tied":
         tied = "data and training seeds were changed together; cross them (seeds: {data: .., train: ..})"
-        return [_nothing("data seed", tied), _nothing("training seed", tied), rest]
+        return [_nothing("data seed", tied), _nothing(training, tied), rest]
     if design != "crossed":
-        other = "training seed" if design == "data" else "data seed"
+        other = training if design == "data" else "data seed"
         return [rest, _nothing(other, f"one {other} only; its effect is not identified")]
     a, b = squares.sizes
     rows = []
-    for name, square, place, times in (("data seed", squares.data, 0, b), ("training seed", squares.training, 1, a)):
+    for name, square, place, times in (("data seed", squares.data, 0, b), (training, squares.training, 1, a)):
         mine = _chi_square(square, squares.df[place], confidence)
         down, up = (np.asarray(bound) for bound in subtract(_three(square, mine), _three(squares.rest, (low, high))))
         bounds = max(float(down), 0.0) / times, max(float(up), 0.0) / times

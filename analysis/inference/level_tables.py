@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 
 _SEEDS = ["data_seed", "train_seed"]
+TRAINING_SEED = "training seed"
+TRAINING_PARTS = {"order": "order of examples", "init": "initial weights", "noise": "privacy noise"}
+"""What is redrawn where the training seed stays, by the seed of a trial's config."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class LevelTable:
         noise: what resampled test images add to each value, centred, float64 [B, S, L]; NaN where unknown.
         same_images: whether all values come from the same test images, resampled alike.
         own_images: whether each value has test images of its own. If neither, that is unknown.
+        training: what differs between training seeds, such as the initial weights alone.
     """
 
     metric: str
@@ -53,6 +57,7 @@ class LevelTable:
     noise: Floats
     same_images: bool
     own_images: bool = True
+    training: str = TRAINING_SEED
 
     def effect(self, coefficients: Floats) -> Effect | None:
         """Return a weighted sum over the levels, paired by seed.
@@ -165,6 +170,7 @@ def table_of_results(
         frame[name] = trials[name].reindex(frame["trial"].astype(str)).to_numpy()
     table = table_of_frame(frame, metric, over, group=group, draws=draws, seed=seed)
     names_of = _names(frame, table, over)
+    table = replace(table, training=_training_source(results, set(names_of.ravel().tolist())))
     drawn = resample(results, metric, names_of.ravel().tolist(), by=by, split=split, at=at, draws=draws, seed=seed)
     if drawn is None:
         return replace(table, own_images=False)
@@ -173,6 +179,15 @@ def table_of_results(
     noise = np.stack([[drawn[name][:, column] for name in row] for row in names_of.tolist()])
     noise = np.moveaxis(noise, -1, 0)
     return replace(table, noise=noise - noise.mean(0), same_images=True, own_images=False)
+
+
+def _training_source(results: SweepResults, trials: Collection[str]) -> str:
+    """Return what some trials' training seeds redraw: all, or order, initial weights or noise alone."""
+    seeds = [(folder.config or {}).get("seeds") or {} for folder in results.folders if folder.name in trials]
+    varied = [name for name in ("train", *TRAINING_PARTS) if len({one.get(name) for one in seeds}) > 1]
+    if not varied or "train" in varied:
+        return TRAINING_SEED
+    return " and ".join(TRAINING_PARTS[name] for name in varied)
 
 
 def _spread(rows: pd.DataFrame, metric: str, over: str, group: str) -> LevelTable:

@@ -63,6 +63,7 @@ class Findings:
         comparisons: Changes relative to baselines.
         sections: Trend over imbalance, pairwise comparisons and model selection, if the sweep allows them.
         predictions: Confusion and calibration.
+        curves: accuracy by group over the iterations.
         reasons: diagnostics of the private learners.
         unlearning: Cost and accuracy of unlearning, by request.
         data: training counts.
@@ -86,6 +87,7 @@ class Findings:
     comparisons: tuple[Figure, ...]
     sections: tuple[ReportSection, ...]
     predictions: tuple[Figure, ...]
+    curves: tuple[Figure, ...]
     reasons: tuple[Figure, ...]
     unlearning: tuple[Figure, ...]
     data: tuple[Figure, ...]
@@ -193,6 +195,7 @@ def _findings(results: SweepResults, design: ImbalanceDesign, pictures: bool, fo
         comparisons=report_figures.comparisons(results, design),
         sections=_sections(results, design, verdicts),
         predictions=report_figures.predictions(results, design),
+        curves=report_figures.curves(results, design),
         reasons=report_figures.reasons(results, design),
         unlearning=report_figures.unlearning(results, design),
         data=report_figures.data(results, design),

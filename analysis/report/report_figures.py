@@ -147,6 +147,22 @@ def comparisons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure,
     return tuple(figures)
 
 
+def curves(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
+    """Return the learning curves by group, of up to so many learners as fit a page."""
+    series = plots.series_of(results)[:_MOST_PANELS]
+    drawn = plots.learning_curves(results, design.attribute, series=series)
+    if drawn is None:
+        return ()
+    two = len(design.levels) > 1
+    levels = f"; solid lines are {design.levels[-1].text}, dotted ones {design.levels[0].text}" if two else ""
+    text = (
+        f"Test accuracy by {design.attribute} after each iteration, one panel per learner{levels}. Means over "
+        "replicates; bands reach from the lowest replicate to the highest. A curve that still rises at its end asks "
+        "for more iterations; choose their number on the validation split."
+    )
+    return (Figure("learning-curves", drawn, text),)
+
+
 def reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Return the diagnostics of private learners by group."""
     figures = []

@@ -21,6 +21,7 @@ _SIMULATED, _DEPLOYMENT = "simulated deployment's ε", "learner.deployment_cohor
 _SYMBOLS = {"epsilon": "ε", "noise_multiplier": "z", "l2_clip_norm": "clip", "batch_size": "batch"}
 
 _REPETITION = 1_000_000
+_KINDS = 1_000
 
 COLUMNS = (
     "trial",
@@ -121,9 +122,10 @@ def _row(folder: TrialFolder, shown: Mapping[str, Mapping[str, str]]) -> dict[st
 
 
 def _train_seed(seeds: Mapping[str, int]) -> int | None:
-    """Return the training seed, with the number of a repetition under further noise."""
+    """Return the training seed, with the numbers of a repetition under further noise, order or initial weights."""
     train = seeds.get("train")
-    return None if train is None else train + _REPETITION * seeds.get("noise", 0)
+    number = (seeds.get("order", 0) * _KINDS + seeds.get("init", 0)) * _KINDS + seeds.get("noise", 0)
+    return None if train is None else train + _REPETITION * number
 
 
 def _level(config: Mapping[str, Any], shown: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

@@ -132,14 +132,16 @@ def seed_pairs(sweep: SweepSpec) -> list[tuple[int, Seeds]]:
     """Return number and seeds of each replicate.
 
     They are tied for ``seeds: 5`` and for shadows, crossed for ``{data: 2, train: 5}``. Of repetitions under further
-    noise the first is the trial that a sweep without them has.
+    noise, order or initial weights the first is the trial that a sweep without them has.
     """
     if sweep.shadows is not None:
         return [(seed, Seeds(data=seed, train=seed)) for seed in range(sweep.shadows.count)]
     if isinstance(sweep.seeds, int):
         return [(seed, Seeds(data=seed, train=seed)) for seed in range(sweep.seeds)]
-    given = itertools.product(*map(range, (sweep.seeds.data, sweep.seeds.train, sweep.seeds.noise)))
-    seeds = [Seeds(data=data, train=train, noise=noise or None) for data, train, noise in given]
+    counts = sweep.seeds.model_dump()
+    every = [dict(zip(counts, given, strict=True)) for given in itertools.product(*map(range, counts.values()))]
+    repeated = ("noise", "order", "init")
+    seeds = [Seeds(**given | {name: given[name] or None for name in repeated}) for given in every]
     return list(enumerate(seeds))
 
 
@@ -215,7 +217,8 @@ def _trial(sweep: SweepSpec, data: _SweepData, setting: _Setting, seeds: Seeds, 
         raise SweepError(error.errors()[0]["msg"].removeprefix("Value error, "), place) from error
     numbers = [seeds.train] if isinstance(sweep.seeds, int) else [seeds.data, seeds.train]
     numbers += [] if seeds.noise is None else [seeds.noise]
-    label = _safe(f"{setting.label}_s{'x'.join(map(str, numbers))}")
+    further = "".join(f"_{name}{n}" for name, n in (("order", seeds.order), ("init", seeds.init)) if n is not None)
+    label = _safe(f"{setting.label}_s{'x'.join(map(str, numbers))}{further}")
     try:
         trial = config.trial
     except OSError as error:

@@ -7,6 +7,7 @@ they can take is checked when the sweep is made, so a sweep that exists can be e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -66,7 +67,7 @@ class DatasetSection(Section):
 
 
 class SeedsSection(Section):
-    """How many seeds: those of the data, of the training and of the noise are crossed."""
+    """How many seeds: those of the data and of the training are crossed, with each other and with repetitions."""
 
     data: int = Field(default=1, ge=1, description="Number of draws of the training set.")
     train: int = Field(default=1, ge=1, description="Number of trainings for each of them.")
@@ -77,15 +78,30 @@ class SeedsSection(Section):
         "No two trials share their noise, so each number is a draw of its own; a learner without noise repeats itself. "
         "In research mode only.",
     )
+    order: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Number of times that each of these is repeated with its examples in another order, all else of "
+        "its training seed the same. Poisson sampling has no order: it is drawn with the noise.",
+    )
+    init: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="Number of times that each of these is repeated from other initial weights, all else of its "
+        "training seed the same.",
+    )
 
     @property
     def count(self) -> int:
         """Return the number of replicates."""
-        return self.data * self.train * self.noise
+        return math.prod(self.model_dump().values())
 
     def given(self) -> dict[str, int]:
-        """Return the numbers as a sweep file has them, the noise only where it is repeated."""
-        return self.model_dump(exclude=set() if self.noise > 1 else {"noise"})
+        """Return the numbers as a sweep file has them, of repetitions only where there are some."""
+        counts = self.model_dump()
+        return {name: count for name, count in counts.items() if count > 1 or name in ("data", "train")}
 
 
 class FeedSection(StreamLimits):

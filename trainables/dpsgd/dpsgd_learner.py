@@ -87,7 +87,7 @@ class Dpsgd(SingleModelLearner):
             task.classes,
             config.optimizer,
             self.plan.steps,
-            task.keys.train,
+            task.keys.of_weights,
             task.device,
             epochs=config.epochs,
             ema=config.ema,

@@ -52,7 +52,7 @@ class ClientTrainer:
     ) -> None:
         self.partition = partition
         self._config, self._rows, self._feed = config, task.rows, task.feed
-        self._device, self._key = task.device, task.keys.train
+        self._device, self._key = task.device, task.keys.of_order
         self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
         self._at_once = clients_at_once(config, task.model, task.device)
         self._training = EXECUTIONS[execution](model, config.local, config.augmentation, task.keys.train)

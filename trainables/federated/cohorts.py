@@ -74,7 +74,7 @@ def schedule(
         partition: What each client trains on.
         clients: int64 [C], distinct.
         local: How clients train.
-        key: 32 bytes, public: the trial's train key.
+        key: 32 bytes, public: the trial's key of the order.
         round_number: In [0, rounds).
     """
     sizes = partition.sizes[clients]

@@ -51,7 +51,7 @@ def training_columns(task: LearningTask) -> TrainingColumns:
 def make_trainer(config: FederatedConfig, task: LearningTask, execution: str) -> ClientTrainer:
     """Make what trains a task's clients, with a model of its own, for a process beside the learner's."""
     partition = partition_clients(training_columns(task), config.clients, task.keys.data)
-    model = build_model(task.model, task.image_shape, task.classes, task.keys.train).to(task.device)
+    model = build_model(task.model, task.image_shape, task.classes, task.keys.of_weights).to(task.device)
     groups = _group_members(ClientGroups.of(partition, task), task)
     return ClientTrainer(config, task, split_held_out(partition, config.clients)[0], model, execution, groups)
 
@@ -97,7 +97,7 @@ class Dpfedavg(SingleModelLearner):
             task.classes,
             SgdOptimizer(),
             config.rounds,
-            task.keys.train,
+            task.keys.of_weights,
             task.device,
             ema=config.ema,
         )

@@ -15,6 +15,7 @@ from torch import nn
 
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.datasets.feeds.feed import Feed
+from fairsweep.datasets.selection.randomness import derive
 from fairsweep.datasets.storage.layout import Attribute
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner_config import LearnerConfig
@@ -32,16 +33,35 @@ class TrialKeys:
 
     Attributes:
         data: 32 bytes, public: imbalance draw, splits, partitions.
-        train: 32 bytes, public: initial weights, order, augmentation.
+        train: 32 bytes, public: initial weights, order, augmentation, dropout.
         secret: 32 bytes, known to nobody who sees the model: noise and Poisson inclusion. No two trials share it.
         run: Number of the run under this secret. A position is never executed twice with different data, clip or
             settings: a restore under a changed config takes the next run number.
+        init: 32 bytes, public: of the initial weights alone; None: they follow from ``train``.
+        order: 32 bytes, public: of the order alone; None: it follows from ``train``.
     """
 
     data: bytes
     train: bytes
     secret: bytes = field(repr=False)
     run: int = 0
+    init: bytes | None = None
+    order: bytes | None = None
+
+    @property
+    def of_weights(self) -> bytes:
+        """Return the key of the initial weights."""
+        return self.train if self.init is None else self.init
+
+    @property
+    def of_order(self) -> bytes:
+        """Return the key of the order in which examples are learnt."""
+        return self.train if self.order is None else self.order
+
+    def derived(self, *position: object) -> TrialKeys:
+        """Return the keys of a part of the training, such as a shard, with the same data and secret."""
+        given = {"train": self.train, "init": self.init, "order": self.order}
+        return replace(self, **{name: derive(key, *position) for name, key in given.items() if key is not None})
 
 
 @dataclass(frozen=True)

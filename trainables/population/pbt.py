@@ -20,7 +20,7 @@ import torch
 
 from fairsweep.analysis.records.file_names import LINEAGE
 from fairsweep.analysis.records.learner_records import lineage_table, write_lineage
-from fairsweep.datasets.selection.randomness import derive, generator
+from fairsweep.datasets.selection.randomness import generator
 from fairsweep.trainables.learning.evaluation import DivergedError, EvaluationSet, rows_at_once
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import Learner, LearningTask
@@ -215,7 +215,7 @@ class Pbt(Learner):
         """Return a member's task: the first has the trial's own keys, so it trains as a learner of kind sgd would."""
         keys = self._task.keys
         if number:
-            keys = replace(keys, train=derive(keys.train, "pbt member", number))
+            keys = keys.derived("pbt member", number)
         # Who has diverged is known by the loss, in every mode; it is reported where the task says so.
         return replace(self._task, keys=keys, folder=None, diagnostics=True)
 
@@ -250,7 +250,7 @@ class Pbt(Learner):
             task = self._task
             # Before the first generation, the initial weights of the first member: they follow from the key.
             self._network = Network(
-                task.model, task.image_shape, task.classes, SgdOptimizer(), 1, task.keys.train, task.device
+                task.model, task.image_shape, task.classes, SgdOptimizer(), 1, task.keys.of_weights, task.device
             )
             state = self.members[self.best].state
             if state is not None:

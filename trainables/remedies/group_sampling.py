@@ -41,4 +41,4 @@ class BalancedOrder(Remedy):
 
     def order(self, batch_size: int, epochs: int) -> EpochSampler:
         """See `Remedy`."""
-        return GroupBalanced(self.groups, batch_size, epochs, self._task.keys.train)
+        return GroupBalanced(self.groups, batch_size, epochs, self._task.keys.of_order)

@@ -31,8 +31,8 @@ class Remedy:
         self._task = task
 
     def order(self, batch_size: int, epochs: int) -> EpochSampler:
-        """Return who joins which step, keyed by the task's public training key."""
-        return Shuffled(self._task.size, batch_size, epochs, self._task.keys.train)
+        """Return who joins which step, keyed by the task's public key of the order."""
+        return Shuffled(self._task.size, batch_size, epochs, self._task.keys.of_order)
 
     def objective(self, losses_B: torch.Tensor, positions_B: torch.Tensor) -> torch.Tensor:
         """Return what a step minimises; called once for each step, in order.

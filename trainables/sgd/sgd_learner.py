@@ -97,7 +97,7 @@ class Sgd(SingleModelLearner):
             task.classes,
             config.optimizer,
             self._sampler.steps,
-            task.keys.train,
+            task.keys.of_weights,
             task.device,
             epochs=config.epochs,
             ema=config.ema,

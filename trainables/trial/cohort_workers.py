@@ -18,12 +18,11 @@ from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
-from fairsweep.datasets.selection.randomness import KEY_BYTES, seed_key
+from fairsweep.datasets.selection.randomness import KEY_BYTES
 from fairsweep.trainables.federated.dpfedavg import make_trainer
 from fairsweep.trainables.federated.fedavg_config import FederatedConfig
 from fairsweep.trainables.federated.local_training import CohortSums
 from fairsweep.trainables.learning.gpu_memory import assigned_gpus, cap_gpu_memory
-from fairsweep.trainables.learning.learner import TrialKeys
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.trial.trial_config import TrialConfig
 from fairsweep.trainables.trial.trial_data import TrialData, learning_task
@@ -38,11 +37,7 @@ class _CohortWorker:
         torch.set_num_threads(threads)
         cap_gpu_memory(assigned_gpus() or 0.0)
         # Whoever trains clients needs no secret: noise is added where their sums meet.
-        keys = TrialKeys(
-            data=seed_key(config.seeds.data, "data"),
-            train=seed_key(config.seeds.train, "train"),
-            secret=bytes(KEY_BYTES),
-        )
+        keys = config.seeds.keys(secret=bytes(KEY_BYTES))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         task = learning_task(config, TrialData.open(config, feed), keys, self._device)
         self._trainer = make_trainer(config.learner, task, execution)

@@ -317,7 +317,7 @@ def _keys(config: TrialConfig, run: int) -> TrialKeys:
     secret = os.urandom(KEY_BYTES)  # of a release the first one is gone, and nothing needs it
     if config.mode == "research":
         secret = derive(seed_key(config.key, "trial secrets"), f"trial {config.trial}")
-    return TrialKeys(seed_key(config.seeds.data, "data"), seed_key(config.seeds.train, "train"), secret, run)
+    return config.seeds.keys(secret, run)
 
 
 def current_dataset(folder: Path) -> tuple[Path, str]:

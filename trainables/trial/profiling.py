@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from fairsweep.datasets.feeds.feed import Batch, Feed, step_range
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
-from fairsweep.datasets.selection.randomness import KEY_BYTES, seed_key
+from fairsweep.datasets.selection.randomness import KEY_BYTES
 from fairsweep.datasets.selection.sampling import Sampler
 from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.gpu_memory import PeakMemory, peak_memory
-from fairsweep.trainables.learning.learner import Learner, TrialKeys
+from fairsweep.trainables.learning.learner import Learner
 from fairsweep.trainables.learning.tensor_bytes import encode
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.trial.checkpoint import CheckpointFolder
@@ -96,8 +96,7 @@ def measure_trial(
     data = TrialData.open(config, feed)
     probe = ProbeFeed(data.feeds["train"], limit_seconds)
     # Nothing of what is learnt here leaves this function: neither secret nor noise matter.
-    key = seed_key(config.seeds.data, "data")
-    keys = TrialKeys(data=key, train=seed_key(config.seeds.train, "train"), secret=bytes(KEY_BYTES))
+    keys = config.seeds.keys(secret=bytes(KEY_BYTES))
     task = replace(learning_task(config, data, keys, torch.device(device), folder), feed=probe)
     learner = build_learner(config.learner, task, plan)
     opened = time.perf_counter() - began

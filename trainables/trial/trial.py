@@ -25,11 +25,11 @@ from fairsweep.analysis.records.learner_records import write_shard_predictions
 from fairsweep.analysis.records.prediction_records import write_membership
 from fairsweep.analysis.records.trial_state import StoppedBy
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
-from fairsweep.datasets.selection.randomness import fingerprint, seed_key
+from fairsweep.datasets.selection.randomness import fingerprint
 from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.evaluation import DivergedError, Evaluated
 from fairsweep.trainables.learning.iteration_report import IterationReport
-from fairsweep.trainables.learning.learner import CohortWorkers, Learner, TrialKeys
+from fairsweep.trainables.learning.learner import CohortWorkers, Learner
 from fairsweep.trainables.learning.trial_watch import Ending, Watch
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 from fairsweep.trainables.privacy.plan import PrivacyPlan
@@ -238,7 +238,7 @@ class Trial:
     def _build_learner(self, plan: PrivacyPlan | None, device: torch.device) -> Learner:
         config = self.config
         secret = trial_secret(self.folder, mode=config.mode, key=config.key, trial=config.trial)
-        keys = TrialKeys(seed_key(config.seeds.data, "data"), seed_key(config.seeds.train, "train"), secret)
+        keys = config.seeds.keys(secret)
         lost = self._attempt.note_secret(fingerprint(secret)) if config.mode == "release" else ()
         reopen = partial(open_training_feed, config.dataset.path, config.dataset.content_hash, self._choice)
         task = learning_task(config, self._data, keys, device, self.folder, self._workers)

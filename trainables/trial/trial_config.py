@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -15,10 +15,14 @@ from fairsweep.analysis.records.files import FORMAT_VERSION
 from fairsweep.datasets.selection.division import OfficialSplit, RestSplit, SplitConfig
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
 from fairsweep.datasets.selection.imbalance import ImbalanceConfig
+from fairsweep.datasets.selection.randomness import derive, seed_key
 from fairsweep.trainables.learners import AnyLearner
 from fairsweep.trainables.learning.learner_config import FORMER_IDENTITY, IDENTITY
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.models import DEFAULT_MODEL, AnyModel
+
+if TYPE_CHECKING:
+    from fairsweep.trainables.learning.learner import TrialKeys
 
 # Part of every hash. Fields at their default are left out of a hash, so that a new field changes no identity: whoever
 # changes the meaning of a default that exists raises this number.
@@ -60,6 +64,8 @@ class Seeds(BaseModel):
         train: of initial weights, order and augmentation.
         noise: number of a repetition with the same two, whose secret is its own; None for the first. It shares its
             noise with no other trial, not even with those of the same number.
+        order: number of a repetition with the same training seed but for the order of the examples; None for the first.
+        init: number of a repetition with the same training seed but for the initial weights; None for the first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,6 +73,24 @@ class Seeds(BaseModel):
     data: int = Field(default=0, ge=0)
     train: int = Field(default=0, ge=0)
     noise: int | None = Field(default=None, ge=1)
+    order: int | None = Field(default=None, ge=1)
+    init: int | None = Field(default=None, ge=1)
+
+    def keys(self, secret: bytes, run: int = 0) -> TrialKeys:
+        """Return the keys of a trial with these seeds.
+
+        Args:
+            secret: the trial's secret.
+            run: see `TrialKeys`.
+        """
+        from fairsweep.trainables.learning.learner import TrialKeys
+
+        train = seed_key(self.train, "train")
+        init, order = (
+            None if number is None else derive(train, f"further {name}", number)
+            for name, number in (("initial weights", self.init), ("order", self.order))
+        )
+        return TrialKeys(seed_key(self.data, "data"), train, secret, run, init, order)
 
     @model_serializer(mode="wrap")
     def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

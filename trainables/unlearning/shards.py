@@ -161,20 +161,19 @@ def _learner(task: LearningTask, inner: InnerConfig, job: SliceJob) -> Learner:
 
 
 def initial_weights(task: LearningTask, shard: int) -> Weights:
-    """Return the weights that a shard begins with: a function of the train key and the shard's number alone."""
-    model = build_model(task.model, task.image_shape, task.classes, train_key(task, shard, 0))
+    """Return the weights that a shard begins with: a function of their key and the shard's number alone."""
+    model = build_model(task.model, task.image_shape, task.classes, _keys(task, shard, 0).of_weights)
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def train_key(task: LearningTask, shard: int, slice_: int) -> bytes:
-    """Return the key of a slice's initial weights, order and augmentation."""
-    return derive(task.keys.train, "sisa slice", shard, slice_)
+def _keys(task: LearningTask, shard: int, slice_: int) -> TrialKeys:
+    """Return the keys of a slice's initial weights, order and augmentation."""
+    return task.keys.derived("sisa slice", shard, slice_)
 
 
 def _inner_task(task: LearningTask, job: SliceJob) -> LearningTask:
-    keys = TrialKeys(
-        data=task.keys.data,
-        train=train_key(task, job.shard, job.slice),
+    keys = replace(
+        _keys(task, job.shard, job.slice),
         secret=derive(task.keys.secret, "sisa slice", task.keys.run, job.shard, job.slice),
         run=job.run,
     )

@@ -22,7 +22,8 @@ _NAME_BYTES = 16
 
 def recipe_of(config: SisaConfig, task: LearningTask) -> str:
     """Return what a slice's weights are a function of, beside its examples and the weights before."""
-    key = hashlib.blake2b(task.keys.train, digest_size=16).hexdigest()
+    keys = (task.keys.train, task.keys.init, task.keys.order)
+    key = hashlib.blake2b(b"".join(key for key in keys if key is not None), digest_size=16).hexdigest()
     content = [config.inner.model_dump(mode="json", context=IDENTITY), task.model.record(), task.classes]
     return json.dumps([*content, list(task.image_shape), key], sort_keys=True)
 

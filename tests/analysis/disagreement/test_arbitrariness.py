@@ -168,6 +168,25 @@ def test_repetitions_under_further_noise_tell_the_noise(tmp_path, simulate):
     assert seeds.design == "crossed"
 
 
+def test_order_and_initial_weights_are_sources_of_their_own(tmp_path, simulate):
+    """One training seed, two orders, each from two initial weights: pairs by source, and components that say it."""
+    simulation = simulate["faces"](tmp_path / "s", replicates=4, shares=(0.5, 0.9), per_cell=20, shared=0.3)
+    for folder in (simulation.folder / TRIALS).iterdir():
+        config = {key: value for key, value in read_json(folder / CONFIG).items() if key != "checksum"}
+        order, init = divmod(config["replicate"], 2)
+        numbers = {name: number for name, number in (("order", order), ("init", init)) if number}
+        write_json(folder / CONFIG, config | {"seeds": {"data": 0, "train": 0} | numbers})
+    results = analysis.load(simulation.folder)
+    assert results.trials["train_seed"].nunique() == 4
+    found = analysis.arbitrariness(results, by=()).query("metric == 'disagreement' and series == 'tuned'")
+    pairs = found.set_index(["level", "seeds"])["pairs"]
+    assert pairs["share 0.9"].to_dict() == {"all": 2, "order": 2, "init": 2}
+    parts = analysis.explain_fluctuations(results, learner="tuned").parts
+    assert "order of examples and initial weights" in set(parts["component"])
+    one = analysis.explain_fluctuations(results.filter(replicate=[0, 1]), learner="tuned").parts
+    assert {"data seed", "initial weights"} <= set(one["component"])
+
+
 def test_what_cannot_be_compared_has_no_rows(tmp_path, simulate, results):
     alone = analysis.load(simulate["faces"](tmp_path / "s", replicates=1, shares=(0.9,), per_cell=10).folder)
     assert analysis.arbitrariness(alone, margin=0.0).empty

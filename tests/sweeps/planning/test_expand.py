@@ -60,6 +60,16 @@ def test_repetitions_under_further_noise_are_trials_of_their_own_and_the_first_i
     assert len(secrets) == len(trials)  # no two share their noise
 
 
+def test_initial_weights_and_order_are_crossed_and_the_first_is_the_trial_without(mapping, expanded):
+    plain = expanded(mapping | {"seeds": {"data": 1, "train": 2}})
+    trials = expanded(mapping | {"seeds": {"data": 1, "train": 2, "order": 2, "init": 3}})
+    assert len({t.trial for t in trials}) == len({t.folder_name for t in trials}) == 6 * len(plain)
+    assert {t.trial for t in trials if t.config.seeds.order is t.config.seeds.init is None} == {t.trial for t in plain}
+    assert {t.setting for t in trials} == {t.setting for t in plain}
+    assert {"0x1", "0x1_order1", "0x1_init2", "0x1_order1_init2"} <= {t.label.rsplit("_s")[-1] for t in trials}
+    assert all(type(t.config).from_record(t.config.record()) == t.config for t in trials)
+
+
 def test_release_mode_repeats_nothing_under_further_noise(mapping, expanded):
     mapping["learners"] = [mapping["learners"][0]]
     release = {"seeds": {"data": 1, "train": 1, "noise": 2}, "privacy": {"mode": "release"}}

@@ -194,8 +194,8 @@ def test_a_notebook_shows_a_sweep_and_its_plan_in_a_few_lines(mapping):
     plan = plan_sweep(sweep)
     assert repr(plan) == "PlanReport('toy', 12 trials of 6 settings, 12 of them to run)"
     for html, words in (
-        (sweep._repr_html_(), ("smiling by tone", "share 0.5 | 0.75", "twin_of private")),
-        (plan._repr_html_(), ("12 trials of 6 settings", "dpsgd: 4 trials, ε = ", "sgd, twin of private: 4 trials")),
+        (sweep._repr_html_(), ("smiling by tone", "share 0.5 | 0.9", "twin_of private")),
+        (plan._repr_html_(), ("12 trials of 6 settings", "dpsgd: 4 trials, ε = ", ", twin of private: 4 trials")),
     ):
         assert html.startswith("<strong>toy</strong>")
         assert html.count("<tr>") < 12

@@ -1,5 +1,8 @@
 """SGD: the loop that anyone would write, keyed."""
 
+from dataclasses import replace
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +10,12 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from fairsweep.datasets.selection.sampling import Shuffled
+from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.models import MODELS
+from fairsweep.trainables.remedies.remedy import Remedy
 from fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig
+from fairsweep.trainables.trial.trial_config import Seeds
 
 
 def config(**fields):
@@ -47,6 +53,30 @@ def test_it_equals_a_plain_pytorch_loop_over_the_same_order(make_task, model, sm
         part = losses[3 * epoch : 3 * epoch + 3]
         assert report.loss == pytest.approx(sum(total for total, _ in part) / 50, rel=1e-3)
         assert (report.iteration, report.examples, report.steps) == (epoch + 1, 50, 3)
+
+
+def test_initial_weights_and_order_have_keys_of_their_own(make_task):
+    """What each further key changes, bit for bit: the weights at the start, or which images come when, and no more."""
+    task, seeds = make_task("cnn", n=50), Seeds(data=0, train=3)
+    secret = task.keys.secret
+
+    def seen(keys):
+        """Weights at the start, the ids of every batch, and the pixels of its images as augmented."""
+        own = replace(task, keys=keys)
+        learner, order = Sgd(config(), own), Remedy(own).order(20, 3)
+        batches = list(own.feed.batches(own.rows, order, start=0, stop=order.steps))
+        pixels = torch.from_numpy(batches[0].images).permute(0, 3, 1, 2).float()
+        drawn = augment(pixels, AugmentationConfig(flip=True, crop=2), keys.train, 0, batches[0].ids)
+        return learner.weights(), [batch.ids.tolist() for batch in batches], drawn
+
+    first, plain, augmented = seen(seeds.keys(secret))
+    other_weights, same_order, same_pixels = seen(seeds.model_copy(update={"init": 1}).keys(secret))
+    same_weights, other_order, _ = seen(seeds.model_copy(update={"order": 1}).keys(secret))
+    assert all(torch.equal(first[name], same_weights[name]) for name in first)
+    assert not any(torch.equal(first[name], other_weights[name]) for name in first if first[name].ndim > 1)
+    assert same_order == plain != other_order
+    assert sorted(chain(*other_order[:3])) == sorted(chain(*plain[:3]))  # an epoch is the same images
+    assert torch.equal(augmented, same_pixels)
 
 
 def test_it_learns(make_task):
