@@ -38,7 +38,6 @@ from fairsweep.analysis.figures import (
     exposure_bars,
     fluctuation_lines,
     heat_maps,
-    learning_lines,
     mean_ranks,
     reliability,
     seed_slopes,
@@ -108,7 +107,7 @@ reliability_by_group = drawn(reliability.reliability)
 critical_difference = drawn(mean_ranks.critical_difference)
 fluctuations = drawn(fluctuation_lines.fluctuations)
 
-learning_curves = drawn(learning_lines.learning_curves)
+learning_curves = drawn(training_diagnostics.learning_curves)
 diagnostics = drawn(training_diagnostics.diagnostics)
 client_diagnostics = drawn(training_diagnostics.client_diagnostics)
 client_accuracy = drawn(clients.client_accuracy)

@@ -88,7 +88,7 @@ class Cells:
         schema: of the codes, the same for all.
         trials: the cells of each trial, by name of the trial.
         further: vocabularies of attributes that are not counted in them; see
-            `fairsweep.analysis.results.attribute_counts`.
+            `fairsweep.analysis.results.outcomes.counted_by`.
 
     Raises:
         RecordError: if there are none.

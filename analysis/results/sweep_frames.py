@@ -13,9 +13,9 @@ from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.metrics.rates import Floats, divide
 from fairsweep.analysis.records.counts import CountArray, Evaluations
 from fairsweep.analysis.records.files import RecordError
-from fairsweep.analysis.results.attribute_counts import counted_by
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.frames import disparity_rows, mean_rows, rate_rows, renamed, with_trials
+from fairsweep.analysis.results.outcomes import counted_by
 from fairsweep.analysis.results.pairs import Pairing, pair_trials
 from fairsweep.analysis.results.people import People, PeopleOfGroups
 from fairsweep.analysis.results.score_frames import prediction_rows
@@ -83,7 +83,7 @@ class SweepFrames(SweepRecords):
         Args:
             by: an attribute or several whose intersections are the groups; empty for all examples together. Any of
                 `attributes`: those that are no groups of the sweep are counted in predictions, see
-                `fairsweep.analysis.results.attribute_counts`.
+                `fairsweep.analysis.results.outcomes.counted_by`.
             split: see `evaluations`.
             at: see `evaluations`.
             states: see `evaluations`.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fairsweep.analysis as analysis
-from fairsweep.analysis.figures.learning_lines import learning_curves
+from fairsweep.analysis.figures.training_diagnostics import learning_curves
 from fairsweep.analysis.report.report_figures import curves
 from fairsweep.analysis.results.imbalance_design import design_of
 
