@@ -73,15 +73,22 @@ def paths_fit() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        cause: BaseException | None = error
-        while cause is not None and getattr(cause, "errno", None) != errno.ENAMETOOLONG:
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
+        if not any(getattr(cause, "errno", None) == errno.ENAMETOOLONG for cause in _causes(error)):
             raise
         raise SweepError(
             "a path must have parts of at most 255 bytes, and at most 4,095 bytes in all, but one is longer: choose a "
             "shorter one"
         ) from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Return an error and what it comes of, each once: libraries raise errors that are causes of each other."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        yield cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
 
 
 def check_each(checks: Iterable[Callable[[], object]]) -> None:
