@@ -16,8 +16,7 @@ def test_errors_that_are_causes_of_each_other_reach_the_user():
 
 
 def test_a_path_that_is_too_long_is_told_wherever_the_error_began():
+    error = ValueError("no such sweep")
+    error.__context__ = OSError(errno.ENAMETOOLONG, "File name too long")
     with pytest.raises(SweepError, match="a path must have parts of at most 255 bytes"), paths_fit():
-        try:
-            raise OSError(errno.ENAMETOOLONG, "File name too long")
-        except OSError:
-            raise ValueError("no such sweep") from None
+        raise error
