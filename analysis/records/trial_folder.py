@@ -166,6 +166,11 @@ class TrialFolder:
         return str((self.config or {}).get("learner", {}).get("kind", ""))
 
     @property
+    def own_source(self) -> str | None:
+        """Return the text of the file that the learner is in, if it is one of the user's own."""
+        return (self.config or {}).get("learner", {}).get("source")
+
+    @property
     def label(self) -> str:
         """Return the folder's name without the hash at its end."""
         return self.folder_name.removesuffix(f"-{(self.hash or '')[:SHORT_HASH]}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fairsweep.analysis.own_code import OwnCode
 from fairsweep.analysis.records.trial_folder import TrialFolder
 
 # Fields of a learner by which a trial and its twin differ, and those that name or speed up only.
@@ -212,6 +213,8 @@ def _varying_by_setting(configs: Sequence[Mapping[str, Any] | None]) -> list[dic
 def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of learner, model, imbalance and split that may be swept, as texts by dotted name."""
     learner = {key: value for key, value in config.get("learner", {}).items() if key not in _NAMING_FIELDS}
+    if (source := learner.pop("source", None)) is not None:
+        learner["source_hash"] = OwnCode("", str(source)).source_hash
     imbalance = {key: value for key, value in (config.get("imbalance") or {}).items() if key not in _LEVEL_FIELDS}
     split = {key: value for key, value in (config.get("split") or {}).items() if key != "kind"}
     model = {key: value for key, value in (config.get("model") or {}).items() if key != "source"}

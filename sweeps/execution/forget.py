@@ -168,7 +168,7 @@ def forgetful_trials(run: Path) -> list[Path]:
     if (run / CONFIG).is_file():
         return [run]
     trials = sorted((run / TRIALS).iterdir()) if (run / TRIALS).is_dir() else []
-    found = [folder for folder in trials if forgetful(_kind(folder)) is not None]
+    found = [folder for folder in trials if _forgetful(folder)]
     if not found:
         raise SweepError(
             f"{run} must be the folder of a trial or of a sweep with learners of kind sisa, but has none: "
@@ -308,7 +308,8 @@ def _alone(home: Path, wait_seconds: float) -> Iterator[None]:
         lock.release()
 
 
-def _kind(folder: Path) -> str | None:
+def _forgetful(folder: Path) -> bool:
     with suppress(OSError, RecordError):
-        return TrialFolder(folder).kind
-    return None
+        records = TrialFolder(folder)
+        return forgetful(records.kind, records.own_source) is not None
+    return False

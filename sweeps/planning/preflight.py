@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairsweep.analysis.own_code import OwnCodeError
 from fairsweep.analysis.records.file_names import TRIALS
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.datasets.selection.user_units import most_of_one_user
@@ -21,9 +22,11 @@ from fairsweep.sweeps.planning.planned_charges import check_delta_sweep, noise_o
 from fairsweep.sweeps.planning.release_checks import check_release, division_key
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import Location, SweepError
+from fairsweep.trainables.learners import LEARNERS
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.examination import Examined, examine
 from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
+from fairsweep.trainables.rehearsal import rehearse
 from fairsweep.trainables.trial.trial_data import evaluation_sets, training_columns, training_plan
 
 if TYPE_CHECKING:
@@ -118,6 +121,7 @@ def check_sweep(sweep: SweepSpec) -> SweepPlan:
         SweepError: on the first thing that cannot work, in one line.
     """
     plan = _check(sweep)
+    _rehearse_own(sweep, plan)
     if sweep.privacy.delta_sweep is not None:
         check_delta_sweep(sweep.privacy.delta_sweep, privacy_plans(plan, plan.trials).values())
     if sweep.privacy.epsilon_sweep is None:
@@ -368,6 +372,17 @@ def _check_values(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[P
             trial.config.learner.check_values(roles)
         except ValueError as error:
             raise SweepError(f"{trial.config.learner.name}: {error}", _learner_place(sweep, trial)) from error
+
+
+def _rehearse_own(sweep: SweepSpec, plan: SweepPlan) -> None:
+    """Try each learner of the user's own in one of its settings."""
+    roles = Roles.of(plan.dataset, sweep.dataset.label, sweep.dataset.groups)
+    own = [trial for trial in plan.trials if trial.config.learner.kind not in LEARNERS]
+    for trial in {trial.config.learner.name: trial for trial in reversed(own)}.values():
+        try:
+            rehearse(trial.config.learner, trial.config.model, plan.dataset.info.image_shape, roles)
+        except OwnCodeError as error:
+            raise SweepError(str(error), (*_learner_place(sweep, trial), "kind")) from error
 
 
 def _check_claims(sweep: SweepSpec, trials: Iterable[PlannedTrial]) -> None:

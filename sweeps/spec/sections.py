@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from fairsweep.analysis.own_code import is_file, place_of
 from fairsweep.datasets.selection.division import SPLIT_KINDS, OfficialSplit
 from fairsweep.datasets.selection.imbalance import ImbalanceConfig
 from fairsweep.datasets.selection.randomness import seed_key
@@ -18,7 +19,6 @@ from fairsweep.sweeps.spec.sobol import SobolDraws
 from fairsweep.sweeps.syntax.dimensions import Point, Space
 from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.sweeps.syntax.names import check_name
-from fairsweep.sweeps.syntax.own_code import place_of
 from fairsweep.sweeps.syntax.sweep_file import nearest
 from fairsweep.sweeps.syntax.validation import clear_error
 from fairsweep.trainables.learners import LEARNERS, learner_type
@@ -64,6 +64,7 @@ class LearnerSection:
         space: its fields; a twin has those of its original.
         original: name of the learner that it is the twin of, or None.
         resources: what one of its trials reserves.
+        own_code: text of each file that learners are named from.
         shared_noise: noise multiplier of private learners that give no privacy of their own; None where each does.
     """
 
@@ -72,6 +73,7 @@ class LearnerSection:
     space: Space
     original: str | None
     resources: ResourcesSection
+    own_code: Mapping[str, str]
     shared_noise: float | None = None
 
     def config(self, point: Point) -> Any:  # noqa: ANN401 - a member of the union LearnerConfig
@@ -82,6 +84,8 @@ class LearnerSection:
         """
         content = self.space.at(point)
         place: Location = ("learners", self.position)
+        if is_file(kind := content.get("kind")):
+            content = {**content, "source": self.own_code.get(place_of(kind))}
         model = _model_of_kind(content, place)
         if self.shared_noise is not None and "epsilon" in model.model_fields:
             content = {**content, "noise_multiplier": _noise_of(content, self.shared_noise, place)}
@@ -122,7 +126,7 @@ def _section(sweep: Spaces, position: int, name: str, by_name: Mapping[str, Spac
     if "resources" in space.raw:
         resources = _validated(type(resources), space.raw["resources"], (*place, "resources"))
     if "twin_of" not in space.raw:
-        return LearnerSection(name, position, space.without(*_SECTION_FIELDS), None, resources, noise)
+        return LearnerSection(name, position, space.without(*_SECTION_FIELDS), None, resources, sweep.own_code, noise)
     for field in space.raw:
         if field not in _TWIN_FIELDS:
             raise SweepError(
@@ -138,7 +142,7 @@ def _section(sweep: Spaces, position: int, name: str, by_name: Mapping[str, Spac
     if "twin_of" in by_name[original].raw:
         raise SweepError(f"{original!r} is a twin itself; name the learner it is a twin of", (*place, "twin_of"))
     fields = by_name[original].without("name", *_SECTION_FIELDS)
-    return LearnerSection(name, position, fields, original, resources, noise)
+    return LearnerSection(name, position, fields, original, resources, sweep.own_code, noise)
 
 
 def _noise_of(content: Mapping[str, Any], shared: float, place: Location) -> float:
@@ -248,7 +252,7 @@ def _model_of_kind(content: Mapping[str, Any], place: Location) -> type[BaseMode
     if kind is None:
         raise SweepError(f"a learner needs a kind ({', '.join(LEARNERS)}), or twin_of: NAME", place)
     try:
-        return learner_type(kind).config
+        return learner_type(kind, content.get("source") if is_file(kind) else None).config
     except ValueError as error:
         raise SweepError(str(error), (*place, "kind")) from error
 

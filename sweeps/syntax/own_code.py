@@ -7,10 +7,11 @@ use what the sweep was started with.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fairsweep.analysis.own_code import is_file, place_of
 from fairsweep.datasets.storage.location import settled
 from fairsweep.sweeps.syntax.dimensions import Space
 from fairsweep.sweeps.syntax.errors import Location, SweepError
@@ -18,7 +19,6 @@ from fairsweep.sweeps.syntax.other_tools import KINDS
 
 OWN_CODE = "own_code"
 _MOST_BYTES = 1_000_000
-_NAME: Location = ("model", "name")
 
 
 def with_own_code(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,21 +30,32 @@ def with_own_code(fields: Mapping[str, Any]) -> dict[str, Any]:
     known = fields.get(OWN_CODE)
     if known is not None and not isinstance(known, Mapping):
         return dict(fields)  # validation will name the mistake
-    places = {place_of(name) for name in _names(fields.get("model")) if ":" in name}
-    read = {place: _source(place) for place in sorted(places - (known or {}).keys())}
+    read: dict[str, str] = {}
+    for where, name in _named(fields):
+        place = place_of(name)
+        if place not in (known or {}) and place not in read:
+            read[place] = _source(place, where)
     return {**fields, **({OWN_CODE: {**(known or {}), **read}} if read else {})}
 
 
-def place_of(name: str) -> str:
-    """Return the file or module of a name.
+def _named(fields: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
+    """Yield what a sweep names outside of fairsweep, with its place: models of packages, and all kinds of files."""
+    yield from ((("model", "name"), name) for name in _names(fields.get("model"), "name") if ":" in name)
+    found: list[tuple[Location, str]] = []
+    for number, learner in enumerate(_listed(fields.get("learners"))):
+        found += [(("learners", number, "kind"), name) for name in _names(learner, "kind")]
+    found += [(("metrics", number), name) for number, name in enumerate(_listed(fields.get("metrics")))]
+    tracking = fields.get("tracking")
+    own = tracking.get("own") if isinstance(tracking, Mapping) else tracking
+    found += [(("tracking",), name) for name in (own if isinstance(own, Mapping) else _listed(own))]
+    yield from ((where, name) for where, name in found if is_file(name))
 
-    >>> place_of("nets/mine.py:Net"), place_of("mine.nets:make")
-    ('nets/mine.py', 'mine.nets')
-    """
-    return name.rpartition(":")[0]
+
+def _listed(given: Any) -> Iterable[Any]:  # noqa: ANN401 - whatever the file has there
+    return given if isinstance(given, list | tuple) else [given]
 
 
-def _names(section: Any) -> Iterator[str]:  # noqa: ANN401 - a section with dimensions, or a mistake
+def _names(section: Any, field: str) -> Iterator[str]:  # noqa: ANN401 - a section with dimensions, or a mistake
     if isinstance(section, Space):
         section = section.raw
     if isinstance(section, str):
@@ -52,27 +63,27 @@ def _names(section: Any) -> Iterator[str]:  # noqa: ANN401 - a section with dime
     elif isinstance(section, Mapping) and len(section) == 1 and next(iter(section)) in KINDS:
         values = next(iter(section.values()))
         for value in values if isinstance(values, list | tuple) else ():
-            yield from _names(value)
+            yield from _names(value, field)
     elif isinstance(section, Mapping) and "source" not in section:
-        yield from _names(section.get("name"))
+        yield from _names(section.get(field), field)
 
 
-def _source(place: str) -> str:
-    path = settled(Path(place)) if place.endswith(".py") else _module_file(place)
+def _source(place: str, where: Location) -> str:
+    path = settled(Path(place)) if place.endswith(".py") else _module_file(place, where)
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise SweepError(f"{place} must have at most {_MOST_BYTES:,} bytes: keep data in files of its own", _NAME)
+            raise SweepError(f"{place} must have at most {_MOST_BYTES:,} bytes: keep data in files of its own", where)
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise SweepError(
             f"there is no file {place} here: name it from the folder where fairsweep is started, or by its full path",
-            _NAME,
+            where,
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise SweepError(f"cannot read {place}: {error}", _NAME) from error
+        raise SweepError(f"cannot read {place}: {error}", where) from error
 
 
-def _module_file(place: str) -> Path:
+def _module_file(place: str, where: Location) -> Path:
     try:
         found = importlib.util.find_spec(place)
     except (ImportError, ValueError):
@@ -81,6 +92,6 @@ def _module_file(place: str) -> Path:
         raise SweepError(
             f"there is no installed module {place!r} with a source: install the package here and on every node, or "
             "name a file, FILE.py:NAME",
-            _NAME,
+            where,
         )
     return Path(found.origin)

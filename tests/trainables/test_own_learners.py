@@ -1,15 +1,21 @@
-"""A learner of an installed package, by its import path or by an entry point, trains as those of the table do."""
+"""Learners of the user's own, in an installed package or in a file, train as those of the table do."""
 
+import hashlib
+import json
 import sys
 
 import pytest
 import torch
 
+from fairsweep.analysis.results.trials import varying_fields
 from fairsweep.sweeps.plan import plan_sweep
+from fairsweep.sweeps.planning.preflight import check_sweep
 from fairsweep.sweeps.sweep import Sweep
+from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables import load_model
 from fairsweep.trainables.learners import learner_type
 from fairsweep.trainables.trial.trial import Trial
+from fairsweep.trainables.trial.trial_config import TrialConfig
 
 PACKAGE = '''
 """Predicts by a linear model that takes one step of a fixed length against the gradient of the whole set."""
@@ -107,8 +113,8 @@ def test_a_sweep_plans_it_with_dimensions(package, toy_path, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("my_learners:Stepz", "AttributeError"),
-        ("my_learner:Steps", "does not import: ModuleNotFoundError"),
+        ("my_learners:Stepz", "no function or class 'Stepz': did you mean 'Steps'"),
+        ("my_learner:Steps", "my_learner does not import: ModuleNotFoundError"),
         ("my_learners:NoLearner", "inherits from fairsweep.trainables.Learner"),
         ("stepz", "did you mean 'steps'"),
     ],
@@ -116,3 +122,92 @@ def test_a_sweep_plans_it_with_dimensions(package, toy_path, tmp_path):
 def test_what_is_no_learner_is_said(package, kind, said):
     with pytest.raises(ValueError, match=said):
         learner_type(kind)
+
+
+@pytest.fixture
+def sweep(toy_path, tmp_path, monkeypatch):
+    """Makes a sweep with a learner of a file, from the folder where the file is: ``sweep(fields, text)``."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(fields=(), text=PACKAGE, kind="my.py:Steps"):
+        (tmp_path / "my.py").write_text(text)
+        return Sweep(
+            name="own",
+            dataset={"path": toy_path, "label": "smiling", "groups": ["tone"]},
+            model={"name": "linear"},
+            learners=[{"name": "mine", "kind": kind, **dict(fields)}],
+            output=tmp_path / "out",
+        )
+
+    return make
+
+
+def test_the_text_of_its_file_goes_with_the_trial_and_counts_for_its_identity(sweep, tmp_path):
+    made = sweep({"lr": {"grid": [0.1, 0.2]}})
+    (tmp_path / "my.py").unlink()
+    again = Sweep.from_mapping(json.loads(made.model_dump_json()))
+    first, second = (trial.config for trial in check_sweep(again).trials)
+    assert (first.learner.lr, second.learner.lr) == (0.1, 0.2)
+    assert first.trial != second.trial
+    record = json.loads(json.dumps(first.record()))
+    assert record["learner"]["source"] == PACKAGE
+    assert TrialConfig.from_record(record) == first
+    (other, _) = (trial.config for trial in check_sweep(sweep({"lr": {"grid": [0.1, 0.2]}}, PACKAGE + "\n")).trials)
+    assert other.setting != first.setting
+    elsewhere = first.learner.model_copy(update={"kind": "else/where.py:Steps"})
+    assert first.model_copy(update={"learner": elsewhere}).setting == first.setting
+    folder = Trial(first, tmp_path / "trial").run()
+    assert load_model(folder).facts.kind == "my.py:Steps"
+    shown = varying_fields(record)
+    assert shown["learner.source_hash"] == hashlib.sha256(PACKAGE.encode()).hexdigest()[:16]
+    assert "learner.source" not in shown
+
+
+GLOBAL = PACKAGE.replace("loss.backward()", "loss = loss * (1 + torch.rand(()))\n        loss.backward()")
+FORGETS = PACKAGE.replace('return {"network": self._network.state()}', "return {}").replace(
+    'self._network.load(state["network"])', "pass"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "fields", "said"),
+    [
+        ("import nothing_like_it\n", "my.py:Steps", {}, "my.py, line 1: 'import nothing_like_it': ModuleNotFoundError"),
+        ("class Steps(:\n", "my.py:Steps", {}, "my.py, line 1: 'class Steps(:': SyntaxError"),
+        (PACKAGE, "my.py:Stepz", {}, "did you mean 'Steps'"),
+        (PACKAGE, "my.py:NoLearner", {}, "must be a class that inherits from fairsweep.trainables.Learner"),
+        (PACKAGE.replace("def _state", "def state_"), "my.py:Steps", {}, "and has _state"),
+        (
+            PACKAGE.replace("    config = StepsConfig", "    config = dict"),
+            "my.py:Steps",
+            {},
+            "a class attribute config",
+        ),
+        (PACKAGE, "my.py:Steps", {"rate": 0.1}, "rate"),
+        (PACKAGE, "my.py:Steps", {"lr": "fast"}, "lr"),
+        (PACKAGE.replace("plan=None", "plan"), "my.py:Steps", {}, "missing 1 required positional argument: 'plan'"),
+        (PACKAGE.replace("loss.backward()", "loss.backwards()"), "my.py:Steps", {}, "line 36: 'loss.backwards"),
+        (
+            PACKAGE.replace("return Iter", "Iter"),
+            "my.py:Steps",
+            {},
+            "must return an IterationReport, but returned None",
+        ),
+        (GLOBAL, "my.py:Steps", {}, "reads a global generator"),
+        (PACKAGE.replace("import torch\n", "import torch, random; random.random()\n"), "my.py:Steps", {}, None),
+        (GLOBAL.replace("torch.rand(())", "__import__('random').random()"), "my.py:Steps", {}, "reads Python's global"),
+        (FORGETS, "my.py:Steps", {}, "does not resume"),
+    ],
+)
+def test_what_is_wrong_with_a_learner_of_a_file_is_said_in_a_line_before_anything_starts(
+    sweep, tmp_path, text, kind, fields, said
+):
+    if said is None:  # drawing while it is imported changes nothing
+        check_sweep(sweep(fields, text, kind))
+        return
+    with pytest.raises(SweepError) as caught:
+        check_sweep(sweep(fields, text, kind))
+    assert said in str(caught.value)
+    assert "\n" not in caught.value.message
+    assert caught.value.location[:2] == ("learners", 0)
+    assert not (tmp_path / "out").exists()

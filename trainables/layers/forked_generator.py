@@ -12,14 +12,17 @@ import torch
 from fairsweep.datasets.selection.randomness import derive
 from fairsweep.trainables.layers.model_error import ModelError
 
+_REMEDY = "draw with torch, whose generator follows from the train key while a model is built"
+
 
 @contextmanager
-def forked_generator(key: bytes, owner: str) -> Iterator[None]:
+def forked_generator(key: bytes, owner: str, remedy: str = _REMEDY) -> Iterator[None]:
     """Seed torch's default generator on the CPU by a key, and put it back afterwards.
 
     Args:
         key: 32 bytes.
         owner: Who draws from it, for messages.
+        remedy: What is to be done instead, for messages.
 
     Raises:
         ModelError: If numpy's global generator or Python's was read or changed meanwhile; both are put back.
@@ -36,6 +39,5 @@ def forked_generator(key: bytes, owner: str) -> Iterator[None]:
         random.setstate(plain)
     if moved:
         raise ModelError(
-            f"{owner} reads {' and '.join(moved)} global generator, so that a trial would not repeat: draw with torch, "
-            "whose generator follows from the train key while a model is built"
+            f"{owner} reads {' and '.join(moved)} global generator, so that a trial would not repeat: {remedy}"
         )

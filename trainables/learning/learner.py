@@ -255,6 +255,8 @@ class Learner(ABC):
             raise RuntimeError(f"all {self.iterations} iterations are done: make a new learner to train longer")
         began = time.perf_counter()
         report = self._iterate()
+        if not isinstance(report, IterationReport):
+            raise TypeError(f"_iterate must return an IterationReport, but returned {report!r:.60}")
         return replace(report, seconds=time.perf_counter() - began)
 
     @abstractmethod

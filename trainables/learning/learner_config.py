@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
+from fairsweep.analysis.own_code import OwnCode
 from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.examination import Examined
@@ -103,6 +104,11 @@ class LearnerConfig(BaseModel):
         fields = type(self).model_fields
         unsaid = {name for name in self.later if getattr(self, name) == fields[name].default}
         return {name: value for name, value in values.items() if name not in unsaid} | self.rules
+
+    @property
+    def by_content(self) -> Mapping[str, str]:
+        """Return what counts for a trial's identity by its content, beside the fields."""
+        return {}
 
     @property
     def divides_data(self) -> bool:
@@ -230,3 +236,21 @@ class LearnerConfig(BaseModel):
     def choice(self, model: ModelConfig, device: torch.device) -> MeasuredChoice | None:
         """Return what is still to be chosen by measuring; None where nothing is."""
         return None
+
+
+class OwnLearnerFields(LearnerConfig):
+    """What the config of a learner in a file of the user's own has besides.
+
+    Attributes:
+        kind: ``FILE.py:CLASS``.
+        source: Text of the file; filled in by fairsweep.
+    """
+
+    kind: str
+    source: str = Field(repr=False)
+
+    @property
+    def by_content(self) -> Mapping[str, str]:
+        """The source counts by its text, wherever it lies."""
+        content = OwnCode(self.kind, self.source).by_content
+        return {"kind": content["name"], "source": content["source"]}

@@ -6,15 +6,7 @@ mirrors, and through a resume after the file has changed or is gone. Its hash is
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import importlib
-import inspect
-import linecache
 import math
-import sys
-import traceback
-import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -22,11 +14,11 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from fairsweep.analysis.own_code import OwnCode, OwnCodeError
 from fairsweep.trainables.models.foreign import ForeignModel
 from fairsweep.trainables.models.model import ModelError
 
 _GIVEN = ("image_shape", "classes")
-_HASH_CHARACTERS = 16
 
 
 def _constants(given: object) -> object:
@@ -84,7 +76,7 @@ class OwnModel(ForeignModel):
     @property
     def source_hash(self) -> str:
         """Hash of the source's text, 16 hexadecimal digits."""
-        return hashlib.sha256(self.source.encode()).hexdigest()[:_HASH_CHARACTERS]
+        return self._code.source_hash
 
     @property
     def has_statistics(self) -> bool:
@@ -94,7 +86,7 @@ class OwnModel(ForeignModel):
     @property
     def by_content(self) -> Mapping[str, str]:
         """The source counts by its text, wherever it lies."""
-        return {"name": f":{self._function}", "source": hashlib.sha256(self.source.encode()).hexdigest()}
+        return self._code.by_content
 
     def record(self) -> dict[str, Any]:
         """Return the config as records have it, with a short hash of the source beside it."""
@@ -120,66 +112,21 @@ class OwnModel(ForeignModel):
 
     def failure(self, error: Exception) -> str:
         """Return an error of the user's code in one line, with the last line of the source that it came through."""
-        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        if isinstance(error, SyntaxError):
-            return f"{self._place}, line {error.lineno}: {(error.text or '').strip()!r}: SyntaxError: {error.msg}"
-        if isinstance(error, ModuleNotFoundError):
-            words += " (a file travels alone: put what it imports into it, or into an installed package)"
-        own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in (self._filename, self._installed)]
-        return f"{self._place}, line {own[-1].lineno}: {own[-1].line!r}: {words}" if own else words
+        return self._code.failure(error)
 
     @property
-    def _place(self) -> str:
-        return self.name.rpartition(":")[0]
-
-    @property
-    def _function(self) -> str:
-        return self.name.rpartition(":")[2]
-
-    @property
-    def _filename(self) -> str:
-        """Name of the source in tracebacks."""
-        return f"<{self._place} {self.source_hash}>"
-
-    @property
-    def _installed(self) -> str | None:
-        found = sys.modules.get(self._place)
-        return None if is_file(self.name) else getattr(found, "__file__", None)
+    def _code(self) -> OwnCode:
+        return OwnCode(self.name, self.source)
 
     def _loaded(self) -> Callable[..., Any]:
         try:
-            module = self._executed() if is_file(self.name) else importlib.import_module(self._place)
-        except Exception as error:  # whatever the user's code raises
-            raise ModelError(f"{self._place} does not import: {self.failure(error)}") from error
-        if not is_file(self.name) and inspect.getsource(module) != self.source:
-            raise ModelError(
-                f"{self._place} must be the module that the sweep was started with (hash {self.source_hash}), but "
-                "another version is installed here: install the same on every node"
-            )
-        found = getattr(module, self._function, None)
+            found = self._code.load(fresh=True)  # so that whatever it draws follows from the build's key
+        except OwnCodeError as error:
+            raise ModelError(str(error)) from error
         if not callable(found):
-            known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-            nearest = difflib.get_close_matches(self._function, known, n=1, cutoff=0.4)
-            raise ModelError(
-                f"{self._place} has no function or class {self._function!r}"
-                + (f": did you mean {nearest[0]!r}?" if nearest else ": define it there")
-            )
+            raise ModelError(f"{self.name} must be a function or class, but is {_described(found)}")
         function: Callable[..., Any] = found
         return function
-
-    def _executed(self) -> types.ModuleType:
-        """Run the source as a module; anew for each build, so that whatever it draws follows from the build's key."""
-        module = types.ModuleType(f"fairsweep_own_model_{self.source_hash}")
-        module.__file__ = self._filename
-        linecache.cache[self._filename] = (len(self.source), None, self.source.splitlines(True), self._filename)
-        sys.modules[module.__name__] = module  # dataclasses look their own module up
-        exec(compile(self.source, self._filename, "exec"), vars(module))
-        return module
-
-
-def is_file(name: str) -> bool:
-    """Return whether a model's name is that of a file, and not of a package's module."""
-    return name.rpartition(":")[0].endswith(".py")
 
 
 def _described(value: object) -> str:

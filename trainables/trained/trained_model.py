@@ -21,7 +21,7 @@ from fairsweep.analysis.records.record_check import weights_problem
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.datasets.storage.layout import INFO_FILE, DatasetError
 from fairsweep.datasets.storage.prepared import PreparedDataset
-from fairsweep.trainables.learners import AnyLearner, learner_type
+from fairsweep.trainables.learners import AnyLearner, learner_type, type_of
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.tensor_bytes import decode
 from fairsweep.trainables.models.inputs import normalise
@@ -147,7 +147,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> TrainedModel:
     learner = _LEARNER.validate_python({k: v for k, v in records.config["learner"].items() if k != "twin_of"})
     facts = _facts(records.config, records)
     build = partial(_build, _MODEL.validate_python(records.config["model"]), facts)
-    network = learner_type(learner.kind).trained_network(learner, weights, build, records)
+    network = type_of(learner).trained_network(learner, weights, build, records)
     return TrainedModel(network, facts).to(device)
 
 
@@ -223,7 +223,7 @@ def _averaged(config: Mapping[str, Any]) -> str:
 def _which_weights(records: TrialFolder) -> str:
     state = records.state
     predictions = records.predictions(["iteration", "split"])
-    words = learner_type(records.kind).final_weights + _averaged(records.config or {})
+    words = learner_type(records.kind, records.own_source).final_weights + _averaged(records.config or {})
     if state is None:
         return words
     said = f"{words} after iteration {state.iteration} of {state.iterations}, the last"

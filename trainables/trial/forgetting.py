@@ -132,7 +132,7 @@ class _Opened:
             read_json(folder / COST),
             TrialStateFile(folder).read(),
         )
-        kind = forgetful(config.learner.kind)
+        kind = forgetful(config.learner.kind, getattr(config.learner, "source", None))
         if kind is None:
             raise ForgettingError(_cannot(config.learner.name, config.learner.kind))
         data = _data_now(folder, config, placed)
@@ -224,7 +224,7 @@ def check_can_forget(folder: Path) -> TrialConfig:
         raise ForgettingError(
             f"{folder} must be the folder of a trial, but has no {CONFIG}: name one of runs/NAME/trials/…"
         )
-    if forgetful(trial.kind) is None:
+    if forgetful(trial.kind, trial.own_source) is None:
         raise ForgettingError(_cannot(folder.name, trial.kind))
     if state is None or not state.ended:
         by = "" if state is None or state.by is None else f" by the {state.by}"
