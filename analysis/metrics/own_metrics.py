@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from functools import cache
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from fairsweep.analysis.metrics.disparities import add_score
+from fairsweep.analysis.metrics.disparities import BASES, DISPARITIES, add_score
 from fairsweep.analysis.metrics.rates import ONE_CLASS, Better, Counts, Floats
 from fairsweep.analysis.metrics.scores import Score
+from fairsweep.analysis.own_code import OwnCodeError, load_offered, place_of
 
+OWN = "defined by the user"
+"""Where metrics of the user's own are defined."""
 _TRIED = (2, 2, 2, 2)  # leading axes as resamples and groups are, of two classes
 
 
@@ -84,6 +88,7 @@ class OwnMetric(str):
     """
 
     disparities: tuple[str, ...]
+    _score: Score
 
     def __new__(
         cls,
@@ -111,12 +116,17 @@ class OwnMetric(str):
             needs_positive,
             ONE_CLASS if needs_positive else "as the formula has it",
             "nothing",
-            "defined by the user",
+            OWN,
             (float(range[0]), float(range[1])),
         )
         _try(score)
-        own.disparities = add_score(score)
-        return own
+        own._score = score
+        return own.install()
+
+    def install(self) -> Self:
+        """Put its rows into the tables, in the place of another metric of its name."""
+        self.disparities = add_score(self._score)
+        return self
 
 
 def _computed(name: str, formula: Formula, cells: Counts, positive: int | None) -> Floats:
@@ -158,3 +168,57 @@ def _try(score: Score) -> None:
 
 Metric = OwnMetric
 """How `fairsweep.analysis` calls it."""
+
+ENTRY_POINTS = "fairsweep.metrics"
+"""Group of entry points by which installed packages offer metrics of their own."""
+
+
+def is_own(name: str) -> bool:
+    """Return whether a rate or score is one of the user's own."""
+    return name in BASES and BASES[name].reference == OWN
+
+
+def named_metric(name: str, own_code: Mapping[str, str]) -> str:
+    """Return the metric that an entry of ``metrics`` in a sweep file stands for, its rows in the tables.
+
+    Args:
+        name: A rate or score of fairsweep's, ``FILE.py:NAME``, ``PACKAGE.MODULE:NAME``, or an entry point in the group
+            ``fairsweep.metrics``. What is named is a `Metric`, or a function of `ConfusionCounts`, which then is a
+            metric in [0, 1] without a direction.
+        own_code: Text of each file.
+
+    Raises:
+        OwnCodeError: If it is none, or cannot be loaded.
+    """
+    if name in DISPARITIES:
+        raise OwnCodeError(f"metrics must be rates and scores, whose disparities follow, but {name} is a disparity")
+    if name in BASES and not is_own(name):
+        return name
+    made = _loaded(name, own_code.get(place_of(name)))
+    return made.install()
+
+
+def sweep_metrics(sweep: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the metrics that a stored sweep names besides, their rows in the tables, and what is wrong with others."""
+    found, wrong = [], []
+    for name in sweep.get("metrics") or ():
+        try:
+            found.append(named_metric(name, sweep.get("own_code") or {}))
+        except OwnCodeError as error:
+            wrong.append(f"the metric {name} is left out: {error}")
+    return tuple(found), tuple(wrong)
+
+
+@cache
+def _loaded(name: str, source: str | None) -> OwnMetric:
+    found = load_offered("metric", name, ENTRY_POINTS, BASES, source)
+    if isinstance(found, OwnMetric):
+        return found
+    if not callable(found) or isinstance(found, type):
+        raise OwnCodeError(
+            f"{name} must be a fairsweep.analysis.Metric, or a function of the confusion counts, but is {found!r:.60}"
+        )
+    try:
+        return OwnMetric(found.__name__, found, "none")
+    except ValueError as error:
+        raise OwnCodeError(f"{name}: {error}") from error

@@ -35,7 +35,13 @@ from fairsweep.analysis.report.reproduction import Reproduction, dataset_name, r
 from fairsweep.analysis.report.selection_section import selection_section
 from fairsweep.analysis.report.statements import StatementGroup, answer, caveats, question
 from fairsweep.analysis.report.study_description import data_sentences, learners
-from fairsweep.analysis.report.summary_table import DISPARITIES_SHOWN, SummaryTable, is_defined, summary_tables
+from fairsweep.analysis.report.summary_table import (
+    DISPARITIES_SHOWN,
+    SummaryTable,
+    is_defined,
+    shown_metrics,
+    summary_tables,
+)
 from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of, shown
 from fairsweep.analysis.results.people import sampling_unit
@@ -301,7 +307,7 @@ def _test_counts(results: SweepResults) -> pd.DataFrame:
 
 
 def _metrics(results: SweepResults) -> pd.DataFrame:
-    names = ["accuracy", "worst_group_accuracy", *DISPARITIES_SHOWN]
+    names = ["accuracy", "worst_group_accuracy", *DISPARITIES_SHOWN, *shown_metrics(results)]
     rows = [METRICS[name] for name in names if is_defined(results, name)]
     return pd.DataFrame([{"metric": row.title, "formula": row.formula, "defined in": row.reference} for row in rows])
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
-from fairsweep.analysis.metrics.catalogue import METRICS, resolve
+from fairsweep.analysis.metrics.catalogue import METRICS, Metric, resolve
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of, shown
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
@@ -94,6 +94,10 @@ def summary_tables(
     for attribute in design.groupings:
         tables.append(accuracy_table(results, design, attribute, at=at, states=states, confidence=confidence))
         tables.append(disparity_table(results, design, attribute, at=at, states=states, confidence=confidence))
+        tables += [
+            metric_table(results, design, attribute, metric, at=at, states=states, confidence=confidence)
+            for metric in shown_metrics(results)
+        ]
     is_simulated = any((folder.privacy or {}).get("mode") == "research" for folder in results.folders)
     if tables and "ε" in tables[0].header and is_simulated:
         tables[0] = replace(tables[0], caption=f"{tables[0].caption} {_SIMULATED}")
@@ -110,12 +114,41 @@ def accuracy_table(
     confidence: float = 0.95,
 ) -> SummaryTable:
     """Return the accuracy of all, of each group (of the rare ones where there are many) and of the worst group."""
-    overall = results.rates(["accuracy"], by=(), at=at, states=states, confidence=confidence)
-    groups = results.rates(["accuracy"], by=attribute, at=at, states=states, confidence=confidence)
-    worst = results.disparities(
-        ["worst_group_accuracy"], by=attribute, at=at, states=states, confidence=confidence, expected_if_equal=False
-    )
-    numbers = average(pd.concat([overall, groups, worst], ignore_index=True), confidence)
+    return metric_table(results, design, attribute, "accuracy", at=at, states=states, confidence=confidence)
+
+
+def shown_metrics(results: SweepResults) -> list[str]:
+    """Return the metrics that the sweep file names and that are defined for its label."""
+    return [name for name in results.further_metrics() if is_defined(results, name)]
+
+
+def metric_table(
+    results: SweepResults,
+    design: ImbalanceDesign,
+    attribute: str,
+    metric: str,
+    *,
+    at: At = "last",
+    states: Sequence[str] | None = DONE,
+    confidence: float = 0.95,
+) -> SummaryTable:
+    """Return a rate or score of all, of each group (of the rare ones where there are many) and between the groups.
+
+    That is the worst group; of a metric without a direction the largest difference.
+    """
+    row = METRICS[metric]
+    gaps = {"worst group": f"worst_group_{metric}", "difference": f"{metric}_difference"}
+    column, gap = next(((name, gap) for name, gap in gaps.items() if gap in METRICS), ("", ""))
+    overall = results.rates([metric], by=(), at=at, states=states, confidence=confidence)
+    groups = results.rates([metric], by=attribute, at=at, states=states, confidence=confidence)
+    parts = [overall, groups]
+    if gap:
+        parts.append(
+            results.disparities(
+                [gap], by=attribute, at=at, states=states, confidence=confidence, expected_if_equal=False
+            )
+        )
+    numbers = average(pd.concat(parts, ignore_index=True), confidence)
     names = list(dict.fromkeys(groups["group"]))
     if len(names) > _MOST_GROUPS:
         names = [name for name in names if attribute == design.attribute and name in design.rare]
@@ -124,13 +157,16 @@ def accuracy_table(
         shown(results, attribute, name): (numbers["group"] == name) & (numbers["attribute"] == attribute)
         for name in names
     }
-    columns["worst group"] = numbers["metric"] == "worst_group_accuracy"
+    if gap:
+        columns[column] = numbers["metric"] == gap
+    what = "Test accuracy" if metric == "accuracy" else f"{row.title} on test images,"
+    unit = "in %" if Metric(row, None, metric).range == (0.0, 1.0) else "times 100"
     caption = (
-        f"Test accuracy in % by {attribute}; means over replicates (runs) with {confidence:.0%} intervals: t over "
+        f"{what} {unit} by {attribute}; means over replicates (runs) with {confidence:.0%} intervals: t over "
         "replicates combined with the sampling of test images; with one replicate, the sampling of test images only."
     )
     collapsed = results.collapsed(at=at, states=states)
-    return _table(f"Accuracy by {attribute}", caption, numbers, columns, collapsed)
+    return _table(f"{row.title} by {attribute}", caption, numbers, columns, collapsed)
 
 
 def disparity_table(

@@ -118,7 +118,11 @@ def _known(given: Any, known: Iterable[Any], what: str) -> Any:  # noqa: ANN401 
 
 
 def load(
-    path: str | Path | Sequence[str | Path], *more: str | Path, cache: bool = True, former: bool = False
+    path: str | Path | Sequence[str | Path],
+    *more: str | Path,
+    cache: bool = True,
+    former: bool = False,
+    own_metrics: bool = True,
 ) -> SweepResults:
     """Open the output folder of a sweep, finished or running, or several together.
 
@@ -130,6 +134,8 @@ def load(
         cache: whether a large local sweep may keep a file beside its records from which it opens faster; see
             `fairsweep.analysis.records.record_cache`.
         former: also take trials that belong to earlier versions of the sweep: of values that were edited since.
+        own_metrics: whether metrics of the user's own that the sweep file names are defined, by running the text of
+            their files as it was stored with the sweep; False for a sweep from somebody whom you do not trust.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -138,4 +144,6 @@ def load(
     given: list[object] = list(listed)
     if not all(isinstance(one, str | Path) and str(one) for one in given):
         raise TypeError(f"load needs the output folder of a sweep, such as 'runs/quickstart', but got {path!r}")
-    return SweepResults(*(SweepLocation.of(one) for one in (*listed, *more)), cache=cache, former=former)
+    return SweepResults(
+        *(SweepLocation.of(one) for one in (*listed, *more)), cache=cache, former=former, own_metrics=own_metrics
+    )

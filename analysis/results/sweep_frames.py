@@ -130,8 +130,9 @@ class SweepFrames(SweepRecords):
         """Return the rates of all examples and of each group, one row per trial, iteration, group and metric.
 
         Args:
-            metrics: rates and scores in `METRICS`, a class in brackets where one is needed; None takes `DEFAULT_RATES`,
-                and only the accuracy where there are more than two classes and no positive one.
+            metrics: rates and scores in `METRICS`, a class in brackets where one is needed; None takes `DEFAULT_RATES`
+                and what the sweep file names, and only the accuracy where there are more than two classes and no
+                positive one.
             by: an attribute, or several for their intersections, as in `counts`; None takes all examples together and
                 each of the sweep's groups.
             split: see `evaluations`.
@@ -146,7 +147,7 @@ class SweepFrames(SweepRecords):
             The columns `fairsweep.analysis.results.frames.TIDY_COLUMNS`.
         """
         evaluations = self.evaluations(split=split, at=at, states=states)
-        chosen = self._metrics(metrics, DEFAULT_RATES, positive)
+        chosen = self._metrics(metrics, self._default_rates(), positive)
         groupings = [(), *((name,) for name in self.groups)] if by is None else [_listed(by)]
         counted = [metric for metric in chosen if metric.of_cells]
         predicted = [metric for metric in chosen if not metric.of_cells]
@@ -185,7 +186,8 @@ class SweepFrames(SweepRecords):
         """Disparities between groups, one row per trial, iteration, attribute and metric; ``group`` is the attribute.
 
         Args:
-            metrics: names in `DISPARITIES`; None takes `DEFAULT_DISPARITIES`, and only those of the accuracy where
+            metrics: names in `DISPARITIES`; None takes `DEFAULT_DISPARITIES` and the differences
+                in what the sweep file names, and only those of the accuracy where
                 there are more than two classes and no positive one.
             by: as in `rates`; None takes each of the sweep's groups (the label where there is none).
             split: see `evaluations`.
@@ -201,7 +203,7 @@ class SweepFrames(SweepRecords):
             The columns `fairsweep.analysis.results.frames.TIDY_COLUMNS`.
         """
         evaluations = self.evaluations(split=split, at=at, states=states)
-        chosen = self._metrics(metrics, DEFAULT_DISPARITIES, positive)
+        chosen = self._metrics(metrics, self._default_disparities(), positive)
         groupings = [(name,) for name in self.groups or (self.label,)] if by is None else [_listed(by)]
         counted = [metric for metric in chosen if metric.of_cells]
         predicted = [metric for metric in chosen if not metric.of_cells]
@@ -248,7 +250,7 @@ class SweepFrames(SweepRecords):
         Returns:
             The columns `fairsweep.analysis.results.frames.TIDY_COLUMNS`.
         """
-        known = self._metrics(metrics, (*DEFAULT_RATES, *DEFAULT_DISPARITIES), choice.get("positive"))
+        known = self._metrics(metrics, (*self._default_rates(), *self._default_disparities()), choice.get("positive"))
         if not known:
             raise ValueError("metrics must name at least one, but got none: None takes those that need no choice")
         rates = [metric.name for metric in known if not isinstance(metric.row, Disparity)]
@@ -269,10 +271,20 @@ class SweepFrames(SweepRecords):
     # --- inside ---
 
     def _metrics(self, names: Sequence[str] | None, default: Sequence[str], positive: str | None) -> list[Metric]:
+        self.further_metrics()  # another sweep may define its own under the same names
         if names is not None:
             return [resolve(name, self.classes, positive) for name in _words("metrics", names)]
         named = len(self.classes) == 2 or positive is not None
         return [resolve(name, self.classes, positive) for name in default if named or not METRICS[name].needs_positive]
+
+    def _default_rates(self) -> tuple[str, ...]:
+        return (*DEFAULT_RATES, *self.further_metrics())
+
+    def _default_disparities(self) -> tuple[str, ...]:
+        return (
+            *DEFAULT_DISPARITIES,
+            *(gap for name in self.further_metrics() if (gap := f"{name}_difference") in METRICS),
+        )
 
     def _validation_accuracy(self, evaluations: Evaluations) -> Floats:
         """Return the accuracy on the validation split at the same trial and iteration; -1 where there is none."""

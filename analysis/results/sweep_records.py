@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fairsweep.analysis.checking.contradictions import contradictions
+from fairsweep.analysis.metrics.own_metrics import sweep_metrics
 from fairsweep.analysis.records.cell_records import group_column
 from fairsweep.analysis.records.counts import FRAME_COLUMNS, Cells
-from fairsweep.analysis.records.file_names import CELLS, EXAMPLES, PREDICTIONS, TRAINING
+from fairsweep.analysis.records.file_names import CELLS, EXAMPLES, PREDICTIONS, SWEEP_JSON, TRAINING
 from fairsweep.analysis.records.files import RecordError, SweepLocation
 from fairsweep.analysis.records.loading import Problem, read_each
 from fairsweep.analysis.records.prediction_records import PREDICTIONS_SCHEMA, read_examples
@@ -49,11 +50,14 @@ class SweepRecords:
             those of `fairsweep.analysis.results.trials.trials_table`.
     """
 
-    def __init__(self, *locations: SweepLocation, cache: bool = True, former: bool = False) -> None:
+    def __init__(
+        self, *locations: SweepLocation, cache: bool = True, former: bool = False, own_metrics: bool = True
+    ) -> None:
         self._sources = open_sweeps(locations, cache=cache, former=former)
         self.former = tuple(sorted(name for source in self._sources for name in source.former))
         self._problems: list[Problem] = []
         self._is_checked = False
+        self._runs_code = own_metrics
         self.location = self._sources[0].location
         self.sweep = joined_sweep(self._sources)
         self.folders: list[TrialFolder]
@@ -108,6 +112,18 @@ class SweepRecords:
     def vocabulary(self, attribute: str) -> Vocabulary:
         """Return the values of an attribute, as the sweep file names them; see `attributes`."""
         return self.all_cells.vocabularies[attribute]
+
+    def further_metrics(self) -> tuple[str, ...]:
+        """Return the rates and scores that the sweep file names, those of the user's own as the sweep defines them.
+
+        Runs the text of their files, which was stored with the sweep, unless it was loaded with ``own_metrics=False``.
+        """
+        names: list[str] = []
+        for source in self._sources if self._runs_code else ():
+            found, wrong = sweep_metrics(source.sweep.get("sweep") or {})
+            names += found
+            self._problems += [Problem.of_sweep(source.location, SWEEP_JSON, line) for line in wrong]
+        return tuple(dict.fromkeys(names))
 
     # --- tables of records ---
 

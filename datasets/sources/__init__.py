@@ -52,11 +52,22 @@ def source_type(name: str) -> type[Any]:
     if _PATH.fullmatch(name):
         offered[name] = EntryPoint(name, name, ENTRY_POINTS)
     if name not in offered:
-        raise ValueError(f"there is no source {name!r}: {nearest(name, [*SOURCES, *offered])}")
+        raise ValueError(
+            f"there is no source {name!r}: {nearest(name, [*SOURCES, *offered])}; one of your own is FILE.py:CLASS"
+        )
     try:
         found = offered[name].load()
     except Exception as error:  # whatever the package raises
         raise ValueError(f"the source {name!r} does not import: {type(error).__name__}: {error}") from error
+    return checked_source(name, found)
+
+
+def checked_source(name: str, found: object) -> type[Any]:
+    """Refuse what is no source.
+
+    Raises:
+        ValueError: With what it lacks.
+    """
     lacking = [part for part in ("attributes", "image_shape", "examples", "images") if not hasattr(found, part)]
     if not isinstance(found, type) or not dataclasses.is_dataclass(found) or lacking:
         raise ValueError(

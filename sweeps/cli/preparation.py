@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -15,11 +16,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from fairsweep.analysis.own_code import is_file, read_code
 from fairsweep.analysis.report.example_images import PUBLIC_DATASETS
 from fairsweep.datasets.preparation.identical import counted_identical
 from fairsweep.datasets.preparation.preparing import PreparationProgress, prepare
 from fairsweep.datasets.raw.download import download
-from fairsweep.datasets.sources import source_type
+from fairsweep.datasets.sources import checked_source, source_type
 from fairsweep.datasets.sources.options import from_options, option_names, option_words
 from fairsweep.datasets.storage.layout import DatasetInfo, nearest
 from fairsweep.datasets.storage.prepared import PreparedDataset
@@ -45,7 +47,7 @@ def prepare_dataset(
     """Prepare a dataset, on Ray if it has several shards, and show how it goes.
 
     Args:
-        name: of the source, as in `SOURCES`.
+        name: of the source, as in `SOURCES`, or ``FILE.py:CLASS``.
         to: the target folder.
         raw: folder or zip of the raw files, for sources that read some.
         fetch: whether to download the raw files first, into a folder beside the target.
@@ -74,8 +76,12 @@ def prepare_dataset(
     source = from_options(kind, words)
 
     def ray() -> AbstractContextManager[bool]:
+        from ray import cloudpickle
+
         from fairsweep.sweeps.runtime.launch import connected
 
+        if is_file(name):  # workers do not have it
+            cloudpickle.register_pickle_by_value(sys.modules[kind.__module__])
         return connected(address)
 
     with _bar(name) as on_progress:
@@ -162,7 +168,7 @@ def words_of(arguments: Sequence[str]) -> dict[str, str | list[str]]:
 
 def _source(name: str) -> type[Any]:
     try:
-        return source_type(name)
+        return checked_source(name, read_code(name).load()) if is_file(name) else source_type(name)
     except ValueError as error:
         raise SweepError(str(error)) from error
 

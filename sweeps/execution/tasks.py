@@ -103,8 +103,9 @@ class Watches:
         sweep, meaning = plan.sweep, meaning_of(plan.sweep, plan.dataset)
         aims = [*sweep.search.objectives, *sweep.scheduler.objectives]
         settled = [aim.measure.settled(meaning) for aim in aims if aim.measure.metric not in SPENT]
+        own = {"metrics": sweep.metrics, "own_code": sweep.own_code} if sweep.metrics else {}
         self._watch = TrialWatch(
-            sweep.dataset.label, sweep.dataset.groups, tuple(dict.fromkeys(settled)), stop=sweep.stop
+            sweep.dataset.label, sweep.dataset.groups, tuple(dict.fromkeys(settled)), stop=sweep.stop, own=own
         )
         self._steps: dict[str, int] = {}
         self._needed = bool(settled) or sweep.stop.rules

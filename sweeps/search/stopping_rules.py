@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
+from fairsweep.analysis.metrics.own_metrics import sweep_metrics
 from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.sweeps.spec.stop_section import PlateauSection, StopSection
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing
@@ -27,6 +29,7 @@ class TrialWatch:
         measures: reported under the name as they are written; settled.
         stop: the rules.
         most_steps: steps that a bound on epsilon allows; None without one.
+        own: the metrics of the user's own and their ``own_code``, as the sweep has them.
     """
 
     label: str
@@ -34,9 +37,11 @@ class TrialWatch:
     measures: tuple[Measure, ...] = ()
     stop: StopSection = field(default_factory=StopSection)
     most_steps: int | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     def begin(self, vocabularies: Sequence[Vocabulary]) -> TrialWatcher:
         """See `Watch.begin`."""
+        sweep_metrics(self.own)
         return TrialWatcher(self, Meaning.of(self.label, self.groups, vocabularies))
 
 

@@ -12,8 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from fairsweep.analysis.metrics.own_metrics import named_metric
 from fairsweep.datasets.feeds.feed_choice import FeedWish
 from fairsweep.datasets.feeds.stream import StreamLimits
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
@@ -25,7 +34,7 @@ from fairsweep.sweeps.spec.scheduler_section import SchedulerSection
 from fairsweep.sweeps.spec.search_section import SearchSection
 from fairsweep.sweeps.spec.section_checks import check_sections
 from fairsweep.sweeps.spec.stop_section import StopSection
-from fairsweep.sweeps.spec.tracking_section import TrackingField
+from fairsweep.sweeps.spec.tracking_section import TrackingField, check_tracker
 from fairsweep.sweeps.spec.trial_count import check_count
 from fairsweep.sweeps.syntax.address_passwords import check_addresses
 from fairsweep.sweeps.syntax.dimensions import Space, SpaceField
@@ -239,8 +248,13 @@ class SweepSpec(Section):
     )
     own_code: dict[str, str] = Field(
         default_factory=dict,
-        description="Source of each file or module that the model is named from; filled in by fairsweep when a sweep "
+        description="Source of each file or module that something is named from; filled in by fairsweep when a sweep "
         "is made, and what a resume uses.",
+    )
+    metrics: tuple[str, ...] = Field(
+        default=(),
+        description="Rates and scores that tables and the report show beside the accuracy: those of fairsweep by name, "
+        "or your own, `FILE.py:NAME`.",
     )
     learners: Annotated[tuple[SpaceField, ...], Field(min_length=1)] = Field(
         description="The training methods that are compared, each with a `name`. `twin_of: NAME` makes the twin of a "
@@ -314,6 +328,18 @@ class SweepSpec(Section):
         fields = plain(given)
         check_renamed(fields)
         return with_own_code(settle_paths(fields))
+
+    @field_validator("metrics", "tracking")
+    @classmethod
+    def _check_own(cls, value: Any, known: ValidationInfo) -> Any:  # noqa: ANN401 - of either field
+        own_code = known.data.get("own_code", {})
+        if known.field_name == "metrics":
+            for name in value:
+                named_metric(name, own_code)
+        elif value is not None:
+            for name in value.own:
+                check_tracker(name, own_code)
+        return value
 
     @model_validator(mode="after")
     def _check_sections(self) -> Self:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from fairsweep.analysis.extras import is_installed, needs
+from fairsweep.analysis.metrics.own_metrics import sweep_metrics
+from fairsweep.analysis.own_code import OwnCodeError, load_offered, place_of
 from fairsweep.sweeps.syntax.section import Section
+
+ENTRY_POINTS = "fairsweep.trackers"
+"""Group of entry points by which installed packages offer trackers of their own."""
 
 
 def _installed(package: str) -> Any:  # noqa: ANN401 - pydantic's mark of a validator
@@ -76,6 +82,9 @@ class TrackingSection(Section):
     wandb: _WANDB = Field(default=None, description="`true`, or a section, for Weights & Biases.")
     mlflow: _MLFLOW = Field(default=None, description="`true`, or a section, for MLflow.")
     files: _FILES = Field(default=None, description="`true` for CSV, JSON and PNG files.")
+    own: tuple[str, ...] = Field(
+        default=(), description="Trackers of your own: `FILE.py:CLASS`, `PACKAGE.MODULE:CLASS`, or an entry point."
+    )
     metrics: tuple[str, ...] | None = Field(
         default=None,
         description="Rates, scores and disparities that are shown, of all examples and each group, on validation and "
@@ -93,7 +102,7 @@ class TrackingSection(Section):
     @property
     def names(self) -> tuple[str, ...]:
         """The trackers that are asked for."""
-        return tuple(name for name in TRACKER_NAMES if getattr(self, name) is not None)
+        return (*(name for name in TRACKER_NAMES if getattr(self, name) is not None), *self.own)
 
     @model_validator(mode="after")
     def _check_metrics(self) -> Self:
@@ -107,7 +116,7 @@ class TrackingSection(Section):
         return self
 
 
-_OPTIONS = ("metrics", "pictures", "every_seconds", "wait_seconds")
+_OPTIONS = ("own", "metrics", "pictures", "every_seconds", "wait_seconds")
 TRACKER_NAMES = tuple(name for name in TrackingSection.model_fields if name not in _OPTIONS)
 
 
@@ -115,10 +124,48 @@ def _as_mapping(raw: object) -> object:
     """Let a word or a list of words stand for trackers with all defaults."""
     words = [raw] if isinstance(raw, str) else raw
     if isinstance(words, list | tuple) and all(isinstance(word, str) for word in words):
-        if unknown := [word for word in words if word not in TRACKER_NAMES]:
-            raise ValueError(f"there is no tracker {unknown[0]!r}: known: {', '.join(TRACKER_NAMES)}")
-        return dict.fromkeys(words, True)
+        own = [word for word in words if word not in TRACKER_NAMES]
+        return dict.fromkeys((word for word in words if word in TRACKER_NAMES), True) | ({"own": own} if own else {})
     return raw
+
+
+def tracker_type(name: str, own_code: Mapping[str, str]) -> Callable[..., Any]:
+    """Return a tracker of the user's own.
+
+    Args:
+        name: As in `TrackingSection.own`.
+        own_code: Text of each file.
+
+    Raises:
+        OwnCodeError: If there is none.
+    """
+    found = load_offered("tracker", name, ENTRY_POINTS, TRACKER_NAMES, own_code.get(place_of(name)))
+    lacking = [part for part in ("is_live", "send", "send_sweep", "close") if not hasattr(found, part)]
+    if not isinstance(found, type) or lacking:
+        raise OwnCodeError(
+            f"{name} must be a class with the parts of fairsweep.sweeps.tracking.tracker.Tracker, but "
+            + (f"lacks {', '.join(lacking)}" if isinstance(found, type) else f"is {found!r:.60}")
+        )
+    return found
+
+
+def check_tracker(name: str, own_code: Mapping[str, str]) -> None:
+    """Refuse a tracker that cannot be made of a `Place`, or whose methods take other arguments.
+
+    Raises:
+        OwnCodeError: With the reason.
+    """
+    found = tracker_type(name, own_code)
+    calls = {"__init__": 1, "send": 2, "send_sweep": 1, "close": 0}
+    for method, count in calls.items():
+        try:
+            signature(found if method == "__init__" else getattr(found, method)).bind(
+                *range(count + (method != "__init__"))
+            )
+        except TypeError as error:
+            raise OwnCodeError(
+                f"{name}.{method} must take the arguments of fairsweep.sweeps.tracking.tracker.Tracker, but: {error}"
+            ) from error
 
 
 TrackingField = Annotated[TrackingSection, BeforeValidator(_as_mapping)]
@@ -127,5 +174,6 @@ TrackingField = Annotated[TrackingSection, BeforeValidator(_as_mapping)]
 def tracking_of(description: Mapping[str, object]) -> TrackingSection:
     """Return the section that ``sweep.json`` holds; one without trackers where it holds none."""
     sweep = description.get("sweep")
+    sweep_metrics(sweep if isinstance(sweep, Mapping) else {})
     raw = sweep.get("tracking") if isinstance(sweep, Mapping) else None
     return TrackingSection() if raw is None else TrackingSection.model_validate(_as_mapping(raw))

@@ -20,6 +20,7 @@ from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves
 from fairsweep.sweeps.spec.tracking_section import TrackingSection, tracking_of
 from fairsweep.sweeps.tracking.journal import Journal, Sent
 from fairsweep.sweeps.tracking.reports import SweepIdentity, SweepReport, TrialReport
+from fairsweep.sweeps.tracking.scalars import path_part
 from fairsweep.sweeps.tracking.tracker import Place, Tracker
 from fairsweep.sweeps.tracking.trackers import open_tracker
 
@@ -46,6 +47,7 @@ class Records:
         self.output = output
         self.section = section
         self.sweep = SweepIdentity(output, name, created, config, section.metrics, section.pictures)
+        self.own_code: dict[str, str] = config.get("own_code") or {}
         self.is_release = (config.get("privacy") or {}).get("mode") == "release"
         self._curves = EpsilonCurves(output)
         self._known: dict[tuple[str, Stamp], TrialReport] = {}
@@ -99,7 +101,7 @@ class Follower:
         self.is_finished = False
         self._records = records
         self._say = say
-        self._place = Place(records.output / FOLDER, records.section, records.sweep.name, say)
+        self._place = Place(records.output / FOLDER, records.section, records.sweep.name, say, records.own_code)
         self._seen: dict[str, Stamp] = {}
         self._tracker: Tracker | None = None
         self._journal: Journal | None = None
@@ -130,7 +132,7 @@ class Follower:
     def _send_news(self) -> None:
         if self._tracker is None:
             self._tracker = open_tracker(self.kind, self._place)
-            self._journal = Journal(self._place.folder / f"{self.kind}.jsonl")
+            self._journal = Journal(self._place.folder / f"{path_part(self.kind)}.jsonl")
         changed = list(self._records.changed(self._seen))
         self.unsent = len(changed)
         for folder, stamp in changed:

@@ -6,8 +6,8 @@ A tracker is a class with the methods of `Tracker`, in a module of its own, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,12 +24,14 @@ class Place:
         section: of the sweep file.
         sweep: name of the sweep.
         say: takes a line for people.
+        own_code: text of the files of trackers of the user's own.
     """
 
     folder: Path
     section: TrackingSection
     sweep: str
     say: Callable[[str], None]
+    own_code: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tracker(Protocol):

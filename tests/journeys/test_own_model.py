@@ -1,4 +1,4 @@
-"""A network in a file of one's own, in a folder that is not the repository: run, killed, its file gone, resumed."""
+"""A network, a learner and a metric of one's own, in a folder elsewhere: run, killed, their files gone, resumed."""
 
 import json
 import shutil
@@ -12,6 +12,16 @@ from fairsweep.sweeps.syntax.sweep_file import SweepSource
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/own-model"
 
 
+# Somebody who has the output folder alone, and neither torch nor ray.
+ELSEWHERE = """
+import json, sys
+sys.modules |= {"torch": None, "ray": None}
+from fairsweep import analysis
+frame = analysis.load(sys.argv[1]).rates(by="tone")
+print(json.dumps(sorted(set(frame["metric"]))))
+"""
+
+
 def weights(folder):
     """The final weights of each trial."""
     return {
@@ -23,9 +33,9 @@ def weights(folder):
 def test_an_own_network_is_resumed_after_a_kill_without_its_file(user, prepared, commands, tiny):
     prepare, _ = commands(EXAMPLE / "sweep.yaml")
     prepared(prepare)
-    file = user.folder / "examples/own-model/network.py"
-    file.parent.mkdir(parents=True)
-    shutil.copy(EXAMPLE / "network.py", file)
+    folder = user.folder / "examples/own-model"
+    folder.mkdir(parents=True)
+    files = [Path(shutil.copy(file, folder / file.name)) for file in EXAMPLE.glob("*.py")]
     content = tiny(EXAMPLE / "sweep.yaml") | {"checkpoints": {"every": 1, "seconds": 0, "keep_final_weights": True}}
     content["learners"][0] |= {"epochs": 6, "performance": {"gradient_mode": "bookkeeping"}}
     content["evaluation"] = {"balance": ["tone", "smiling"], "per_cell": 2}
@@ -42,13 +52,18 @@ def test_an_own_network_is_resumed_after_a_kill_without_its_file(user, prepared,
     driver.kill()
     assert driver.wait() == -9, (user.folder / "started.log").read_text()
     user.fairsweep("run", "calm.yaml", "--quiet")
-    file.unlink()
+    for file in files:
+        file.unlink()
     user.fairsweep("resume", folder)
     undisturbed, resumed = weights(user.folder / "runs/own-calm"), weights(folder)
-    assert len(resumed) == 4
+    assert len(resumed) == 6
     assert resumed.keys() == undisturbed.keys()
     for trial, state in resumed.items():
         assert all(torch.equal(value, undisturbed[trial][name]) for name, value in state.items()), trial
-    record = json.loads(next(folder.glob("trials/*/config.json")).read_text())
+    record = json.loads(next(folder.glob("trials/focal*/config.json")).read_text())
+    assert record["learner"]["source"] == (EXAMPLE / "learner.py").read_text()
     assert record["model"]["source"] == (EXAMPLE / "network.py").read_text()
+    assert "screening_cost" in json.loads(user.python(ELSEWHERE, folder))
+    report = user.fairsweep("report", folder)
+    assert "Screening cost by tone" in (folder / "report.html").read_text(), report
     assert SweepSource.read(EXAMPLE / "sweep.yaml").content["model"]["name"] == record["model"]["name"]

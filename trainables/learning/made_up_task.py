@@ -54,7 +54,7 @@ def made_up_task(
     images = draw.integers(0, 160, (examples, *image_shape))
     images[:, : max(1, image_shape[0] // 2)] += (90 * labels // classes)[:, None, None, None]
     measured = np.arange(0, examples, 2)
-    given = {
+    given: dict[str, Any] = {
         "model": model,
         "classes": classes,
         "image_shape": image_shape,

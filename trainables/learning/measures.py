@@ -314,12 +314,9 @@ def _pair(text: str, whole: str) -> tuple[str, str]:
 
 def _metrics() -> Mapping[str, Any]:
     # Only sweeps that have measures pay for the import of pandas.
-    from fairsweep.analysis.metrics.disparities import DISPARITIES
-    from fairsweep.analysis.metrics.probabilities import PROBABILITY_SCORES
-    from fairsweep.analysis.metrics.rates import RATES
-    from fairsweep.analysis.metrics.scores import SCORES
+    from fairsweep.analysis.metrics.disparities import BASES, DISPARITIES
 
-    return {**RATES, **SCORES, **PROBABILITY_SCORES, **DISPARITIES}
+    return {**BASES, **DISPARITIES}
 
 
 def _is_disparity(metric: str) -> bool:

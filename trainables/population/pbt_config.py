@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from fairsweep.analysis.metrics.own_metrics import is_own
 from fairsweep.trainables.learning.learner_config import KeptModels, LearnerConfig
 from fairsweep.trainables.learning.measures import SPENT, Meaning, Measure
 from fairsweep.trainables.learning.objectives import Objective
@@ -155,6 +156,11 @@ class PbtConfig(LearnerConfig):
         """Refuse attributes, values and classes that do not exist."""
         self.inner.check_values(roles)
         self.objective.settled(meaning_of(roles))
+        if is_own(self.objective.measure.metric):
+            raise ValueError(
+                f"objective must be a measure of fairsweep's, but {self.objective.measure.metric} is a metric of your "
+                "own: a population chooses by numbers that its trial's config defines"
+            )
 
     def workload(self, examples: int) -> str:
         """Return what one trial does on so many examples: steps of all members together."""

@@ -1,11 +1,16 @@
 """A metric from a function of the confusion counts stands beside fairsweep's own, with intervals and disparities."""
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from fairsweep import analysis
 from fairsweep.analysis.metrics.disparities import remove_score
+from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.report.summary_table import summary_tables
 
 
 @pytest.fixture
@@ -90,3 +95,69 @@ def test_a_metric_that_cannot_be_is_refused(own, name, formula, direction, said)
     with pytest.raises(ValueError, match=said):
         own(name, formula, direction)
     assert "mine" not in analysis.METRICS
+
+
+FILE = """
+from fairsweep.analysis import Metric
+
+cost = Metric("filed_cost", lambda counts: (5 * counts.fn + counts.fp) / counts.n, "lower", range=(0, 5))
+
+
+def filed_f1(counts):
+    return 2 * counts.tp / (2 * counts.tp + counts.fp + counts.fn)
+"""
+
+
+@pytest.fixture
+def stored(faces, tmp_path):
+    """Makes a sweep whose file named metrics: its folder is all that there is of them."""
+
+    def make(metrics, own_code, name="copy"):
+        folder = tmp_path / name
+        shutil.copytree(faces.folder, folder)
+        content = json.loads((folder / "sweep.json").read_text())
+        content["sweep"] |= {"metrics": metrics, "own_code": own_code}
+        write_json(folder / "sweep.json", content)
+        return folder
+
+    yield make
+    for name in ("filed_cost", "filed_f1"):
+        remove_score(name)
+
+
+def test_metrics_of_a_sweeps_file_are_in_its_tables_and_report_wherever_it_is_opened(stored):
+    folder = stored(["gone/my.py:cost", "gone/my.py:filed_f1", "f1"], {"gone/my.py": FILE})
+    results = analysis.load(folder)
+    assert results.further_metrics() == ("filed_cost", "filed_f1", "f1")
+    frame = results.frame(by="tone")
+    assert {"filed_cost", "filed_cost_difference", "filed_f1", "f1_difference"} <= set(frame["metric"])
+    pd.testing.assert_frame_equal(*as_builtin(frame, "filed_f1", "f1"))
+    titles = {table.title: table for table in summary_tables(results)}
+    assert "worst group" in titles["Filed cost by tone"].header
+    assert "times 100" in titles["Filed cost by tone"].caption
+    assert "difference" in titles["Filed f1 by tone"].header
+    best = analysis.best_setting(analysis.settings_table(results, ["filed_cost"]), "validation filed_cost")
+    assert np.isfinite(best["test filed_cost"])
+    assert results.problems.empty
+
+
+def test_two_sweeps_with_metrics_of_one_name_have_each_its_own(stored):
+    one = analysis.load(stored(["my.py:cost"], {"my.py": FILE}, "one"))
+    two = analysis.load(stored(["my.py:cost"], {"my.py": FILE.replace("5 *", "3 *")}, "two"))
+    first, second, again = (each.rates(["filed_cost"], by=())["value"] for each in (one, two, one))
+    assert (first > second).all()
+    assert again.equals(first)
+
+
+def test_a_metric_that_fails_is_a_problem_and_the_rest_opens(stored):
+    results = analysis.load(stored(["my.py:cost", "f1"], {"my.py": "import nothing_like_it"}))
+    assert "f1" in set(results.rates(by=())["metric"])
+    (problem,) = results.problems["message"]
+    assert "my.py does not import: my.py, line 1" in problem
+
+
+def test_text_of_a_sweep_is_not_run_where_that_is_not_wanted(stored, tmp_path):
+    mark = tmp_path / "ran"
+    folder = stored(["my.py:f"], {"my.py": f"open({str(mark)!r}, 'w')\ndef f(c): return c.tp / c.n"})
+    analysis.load(folder, own_metrics=False).frame(by="tone")
+    assert not mark.exists()

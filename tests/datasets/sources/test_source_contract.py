@@ -1,6 +1,5 @@
 """What every source must do. A new source adds one class here: `SourceContract` with its `source` fixture."""
 
-import pickle
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +8,6 @@ import pyarrow as pa
 import pytest
 
 from fairsweep.datasets.preparation.preparing import prepare
-from fairsweep.datasets.raw.damaged import Damaged
 from fairsweep.datasets.sources import SOURCES, source_type
 from fairsweep.datasets.sources.celeba import CelebA
 from fairsweep.datasets.sources.faces import Faces
@@ -20,139 +18,8 @@ from fairsweep.datasets.sources.mnist_likes import FashionMnist, KuzushijiMnist
 from fairsweep.datasets.sources.options import from_options
 from fairsweep.datasets.sources.splits import BalancedTest
 from fairsweep.datasets.sources.utkface import UTKFace
-from fairsweep.datasets.storage.layout import SPLITS, Attribute
-from fairsweep.datasets.storage.writing import checked_examples
-
-
-class SourceContract:
-    """Inherit it and give a fixture `source`; where files can be damaged, also `damaged`: ids of damaged images."""
-
-    @pytest.fixture
-    def source(self, tmp_path, raw):
-        raise AssertionError("a source's contract needs its fixture `source`")
-
-    @pytest.fixture
-    def damaged(self, source):
-        """Ids of the images that are damaged in `source`."""
-        return []
-
-    @pytest.fixture
-    def ids(self, source):
-        """A few ids, spread over all."""
-        ids = source.examples().column("id").to_numpy()
-        return ids[:: max(1, len(ids) // 12)]
-
-    def test_it_says_what_it_is(self, source):
-        assert source.name == source.name.lower()
-        assert source.name
-        assert source.version
-        names = [attribute.name for attribute in source.attributes]
-        assert len(set(names)) == len(names) > 0
-        height, width, channels = source.image_shape
-        assert height > 0
-        assert width > 0
-        assert channels in (1, 3)
-
-    def test_it_cannot_be_changed(self, source):
-        field = next(iter(source.__dataclass_fields__))
-        with pytest.raises(AttributeError):
-            setattr(source, field, None)
-
-    def test_it_lists_examples_in_the_form_that_preparing_stores(self, source):
-        table = source.examples()
-        assert isinstance(table, pa.Table)
-        stored = checked_examples(table, source.attributes)
-        assert stored.num_rows == table.num_rows > 0
-        assert set(table.column_names) - {"user", "source_path"} == {
-            "id",
-            "split",
-            *(a.name for a in source.attributes),
-        }
-        assert table.schema.field("id").type == pa.int64()
-        assert table.column("id").null_count == 0
-
-    def test_ids_are_unique_and_not_negative(self, source):
-        ids = source.examples().column("id").to_numpy()
-        assert len(np.unique(ids)) == len(ids)
-        assert ids.min() >= 0
-
-    def test_there_is_something_to_train_on_and_to_test_on(self, source):
-        splits = source.examples().column("split").to_pylist()
-        assert set(splits) <= set(SPLITS)
-        assert {"train", "test"} <= set(splits)
-
-    def test_asked_again_it_says_the_same(self, source):
-        first, again = source.examples(), source.examples()
-        assert first.equals(again)
-        assert source.attributes == source.attributes
-        assert source.version == source.version
-
-    def test_a_copy_in_another_process_says_the_same(self, source, ids, monkeypatch, tmp_path_factory):
-        copy = pickle.loads(pickle.dumps(source))
-        # Workers run in folders of their own.
-        monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-        assert copy == source
-        assert hash(copy) == hash(source)
-        assert copy.examples().equals(source.examples())
-        assert copy.attributes == source.attributes
-        assert_same(copy.images(ids), source.images(ids))
-
-    def test_a_relative_path_is_meant_from_where_it_was_given(self, source, ids, monkeypatch, tmp_path_factory):
-        if getattr(source, "raw", None) is None:
-            # A source without files has no path.
-            return
-        monkeypatch.chdir(source.raw.parent)
-        relative = type(source)(**{**vars(source), "raw": source.raw.name})
-        monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-        assert relative.examples().equals(source.examples())
-        assert_same(relative.images(ids), source.images(ids))
-
-    def test_images_are_bytes_in_the_shape_that_it_states(self, source, ids, damaged):
-        images = list(source.images(ids))
-        assert len(images) == len(ids)
-        for example, image in zip(ids.tolist(), images, strict=True):
-            if example not in damaged:
-                assert isinstance(image, np.ndarray), image
-                assert image.dtype == np.uint8
-                assert image.shape == source.image_shape
-
-    def test_an_image_does_not_depend_on_those_beside_it(self, source, ids):
-        together = list(source.images(ids))
-        assert_same(source.images(ids[::-1]), together[::-1])
-        for example, image in zip(ids[:3], together, strict=False):
-            assert_same(source.images(np.array([example])), [image])
-
-    def test_no_ids_give_no_images(self, source):
-        assert list(source.images(np.empty(0, np.int64))) == []
-
-    def test_images_differ(self, source, ids, damaged):
-        whole = [image.tobytes() for image in source.images(ids) if not isinstance(image, Damaged)]
-        assert len(set(whole)) > len(whole) // 2
-
-    def test_damage_is_reported_in_its_place_and_not_raised(self, source, damaged):
-        everything = source.examples().column("id").to_numpy()
-        found = {
-            example: image.reason
-            for example, image in zip(everything.tolist(), source.images(everything), strict=True)
-            if isinstance(image, Damaged)
-        }
-        assert sorted(found) == sorted(damaged)
-        assert all(found.values())
-
-    def test_it_changes_no_global_state(self, source, ids):
-        # Global generators belong to the caller.
-        before = np.random.get_state()[1].tobytes()  # noqa: NPY002
-        source.examples()
-        list(source.images(ids))
-        assert np.random.get_state()[1].tobytes() == before  # noqa: NPY002
-
-
-def assert_same(images, others):
-    for image, other in zip(images, others, strict=True):
-        if isinstance(image, Damaged):
-            assert image == other
-        else:
-            assert np.array_equal(image, other)
+from fairsweep.datasets.storage.layout import Attribute
+from fairsweep.sweeps.testing.source_contract import SourceContract
 
 
 class TestFaces(SourceContract):

@@ -1,5 +1,7 @@
 """Sources that a sweep names are read when it is made, and stay with it."""
 
+import sys
+
 import pytest
 
 from fairsweep.sweeps.planning.preflight import check_sweep
@@ -70,3 +72,104 @@ def test_what_is_not_there_is_told_before_anything_starts(mapping, beside, model
     with pytest.raises(SweepError, match=told) as caught:
         models(mapping, model)
     assert caught.value.location[0] == "model"
+
+
+OTHERS = """
+from fairsweep.analysis import Metric
+
+rare = Metric("rare_cost", lambda counts: counts.fn / counts.n, "lower")
+lines = None
+
+
+def twice(counts, weight):
+    return counts.tp
+
+
+class Tracks:
+    is_live = False
+
+    def __init__(self, place):
+        pass
+
+    def send(self, report, after):
+        pass
+
+    def send_sweep(self, report):
+        pass
+
+    def close(self):
+        pass
+
+
+class Silent:
+    is_live = False
+
+
+class Odd(Tracks):
+    def send(self, report):
+        pass
+"""
+
+
+def test_metrics_and_trackers_of_a_file_stay_with_the_sweep_and_change_no_trial(mapping, beside):
+    (beside / "others.py").write_text(OTHERS)
+    plain = check_sweep(Sweep.from_mapping(mapping))
+    given = {"metrics": ["others.py:rare", "auc"], "tracking": ["files", "others.py:Tracks"]}
+    given |= {"search": {"algorithm": "grid"}, "stop": {"target": ["rare_cost <= 0.01"]}}
+    sweep = Sweep.from_mapping(mapping | given)
+    (beside / "others.py").unlink()
+    again = Sweep.from_mapping(sweep.model_dump(mode="json"))
+    assert again.own_code == {"others.py": OTHERS}
+    assert again.tracking.names == ("files", "others.py:Tracks")
+    assert [t.trial for t in check_sweep(again).trials] == [t.trial for t in plain.trials]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"metrics": ["gone.py:f"]}, "metrics[0]: there is no file gone.py here"),
+        ({"metrics": ["others.py:rar"]}, "did you mean 'rare'"),
+        (
+            {"metrics": ["others.py:lines"]},
+            "must be a fairsweep.analysis.Metric, or a function of the confusion counts",
+        ),
+        ({"metrics": ["others.py:twice"]}, "twice() missing 1 required positional argument: 'weight'"),
+        ({"metrics": ["broken.py:f"]}, "broken.py, line 1: 'import nothing_like_it': ModuleNotFoundError"),
+        ({"metrics": ["acuracy"]}, "did you mean 'accuracy'"),
+        ({"metrics": ["accuracy_difference"]}, "accuracy_difference is a disparity"),
+        ({"tracking": ["tensorbord"]}, "did you mean 'tensorboard'"),
+        ({"tracking": ["others.py:Silent"]}, "others.py:Silent must be a class with the parts of"),
+        ({"tracking": ["others.py:Odd"]}, "others.py:Odd.send must take the arguments of"),
+        ({"tracking": {"own": ["others.py:twice"]}}, "must be a class with the parts of"),
+    ],
+)
+def test_what_is_no_metric_or_tracker_is_told_before_anything_starts(mapping, beside, fields, told):
+    (beside / "others.py").write_text(OTHERS)
+    (beside / "broken.py").write_text("import nothing_like_it")
+    with pytest.raises(SweepError) as caught:
+        Sweep.from_mapping(mapping | fields)
+    assert told in str(caught.value)
+    assert caught.value.location[0] in fields
+
+
+@pytest.mark.parametrize("group", ["learners", "metrics", "trackers"])
+def test_installed_packages_offer_them_by_entry_points(mapping, beside, monkeypatch, group):
+    site = beside / "site"
+    (site / "others-1.0.dist-info").mkdir(parents=True)
+    (site / "installed_others.py").write_text(
+        OTHERS + "\nfrom fairsweep.trainables.sgd.sgd_learner import Sgd, SgdConfig\n"
+        "class Config(SgdConfig):\n    kind: str\nclass Mine(Sgd):\n    config = Config\n"
+    )
+    (site / "others-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
+    name = {"learners": "Mine", "metrics": "rare", "trackers": "Tracks"}[group]
+    (site / "others-1.0.dist-info/entry_points.txt").write_text(
+        f"[fairsweep.{group}]\nmine = installed_others:{name}\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    fields = {
+        "learners": {"learners": [{"name": "mine", "kind": "mine", "epochs": 1, "batch_size": 32}]},
+        "metrics": {"metrics": ["mine"]},
+        "trackers": {"tracking": ["mine"]},
+    }
+    assert check_sweep(Sweep.from_mapping(mapping | {"seeds": 1} | fields[group])).trials
+    sys.modules.pop("installed_others", None)

@@ -1,76 +1,17 @@
 """The output folder of a sweep, written without training anything."""
 
-import json
-
-import numpy as np
-import pyarrow as pa
 import pytest
 
-from fairsweep.analysis.records.cell_records import count_cells, write_cells
-from fairsweep.analysis.records.files import write_json
-from fairsweep.analysis.records.training_records import training_table, write_training
-from fairsweep.analysis.records.vocabularies import Vocabulary
-
-TONE, SMILING = Vocabulary("tone", ("light", "dark")), Vocabulary("smiling", ("no", "yes"))
-
-
-class RecordedSweep:
-    """Writes records as trials would."""
-
-    def __init__(self, folder, tracking):
-        self.folder = folder
-        write_json(
-            folder / "sweep.json",
-            {
-                "name": "toy",
-                "created": "2026-01-01T00:00:00",
-                "trials": 2,
-                "sweep": {"name": "toy", "tracking": tracking},
-            },
-        )
-
-    def write(self, name, iterations, state="running", attempt=1, loss=0.5, learner=None, **more):
-        """A trial after so many of 5 iterations; without a learner's name, that is what the folder's begins with."""
-        folder = self.folder / "trials" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        learner, seed = learner or name.partition("_")[0], int(name[-10])
-        config = {"trial": f"{name[-8:]} of {name}", "replicate": seed, "mode": "research"}
-        config |= {"setting": f"setting of {learner}"}
-        config |= {"learner": {"name": learner, "kind": "sgd", "lr": 0.1}, "seeds": {"data": seed, "train": seed}}
-        write_json(folder / "config.json", config)
-        rng = np.random.default_rng(len(name))
-        tone, label, prediction = rng.integers(0, 2, (3, 40))
-        cells = [
-            count_cells(iteration=i + 1, split=split, groups={"tone": tone}, label=label, prediction=prediction)
-            for i in range(iterations)
-            for split in ("validation", "test")
-        ]
-        diagnostic = {"attribute": "tone", "value": 1, "label": 0, "count": 3, "mean_gradient_norm": 2.0}
-        diagnostic |= {"clipped_share": 0.25, "cosine": float("nan")}
-        rows = [
-            {"iteration": i + 1, "loss": loss / (i + 1), "seconds": 0.1, "examples": 9, "diagnostics": [diagnostic]}
-            for i in range(iterations)
-        ]
-        if iterations:
-            write_cells(folder / "cells.parquet", pa.concat_tables(cells), [TONE, SMILING], "smiling")
-            write_training(folder / "training.parquet", training_table(rows))
-        content = {"trial": config["trial"], "state": state, "attempt": attempt, "run": 1, "iteration": iterations}
-        content |= {"iterations": 5, "seconds": 0.1 * iterations, "metrics": {"accuracy": 0.75}}
-        write_json(folder / "state.json", content | more)
-        self.expected = float((label == prediction).mean())
-        return folder
-
-    def description(self):
-        return json.loads((self.folder / "sweep.json").read_text())
+from fairsweep.sweeps.testing.recorded_sweep import RecordedSweep
 
 
 @pytest.fixture
 def recorded(tmp_path):
     """Makes the output folder of a sweep with such a section ``tracking``."""
 
-    def make(tracking):
+    def make(tracking, **fields):
         folder = tmp_path / "out"
         folder.mkdir()
-        return RecordedSweep(folder, tracking)
+        return RecordedSweep(folder, tracking, **fields)
 
     return make

@@ -36,6 +36,37 @@ def listener(monkeypatch):
     return tracker
 
 
+OWN = """
+class Lines:
+    is_live = True
+
+    def __init__(self, place):
+        self._file = place.folder / "lines.txt"
+
+    def send(self, report, after):
+        with self._file.open("a") as file:
+            file.writelines(f"{report.name} {i}\\n" for i in report.series if i > after)
+
+    def send_sweep(self, report):
+        with self._file.open("a") as file:
+            file.write("end\\n")
+
+    def close(self):
+        pass
+"""
+
+
+def test_a_tracker_of_ones_own_needs_its_file_no_more(recorded, tmp_path):
+    sweep = recorded({"own": ["gone/my.py:Lines"]}, own_code={"gone/my.py": OWN})
+    sweep.write("sgd_s0-aaaaaaaa", 2, "done")
+    for _ in range(2):
+        one = follower(sweep, "gone/my.py:Lines")
+        one.finish()
+        assert one.is_finished
+    lines = (sweep.folder / "tracking/lines.txt").read_text().splitlines()
+    assert lines == ["sgd_s0-aaaaaaaa 1", "sgd_s0-aaaaaaaa 2", "end", "end"]
+
+
 def follower(sweep, kind="files", said=None):
     return Follower(kind, Records.of(sweep.folder), (said if said is not None else []).append)
 
