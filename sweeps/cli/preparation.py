@@ -7,7 +7,7 @@ import inspect
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,12 @@ def prepare_dataset(
     _check_known(name, kind, words)
     source = from_options(kind, words)
 
-    def ray() -> AbstractContextManager[bool]:
-        from ray import cloudpickle
-
+    @contextmanager
+    def ray() -> Iterator[bool]:
         from fairsweep.sweeps.runtime.launch import connected
 
-        if is_file(name):  # workers do not have it
-            cloudpickle.register_pickle_by_value(sys.modules[kind.__module__])
-        return connected(address)
+        with connected(address) as ours, travelling(source) if is_file(name) else nullcontext():
+            yield ours
 
     with _bar(name) as on_progress:
         info = prepare(source, to, max_damaged=max_damaged, connected=ray, on_progress=on_progress)
@@ -217,6 +215,19 @@ class _Speed(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text(f"{task.finished_speed or task.speed or 0:,.0f} images/s")
+
+
+@contextmanager
+def travelling(source: object) -> Iterator[None]:
+    """Let a source of a file go to workers by value: they do not have its module."""
+    from ray import cloudpickle
+
+    module = sys.modules[type(source).__module__]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 @contextmanager

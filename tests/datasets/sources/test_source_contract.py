@@ -1,12 +1,17 @@
 """What every source must do. A new source adds one class here: `SourceContract` with its `source` fixture."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from ray import cloudpickle
 
+from fairsweep.analysis.own_code import read_code
 from fairsweep.datasets.preparation.preparing import prepare
 from fairsweep.datasets.sources import SOURCES, source_type
 from fairsweep.datasets.sources.celeba import CelebA
@@ -19,6 +24,8 @@ from fairsweep.datasets.sources.options import from_options
 from fairsweep.datasets.sources.splits import BalancedTest
 from fairsweep.datasets.sources.utkface import UTKFace
 from fairsweep.datasets.storage.layout import Attribute
+from fairsweep.sweeps.cli.preparation import describe_options, prepare_dataset, travelling
+from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.testing.source_contract import SourceContract
 
 
@@ -171,3 +178,91 @@ def test_a_source_of_an_installed_package_is_found_by_its_name_and_its_path(tmp_
         source_type("fairsweep.datasets.sources.faces:np")
     with pytest.raises(ValueError, match="does not import: ModuleNotFoundError"):
         source_type("no_such_package:Faces")
+
+
+OWN = """
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from fairsweep.datasets.storage.layout import Attribute
+
+
+@dataclass(frozen=True)
+class Stripes:
+    \"\"\"Images of stripes.
+
+    Attributes:
+        count: How many.
+    \"\"\"
+
+    count: int = 20
+
+    name = "stripes"
+    version = "1"
+    image_shape = (8, 8, 1)
+    attributes = (Attribute(name="wide", values=("no", "yes")),)
+
+    def examples(self):
+        ids = np.arange(self.count)
+        split = np.where(ids % 5 == 4, "test", "train")
+        return pa.table({"id": ids, "wide": (ids % 2).astype(np.int16), "split": split})
+
+    def images(self, ids):
+        for number in ids.tolist():
+            yield np.full(self.image_shape, number % 256, np.uint8)
+
+
+class NoSource:
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A file with a source, in the folder where fairsweep is started."""
+    (tmp_path / "my stripes.py").write_text(OWN)
+    (tmp_path / "broken.py").write_text("import nothing_like_it")
+    monkeypatch.chdir(tmp_path)
+
+
+class TestOfAFile(SourceContract):
+    @pytest.fixture
+    def source(self, own):
+        return read_code("my stripes.py:Stripes").load()(count=20)
+
+
+@pytest.mark.usefixtures("own")
+def test_a_source_of_a_file_is_prepared_with_its_options():
+    info = prepare_dataset("my stripes.py:Stripes", Path("data"), options={"count": "30"}, max_damaged=0)
+    assert (info.name, sum(info.counts.values())) == ("stripes", 30)
+    assert describe_options("my stripes.py:Stripes") == [("--count", "20", "How many.")]
+
+
+@pytest.mark.usefixtures("own")
+def test_a_source_of_a_file_goes_to_workers_by_value():
+    source = read_code("my stripes.py:Stripes").load()(count=3)
+    with travelling(source):
+        packed = cloudpickle.dumps(source)
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).examples().num_rows)"
+    answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], input=packed, capture_output=True, check=True)
+    assert answer.stdout.strip() == b"3"
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gone.py:Stripes", "there is no file gone.py"),
+        ("broken.py:Stripes", "broken.py, line 1: 'import nothing_like_it': ModuleNotFoundError"),
+        ("my stripes.py:Stripe", "did you mean 'Stripes'"),
+        ("my stripes.py:NoSource", "must be a frozen dataclass with the parts of"),
+    ],
+)
+def test_what_is_no_source_is_said_in_a_line(name, said):
+    with pytest.raises(SweepError) as caught:
+        prepare_dataset(name, Path("data"), max_damaged=0)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not Path("data").exists()
