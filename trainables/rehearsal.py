@@ -11,7 +11,8 @@ from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.trainables.layers.forked_generator import forked_generator
 from fairsweep.trainables.layers.model_error import ModelError
 from fairsweep.trainables.learners import build_learner
-from fairsweep.trainables.learning.learner import IterationReport, Learner
+from fairsweep.trainables.learning.iteration_report import IterationReport
+from fairsweep.trainables.learning.learner import Learner
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.made_up_task import made_up_task
 from fairsweep.trainables.learning.roles import Roles

@@ -14,7 +14,7 @@ from fairsweep.trainables.layers.example_dropout import draw_masks
 from fairsweep.trainables.learning.learner import SingleModelLearner
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.network import Network
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import AnyOptimizer, SgdOptimizer
 
 
 class FocalConfig(LearnerConfig):
@@ -30,7 +30,7 @@ class FocalConfig(LearnerConfig):
     gamma: float = Field(default=2.0, ge=1)
     epochs: int = Field(default=8, ge=1)
     batch_size: int = Field(default=128, ge=1)
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: AnyOptimizer = SgdOptimizer()
 
 
 class Focal(SingleModelLearner):
