@@ -19,6 +19,10 @@ from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
 ACCURACY = 0.8
+CALIBRATION = {
+    "expected_calibration_error": "expected_calibration_error_difference",
+    "calibration_error": "calibration_difference",
+}
 
 
 def sweep_of_people(rng: np.random.Generator, people: int, images: int, seeds: int, learners: int = 2) -> SweepResults:
@@ -145,28 +149,34 @@ def gaps(sweeps: int) -> None:
 
 
 def calibration(sweeps: int) -> None:
-    """Print how often intervals of a calibration error and of a difference between two groups hold the truth."""
-    print("calibration: two groups of n and 2n predictions, confidence above accuracy by 0 or 10 points")
+    """Print bias of calibration errors, how often intervals hold them, and the same of a difference of two groups."""
+    print("calibration: two groups of n and 2n predictions, confidence above accuracy by 0, 5 or 10 points in both")
     for images in (30, 100, 500, 2000):
-        for off in (0.0, 0.1):
+        for off in (0.0, 0.05, 0.1):
             rng = np.random.default_rng([5, images, round(100 * off)])
-            held, same, widths = [], [], []
+            found: dict[str, list[tuple[float, ...]]] = {name: [] for name in CALIBRATION}
             for _ in range(sweeps):
                 sure = rng.uniform(0.5 + off, 1, 3 * images)
                 label = (rng.random(3 * images) > sure - off).astype(np.int64)
                 group = np.repeat(["a", "b", "b"], images)
                 both = np.stack([sure, 1 - sure], -1)
                 results = from_predictions(label, groups={"group": group}, probabilities=both, classes=(0, 1))
-                rates = results.rates(["expected_calibration_error"], by="group")
-                held.append(((rates["low"] <= off + 1e-9) & (off <= rates["high"])).mean())
-                widths.append((rates["high"] - rates["low"]).mean())
-                gap = results.disparities(["calibration_difference"], by="group", expected_if_equal=False)
-                same.append(float(gap["low"].iloc[0]) <= 1e-9)
-            print(
-                f"  n {images}, off by {off}: error held {np.mean(held):.1%} (width {np.mean(widths):.3f}), equal "
-                f"groups {np.mean(same):.1%}",
-                flush=True,
-            )
+                rates = results.rates(list(CALIBRATION), by="group")
+                gaps = results.disparities(list(CALIBRATION.values()), by="group", expected_if_equal=False)
+                for name, gap in CALIBRATION.items():
+                    one = rates[(rates["metric"] == name) & (rates["group"] == "a")].iloc[0]
+                    apart = gaps[gaps["metric"] == gap].iloc[0]
+                    held = one["low"] <= off + 1e-9 and off <= one["high"]
+                    same = apart["low"] <= 1e-9
+                    widths = one["high"] - one["low"], apart["high"] - apart["low"]
+                    found[name].append((one["value"] - off, held, widths[0], apart["value"], same, widths[1]))
+            for name, rows in found.items():
+                bias, held, width, gap_bias, same, gap_width = np.mean(rows, axis=0)
+                print(
+                    f"  n {images:4}, off by {off:4}, {name:26} bias {bias:+.3f}, held {held:6.1%}, width {width:.3f}; "
+                    f"difference bias {gap_bias:+.3f}, held {same:6.1%}, width {gap_width:.3f}",
+                    flush=True,
+                )
 
 
 def winners(sweeps: int) -> None:

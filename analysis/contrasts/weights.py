@@ -182,8 +182,11 @@ class _Weighted:
                 raise TypeError(f"{base.name} needs log-probabilities")
             log_p, label = self._outcomes.log_probabilities[0].astype(np.float64), self._outcomes.label
             masks = [self._codes == code for code in range(size)]
-            each = [base.compute(log_p[mask], label[mask], weights[:, mask]) for mask in masks]
-            return np.stack(each, -1), base.compute(log_p, label, weights)
+            whom = self._of_whom
+            people = [None if whom is None else whom[mask] for mask in masks]
+            chosen = zip(masks, people, strict=True)
+            each = [base.values(log_p[mask], label[mask], weights[:, mask], who) for mask, who in chosen]
+            return np.stack(each, -1), base.values(log_p, label, weights, whom)
         cells = np.zeros((len(weights), size * self._classes**2))
         for place in np.unique(self._place):
             cells[:, place] = weights[:, self._place == place].sum(1)

@@ -11,6 +11,7 @@ from fairsweep.analysis.figures.line_styles import group_style, series_in
 from fairsweep.analysis.inference.calibration import reliability_frame
 from fairsweep.analysis.metrics.rates import divide
 from fairsweep.analysis.results.imbalance_design import design_of
+from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 from fairsweep.analysis.statistics.intervals import NORMAL_95, wilson
@@ -31,7 +32,8 @@ def reliability(
         at: ``last`` or ``selected``: predictions are recorded at these only.
 
     Returns:
-        The figure, replicates pooled, with Wilson's 95% intervals; None where no predictions are recorded.
+        The figure, replicates pooled, with Wilson's 95% intervals and under the pointer the debiased calibration error
+        of each group; None where no predictions are recorded.
     """
     design = design_of(results)
     attribute = attribute or design.attribute
@@ -41,6 +43,8 @@ def reliability(
         return None
     frame = frame.merge(results.trials[["trial", "series", "level"]], on="trial")
     frame = frame[(frame["level"] == level) & (frame["n"] > 0)]
+    errors = average(results.rates(["calibration_error"], by=attribute, at=at))
+    errors = errors[errors["level"] == level].set_index(["series", "group"])
     panels: list[Panel] = []
     for name in series_in(results, frame):
         lines = []
@@ -48,7 +52,10 @@ def reliability(
             rows = frame[(frame["series"] == name) & (frame["group"] == group)]
             style = group_style(results, design, attribute, group, in_legend=not panels)
             if len(rows) and not style.is_faint:
-                lines.append(_line(_pooled(rows), style.name, style.colour, style.place, in_legend=style.in_legend))
+                error = errors.loc[(name, group)]
+                said = f"calibration error {error['value']:.1%} [{error['low']:.1%}, {error['high']:.1%}]"
+                table = _pooled(rows)
+                lines.append(_line(table, style.name, style.colour, style.place, said, in_legend=style.in_legend))
         x = Axis("confidence", style="percent", range=(0.0, 1.02))
         y = Axis("accuracy", style="percent", range=(0.0, 1.02))
         panels.append(Panel(f"{name}, {level}", (ReferenceLine(is_diagonal=True), *lines), x, y))
@@ -56,18 +63,19 @@ def reliability(
 
 
 def _pooled(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the bins of all replicates together."""
+    """Return the bins of all replicates together; replicates judge the same images, which count once."""
+    replicates = rows["trial"].nunique()
     sums = rows.assign(right=rows["accuracy"] * rows["n"], sure=rows["confidence"] * rows["n"])
     table = sums.groupby("bin_low")[["n", "right", "sure"]].sum()
     table["confidence"], table["accuracy"] = divide(table["sure"], table["n"]), divide(table["right"], table["n"])
-    table["low"], table["high"] = wilson(table["right"], table["n"], NORMAL_95)
+    table["low"], table["high"] = wilson(table["right"] / replicates, table["n"] / replicates, NORMAL_95)
     return table
 
 
-def _line(table: pd.DataFrame, name: str, colour: str, place: int, *, in_legend: bool) -> Line:
+def _line(table: pd.DataFrame, name: str, colour: str, place: int, error: str, *, in_legend: bool) -> Line:
     template = (
         "accuracy %{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}] at confidence %{x:.1%}"
-        "<br>n %{customdata[2]:,.0f}"
+        f"<br>n %{{customdata[2]:,.0f}}; {error} of the group"
     )
     column = {key: table[key].to_numpy(np.float64) for key in ("confidence", "accuracy", "low", "high")}
     return Line(

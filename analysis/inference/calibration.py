@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.metrics.probabilities import BINS, bin_of
+from fairsweep.analysis.metrics.calibration_errors import BINS, bin_of
 from fairsweep.analysis.metrics.rates import Floats, divide
 from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.outcomes import Codes, group_codes, read_outcomes, users

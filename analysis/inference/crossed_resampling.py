@@ -270,7 +270,7 @@ class _Resampled:
         given = (np.empty(0) if log_p is None else log_p[at].astype(np.float64), self.outcomes.label, self.groups)
         if not isinstance(row, Disparity):
             plain = isinstance(row, ProbabilityScore) and not is_biased(row)
-            own = None if plain else own_bounds(row.name, *given, self.count, self.clusters, confidence)[:2]
+            own = None if plain else own_bounds(row.name, *given, self.count, self.clusters, confidence)[1:3]
             return _Drawn(value[0, 0, :-1], drawn[:, 0, :-1], own)
         both = (combine(v[..., :-1], v[..., -1], self._exists_of(v), row) for v in (value, drawn))
         bounds = disparity_bounds(drawn[..., :-1], drawn[..., -1], self._exists, row, confidence)
@@ -295,7 +295,9 @@ class _Resampled:
             raise TypeError(f"{name} is no score of predictions")
         log_p, label = self.outcomes.log_probabilities[at].astype(np.float64), self.outcomes.label
         masks = [*(self.groups == code for code in range(self.count)), np.ones(len(label), np.bool_)]
-        return np.stack([base.compute(log_p[mask], label[mask], weights[:, mask]) for mask in masks], -1)
+        people = [None if self.clusters is None else self.clusters[mask] for mask in masks]
+        chosen = zip(masks, people, strict=True)
+        return np.stack([base.values(log_p[mask], label[mask], weights[:, mask], who) for mask, who in chosen], -1)
 
 
 def _setting_columns(

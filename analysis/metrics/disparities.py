@@ -144,7 +144,7 @@ NOTIONS: tuple[FairnessNotion, ...] = (
     FairnessNotion("treatment_equality", "Treatment equality", ("false_negative_share",)),
     *(FairnessNotion(name, row.title, (name,)) for name, row in SCORES.items() if "class_accuracy" not in name),
     *(
-        FairnessNotion("calibration" if name == "expected_calibration_error" else name, row.title, (name,))
+        FairnessNotion("calibration" if name == "calibration_error" else name, row.title, (name,))
         for name, row in PROBABILITY_SCORES.items()
     ),
 )

@@ -12,15 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fairsweep.analysis.metrics.calibration_errors import (
+    BINS,
+    calibration_bounds,
+    calibration_error,
+    expected_calibration_bounds,
+    expected_calibration_error,
+)
 from fairsweep.analysis.metrics.rates import Better, Floats, Given, divide
 
 Codes = npt.NDArray[np.int64]
 
 SENSITIVITY = 0.95
 """True positive rate at which the true negative rate is read."""
-
-BINS = 15
-"""Bins of equal width on [0, 1], closed on the right, for reliability and calibration."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class ProbabilityScore:
         given: what a permutation of the groups must hold fixed.
         bounds: an interval of its own and the value of an ideal model: (log-probabilities, labels, normal quantile,
             person of each example or None) -> (low, high, null value); None takes resamples.
+        interval: name of the bounds.
+        by_people: ``compute`` where the person of each example is known, int64 [N]; None where it changes nothing.
     """
 
     name: str
@@ -55,6 +61,14 @@ class ProbabilityScore:
     needs_positive: bool = False
     given: Given = "nothing"
     bounds: Callable[[Floats, Codes, float, Codes | None], tuple[float, float, float]] | None = None
+    interval: str = ""
+    by_people: Callable[[Floats, Codes, Floats, Codes], Floats] | None = None
+
+    def values(self, log_p: Floats, label: Codes, weights: Floats, of_whom: Codes | None = None) -> Floats:
+        """Return ``compute``, or where people are known ``by_people``: float64 [B]."""
+        if of_whom is None or self.by_people is None:
+            return self.compute(log_p, label, weights)
+        return self.by_people(log_p, label, weights, of_whom)
 
 
 def _mean(values: Floats, weights: Floats) -> Floats:
@@ -163,69 +177,6 @@ def specificity_at_sensitivity(log_p: Floats, label: Codes, weights: Floats) -> 
     return _over_classes(of_class, log_p, label, weights)
 
 
-def bin_of(confidence: Floats, bins: int = BINS) -> Codes:
-    """Return the bin of each probability: ``(i / bins, (i + 1) / bins]``, 0 in the first."""
-    return np.clip(np.ceil(np.asarray(confidence, np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
-
-
-def calibration_error(log_p: Floats, label: Codes, weights: Floats) -> Floats:
-    """Return the weighted expected calibration error of the predicted class in `BINS` bins of equal width."""
-    confidence = np.exp(log_p.astype(np.float64).max(-1))
-    error = (log_p.argmax(-1) == label) - confidence
-    bins = bin_of(confidence)
-    sums = np.stack([weights[:, bins == code] @ error[bins == code] for code in range(BINS)], -1)
-    return divide(np.abs(sums).sum(-1), weights.sum(-1))
-
-
-def calibration_bounds(
-    log_p: Floats, label: Codes, quantile: float, of_whom: Codes | None = None
-) -> tuple[float, float, float]:
-    """Return an interval of the calibration error that predictions without end would show, and its null value.
-
-    The error of a sample is biased upwards, most where the model is calibrated: its resamples never reach 0. In each
-    bin, accuracy less confidence has a normal error, so the expected error of the sample is at least the true one, and
-    exceeds it by at most the mean absolute errors of the bins; the interval takes both into account and is
-    conservative. The null value is what a calibrated model with these probabilities would show.
-
-    Args:
-        log_p: float [N, K].
-        label: int64 [N].
-        quantile: two-sided normal quantile.
-        of_whom: the person that each example is of, int64 [N]; None takes examples as independent.
-
-    Returns:
-        Lower bound, upper bound and null value; NaN without examples.
-
-    References:
-        Bias: Roelofs et al. 2022, arXiv 2012.08668; Kumar, Liang & Ma 2019, arXiv 1909.10155. Accuracy of a bin with
-        few examples: Agresti & Coull 1998, doi 10.1080/00031305.1998.10480550.
-    """
-    if not len(label):
-        return float("nan"), float("nan"), float("nan")
-    confidence = np.exp(log_p.astype(np.float64).max(-1))
-    correct = log_p.argmax(-1) == label
-    bins = bin_of(confidence)
-    _, place, size = np.unique(bins, return_inverse=True, return_counts=True)
-    part = size / len(label)
-    found = (np.bincount(place, correct) + 2) / (size + 4)
-    variance = found * (1 - found) / size
-    null = np.bincount(place, confidence * (1 - confidence)) / np.square(size)
-    if of_whom is not None:
-        inflation = _inflation(place, of_whom)
-        variance, null = variance * inflation, null * inflation
-    excess, deviation = (part * np.sqrt(2 * variance / np.pi)).sum(), np.sqrt((np.square(part) * variance).sum())
-    value = float(calibration_error(log_p, label, np.ones((1, len(label))))[0])
-    low, high = max(0.0, value - excess - quantile * deviation), min(1.0, value + quantile * deviation)
-    return float(low), float(high), float((part * np.sqrt(2 * null / np.pi)).sum())
-
-
-def _inflation(place: Codes, of_whom: Codes) -> Floats:
-    """Return by what the variance of each bin's mean is larger at most, where all examples of a person err alike."""
-    people, number = np.unique(np.stack([place, of_whom]), axis=1, return_inverse=True)
-    images = np.bincount(number.reshape(-1))
-    return divide(np.bincount(people[0], np.square(images)), np.bincount(place))
-
-
 PROBABILITY_SCORES: Mapping[str, ProbabilityScore] = {
     score.name: score
     for score in (
@@ -291,15 +242,30 @@ PROBABILITY_SCORES: Mapping[str, ProbabilityScore] = {
             "Zong et al. 2023, arXiv 2210.01725",
         ),
         ProbabilityScore(
-            "expected_calibration_error",
-            "Expected calibration error",
-            f"sum over {BINS} equal bins of n(bin) / n |accuracy(bin) - mean confidence(bin)|",
+            "calibration_error",
+            "Debiased calibration error",
+            f"root of the mean over examples, in {BINS} equal bins, of (accuracy(bin) - mean confidence(bin))^2, each "
+            "square taken from pairs of different examples, so that it is unbiased; at least 0",
             calibration_error,
             "lower",
             "of the predicted class",
             1.0,
-            "Guo et al. 2017, arXiv 1706.04599, equation (3)",
+            "Kumar, Liang & Ma 2019, arXiv 1909.10155, section 5",
             bounds=calibration_bounds,
+            interval="noncentral chi-square",
+            by_people=calibration_error,
+        ),
+        ProbabilityScore(
+            "expected_calibration_error",
+            "Expected calibration error (plug-in)",
+            f"sum over {BINS} equal bins of n(bin) / n |accuracy(bin) - mean confidence(bin)|",
+            expected_calibration_error,
+            "lower",
+            "of the predicted class",
+            1.0,
+            "Guo et al. 2017, arXiv 1706.04599, equation (3)",
+            bounds=expected_calibration_bounds,
+            interval="bias bounded",
         ),
     )
 }

@@ -192,12 +192,13 @@ class _Table:
         values = np.full((len(weights), self.count), np.nan)
         for code in np.flatnonzero(self.sizes):
             inside = self.codes == code
-            values[:, code] = base.compute(self.log_p[inside], self.label[inside], weights[:, inside])
+            of_whom = None if self.of_whom is None else self.of_whom[inside]
+            values[:, code] = base.values(self.log_p[inside], self.label[inside], weights[:, inside], of_whom)
         return values
 
     def whole(self, base: ProbabilityScore, weights: Floats) -> Floats:
         """Return the values of all examples together, float64 [B]."""
-        return base.compute(self.log_p, self.label, weights)
+        return base.values(self.log_p, self.label, weights, self.of_whom)
 
 
 def _rows_of(
@@ -210,11 +211,14 @@ def _rows_of(
     least_n: int,
 ) -> list[dict[str, Any]]:
     """Return every metric of one evaluation and grouping."""
-    ones, weights = np.ones((1, len(table.codes))), table.weights(DRAWS, generator)
+    ones = np.ones((1, len(table.codes)))
     needed = {name for metric in metrics for name in _bases_of(metric)}
     bases = {name: base for name, base in BASES.items() if name in needed and isinstance(base, ProbabilityScore)}
     value = {name: table.by_group(base, ones)[0] for name, base in bases.items()}
-    draws = {name: table.by_group(base, weights) for name, base in bases.items()}
+    # A score with bounds of its own needs no resamples.
+    weights = table.weights(0 if all(is_biased(base) for base in bases.values()) else DRAWS, generator)
+    nothing = np.full((1, table.count), np.nan)
+    draws = {name: nothing if is_biased(base) else table.by_group(base, weights) for name, base in bases.items()}
     exists = table.sizes >= max(1, least_n)
     rows: list[dict[str, Any]] = []
     for metric in metrics:
@@ -232,13 +236,14 @@ def _rows_of(
         each = np.stack([value[name] for name in row.rates])
         overall = np.array([table.whole(bases[name], ones)[0] for name in row.rates])
         found = float(combine(each, overall, exists, row))
-        overall_draws = np.stack([table.whole(bases[name], weights) for name in row.rates], -1)
-        stacked = np.stack([draws[name] for name in row.rates], -2)
-        known = np.isfinite(found)
-        low, high = disparity_bounds(stacked, overall_draws, exists, row, confidence) if known else (np.nan, np.nan)
-        if is_biased(row) and known:
+        known, low, high = bool(np.isfinite(found)), np.nan, np.nan
+        if known and is_biased(row):
             given = table.log_p, table.label, table.codes, exists, table.of_whom
             low, high = bounds_of_biased(row, *given, confidence)
+        elif known:
+            overall_draws = np.stack([table.whole(bases[name], weights) for name in row.rates], -1)
+            stacked = np.stack([draws[name] for name in row.rates], -2)
+            low, high = disparity_bounds(stacked, overall_draws, exists, row, confidence)
         asked = expected_if_equal and known and table.of_whom is None
         drawn = permuted_disparity(table, row, exists, DRAWS, generator) if asked else np.empty(0)
         rows.append(
@@ -277,16 +282,16 @@ def _columns_of(
     row: ProbabilityScore, value: Floats, draws: Floats, table: _Table, confidence: float
 ) -> Mapping[str, Sequence[Any]]:
     sizes, is_share = table.sizes, row.proportion and table.of_whom is None
+    null = np.full(len(value), np.nan)
     if is_share:
         low, high = wilson(np.rint(np.nan_to_num(value) * sizes), sizes, normal_quantile(confidence))
+    elif is_biased(row):
+        given = table.log_p, table.label, table.codes, table.count, table.of_whom
+        _, low, high, null = own_bounds(row.name, *given, confidence)
     else:
         low, high = value_bounds(draws, confidence)
-    null = np.full(len(value), np.nan)
-    if is_biased(row):
-        given = table.log_p, table.label, table.codes, table.count, table.of_whom
-        low, high, null = own_bounds(row.name, *given, confidence)
     undefined = np.isnan(value)
-    method = "Wilson" if is_share else f"bias bounded{table.unit}" if is_biased(row) else table.method
+    method = "Wilson" if is_share else f"{row.interval}{table.unit}" if is_biased(row) else table.method
     low, high = np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
     size = len(value)
     columns: dict[str, Sequence[Any]] = {"value": value.tolist(), "low": low.tolist(), "high": high.tolist()}

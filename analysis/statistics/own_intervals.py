@@ -8,7 +8,7 @@ import numpy.typing as npt
 from fairsweep.analysis.metrics.disparities import BASES, Disparity
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
 from fairsweep.analysis.metrics.rates import Bools, Floats, divide
-from fairsweep.analysis.statistics.intervals import normal_quantile
+from fairsweep.analysis.statistics.intervals import normal_quantile, subtract
 
 Codes = npt.NDArray[np.int64]
 
@@ -22,7 +22,7 @@ def is_biased(row: ProbabilityScore | Disparity) -> bool:
 def own_bounds(
     name: str, log_p: Floats, label: Codes, groups: Codes, count: int, of_whom: Codes | None, confidence: float
 ) -> Floats:
-    """Return lower bound, upper bound and the value of an ideal model of each group, float64 [3, G].
+    """Return value, lower bound, upper bound and the value of an ideal model of each group, float64 [4, G].
 
     Args:
         name: of a score with an interval of its own.
@@ -36,11 +36,12 @@ def own_bounds(
     base = BASES[name]
     if not isinstance(base, ProbabilityScore) or base.bounds is None:
         raise TypeError(f"a score must have an interval of its own, but {name} has none")
-    found = np.full((3, count), np.nan)
+    found = np.full((4, count), np.nan)
     for code in np.unique(groups):
         mine = groups == code
         people = None if of_whom is None else of_whom[mine]
-        found[:, code] = base.bounds(log_p[mine], label[mine], normal_quantile(confidence), people)
+        found[0, code] = base.values(log_p[mine], label[mine], np.ones((1, int(mine.sum()))), people)[0]
+        found[1:, code] = base.bounds(log_p[mine], label[mine], normal_quantile(confidence), people)
     return found
 
 
@@ -53,9 +54,11 @@ def bounds_of_biased(
     of_whom: Codes | None,
     confidence: float,
 ) -> tuple[float, float]:
-    """Return the bounds of a disparity of a biased score, from those of all groups at once.
+    """Return the bounds of a disparity of a score with an interval of its own, from those of the groups.
 
-    Resamples of groups of different sizes are biased by different amounts. NaN where the whole is compared with.
+    Resamples of groups of different sizes are biased by different amounts. A difference has those of all pairs, joined
+    from the distances of the groups' values to their bounds (Zou & Donner 2008); as in `simultaneous_intervals` the
+    bound towards equality holds for all pairs at once, and the other for one. NaN where the whole is compared with.
 
     Args:
         row: the disparity.
@@ -69,12 +72,19 @@ def bounds_of_biased(
     number = int(exists.sum())
     if number < 2 or row.statistic not in ("difference", "ratio", "highest"):
         return float("nan"), float("nan")
-    level = 1 - (1 - confidence) / number
-    low, high, _ = own_bounds(row.rates[0], log_p, label, groups, len(exists), of_whom, level)[:, exists]
+
+    def at_once(comparisons: int) -> Floats:
+        level = 1 - (1 - confidence) / comparisons
+        return own_bounds(row.rates[0], log_p, label, groups, len(exists), of_whom, level)[:3, exists]
+
     if row.statistic == "difference":
-        pairs = ~np.eye(number, dtype=np.bool_)
-        return max(0.0, float((low[:, None] - high)[pairs].max())), float((high[:, None] - low)[pairs].max())
+        first, second = np.triu_indices(number, 1)
+        (low, high), (low_of_one, high_of_one) = (
+            subtract(*(tuple(at_once(comparisons)[:, at]) for at in (first, second))) for comparisons in (len(first), 1)
+        )
+        return max(0.0, float(np.maximum(low, -high).max())), float(np.maximum(high_of_one, -low_of_one).max())
+    _, low, high = at_once(number)
     if row.statistic == "ratio":
         most = float(divide(high.min(), low.max()))
         return float(divide(low.min(), high.max())), most if most < 1 else 1.0
-    return float(low.max()), float(high.max())
+    return float(low.max()), float(at_once(1)[2].max())

@@ -8,7 +8,7 @@ A measure is written as people say it, without brackets or commas, so that it st
 | ``accuracy where tone=dark`` | a rate of one group (``where tone=dark & shape=round``: of an intersection) |
 | ``worst_group_accuracy by tone`` | a disparity between the groups of an attribute (``by tone & shape``: of both) |
 | ``true_positive_rate of 8`` | with a positive class, where there are more than two; ``true_positive_rate[8]`` too |
-| ``auc``, ``log_loss``, ``expected_calibration_error`` | of probabilities; with ``where`` of one group |
+| ``auc``, ``log_loss``, ``calibration_error`` | of probabilities; with ``where`` of one group |
 | ``worst_group_auc by tone``, ``log_loss_difference by tone`` | the same between groups |
 | ``epsilon`` | what has been spent, by PLD; infinite where nothing is promised |
 | ``seconds`` | of training and evaluation |
@@ -40,7 +40,6 @@ SPENT = ("epsilon", "seconds")
 
 _OTHER_WORDS = {
     "ece": "expected_calibration_error",
-    "calibration_error": "expected_calibration_error",
     "roc_auc": "auc",
     "auroc": "auc",
     "nll": "log_loss",

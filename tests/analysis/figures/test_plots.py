@@ -17,6 +17,7 @@ from fairsweep.analysis.drawing.drawing import Axis, Drawing, Line, Panel
 from fairsweep.analysis.drawing.plotly_backend import X_TITLE
 from fairsweep.analysis.drawing.render import BACKENDS, render
 from fairsweep.analysis.figures import tradeoffs
+from fairsweep.analysis.statistics.intervals import wilson
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,12 @@ def test_reliability_pools_the_replicates(results):
     n = mine.groupby("bin_low")["n"].sum()
     np.testing.assert_allclose(trace.y, right / n)
     np.testing.assert_allclose(trace.customdata[:, 2], n)
+    # Replicates judge the same images: these count once.
+    images = (n / mine["trial"].nunique()).to_numpy()
+    np.testing.assert_allclose(trace.customdata[:, :2], np.stack(wilson((right / n).to_numpy() * images, images), 1))
+    errors = analysis.average(results.rates(["calibration_error"], by="tone"))
+    error = errors.query("series == 'private' and level == 'share 0.99' and group == 'dark'").iloc[0]
+    assert f"calibration error {error['value']:.1%} [{error['low']:.1%}, {error['high']:.1%}]" in trace.hovertemplate
 
 
 def test_a_field_that_varies_is_the_axis(privacy):

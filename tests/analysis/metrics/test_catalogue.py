@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 import fairsweep.analysis.metrics.catalogue as metrics
 import fairsweep.analysis.metrics.disparities as disparities
+from fairsweep.analysis.metrics.calibration_errors import BINS
 from fairsweep.analysis.metrics.catalogue import METRICS, resolve
 from fairsweep.analysis.metrics.disparities import DISPARITIES, disparity
-from fairsweep.analysis.metrics.probabilities import BINS, PROBABILITY_SCORES
+from fairsweep.analysis.metrics.probabilities import PROBABILITY_SCORES
 from fairsweep.analysis.metrics.rates import RATES, divide, quotients
 from fairsweep.analysis.metrics.scores import SCORES
 
@@ -207,7 +208,8 @@ def test_scores_of_predictions_agree_with_scikit_learn(classes):
         assert ours["true_negative_rate_at_95"][i] == pytest.approx(np.mean(negative))
         if classes > 2:
             assert ours["top_2_accuracy"][i] == pytest.approx(sk.top_k_accuracy_score(y, q, k=2))
-        by_hand = 0.0
+        by_hand, squares, paired = 0.0, 0.0, 0.0
+        weight_of = weights[i]
         edges = np.linspace(0, 1, BINS + 1)
         for low, high in itertools.pairwise(edges):
             inside = (q.max(1) > low) & (q.max(1) <= high)
@@ -215,6 +217,17 @@ def test_scores_of_predictions_agree_with_scikit_learn(classes):
                 right = (q.argmax(1) == y)[inside].mean()
                 by_hand += inside.mean() * abs(right - q.max(1)[inside].mean())
         assert ours["expected_calibration_error"][i] == pytest.approx(by_hand)
+        # The debiased one pairs different examples: copies of one make no pair.
+        for low, high in itertools.pairwise(edges):
+            mine = np.flatnonzero((p.max(1) > low) & (p.max(1) <= high) & (weight_of > 0))
+            error = (p.argmax(1) == label).astype(float) - p.max(1)
+            pairs = [(j, k) for j in mine for k in mine if j != k]
+            if pairs:
+                products = [error[j] * error[k] for j, k in pairs]
+                chances = [weight_of[j] * weight_of[k] for j, k in pairs]
+                squares += weight_of[mine].sum() * np.average(products, weights=chances)
+                paired += weight_of[mine].sum()
+        assert ours["calibration_error"][i] == pytest.approx(np.sqrt(max(squares / paired, 0)))
 
 
 def test_probabilities_of_exactly_zero_or_one_tie():

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from fairsweep.analysis.metrics.calibration_errors import calibration_error, expected_calibration_error
 from fairsweep.analysis.metrics.catalogue import resolve
-from fairsweep.analysis.metrics.probabilities import auc, calibration_error, log_loss
+from fairsweep.analysis.metrics.probabilities import auc, log_loss
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.planning.preflight import check_sweep
 from fairsweep.sweeps.search.stopping_rules import Plateau
@@ -25,12 +26,18 @@ PREDICTIONS = ValidationPredictions(LOG_P, LABEL, {"tone": TONE})
 
 
 @pytest.mark.parametrize(
-    ("name", "function"), [("auc", auc), ("log_loss", log_loss), ("expected_calibration_error", calibration_error)]
+    ("name", "function"),
+    [
+        ("auc", auc),
+        ("log_loss", log_loss),
+        ("calibration_error", calibration_error),
+        ("expected_calibration_error", expected_calibration_error),
+    ],
 )
 def test_they_are_those_of_the_analysis_overall_and_by_group(name, function):
     whole, light, dark = (function(LOG_P, LABEL, w[None])[0] for w in (np.ones(200), 1.0 * (TONE == 0), 1.0 * TONE))
     worst = min(light, dark) if name == "auc" else max(light, dark)
-    notion = "calibration" if name == "expected_calibration_error" else name
+    notion = "calibration" if name == "calibration_error" else name
     expected = {
         name: whole,
         f"{name} where tone=dark": dark,
