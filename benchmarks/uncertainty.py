@@ -1,10 +1,10 @@
 """Prints how often intervals hold the truth and verdicts are false, over simulated sweeps with known truths.
 
-python benchmarks/uncertainty.py people fluctuations gaps calibration winners
+python benchmarks/uncertainty.py people fluctuations gaps means calibration winners
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -148,6 +148,65 @@ def gaps(sweeps: int) -> None:
             )
 
 
+MEANS = {
+    "4 groups of 9, 80%": ([9] * 4, [0.8] * 4),
+    "4 groups of 20, 90% and 70%": ([20] * 4, [0.9, 0.9, 0.9, 0.7]),
+    "4 groups of 63, 98%": ([63] * 4, [0.98] * 4),
+    "12 groups of 40, 80%": ([40] * 12, [0.8] * 12),
+    "5, 60 and 200, 90%": ([5, 60, 200], [0.9] * 3),
+    "20, 60 and 500, 90% and 70%": ([20, 60, 500], [0.9, 0.9, 0.7]),
+}
+"""Designs: sizes and accuracies of the groups."""
+
+
+def independent_sweeps(
+    rng: np.random.Generator, sweeps: int, replicates: int, sizes: Sequence[int], accuracy: Sequence[float]
+) -> SweepResults:
+    """Return sweeps as learners of one: half of an image's luck is that of all trainings, which differ by a point."""
+    group, trials = np.repeat(np.arange(len(sizes)), sizes), sweeps * replicates
+    chance = np.repeat(accuracy, sizes) + rng.uniform(-1, 1, (sweeps, replicates, 1)) * 0.01 * np.sqrt(3)
+    own, alike = rng.random((sweeps, replicates, len(group))), rng.random((sweeps, replicates, len(group))) < 0.5**0.5
+    right = np.where(alike, rng.random((sweeps, 1, len(group))), own) < chance
+    truth = np.arange(len(group)) % 2
+    learner, seed = np.divmod(np.repeat(np.arange(trials), len(group)), replicates)
+    return from_predictions(
+        np.tile(truth, trials),
+        np.where(right, truth, 1 - truth).ravel(),
+        {"group": np.tile(np.char.add("g", np.char.zfill(group.astype(str), 2)), trials)},
+        trial=np.char.add(np.char.add(learner.astype(str), "/"), seed.astype(str)),
+        learner=learner.astype(str),
+        seed=seed,
+    )
+
+
+def means(sweeps: int) -> None:
+    """Print coverage and width of the two intervals of a mean over replicates: from tables, and from predictions."""
+    print("means: accuracy by group and its gap; half of the images' luck is shared, trainings differ by a point")
+    for name, (sizes, accuracy) in MEANS.items():
+        for replicates in (2, 5, 10):
+            results = independent_sweeps(np.random.default_rng([7, replicates]), sweeps, replicates, sizes, accuracy)
+            rates, gaps = (
+                results.rates(["accuracy"], by="group"),
+                results.disparities(["accuracy_difference"], by="group"),
+            )
+            crossed = crossed_frame(results, ["accuracy", "accuracy_difference"], by="group", draws=200)
+            truth = {f"g{code:02}": value for code, value in enumerate(accuracy)}
+            truth["group"] = max(accuracy) - min(accuracy)
+            line = f"  {name:28} {replicates:2} seeds:"
+            for metric, mean in (("accuracy", average(rates)), ("accuracy_difference", average(gaps))):
+                found = []
+                for frame in (mean, crossed[crossed["metric"] == metric]):
+                    true = frame["group"].map(truth)
+                    held = (frame["low"] <= true + 1e-9) & (true - 1e-9 <= frame["high"])
+                    found.append((held.mean(), (frame["high"] - frame["low"]).mean()))
+                (held, width), (held_crossed, narrow) = found
+                line += (
+                    f" {'rates' if metric == 'accuracy' else 'gap'} average {held:.1%} ({width:.3f}), crossed "
+                    f"{held_crossed:.1%} ({narrow:.3f}), x{width / narrow:.2f};"
+                )
+            print(line, flush=True)
+
+
 def calibration(sweeps: int) -> None:
     """Print bias of calibration errors, how often intervals hold them, and the same of a difference of two groups."""
     print("calibration: two groups of n and 2n predictions, confidence above accuracy by 0, 5 or 10 points in both")
@@ -204,6 +263,7 @@ CHECKS: Mapping[str, Callable[[int], None]] = {
     "people": people,
     "fluctuations": fluctuations,
     "gaps": gaps,
+    "means": means,
     "calibration": calibration,
     "winners": winners,
 }

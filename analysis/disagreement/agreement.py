@@ -114,7 +114,7 @@ class ImageGroups:
         totals = (values - within @ drawn.strata.T) @ drawn.units
         variance = divide(np.square(totals) @ _members(drawn.group_of_unit, self.count), np.square(self.images))
         behind = SamplingUnits(self.images, self.units, self.units - drawn.strata_of_group)
-        return rate_bounds(self.means(values), variance, None, behind, observations, confidence)
+        return rate_bounds(self.means(values), variance, behind, observations, confidence)
 
     @cached_property
     def _sampled(self) -> _Sampled:

@@ -2,7 +2,8 @@
 
 Every trial of a sweep sees the same test images, so each resample draws images (whole users, where there are any) once
 for all trials, and replicates anew for each setting. With fewer than ten replicates a resample of replicates
-is too narrow, and the replicates' part is a t interval that is added to the images' part in quadrature.
+is too narrow, and the replicates' part is a t interval that is added to the images' part in quadrature; of rates and
+their disparities it always is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fairsweep.analysis.inference.effective_sample_size import DisparityParts, SamplingUnits, rate_bounds, units_of
+from fairsweep.analysis.inference.effective_sample_size import (
+    DisparityParts,
+    SamplingUnits,
+    disparity_bounds_of_rates,
+    rate_bounds,
+    units_of,
+)
 from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import BASES, Disparity, combine, disparity, stacked_scores, value_of
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
@@ -295,9 +302,9 @@ class _Resampled:
             raise TypeError(f"{name} is no score of predictions")
         log_p, label = self.outcomes.log_probabilities[at].astype(np.float64), self.outcomes.label
         masks = [*(self.groups == code for code in range(self.count)), np.ones(len(label), np.bool_)]
-        people = [None if self.clusters is None else self.clusters[mask] for mask in masks]
-        chosen = zip(masks, people, strict=True)
-        return np.stack([base.values(log_p[mask], label[mask], weights[:, mask], who) for mask, who in chosen], -1)
+        whom = self.clusters
+        chosen = [(log_p[m], label[m], weights[:, m], None if whom is None else whom[m]) for m in masks]
+        return np.stack([base.values(*one) for one in chosen], -1)
 
 
 def _setting_columns(
@@ -319,16 +326,20 @@ def _setting_columns(
     images = _known_mean(draws, np.ones((len(draws), len(drawn))))
     bounds = [one.bounds for one in drawn if one.bounds is not None]
     if len(bounds) == len(drawn):
-        low, high = _disparity_of_means(drawn, units, confidence)
+        low, high = _disparity_of_means(drawn, mean.mean, units, confidence)
         low, high = widen(mean.mean, low, high, mean.half_width)
         method = "bounds over images, joined with t over replicates"
+    elif units:
+        variance = np.asarray(np.where(np.isfinite(images), images, mean.mean).var(0), np.float64)
+        low, high = rate_bounds(mean.mean, variance, units[0], len(drawn), confidence)
+        low, high = widen(mean.mean, np.minimum(low, mean.mean), np.maximum(high, mean.mean), mean.half_width)
+        method = "Wilson at the effective sample size, joined with t over replicates"
     elif len(drawn) >= FEW:
         chosen = generator.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), len(draws))
-        both = _known_mean(draws, chosen)
-        low, high = _bounds_of_draws(mean.mean, images, both, units, len(drawn), confidence)
+        low, high = value_bounds(_known_mean(draws, chosen), confidence)
         method = "crossed resampling"
     else:
-        low, high = _bounds_of_draws(mean.mean, images, None, units, len(drawn), confidence)
+        low, high = value_bounds(images, confidence)
         low, high = widen(mean.mean, np.minimum(low, mean.mean), np.maximum(high, mean.mean), mean.half_width)
         method = "images resampled, joined with t over replicates"
     # Trainings that score alike on every image, in every resample, are not certain to: what is left is the smallest
@@ -348,46 +359,33 @@ def _setting_columns(
     }
 
 
-def _bounds_of_draws(
-    value: Floats,
-    images: Floats,
-    both: Floats | None,
-    units: Sequence[SamplingUnits],
-    replicates: int,
-    confidence: float,
-) -> tuple[Floats, Floats]:
-    """Return the bounds from resamples of the images, and of replicates too where they are given, float64 [B, P] each.
-
-    Percentiles, or for a rate Wilson's interval with the variance of the resamples.
-    """
-    if not units:
-        return value_bounds(images if both is None else both, confidence)
-    of_images = np.where(np.isfinite(images), images, value).var(0)
-    of_both = None if both is None else np.where(np.isfinite(both), both, value).var(0)
-    return rate_bounds(value, of_images, of_both, units[0], replicates, confidence)
-
-
 def _disparity_of_means(
-    drawn: Sequence[_Drawn], units: Sequence[SamplingUnits], confidence: float
+    drawn: Sequence[_Drawn], value: Floats, units: Sequence[SamplingUnits], confidence: float
 ) -> tuple[Floats, Floats]:
     """Return the bounds, by the images, of the mean over replicates of a disparity: two float64 arrays [1].
 
-    The mean of largest gaps is at least the largest gap of the means, and at most the mean of the single upper bounds;
-    for a ratio and a lowest value it is the other way round.
+    The mean of largest gaps, ``value``, is at least the largest gap of the means, so that gap's lower bound is one; it
+    is larger by what trainings differ, so that the other bound lies as far from it as that gap's own. For a ratio and
+    a lowest value it is the other way round. Of other metrics than rates, the far bound is the mean of the trials'.
     """
     parts = [one.parts for one in drawn if one.parts is not None]
     if len(parts) < len(drawn):
         single = np.mean([one.bounds for one in drawn if one.bounds is not None], axis=0)
         return single[0], single[1]
     row = parts[0].row
-    bounds = np.array([part.bounds(units, 1, confidence) for part in parts]).mean(0)
     means = replace(
         parts[0],
         value=np.mean([part.value for part in parts], axis=0),
         draws=np.mean([part.draws for part in parts], axis=0),
         overall=np.mean([part.overall for part in parts], axis=0),
     )
-    low, high = means.bounds(units, len(parts), confidence)
+    if units:
+        found, low, high = disparity_bounds_of_rates(means.value, means.draws, units, row, len(parts), confidence)
+        if row.falls:
+            return value - (found - low), np.maximum(value, high)
+        return np.minimum(value, low), value + (high - found)
+    bounds = np.array([part.bounds(confidence) for part in parts]).mean(0)
+    low, high = means.bounds(confidence)
     if row.falls:
         return bounds[:1], np.array([high])
     return np.array([low]), bounds[1:]

@@ -15,12 +15,15 @@ import numpy.typing as npt
 from scipy import stats
 
 from fairsweep.analysis.metrics.catalogue import Metric
-from fairsweep.analysis.metrics.disparities import Disparity
+from fairsweep.analysis.metrics.disparities import Disparity, disparity_of
 from fairsweep.analysis.metrics.rates import RATES, Counts, Floats, Rate, divide
 from fairsweep.analysis.results.outcomes import Codes
 from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds
 from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
 from fairsweep.analysis.statistics.simultaneous_intervals import simultaneous
+
+_PRIOR = 1.0
+"""Errors, alike in all trainings, that count with those that were seen."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class SamplingUnits:
         images: images that its denominator can hold, int64 [P].
         sampled: images, or users where these are drawn whole, int64 [P].
         df: ``sampled`` less the strata within which they are drawn, int64 [P].
+        are_counted: whether images are what was sampled, and their labels alone say which of them count.
     """
 
     images: Counts
     sampled: Counts
     df: Counts
+    are_counted: bool = False
 
 
 def units_of(
@@ -62,53 +67,53 @@ def units_of(
 def _units_of_rate(
     row: Rate, positive: int | None, groups: Codes, count: int, label: Codes, classes: int, clusters: Codes | None
 ) -> SamplingUnits:
-    counted = np.asarray(row.denominator(classes, positive or 0).any(1))
+    denominator = np.asarray(row.denominator(classes, positive or 0))
+    counted = denominator.any(1)
     inside = counted[label]
     images = np.bincount(groups[inside], minlength=count)
     if clusters is None:
         strata = np.bincount(np.unique(groups[inside] * classes + label[inside]) // classes, minlength=count)
-        return SamplingUnits(images, images, images - strata)
+        return SamplingUnits(images, images, images - strata, bool((denominator.all(1) == counted).all()))
     pairs = np.unique(np.stack([groups[inside], clusters[inside]]), axis=1)[0]
     users = np.bincount(pairs, minlength=count)
     return SamplingUnits(images, users, users - 1)
 
 
 def effective_counts(
-    rate: Floats,
-    of_images: Floats,
-    of_both: Floats | None,
-    units: SamplingUnits,
-    replicates: int,
-    confidence: float = 0.95,
+    rate: Floats, of_images: Floats, units: SamplingUnits, replicates: int, confidence: float = 0.95
 ) -> Floats:
     """Return the number of independent images that a mean rate over replicates is worth, float64 [P].
 
-    Resamples of n units from one stratum spread by (n - 1)/n too little, those of R replicates by (R - 1)/R; both are
-    corrected. The effective sample size is that of a binomial with this variance, at most the observations, times the
-    squared ratio of Student's quantiles for the observations and for the degrees of freedom of the variance. Those are
-    of the units, or Satterthwaite's of both parts where they are fewer.
+    Resamples of n units from one stratum spread by (n - 1)/n too little, which is corrected. Of images that count
+    whatever is predicted, each group is worth n over the quotient of this variance and that of independent images; the
+    quotient lies between 1 over the replicates and 1. One error more, alike in all trainings, counts with those
+    that were seen: few errors tell little of how alike trainings are, and next to a rate of 1 the variance is too
+    small just where the rate is too high. Without it, 95% intervals of ten trainings held the truth in 70% (63
+    images at 98%).
+
+    Otherwise (people, predictive values) the effective sample size is that of a binomial with this variance, at
+    most the observations, times the squared ratio of Student's quantiles for observations and for the variance's
+    degrees of freedom.
 
     Args:
         rate: means over replicates, float64 [P].
         of_images: variance over resamples of the images, float64 [P].
-        of_both: variance over resamples of images and replicates; None leaves replicates out.
         units: behind the rate.
         replicates: how many.
         confidence: of the intervals.
 
     References:
-        Korn & Graubard 1998, Survey Methodology 24(2), 193-201 (effective sample size and its degrees of freedom: units
-        less strata); Franco et al. 2019, doi 10.1093/jssam/smy019 (in Wilson's interval); Satterthwaite 1946,
-        doi 10.2307/3002019.
+        Kish 1965, Survey Sampling, section 8.2 (design effect); Korn & Graubard 1998, Survey Methodology 24(2), 193-201
+        (effective sample size and its degrees of freedom: units less strata); Franco et al. 2019,
+        doi 10.1093/jssam/smy019 (in Wilson's interval).
     """
-    first = of_images * divide(units.sampled, units.df)
+    variance = of_images * divide(units.sampled, units.df)
+    if units.are_counted:
+        chance = units.images * rate * (1 - rate)
+        seen = np.where(units.df > 0, np.square(units.images) * variance, chance)
+        alike = np.clip((seen + _PRIOR) / (chance + _PRIOR), 1 / max(1, replicates), 1)
+        return np.where(np.isfinite(rate), units.images / alike, 0)
     df = units.df.astype(np.float64)
-    variance = first
-    if of_both is not None:
-        second = np.maximum(of_both - of_images, 0) * replicates / (replicates - 1)
-        variance = first + second
-        parts = divide(np.square(first), df) + np.square(second) / (replicates - 1)
-        df = np.fmin(df, divide(np.square(variance), parts))
     observations = (units.images * replicates).astype(np.float64)
     effective = divide(rate * (1 - rate), variance)
     known = np.isfinite(effective) & (effective > 0) & (df > 0)
@@ -119,15 +124,10 @@ def effective_counts(
 
 
 def rate_bounds(
-    rate: Floats,
-    of_images: Floats,
-    of_both: Floats | None,
-    units: SamplingUnits,
-    replicates: int,
-    confidence: float = 0.95,
+    rate: Floats, of_images: Floats, units: SamplingUnits, replicates: int, confidence: float = 0.95
 ) -> tuple[Floats, Floats]:
     """Return the bounds of a mean rate over replicates, float64 [P] each: Wilson's at the `effective_counts`."""
-    effective = effective_counts(rate, of_images, of_both, units, replicates, confidence)
+    effective = effective_counts(rate, of_images, units, replicates, confidence)
     return wilson(rate * effective, effective, normal_quantile(confidence))
 
 
@@ -138,8 +138,8 @@ def disparity_bounds_of_rates(
     row: Disparity,
     replicates: int,
     confidence: float = 0.95,
-) -> tuple[float, float]:
-    """Return the simultaneous interval of a disparity of mean rates, from exact bounds at the `effective_counts`.
+) -> tuple[float, float, float]:
+    """Return a disparity of mean rates with its simultaneous interval, from exact bounds at the `effective_counts`.
 
     Args:
         rates: means over replicates of each group, float64 [R, G], one row per of ``row.rates``.
@@ -152,14 +152,15 @@ def disparity_bounds_of_rates(
     exists = np.asarray(np.isfinite(rates).any(0))
     variances = np.where(np.isfinite(draws), draws, rates).var(0)
     found = zip(rates, variances, units, strict=True)
-    counts = np.stack([effective_counts(r, v, None, u, replicates, confidence) for r, v, u in found])
+    counts = np.stack([effective_counts(r, v, u, replicates, confidence) for r, v, u in found])
     if row.overall != "not used":
         # One share for all groups: others would move the rate of all examples.
         images = np.stack([one.images for one in units])
         counts = images * np.nanmin(divide(counts, images), axis=-1, keepdims=True)
     above = np.nan_to_num(rates) * counts
-    low, high = simultaneous(above[None], counts[None], exists[None], row, confidence)
-    return float(low[0]), float(high[0])
+    given = above[None], counts[None], exists[None], row
+    low, high = simultaneous(*given, confidence)
+    return float(disparity_of(*given)[0]), float(low[0]), float(high[0])
 
 
 @dataclass(frozen=True)
@@ -178,10 +179,8 @@ class DisparityParts:
     overall: Floats
     row: Disparity
 
-    def bounds(self, units: Sequence[SamplingUnits], replicates: int, confidence: float) -> tuple[float, float]:
-        """Return the simultaneous interval by the images: of rates by what they are worth, else by percentiles."""
-        if units:
-            return disparity_bounds_of_rates(self.value, self.draws, units, self.row, replicates, confidence)
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Return the simultaneous interval by the images, from percentiles."""
         exists = np.asarray(np.isfinite(self.draws).any((0, 1)))
         return disparity_bounds(self.draws, self.overall, exists, self.row, confidence)
 
