@@ -4,18 +4,24 @@ python benchmarks/uncertainty.py people fluctuations gaps means calibration winn
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from fairsweep.analysis import SweepResults, crossed_frame, from_predictions
+from fairsweep.analysis.inference.effective_sample_size import SamplingUnits, disparity_bounds_of_rates, rate_bounds
 from fairsweep.analysis.inference.fluctuations import explain_table
 from fairsweep.analysis.inference.level_tables import LevelTable
 from fairsweep.analysis.inference.selection import corrected_winner
+from fairsweep.analysis.metrics.disparities import DISPARITIES, Disparity
+from fairsweep.analysis.metrics.rates import Counts, Floats
 from fairsweep.analysis.report.page_verdicts import page_verdicts
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.statistics.intervals import replicate_mean, widen, wilson
+from fairsweep.analysis.statistics.simultaneous_intervals import simultaneous
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
 ACCURACY = 0.8
@@ -159,52 +165,67 @@ MEANS = {
 """Designs: sizes and accuracies of the groups."""
 
 
-def independent_sweeps(
-    rng: np.random.Generator, sweeps: int, replicates: int, sizes: Sequence[int], accuracy: Sequence[float]
-) -> SweepResults:
-    """Return sweeps as learners of one: half of an image's luck is that of all trainings, which differ by a point."""
-    group, trials = np.repeat(np.arange(len(sizes)), sizes), sweeps * replicates
-    chance = np.repeat(accuracy, sizes) + rng.uniform(-1, 1, (sweeps, replicates, 1)) * 0.01 * np.sqrt(3)
-    own, alike = rng.random((sweeps, replicates, len(group))), rng.random((sweeps, replicates, len(group))) < 0.5**0.5
-    right = np.where(alike, rng.random((sweeps, 1, len(group))), own) < chance
-    truth = np.arange(len(group)) % 2
-    learner, seed = np.divmod(np.repeat(np.arange(trials), len(group)), replicates)
-    return from_predictions(
-        np.tile(truth, trials),
-        np.where(right, truth, 1 - truth).ravel(),
-        {"group": np.tile(np.char.add("g", np.char.zfill(group.astype(str), 2)), trials)},
-        trial=np.char.add(np.char.add(learner.astype(str), "/"), seed.astype(str)),
-        learner=learner.astype(str),
-        seed=seed,
+def from_tables(value: Floats, low: Floats, high: Floats, least: Floats) -> tuple[Floats, Floats]:
+    """Return the interval of `average` for values of replicates with intervals of their own: float64 [..., R]."""
+    mean = replicate_mean(value, resolution=1 / least)
+    return widen(mean.mean, low.mean(-1), high.mean(-1), mean.half_width)
+
+
+def from_predictions_too(value: Floats, of_images: Floats, size: Counts, row: Disparity) -> list[tuple[Floats, Floats]]:
+    """Return the intervals of `crossed_frame` for rates and their gap, with a variance of resamples without end.
+
+    Args:
+        value: of each group and replicate, float64 [E, G, R].
+        of_images: variance of the groups' means over resamples of the images, float64 [E, G].
+        size: images of each group, int64 [G].
+        row: the gap.
+    """
+    units, replicates = SamplingUnits(size, size, size - 1, are_counted=True), value.shape[-1]
+    mean = replicate_mean(value, resolution=1 / size)
+    rates = rate_bounds(mean.mean, of_images, units, replicates)
+    gap = replicate_mean(value.max(1) - value.min(1), resolution=1 / size.min())
+    spread = np.sqrt(of_images)[:, None, None] * np.array([-1.0, 1.0])[:, None, None]
+    means = mean.mean[:, None]
+    bounds = np.array(
+        [
+            disparity_bounds_of_rates(one, one + draws, [units], row, replicates)
+            for one, draws in zip(means, spread, strict=True)
+        ]
     )
+    low, high = np.minimum(gap.mean, bounds[:, 1]), gap.mean + bounds[:, 2] - bounds[:, 0]
+    return [widen(mean.mean, *rates, mean.half_width), widen(gap.mean, low, high, gap.half_width)]
 
 
 def means(sweeps: int) -> None:
     """Print coverage and width of the two intervals of a mean over replicates: from tables, and from predictions."""
-    print("means: accuracy by group and its gap; half of the images' luck is shared, trainings differ by a point")
-    for name, (sizes, accuracy) in MEANS.items():
-        for replicates in (2, 5, 10):
-            results = independent_sweeps(np.random.default_rng([7, replicates]), sweeps, replicates, sizes, accuracy)
-            rates, gaps = (
-                results.rates(["accuracy"], by="group"),
-                results.disparities(["accuracy_difference"], by="group"),
-            )
-            crossed = crossed_frame(results, ["accuracy", "accuracy_difference"], by="group", draws=200)
-            truth = {f"g{code:02}": value for code, value in enumerate(accuracy)}
-            truth["group"] = max(accuracy) - min(accuracy)
-            line = f"  {name:28} {replicates:2} seeds:"
-            for metric, mean in (("accuracy", average(rates)), ("accuracy_difference", average(gaps))):
-                found = []
-                for frame in (mean, crossed[crossed["metric"] == metric]):
-                    true = frame["group"].map(truth)
-                    held = (frame["low"] <= true + 1e-9) & (true - 1e-9 <= frame["high"])
-                    found.append((held.mean(), (frame["high"] - frame["low"]).mean()))
-                (held, width), (held_crossed, narrow) = found
-                line += (
-                    f" {'rates' if metric == 'accuracy' else 'gap'} average {held:.1%} ({width:.3f}), crossed "
-                    f"{held_crossed:.1%} ({narrow:.3f}), x{width / narrow:.2f};"
-                )
-            print(line, flush=True)
+    print("means: accuracy by group and its gap; trainings share 30% or 70% of the images' luck and differ by a point")
+    row = DISPARITIES["accuracy_difference"]
+    for (name, (sizes, accuracy)), replicates, shared in itertools.product(MEANS.items(), (2, 5, 10), (0.3, 0.7)):
+        rng, size, truth = np.random.default_rng([7, replicates]), np.array(sizes), np.array(accuracy)
+        moved = rng.uniform(-1, 1, (sweeps, replicates, 1)) * 0.01 * np.sqrt(3)
+        value, of_images = np.empty((sweeps, len(size), replicates)), np.empty((sweeps, len(size)))
+        for g, n in enumerate(sizes):
+            alike = rng.random((sweeps, replicates, n)) < shared**0.5
+            luck = np.where(alike, rng.random((sweeps, 1, n)), rng.random((sweeps, replicates, n)))
+            right = luck < accuracy[g] + moved
+            value[:, g], of_images[:, g] = right.mean(-1), right.mean(1).var(-1) / n
+        counts = np.rint(value * size[:, None]).swapaxes(1, 2).reshape(-1, 1, len(size))
+        every = np.broadcast_to(size, counts.shape)
+        gaps = simultaneous(counts, every, np.ones((len(counts), len(size)), np.bool_), row)
+        low, high = (bound.reshape(sweeps, replicates) for bound in gaps)
+        tables = [
+            from_tables(value, *wilson(value * size[:, None], size[:, None]), size),
+            from_tables(value.max(1) - value.min(1), low, high, size.min()),
+        ]
+        line = f"  {name:28} {replicates:2} seeds, shared {shared}:"
+        both = zip(("rates", "gap"), (truth, truth.max() - truth.min()), tables, strict=True)
+        for (what, true, plain), crossed in zip(both, from_predictions_too(value, of_images, size, row), strict=True):
+            found = [(np.maximum(low, 0), np.minimum(high, 1)) for low, high in (plain, crossed)]
+            held = [np.mean((low <= true + 1e-9) & (true - 1e-9 <= high)) for low, high in found]
+            width = [np.mean(high - low) for low, high in found]
+            line += f" {what} {held[0]:.1%} ({width[0]:.3f}) and {held[1]:.1%} ({width[1]:.3f}),"
+            line += f" x{width[0] / width[1]:.2f};"
+        print(line, flush=True)
 
 
 def calibration(sweeps: int) -> None:
