@@ -98,11 +98,13 @@ def test_calibrated_groups_have_no_calibration_error_and_no_difference():
     both = results.rates(names, by="tone").set_index("metric")
     assert (both["low"] == 0).all()
     rates = both.loc["calibration_error"]
-    assert (rates["value"] < both.loc["expected_calibration_error", "value"].to_numpy() - 0.02).all()
+    plugged_in = both.loc["expected_calibration_error", "value"].to_numpy()
+    assert (rates["value"] < plugged_in).all()
+    assert rates["value"].iloc[0] < 0.01 < 0.1 < plugged_in[0]
     assert (rates["expected_if_equal"] > 0).all()
     gap = results.disparities(["calibration_difference"], by="tone").iloc[0]
     plain = results.disparities(["expected_calibration_error_difference"], by="tone").iloc[0]
-    assert gap["value"] < 0.02 < plain["value"]
+    assert gap["value"] < 0.5 * plain["value"]
     assert gap["low"] == plain["low"] == 0
     assert gap["value"] < gap["high"] < 0.3
     ratio = results.disparities(["calibration_ratio"], by="tone").iloc[0]
