@@ -23,8 +23,10 @@ from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.difference import folder_difference
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.trainables.learning.frozen_features import features_bytes
 from fairsweep.trainables.privacy.plan import Outlook
 from fairsweep.trainables.privacy.privacy_statement import UserEpsilon
+from fairsweep.trainables.trial.trial_data import frozen_body_of
 
 
 @dataclass(frozen=True)
@@ -230,8 +232,21 @@ def _learner_lines(plan: SweepPlan) -> tuple[LearnerLine, ...]:
 
 
 def _workloads(plan: SweepPlan, trials: list[PlannedTrial]) -> tuple[str, ...]:
-    said = (trial.config.learner.workload(plan.sizes[trial.trial]) for trial in trials)
-    return tuple(dict.fromkeys(words for words in said if words is not None))
+    said = [trial.config.learner.workload(plan.sizes[trial.trial]) for trial in trials]
+    said += [_features_used(plan, trial) for trial in trials]
+    return tuple(dict.fromkeys(words for words in said if words))
+
+
+def _features_used(plan: SweepPlan, trial: PlannedTrial) -> str:
+    """Return what becomes of a frozen body's features, in words; nothing where all layers are trained."""
+    name, body = trial.config.model.name, frozen_body_of(trial.config, plan.dataset)
+    if body.tail is not None:
+        size = sum(features_bytes(body.tail, dataset) for dataset in plan.datasets) / 1e6
+        return (
+            f"{body.tail.name!r} of {name} is trained on features of its frozen body, which each machine computes once "
+            f"for all trials ({size:,.1f} MB)"
+        )
+    return f"the frozen layers of {name} are computed anew at every step: {body.reason}" if body.reason else ""
 
 
 def _privacy_lines(plan: SweepPlan) -> tuple[PrivacyLine, ...]:

@@ -261,7 +261,7 @@ def replaced(path: Path, *, is_only_writer: bool = True) -> Iterator[Path]:
     Yields:
         The temporary path.
     """
-    for leftover in path.parent.glob(f"{path.stem}*.partial") if is_only_writer else ():
+    for leftover in path.parent.glob(f"{path.stem}.*.partial") if is_only_writer else ():
         leftover.unlink(missing_ok=True)
     temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
     try:

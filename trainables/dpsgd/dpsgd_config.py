@@ -83,6 +83,7 @@ class DpsgdConfig(LearnerConfig):
 
     has_plan: ClassVar[bool] = True
     later: ClassVar[frozenset[str]] = frozenset({"ema"})
+    takes_features: ClassVar[bool] = True
 
     name: str = Field(default="dpsgd", min_length=1)
     kind: Literal["dpsgd"] = "dpsgd"
@@ -259,6 +260,11 @@ class DpsgdConfig(LearnerConfig):
         clipping = Clipping(self.clipping, self.l2_clip_norm)
         batch = physical_batch_size(self.performance, model, device)
 
+        def measure(shape: tuple[int, int, int], classes: int) -> str:
+            tail = self.frozen_body(model, shape, classes).tail
+            size = physical_batch_size(self.performance, model, device, tail)
+            return choose_mode(model, shape, classes, clipping, device, size, tail).mode
+
         def settle(mode: str) -> DpsgdConfig:
             performance = self.performance.model_copy(update={"gradient_mode": mode})
             return self.model_copy(update={"performance": performance})
@@ -266,6 +272,6 @@ class DpsgdConfig(LearnerConfig):
         return MeasuredChoice(
             self.clipping,
             f"{self.clipping} batch {batch}",
-            lambda shape, classes: choose_mode(model, shape, classes, clipping, device, batch).mode,
+            measure,
             settle,
         )

@@ -76,7 +76,7 @@ class Dpsgd(SingleModelLearner):
         self.plan = plan or config.plan(task.size)
         self._config = config
         self._task = task
-        self._physical = physical_batch_size(config.performance, task.model, task.device)
+        self._physical = physical_batch_size(config.performance, task.model, task.device, task.tail)
         self._clipping = self.plan.bound()
         self._noise = self.plan.noise(task.keys.secret, task.keys.run)
         self._rates = None if config.sampling_weights is None else weights_of(config.sampling_weights, task)
@@ -91,6 +91,7 @@ class Dpsgd(SingleModelLearner):
             task.device,
             epochs=config.epochs,
             ema=config.ema,
+            tail=task.tail,
         )
         labels, model = task.labels, self._network.model
         self._audit = audit_examples(config.audit, task, self.plan, self._sampler, self._rates, model, canaries)
@@ -192,7 +193,13 @@ class Dpsgd(SingleModelLearner):
             elif name == "auto":
                 task = self._task
                 name = choose_mode(
-                    task.model, task.image_shape, task.classes, self._clipping, task.device, self._physical
+                    task.model,
+                    task.image_shape,
+                    task.classes,
+                    self._clipping,
+                    task.device,
+                    self._physical,
+                    task.tail,
                 ).mode
             self._mode = self._make_mode(name)
         return self._mode
@@ -202,7 +209,7 @@ class Dpsgd(SingleModelLearner):
         if name == Plain.name:
             return Plain(model)
         if task.model.is_foreign:
-            check_mode(name, model, task.image_shape, self._clipping)
+            check_mode(name, model, task.input_shape, self._clipping)
         return GRADIENT_MODES[name](model)
 
     def _report(self, loss_sum: torch.Tensor, examples: int, steps: int) -> IterationReport:

@@ -19,6 +19,7 @@ from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.trainables.dpsgd.mode_names import GradientModeName, current_mode, former_mode
 from fairsweep.trainables.layers.example_dropout import draw_masks
 from fairsweep.trainables.learning.learner_config import IDENTITY
+from fairsweep.trainables.models.frozen_body import Tail, trained_part
 from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
@@ -36,6 +37,7 @@ _CLEARLY = 1.3
 _ROUNDS = 3
 _FEW = 2
 _KEY = seed_key(0, "measuring")
+_FEATURES = 128
 _ROUNDING = 1e-2
 
 
@@ -75,10 +77,14 @@ class ModeChoice:
     refused: dict[str, str]
 
 
-def physical_batch_size(config: PerformanceConfig, model: ModelConfig, device: torch.device) -> int:
+def physical_batch_size(
+    config: PerformanceConfig, model: ModelConfig, device: torch.device, tail: Tail | None = None
+) -> int:
     """Return how many examples are worked on at once: a function of the config and the device type alone."""
     if config.physical_batch_size is not None:
         return config.physical_batch_size
+    if tail is not None:
+        return _FEATURES
     use = model.private_use
     return use.examples_on_cpu if device.type == "cpu" else use.examples_on_gpu
 
@@ -91,6 +97,7 @@ def choose_mode(
     clipping: Clipping,
     device: torch.device,
     batch_size: int,
+    tail: Tail | None = None,
 ) -> ModeChoice:
     """Measures every gradient mode on made-up images and chooses; once for each process.
 
@@ -104,6 +111,7 @@ def choose_mode(
         clipping: The clipping rule; ghost serves flat clipping only.
         device: Where training happens.
         batch_size: The physical batch size.
+        tail: The part of the model that is trained on features, if it is.
 
     Returns:
         The choice.
@@ -112,7 +120,11 @@ def choose_mode(
         ValueError: If no mode works for the model.
     """
     module = build_model(model, image_shape, classes, _KEY).to(device)
-    inputs, labels = _made_up(module, image_shape, classes, batch_size)
+    height, width, channels = image_shape
+    shape: tuple[int, ...] = (channels, height, width)
+    if tail is not None:
+        module, shape = trained_part(module, tail), tail.shape
+    inputs, labels = _made_up(module, shape, classes, batch_size)
     sums = [torch.zeros_like(p) for p in module.parameters() if p.requires_grad]
     few = inputs[:_FEW], labels[:_FEW]
     draw_masks(module, _KEY, 0, np.arange(len(few[1])))
@@ -143,13 +155,13 @@ def choose_mode(
     return ModeChoice(chosen, {name: batch_size / spent for name, spent in seconds.items()}, refused)
 
 
-def check_mode(name: str, module: nn.Module, image_shape: tuple[int, int, int], clipping: Clipping) -> None:
+def check_mode(name: str, module: nn.Module, input_shape: tuple[int, ...], clipping: Clipping) -> None:
     """Refuse a gradient mode whose gradients of a network are not those of ordinary backward passes.
 
     Raises:
         ValueError: With the reason.
     """
-    inputs, labels = _made_up(module, image_shape, 2, _FEW)
+    inputs, labels = _made_up(module, input_shape, 2, _FEW)
     draw_masks(module, _KEY, 0, np.arange(_FEW))
     fault = mode_fault(name, module, inputs, labels, clipping)
     if fault is not None:
@@ -159,12 +171,11 @@ def check_mode(name: str, module: nn.Module, image_shape: tuple[int, int, int], 
 
 
 def _made_up(
-    module: nn.Module, image_shape: tuple[int, int, int], classes: int, count: int
+    module: nn.Module, input_shape: tuple[int, ...], classes: int, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images and labels on a module's device."""
-    (height, width, channels), draws = image_shape, generator(_KEY, "images")
-    device = next(module.parameters()).device
-    inputs = torch.from_numpy(draws.standard_normal((count, channels, height, width), dtype=np.float32)).to(device)
+    """Return images, or features, and labels on a module's device."""
+    draws, device = generator(_KEY, "images"), next(module.parameters()).device
+    inputs = torch.from_numpy(draws.standard_normal((count, *input_shape), dtype=np.float32)).to(device)
     return inputs, torch.from_numpy(draws.integers(0, classes, count)).to(device)
 
 

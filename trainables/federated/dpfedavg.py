@@ -32,6 +32,7 @@ from fairsweep.trainables.federated.server_optimizers import ServerOptimizer
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
 from fairsweep.trainables.learning.partition_report import describe_partition
+from fairsweep.trainables.models.frozen_body import trained_part
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import SgdOptimizer
@@ -53,7 +54,8 @@ def make_trainer(config: FederatedConfig, task: LearningTask, execution: str) ->
     partition = partition_clients(training_columns(task), config.clients, task.keys.data)
     model = build_model(task.model, task.image_shape, task.classes, task.keys.of_weights).to(task.device)
     groups = _group_members(ClientGroups.of(partition, task), task)
-    return ClientTrainer(config, task, split_held_out(partition, config.clients)[0], model, execution, groups)
+    trained, part = split_held_out(partition, config.clients)[0], trained_part(model, task.tail)
+    return ClientTrainer(config, task, trained, part, execution, groups)
 
 
 def _group_members(groups: ClientGroups, task: LearningTask) -> torch.Tensor:
@@ -100,6 +102,7 @@ class Dpfedavg(SingleModelLearner):
             task.keys.of_weights,
             task.device,
             ema=config.ema,
+            tail=task.tail,
         )
         self._weights = torch.cat([parameter.detach().flatten() for parameter in self._network.parameters])
         self._server = ServerOptimizer(config.server, len(self._weights), task.device)

@@ -133,6 +133,7 @@ class FederatedConfig(LearnerConfig):
     """
 
     has_plan: ClassVar[bool] = True
+    takes_features: ClassVar[bool] = True
     takes_workers: ClassVar[bool] = True
     later: ClassVar[frozenset[str]] = frozenset({"ema"})
 

@@ -20,6 +20,7 @@ from fairsweep.datasets.storage.layout import Attribute
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.models.frozen_body import Tail
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.privacy.clipping import Clipping
@@ -132,6 +133,7 @@ class LearningTask:
             are lost with all that they trained: each such training is charged too.
         drawn_by: Sections of the config that draw the training set from all examples together, so that without one of
             them another may take its place; empty where each example is in it by itself.
+        tail: What the feed's features go into, where it gives features of a frozen body; None where it gives images.
         open_feed: Opens the images once more, in another process, which is given this and no feed; None where there is
             no way.
     """
@@ -157,6 +159,7 @@ class LearningTask:
     open_feed: Callable[[], Feed] | None = None
     drawn_by: tuple[str, ...] = ()
     former_secrets: tuple[str, ...] = ()
+    tail: Tail | None = None
 
     def __post_init__(self) -> None:
         n = len(self.rows)
@@ -179,6 +182,12 @@ class LearningTask:
     def size(self) -> int:
         """Number of training examples, n."""
         return len(self.rows)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of what enters the network for an example: [C, H, W], or that of its features."""
+        height, width, channels = self.image_shape
+        return (channels, height, width) if self.tail is None else self.tail.shape
 
     @property
     def roles(self) -> Roles:

@@ -13,6 +13,7 @@ from fairsweep.analysis.own_code import OwnCode
 from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.examination import Examined
+from fairsweep.trainables.models.frozen_body import FrozenBody, find_body
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
 
@@ -79,6 +80,8 @@ class LearnerConfig(BaseModel):
         later: Fields that earlier versions did not have: at their default no identity says anything of them.
         has_plan: Whether `plan` makes a privacy plan.
         takes_workers: Whether further processes (``resources: {workers: …}``) have something to do.
+        takes_features: Whether the learner gives what its feed gives to a `Network` that was made with the task's tail,
+            and so may learn from features of a frozen body.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -87,6 +90,7 @@ class LearnerConfig(BaseModel):
     later: ClassVar[frozenset[str]] = frozenset()
     has_plan: ClassVar[bool] = False
     takes_workers: ClassVar[bool] = False
+    takes_features: ClassVar[bool] = False
 
     name: str = Field(min_length=1)
     kind: str
@@ -158,6 +162,23 @@ class LearnerConfig(BaseModel):
         """
         if (augmentation := getattr(self, "augmentation", None)) is not None:
             augmentation.check_shape(image_shape)
+
+    def frozen_body(self, model: ModelConfig, image_shape: tuple[int, int, int], classes: int) -> FrozenBody:
+        """Return where the model's frozen body ends, if the learner may learn from its features, or why it may not.
+
+        Args:
+            model: Which model.
+            image_shape: (height, width, channels).
+            classes: Number of classes.
+        """
+        augmentation = getattr(self, "augmentation", None)
+        if model.train == "all":
+            return FrozenBody()
+        if not self.takes_features:
+            return FrozenBody(reason=f"a learner of kind {self.kind!r} reads images")
+        if augmentation is not None and augmentation.active:
+            return FrozenBody(reason="augmentation changes the images")
+        return find_body(model, image_shape, classes)
 
     def check_values(self, roles: Roles) -> None:
         """Refuse names of attributes and values that do not exist.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairsweep.trainables.models.frozen_body import Tail, trained_part
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.models.optimizers import OptimizerConfig, set_learning_rate
@@ -30,9 +31,10 @@ class Network:
         device: Where the model lives.
         epochs: Number of epochs of the whole training, the unit of a warmup; None counts steps instead.
         ema: Decay of the average of weights that predicts and is kept; None takes the last weights.
+        tail: The part that is trained, on features of the rest; None trains the model on images.
 
     Attributes:
-        model: The bare module.
+        model: The bare module that batches go through: the model, or its tail.
         parameters: Its trainable parameters, in order.
     """
 
@@ -48,14 +50,16 @@ class Network:
         *,
         epochs: float | None = None,
         ema: float | None = None,
+        tail: Tail | None = None,
     ) -> None:
         self.device = device
-        self.model = build_model(model, image_shape, classes, key).to(device)
+        self._whole = build_model(model, image_shape, classes, key).to(device)
+        self.model = trained_part(self._whole, tail)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._config = optimizer
         self._steps, self._epochs = steps, epochs or steps
         self._optimizer = optimizer.build(self.parameters)
-        self._average = None if ema is None else WeightAverage(ema, self.model)
+        self._average = None if ema is None else WeightAverage(ema, self._whole)
 
     def update(self, step: int) -> None:
         """Apply the gradients that the parameters hold, at the learning rate of this step, and drops them."""
@@ -74,17 +78,18 @@ class Network:
         return nullcontext() if self._average is None else self._average.shown()
 
     def predict(self, images_BHWC: np.ndarray) -> torch.Tensor:
-        """Map uint8 [B, H, W, C] to logits, float32 [B, K] on the CPU, in evaluation mode."""
-        training = self.model.training
-        self.model.eval()
+        """Map uint8 [B, H, W, C], or features, to logits, float32 [B, K] on the CPU, in evaluation mode."""
+        module = self._whole if images_BHWC.dtype == np.uint8 else self.model
+        training = module.training
+        module.eval()
         try:
             with self._evaluated(), torch.inference_mode():
                 parts = [
-                    self.model(normalise(to_device(images_BHWC[start : start + _PREDICTION_BATCH], self.device))).cpu()
+                    module(normalise(to_device(images_BHWC[start : start + _PREDICTION_BATCH], self.device))).cpu()
                     for start in range(0, max(1, len(images_BHWC)), _PREDICTION_BATCH)
                 ]
         finally:
-            self.model.train(training)
+            module.train(training)
         return torch.cat(parts).clone()
 
     def state(self) -> dict[str, Any]:
@@ -94,7 +99,7 @@ class Network:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over weights and optimiser state."""
-        self.model.load_state_dict(state["model"])
+        self.load_weights(state["model"])
         self._optimizer.load_state_dict(_copied(state["optimizer"]))
         self.load_average(state)
 
@@ -107,13 +112,17 @@ class Network:
         if self._average is not None:
             self._average.load(state["average"])
 
+    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take over a ``state_dict`` of the model."""
+        self._whole.load_state_dict(weights)
+
     def weights(self) -> dict[str, torch.Tensor]:
         """Return a copy of the model's ``state_dict`` on the CPU, with the weights that predict."""
         with self._evaluated():
             return self._copied_weights()
 
     def _copied_weights(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        return {name: value.detach().cpu().clone() for name, value in self._whole.state_dict().items()}
 
 
 def evaluated_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -250,11 +250,18 @@ class Pbt(Learner):
             task = self._task
             # Before the first generation, the initial weights of the first member: they follow from the key.
             self._network = Network(
-                task.model, task.image_shape, task.classes, SgdOptimizer(), 1, task.keys.of_weights, task.device
+                task.model,
+                task.image_shape,
+                task.classes,
+                SgdOptimizer(),
+                1,
+                task.keys.of_weights,
+                task.device,
+                tail=task.tail,
             )
             state = self.members[self.best].state
             if state is not None:
-                self._network.model.load_state_dict(evaluated_weights(state["network"]))
+                self._network.load_weights(evaluated_weights(state["network"]))
         return self._network
 
 

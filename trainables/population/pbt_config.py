@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -42,6 +42,8 @@ class PbtConfig(LearnerConfig):
     References:
         Jaderberg et al. 2017, "Population based training of neural networks", arXiv 1711.09846.
     """
+
+    takes_features: ClassVar[bool] = True
 
     name: str = Field(default="pbt", min_length=1)
     kind: Literal["pbt"] = "pbt"

@@ -41,6 +41,7 @@ class SgdConfig(LearnerConfig):
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"ema"})
+    takes_features: ClassVar[bool] = True
 
     name: str = Field(default="sgd", min_length=1)
     kind: Literal["sgd"] = "sgd"
@@ -101,6 +102,7 @@ class Sgd(SingleModelLearner):
             task.device,
             epochs=config.epochs,
             ema=config.ema,
+            tail=task.tail,
         )
         self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
 

@@ -39,7 +39,7 @@ class _CohortWorker:
         # Whoever trains clients needs no secret: noise is added where their sums meet.
         keys = config.seeds.keys(secret=bytes(KEY_BYTES))
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        task = learning_task(config, TrialData.open(config, feed), keys, self._device)
+        task = learning_task(config, TrialData.open(config, feed, self._device), keys, self._device)
         self._trainer = make_trainer(config.learner, task, execution)
 
     def sums(

@@ -135,7 +135,7 @@ class _Opened:
         kind = forgetful(config.learner.kind, getattr(config.learner, "source", None))
         if kind is None:
             raise ForgettingError(_cannot(config.learner.name, config.learner.kind))
-        data = _data_now(folder, config, placed)
+        data = _data_now(folder, config, placed, device)
         try:
             # Erased examples have an id of their own and the row of another: nothing reads it.
             task = learning_task(config, data, _keys(config, run), device, folder)
@@ -333,7 +333,7 @@ def current_dataset(folder: Path) -> tuple[Path, str]:
     return reference.path, reference.content_hash
 
 
-def _data_now(folder: Path, config: TrialConfig, placed: pa.Table) -> TrialData:
+def _data_now(folder: Path, config: TrialConfig, placed: pa.Table, device: torch.device) -> TrialData:
     """Open the data; after an erasure that is the new version of the dataset.
 
     Examples that were erased from it have ids below 0 in the placement: they keep their places and are never read.
@@ -343,7 +343,7 @@ def _data_now(folder: Path, config: TrialConfig, placed: pa.Table) -> TrialData:
     # The training set is that of the placement; the config's own draw may ask for more than an erasure has left.
     imbalance = config.imbalance if content_hash == config.dataset.content_hash else None
     there = config.model_copy(update={"dataset": reference, "imbalance": imbalance})
-    data = TrialData.open(there, FeedChoice())
+    data = TrialData.open(there, FeedChoice(), device)
     ids = np.sort(_column(placed, "id"))
     rows = np.zeros(len(ids), dtype=np.int64)
     rows[ids >= 0] = data.dataset.rows_of(ids[ids >= 0])

@@ -93,7 +93,7 @@ def measure_trial(
         limit_seconds: about how long to time steps; two steps at least, one of them to warm up.
     """
     began = time.perf_counter()
-    data = TrialData.open(config, feed)
+    data = TrialData.open(config, feed, torch.device(device))
     probe = ProbeFeed(data.feeds["train"], limit_seconds)
     # Nothing of what is learnt here leaves this function: neither secret nor noise matter.
     keys = config.seeds.keys(secret=bytes(KEY_BYTES))

@@ -103,7 +103,7 @@ class Trial:
             if not (self.folder / CONFIG).exists():  # what an earlier version began may go on
                 config.learner.check_claims()
             self._choice = feed or FeedChoice()
-            self._data = TrialData.open(config, self._choice)
+            self._data = TrialData.open(config, self._choice, torch.device(device))
             self._evaluations, self._subset = self._data.evaluations, self._data.subset
             self._learner = self._build_learner(plan, torch.device(device))
             words = vocabularies(self._data.dataset, config)
@@ -240,7 +240,7 @@ class Trial:
         secret = trial_secret(self.folder, mode=config.mode, key=config.key, trial=config.trial)
         keys = config.seeds.keys(secret)
         lost = self._attempt.note_secret(fingerprint(secret)) if config.mode == "release" else ()
-        reopen = partial(open_training_feed, config.dataset.path, config.dataset.content_hash, self._choice)
+        reopen = partial(open_training_feed, config, self._choice, device)
         task = learning_task(config, self._data, keys, device, self.folder, self._workers)
         task = replace(task, open_feed=reopen, former_secrets=lost)
         return build_learner(config.learner, task, plan)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,16 @@ from fairsweep.datasets.storage.layout import INFO_FILE, DatasetError
 from fairsweep.datasets.storage.location import Location
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.trainables.learning.evaluation import EvaluationSet, Predictor
+from fairsweep.trainables.learning.frozen_features import open_features
 from fairsweep.trainables.learning.learner import CohortWorkers, LabelledRows, LearningTask, TrialKeys
+from fairsweep.trainables.models.frozen_body import FrozenBody, Tail
 from fairsweep.trainables.trial.other_dataset import check_other
 from fairsweep.trainables.trial.trial_config import TrialConfig
 
 # Training examples whose predictions are recorded (research mode), the same ones wherever the training set has them.
 _SUBSET_SIZE = 500
 _HALF = np.uint64(2**63)
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class TrialData:
         evaluations: validation and test set.
         subset: training examples that are predicted at the end; None in release mode, where they are private.
         candidates: of a shadow trial: examples that are predicted at the end, trained on or not; None for others.
-        feeds: where the images of each split come from.
+        feeds: where the images of each split come from, or their features.
+        tail: what features go into; None where the feeds give images.
     """
 
     dataset: PreparedDataset
@@ -58,14 +63,16 @@ class TrialData:
     subset: EvaluationSet | None
     feeds: Mapping[str, Feed]
     candidates: EvaluationSet | None = None
+    tail: Tail | None = None
 
     @classmethod
-    def open(cls, config: TrialConfig, choice: FeedChoice) -> TrialData:
+    def open(cls, config: TrialConfig, choice: FeedChoice, device: torch.device = CPU) -> TrialData:
         """Open datasets and feeds.
 
         Args:
             config: the trial's config.
             choice: which feed.
+            device: where features of a frozen body are computed.
 
         Raises:
             DatasetError: if a dataset is missing, damaged, or not the one that the config names.
@@ -75,17 +82,19 @@ class TrialData:
         dataset, other = open_dataset(config.dataset.path, config.dataset.content_hash), open_test_dataset(config)
         training, evaluations = training_plan(dataset, config), evaluation_sets(dataset, config, other)
         validation, test = evaluations["validation"].rows, evaluations["test"].rows
+        opening = partial(_open_input, config, device=device)
         with ExitStack() as opened:
             if other is None:
                 again = np.concatenate([validation, test])
-                feeds = dict.fromkeys(("train", "validation", "test"), open_feed(dataset, choice, again))
+                feeds = dict.fromkeys(("train", "validation", "test"), opening(dataset, choice, again))
             else:
                 choice = _halved(choice)
-                feed = opened.enter_context(open_feed(dataset, choice, validation))
-                feeds = {"train": feed, "validation": feed, "test": open_feed(other, choice, test)}
+                feed = opened.enter_context(opening(dataset, choice, validation))
+                feeds = {"train": feed, "validation": feed, "test": opening(other, choice, test)}
             opened.pop_all()
-        subset = training_subset(dataset, config, training)
-        return cls(dataset, training, evaluations, subset, feeds, shadow_candidates(dataset, config))
+        subset, candidates = training_subset(dataset, config, training), shadow_candidates(dataset, config)
+        tail = frozen_body_of(config, dataset).tail
+        return cls(dataset, training, evaluations, subset, feeds, candidates, tail)
 
     def membership(
         self, learner: Predictor, iteration: int, gone: NDArray[np.int64], *, keep_gone: bool
@@ -140,9 +149,33 @@ def open_dataset(path: Path, content_hash: str) -> PreparedDataset:
     return dataset
 
 
-def open_training_feed(path: Path, content_hash: str, choice: FeedChoice) -> Feed:
-    """Open the images that a trial trains on once more, in another process; raises as `TrialData.open`."""
-    return open_feed(open_dataset(path, content_hash), choice)
+def open_training_feed(config: TrialConfig, choice: FeedChoice, device: torch.device) -> Feed:
+    """Open what a trial trains on once more, in another process; raises as `TrialData.open`."""
+    dataset = open_dataset(config.dataset.path, config.dataset.content_hash)
+    return _open_input(config, dataset, choice, device=device)
+
+
+def _open_input(
+    config: TrialConfig,
+    dataset: PreparedDataset,
+    choice: FeedChoice,
+    again: NDArray[np.int64] | None = None,
+    *,
+    device: torch.device,
+) -> Feed:
+    """Open the images of a dataset, or their features where a trial learns from these."""
+    tail = frozen_body_of(config, dataset).tail
+    opening = partial(open_feed, dataset, choice, again)
+    if tail is None:
+        return opening()
+    classes = len(dataset.attribute(config.dataset.label).values)
+    return open_features(config.model, classes, dataset, tail, device, opening)
+
+
+def frozen_body_of(config: TrialConfig, dataset: PreparedDataset) -> FrozenBody:
+    """Return what a trial learns from in the place of images, or why it needs the images."""
+    classes = len(dataset.attribute(config.dataset.label).values)
+    return config.learner.frozen_body(config.model, dataset.info.image_shape, classes)
 
 
 def open_test_dataset(config: TrialConfig) -> PreparedDataset | None:
@@ -281,6 +314,7 @@ def learning_task(
         folder=folder,
         workers=workers,
         drawn_by=config.drawn_by,
+        tail=data.tail,
     )
 
 

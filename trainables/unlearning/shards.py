@@ -179,18 +179,15 @@ def _inner_task(task: LearningTask, job: SliceJob) -> LearningTask:
     )
     feed: Feed = task.feed
     if len(job.absent):
-        feed = _WithoutAbsent(task.feed, task.rows[job.positions], job.absent, task.image_shape)
+        feed = _WithoutAbsent(task.feed, task.rows[job.positions], job.absent)
     return replace(task.subset(job.positions), keys=keys, feed=feed, folder=None)
 
 
 class _WithoutAbsent:
     """A feed that never reads some positions: a private learner's deleted examples contribute nothing to any step."""
 
-    def __init__(
-        self, feed: Feed, rows: NDArray[np.int64], absent: NDArray[np.int64], image_shape: tuple[int, int, int]
-    ) -> None:
+    def __init__(self, feed: Feed, rows: NDArray[np.int64], absent: NDArray[np.int64]) -> None:
         self._feed = feed
-        self._image_shape = image_shape
         self._absent = absent
         self._absent_rows = rows[absent]
         self._others = np.setdiff1d(rows, self._absent_rows)
@@ -207,7 +204,8 @@ class _WithoutAbsent:
         Where nobody is left, and nothing but noise is added, they are black.
         """
         if not len(self._others):
-            return np.zeros((len(rows), *self._image_shape), np.uint8)
+            nobody = self._feed.images(rows[:0])
+            return np.zeros((len(rows), *nobody.shape[1:]), nobody.dtype)
         return self._feed.images(np.where(np.isin(rows, self._absent_rows), self._others[0], rows))
 
     def close(self) -> None:

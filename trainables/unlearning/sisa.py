@@ -365,14 +365,14 @@ class Sisa(ForgetfulLearner):
                 raise OSError(f"the checkpoint {name} cannot be read back: is the disk full or damaged?")
         weights = initial_weights(self._task, shard) if trained is None else trained.weights
         network = self._network() if held is None else held[1]
-        network.model.load_state_dict(weights)
+        network.load_weights(weights)
         self._models[shard] = (name, network)
         return network
 
     def _network(self) -> Network:
         task = self._task
         key = bytes(32)  # of initial weights that are replaced at once
-        return Network(task.model, task.image_shape, task.classes, SgdOptimizer(), 1, key, task.device)
+        return Network(task.model, task.image_shape, task.classes, SgdOptimizer(), 1, key, task.device, tail=task.tail)
 
     def _weights(self) -> NDArray[np.float64]:
         """Return the shards' weights in the aggregate, float64 [S]; a shard without examples has none."""

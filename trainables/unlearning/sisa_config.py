@@ -13,6 +13,7 @@ from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.learning.learner_config import InnerWorkers, KeptModels, LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.examination import Examined
+from fairsweep.trainables.models.frozen_body import FrozenBody
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
 from fairsweep.trainables.privacy.privacy_numbers import check_delta, default_delta
@@ -84,6 +85,7 @@ class SisaConfig(PlacementConfig, LearnerConfig):
     """
 
     no_identity: ClassVar[frozenset[str]] = LearnerConfig.no_identity | {"shard_resources"}
+    takes_features: ClassVar[bool] = True
 
     name: str = Field(default="sisa", min_length=1)
     kind: Literal["sisa"] = "sisa"
@@ -164,6 +166,10 @@ class SisaConfig(PlacementConfig, LearnerConfig):
     def predicts_forgotten(self) -> bool:
         """Whether the audit asks for it."""
         return self.audit is not None and self.audit.forgotten
+
+    def frozen_body(self, model: ModelConfig, image_shape: tuple[int, int, int], classes: int) -> FrozenBody:
+        """Return what the inner learner may learn from."""
+        return self.inner.frozen_body(model, image_shape, classes)
 
     def check_model(self, model: ModelConfig) -> None:
         """Refuse what the inner learner does."""

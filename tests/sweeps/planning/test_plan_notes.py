@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from fairsweep.analysis.records.files import read_json
 from fairsweep.analysis.results.trials import trials_table
@@ -202,3 +203,22 @@ def test_a_notebook_shows_a_sweep_and_its_plan_in_a_few_lines(mapping):
         for text in words:
             assert text in html
         assert not re.search("[0-9a-f]{16}", html)
+
+
+def test_a_plan_says_what_becomes_of_a_frozen_body(mapping, tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\n\ndef net(image_shape, classes):\n"
+        "    body = [nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten()]\n"
+        "    return nn.Sequential(*body, nn.Linear(36, classes))\n"
+    )
+    weights = {"0.weight": torch.ones(4, 1, 3, 3), "0.bias": torch.zeros(4)}
+    torch.save(weights | {"3.weight": torch.zeros(2, 36), "3.bias": torch.zeros(2)}, tmp_path / "body.pt")
+    name = f"{tmp_path / 'nets.py'}:net"
+    mapping["model"] = {"name": name, "weights": str(tmp_path / "body.pt"), "train": "head"}
+    mapping["learners"][2]["augmentation"] = {"flip": True}
+    private, matched, tuned = (line.workloads for line in plan_sweep(Sweep.from_mapping(mapping)).learners)
+    # 960 images of 36 numbers of 4 bytes
+    assert f"of {name} is trained on features of its frozen body, which each machine computes once" in private[0]
+    assert "(0.1 MB)" in private[0]
+    assert matched == private
+    assert tuned == (f"the frozen layers of {name} are computed anew at every step: augmentation changes the images",)

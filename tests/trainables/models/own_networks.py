@@ -94,3 +94,19 @@ def lazy(image_shape, classes):
 
 def failing(image_shape, classes, depth=1):
     return nn.Linear(depth, "x")
+
+
+def scaled(image_shape, classes):
+    class Scaled(Net):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    return Scaled(image_shape, classes)
+
+
+def peeking(image_shape, classes):
+    class Peeking(Net):
+        def forward(self, x):
+            return super().forward(x + self.fc[2].bias.mean())
+
+    return Peeking(image_shape, classes)
