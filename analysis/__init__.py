@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fairsweep.analysis.contrasts.weights import weighted_frame
     from fairsweep.analysis.disagreement.arbitrariness import arbitrariness
     from fairsweep.analysis.figures import plots
+    from fairsweep.analysis.gaps.gap_agreement import gap_agreement
+    from fairsweep.analysis.gaps.metric_verdicts import metric_verdicts
     from fairsweep.analysis.importing.metric_frames import to_metric_frame
     from fairsweep.analysis.importing.predictions import from_predictions
     from fairsweep.analysis.inference.calibration import reliability_frame
@@ -75,7 +77,9 @@ __all__ = [
     "excess_loss_by_trial",
     "explain_fluctuations",
     "from_predictions",
+    "gap_agreement",
     "load",
+    "metric_verdicts",
     "mixed_trend",
     "pareto_front",
     "permutation_frame",
@@ -122,7 +126,9 @@ _HOMES = {
     "excess_loss_by_trial": "inference.difference_in_differences",
     "explain_fluctuations": "inference.fluctuations",
     "from_predictions": "importing.predictions",
+    "gap_agreement": "gaps.gap_agreement",
     "load": "results.results",
+    "metric_verdicts": "gaps.metric_verdicts",
     "mixed_trend": "inference.trends",
     "pareto_front": "inference.selection",
     "permutation_frame": "inference.permutation_frames",

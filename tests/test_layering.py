@@ -36,6 +36,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "contrasts": "all",
         "verdicts": "all",
         "inference": "all",
+        "gaps": "all",
         "disagreement": "all",
         "auditing": "all",
         "drawing": "extras",

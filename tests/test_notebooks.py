@@ -82,7 +82,7 @@ def outputs(notebook):
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-# The other three, which also mirror and prepare, are run by the slow test: all six take the gate too long.
+# The others, some of which also mirror and prepare, are run by the slow test: all seven take the gate too long.
 @pytest.mark.parametrize("path", NOTEBOOKS[1:4], ids=lambda path: path.stem)
 def test_a_notebook_runs_small(path, workshop):
     folder, manager = workshop
@@ -99,7 +99,7 @@ def test_a_notebook_runs_small(path, workshop):
     assert max(pages, key=os.path.getmtime).stat().st_size > 1_000_000
 
 
-def test_there_are_six():
+def test_there_are_seven():
     assert [path.stem for path in NOTEBOOKS] == [
         "00_colab",
         "01_imbalance",
@@ -107,6 +107,7 @@ def test_there_are_six():
         "03_sisa_unlearning",
         "04_your_own_dataset",
         "05_audit",
+        "06_revisiting",
     ]
 
 

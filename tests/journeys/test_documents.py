@@ -34,6 +34,7 @@ STORES = "needs an object store; tests/sweeps/copies/test_remote.py runs it agai
 NOT_RUN = {
     "make demo": "its parts follow in the next block",
     "make test": "is what runs this",
+    "python benchmarks/revisiting.py": "takes half an hour: tests/test_study.py runs it small (slow)",
     "fairsweep prepare folder --from fairface.zip": "test_raw_to_report.py runs FairFace's layout",
     "fairsweep prepare hf --from hub-faces": "test_searches.py prepares a copy",
     "fairsweep prepare folder --from photos": "needs photographs: test_own_data.py has such tables",

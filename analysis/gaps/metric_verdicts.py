@@ -1,0 +1,156 @@
+"""Verdicts on how learners differ in any metric, as one family of questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+import pandas as pd
+
+from fairsweep.analysis.inference.crossed_resampling import resample
+from fairsweep.analysis.metrics.catalogue import Metric, resolve
+from fairsweep.analysis.metrics.disparities import Disparity
+from fairsweep.analysis.metrics.rates import Floats, Rate
+from fairsweep.analysis.records.counts import JOINT
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
+from fairsweep.analysis.verdicts.effects import Effect, effect_of_resamples
+from fairsweep.analysis.verdicts.verdict import Finding, Question, Verdict, decide
+from fairsweep.analysis.verdicts.verdict_sentences import reason
+
+if TYPE_CHECKING:
+    from fairsweep.analysis.results.results import SweepResults
+    from fairsweep.analysis.results.sweep_frames import At
+
+_SEEDS = ["data_seed", "train_seed"]
+
+
+class _Choice(TypedDict):
+    by: tuple[str, ...]
+    split: str
+    at: At
+    positive: str | None
+
+
+def metric_verdicts(
+    results: SweepResults,
+    metrics: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    by: str | Sequence[str],
+    margin: float | None = None,
+    split: str = "test",
+    at: At = "last",
+    positive: str | None = None,
+    confidence: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return how series differ in each metric at each level, with verdicts that are corrected over all rows.
+
+    Runs are paired by seeds. Every interval has a part between seeds and one of the test images that all runs share,
+    from the same resamples of them in every run.
+
+    Args:
+        results: the sweep, with predictions.
+        metrics: names in `METRICS`: of a disparity between the groups of ``by`` one row, of a rate or score one for
+            each group.
+        pairs: series (column ``series`` of the trials): the first minus the second.
+        by: the groups, an attribute or several.
+        margin: largest difference that does not matter, as a share; None tests no equivalence.
+        split: see `SweepResults.evaluations`.
+        at: see `SweepResults.evaluations`.
+        positive: the positive class; default the second of two.
+        confidence: of the intervals, which are not corrected.
+        draws: number of resamples of the test images.
+        seed: of the draws.
+
+    Returns:
+        Columns ``first``, ``second``, ``level``, ``metric``, ``group`` (the attribute for a disparity), ``difference``,
+        ``low``, ``high``, ``verdict`` (different, equivalent, undecided, undefined), ``p_value`` and ``equivalence_p``
+        (adjusted by Holm's method over all rows), ``seeds``, ``detectable`` (with 80% power; of undecided rows),
+        ``seeds_needed`` and ``reason`` (a sentence).
+
+    Raises:
+        ValueError: if a series is unknown, two never share a seed at a level, or the runs saw different images.
+    """
+    names = (by,) if isinstance(by, str) else tuple(by)
+    matched = list(_matched(results, pairs))
+    results = results.filter(trial=sorted({trial for *_, table in matched for trial in table.to_numpy().ravel()}))
+    findings = []
+    for name in metrics:
+        metric = resolve(name, results.classes, positive)
+        groups = [JOINT.join(names)] if isinstance(metric.row, Disparity) else results.all_cells.group_names(names)
+        options: _Choice = {"by": names, "split": split, "at": at, "positive": positive}
+        drawn = resample(results, name, results.trials["trial"].tolist(), **options, draws=draws, seed=seed)
+        if drawn is None:
+            raise ValueError(
+                "verdicts on metrics need predictions of all trials on the same images, with their groups in "
+                "examples.parquet; compare_learners takes the rates alone"
+            )
+        if isinstance(metric.row, Disparity):
+            frame = results.disparities([name], **options, expected_if_equal=False)
+        else:
+            frame = results.rates([name], **options)
+        rows = frame.assign(trial=frame["trial"].astype(str)).set_index(["trial", "group"])
+        for first, second, level, table in matched:
+            for place, group in enumerate(groups):
+                question = Question("difference", first, second, JOINT.join(names), str(group), level, metric.name)
+                noise = np.stack([drawn[a][:, place] - drawn[b][:, place] for a, b in table.to_numpy()], 1)
+                values, images = _values(rows, table, str(group))
+                findings.append(Finding(question, _effect(metric, values, noise, table, images)))
+    return pd.DataFrame([_row(found) for found in decide(findings, margin=margin, confidence=confidence)])
+
+
+def _matched(results: SweepResults, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """Yield each pair at each level with its trials, by seeds."""
+    trials = results.trials[results.trials["state"] == "done"]
+    known = list(dict.fromkeys(trials["series"].astype(str)))
+    for pair in pairs:
+        unknown = [name for name in pair if name not in known]
+        if unknown:
+            raise ValueError(f"pairs must name series that have finished trials, {known}, but got {unknown}")
+        one, two = (trials[trials["series"].astype(str) == name] for name in pair)
+        both = one.merge(two, on=["level", *_SEEDS], suffixes=("", "_other"))
+        if both.empty or both.duplicated(["level", *_SEEDS]).any():
+            raise ValueError(f"the series of a pair must have one trial each of some level and seeds, but got {pair}")
+        for level, table in both.groupby("level", sort=False):
+            yield *pair, str(level), table.set_index(_SEEDS)[["trial", "trial_other"]].astype(str)
+
+
+def _values(rows: pd.DataFrame, table: pd.DataFrame, group: str) -> tuple[Floats, int]:
+    """Return the differences of each pair of trials, and the smallest number of images behind them."""
+    one, two = (rows.loc[[(trial, group) for trial in table[name]]] for name in ("trial", "trial_other"))
+    values = one["value"].to_numpy(np.float64) - two["value"].to_numpy(np.float64)
+    return values, int(min(one["n_min"].min(), two["n_min"].min()))
+
+
+def _effect(metric: Metric, values: Floats, noise: Floats, table: pd.DataFrame, images: int) -> Effect | None:
+    if not np.isfinite(values).all():
+        return None
+    # A resample in which a group lacks the rate says nothing.
+    noise = noise[np.isfinite(noise).all(1)]
+    seeds = ReplicateSeeds.of(*(table.index.get_level_values(name).to_numpy(np.float64) for name in _SEEDS))
+    weight = 1 / max(images, 1) if isinstance(metric.row, Rate) else 0.0
+    return effect_of_resamples(values, noise - noise.mean(0), seeds, weight=weight, images=images)
+
+
+def _row(found: Verdict) -> dict[str, object]:
+    asked = found.question
+    return {
+        "first": asked.learner,
+        "second": asked.baseline,
+        "level": asked.level,
+        "metric": asked.metric,
+        "group": asked.group,
+        "difference": found.estimate,
+        "low": found.low,
+        "high": found.high,
+        "verdict": found.word,
+        "p_value": found.p_adjusted,
+        "equivalence_p": found.equivalence_adjusted,
+        "seeds": found.seeds,
+        "detectable": found.detectable,
+        "seeds_needed": found.seeds_needed,
+        "reason": reason(found),
+    }
