@@ -168,7 +168,8 @@ class TrialFolder:
     @property
     def own_source(self) -> str | None:
         """Return the text of the file that the learner is in, if it is one of the user's own."""
-        return (self.config or {}).get("learner", {}).get("source")
+        source: str | None = (self.config or {}).get("learner", {}).get("source")
+        return source
 
     @property
     def label(self) -> str:
