@@ -305,13 +305,16 @@ class SweepRecords:
 
     def _recorded_attributes(self) -> list[Vocabulary]:
         """Return the attributes in ``examples.parquet``; as codes where ``sweep.json`` has no names."""
-        dataset = self.sweep.get("dataset") or {}
-        named, shown, found = dataset.get("values") or {}, dataset.get("shown") or {}, []
-        for field in () if self.examples is None else self.examples.schema:
+        dataset, examples = self.sweep.get("dataset") or {}, self.examples
+        named, shown = dataset.get("values") or {}, dataset.get("shown") or {}
+        found: list[Vocabulary] = []
+        if examples is None:
+            return found
+        for field in examples.schema:
             if field.name in _NO_ATTRIBUTES or not pa.types.is_integer(field.type):
                 continue
-            codes = pc.max(self.examples.column(field.name)).as_py() if field.name not in named else None
-            values = tuple(named[field.name]) if codes is None else tuple(map(str, range(codes + 1)))
+            codes = range((pc.max(examples.column(field.name)).as_py() or 0) + 1)
+            values = tuple(named.get(field.name) or map(str, codes))
             display = shown.get(field.name, {})
             found.append(Vocabulary(field.name, values, tuple(display.get(value, value) for value in values)))
         return found

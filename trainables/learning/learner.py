@@ -59,10 +59,10 @@ class TrialKeys:
         """Return the key of the order in which examples are learnt."""
         return self.train if self.order is None else self.order
 
-    def derived(self, *position: object) -> TrialKeys:
+    def derived(self, purpose: str, *position: int) -> TrialKeys:
         """Return the keys of a part of the training, such as a shard, with the same data and secret."""
-        given = {"train": self.train, "init": self.init, "order": self.order}
-        return replace(self, **{name: derive(key, *position) for name, key in given.items() if key is not None})
+        init, order = (None if key is None else derive(key, purpose, *position) for key in (self.init, self.order))
+        return replace(self, train=derive(self.train, purpose, *position), init=init, order=order)
 
 
 @dataclass(frozen=True)

@@ -121,10 +121,11 @@
   // --- figures ---
   // Plotly's own button for sharing would send the figure to its makers' server.
   const config = {
-    responsive: true, displaylogo: false, displayModeBar: "hover", showSendToCloud: false, plotlyServerURL: "",
+    displaylogo: false, displayModeBar: "hover", showSendToCloud: false, plotlyServerURL: "",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
   };
   const places = [...document.querySelectorAll(".plot")];
+  let isPrinting = false;
   const unpack = async () => {
     const packed = document.getElementById("plotly");
     const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
@@ -224,11 +225,18 @@
     const source = place.querySelector("script");
     const figure = JSON.parse(source.textContent);
     source.remove();
-    const layout = narrowed(figure.layout, figure.data, place.offsetWidth);
-    if (layout.height) place.style.minHeight = `${layout.height}px`;
-    const bar = layout === figure.layout ? config : { ...config, displayModeBar: false };
-    await Plotly.newPlot(place, figure.data, layout, bar);
+    let drawnAt = 0;
+    const fit = () => {
+      const width = place.parentElement.clientWidth;
+      if (isPrinting || !width || Math.abs(width - drawnAt) < 2) return undefined;
+      drawnAt = width;
+      const layout = narrowed(structuredClone(figure.layout), figure.data, width);
+      if (layout.height) place.style.minHeight = `${layout.height}px`;
+      return Plotly.react(place, figure.data, layout, { ...config, displayModeBar: width < NARROW ? false : "hover" });
+    };
+    await fit();
     savable(place);
+    new ResizeObserver(fit).observe(place.parentElement);  // a phone is turned, a window made narrower
   };
   // What is folded has no width: it is drawn when it is unfolded.
   const draw = async () => {
@@ -260,12 +268,14 @@
   // --- on paper: what is folded is left out, and figures are scaled to the page as they are ---
   const PAPER = 690;
   window.addEventListener("beforeprint", () => {
+    isPrinting = true;
     for (const place of places) {
       const width = place.offsetWidth;
       Object.assign(place.style, { width: `${width}px`, zoom: Math.min(1, PAPER / width) });
     }
   });
   window.addEventListener("afterprint", () => {
+    isPrinting = false;
     for (const place of places) Object.assign(place.style, { width: "", zoom: "" });
   });
 })();

@@ -130,6 +130,30 @@ def test_the_report_works(faces, tmp_path):
     in_browser(tmp_path / "browser", visit)
 
 
+def test_figures_follow_the_width_of_the_page(faces, tmp_path):
+    """A phone is turned, a window is made narrower: panels then stand one below the other, and back again."""
+    path = analysis.write_report(faces.folder, to=tmp_path / "report.html")
+    size = "(() => { const box = document.querySelector('#accuracy .main-svg').getBoundingClientRect();"
+    size += " return [box.width, box.height]; })()"
+
+    async def visit(browser):
+        async def turned(width):
+            shape = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            await browser.call("Emulation.setDeviceMetricsOverride", **shape)
+            await asyncio.sleep(2)
+            return await browser.run(size)
+
+        await browser.open(path)
+        wide = await browser.run(size)
+        width, height = await turned(400)
+        assert width < 400
+        assert height > 1.5 * wide[1]
+        assert await turned(1200) == wide
+        assert browser.complaints == []
+
+    in_browser(tmp_path / "profile", visit)
+
+
 def test_no_table_is_cut_on_a_wide_page(digits, tmp_path):
     path = analysis.write_report(digits.folder, to=tmp_path / "report.html")
     cut = "[...document.querySelectorAll('.tabled .scroll')].filter(s => s.scrollWidth > s.clientWidth + 1).length"
