@@ -124,7 +124,8 @@ def jackknifed_agreement(one: Floats, two: Floats) -> Floats:
     """
     count = len(one)
     without = np.array([_agreement(np.delete(one, i, 0), np.delete(two, i, 0)) for i in range(count)])
-    return _agreement(one, two) + (count - 1) * (without.mean() - without)
+    values: Floats = _agreement(one, two) + (count - 1) * (without.mean() - without)
+    return values
 
 
 def _agreement(one: Floats, two: Floats) -> float:
@@ -140,8 +141,7 @@ def _spearman(x: Floats, y: Floats) -> Floats:
     one, two = (
         ranks - ranks.mean(1, keepdims=True) for ranks in (stats.rankdata(x, axis=1), stats.rankdata(y, axis=1))
     )
-    found: Floats = divide((one * two).sum(1), np.sqrt(np.square(one).sum(1) * np.square(two).sum(1)))
-    return found
+    return divide((one * two).sum(1), np.sqrt(np.square(one).sum(1) * np.square(two).sum(1)))
 
 
 def _word(word: str, estimate: float, *, same: bool) -> str:
