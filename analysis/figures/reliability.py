@@ -44,7 +44,7 @@ def reliability(
     frame = frame.merge(results.trials[["trial", "series", "level"]], on="trial")
     frame = frame[(frame["level"] == level) & (frame["n"] > 0)]
     errors = average(results.rates(["calibration_error"], by=attribute, at=at))
-    errors = errors[errors["level"] == level].set_index(["series", "group"])
+    errors = errors[errors["level"] == level].set_index(["series", "group"])[["value", "low", "high"]]
     panels: list[Panel] = []
     for name in series_in(results, frame):
         lines = []
@@ -52,8 +52,8 @@ def reliability(
             rows = frame[(frame["series"] == name) & (frame["group"] == group)]
             style = group_style(results, design, attribute, group, in_legend=not panels)
             if len(rows) and not style.is_faint:
-                error = errors.loc[(name, group)]
-                said = f"calibration error {error['value']:.1%} [{error['low']:.1%}, {error['high']:.1%}]"
+                value, low, high = errors.loc[[(name, group)]].to_numpy(np.float64)[0]
+                said = f"{value:.1%} [{low:.1%}, {high:.1%}]" if np.isfinite(value) else "undefined"
                 table = _pooled(rows)
                 lines.append(_line(table, style.name, style.colour, style.place, said, in_legend=style.in_legend))
         x = Axis("confidence", style="percent", range=(0.0, 1.02))
@@ -75,7 +75,7 @@ def _pooled(rows: pd.DataFrame) -> pd.DataFrame:
 def _line(table: pd.DataFrame, name: str, colour: str, place: int, error: str, *, in_legend: bool) -> Line:
     template = (
         "accuracy %{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}] at confidence %{x:.1%}"
-        f"<br>n %{{customdata[2]:,.0f}}; {error} of the group"
+        f"<br>n %{{customdata[2]:,.0f}}; calibration error of the group {error}"
     )
     column = {key: table[key].to_numpy(np.float64) for key in ("confidence", "accuracy", "low", "high")}
     return Line(

@@ -68,7 +68,7 @@ def _units_of_rate(
     row: Rate, positive: int | None, groups: Codes, count: int, label: Codes, classes: int, clusters: Codes | None
 ) -> SamplingUnits:
     denominator = np.asarray(row.denominator(classes, positive or 0))
-    counted = denominator.any(1)
+    counted = np.asarray(denominator.any(1))
     inside = counted[label]
     images = np.bincount(groups[inside], minlength=count)
     if clusters is None:

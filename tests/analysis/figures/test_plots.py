@@ -161,7 +161,10 @@ def test_reliability_pools_the_replicates(results):
     np.testing.assert_allclose(trace.customdata[:, :2], np.stack(wilson((right / n).to_numpy() * images, images), 1))
     errors = analysis.average(results.rates(["calibration_error"], by="tone"))
     error = errors.query("series == 'private' and level == 'share 0.99' and group == 'dark'").iloc[0]
-    assert f"calibration error {error['value']:.1%} [{error['low']:.1%}, {error['high']:.1%}]" in trace.hovertemplate
+    assert (
+        f"calibration error of the group {error['value']:.1%} [{error['low']:.1%}, {error['high']:.1%}]"
+        in trace.hovertemplate
+    )
 
 
 def test_a_field_that_varies_is_the_axis(privacy):
