@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.records.files import RecordError
     from fairsweep.analysis.report.report_page import write_report
     from fairsweep.analysis.report.summary_table import SummaryTable, summary_tables
-    from fairsweep.analysis.results.replicates import average
+    from fairsweep.analysis.results.replicates import average, mean_differences
     from fairsweep.analysis.results.result_table import ResultTable
     from fairsweep.analysis.results.results import SweepResults, load
 
@@ -79,6 +79,7 @@ __all__ = [
     "from_predictions",
     "gap_agreement",
     "load",
+    "mean_differences",
     "metric_verdicts",
     "mixed_trend",
     "pareto_front",
@@ -128,6 +129,7 @@ _HOMES = {
     "from_predictions": "importing.predictions",
     "gap_agreement": "gaps.gap_agreement",
     "load": "results.results",
+    "mean_differences": "results.replicates",
     "metric_verdicts": "gaps.metric_verdicts",
     "mixed_trend": "inference.trends",
     "pareto_front": "inference.selection",

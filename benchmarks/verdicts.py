@@ -13,8 +13,8 @@ import numpy as np
 from fairsweep.analysis import from_predictions
 from fairsweep.analysis.report.page_verdicts import page_verdicts
 from fairsweep.analysis.results.imbalance_design import design_of
+from fairsweep.analysis.statistics.effects import Effect, effect_of_contributions
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
-from fairsweep.analysis.verdicts.effects import Effect, effect_of_contributions
 
 _MARGINS = {20: 0.2, 200: 0.06, 2000: 0.02}
 _AT_ONCE = 100

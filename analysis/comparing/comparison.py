@@ -20,9 +20,10 @@ from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults, load
 from fairsweep.analysis.results.sweep_frames import At
+from fairsweep.analysis.statistics.effects import Effect
 from fairsweep.analysis.statistics.intervals import NORMAL_95, subtract
-from fairsweep.analysis.verdicts.effects import Effect
 from fairsweep.analysis.verdicts.verdict import Finding, Question, decide
+from fairsweep.analysis.wording import counted
 
 _KEYS = ["setting", "attribute", "group", "metric"]
 DIFFERENCE_COLUMNS = (
@@ -81,16 +82,18 @@ class SweepComparison:
         listed = []
         if len(same):
             equal = int(same["identical"].sum())
-            text = f"{len(same)} trials are in both sweeps (same hash); "
-            listed.append(
-                text + f"{'all' if equal == len(same) else equal} of them have the same test counts to the last image."
-            )
+            text = f"{counted(len(same), 'trial')} {'is' if len(same) == 1 else 'are'} in both sweeps (same hash); "
+            of_them = f"{'all' if equal == len(same) else equal} of them have"
+            if len(same) == 1:
+                of_them = "it has" if equal else "it does not have"
+            listed.append(f"{text}{of_them} the same test counts to the last image.")
         seeds = len(self.trials) - len(same)
         if seeds:
-            listed.append(f"{seeds} pairs of trials share their seeds and differ in their config.")
+            said = "shares its seeds and differs in its" if seeds == 1 else "share their seeds and differ in their"
+            listed.append(f"{seeds:,} pair{'' if seeds == 1 else 's'} of trials {said} config.")
         where = self.settings["where"].value_counts()
         counts = [int(where.get(name, 0)) for name in ("both", "A", "B")]
-        listed.append(f"{counts[0]} settings are in both, {counts[1]} only in A and {counts[2]} only in B.")
+        listed.append(f"Settings in both sweeps: {counts[0]}; only in A: {counts[1]}; only in B: {counts[2]}.")
         listed += self._left_out()
         # Where all pairs are identical there is nothing to tell from noise.
         known = self.differences[self.differences["low"] < self.differences["high"]]

@@ -30,7 +30,7 @@ def controlled_frame(
     confidence: float = 0.95,
     expected_if_equal: bool = True,
     seed: int = 0,
-    least_n: int = 1,
+    min_group_size: int | None = None,
 ) -> pd.DataFrame:
     """Return the disparities between the groups of one attribute within each value of another, which is held fixed.
 
@@ -46,7 +46,7 @@ def controlled_frame(
         confidence: of each simultaneous interval.
         expected_if_equal: see `SweepResults.disparities`.
         seed: see `SweepResults.disparities`.
-        least_n: groups of fewer examples in a stratum take no part in it.
+        min_group_size: groups with fewer examples in a stratum take no part in it; see `SweepResults.disparities`.
 
     Returns:
         A tidy table with one row per trial, stratum and metric; ``group`` is the stratum, ``attribute`` names both.
@@ -66,6 +66,9 @@ def controlled_frame(
     named, values = results.all_cells.group_names(groups), results.all_cells.group_names(strata)
     split_up = counts.values.reshape(len(counts.evaluations), len(values), len(named), *counts.values.shape[-2:])
     people = People.of(results, counts.evaluations)
+    least = results.min_group_size if min_group_size is None else min_group_size
+    sizes = results.group_sizes((*strata, *groups), counts.evaluations)
+    enough = (sizes >= least).reshape(len(values), len(named))
     title = f"{JOINT.join(groups)}, within {JOINT.join(strata)}"
     parts = []
     for place, stratum in enumerate(values):
@@ -76,7 +79,7 @@ def controlled_frame(
             confidence,
             expected_if_equal=expected_if_equal,
             seed=seed,
-            least_n=least_n,
+            ranked=enough[place],
             people=None if people is None else PeopleOfGroups(people, (*strata, *groups), (len(values), place)),
         )
         parts.append(rows.assign(group=stratum))

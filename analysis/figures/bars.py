@@ -24,7 +24,7 @@ from fairsweep.analysis.records.cell_records import group_column
 from fairsweep.analysis.records.counts import FRAME_COLUMNS, JOINT
 from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.imbalance_design import design_of, shown
-from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.replicates import average, mean_differences
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 
@@ -135,11 +135,10 @@ def change_by_group(
     """
     design = design_of(results)
     level = level or design.levels[-1].text
-    frame = results.frame([metric], by=attribute, baseline=baseline, at=at)
-    frame = frame[(frame["level"] == level) & frame["learner"].isin(frame["learner"] if learners is None else learners)]
-    if frame.empty:
+    means = mean_differences(results, [metric], by=attribute, baseline=baseline, at=at)
+    means = means[(means["level"] == level) & means["learner"].isin(means["learner"] if learners is None else learners)]
+    if means.empty:
         return None
-    means = average(frame)
     title = f"change in test {resolve(metric, results.classes).title.lower()}"
     panels: list[Panel] = []
     for name in series_in(results, means):

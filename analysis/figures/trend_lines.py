@@ -14,7 +14,7 @@ from fairsweep.analysis.figures.line_styles import LineStyle, group_style, serie
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of
-from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.replicates import average, mean_differences
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 
@@ -78,7 +78,8 @@ def change_by_level(
     trials = trials[trials["learner"].isin(trials["learner"] if learners is None else learners)]
     if trials.empty:
         return None
-    means = average(trials)
+    means = mean_differences(results, [metric], by=attribute, baseline=baseline, at=at)
+    means = means[means["learner"].isin(trials["learner"])]
     titles = {
         name: f"{name} minus {means.loc[means['series'] == name, 'baseline'].iloc[0]}"
         for name in series_in(results, means)

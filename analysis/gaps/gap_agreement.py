@@ -12,8 +12,8 @@ from scipy import stats
 
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.rates import Floats, divide
+from fairsweep.analysis.statistics.effects import effect_of_values
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
-from fairsweep.analysis.verdicts.effects import effect_of_values
 from fairsweep.analysis.verdicts.verdict import Finding, Question, decide
 
 if TYPE_CHECKING:

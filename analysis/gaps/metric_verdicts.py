@@ -13,8 +13,8 @@ from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.metrics.rates import Floats, Rate
 from fairsweep.analysis.records.counts import JOINT
+from fairsweep.analysis.statistics.effects import Effect, effect_of_resamples
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
-from fairsweep.analysis.verdicts.effects import Effect, effect_of_resamples
 from fairsweep.analysis.verdicts.verdict import Finding, Question, Verdict, decide
 from fairsweep.analysis.verdicts.verdict_sentences import reason
 

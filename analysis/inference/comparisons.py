@@ -1,8 +1,4 @@
-"""Comparisons of learners: pairwise by seed, corrected for multiple tests; over folds; and over several datasets.
-
-The unit of a comparison is a seed, not an image: two trainings of one learner differ too. Under six seeds no exact test
-can reach 5%, so only the estimate and its t interval are given.
-"""
+"""Comparisons of learners: pairwise by seed, corrected for multiple tests; over folds; and over several datasets."""
 
 from __future__ import annotations
 
@@ -17,39 +13,16 @@ import pandas as pd
 from scipy import stats
 
 from fairsweep.analysis.extras import explained
-from fairsweep.analysis.metrics.rates import Floats
-from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
-from fairsweep.analysis.statistics.variance_components import ReplicateSeeds, mean_over_seeds, without_rounding
-from fairsweep.analysis.verdicts.multiplicity import holm
+from fairsweep.analysis.results.outcome_table import PairedMetric, pairs_by_seed
+from fairsweep.analysis.statistics.multiplicity import holm
+from fairsweep.analysis.statistics.variance_components import without_rounding
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
     from fairsweep.analysis.results.sweep_frames import At
 
-FEWEST = 6
-"""Fewest seeds for which a p-value is given: of five the smallest exact one is 2 / 2**5 = .0625."""
-
-_MOST_FLIPS = 2**14
 _DIGITS = 12
 """Means that agree to so many digits tie in a ranking."""
-
-
-def sign_flip_p(differences: npt.ArrayLike, *, draws: int = 20_000, seed: int = 0) -> float:
-    """Two-sided p of the mean difference under random signs: all signs up to 14 differences, else random ones.
-
-    References:
-        Fisher 1935, The Design of Experiments, section 21.
-
-    >>> sign_flip_p([1.0, 2.0, 1.5, 0.5, 1.0, 3.0])
-    0.03125
-    """
-    values = np.asarray(differences, np.float64)
-    count = len(values)
-    if 2**count <= _MOST_FLIPS:
-        signs = 1.0 - 2.0 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
-        return float((np.abs(signs @ values) >= abs(values.sum()) - 1e-12).mean())
-    signs = keyed_generator("signs", seed, count).choice([-1.0, 1.0], (draws, count))
-    return float((1 + (np.abs(signs @ values) >= abs(values.sum()) - 1e-12).sum()) / (1 + draws))
 
 
 def paired_effect(differences: npt.ArrayLike) -> float:
@@ -79,6 +52,9 @@ def compare_learners(
 ) -> pd.DataFrame:
     """Return every pair of learners (series) at every level, paired by seeds.
 
+    Numbers are those of the report: an interval covers variation between seeds and the sampling of test images.
+    Verdicts are corrected for the rows of this table alone, of which a report has others.
+
     Args:
         results: the sweep.
         metric: a name in `METRICS`.
@@ -86,53 +62,40 @@ def compare_learners(
         learners: names of learners or series; None takes all.
         split: see `SweepResults.evaluations`.
         at: see `SweepResults.evaluations`.
-        confidence: of the t intervals, which are over seeds alone.
+        confidence: of the intervals.
 
     Returns:
         Columns ``first``, ``second``, ``level``, ``group``, ``metric``, ``difference`` (first minus second), ``low``,
-        ``high``, ``replicates``, ``effect`` (`paired_effect`), ``p_value`` (signs flipped; NaN under `FEWEST` seeds),
-        ``smallest_p`` (that an exact test of so many pairs can reach), ``p_holm`` (over all rows).
+        ``high``, ``replicates``, ``effect`` (`paired_effect`), ``p_value`` (NaN with one seed, and for groups that are
+        too small to be ranked), ``p_holm`` (over all rows).
     """
     frame = results.frame([metric], by=by, split=split, at=at)
-    trials = results.trials.set_index("trial")
-    names = frame["trial"].astype(str)
-    frame = frame.assign(
-        data_seed=trials["data_seed"].reindex(names).to_numpy(),
-        train_seed=trials["train_seed"].reindex(names).to_numpy(),
-        series=frame["series"].astype(str),
-        level=frame["level"].astype(str),
-    )
+    trials = results.trials[results.trials["trial"].isin(frame["trial"].astype(str))]
     if learners is not None:
-        frame = frame[frame["series"].isin(list(learners)) | frame["learner"].astype(str).isin(list(learners))]
+        trials = trials[trials["series"].isin(list(learners)) | trials["learner"].isin(list(learners))]
+    compared = PairedMetric.of(results, metric, by, split=split, at=at)
+    small = results.small_groups(by, split=split)
+    values = frame.assign(trial=frame["trial"].astype(str)).set_index(["group", "trial"])["value"]
     rows = []
-    for (level, group), part in frame.groupby(["level", "group"], sort=False, observed=True):
-        wide = part.pivot(index=["data_seed", "train_seed"], columns="series", values="value")
-        for first, second in combinations(list(dict.fromkeys(part["series"])), 2):
-            both = wide[[first, second]].dropna()
-            if len(both):
-                head = {"first": first, "second": second, "level": level, "group": group, "metric": metric}
-                rows.append(head | _paired(both[first] - both[second], confidence))
-    columns = ["first", "second", "level", "group", "metric", *_PAIRED]
-    table = pd.DataFrame(rows, columns=columns)
+    for level, part in trials.groupby("level", sort=False):
+        series = {str(name): of_series for name, of_series in part.groupby("series", sort=False)}
+        for group in dict.fromkeys(frame["group"]):
+            for first, second in combinations(series, 2):
+                pairs = pairs_by_seed(series[first], series[second])
+                found = compared.difference(group, pairs) if len(pairs) else None
+                if found is not None:
+                    head = {"first": first, "second": second, "level": level, "group": group, "metric": metric}
+                    low, high = found[0].interval(confidence, compared.most)
+                    each = (values[group].reindex(pairs[name]).to_numpy() for name in ("trial", "baseline_trial"))
+                    p = np.nan if group in small else found[0].p_value()
+                    effect = paired_effect(np.subtract(*each))
+                    numbers = (found[0].estimate, low, high, found[0].replicates, effect, p)
+                    rows.append(head | {name: float(one) for name, one in zip(_PAIRED, numbers, strict=True)})
+    table = pd.DataFrame(rows, columns=["first", "second", "level", "group", "metric", *_PAIRED])
     return table.assign(p_holm=holm(table["p_value"].to_numpy(np.float64)))
 
 
-_PAIRED = ("difference", "low", "high", "replicates", "effect", "p_value", "smallest_p")
-
-
-def _paired(differences: pd.Series[float], confidence: float) -> dict[str, float]:
-    values: Floats = np.asarray(differences, np.float64)
-    data, training = (differences.index.get_level_values(name) for name in ("data_seed", "train_seed"))
-    seeds = ReplicateSeeds.of(data.to_numpy(np.float64), training.to_numpy(np.float64))
-    found = mean_over_seeds(values, seeds)
-    low, high = found.interval(confidence)
-    crossed = seeds.design == "crossed"
-    # Signs of crossed replicates are not free: one seed serves several. Their t test is Satterthwaite's.
-    p = found.p_value() if crossed else sign_flip_p(values)
-    smallest = float("nan") if crossed else 2.0 / 2 ** len(values)
-    p = p if crossed or len(values) >= FEWEST else float("nan")
-    numbers = (found.mean, low, high, float(len(values)), paired_effect(values), p, smallest)
-    return dict(zip(_PAIRED, numbers, strict=True))
+_PAIRED = ("difference", "low", "high", "replicates", "effect", "p_value")
 
 
 def corrected_fold_test(

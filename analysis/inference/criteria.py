@@ -42,8 +42,9 @@ def _of_groups(metric: str) -> Callable[..., pd.Series[float]]:
 
 
 def by_group(results: SweepResults, metric: str, by: By) -> pd.DataFrame:
-    """Return the validation means of a metric: settings x groups."""
+    """Return the validation means of a metric: settings x groups, without those that are too small to be ranked."""
     means = average(results.rates([metric], by=by, split="validation"))
+    means = means[~means["group"].isin(list(results.small_groups(by, split="validation")))]
     return means.assign(setting=means["setting"].astype(str)).pivot(index="setting", columns="group", values="value")
 
 

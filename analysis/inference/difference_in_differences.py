@@ -15,6 +15,7 @@ from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
+from fairsweep.analysis.results.outcome_table import OutcomeTable, is_of_images
 from fairsweep.analysis.results.replicates import average
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def excess_loss_by_trial(
     frame = results.frame(
         [metric], by=attribute, baseline=baseline, split=split, at=at, states=states, confidence=confidence
     )
-    return excess_rows(frame if learner is None else frame[frame["learner"] == learner], known, group, metric)
+    chosen = frame if learner is None else frame[frame["learner"] == learner]
+    return excess_rows(chosen, _compared(results, attribute, group, split), group, metric)
 
 
 def excess_between_levels(
@@ -95,7 +97,7 @@ def excess_between_levels(
     )
     frame = results.rates([metric], by=design.attribute, at=at)
     differences = difference_rows(results, frame, pairs)
-    return excess_rows(differences, results.vocabulary(design.attribute).values, group, metric)
+    return excess_rows(differences, _compared(results, design.attribute, group, "test"), group, metric)
 
 
 def excess_rows(frame: pd.DataFrame, known: Sequence[str], group: str, metric: str) -> pd.DataFrame:
@@ -127,6 +129,12 @@ def excess_rows(frame: pd.DataFrame, known: Sequence[str], group: str, metric: s
     return rows.assign(metric=name, n_min=smallest.astype(np.int64), **columns).reset_index(drop=True)
 
 
+def _compared(results: SweepResults, attribute: str, group: str, split: str) -> list[str]:
+    """Return a group and those others that are large enough to be compared with."""
+    small = results.small_groups(attribute, split=split)
+    return [name for name in results.vocabulary(attribute).values if name == group or name not in small]
+
+
 def _matrix(frame: pd.DataFrame, column: str, groups: Sequence[str]) -> Floats:
     """Return a column as trials (by name) x groups."""
     table = frame.pivot(index="trial", columns="group", values=column)
@@ -151,7 +159,8 @@ def excess_loss(
 
     Returns:
         The columns `fairsweep.analysis.results.replicates.AVERAGE_COLUMNS`: ``training_low`` and ``training_high`` are
-        the t interval over the replicates, ``low`` and ``high`` add the error of the test images.
+        the t interval over the replicates, ``low`` and ``high`` add the error of the test images. Where the metric is a
+        mean over images, such as the accuracy, they are those of the report.
     """
     frame = excess_loss_by_trial(
         results,
@@ -165,4 +174,16 @@ def excess_loss(
         states=states,
         confidence=confidence,
     )
-    return average(frame, confidence)
+    means = average(frame, confidence)
+    if not is_of_images(results, metric):
+        return means
+    outcomes = OutcomeTable.of(results, attribute, metric, split=split, at=at, states=states)
+    weights = outcomes.weights(group, others=-1.0)
+    pairs = results.pairs(baseline).pairs.set_index("trial")["baseline_trial"]
+    for i, setting in means["setting"].astype(str).items():
+        mine = frame.loc[frame["setting"].astype(str) == setting, "trial"].astype(str)
+        names = np.stack([mine.to_numpy(object), pairs.loc[mine].to_numpy(object)], axis=1)
+        effect, _ = outcomes.effect_of_trials(names, (-1.0, 1.0), weights)
+        low, high = (float(bound) for bound in effect.interval(confidence, most=2.0))
+        means.loc[i, ["value", "low", "high"]] = [float(effect.estimate), low, high]
+    return means

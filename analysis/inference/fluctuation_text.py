@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.verdicts.effects import POWER
+from fairsweep.analysis.statistics.effects import POWER
 from fairsweep.analysis.verdicts.verdict_sentences import points_text, reason
 from fairsweep.analysis.wording import counted
 
@@ -105,7 +105,7 @@ def _trend(table: LevelTable, trend: Verdict | None) -> str:
         return ""
     change = points_text(trend.estimate, trend.low, trend.high)
     first, last = (_name(table.levels[place]) for place in (0, -1))
-    return f"Along a line, it changes by {change} from {first} to {last}. {reason(trend)}"
+    return f"Along a line, the estimated change from {first} to {last} is {change}. {reason(trend)}"
 
 
 def _steps(table: LevelTable, neighbours: pd.DataFrame) -> str:

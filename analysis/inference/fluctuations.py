@@ -15,13 +15,13 @@ from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame
 from fairsweep.analysis.inference.trends import positions_of, slope_coefficients
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
+from fairsweep.analysis.statistics.effects import Effect
 from fairsweep.analysis.statistics.intervals import subtract
 from fairsweep.analysis.statistics.variance_components import (
     MeanSquares,
     mean_squares,
     without_rounding,
 )
-from fairsweep.analysis.verdicts.effects import Effect
 from fairsweep.analysis.verdicts.verdict import Finding, Question, Verdict, decide
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Fluctuations:
         trend: verdict on the change from the first to the last level along a line, of the same family; None under three
             levels with an order.
         detectable: the smallest change between neighbouring levels that such a verdict finds different with probability
-            `fairsweep.analysis.verdicts.effects.POWER`.
+            `fairsweep.analysis.statistics.effects.POWER`.
         test_p_value: how often test sampling alone would scatter all values as much; NaN where it is unknown.
         seeds_needed: replicates that would detect ``change``; NaN where no number suffices, or it is unknown.
         images_needed: test images (behind each value) that would, with the replicates there are; NaN likewise.

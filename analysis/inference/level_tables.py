@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,11 @@ import pandas as pd
 from fairsweep.analysis.inference.crossed_resampling import resample
 from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.metrics.rates import Counts, Floats, Rate
+from fairsweep.analysis.results.imbalance_design import design_of
+from fairsweep.analysis.results.outcome_table import OutcomeTable, is_of_images
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
+from fairsweep.analysis.statistics.effects import Effect, effect_of_resamples, effect_of_values
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
-from fairsweep.analysis.verdicts.effects import Effect, effect_of_resamples, effect_of_values
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -44,6 +46,7 @@ class LevelTable:
         same_images: whether all values come from the same test images, resampled alike.
         own_images: whether each value has test images of its own. If neither, that is unknown.
         training: what differs between training seeds, such as the initial weights alone.
+        exact: gives `effect` from the outcomes on each image, if they are known and the metric is their mean.
     """
 
     metric: str
@@ -58,6 +61,7 @@ class LevelTable:
     same_images: bool
     own_images: bool = True
     training: str = TRAINING_SEED
+    exact: Callable[[Floats], Effect] | None = None
 
     def effect(self, coefficients: Floats) -> Effect | None:
         """Return a weighted sum over the levels, paired by seed.
@@ -71,6 +75,8 @@ class LevelTable:
         Returns:
             None if the error of the test images cannot be known.
         """
+        if self.exact is not None:
+            return self.exact(coefficients)
         values, used = self.values @ coefficients, coefficients != 0
         images = int(self.n[:, used].min())
         noise = self.noise[..., used] @ coefficients[used]
@@ -150,7 +156,7 @@ def table_of_results(
         learner: a learner or series; needed where there are several.
         split: see `SweepResults.evaluations`.
         at: see `SweepResults.evaluations`.
-        draws: of the test images.
+        draws: of the test images; 0 draws none where `LevelTable.exact` is known.
         seed: of the draws.
 
     Raises:
@@ -171,6 +177,14 @@ def table_of_results(
     table = table_of_frame(frame, metric, over, group=group, draws=draws, seed=seed)
     names_of = _names(frame, table, over)
     table = replace(table, training=_training_source(results, set(names_of.ravel().tolist())))
+    if is_of_images(results, metric):
+        named = names_of.ravel().tolist()
+        grouping = by or design_of(results).attribute
+        outcomes = OutcomeTable.of(results, grouping, metric, split=split, at=at, trials=named)
+        weights = outcomes.weights(table.group)
+        table = replace(table, exact=lambda each: outcomes.effect_of_trials(names_of, each, weights)[0])
+        if not draws:
+            return table
     drawn = resample(results, metric, names_of.ravel().tolist(), by=by, split=split, at=at, draws=draws, seed=seed)
     if drawn is None:
         return replace(table, own_images=False)

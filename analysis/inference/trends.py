@@ -19,6 +19,7 @@ from scipy import stats
 from fairsweep.analysis.extras import explained
 from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame, table_of_results
 from fairsweep.analysis.metrics.rates import Floats
+from fairsweep.analysis.results.outcome_table import is_of_images
 from fairsweep.analysis.statistics.variance_components import ROUNDING, without_rounding
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def trend(
     """Return one slope per seed, and their mean with a t interval and test.
 
     The interval covers variation between seeds and what other test images would change in the slope; it is that of
-    `fairsweep.analysis.verdicts.effects.Effect`.
+    `fairsweep.analysis.statistics.effects.Effect`.
 
     Args:
         source: a sweep, or a tidy table of one learner (with ``minority_count`` for the default x).
@@ -96,8 +97,9 @@ def trend(
     if isinstance(source, pd.DataFrame):
         table = table_of_frame(source, metric, over, group=group, draws=2)
     else:
+        draws = 0 if is_of_images(source, metric) else _DRAWS
         table = table_of_results(
-            source, metric, over, by=by, group=group, learner=learner, split=split, at=at, draws=_DRAWS
+            source, metric, over, by=by, group=group, learner=learner, split=split, at=at, draws=draws
         )
     return trend_of_table(table, x=x, confidence=confidence)
 

@@ -38,7 +38,7 @@ def arbitrariness_section(results: SweepResults, design: ImbalanceDesign) -> Rep
     between = frame[(frame["metric"] == "disagreement") & (frame["seeds"] == ALL_SEEDS) & frame["value"].notna()]
     if between.empty:
         return None
-    sentence = _sentence(results, design, between)
+    sentences = _sentences(results, design, between)
     drawn = plots.arbitrariness_by_level(results, design.attribute, frame=frame)
     caption = (
         f"Share of test images, by {design.attribute}, for which two trainings of a learner that differ in their seeds "
@@ -47,13 +47,16 @@ def arbitrariness_section(results: SweepResults, design: ImbalanceDesign) -> Rep
     figures = (Figure("arbitrariness", drawn, caption),)
     tables = (_seeds_table(results, design, between), _settings_table(results, design, frame))
     shown_tables = tuple(table for table in tables if table is not None)
-    return ReportSection("arbitrariness", "Arbitrariness", _TITLE, (sentence,), (), figures, shown_tables)
+    return ReportSection("arbitrariness", "Arbitrariness", _TITLE, sentences, (), figures, shown_tables)
 
 
-def _sentence(results: SweepResults, design: ImbalanceDesign, between: pd.DataFrame) -> str:
+def _sentences(results: SweepResults, design: ImbalanceDesign, between: pd.DataFrame) -> tuple[str, ...]:
     """Return the learner and group with the largest disagreement at the most imbalanced level, beside the others."""
     levels = [level.text for level in design.levels if level.text in set(between["level"])]
-    rows = between[between["level"] == levels[-1]]
+    small = results.small_groups(design.attribute)
+    rows = between[(between["level"] == levels[-1]) & ~between["group"].isin(list(small))]
+    if rows.empty:
+        return ()
     candidates = rows[rows["group"].isin(design.rare)] if set(rows["group"]) & set(design.rare) else rows
     worst = candidates.iloc[int(candidates["value"].argmax())]
     mine = rows[rows["setting"] == worst["setting"]]
@@ -72,7 +75,7 @@ def _sentence(results: SweepResults, design: ImbalanceDesign, between: pd.DataFr
     text += f" ({pairs} {'pair' if pairs == 1 else 'pairs'} of trainings)."
     twins = set(results.trials.loc[results.trials["twin_of"] == worst["learner"], "learner"])
     twin = rows[rows["learner"].isin(twins) & (rows["group"] == worst["group"])]
-    return f"{text} For its twin {twin.iloc[0]['series']} it is {_share(twin.iloc[0])}." if len(twin) == 1 else text
+    return (f"{text} For its twin {twin.iloc[0]['series']} it is {_share(twin.iloc[0])}." if len(twin) == 1 else text,)
 
 
 def _share(row: pd.Series) -> str:

@@ -28,8 +28,9 @@ from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named, 
 from fairsweep.analysis.results.pairs import TWIN
 from fairsweep.analysis.results.replicates import average
 from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.statistics.variance_components import ROUNDING
 from fairsweep.analysis.verdicts.verdict import Question, Verdict
-from fairsweep.analysis.verdicts.verdict_sentences import points
+from fairsweep.analysis.verdicts.verdict_sentences import margin_text, points
 from fairsweep.analysis.wording import counted
 
 ENOUGH_SEEDS = 5
@@ -113,9 +114,13 @@ def opened(
 
 
 def extreme_groups(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
-    """Return the groups with the best and the worst accuracy at the most imbalanced level, a text for each series."""
+    """Return the groups with the best and the worst accuracy at the most imbalanced level, a text for each series.
+
+    Groups that are too small to be ranked are neither.
+    """
     means = average(results.rates(["accuracy"], by=design.attribute))
-    means = means[(means["level"] == design.levels[-1].text) & means["value"].notna() & (means["group"] != ALL)]
+    chosen = (means["level"] == design.levels[-1].text) & means["value"].notna() & (means["group"] != ALL)
+    means = means[chosen & ~means["group"].isin(list(results.small_groups(design.attribute)))]
     texts = []
     for series in series_in(results, means):
         rows = means[means["series"] == series].sort_values("value", kind="stable")
@@ -156,11 +161,14 @@ def _comparison(
 ) -> tuple[Comparison, Verdict] | None:
     """Return the comparison that the answer is about: a matched twin before others, the smallest ε before larger."""
     level = design.levels[-1].text
-    group = (design.rare or tuple(results.vocabulary(design.attribute).values))[0]
+    small = results.small_groups(design.attribute)
+    known = [one for one in design.rare or results.vocabulary(design.attribute).values if one not in small]
+    if not known:
+        return None
     found = []
     for comparison in comparisons(results):
         for pair in baseline_series(results, comparison.learner, comparison.baseline, level):
-            verdict = verdicts.of(Question("difference", *pair, design.attribute, group, level))
+            verdict = verdicts.of(Question("difference", *pair, design.attribute, known[0], level))
             if verdict is not None and verdict.word != "undefined":
                 found.append((comparison.baseline != TWIN, _epsilon(results, pair[0]), comparison, verdict))
     if not found:
@@ -183,14 +191,19 @@ def _compared(
     size = f"{points(abs(found.estimate))} points"
     against = compared_with(comparison)
     others = _others(results, design, found, verdicts)
+    verb = "gains" if found.estimate > ROUNDING else "costs"
+    shown = _loss_or_gain(found.estimate)
     if found.word == "undecided":
-        verb, shown = ("costs", "a loss") if is_loss else ("gains", "a gain")
-        training = training.replace("Private", "private", 1)
         return (
-            f"Whether {training} {verb} {who} accuracy is undecided: {counted(found.seeds, 'seed')} "
-            f"{'show' if found.seeds > 1 else 'shows'} {shown} of {size}{bounds} compared with {against}{others}."
+            f"Whether {training.replace('Private', 'private', 1)} {verb} {who} accuracy is undecided: "
+            f"{counted(found.seeds, 'seed')} {'show' if found.seeds > 1 else 'shows'} {shown}{bounds} compared "
+            f"with {against}{others}."
         )
-    verb = "costs" if is_loss else "gains"
+    if found.word == "equivalent" and found.margin is not None:
+        return (
+            f"{training} changes the accuracy of {who} by less than {margin_text(found.margin)}: "
+            f"{shown}{bounds} compared with {against}{others}."
+        )
     return f"{training} {verb} {who} {size} of accuracy{bounds} compared with {against}{others}."
 
 
@@ -210,9 +223,14 @@ def _others(results: SweepResults, design: ImbalanceDesign, found: Verdict, verd
         return ""
     change = found.estimate + excess.estimate
     names = others_text(results, design, found.question.group)
-    verb = "lose" if change < 0 else "gain"
-    several = len(results.vocabulary(design.attribute).values) > 2
-    return f"; {names} {verb}{'' if several else 's'} {points(abs(change))}"
+    return f"; the estimate for {names} is {_loss_or_gain(change)}"
+
+
+def _loss_or_gain(change: float) -> str:
+    """Return a change: ``a loss of 3.1 points``."""
+    if abs(change) <= ROUNDING:
+        return "no change"
+    return f"{'a loss' if change < 0 else 'a gain'} of {points(abs(change))} points"
 
 
 def _figure(results: SweepResults, design: ImbalanceDesign, series: tuple[str, ...]) -> Figure:

@@ -12,10 +12,10 @@ from fairsweep.analysis.inference.trends import LOG_MINORITY, Trend, trends_by_g
 from fairsweep.analysis.records.counts import ALL
 from fairsweep.analysis.report.baselines import comparisons
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
+from fairsweep.analysis.results.outcome_table import OutcomeTable
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 from fairsweep.analysis.statistics.variance_components import without_rounding
-from fairsweep.analysis.verdicts.outcome_table import OutcomeTable
 from fairsweep.analysis.verdicts.verdict import Finding, Question, Verdict, decide
 
 MOST_RARE = 2
@@ -54,6 +54,12 @@ class PageVerdicts:
     def kind(self, kind: str) -> tuple[Verdict, ...]:
         """Return the verdicts on all questions of one kind."""
         return tuple(one for one in self.found.values() if one.question.kind == kind)
+
+
+def ranked_rare(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
+    """Return the rare groups that are large enough to be compared; empty if none is, or none is rare."""
+    small = results.small_groups(design.attribute)
+    return tuple(group for group in design.rare if group not in small)
 
 
 def margin_of(results: SweepResults) -> float | None:
@@ -110,10 +116,22 @@ class _Asked:
     collapsed: pd.DataFrame
     at: At
 
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """Return the rare groups that are large enough to be compared."""
+        return tuple(group for group in self.design.rare if group in self.ranked)
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """Return the groups that are large enough to be compared, and those without any test image: undefined."""
+        none = self.table.counts.max(0, initial=0) == 0
+        kept = self.table.ranked | none
+        return tuple(name for name, is_kept in zip(self.table.groups, kept, strict=True) if is_kept)
+
     def findings(self) -> Iterator[Finding]:
         """Yield every question with its numbers; a pair that is asked twice once."""
         last = self.design.levels[-1].text
-        groups = self.design.rare or self.table.groups
+        groups = self.rare or self.ranked
         seen: set[Question] = set()
         for one, other, wanted in self._pairs(last, groups):
             for group in wanted:
@@ -122,7 +140,7 @@ class _Asked:
                     seen.add(question)
                     yield from self._difference(question)
         for one, other in self._baselines(last):
-            for group in self.design.rare:
+            for group in self.rare:
                 question = Question("excess", one, other, self.design.attribute, group, last)
                 if question not in seen:
                     seen.add(question)
@@ -137,7 +155,7 @@ class _Asked:
             yield one, other, groups
         names = series_names(self.results)
         if len(names) <= MOST_SERIES:
-            wanted = self.design.rare[:MOST_RARE] or (ALL,)
+            wanted = self.rare[:MOST_RARE] or (ALL,)
             for i, one in enumerate(names):
                 for other in names[i + 1 :]:
                     yield one, other, wanted
@@ -153,10 +171,10 @@ class _Asked:
         first = self.design.levels[0].text
         attribute = self.design.attribute
         if self.design.is_trend:
-            for group in self.design.rare:
+            for group in self.rare:
                 question = Question("growth", series, "", attribute, group)
                 yield from self._contrast(question, last, first, (-1.0, 1.0), others=-1.0)
-        for group in self.design.rare or self.table.groups[:1]:
+        for group in self.rare or self.ranked[:1]:
             yield from self._contrast(
                 Question("gap", series, "", attribute, group, last), last, None, (1.0,), others=-1
             )
@@ -217,7 +235,7 @@ class _Asked:
 
 def page_trends(results: SweepResults, design: ImbalanceDesign, *, at: At = "last") -> Mapping[tuple[str, str], Trend]:
     """Return the trends that the report shows, by series and group."""
-    groups = design.rare[:MOST_RARE]
+    groups = ranked_rare(results, design)[:MOST_RARE]
     return trends_by_group(results, by=design.attribute if groups else (), groups=groups or None, at=at)
 
 

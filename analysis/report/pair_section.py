@@ -12,6 +12,7 @@ from fairsweep.analysis.report.page_verdicts import (
     MOST_SERIES,
     PageVerdicts,
     page_verdicts,
+    ranked_rare,
     series_names,
 )
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds, table_of
@@ -19,9 +20,9 @@ from fairsweep.analysis.report.statements import Statement, StatementGroup, coun
 from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
-from fairsweep.analysis.verdicts.superiority import THRESHOLD
+from fairsweep.analysis.statistics.superiority import THRESHOLD
 from fairsweep.analysis.verdicts.verdict import Question, Verdict
-from fairsweep.analysis.verdicts.verdict_sentences import p_text, size_text, superiority_text, word_text
+from fairsweep.analysis.verdicts.verdict_sentences import margin_text, p_text, size_text, superiority_text, word_text
 
 _TITLE = "Pairwise comparison of learners"
 
@@ -60,7 +61,7 @@ def _pairs(results: SweepResults, design: ImbalanceDesign, verdicts: PageVerdict
     names = series_names(results)
     questions = (
         Question("difference", one, other, design.attribute, group, design.levels[-1].text)
-        for group in design.rare[:MOST_RARE] or (ALL,)
+        for group in ranked_rare(results, design)[:MOST_RARE] or (ALL,)
         for i, one in enumerate(names)
         for other in names[i + 1 :]
     )
@@ -94,8 +95,20 @@ def _statement(results: SweepResults, design: ImbalanceDesign, found: Verdict) -
         return statement_of(f"For {who}, {asked.learner} and {asked.baseline} cannot be compared.", found)
     side = "above" if found.estimate >= 0 else "below"
     often = "" if found.superiority is None else superiority_text(found.superiority, asked.learner, asked.baseline)
-    text = f"For {who}, {asked.learner} is {size_text(found)} {side} {asked.baseline}"
-    return statement_of(f"{text} ({counts_text(found)}; {often}).", found, is_neutral=True)
+    counts = f"({'; '.join(part for part in (counts_text(found), often) if part)})"
+    size = f"{size_text(found)} {side} that of {asked.baseline} {counts}"
+    text = f"For {who}, the accuracy of {asked.learner} is {size}."
+    if found.word == "undecided":
+        text = (
+            f"For {who}, it is undecided whether {asked.learner} or {asked.baseline} is more accurate: the estimate "
+            f"for {asked.learner} is {size}."
+        )
+    if found.word == "equivalent" and found.margin is not None:
+        text = (
+            f"For {who}, {asked.learner} and {asked.baseline} are equally accurate, within "
+            f"{margin_text(found.margin)}: the estimate for {asked.learner} is {size}."
+        )
+    return statement_of(text, found, is_neutral=True)
 
 
 def _summary(results: SweepResults, design: ImbalanceDesign, found: list[Verdict]) -> SummaryTable:

@@ -33,7 +33,7 @@ from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds
 from fairsweep.analysis.report.reproduction import Reproduction, dataset_name, reproduction
 from fairsweep.analysis.report.selection_section import selection_section
-from fairsweep.analysis.report.statements import StatementGroup, answer, caveats, question
+from fairsweep.analysis.report.statements import StatementGroup, answer, caveats, question, small_group_notes
 from fairsweep.analysis.report.study_description import data_sentences, learners
 from fairsweep.analysis.report.summary_table import (
     DISPARITIES_SHOWN,
@@ -148,6 +148,7 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
         pictures: see `fairsweep.analysis.report.report_page.write_report`.
     """
     folder = str(results.sweep.get("sweep", {}).get("output") or results.name)
+    notes = _notes(results)
     try:
         results.evaluations()
     except RecordError:
@@ -155,10 +156,11 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
     else:
         design = design_of(results)
         findings, asked = _findings(results, design, pictures, folder), question(results, design)
+        notes = (*notes, *small_group_notes(results, design))
     return Content(
         name=results.name,
         question=asked,
-        notes=_notes(results),
+        notes=notes,
         states={str(state): int(count) for state, count in results.trials["state"].value_counts().items()},
         findings=findings,
         privacy=privacy_ledger(results),

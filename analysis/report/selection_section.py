@@ -48,12 +48,9 @@ def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportS
         return ReportSection("selection", "Selection", _TITLE, (_shared_split(results, design),))
     table = candidates(results, by=design.attribute)
     level = design.levels[-1].text
-    rows = table[(table["level"].astype(str) == level) & table["distance"].notna()]
-    sentences = (
-        _sentences(rows, design)
-        if len(rows) >= 2
-        else (f"At {level} there is only one setting, so there is nothing to select.",)
-    )
+    there = table[table["level"].astype(str) == level]
+    rows = there[there["distance"].notna()]
+    sentences = _sentences(rows, design) if len(rows) >= 2 else (_nothing_selected(results, design, len(there)),)
     drawn = plots.selection(results, design.attribute)
     caption = (
         f"Test against validation results at {level}, one point per setting: means over replicates, bars are 95% "
@@ -62,6 +59,16 @@ def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportS
     )
     figures = () if drawn is None else (Figure("selection", drawn, caption),)
     return ReportSection("selection", "Selection", _TITLE, sentences, (), figures, (_summary(results, design, table),))
+
+
+def _nothing_selected(results: SweepResults, design: ImbalanceDesign, settings: int) -> str:
+    """Return why no setting of the most imbalanced level is selected."""
+    level = design.levels[-1].text
+    if settings < 2:
+        return f"At {level} there is only one setting, so there is nothing to select."
+    small = results.small_groups(design.attribute, split="validation")
+    why = f": groups with fewer than {results.min_group_size} validation examples are not compared" if small else ""
+    return f"No setting is selected: at {level} the validation results of fewer than two settings are defined{why}."
 
 
 def _sentences(rows: pd.DataFrame, design: ImbalanceDesign) -> tuple[str, ...]:

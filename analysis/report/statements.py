@@ -8,15 +8,24 @@ from typing import Literal
 import numpy as np
 
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
+from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.report.baselines import Comparison, comparisons
 from fairsweep.analysis.report.page_verdicts import PageVerdicts, baseline_series, page_verdicts
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.pairs import TWIN
+from fairsweep.analysis.results.people import has_people
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
 from fairsweep.analysis.statistics.variance_components import ROUNDING
 from fairsweep.analysis.verdicts.verdict import Question, Verdict, Word
-from fairsweep.analysis.verdicts.verdict_sentences import points_text, reason, size_text, superiority_text
+from fairsweep.analysis.verdicts.verdict_sentences import (
+    estimate_text,
+    margin_text,
+    reason,
+    sided_text,
+    size_text,
+    superiority_text,
+)
 from fairsweep.analysis.wording import counted
 
 _FEW_REPLICATES = 5
@@ -126,6 +135,28 @@ def answer(
     return tuple(section for section in sections if section.statements)
 
 
+def small_group_notes(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
+    """Return which groups are listed but not ranked, and why; a sentence for each attribute that has some."""
+    unit = "people" if has_people(results) else "images"
+    few = f"fewer than {results.min_group_size} test {unit} (min_group_size)"
+    notes = []
+    for attribute in design.groupings:
+        small = results.small_groups(attribute)
+        ranked = [name for name in results.vocabulary(attribute).values if name not in small]
+        if not small:
+            continue
+        listed = "; ".join(f"{named(results, attribute, name)} ({count})" for name, count in small.items())
+        members = "classes" if attribute == results.label else "groups"
+        text = f"Too small to be ranked, with {few}: {listed}. They are listed in tables and figures"
+        if len(ranked) < 2:
+            rest = f" but {ranked[0]}" if ranked else ""
+            text += f"; these are all {members} of {attribute}{rest}, so that its {members} are not compared."
+        else:
+            text += f", and take no part in worst {members}, gaps, findings and selection."
+        notes.append(text)
+    return tuple(notes)
+
+
 def caveats(results: SweepResults, sections: tuple[StatementGroup, ...]) -> tuple[str, ...]:
     """Return the limitations of the findings."""
     founds = [statement.found for section in sections for statement in section.statements]
@@ -160,14 +191,27 @@ def caveats(results: SweepResults, sections: tuple[StatementGroup, ...]) -> tupl
     return tuple(listed)
 
 
-def accuracy_change(who: str, value: float, low: float, high: float) -> str:
-    """Return a change in test accuracy with its interval; the sign is in the verb.
+def accuracy_change(cause: str, what: str, found: Verdict, more: str = "") -> str:
+    """Return what something does to the test accuracy of a group, as far as the verdict allows to say it.
 
-    >>> accuracy_change("tone = dark", -0.121, -0.2, -0.05)
-    'lowers test accuracy for tone = dark by 12.1 points [5.0, 20.0]'
+    Args:
+        cause: what changes the accuracy: ``learner private``.
+        what: whose accuracy it is: ``test accuracy for tone = dark``.
+        found: the verdict on the change, which is defined.
+        more: what the change is relative to, with a space before it; may be empty.
     """
-    verb, bounds = ("raises", (value, low, high)) if value >= 0 else ("lowers", (-value, -high, -low))
-    return f"{verb} test accuracy for {who} by {points_text(*bounds)}"
+    counts = _of(found)
+    if found.word == "undecided":
+        verb = "lowers" if found.estimate < -ROUNDING else "raises" if found.estimate > ROUNDING else "changes"
+        estimate = estimate_text(found)
+        return f"Whether {cause} {verb} {what}{more} is undecided: the estimate is {estimate}{counts}."
+    begun = cause[:1].upper() + cause[1:]
+    if found.word == "equivalent" and found.margin is not None:
+        within = f"by less than {margin_text(found.margin)}"
+        estimate = estimate_text(found)
+        return f"{begun} changes {what} {within}{more}: the estimate is {estimate}{counts}."
+    verb = "lowers" if found.estimate < 0 else "raises"
+    return f"{begun} {verb} {what} by {size_text(found)}{more}{counts}."
 
 
 def _collapsed(results: SweepResults, at: At) -> list[Statement]:
@@ -199,8 +243,11 @@ def _changes(
         found = verdicts.of(Question("difference", *series, design.attribute, group, design.levels[-1].text))
         if found is not None:
             who = named(results, design.attribute, group)
-            text = f"Learner {series[0]}{_epsilon(results, series[0])} {_change(who, found)}"
-            statements.append(statement_of(f"{text} compared with {comparison.words}{_of(found)}.", found))
+            cause = f"learner {series[0]}{_epsilon(results, series[0])}"
+            text = f"{cause[:1].upper()}{cause[1:]} cannot be compared with {comparison.words} for {who}."
+            if found.word != "undefined":
+                text = accuracy_change(cause, f"test accuracy for {who}", found, f" compared with {comparison.words}")
+            statements.append(statement_of(text, found))
     return statements
 
 
@@ -216,23 +263,37 @@ def _excesses(
     for group in design.rare:
         found = verdicts.of(Question("excess", *series, design.attribute, group, design.levels[-1].text))
         if found is not None:
-            text = (
-                f"Compared with {comparison.words}, learner {series[0]} loses {_more_or_less(found)} for "
-                f"{named(results, design.attribute, group)} than for {others_text(results, design, group)}{_of(found)}."
-            )
+            learner = f"learner {series[0]}"
+            text = _loses_more(results, design, found, learner, f"compared with {comparison.words}")
             statements.append(statement_of(text, found))
     return statements
 
 
 def _growth(results: SweepResults, design: ImbalanceDesign, found: Verdict) -> Statement:
     """Return how much more a rare group loses than the others between the extreme levels."""
+    levels = f"from {design.levels[0].text} to {design.levels[-1].text}"
+    return statement_of(_loses_more(results, design, found, f"learner {found.question.learner}", levels), found)
+
+
+def _loses_more(results: SweepResults, design: ImbalanceDesign, found: Verdict, learner: str, when: str) -> str:
+    """Return how much more accuracy a group loses than the others, as far as the verdict allows to say it."""
     group = found.question.group
-    text = (
-        f"From {design.levels[0].text} to {design.levels[-1].text}, learner {found.question.learner} loses "
-        f"{_more_or_less(found)} for {named(results, design.attribute, group)} than for "
-        f"{others_text(results, design, group)}{_of(found)}."
-    )
-    return statement_of(text, found)
+    who, others = named(results, design.attribute, group), others_text(results, design, group)
+    if found.word == "undefined":
+        return f"The excess loss for {who}, {when}, is undefined for {learner}."
+    side = "more" if found.estimate >= 0 else "less"
+    begun = when[:1].upper() + when[1:]
+    if found.word == "undecided":
+        return (
+            f"Whether {learner} loses {side} accuracy for {who} than for {others}, {when}, is undecided: the estimate "
+            f"is {sided_text(found, 'less', 'more')}{_of(found)}."
+        )
+    if found.word == "equivalent" and found.margin is not None:
+        return (
+            f"{begun}, {learner} loses as much accuracy for {who} as for {others}, within {margin_text(found.margin)}: "
+            f"the estimate is {sided_text(found, 'less', 'more')}{_of(found)}."
+        )
+    return f"{begun}, {learner} loses {size_text(found)} {side} for {who} than for {others}{_of(found)}."
 
 
 def _gap(results: SweepResults, design: ImbalanceDesign, found: Verdict) -> Statement:
@@ -241,23 +302,40 @@ def _gap(results: SweepResults, design: ImbalanceDesign, found: Verdict) -> Stat
     if found.word == "undefined":
         return statement_of(f"The accuracy gap of learner {learner} is undefined.", found)
     who, others = named(results, design.attribute, group), others_text(results, design, group)
-    side = "below" if found.estimate < 0 else "above"
     often = "" if found.superiority is None else f"; {superiority_text(found.superiority, 'group', 'others')}"
-    text = f"Learner {learner}: accuracy for {who} is {size_text(found)} {side} that for {others}{_of(found, often)}."
+    size = sided_text(found, "below", "above")
+    text = f"Learner {learner}: accuracy for {who} is {size} that for {others}{_of(found, often)}."
+    if found.word == "undecided":
+        word = "lower" if found.estimate < 0 else "higher"
+        text = (
+            f"Whether the accuracy of learner {learner} is {word} for {who} than for {others} is undecided: the "
+            f"estimate is {size}{_of(found, often)}."
+        )
+    if found.word == "equivalent" and found.margin is not None:
+        text = (
+            f"Learner {learner}: accuracy for {who} is that for {others}, within {margin_text(found.margin)}: the "
+            f"estimate is {size}{_of(found, often)}."
+        )
     return statement_of(text, found)
 
 
 def others_text(results: SweepResults, design: ImbalanceDesign, group: str) -> str:
     """Return the other groups for a sentence: the one other group by its name, or all others on average."""
-    others = [name for name in results.vocabulary(design.attribute).values if name != group]
+    small = results.small_groups(design.attribute)
+    others = [name for name in results.vocabulary(design.attribute).values if name != group and name not in small]
     if len(others) == 1:
         return named(results, design.attribute, others[0])
     return f"the other {design.members} on average"
 
 
 def statement_of(text: str, found: Verdict, *, is_neutral: bool = False) -> Statement:
-    """Return a sentence with its verdict and the direction of its estimate; none if the question is ``is_neutral``."""
-    sign = _HARM[found.question.kind] * found.estimate
+    """Return a sentence with its verdict and the direction of its estimate.
+
+    It has none if the question is ``is_neutral``, or if neither direction of the metric is better.
+    """
+    row = METRICS.get(found.question.metric.split("[")[0])
+    better = {"higher": 1, "lower": -1}.get("higher" if row is None else row.better, 0)
+    sign = better * _HARM[found.question.kind] * found.estimate
     direction: Direction = "none"
     if not is_neutral and found.word in ("different", "undecided") and abs(sign) > ROUNDING:
         direction = "harm" if sign > 0 else "benefit"
@@ -274,19 +352,6 @@ def _epsilon(results: SweepResults, series: str) -> str:
     known = results.trials.loc[results.trials["series"].astype(str) == series, "epsilon"].to_numpy(np.float64)
     largest = known[np.isfinite(known)]
     return f" (ε = {epsilon_text(float(largest.max()))})" if len(largest) else ""
-
-
-def _change(who: str, found: Verdict) -> str:
-    if found.word == "undefined":
-        return f"has an undefined accuracy for {who}"
-    return accuracy_change(who, found.estimate, found.low, found.high)
-
-
-def _more_or_less(found: Verdict) -> str:
-    """Return ``13.8 points [6.7, 20.8] more``, or ``… less`` if the value is negative."""
-    if found.word == "undefined":
-        return "an undefined number of points more"
-    return f"{size_text(found)} {'more' if found.estimate >= 0 else 'less'}"
 
 
 def _of(found: Verdict, more: str = "") -> str:

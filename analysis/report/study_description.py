@@ -17,6 +17,7 @@ _KINDS = {
     "dpsgd": "DP-SGD: per-example gradient clipping and noise",
     "dpfedavg": "federated averaging with clipped client updates and noise",
     "fedavg": "federated averaging, without a privacy guarantee",
+    "imported": "predictions of another program",
     "sisa": "SISA: shards and slices, so that examples can be unlearned",
     "pbt": "population-based training with SGD: the worst members are replaced by copies of the best",
 }
@@ -24,7 +25,10 @@ DRAWINGS = "drawings of faces made by the software, which show how it works and 
 _SOURCES = {
     "faces": DRAWINGS,
     "folder": "a folder of images",
+    "hf": "a data set in the format of Hugging Face",
+    "own": "images given as arrays",
 }
+"""Sources whose name is not that of a data set."""
 _MOST_VALUES = 10
 
 
@@ -45,6 +49,8 @@ def described_data(results: SweepResults) -> str:
     dataset = results.sweep.get("dataset", {})
     name, place = str(dataset.get("name") or ""), PurePath(str(dataset.get("path") or "")).name
     what = _SOURCES.get(name, f"the data set {name}" if name else "a data set without a name")
+    if set(results.trials["kind"]) == {"imported"}:
+        what = f"predictions of another program ({name})"
     return f"{what}, prepared as {place}" if place and place != name else what
 
 

@@ -153,10 +153,10 @@ def metric_table(
     if len(names) > _MOST_GROUPS:
         names = [name for name in names if attribute == design.attribute and name in design.rare]
     columns = {"all": (numbers["attribute"] == "")}
-    columns |= {
-        shown(results, attribute, name): (numbers["group"] == name) & (numbers["attribute"] == attribute)
-        for name in names
-    }
+    small = results.small_groups(attribute, states=states)
+    for name in names:
+        head = f"{shown(results, attribute, name)}{'*' if name in small else ''}"
+        columns[head] = (numbers["group"] == name) & (numbers["attribute"] == attribute)
     if gap:
         columns[column] = numbers["metric"] == gap
     what = "Test accuracy" if metric == "accuracy" else f"{row.title} on test images,"
@@ -165,6 +165,8 @@ def metric_table(
         f"{what} {unit} by {attribute}; means over replicates (runs) with {confidence:.0%} intervals: t over "
         "replicates combined with the sampling of test images; with one replicate, the sampling of test images only."
     )
+    if any(name in small for name in names):
+        caption += f" * Fewer than {results.min_group_size} test examples: listed, not ranked as the worst group."
     collapsed = results.collapsed(at=at, states=states)
     return _table(f"{row.title} by {attribute}", caption, numbers, columns, collapsed)
 
@@ -188,6 +190,9 @@ def disparity_table(
         f"replicates with simultaneous {confidence:.0%} intervals. After ≈ stands what equal groups of these sizes "
         "would show by chance; it is not subtracted."
     )
+    small = [shown(results, attribute, name) for name in results.small_groups(attribute, states=states)]
+    if small:
+        caption += f" Without {', '.join(small)}: fewer than {results.min_group_size} test examples."
     collapsed = results.collapsed(at=at, states=states)
     return _table(f"Disparities by {attribute}", caption, numbers, columns, collapsed, expected_if_equal=True)
 

@@ -11,10 +11,17 @@ import pandas as pd
 from fairsweep.analysis.figures import plots
 from fairsweep.analysis.inference.trends import Trend
 from fairsweep.analysis.records.counts import ALL
-from fairsweep.analysis.report.page_verdicts import PageVerdicts, page_trends, page_verdicts, step_of
+from fairsweep.analysis.report.page_verdicts import (
+    MOST_RARE,
+    PageVerdicts,
+    page_trends,
+    page_verdicts,
+    ranked_rare,
+    step_of,
+)
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ReportSection, table_of
-from fairsweep.analysis.report.statements import Statement, StatementGroup, accuracy_change, counts_text, statement_of
+from fairsweep.analysis.report.statements import Statement, StatementGroup, accuracy_change, statement_of
 from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
@@ -22,7 +29,6 @@ from fairsweep.analysis.verdicts.verdict import Question, Verdict
 from fairsweep.analysis.verdicts.verdict_sentences import p_text
 
 _TITLE = "Trend over imbalance"
-_MOST_RARE = 2
 _MOST_STATEMENTS = 12
 Trends = Mapping[tuple[str, str], Trend]
 
@@ -42,7 +48,7 @@ def trend_section(
     """
     if not design.is_trend:
         return None
-    groups = design.rare[:_MOST_RARE]
+    groups = ranked_rare(results, design)[:MOST_RARE]
     found = page_trends(results, design)
     if not found:
         why = "No learner has a seed that was run at every level, so slopes per seed cannot be estimated."
@@ -98,9 +104,9 @@ def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[An
     who = _who(results, design, row["group"])
     if found.word == "undefined":
         return statement_of(f"Learner {row['series']}: the trend of the test accuracy for {who} is undefined.", found)
-    counts = f"({counts_text(found)})"
-    change = accuracy_change(who, found.estimate, found.low, found.high)
-    return statement_of(f"Learner {row['series']}: {row['step']} {change} {counts}.", found)
+    return statement_of(
+        accuracy_change(row["step"], f"the test accuracy of learner {row['series']} for {who}", found), found
+    )
 
 
 def _who(results: SweepResults, design: ImbalanceDesign, group: str) -> str:

@@ -14,7 +14,7 @@ from pandas.api.extensions import ExtensionArray
 
 from fairsweep.analysis.metrics.catalogue import Metric
 from fairsweep.analysis.metrics.disparities import Disparity, disparity_of, present, stacked_quotients
-from fairsweep.analysis.metrics.rates import RATES, Counts, Floats, Rate, divide, quotients
+from fairsweep.analysis.metrics.rates import RATES, Bools, Counts, Floats, Rate, divide, quotients
 from fairsweep.analysis.metrics.scores import Score
 from fairsweep.analysis.records.counts import JOINT, CountArray
 from fairsweep.analysis.results.means import INTERVAL, groups_without_stratum, mean_over_columns
@@ -151,17 +151,16 @@ def disparity_rows(
     *,
     expected_if_equal: bool,
     seed: int,
-    least_n: int = 1,
+    ranked: Bools | None = None,
     people: PeopleOfGroups | None = None,
 ) -> pd.DataFrame:
     """Return the disparities with simultaneous intervals.
 
-    ``n`` sums the denominators, ``n_min`` is the smallest group's; groups of fewer than ``least_n`` take no part.
-    ``people``: see `rate_rows`.
+    ``n`` sums the denominators, ``n_min`` is the smallest group's; of the groups those take part that are ``ranked``,
+    bool [G] (None: all). ``people``: see `rate_rows`.
     """
-    if least_n > 1:
-        enough = counts.values.sum((-2, -1), keepdims=True) >= least_n
-        counts = replace(counts, values=np.where(enough, counts.values, 0))
+    if ranked is not None:
+        counts = replace(counts, values=np.where(ranked[:, None, None], counts.values, 0))
     exists = present(counts.values)
     parts = []
     for metric in metrics:

@@ -47,6 +47,20 @@ def people_and_images(results: SweepRecords, split: str) -> tuple[int, int]:
     return len(np.unique(mine)), len(mine)
 
 
+def people_in_groups(results: SweepRecords, split: str, names: Sequence[str]) -> Counts | None:
+    """Return how many people each group of a split has, int64 [G]; None where images are what is counted."""
+    examples = results.examples
+    if examples is None or not has_people(results, split) or not {*names} <= set(examples.column_names):
+        return None
+    mine = examples.column("split").to_numpy(zero_copy_only=False) == split
+    code = np.zeros(int(mine.sum()), np.int64)
+    for name in names:
+        code = code * len(results.vocabulary(name).values) + examples.column(name).to_numpy()[mine]
+    of_whom = np.unique(examples.column(USER).to_numpy()[mine], return_inverse=True)[1]
+    pairs = np.unique(np.stack([code, of_whom]), axis=1)
+    return np.bincount(pairs[0], minlength=len(results.all_cells.group_names(names)))
+
+
 @dataclass(frozen=True)
 class People:
     """The people of some evaluations.

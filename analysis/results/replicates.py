@@ -7,11 +7,18 @@ initial weights, order, noise). With one replicate the second is unknown, NaN, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Unpack
+
 import numpy as np
 import pandas as pd
 
 from fairsweep.analysis.metrics.catalogue import METRICS, Metric
 from fairsweep.analysis.metrics.rates import Bools, Floats, divide
+from fairsweep.analysis.records.counts import JOINT
+from fairsweep.analysis.results.frames import renamed
+from fairsweep.analysis.results.outcome_table import PairedMetric
+from fairsweep.analysis.results.sweep_frames import DONE, FrameOptions, SweepFrames
 from fairsweep.analysis.statistics.intervals import replicate_mean, widen
 
 AVERAGE_COLUMNS = (
@@ -114,6 +121,49 @@ def average(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
         result[name] = np.nanmin(spread(name), axis=1, initial=np.inf).astype(np.int64)
     result["interval"] = np.where(mean.replicates >= 2, "t over replicates, and test images", "test images only")
     return result[[*AVERAGE_COLUMNS, *(["iteration"] if "iteration" in keys else [])]]
+
+
+@renamed(against="baseline")
+def mean_differences(
+    results: SweepFrames, metrics: Sequence[str] | None = None, *, baseline: str, **choice: Unpack[FrameOptions]
+) -> pd.DataFrame:
+    """Return the mean differences of each setting from its baseline, with the intervals of the report.
+
+    The interval covers variation between seeds and the sampling of the test images that both sides share, see
+    `fairsweep.analysis.statistics.effects.Effect`. `average` of the frame of differences has the same means; it knows
+    neither what images the trials share nor how seeds are crossed, so its intervals are wider.
+
+    Args:
+        results: the sweep.
+        metrics: see `SweepFrames.frame`.
+        baseline: see `SweepFrames.frame`.
+        choice: the keywords of `SweepFrames.rates`; ``at="all"`` cannot be averaged.
+
+    Returns:
+        The columns `AVERAGE_COLUMNS`.
+    """
+    frame = results.frame(metrics, baseline=baseline, **choice)
+    confidence = choice.get("confidence", 0.95)
+    means = average(frame, confidence)
+    pairs = results.pairs(baseline).pairs
+    setting = frame["setting"].astype(str)
+    known = {name: pairs[pairs["trial"].isin(trials)] for name, trials in frame["trial"].astype(str).groupby(setting)}
+    for (attribute, metric), rows in means.groupby(["attribute", "metric"], sort=False):
+        compared = PairedMetric.of(
+            results,
+            str(metric),
+            [name for name in str(attribute).split(JOINT) if name],
+            split=choice.get("split", "test"),
+            at=choice.get("at", "last"),
+            states=choice.get("states", DONE),
+            positive=choice.get("positive"),
+        )
+        for i, one, group in zip(rows.index, rows["setting"].astype(str), rows["group"].astype(str), strict=True):
+            found = compared.difference(group, known[one])
+            if found is not None:
+                means.loc[i, "value"] = float(found[0].estimate)
+                means.loc[i, ["low", "high"]] = [float(bound) for bound in found[0].interval(confidence, compared.most)]
+    return means
 
 
 def _mean_where(matrix: Floats, known: Bools) -> Floats:

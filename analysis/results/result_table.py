@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import combinations
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -14,9 +15,10 @@ from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.imbalance_design import shown
+from fairsweep.analysis.results.outcome_table import PairedMetric, pairs_by_seed
 from fairsweep.analysis.results.replicates import average
-from fairsweep.analysis.results.significance import beaten
 from fairsweep.analysis.results.sweep_frames import At, SweepFrames
+from fairsweep.analysis.statistics.multiplicity import holm
 
 DIMENSIONS = ("learner", "series", "level", "group", "metric")
 _OF_SETTING = ("learner", "series")
@@ -121,7 +123,7 @@ def result_table(results: SweepFrames, rows: str, columns: str, **options: Unpac
     if {rows, columns} - set(DIMENSIONS) or rows == columns:
         raise ValueError(f"rows and columns must be two of {list(DIMENSIONS)}, but got {rows=} and {columns=}")
     confidence = options.get("confidence", 0.95)
-    frame = _frame_at(results, confidence, options)
+    frame = _frame(results, confidence, options)
     means = _chosen(average(frame, confidence), options.get("where", {}))
     _one_each(means, rows, columns)
     decimals = options.get("decimals", 1)
@@ -141,7 +143,7 @@ def result_table(results: SweepFrames, rows: str, columns: str, **options: Unpac
     )
 
 
-def _frame_at(results: SweepFrames, confidence: float, options: TableOptions) -> pd.DataFrame:
+def _frame(results: SweepFrames, confidence: float, options: TableOptions) -> pd.DataFrame:
     metrics = list(options.get("metrics", ["accuracy"]))
     plain = [name for name in metrics if not isinstance(resolve(name, results.classes).row, Disparity)]
     others = [name for name in metrics if name not in plain]
@@ -184,23 +186,19 @@ def _not_beaten(
     """Return for each averaged row whether no other setting in its line is significantly superior."""
     line = columns if rows in _OF_SETTING else rows
     found = np.zeros(len(means), np.bool_)
-    known: dict[float, pd.DataFrame] = {}
+    split, at = options.get("split", "test"), options.get("at", "last")
+    compared: dict[tuple[str, str], PairedMetric] = {}
     for _, part in means.groupby([line, "attribute", "group", "metric"], sort=False):
-        first = part.iloc[0]
-        better = resolve(str(first["metric"]), results.classes).row.better
-        if len(part) < 2 or better == "none":
+        attribute, group, metric = (str(part.iloc[0][name]) for name in ("attribute", "group", "metric"))
+        better = resolve(metric, results.classes).row.better
+        by = tuple(attribute.split(JOINT)) if attribute else ()
+        if len(part) < 2 or better == "none" or group in results.small_groups(by, split=split):
             continue
-
-        def frame_at(confidence: float, first: pd.Series[Any] = first) -> pd.DataFrame:
-            if confidence not in known:
-                known[confidence] = _frame_at(results, confidence, options)
-            frame = known[confidence]
-            same = [frame[name] == first[name] for name in ("attribute", "group", "metric")]
-            return frame[np.logical_and.reduce(same)]
-
+        if (attribute, metric) not in compared:
+            compared[attribute, metric] = PairedMetric.of(results, metric, by, split=split, at=at)
         losers = beaten(
-            results,
-            frame_at,
+            compared[attribute, metric],
+            group,
             part["setting"].tolist(),
             higher=better == "higher",
             confidence=options.get("confidence", 0.95),
@@ -208,6 +206,37 @@ def _not_beaten(
         if losers is not None:
             found[part.index] = ~part["setting"].isin(losers).to_numpy() & np.isfinite(part["value"].to_numpy())
     return found
+
+
+def beaten(
+    compared: PairedMetric, group: str, settings: Sequence[str], *, higher: bool, confidence: float = 0.95
+) -> set[str] | None:
+    """Return the settings to which another one is significantly superior, Holm-corrected over all pairs.
+
+    Args:
+        compared: the metric.
+        group: of the rows.
+        settings: which are compared, by the trials that share both seeds.
+        higher: whether a higher value is superior.
+        confidence: of the family of all pairs.
+
+    Returns:
+        The settings that are beaten; None where no pair shares two replicates, so that nothing can be said.
+    """
+    trials = compared.results.trials
+    done = trials[trials["state"] == "done"]
+    pairs = list(combinations(settings, 2))
+    effects = [
+        compared.difference(group, pairs_by_seed(*(done[done["setting"] == name] for name in pair))) for pair in pairs
+    ]
+    p = np.array([np.nan if effect is None else float(effect[0].p_value()) for effect in effects])
+    if not any(effect is not None and effect[0].replicates > 1 for effect in effects):
+        return None
+    return {
+        pair[1] if (float(effect[0].estimate) > 0) == higher else pair[0]
+        for pair, effect, adjusted in zip(pairs, effects, holm(p), strict=True)
+        if effect is not None and adjusted < 1 - confidence
+    }
 
 
 def _name(results: SweepFrames, means: pd.DataFrame, dimension: str, value: str) -> str:

@@ -123,6 +123,7 @@ def load(
     cache: bool = True,
     former: bool = False,
     own_metrics: bool = True,
+    min_group_size: int | None = None,
 ) -> SweepResults:
     """Open the output folder of a sweep, finished or running, or several together.
 
@@ -136,6 +137,9 @@ def load(
         former: also take trials that belong to earlier versions of the sweep: of values that were edited since.
         own_metrics: whether metrics of the user's own that the sweep file names are defined, by running the text of
             their files as it was stored with the sweep; False for a sweep from somebody whom you do not trust.
+        min_group_size: groups with fewer examples (people, where the data names them) are listed but take no part in
+            worst groups, gaps, verdicts and selection; None takes what the sweep's file states, else
+            `fairsweep.analysis.results.sweep_records.MIN_GROUP_SIZE`.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -144,6 +148,5 @@ def load(
     given: list[object] = list(listed)
     if not all(isinstance(one, str | Path) and str(one) for one in given):
         raise TypeError(f"load needs the output folder of a sweep, such as 'runs/quickstart', but got {path!r}")
-    return SweepResults(
-        *(SweepLocation.of(one) for one in (*listed, *more)), cache=cache, former=former, own_metrics=own_metrics
-    )
+    locations = (SweepLocation.of(one) for one in (*listed, *more))
+    return SweepResults(*locations, cache=cache, former=former, own_metrics=own_metrics, min_group_size=min_group_size)

@@ -24,7 +24,7 @@ from fairsweep.analysis.metrics.disparities import (
     value_of,
 )
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
-from fairsweep.analysis.metrics.rates import Counts, Floats
+from fairsweep.analysis.metrics.rates import Bools, Counts, Floats
 from fairsweep.analysis.metrics.scores import Score
 from fairsweep.analysis.records.counts import JOINT, CountArray, Evaluations
 from fairsweep.analysis.results.outcomes import group_codes, read_outcomes, users
@@ -112,7 +112,7 @@ def prediction_rows(
     confidence: float,
     *,
     expected_if_equal: bool = True,
-    least_n: int = 1,
+    ranked: Sequence[Bools] | None = None,
 ) -> list[pd.DataFrame]:
     """Return the rows of a tidy table for metrics that need predictions, without the columns of the trials.
 
@@ -126,7 +126,7 @@ def prediction_rows(
         evaluations: which ones.
         confidence: of the intervals.
         expected_if_equal: whether to permute the groups for what equal groups would show.
-        least_n: groups of fewer examples take no part in a disparity.
+        ranked: of each grouping which groups take part in a disparity, bool [G]; None takes all.
     """
     rows: list[dict[str, Any]] = []
     for i, (trial, iteration) in enumerate(zip(evaluations.trial, evaluations.iteration, strict=True)):
@@ -135,7 +135,7 @@ def prediction_rows(
         if outcomes is None or outcomes.log_probabilities is None:
             continue
         log_p = outcomes.log_probabilities[0].astype(np.float64)
-        for names in groupings:
+        for place, names in enumerate(groupings):
             codes = group_codes(results, outcomes, names)
             if codes is None:
                 continue
@@ -144,8 +144,10 @@ def prediction_rows(
             head = {"trial": trial, "iteration": iteration, "split": evaluations.split}
             head["attribute"] = table.attribute = JOINT.join(names)
             seed = _generator("predictions", evaluations, i)
+            exists = table.sizes > 0
+            exists = exists if ranked is None else exists & ranked[place]
             rows += [
-                head | row for row in _rows_of(table, metrics, groups, confidence, seed, expected_if_equal, least_n)
+                head | row for row in _rows_of(table, metrics, groups, confidence, seed, expected_if_equal, exists)
             ]
     columns = ["trial", "iteration", "split", "attribute", "group", "metric", "value", "low", "high"]
     return [pd.DataFrame(rows, columns=[*columns, "n", "n_min", "interval", "expected_if_equal"])] if rows else []
@@ -208,7 +210,7 @@ def _rows_of(
     confidence: float,
     generator: np.random.Generator,
     expected_if_equal: bool,
-    least_n: int,
+    exists: Bools,
 ) -> list[dict[str, Any]]:
     """Return every metric of one evaluation and grouping."""
     ones = np.ones((1, len(table.codes)))
@@ -219,7 +221,6 @@ def _rows_of(
     weights = table.weights(0 if all(is_biased(base) for base in bases.values()) else DRAWS, generator)
     nothing = np.full((1, table.count), np.nan)
     draws = {name: nothing if is_biased(base) else table.by_group(base, weights) for name, base in bases.items()}
-    exists = table.sizes >= max(1, least_n)
     rows: list[dict[str, Any]] = []
     for metric in metrics:
         row = metric.row
@@ -263,7 +264,7 @@ def _rows_of(
 
 
 def permuted_disparity(
-    table: _Table, row: Disparity, exists: npt.NDArray[np.bool_], draws: int, generator: np.random.Generator
+    table: _Table, row: Disparity, exists: Bools, draws: int, generator: np.random.Generator
 ) -> Floats:
     """Return a disparity of predictions after permutations of the groups, float64 [draws]."""
     bases = [base for base in (BASES[name] for name in row.rates) if isinstance(base, ProbabilityScore)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypedDict, Unpack
 
 import numpy as np
@@ -10,14 +10,14 @@ import pandas as pd
 
 from fairsweep.analysis.metrics.catalogue import DEFAULT_DISPARITIES, DEFAULT_RATES, METRICS, Metric, resolve
 from fairsweep.analysis.metrics.disparities import Disparity
-from fairsweep.analysis.metrics.rates import Floats, divide
+from fairsweep.analysis.metrics.rates import Counts, Floats, divide
 from fairsweep.analysis.records.counts import CountArray, Evaluations
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.frames import disparity_rows, mean_rows, rate_rows, renamed, with_trials
 from fairsweep.analysis.results.outcomes import counted_by
 from fairsweep.analysis.results.pairs import Pairing, pair_trials
-from fairsweep.analysis.results.people import People, PeopleOfGroups
+from fairsweep.analysis.results.people import People, PeopleOfGroups, people_in_groups
 from fairsweep.analysis.results.score_frames import prediction_rows
 from fairsweep.analysis.results.sweep_records import SweepRecords
 
@@ -89,6 +89,29 @@ class SweepFrames(SweepRecords):
             states: see `evaluations`.
         """
         return counted_by(self, self.evaluations(split=split, at=at, states=states), _listed(by))
+
+    def group_sizes(self, by: By, evaluations: Evaluations) -> Counts:
+        """Return how many examples each group has in the trial that has fewest; people, where the data names them.
+
+        Args:
+            by: see `counts`.
+            evaluations: of which trials.
+
+        Returns:
+            int64 [G], in the order of `counts`.
+        """
+        names = _listed(by)
+        # Of each trial the last: predictions are recorded of it.
+        once = evaluations.at(len(evaluations) - 1 - np.unique(evaluations.number[::-1], return_index=True)[1])
+        images: Counts = counted_by(self, once, names).values.sum((-2, -1)).min(0)
+        people = people_in_groups(self, evaluations.split, names)
+        return images if people is None else np.minimum(images, people)
+
+    def small_groups(self, by: By, *, split: str = "test", states: Sequence[str] | None = DONE) -> Mapping[str, int]:
+        """Return the groups that are not ranked though they have examples, with how many; see `group_sizes`."""
+        sizes = self.group_sizes(by, self.evaluations(split=split, states=states))
+        names = self.all_cells.group_names(_listed(by))
+        return {name: int(n) for name, n in zip(names, sizes, strict=True) if 0 < n < self.min_group_size}
 
     def collapsed(self, *, split: str = "test", at: At = "last", states: Sequence[str] | None = DONE) -> pd.DataFrame:
         """Return the trials that predict one class for every example, though the examples are of several.
@@ -168,7 +191,7 @@ class SweepFrames(SweepRecords):
             parts += prediction_rows(self, predicted, groupings, evaluations, confidence)
         return with_trials(pd.concat(parts, ignore_index=True), self.trials)
 
-    @renamed(null="expected_if_equal")
+    @renamed(null="expected_if_equal", least_n="min_group_size")
     def disparities(
         self,
         metrics: Sequence[str] | None = None,
@@ -181,7 +204,7 @@ class SweepFrames(SweepRecords):
         confidence: float = 0.95,
         expected_if_equal: bool = True,
         seed: int = 0,
-        least_n: int = 1,
+        min_group_size: int | None = None,
     ) -> pd.DataFrame:
         """Disparities between groups, one row per trial, iteration, attribute and metric; ``group`` is the attribute.
 
@@ -197,7 +220,8 @@ class SweepFrames(SweepRecords):
             confidence: of the simultaneous intervals.
             expected_if_equal: whether to compute what equal groups would show by chance.
             seed: of the part of that which is simulated.
-            least_n: groups of fewer examples take no part; intersections have small ones.
+            min_group_size: groups with fewer examples (people, where the data names them) take no part; None takes
+                that of the results.
 
         Returns:
             The columns `fairsweep.analysis.results.frames.TIDY_COLUMNS`.
@@ -208,6 +232,7 @@ class SweepFrames(SweepRecords):
         counted = [metric for metric in chosen if metric.of_cells]
         predicted = [metric for metric in chosen if not metric.of_cells]
         parts = []
+        ranked = [self.group_sizes(g, evaluations) >= self._least(min_group_size) for g in groupings]
         if counted:
             people = People.of(self, evaluations)
             parts = [
@@ -217,10 +242,10 @@ class SweepFrames(SweepRecords):
                     confidence,
                     expected_if_equal=expected_if_equal,
                     seed=seed,
-                    least_n=least_n,
+                    ranked=enough,
                     people=_of_groups(people, g),
                 )
-                for g in groupings
+                for g, enough in zip(groupings, ranked, strict=True)
             ]
         if predicted:
             parts += prediction_rows(
@@ -230,13 +255,18 @@ class SweepFrames(SweepRecords):
                 evaluations,
                 confidence,
                 expected_if_equal=expected_if_equal,
-                least_n=least_n,
+                ranked=ranked,
             )
         return with_trials(pd.concat(parts, ignore_index=True), self.trials)
 
     @renamed(against="baseline")
     def frame(
-        self, metrics: Sequence[str] | None = None, *, baseline: str | None = None, **choice: Unpack[FrameOptions]
+        self,
+        metrics: Sequence[str] | None = None,
+        *,
+        baseline: str | None = None,
+        min_group_size: int | None = None,
+        **choice: Unpack[FrameOptions],
     ) -> pd.DataFrame:
         """Return the rates and disparities in one tidy table, or their differences from a baseline.
 
@@ -245,6 +275,7 @@ class SweepFrames(SweepRecords):
             baseline: ``"twin"``, or the name of a learner: every value becomes the difference from the trial of the
                 same imbalance, model and seeds; see `pairs` and
                 `fairsweep.analysis.results.differences.difference_rows`.
+            min_group_size: see `disparities`.
             choice: the keywords of `rates`.
 
         Returns:
@@ -257,7 +288,7 @@ class SweepFrames(SweepRecords):
         disparities = [metric.name for metric in known if isinstance(metric.row, Disparity)]
         parts = [self.rates(rates, **choice)] if rates else []
         if disparities and choice.get("by") != ():
-            parts.append(self.disparities(disparities, **choice))
+            parts.append(self.disparities(disparities, **choice, min_group_size=min_group_size))
         frame = pd.concat(parts, ignore_index=True)
         if baseline is None:
             return frame
@@ -269,6 +300,11 @@ class SweepFrames(SweepRecords):
         return pair_trials(self.folders, baseline)
 
     # --- inside ---
+
+    def _least(self, min_group_size: int | None) -> int:
+        if min_group_size is not None and min_group_size < 1:
+            raise ValueError(f"min_group_size must be at least 1, but got {min_group_size=}: 1 ranks every group")
+        return self.min_group_size if min_group_size is None else min_group_size
 
     def _metrics(self, names: Sequence[str] | None, default: Sequence[str], positive: str | None) -> list[Metric]:
         self.further_metrics()  # another sweep may define its own under the same names

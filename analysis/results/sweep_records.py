@@ -33,6 +33,9 @@ R = TypeVar("R")
 _SOURCE_PATH = "source_path"
 _NO_ATTRIBUTES = frozenset({"id", "user", "split", _SOURCE_PATH})
 
+MIN_GROUP_SIZE = 20
+"""Examples from which on a group is ranked, where the sweep's file states no other number."""
+
 
 class SweepRecords:
     """The records of a sweep.
@@ -48,10 +51,16 @@ class SweepRecords:
             `fairsweep.analysis.records.membership`.
         trials: one row per trial, by learner (in the order of the sweep file), level and replicate; its columns are
             those of `fairsweep.analysis.results.trials.trials_table`.
+        min_group_size: groups with fewer examples (people, where the data names them) are listed, not ranked.
     """
 
     def __init__(
-        self, *locations: SweepLocation, cache: bool = True, former: bool = False, own_metrics: bool = True
+        self,
+        *locations: SweepLocation,
+        cache: bool = True,
+        former: bool = False,
+        own_metrics: bool = True,
+        min_group_size: int | None = None,
     ) -> None:
         self._sources = open_sweeps(locations, cache=cache, former=former)
         self.former = tuple(sorted(name for source in self._sources for name in source.former))
@@ -60,6 +69,10 @@ class SweepRecords:
         self._runs_code = own_metrics
         self.location = self._sources[0].location
         self.sweep = joined_sweep(self._sources)
+        stated = (self.sweep.get("sweep", {}).get("analysis") or {}).get("min_group_size", MIN_GROUP_SIZE)
+        self.min_group_size = int(stated if min_group_size is None else min_group_size)
+        if self.min_group_size < 1:
+            raise ValueError(f"min_group_size must be at least 1, but got {min_group_size=}: 1 ranks every group")
         self.folders: list[TrialFolder]
         self.trials: pd.DataFrame
         self.folders, self.trials = self._in_order([folder for source in self._sources for folder in source.folders])

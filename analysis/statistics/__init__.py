@@ -1,1 +1,1 @@
-"""Uncertainty of arrays: intervals, simultaneous intervals, permutation, bootstrap draws, components of variance."""
+"""Uncertainty of arrays: intervals, effects, tests and their corrections, resampling, components of variance."""

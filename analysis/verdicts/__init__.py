@@ -1,1 +1,1 @@
-"""Questions of a sweep that are answered by one estimate, one interval and one verdict, wherever they are shown."""
+"""Questions of a sweep and their verdicts, one family for all that a report tells."""

@@ -5,20 +5,22 @@ All questions that one report answers are one family: p-values are corrected ove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from fairsweep.analysis.verdicts.effects import Effect
-from fairsweep.analysis.verdicts.multiplicity import holm
-from fairsweep.analysis.verdicts.superiority import Superiority
+from fairsweep.analysis.statistics.effects import Effect
+from fairsweep.analysis.statistics.multiplicity import holm
+from fairsweep.analysis.statistics.superiority import Superiority
 
 ALPHA = 0.05
 
 Word = Literal["different", "equivalent", "undecided", "undefined"]
 Kind = Literal["difference", "excess", "growth", "gap", "slope", "step"]
+_MOST: Mapping[Kind, float] = {"difference": 1, "gap": 1, "excess": 2, "growth": 2}
+"""The largest value that the answer to a question about a rate can have."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _verdict(
     if effect is None or not np.isfinite(effect.estimate):
         note = finding.note or "the metric is undefined for these test images"
         return Verdict(finding.question, "undefined", nan, nan, nan, note=note)
-    low, high = (float(bound) for bound in effect.interval(confidence))
+    low, high = (float(bound) for bound in effect.interval(confidence, _MOST.get(finding.question.kind, np.inf)))
     differ, adjusted, equal, equal_adjusted = p
     word: Word = "undecided"
     if adjusted < alpha:

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from fairsweep.analysis.statistics.superiority import Superiority
 from fairsweep.analysis.statistics.variance_components import ROUNDING
-from fairsweep.analysis.verdicts.superiority import Superiority
 from fairsweep.analysis.verdicts.verdict import Question, Verdict
 from fairsweep.analysis.wording import counted
 
@@ -51,6 +51,20 @@ def size_text(found: Verdict) -> str:
     """Return the size of a difference, without its sign, with its interval."""
     low, high = (found.low, found.high) if found.estimate >= 0 else (-found.high, -found.low)
     return points_text(abs(found.estimate), low, high)
+
+
+def estimate_text(found: Verdict, falls: str = "a loss", rises: str = "a gain") -> str:
+    """Return the estimate of what is undecided, without a claim: ``a loss of 3.1 points [0.2, 7.0]``."""
+    if abs(found.estimate) <= ROUNDING:
+        return f"no difference: {points_text(0.0, found.low, found.high)}"
+    return f"{falls if found.estimate < 0 else rises} of {size_text(found)}"
+
+
+def sided_text(found: Verdict, below: str, above: str) -> str:
+    """Return a difference with its side in a word: ``3.1 points [1.0, 7.0] below``."""
+    if abs(found.estimate) <= ROUNDING:
+        return f"no difference, {points_text(0.0, found.low, found.high)}"
+    return f"{size_text(found)} {below if found.estimate < 0 else above}"
 
 
 def p_text(p: float) -> str:

@@ -37,6 +37,15 @@ def report(
     ] = False,
     table: Annotated[bool, typer.Option("--table", help="Also print the tables of all learners and levels.")] = False,
     show: Annotated[bool, typer.Option("--open", help="Open the report in a browser.")] = False,
+    min_group_size: Annotated[
+        int | None,
+        typer.Option(
+            "--min-group-size",
+            metavar="N",
+            min=1,
+            help="List groups with fewer test examples without ranking them; default: the sweep file's, or 20.",
+        ),
+    ] = None,
 ) -> None:
     """Print the answer of a sweep and write its report as one HTML page; works while the sweep runs.
 
@@ -53,7 +62,15 @@ def report(
     if local is not None:
         say_unfinished(local)
     with as_ours():
-        print_results(folder, Console(), to=to, pictures=pictures, former=former, tables=table)
+        print_results(
+            folder,
+            Console(),
+            to=to,
+            pictures=pictures,
+            former=former,
+            tables=table,
+            min_group_size=min_group_size,
+        )
     page = to if to is not None else local and local / REPORT
     if show and page is not None and page.is_file():
         webbrowser.open(page.resolve().as_uri())

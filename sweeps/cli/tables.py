@@ -21,6 +21,7 @@ from fairsweep.analysis.report.example_images import refused
 from fairsweep.analysis.report.headline import extreme_groups
 from fairsweep.analysis.report.report_content import Content, collect
 from fairsweep.analysis.report.report_page import write_report
+from fairsweep.analysis.report.statements import small_group_notes
 from fairsweep.analysis.report.summary_table import SummaryTable, summary_tables
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.results import SweepResults
@@ -43,6 +44,7 @@ def print_results(
     pictures: bool = False,
     former: bool = False,
     tables: bool = False,
+    min_group_size: int | None = None,
 ) -> bool:
     """Print the results of a sweep and write its report.
 
@@ -55,11 +57,12 @@ def print_results(
         pictures: show example images also of a dataset that was not prepared here from a public source.
         former: see `fairsweep.analysis.load`.
         tables: print the summary tables too.
+        min_group_size: see `fairsweep.analysis.load`.
 
     Returns:
         Whether any trial failed.
     """
-    results = analysis.load(folder, former=former)
+    results = analysis.load(folder, former=former, min_group_size=min_group_size)
     local = results.location.local
     failed = bool((results.trials["state"] == "failed").any())
     if local is not None:
@@ -109,6 +112,7 @@ def _answer(results: SweepResults, content: Content) -> list[str]:
     design = design_of(results)
     first = found.headline.statement if found.headline else None
     lines = [] if first is None else [f"[bold]{first.verdict}[/bold]: {escape(first.text)}"]
+    lines += [f"  {escape(text)}" for text in small_group_notes(results, design)]
     groups = extreme_groups(results, design)
     level = design.levels[-1].text
     lines += [f"  {escape(text)} ({escape(level)})" for text in groups[:_MOST_LEARNERS]]

@@ -1,12 +1,14 @@
-"""Warnings about missing groups: levels without minority examples, groups without test examples."""
+"""Warnings about missing and small groups: levels without minority examples, groups with few test examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fairsweep.sweeps.planning.objectives import aims_of
+from fairsweep.trainables.learning.evaluation import EvaluationSet
 from fairsweep.trainables.trial.trial_data import evaluation_sets, minority_of, training_plan
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ def scarce_groups(plan: SweepPlan) -> Iterator[str]:
     """Say what a checked sweep cannot show, a line each."""
     yield from _levels_without_minority(plan)
     yield from _groups_without_tests(plan)
+    yield from _small_groups_of_aims(plan)
 
 
 def _levels_without_minority(plan: SweepPlan) -> Iterator[str]:
@@ -42,14 +45,37 @@ def _levels_without_minority(plan: SweepPlan) -> Iterator[str]:
 
 
 def _groups_without_tests(plan: SweepPlan) -> Iterator[str]:
-    trial, dataset = plan.trials[0], plan.other or plan.dataset
-    test = evaluation_sets(plan.dataset, trial.config, plan.other)["test"]
+    dataset, test = plan.other or plan.dataset, _sets(plan)["test"]
     for name, codes in test.groups.items():
         attribute = dataset.attribute(name)
         counts = np.bincount(np.asarray(codes), minlength=len(attribute.values))
         missing = [attribute.shown(int(code)) for code in np.flatnonzero(counts == 0)]
         if missing:
             yield f"the test set has no example of {name} {_listed(missing)}: their rates cannot be estimated"
+
+
+def _small_groups_of_aims(plan: SweepPlan) -> Iterator[str]:
+    """Say which aims rank groups that the report does not: trials know nothing of the analysis that follows."""
+    groupings = dict.fromkeys(aim.measure.by for _, aim in aims_of(plan.sweep) if aim.measure.by)
+    if not groupings:
+        return
+    validation, least = _sets(plan)["validation"], plan.sweep.analysis.min_group_size
+    for names in groupings:
+        columns = [np.asarray(validation.groups.get(name, validation.labels)) for name in names]
+        codes, counts = np.unique(np.stack(columns, 1), axis=0, return_counts=True)
+        shown = [
+            " & ".join(plan.dataset.attribute(name).shown(int(code)) for name, code in zip(names, row, strict=True))
+            for row in codes[counts < least]
+        ]
+        if shown:
+            yield (
+                f"objectives, constraints and rules by {' & '.join(names)} rank {_listed(shown)} too, with fewer than "
+                f"analysis.min_group_size={least} validation examples: their worst group may be one by chance"
+            )
+
+
+def _sets(plan: SweepPlan) -> Mapping[str, EvaluationSet]:
+    return evaluation_sets(plan.dataset, plan.trials[0].config, plan.other)
 
 
 def _listed(names: list[str]) -> str:

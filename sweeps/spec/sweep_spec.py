@@ -170,6 +170,12 @@ class AnalysisSection(Section):
         description="Largest difference in accuracy that does not matter, as a share: the report then says where "
         "results are equivalent within it, and what would decide the others; null tests no equivalence.",
     )
+    min_group_size: int = Field(
+        default=20,
+        ge=1,
+        description="Groups with fewer test examples (people, where the data names them) are listed in tables but not "
+        "ranked: they take no part in worst groups, gaps, verdicts and selection.",
+    )
 
 
 def _shadow_count(raw: object) -> object:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fairsweep.analysis as analysis
-from fairsweep.analysis.verdicts.outcome_table import OutcomeTable
+from fairsweep.analysis.results.outcome_table import OutcomeTable
 
 PAIR = ("private", "matched")
 

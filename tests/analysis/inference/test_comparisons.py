@@ -1,4 +1,4 @@
-"""Comparisons of learners: exact tests, Holm, folds, and ranks over datasets."""
+"""Comparisons of learners: by seeds, Holm, folds, and ranks over datasets."""
 
 import doctest
 
@@ -15,9 +15,8 @@ from fairsweep.analysis.inference.comparisons import (
     compare_over_datasets,
     corrected_fold_test,
     paired_effect,
-    sign_flip_p,
 )
-from fairsweep.analysis.verdicts.multiplicity import holm
+from fairsweep.analysis.statistics.multiplicity import holm
 
 
 def test_doctest():
@@ -31,29 +30,19 @@ def test_holm_equals_statsmodels_and_leaves_gaps():
     assert holm([np.nan, 0.04])[1] == 0.04
 
 
-def test_flipped_signs_equal_scipys_permutation_test_and_are_exact():
-    rng = np.random.default_rng(0)
-    values = rng.normal(0.5, 1, 8)
-    exact = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf)
-    assert sign_flip_p(values) == pytest.approx(exact.pvalue)
-    many = rng.normal(0.3, 1, 25)
-    assert sign_flip_p(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.03)
-    assert sign_flip_p(np.ones(5)) == 2 / 2**5
-
-
 def test_learners_are_compared_by_seeds(digits, faces):
     results = analysis.load(digits.folder)
     table = compare_learners(results, by="digit")
     assert len(table) == 10
     assert (table["replicates"] == 5).all()
-    assert table["p_value"].isna().all()
-    assert (table["smallest_p"] == 2 / 32).all()
+    np.testing.assert_allclose(table["p_holm"], holm(table["p_value"]))
     rare = table.set_index("group").loc["8"]
     rates = results.rates(["accuracy"], by="digit")
     wide = rates[rates["group"].astype(str) == "8"].pivot(index="replicate", columns="learner", values="value")
     difference = (wide[rare["first"]] - wide[rare["second"]]).to_numpy()
     low, high = stats.t.interval(0.95, 4, loc=difference.mean(), scale=stats.sem(difference))
-    assert (rare["difference"], rare["low"], rare["high"]) == pytest.approx((difference.mean(), low, high))
+    assert rare["difference"] == pytest.approx(difference.mean())
+    assert rare["low"] < low < high < rare["high"]  # the test images vary too
     assert rare["effect"] == pytest.approx(paired_effect(difference))
     faced = compare_learners(analysis.load(faces.folder), learners=["private", "matched"])
     assert set(faced["level"]) == {"share 0.5", "share 0.9", "share 0.99"}
@@ -106,6 +95,5 @@ def test_differences_that_are_rounding_errors_are_none():
     assert corrected_fold_test(noise, train_size=800, test_size=200)[3] == 1
     assert np.isnan(corrected_fold_test(0.1 + noise, train_size=800, test_size=200)[1:]).all()
     assert np.isnan(paired_effect(noise))
-    assert sign_flip_p(noise) == 1
     same = pd.DataFrame({"a": 0.5 + noise, "b": 0.5 - noise, "c": np.full(6, 0.5)})
     assert compare_over_datasets(same).p_value == 1

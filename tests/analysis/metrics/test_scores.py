@@ -108,9 +108,10 @@ def test_small_intersections_can_be_left_out(results):
     names = ["accuracy_ratio", "accuracy_difference"]
     every = results.disparities(names, by=("tone", "shape", "smiling"))
     assert (every["n_min"] == 75).all()
-    none = results.disparities(names, by=("tone", "shape", "smiling"), least_n=76)
+    none = results.disparities(names, by=("tone", "shape", "smiling"), min_group_size=76)
     assert none["value"].isna().all()
-    pd.testing.assert_frame_equal(every, results.disparities(names, by=("tone", "shape", "smiling"), least_n=75))
+    kept = results.disparities(names, by=("tone", "shape", "smiling"), min_group_size=75)
+    pd.testing.assert_frame_equal(every, kept)
 
 
 def test_reliability_agrees_with_scikit_learn():

@@ -56,7 +56,8 @@ def test_the_answer_has_the_number_and_the_verdict_of_its_question(content, digi
     assert f"{-100 * verdict.estimate:.1f} points of accuracy (95% CI " in first.statement.text
     excess = page_verdicts(results, design).of(Question("excess", *asked_pair(asked), "digit", "8", asked.level))
     others = 100 * (verdict.estimate + excess.estimate)
-    assert f"the other classes on average {'lose' if others < 0 else 'gain'} {abs(others):.1f}" in first.statement.text
+    change = f"{'a loss' if others < 0 else 'a gain'} of {abs(others):.1f}"
+    assert f"the estimate for the other classes on average is {change}" in first.statement.text
     assert dict(first.trust)["Seeds"] == "5"
 
 
@@ -70,7 +71,7 @@ def test_an_undecided_answer_does_not_claim_a_loss(faces):
     if first.statement.verdict == "undecided":
         assert first.statement.text.startswith("Whether private training (private, ε = 3) costs the rare group")
     assert "the same training without privacy (matched)" in first.statement.text
-    assert "; tone = light " in first.statement.text
+    assert "; the estimate for tone = light is a" in first.statement.text
     names = {trace.name for trace in first.figure.figure.data if trace.showlegend}
     assert names == {"light tone", "dark tone"}
     titles = {note.text for note in first.figure.figure.layout.annotations}

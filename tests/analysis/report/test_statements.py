@@ -12,6 +12,7 @@ from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.statements import accuracy_change, answer, caveats, question
 from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import design_of, named, shown
+from fairsweep.analysis.verdicts.verdict import Question, Verdict
 from fairsweep.analysis.verdicts.verdict_sentences import points_text
 
 
@@ -20,12 +21,17 @@ def test_numbers_are_points_with_a_true_minus():
     assert points_text(0.0, -0.0, 0.0) == "0.0 points [0.0, 0.0]"
 
 
-def test_a_change_has_its_sign_in_the_verb():
-    assert accuracy_change("tone = dark", -0.121, -0.2, -0.05) == (
-        "lowers test accuracy for tone = dark by 12.1 points [5.0, 20.0]"
+def test_a_change_has_its_sign_in_the_verb_and_what_is_undecided_is_not_claimed():
+    asked = Question("difference", "private", "plain", "tone", "dark", "share 0.9")
+    found = Verdict(asked, "different", -0.121, -0.2, -0.05, seeds=3, images=60)
+    assert accuracy_change("learner private", "test accuracy for tone = dark", found, " compared with plain") == (
+        "Learner private lowers test accuracy for tone = dark by 12.1 points [5.0, 20.0] compared with plain (3 seeds, "
+        "60 test images)."
     )
-    assert accuracy_change("digit = 8", 0.03, -0.01, 0.07) == (
-        "raises test accuracy for digit = 8 by 3.0 points [−1.0, 7.0]"  # noqa: RUF001
+    found = Verdict(asked, "undecided", 0.03, -0.01, 0.07, seeds=3)
+    assert accuracy_change("learner private", "test accuracy for tone = dark", found) == (
+        "Whether learner private raises test accuracy for tone = dark is undecided: the estimate is a gain of "
+        "3.0 points [−1.0, 7.0] (3 seeds)."  # noqa: RUF001
     )
 
 
@@ -89,9 +95,10 @@ def test_numbers_in_sentences_are_those_of_the_tables(digits):
     assert statement.found.estimate == pytest.approx(row["value"])
     assert statement.verdict == "different"
     assert "5 seeds, 100 test images" in statement.text
-    gaps = {s.text.split(":")[0]: s for s in sections["Accuracy gap between classes"].statements}
-    assert gaps["Learner dpsgd"].verdict == "different"
-    assert "the other classes on average" in gaps["Learner sgd"].text
+    gaps = {s.found.question.learner: s for s in sections["Accuracy gap between classes"].statements}
+    assert gaps["dpsgd"].verdict == "different"
+    assert gaps["dpsgd"].text.startswith("Learner dpsgd: accuracy for digit = 8 is ")
+    assert "the other classes on average" in gaps["sgd"].text
 
 
 def test_equal_learners_do_not_differ_significantly(tmp_path, simulate, monkeypatch):

@@ -55,7 +55,7 @@ TABLES = {
     "gaps of probabilities": lambda results: results.disparities(["brier_score_difference"], by="tone"),
     "means over ages": lambda results: results.rates(["accuracy"], by="tone", mean_over="age"),
     "gaps within ages": lambda results: analysis.controlled_frame(
-        results, ["accuracy_difference"], by="tone", within="age"
+        results, ["accuracy_difference"], by="tone", within="age", min_group_size=1
     ),
     "resamples": lambda results: analysis.bootstrap_frame(results, ["accuracy"], by="tone", draws=300),
     "weights": lambda results: analysis.weighted_frame(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fairsweep.analysis.statistics.effects import effect_of_values
+from fairsweep.analysis.statistics.multiplicity import holm
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
-from fairsweep.analysis.verdicts.effects import effect_of_values
-from fairsweep.analysis.verdicts.multiplicity import holm
 from fairsweep.analysis.verdicts.verdict import Finding, Question, decide
 
 PRIVACY = Question("difference", "private", "plain", "tone", "dark", "share 0.9")

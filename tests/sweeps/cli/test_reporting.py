@@ -36,7 +36,7 @@ def folders(tmp_path_factory):
 def test_two_sweeps_are_compared(fairsweep, folders, tmp_path):
     code, out, err = fairsweep("compare", *folders, "--html", tmp_path / "c.html")
     assert (code, err) == (0, "")
-    assert "1 pairs of trials share their seeds and differ in their config." in out
+    assert "1 pair of trials shares its seeds and differs in its config." in out
     assert "config: learner.optimizer.lr: 0.1 → 0.2" in out
     assert "version: torch: a → b" in out
     assert "+20.0" in out
@@ -44,8 +44,10 @@ def test_two_sweeps_are_compared(fairsweep, folders, tmp_path):
 
 
 def test_a_report_goes_where_it_is_told(fairsweep, folders, tmp_path):
-    code, out, _ = fairsweep("report", folders[0], "--to", tmp_path / "r.html", "--pictures")
+    options = ("--to", tmp_path / "r.html", "--pictures", "--min-group-size", 21)
+    code, out, _ = fairsweep("report", folders[0], *options)
     assert code == 0
+    assert "Too small to be ranked, with fewer than 21 test images (min_group_size): tone = light (20)" in out
     assert f"Report: {tmp_path / 'r.html'}" in out
     assert (tmp_path / "r.html").is_file()
     assert not (folders[0] / REPORT).exists()

@@ -121,6 +121,14 @@ ACCURACY = {"max": "accuracy"}
 RATE = {"name": "tuned", "kind": "sgd", "epochs": 3, "optimizer": {"lr": {"loguniform": [0.001, 0.1]}}}
 
 
+def test_plan_warns_of_objectives_that_rank_small_groups(mapping):
+    mapping |= {"stop": {"target": ["worst_group_accuracy by tone >= 0.9"]}, "analysis": {"min_group_size": 1000}}
+    (remark,) = plan_sweep(Sweep(**mapping)).plan_warnings
+    assert remark.startswith("objectives, constraints and rules by tone rank ")
+    assert "fewer than analysis.min_group_size=1000 validation examples" in remark
+    assert plan_sweep(Sweep(**mapping | {"analysis": {"min_group_size": 1}})).plan_warnings == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

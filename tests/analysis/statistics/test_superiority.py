@@ -5,10 +5,10 @@ import doctest
 import numpy as np
 import pytest
 
-import fairsweep.analysis.verdicts.multiplicity as multiplicity
-import fairsweep.analysis.verdicts.superiority as superiority_module
+import fairsweep.analysis.statistics.multiplicity as multiplicity
+import fairsweep.analysis.statistics.superiority as superiority_module
+from fairsweep.analysis.statistics.superiority import superiority
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
-from fairsweep.analysis.verdicts.superiority import superiority
 
 
 @pytest.mark.parametrize("module", [multiplicity, superiority_module])

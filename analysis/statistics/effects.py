@@ -66,16 +66,17 @@ class Effect:
         images = self.between_images + self.weight * np.asarray(extra, np.float64)
         return _joined(tail, self.between_seeds, self.seed_df, images, self.image_df)
 
-    def interval(self, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    def interval(self, confidence: float = 0.95, most: float = np.inf) -> tuple[Floats, Floats]:
         """Return the interval of the effect; with one seed that of the sampling of test images only.
 
-        Each bound is the farthest effect that a test at this level does not reject.
+        Each bound is the farthest effect that a test at this level does not reject, and no farther from 0 than
+        ``most``: a difference of two rates is at most 1.
         """
         tail = (1 - confidence) / 2
         away, back = self._distance(tail, np.zeros_like(self.estimate)), self._distance(tail, 2 * np.abs(self.estimate))
         is_positive = self.estimate >= 0
         low, high = np.where(is_positive, back, away), np.where(is_positive, away, back)
-        return self.estimate - low, self.estimate + high
+        return np.maximum(self.estimate - low, -most), np.minimum(self.estimate + high, most)
 
     def _distance(self, tail: float, before: Floats) -> Floats:
         """Return the distance x that equals `half_width` with x - ``before`` as extra, if that is positive."""

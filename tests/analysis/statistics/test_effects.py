@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
+from fairsweep.analysis.statistics.effects import effect_of_contributions, effect_of_values
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
-from fairsweep.analysis.verdicts.effects import effect_of_contributions, effect_of_values
 
 
 def tied(count):
