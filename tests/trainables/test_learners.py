@@ -41,6 +41,7 @@ CONFIGS = {
         "optimizer": {"lr": 0.1, "momentum": 0.9, "nesterov": True, "schedule": {"name": "linear", "warmup": 1}},
         "ema": 0.9,
         "augmentation": AUGMENTED,
+        "augmentation_multiplicity": 2,
         "performance": {"physical_batch_size": 6},
     },
     "dpsgd adamw": {

@@ -26,6 +26,7 @@ from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import AnyOptimizer, SgdOptimizer
 from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.gradients import NO_VIEWS, Ghost
 from fairsweep.trainables.privacy.mechanism import SamplerName
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
 from fairsweep.trainables.privacy.privacy_numbers import (
@@ -77,12 +78,15 @@ class DpsgdConfig(LearnerConfig):
             exported: 0.99 averages about the last 100 steps. Null: the last weights. It sees noised weights alone, so
             it costs no privacy.
         augmentation: Random changes of the images, one for each example and step.
+        augmentation_multiplicity: K, how many changes of each example a step takes: the mean of their gradients is what
+            is clipped, so an example counts as before, and so does epsilon (De et al. 2022, arXiv 2204.13650, section
+            3.2). A step costs about K times as much.
         performance: What changes speed, and results by rounding only.
         audit: Canaries among the training examples, from which a lower bound on epsilon follows. None: no audit.
     """
 
     has_plan: ClassVar[bool] = True
-    later: ClassVar[frozenset[str]] = frozenset({"ema"})
+    later: ClassVar[frozenset[str]] = frozenset({"ema", "augmentation_multiplicity"})
     takes_features: ClassVar[bool] = True
 
     name: str = Field(default="dpsgd", min_length=1)
@@ -101,6 +105,7 @@ class DpsgdConfig(LearnerConfig):
     optimizer: AnyOptimizer = SgdOptimizer()
     ema: float | None = Field(default=None, gt=0, lt=1)
     augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation_multiplicity: int = Field(default=1, ge=1)
     performance: PerformanceConfig = PerformanceConfig()
     audit: AuditConfig | None = None
 
@@ -142,6 +147,13 @@ class DpsgdConfig(LearnerConfig):
                 "proven for Poisson batches, and shuffled ones can cost far more (Chua et al. 2024, arXiv 2403.17673); "
                 "set sampler: poisson, or give noise_multiplier, for which no epsilon is then claimed"
             )
+        if self.augmentation_multiplicity > 1 and not self.augmentation.active:
+            raise ValueError(
+                f"augmentation_multiplicity={self.augmentation_multiplicity} takes the gradients of several changes of "
+                "an image, but augmentation has none: set augmentation, such as {flip: true, crop: 2}, or leave it out"
+            )
+        if self.augmentation_multiplicity > 1 and self.performance.gradient_mode == "ghost":
+            raise ValueError(f"augmentation_multiplicity={self.augmentation_multiplicity}: {NO_VIEWS}")
         if self.clipping == "per_layer" and self.performance.gradient_mode == "ghost":
             raise ValueError("gradient_mode ghost supports flat clipping only: choose another for clipping: per_layer")
         return self
@@ -183,7 +195,7 @@ class DpsgdConfig(LearnerConfig):
                 known[mode, clipping.kind] = mode_fault(mode, examined.network, examined.images, labels, clipping)
             return known[mode, clipping.kind]
 
-        modes = list(GRADIENT_MODES)
+        modes = [mode for mode in GRADIENT_MODES if mode != Ghost.name or self.augmentation_multiplicity == 1]
         if any(fault(mode) is None for mode in (modes if asked == "auto" else [asked])):
             return
         would_do = [mode for mode in modes if fault(mode) is None]
@@ -258,12 +270,13 @@ class DpsgdConfig(LearnerConfig):
         if self.performance.gradient_mode != "auto" or self.clipping == "none":
             return None
         clipping = Clipping(self.clipping, self.l2_clip_norm)
-        batch = physical_batch_size(self.performance, model, device)
+        views = self.augmentation_multiplicity
+        batch = physical_batch_size(self.performance, model, device, views=views)
 
         def measure(shape: tuple[int, int, int], classes: int) -> str:
             tail = self.frozen_body(model, shape, classes).tail
-            size = physical_batch_size(self.performance, model, device, tail)
-            return choose_mode(model, shape, classes, clipping, device, size, tail).mode
+            size = physical_batch_size(self.performance, model, device, tail, views)
+            return choose_mode(model, shape, classes, clipping, device, size, tail, views).mode
 
         def settle(mode: str) -> DpsgdConfig:
             performance = self.performance.model_copy(update={"gradient_mode": mode})
@@ -271,7 +284,7 @@ class DpsgdConfig(LearnerConfig):
 
         return MeasuredChoice(
             self.clipping,
-            f"{self.clipping} batch {batch}",
+            f"{self.clipping} batch {batch}" + ("" if views == 1 else f" views {views}"),
             measure,
             settle,
         )

@@ -32,7 +32,7 @@ from fairsweep.trainables.dpsgd.weighted_rates import weights_of
 from fairsweep.trainables.layers.example_dropout import draw_masks
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
-from fairsweep.trainables.models.augmentation import augment
+from fairsweep.trainables.models.augmentation import augmented_views
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.privacy.clipping import Clipping
@@ -76,7 +76,8 @@ class Dpsgd(SingleModelLearner):
         self.plan = plan or config.plan(task.size)
         self._config = config
         self._task = task
-        self._physical = physical_batch_size(config.performance, task.model, task.device, task.tail)
+        self._views = config.augmentation_multiplicity
+        self._physical = physical_batch_size(config.performance, task.model, task.device, task.tail, self._views)
         self._clipping = self.plan.bound()
         self._noise = self.plan.noise(task.keys.secret, task.keys.run)
         self._rates = None if config.sampling_weights is None else weights_of(config.sampling_weights, task)
@@ -171,17 +172,18 @@ class Dpsgd(SingleModelLearner):
         """Add the clipped gradients of one physical batch to the total; returns its positions and what is known."""
         part = slice(start, start + self._physical)
         inputs = normalise(to_device(batch.images[part], self._task.device))
-        inputs = augment(inputs, self._config.augmentation, self._task.keys.train, batch.step, batch.ids[part])
+        key, ids = self._task.keys.train, batch.ids[part]
+        inputs = augmented_views(inputs, self._config.augmentation, key, batch.step, ids, self._views)
         positions = torch.from_numpy(batch.positions[part]).to(self._task.device)
         labels = self._labels[positions]
         weights = None if self._loss_weights is None else self._loss_weights[positions]
         blank = 0
         if self.plan.max_batch_size is not None:
             blank = min(self._physical, self.plan.max_batch_size - start) - len(positions)
-        draw_masks(self._network.model, self._task.keys.train, batch.step, np.pad(batch.ids[part], (0, blank)))
+        draw_masks(self._network.model, key, batch.step, np.pad(ids, (0, blank)), self._views)
         if self.plan.max_batch_size is None:
             return positions, add(inputs, labels, self._clipping, self._sums, weights)
-        padded = pad(inputs, labels, weights, len(positions) + blank)
+        padded = pad(inputs, labels, weights, len(positions) + blank, self._views)
         return positions, add(*padded[:2], self._clipping, self._sums, padded[2]).first(len(positions))
 
     def _gradients(self) -> GradientMode:
@@ -200,6 +202,7 @@ class Dpsgd(SingleModelLearner):
                     task.device,
                     self._physical,
                     task.tail,
+                    self._views,
                 ).mode
             self._mode = self._make_mode(name)
         return self._mode

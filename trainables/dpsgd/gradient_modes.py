@@ -78,15 +78,17 @@ class ModeChoice:
 
 
 def physical_batch_size(
-    config: PerformanceConfig, model: ModelConfig, device: torch.device, tail: Tail | None = None
+    config: PerformanceConfig, model: ModelConfig, device: torch.device, tail: Tail | None = None, views: int = 1
 ) -> int:
-    """Return how many examples are worked on at once: a function of the config and the device type alone."""
-    if config.physical_batch_size is not None:
-        return config.physical_batch_size
-    if tail is not None:
+    """Return how many examples are worked on at once: a function of the config and the device type alone.
+
+    With several views of each example as many images are: fewer examples, but at least one.
+    """
+    if config.physical_batch_size is None and tail is not None:
         return _FEATURES
     use = model.private_use
-    return use.examples_on_cpu if device.type == "cpu" else use.examples_on_gpu
+    measured = use.examples_on_cpu if device.type == "cpu" else use.examples_on_gpu
+    return max(1, (config.physical_batch_size or measured) // views)
 
 
 @lru_cache(maxsize=64)
@@ -98,6 +100,7 @@ def choose_mode(
     device: torch.device,
     batch_size: int,
     tail: Tail | None = None,
+    views: int = 1,
 ) -> ModeChoice:
     """Measures every gradient mode on made-up images and chooses; once for each process.
 
@@ -112,6 +115,7 @@ def choose_mode(
         device: Where training happens.
         batch_size: The physical batch size.
         tail: The part of the model that is trained on features, if it is.
+        views: Views of each example, whose gradients are averaged.
 
     Returns:
         The choice.
@@ -124,13 +128,14 @@ def choose_mode(
     shape: tuple[int, ...] = (channels, height, width)
     if tail is not None:
         module, shape = trained_part(module, tail), tail.shape
-    inputs, labels = _made_up(module, shape, classes, batch_size)
+    inputs, labels = _made_up(module, shape, classes, batch_size * views)
+    labels = labels[:batch_size]
     sums = [torch.zeros_like(p) for p in module.parameters() if p.requires_grad]
     few = inputs[:_FEW], labels[:_FEW]
     draw_masks(module, _KEY, 0, np.arange(len(few[1])))
     faults = {name: mode_fault(name, module, *few, clipping) for name in GRADIENT_MODES}
     refused = {name: fault for name, fault in faults.items() if fault is not None}
-    draw_masks(module, _KEY, 0, np.arange(batch_size))
+    draw_masks(module, _KEY, 0, np.arange(batch_size), views)
     working: dict[str, GradientMode] = {}
     for name, make in GRADIENT_MODES.items():
         if name in refused:

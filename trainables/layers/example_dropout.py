@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fairsweep.datasets.selection.randomness import derive, priorities
+from fairsweep.trainables.layers.views import view_keys
 from fairsweep.trainables.layers.word_mixing import mixed
 
 _LAYER = 0x2545F491  # odd: layers of one network take different words
@@ -58,7 +59,7 @@ class ExampleDropout(nn.Module):
         return f"p={self.p}"
 
 
-def draw_masks(model: nn.Module, key: bytes, step: int, ids: np.ndarray) -> None:
+def draw_masks(model: nn.Module, key: bytes, step: int, ids: np.ndarray, views: int = 1) -> None:
     """Name the examples of the next forward passes to a model's dropout layers; without any it does nothing.
 
     Args:
@@ -66,12 +67,15 @@ def draw_masks(model: nn.Module, key: bytes, step: int, ids: np.ndarray) -> None
         key: 32 bytes; the trial's ``train`` key.
         step: Position of the step.
         ids: int64 [B] or, for stacks of clients, [C, B].
+        views: How many rows each example has, one after the other; each has a mask of its own.
     """
     layers = _layers(model)
     if not layers:
         return
-    drawn = priorities(derive(key, "dropout", step), "example", ids.ravel())
-    words = torch.from_numpy(drawn.view(np.int32).reshape(*ids.shape, 2).copy())
+    rows = ids if views == 1 else np.repeat(ids, views)
+    keys = [derive(own, "dropout", step) for own in view_keys(key, views)]
+    drawn = np.stack([priorities(own, "example", ids.ravel()) for own in keys], axis=1)
+    words = torch.from_numpy(drawn.ravel().view(np.int32).reshape(*rows.shape, 2).copy())
     device = next(iter(model.parameters())).device
     _name(layers, words.to(device))
 

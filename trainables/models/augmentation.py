@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fairsweep.datasets.selection.randomness import derive, priorities
+from fairsweep.trainables.layers.views import view_keys
 from fairsweep.trainables.models.warping import blurred, noised, warped
 
 _FIELD_BITS = 15  # of the 64 bits that each example draws, every decision takes a field of its own
@@ -150,6 +151,18 @@ def augment(
     if config.noise > 0:
         inputs_BCHW = noised(inputs_BCHW, config.noise, priorities(step_key, "noise", ids))
     return inputs_BCHW.clamp(-1, 1) if config.changes_values else inputs_BCHW
+
+
+def augmented_views(
+    inputs_BCHW: torch.Tensor, config: AugmentationConfig, key: bytes, step: int, ids: np.ndarray, views: int
+) -> torch.Tensor:
+    """Change each image of a batch several times, each time by draws of its own; see `augment`.
+
+    Returns:
+        float32 [B V, C, H, W]: the views of an example one after the other, of which the first is what `augment` gives.
+    """
+    each = [augment(inputs_BCHW, config, own, step, ids) for own in view_keys(key, views)]
+    return each[0] if views == 1 else torch.stack(each, dim=1).flatten(0, 1)
 
 
 def _warp(inputs_BCHW: torch.Tensor, config: AugmentationConfig, words: np.ndarray) -> torch.Tensor:

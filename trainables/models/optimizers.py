@@ -199,18 +199,22 @@ _FORMER = ("milestones", "milestone_factor")
 _OTHERS = {"momentum": "momentum belongs to sgd", "betas": "betas belong to adam"}
 
 
+def _set_aside(content: dict[str, Any], kind: type[OptimizerConfig]) -> None:
+    """Take out fields that earlier versions had for every optimiser, and refuse values that would have no effect."""
+    for field in set(content) & set(_OTHERS) - set(kind.model_fields):
+        value = content.pop(field)
+        if (list(value) if isinstance(value, tuple) else value) != kind.once.get(field):
+            (own,) = set(_OTHERS) & set(kind.model_fields)
+            raise ValueError(f"{_OTHERS[field]}, but name={content['name']!r} has {field}={value}: give {own} instead")
+
+
 def _read(given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given
     """Read a section without a name as ``sgd``, and one that an earlier version wrote as it was meant then."""
     if not isinstance(given, Mapping):
         return {"name": given} if isinstance(given, str) else given
     content = {"name": "sgd", **given}
-    name = content["name"]
-    kind = _KINDS.get(name, OptimizerConfig) if isinstance(name, str) else OptimizerConfig
-    for field in set(content) & set(_OTHERS) - set(kind.model_fields) if kind is not OptimizerConfig else ():
-        value = content.pop(field)
-        if (list(value) if isinstance(value, tuple) else value) != kind.once.get(field):
-            (own,) = set(_OTHERS) & set(kind.model_fields)
-            raise ValueError(f"{_OTHERS[field]}, but {name=} has {field}={value}: give {own} instead")
+    if isinstance(content["name"], str) and (kind := _KINDS.get(content["name"])) is not None:
+        _set_aside(content, kind)
     former = {name: content.pop(name) for name in _FORMER if name in content}
     if former and "schedule" in content:
         raise ValueError(

@@ -26,7 +26,7 @@ class WeightAverage:
     """
 
     def __init__(self, decay: float, model: nn.Module) -> None:
-        self._take_up = get_ema_multi_avg_fn(decay)
+        self._take_up = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._averages = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._steps = 0

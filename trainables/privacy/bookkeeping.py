@@ -25,7 +25,15 @@ from torch import nn
 from torch.nn.grad import conv2d_weight
 
 from fairsweep.trainables.privacy.clipping import Clipping
-from fairsweep.trainables.privacy.gradients import ExampleGradients, Layer, layers_of, summarise, weighted
+from fairsweep.trainables.privacy.gradients import (
+    ExampleGradients,
+    Layer,
+    layers_of,
+    losses_of,
+    summarise,
+    views_of,
+    weighted,
+)
 from fairsweep.trainables.privacy.opacus_internals import example_gradients
 
 
@@ -62,7 +70,7 @@ class Bookkeeping:
     ) -> ExampleGradients:
         """See `GradientMode`."""
         with _recorded(self._layers) as tape:
-            losses = F.cross_entropy(self._model(inputs_BCHW), labels_B, reduction="none")
+            losses = losses_of(self._model, inputs_BCHW, labels_B)
         unseen = [type(layer.module).__name__ for layer in self._layers if layer.module not in tape.edges]
         if unseen:
             raise ValueError(
@@ -72,9 +80,10 @@ class Bookkeeping:
         backprops = torch.autograd.grad(
             weighted(losses, weights_B).sum(), [tape.edges[layer.module] for layer in self._layers]
         )
+        views = views_of(inputs_BCHW, labels_B)
         with torch.no_grad():
             gradients = [
-                layer_gradient(layer.module, tape.activations[layer.module], backprop)
+                layer_gradient(layer.module, tape.activations[layer.module], backprop, views)
                 for layer, backprop in zip(self._layers, backprops, strict=True)
             ]
             squared_norms_LB = torch.stack([gradient.squared_norms for gradient in gradients])
@@ -119,33 +128,44 @@ def _recorded(layers: Sequence[Layer]) -> Iterator[_Tape]:
             handle.remove()
 
 
-def layer_gradient(module: nn.Module, activation: torch.Tensor, backprop: torch.Tensor) -> LayerGradient:
+def layer_gradient(
+    module: nn.Module, activation: torch.Tensor, backprop: torch.Tensor, views: int = 1
+) -> LayerGradient:
     """Chooses the cheapest form of a layer's per-example gradients.
 
     Args:
         module: The layer.
-        activation: What entered it, [B, ...].
-        backprop: The gradient of the summed loss by what left it, [B, ...].
+        activation: What entered it, [B V, ...].
+        backprop: The gradient of the summed loss by what left it, [B V, ...].
+        views: V, how many rows each example has, one after the other: its gradient is the sum of theirs.
 
     Returns:
         Norms now, weighted sums on demand.
     """
     if not all(parameter.requires_grad for parameter in module.parameters(recurse=False)):
-        return _Held(example_gradients(module, activation, backprop))
+        return _Held(example_gradients(module, activation, backprop), views)
     if isinstance(module, nn.Linear) and activation.dim() == 2:
-        return _Outer(module, activation, backprop)
+        return _Outer(module, activation, backprop, views)
     if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
-        unfolded_BKT = patches(module, activation)
+        unfolded_BKT, outputs_BOT = (
+            _side_by_side(t, views) for t in (patches(module, activation), backprop.flatten(2))
+        )
         inner, outer = unfolded_BKT.shape[1], backprop.shape[1]
         # T x T products of inputs and of backprops against the whole gradient.
         if unfolded_BKT.shape[2] * (inner + outer) < inner * outer:
-            return _Gram(module, activation, unfolded_BKT, backprop)
-        gradients = [torch.bmm(backprop.flatten(2), unfolded_BKT.transpose(1, 2))]
-        return _Held(gradients + ([] if module.bias is None else [backprop.sum(dim=(2, 3))]))
+            return _Gram(module, activation, unfolded_BKT, outputs_BOT, backprop)
+        gradients = [torch.bmm(outputs_BOT, unfolded_BKT.transpose(1, 2))]
+        return _Held(gradients + ([] if module.bias is None else [outputs_BOT.sum(dim=2)]))
     if isinstance(module, nn.GroupNorm):
         scaled = F.group_norm(activation, module.num_groups, eps=module.eps) * backprop
-        return _Held([by_place.reshape(*activation.shape[:2], -1).sum(dim=2) for by_place in (scaled, backprop)])
-    return _Held(example_gradients(module, activation, backprop))
+        by_row = [by_place.reshape(*activation.shape[:2], -1).sum(dim=2) for by_place in (scaled, backprop)]
+        return _Held(by_row, views)
+    return _Held(example_gradients(module, activation, backprop), views)
+
+
+def _side_by_side(rows: torch.Tensor, views: int) -> torch.Tensor:
+    """Put the positions of an example's views beside one another: [B V, K, T] as [B, K, V T]."""
+    return rows if views == 1 else rows.reshape(-1, views, *rows.shape[1:]).transpose(1, 2).flatten(2)
 
 
 def patches(module: nn.Conv2d, activation: torch.Tensor) -> torch.Tensor:
@@ -169,26 +189,42 @@ def patches(module: nn.Conv2d, activation: torch.Tensor) -> torch.Tensor:
 class _Outer:
     """A linear layer: the gradient is an outer product, its norm the product of two norms."""
 
-    def __init__(self, module: nn.Linear, activation_BI: torch.Tensor, backprop_BO: torch.Tensor) -> None:
-        self._activation, self._backprop = activation_BI, backprop_BO
+    def __init__(self, module: nn.Linear, activation_BI: torch.Tensor, backprop_BO: torch.Tensor, views: int) -> None:
+        self._activation, self._backprop, self._views = activation_BI, backprop_BO, views
+        if views > 1:
+            # In float64: views may nearly cancel, and a norm that is found too small would clip too little.
+            inputs_BVV, outputs_BVV = (_products(rows.double(), views) for rows in (activation_BI, backprop_BO))
+            squares_B = (outputs_BVV * (inputs_BVV + (module.bias is not None))).sum(dim=(1, 2))
+            self.squared_norms = squares_B.clamp(min=0).to(backprop_BO.dtype)
+            return
         inputs = torch.linalg.vecdot(activation_BI, activation_BI)
         self.squared_norms = torch.linalg.vecdot(backprop_BO, backprop_BO) * (inputs + (module.bias is not None))
 
     def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
-        scaled_BO = self._backprop * factors_B[:, None]
+        scaled_BO = self._backprop * factors_B.repeat_interleave(self._views)[:, None]
         sums[0].addmm_(scaled_BO.t(), self._activation)
         if len(sums) > 1:
             sums[1].add_(scaled_BO.sum(dim=0))
+
+
+def _products(rows: torch.Tensor, views: int) -> torch.Tensor:
+    """Return the inner products of each example's rows, [B V, K] as [B, V, V]."""
+    rows_BVK = rows.reshape(-1, views, rows.shape[1])
+    return torch.bmm(rows_BVK, rows_BVK.transpose(1, 2))
 
 
 class _Gram:
     """A convolution with a small map: norms by T x T products, the sum by one weight gradient of scaled backprops."""
 
     def __init__(
-        self, module: nn.Conv2d, activation: torch.Tensor, unfolded_BKT: torch.Tensor, backprop: torch.Tensor
+        self,
+        module: nn.Conv2d,
+        activation: torch.Tensor,
+        unfolded_BKT: torch.Tensor,
+        outputs_BOT: torch.Tensor,
+        backprop: torch.Tensor,
     ) -> None:
         self._module, self._activation, self._backprop = module, activation, backprop
-        outputs_BOT = backprop.flatten(2)
         inputs_BTT = torch.bmm(unfolded_BKT.transpose(1, 2), unfolded_BKT)
         products_BTT = torch.bmm(outputs_BOT.transpose(1, 2), outputs_BOT)
         # Rounding may leave a tiny negative number where a gradient is zero.
@@ -199,7 +235,8 @@ class _Gram:
 
     def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
         module = self._module
-        scaled = self._backprop * factors_B[:, None, None, None]
+        factors = factors_B.repeat_interleave(len(self._backprop) // len(factors_B))
+        scaled = self._backprop * factors[:, None, None, None]
         weight = conv2d_weight(  # type: ignore[no-untyped-call]
             self._activation, module.weight.shape, scaled, module.stride, module.padding, module.dilation
         )
@@ -211,8 +248,10 @@ class _Gram:
 class _Held:
     """Per-example gradients held in memory, each [B, elements of the parameter]: small layers, or large maps."""
 
-    def __init__(self, gradients: Sequence[torch.Tensor]) -> None:
+    def __init__(self, gradients: Sequence[torch.Tensor], views: int = 1) -> None:
         self._gradients = [gradient.flatten(1) for gradient in gradients]
+        if views > 1:
+            self._gradients = [rows.reshape(-1, views, rows.shape[1]).sum(dim=1) for rows in self._gradients]
         squares = [torch.linalg.vector_norm(gradient, dim=1).square() for gradient in self._gradients]
         self.squared_norms = squares[0] if len(squares) == 1 else torch.stack(squares).sum(dim=0)
 

@@ -60,7 +60,8 @@ class GradientMode(Protocol):
         """Add the sum over examples of their clipped gradients to ``sums``.
 
         Args:
-            inputs_BCHW: float32 [B, C, H, W], B at least 1.
+            inputs_BCHW: float32 [B, C, H, W], B at least 1; or [B V, C, H, W]: V views of each example, one after the
+                other. The loss of an example is then the mean of those of its views.
             labels_B: int64 [B].
             clipping: The rule.
             sums: One float32 tensor for each trainable parameter, in order and of its shape; changed in place.
@@ -97,13 +98,27 @@ def layers_of(model: nn.Module) -> list[Layer]:
     return layers
 
 
+def losses_of(model: nn.Module, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+    """Return each example's cross-entropy, [B]: the mean over its views, where it has several."""
+    views = views_of(inputs_BCHW, labels_B)
+    if views == 1:
+        return F.cross_entropy(model(inputs_BCHW), labels_B, reduction="none")
+    losses = F.cross_entropy(model(inputs_BCHW), labels_B.repeat_interleave(views), reduction="none")
+    return losses.reshape(-1, views).mean(dim=1)
+
+
+def views_of(inputs_BCHW: torch.Tensor, labels_B: torch.Tensor) -> int:
+    """Return how many rows of a batch belong to each example."""
+    return len(inputs_BCHW) // len(labels_B)
+
+
 def weighted(losses_B: torch.Tensor, weights_B: torch.Tensor | None) -> torch.Tensor:
     """Return each example's loss times its weight, [B]; the losses themselves without weights."""
     return losses_B if weights_B is None else losses_B * weights_B
 
 
 def pad(
-    inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, weights_B: torch.Tensor | None, size: int
+    inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, weights_B: torch.Tensor | None, size: int, views: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Fill a batch up to a size with blank examples of weight 0, which add nothing to any sum.
 
@@ -112,13 +127,14 @@ def pad(
         labels_B: int64 [B].
         weights_B: float32 [B]; None weighs all alike.
         size: Number of examples wanted.
+        views: Rows of each example.
 
     Returns:
-        Inputs, labels and weights, each of length ``size``.
+        Inputs, labels and weights of so many examples.
     """
     blank = size - len(labels_B)
     weights = torch.ones_like(labels_B, dtype=inputs_BCHW.dtype) if weights_B is None else weights_B
-    inputs = torch.cat([inputs_BCHW, inputs_BCHW.new_zeros(blank, *inputs_BCHW.shape[1:])])
+    inputs = torch.cat([inputs_BCHW, inputs_BCHW.new_zeros(blank * views, *inputs_BCHW.shape[1:])])
     return inputs, torch.cat([labels_B, labels_B.new_zeros(blank)]), torch.cat([weights, weights.new_zeros(blank)])
 
 
@@ -142,7 +158,7 @@ class Plain:
         """See `GradientMode`."""
         if clipping.kind != "none":
             raise ValueError(f"plain gradients cannot be clipped by example, but got clipping {clipping.kind!r}")
-        losses = F.cross_entropy(self._model(inputs_BCHW), labels_B, reduction="none")
+        losses = losses_of(self._model, inputs_BCHW, labels_B)
         gradients = torch.autograd.grad(weighted(losses, weights_B).sum(), self._parameters)
         foreach("add_", list(sums), list(gradients))
         losses = losses.detach()
@@ -162,13 +178,12 @@ class Functorch:
         def loss_of_one(
             parameters: dict[str, torch.Tensor],
             words: dict[str, torch.Tensor],
-            input_CHW: torch.Tensor,
+            input_VCHW: torch.Tensor,
             label: torch.Tensor,
             weight: torch.Tensor,
         ) -> tuple[torch.Tensor, torch.Tensor]:
-            masks = {name: word[None] for name, word in words.items()}
-            logits = torch.func.functional_call(model, {**parameters, **masks}, (input_CHW[None],))
-            loss = F.cross_entropy(logits, label[None])
+            logits = torch.func.functional_call(model, {**parameters, **words}, (input_VCHW,))
+            loss = F.cross_entropy(logits, label.expand(len(logits)))
             return loss * weight, loss
 
         # Random layers are keyed: what is drawn here by dropout of probability 0 changes nothing.
@@ -188,10 +203,12 @@ class Functorch:
         parameters = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
         if weights_B is None:
             weights_B = torch.ones(len(labels_B), dtype=inputs_BCHW.dtype, device=inputs_BCHW.device)
-        words = mask_words(self._model)
+        examples = len(labels_B), views_of(inputs_BCHW, labels_B)
+        words = {name: word.reshape(*examples, 2) for name, word in mask_words(self._model).items()}
+        inputs = inputs_BCHW.reshape(*examples, *inputs_BCHW.shape[1:])
         with warnings.catch_warnings():  # attention is taken one example after the other
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            gradients, losses = self._per_example(parameters, words, inputs_BCHW, labels_B, weights_B)
+            gradients, losses = self._per_example(parameters, words, inputs, labels_B, weights_B)
         return _clip_and_add([gradients[name] for name in self._names], losses, self._layers, clipping, sums)
 
 
@@ -215,7 +232,7 @@ class Hooks:
     ) -> ExampleGradients:
         """See `GradientMode`."""
         with wrapped(self._model, self._wrapper) as module:
-            losses = F.cross_entropy(module(inputs_BCHW), labels_B, reduction="none")
+            losses = losses_of(module, inputs_BCHW, labels_B)
             weighted(losses, weights_B).sum().backward()  # type: ignore[no-untyped-call]
             found = [getattr(p, "grad_sample", None) for p in self._parameters]
         gradients = [gradient for gradient in found if gradient is not None]
@@ -224,6 +241,8 @@ class Hooks:
                 f"{self.name} sees no gradient of some weights, which are used without a call of their layer: choose "
                 "gradient_mode functorch"
             )
+        if (views := views_of(inputs_BCHW, labels_B)) > 1:
+            gradients = [rows.reshape(-1, views, *rows.shape[1:]).sum(dim=1) for rows in gradients]
         return _clip_and_add(gradients, losses.detach(), self._layers, clipping, sums)
 
     def _wrapper(self) -> Any:  # noqa: ANN401 - Opacus's modules have no types
@@ -241,6 +260,11 @@ class ExpandedWeights(Hooks):
         from opacus.grad_sample import GradSampleModuleExpandedWeights
 
         return GradSampleModuleExpandedWeights(self._model, loss_reduction="sum")
+
+
+NO_VIEWS = (
+    "ghost clipping knows the norm of each view, not that of an example's mean gradient: choose another gradient_mode"
+)
 
 
 class Ghost:
@@ -271,6 +295,8 @@ class Ghost:
             raise ValueError(
                 "ghost clipping supports one norm for all layers only: choose another gradient_mode for per_layer"
             )
+        if views_of(inputs_BCHW, labels_B) > 1:
+            raise ValueError(NO_VIEWS)
         make: Callable[[], Any] = lambda: GradSampleModuleFastGradientClipping(  # noqa: E731
             self._model, loss_reduction="sum", use_ghost_clipping=True
         )
@@ -336,9 +362,10 @@ def add_finite(
     finite = gradients.norms.isfinite()
     if bool(finite.any()):
         kept = None if weights_B is None else weights_B[finite]
+        rows = finite.repeat_interleave(views_of(inputs_BCHW, labels_B))
         if model is not None:
-            keep_masks(model, finite)
-        mode.add_clipped(inputs_BCHW[finite], labels_B[finite], clipping, sums, kept)
+            keep_masks(model, rows)
+        mode.add_clipped(inputs_BCHW[rows], labels_B[finite], clipping, sums, kept)
     return gradients
 
 
