@@ -179,7 +179,7 @@ def _course(
     if is_many(results, attribute):
         rows["value"] = [name if is_rare(design, attribute, name) else OTHERS for name in rows["value"]]
     extremes = list(dict.fromkeys([design.levels[-1].text, design.levels[0].text]))
-    x = Axis("iteration", step=max(1, -(-int(rows["iteration"].max()) // 6)))
+    x = Axis(step=max(1, -(-int(rows["iteration"].max()) // 6)))
     panels: list[Panel] = []
     for quantity, title in quantities.items():
         lines = []
@@ -193,7 +193,7 @@ def _course(
                 lines.append(_line(mine, text, style.colour, dash, in_legend=not panels))
         y = Axis(style="percent" if quantity == "clipped_share" else "number")
         panels.append(Panel(title, tuple(lines), x, y))
-    return Drawing(tuple(panels), columns=len(panels), height=PANEL_HEIGHT - 20)
+    return Drawing(tuple(panels), columns=len(panels), height=PANEL_HEIGHT - 20, x_title="iteration")
 
 
 def _line(rows: pd.DataFrame, name: str, colour: str, dash: str, *, in_legend: bool) -> Line:

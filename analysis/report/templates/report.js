@@ -134,7 +134,7 @@
     document.head.append(make("script", { textContent: await new Response(stream).text() }));
   };
   // On a narrow page panels stand one below the other, and the legend gets the lines that it needs.
-  const NARROW = 560, PANEL = 250, ENTRY = 7.4, LINE = 20;
+  const NARROW = 560, PANEL = 250, ENTRY = 7.4, LINE = 30, LEFT = 66, RIGHT = 12;
   const axes = (layout, letter) => Object.keys(layout).filter((key) => new RegExp(`^${letter}axis\\d*$`).test(key))
     .sort((a, b) => (parseInt(a.slice(5)) || 1) - (parseInt(b.slice(5)) || 1));
   const narrowed = (layout, data, width) => {
@@ -142,9 +142,9 @@
     const made = structuredClone(layout);
     const [xs, ys] = [axes(made, "x"), axes(made, "y")];
     const names = [...new Set(data.filter((trace) => trace.showlegend !== false && trace.name).map((trace) => trace.name))];
-    const perLine = Math.max(1, Math.floor(width / (48 + ENTRY * Math.max(0, ...names.map((name) => name.length)))));
-    const top = names.length < 2 ? 44 : 44 + LINE * Math.ceil(names.length / perLine);
-    made.margin = { ...made.margin, l: 56, r: 12, t: top, b: 92 };
+    const perLine = Math.max(1, Math.floor((width - LEFT - RIGHT) / (48 + ENTRY * Math.max(0, ...names.map((name) => name.length)))));
+    const top = names.length < 2 ? 44 : 34 + LINE * Math.ceil(names.length / perLine);
+    made.margin = { ...made.margin, l: LEFT, r: RIGHT, t: top, b: 92 };
     for (const note of made.annotations ?? []) {
       if (note.name === "x title") note.text = note.text.replace("; ", "<br>");
     }
