@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -97,10 +98,11 @@ def _in_place_of(
     if norm == "none":
         return nn.Identity()
     channels, made = layer.num_features, layer.running_var
-    if norm == "group":
-        new: nn.Module = nn.GroupNorm(group_count(channels), channels, eps=layer.eps, affine=layer.affine)
-    else:
-        new = FrozenBatchNorm(channels, layer.eps)
+    with nullcontext() if made is None else made.device:
+        if norm == "group":
+            new: nn.Module = nn.GroupNorm(group_count(channels), channels, eps=layer.eps, affine=layer.affine)
+        else:
+            new = FrozenBatchNorm(channels, layer.eps)
     # What the network's author set: a function may bring published weights of its own.
     new.load_state_dict({name: value for name, value in layer.state_dict().items() if name in new.state_dict()}, False)
-    return new if made is None else new.to(made.device)
+    return new
