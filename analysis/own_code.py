@@ -166,11 +166,12 @@ def load_offered(what: str, name: object, group: str, rows: Iterable[str], sourc
     if isinstance(name, str) and name in offered:
         return OwnCode(offered[name].partition("[")[0].strip()).load()
     known = [*rows, *offered]
-    near = difflib.get_close_matches(str(name), known, n=1)
+    near = difflib.get_close_matches(str(name).lower(), known, n=1)
+    listed = f"known: {', '.join(known)}"
     raise OwnCodeError(
         f"there is no {what} {name!r}: "
-        + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")
-        + "; one of your own is FILE.py:NAME or PACKAGE.MODULE:NAME"
+        + (f"did you mean {near[0]!r}? ({listed}" if near else f"{listed} (")
+        + f"{'; ' if near else ''}one of your own is FILE.py:NAME or PACKAGE.MODULE:NAME)"
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from fairsweep.analysis.metrics.own_metrics import sweep_metrics
 from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.sweeps.spec.stop_section import PlateauSection, StopSection
 from fairsweep.trainables.learning.measures import Meaning, Measure, Standing
@@ -41,7 +40,10 @@ class TrialWatch:
 
     def begin(self, vocabularies: Sequence[Vocabulary]) -> TrialWatcher:
         """See `Watch.begin`."""
-        sweep_metrics(self.own)
+        if self.own:
+            from fairsweep.analysis.metrics.own_metrics import sweep_metrics  # which imports scipy
+
+            sweep_metrics(self.own)
         return TrialWatcher(self, Meaning.of(self.label, self.groups, vocabularies))
 
 

@@ -22,7 +22,6 @@ from pydantic import (
     model_validator,
 )
 
-from fairsweep.analysis.metrics.own_metrics import named_metric
 from fairsweep.datasets.feeds.feed_choice import FeedWish
 from fairsweep.datasets.feeds.stream import StreamLimits
 from fairsweep.datasets.selection.evaluation import EvaluationConfig
@@ -339,12 +338,13 @@ class SweepSpec(Section):
     @classmethod
     def _check_own(cls, value: Any, known: ValidationInfo) -> Any:  # noqa: ANN401 - of either field
         own_code = known.data.get("own_code", {})
-        if known.field_name == "metrics":
+        if known.field_name == "metrics" and value:
+            from fairsweep.analysis.metrics.own_metrics import named_metric  # which imports scipy
+
             for name in value:
                 named_metric(name, own_code)
-        elif value is not None:
-            for name in value.own:
-                check_tracker(name, own_code)
+        for name in value.own if known.field_name == "tracking" and value else ():
+            check_tracker(name, own_code)
         return value
 
     @model_validator(mode="after")

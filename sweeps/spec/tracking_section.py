@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from fairsweep.analysis.extras import is_installed, needs
-from fairsweep.analysis.metrics.own_metrics import sweep_metrics
 from fairsweep.analysis.own_code import OwnCodeError, load_offered, place_of
 from fairsweep.sweeps.syntax.section import Section
 
@@ -174,6 +173,9 @@ TrackingField = Annotated[TrackingSection, BeforeValidator(_as_mapping)]
 def tracking_of(description: Mapping[str, object]) -> TrackingSection:
     """Return the section that ``sweep.json`` holds; one without trackers where it holds none."""
     sweep = description.get("sweep")
-    sweep_metrics(sweep if isinstance(sweep, Mapping) else {})
+    if isinstance(sweep, Mapping) and sweep.get("metrics"):
+        from fairsweep.analysis.metrics.own_metrics import sweep_metrics  # which imports scipy
+
+        sweep_metrics(sweep)
     raw = sweep.get("tracking") if isinstance(sweep, Mapping) else None
     return TrackingSection() if raw is None else TrackingSection.model_validate(_as_mapping(raw))

@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fairsweep.analysis.metrics.own_metrics import is_own
 from fairsweep.trainables.learning.learner_config import KeptModels, LearnerConfig
 from fairsweep.trainables.learning.measures import SPENT, Meaning, Measure
 from fairsweep.trainables.learning.objectives import Objective
@@ -158,6 +157,8 @@ class PbtConfig(LearnerConfig):
         """Refuse attributes, values and classes that do not exist."""
         self.inner.check_values(roles)
         self.objective.settled(meaning_of(roles))
+        from fairsweep.analysis.metrics.own_metrics import is_own  # which imports scipy
+
         if is_own(self.objective.measure.metric):
             raise ValueError(
                 f"objective must be a measure of fairsweep's, but {self.objective.measure.metric} is a metric of your "
