@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -52,20 +55,41 @@ def open_features(
     Raises:
         DatasetError: If the features cannot be kept.
     """
-    body = BodyFeatures(model, tail, dataset.info.image_shape, classes, device)
+    make = partial(BodyFeatures, model, tail, dataset.info.image_shape, classes, device)
     shape = (len(dataset), *tail.shape)
     if features_bytes(tail, dataset) > cache_limit():
-        return ResidentFeed(dataset.ids, _Computed(body, shape, open_images))
+        return ResidentFeed(dataset.ids, _Computed(make(), shape, open_images))
 
     def write(file: ChecksumWriter) -> None:
+        body = make()
         with open_images() as images:
             for start in range(0, len(dataset), _BLOCKS_AT_ONCE * BLOCK):
                 stop = min(start + _BLOCKS_AT_ONCE * BLOCK, len(dataset))
                 file.write(np.concatenate(_features(body, images, range(start, stop, BLOCK), len(dataset))).data)
 
-    path = cache_root() / COPIES / f"{dataset.info.content_hash}-features-{body.fingerprint}.npy"
+    fingerprint = _fingerprint(model, tail, dataset.info.image_shape, classes, device, _file_stamps(model))
+    path = cache_root() / COPIES / f"{dataset.info.content_hash}-features-{fingerprint}.npy"
     name = f"features of {dataset.info.name!r} by the frozen body of {model.name}"
     return ResidentFeed(dataset.ids, open_copy(path, shape, _FLOAT, write, name))
+
+
+@functools.lru_cache(maxsize=64)
+def _fingerprint(
+    model: ModelConfig,
+    tail: Tail,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    device: torch.device,
+    _stamps: tuple[tuple[int, int], ...],
+) -> str:
+    """Return what features follow from; a process that runs trials one after another builds the body once for it."""
+    return BodyFeatures(model, tail, image_shape, classes, device).fingerprint
+
+
+def _file_stamps(model: ModelConfig) -> tuple[tuple[int, int], ...]:
+    """Return time and size of a model's files of weights."""
+    found = [value.stat() for _, value in model if isinstance(value, Path)]
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in found)
 
 
 class _Computed:
