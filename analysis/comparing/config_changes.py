@@ -10,6 +10,7 @@ import pandas as pd
 
 from fairsweep.analysis.comparing.matching import Matching
 from fairsweep.analysis.results.sweep_records import SweepRecords
+from fairsweep.analysis.results.trials import NUMERIC_FIELDS
 
 COLUMNS = ("what", "where", "key", "a", "b")
 _ABSENT = "(not set)"
@@ -39,7 +40,7 @@ def _configs(a: SweepRecords, b: SweepRecords, matching: Matching) -> list[tuple
     concerned: dict[tuple[str, str, str], list[str]] = {}
     for row in both.itertuples():
         for change in _differing(first[str(row.setting_a)], second[str(row.setting_b)]):
-            if _SPEED in change[0]:
+            if _SPEED in change[0] and not _is_numeric(*change):
                 continue
             concerned.setdefault(change, []).append(str(row.learner))
     everyone = set(both["learner"])
@@ -47,6 +48,11 @@ def _configs(a: SweepRecords, b: SweepRecords, matching: Matching) -> list[tuple
         ("config", "" if set(names) == everyone else ", ".join(dict.fromkeys(names)), *change)
         for change, names in concerned.items()
     ]
+
+
+def _is_numeric(key: str, old: str, new: str) -> bool:
+    """Whether a change of ``performance`` is one of precision or its like; earlier versions had the defaults."""
+    return key.rpartition(".")[2] in NUMERIC_FIELDS and _ABSENT not in (old, new)
 
 
 def _by_setting(results: SweepRecords) -> dict[str, dict[str, str]]:

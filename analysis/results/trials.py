@@ -15,6 +15,8 @@ from fairsweep.analysis.records.trial_folder import TrialFolder
 # Fields of a learner by which a trial and its twin differ, and those that name or speed up only.
 PRIVACY_FIELDS = frozenset({"epsilon", "noise_multiplier", "delta", "l2_clip_norm", "clipping", "deployment_cohort"})
 _NAMING_FIELDS = frozenset({"name", "kind", "twin_of", "performance"})
+NUMERIC_FIELDS = {"precision": "float32", "compile": False, "channels_last": "auto", "tf32": True}
+"""Fields of ``performance`` that change more than speed, with what trials of earlier versions had."""
 # The field of each form of imbalance that is its level, on the x axis.
 _LEVEL_FIELDS = ("share", "minority_size", "keep")
 # In the name of a series, as papers write them.
@@ -215,6 +217,8 @@ def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
     learner = {key: value for key, value in config.get("learner", {}).items() if key not in _NAMING_FIELDS}
     if (source := learner.pop("source", None)) is not None:
         learner["source_hash"] = OwnCode("", str(source)).source_hash
+    computed = config.get("learner", {}).get("performance") or {}
+    learner |= {"performance": {key: computed.get(key, before) for key, before in NUMERIC_FIELDS.items()}}
     imbalance = {key: value for key, value in (config.get("imbalance") or {}).items() if key not in _LEVEL_FIELDS}
     split = {key: value for key, value in (config.get("split") or {}).items() if key != "kind"}
     model = {key: value for key, value in (config.get("model") or {}).items() if key != "source"}

@@ -146,14 +146,15 @@ class GradientModes:
 
     @cached_property
     def _recorded(self) -> dict[str, str]:
-        """The mode that the trials on disk have trained with, by learner, model, clipping and kind of device."""
+        """The mode that the trials on disk have trained with, by learner, model, clipping, precision and device."""
         found: dict[str, str] = {}
         for entry in Ledger(self._path.parent).entries().values():
             with suppress(OSError, RecordError, KeyError, TypeError):
                 trial = TrialFolder(entry.folder)
                 config, data = trial.config or {}, trial.data or {}
                 learner = config["learner"]
-                key = _recorded_key(learner["name"], config["model"], learner["clipping"], data["device"])
+                choice = f"{learner['clipping']} {learner['performance'].get('precision', 'float32')}"
+                key = _recorded_key(learner["name"], config["model"], choice, data["device"])
                 found.setdefault(key, str(current_mode(data["gradient_mode"])))
         return found
 
@@ -181,5 +182,5 @@ class GradientModes:
         return self._chosen[key]
 
 
-def _recorded_key(learner: str, model: Mapping[str, Any], clipping: str, device: str) -> str:
-    return json.dumps([learner, model, clipping, device], sort_keys=True)
+def _recorded_key(learner: str, model: Mapping[str, Any], choice: str, device: str) -> str:
+    return json.dumps([learner, model, choice, device], sort_keys=True)

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 
 from fairsweep.datasets.selection.randomness import derive, priorities
 from fairsweep.trainables.layers.example_dropout import draw_masks
+from fairsweep.trainables.layers.numerics import in_float32
 from fairsweep.trainables.learning.iteration_report import GroupDiagnostic
 from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.models.inputs import normalise, to_device
@@ -96,10 +97,11 @@ class GroupDiagnostics:
         chosen = {(2 * index + 1) * steps // (2 * PROBES_PER_ITERATION) for index in range(PROBES_PER_ITERATION)}
         if step_in_iteration not in chosen:
             return
-        self._cosines.append(self._probe.cosines(update, self._cells))
-        if self._probe_norms:
-            for cell, gradients in self._probe.norms():
-                self._tally(torch.full_like(gradients.clipped, cell, dtype=torch.int64), gradients)
+        with in_float32(self._network.model):
+            self._cosines.append(self._probe.cosines(update, self._cells))
+            if self._probe_norms:
+                for cell, gradients in self._probe.norms():
+                    self._tally(torch.full_like(gradients.clipped, cell, dtype=torch.int64), gradients)
 
     def report(self) -> tuple[GroupDiagnostic, ...]:
         """Return what was measured since the last restart, attribute by attribute."""

@@ -13,6 +13,7 @@ from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.auditing.canaries import AuditConfig
 from fairsweep.trainables.dpsgd.gradient_modes import (
     GRADIENT_MODES,
+    NO_HALF_PRECISION,
     PerformanceConfig,
     choose_mode,
     mode_fault,
@@ -81,7 +82,7 @@ class DpsgdConfig(LearnerConfig):
         augmentation_multiplicity: K, how many changes of each example a step takes: the mean of their gradients is what
             is clipped, so an example counts as before, and so does epsilon (De et al. 2022, arXiv 2204.13650, section
             3.2). A step costs about K times as much.
-        performance: What changes speed, and results by rounding only.
+        performance: What changes speed, and results by rounding.
         audit: Canaries among the training examples, from which a lower bound on epsilon follows. None: no audit.
     """
 
@@ -156,6 +157,12 @@ class DpsgdConfig(LearnerConfig):
             raise ValueError(f"augmentation_multiplicity={self.augmentation_multiplicity}: {NO_VIEWS}")
         if self.clipping == "per_layer" and self.performance.gradient_mode == "ghost":
             raise ValueError("gradient_mode ghost supports flat clipping only: choose another for clipping: per_layer")
+        mode, precision = self.performance.gradient_mode, self.performance.precision
+        if precision != "float32" and mode in NO_HALF_PRECISION:
+            raise ValueError(
+                f"gradient_mode {mode} has no precision {precision}: {NO_HALF_PRECISION[mode]}; choose bookkeeping, "
+                "functorch or hooks"
+            )
         return self
 
     @property
@@ -270,21 +277,23 @@ class DpsgdConfig(LearnerConfig):
         if self.performance.gradient_mode != "auto" or self.clipping == "none":
             return None
         clipping = Clipping(self.clipping, self.l2_clip_norm)
-        views = self.augmentation_multiplicity
+        views, precision = self.augmentation_multiplicity, self.performance.precision
         batch = physical_batch_size(self.performance, model, device, views=views)
 
         def measure(shape: tuple[int, int, int], classes: int) -> str:
             tail = self.frozen_body(model, shape, classes).tail
             size = physical_batch_size(self.performance, model, device, tail, views)
-            return choose_mode(model, shape, classes, clipping, device, size, tail, views).mode
+            return choose_mode(model, shape, classes, clipping, device, size, tail, views, precision).mode
 
         def settle(mode: str) -> DpsgdConfig:
             performance = self.performance.model_copy(update={"gradient_mode": mode})
             return self.model_copy(update={"performance": performance})
 
         return MeasuredChoice(
-            self.clipping,
-            f"{self.clipping} batch {batch}" + ("" if views == 1 else f" views {views}"),
+            f"{self.clipping} {precision}",
+            f"{self.clipping} batch {batch}"
+            + ("" if views == 1 else f" views {views}")
+            + ("" if precision == "float32" else f" {precision}"),
             measure,
             settle,
         )

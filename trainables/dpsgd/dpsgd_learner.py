@@ -22,14 +22,15 @@ from fairsweep.trainables.auditing.training_audit import audit_examples
 from fairsweep.trainables.dpsgd.diagnostics import GroupDiagnostics
 from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.dpsgd.gradient_modes import (
-    GRADIENT_MODES,
     check_mode,
     choose_mode,
+    make_mode,
     physical_batch_size,
 )
 from fairsweep.trainables.dpsgd.mode_names import current_mode
 from fairsweep.trainables.dpsgd.weighted_rates import weights_of
 from fairsweep.trainables.layers.example_dropout import draw_masks
+from fairsweep.trainables.layers.numerics import use_numerics
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
 from fairsweep.trainables.models.augmentation import augmented_views
@@ -95,6 +96,7 @@ class Dpsgd(SingleModelLearner):
             tail=task.tail,
         )
         labels, model = task.labels, self._network.model
+        use_numerics(model, config.performance, task.device)
         self._audit = audit_examples(config.audit, task, self.plan, self._sampler, self._rates, model, canaries)
         if self._audit is not None:
             self._sampler, labels = self._audit.sampler, self._audit.labels
@@ -194,6 +196,7 @@ class Dpsgd(SingleModelLearner):
                 name = "plain"
             elif name == "auto":
                 task = self._task
+                precision = self._config.performance.precision
                 name = choose_mode(
                     task.model,
                     task.image_shape,
@@ -203,17 +206,16 @@ class Dpsgd(SingleModelLearner):
                     self._physical,
                     task.tail,
                     self._views,
+                    precision,
                 ).mode
             self._mode = self._make_mode(name)
         return self._mode
 
     def _make_mode(self, name: str) -> GradientMode:
         model, task = self._network.model, self._task
-        if name == Plain.name:
-            return Plain(model)
-        if task.model.is_foreign:
+        if task.model.is_foreign and name != Plain.name:
             check_mode(name, model, task.input_shape, self._clipping)
-        return GRADIENT_MODES[name](model)
+        return make_mode(name, model, self._config.performance.precision)
 
     def _report(self, loss_sum: torch.Tensor, examples: int, steps: int) -> IterationReport:
         """Make the report; in release mode of public numbers only."""

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FieldSerializationInfo, field_serializer
+from pydantic import BeforeValidator, Field, FieldSerializationInfo, field_serializer
 from torch import nn
 
 from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.trainables.dpsgd.mode_names import GradientModeName, current_mode, former_mode
 from fairsweep.trainables.layers.example_dropout import draw_masks
+from fairsweep.trainables.layers.numerics import (
+    LOSS_SCALE,
+    PRIVATE_REFUSED,
+    NumericsConfig,
+    Precision,
+    in_float32,
+    use_numerics,
+)
 from fairsweep.trainables.learning.learner_config import IDENTITY
 from fairsweep.trainables.models.frozen_body import Tail, trained_part
 from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
-from fairsweep.trainables.privacy.gradients import ExpandedWeights, Functorch, Ghost, GradientMode, Hooks
+from fairsweep.trainables.privacy.gradients import (
+    ExpandedWeights,
+    Functorch,
+    Ghost,
+    GradientMode,
+    Hooks,
+    LossScaled,
+    Plain,
+)
 
 # The first is preferred unless another is clearly faster, so that a busy machine does not tip the choice.
 GRADIENT_MODES: dict[str, Callable[[nn.Module], GradientMode]] = {
@@ -33,6 +49,12 @@ GRADIENT_MODES: dict[str, Callable[[nn.Module], GradientMode]] = {
     "ghost": Ghost,
     "expanded_weights": ExpandedWeights,
 }
+NO_HALF_PRECISION: Mapping[str, str] = {
+    "ghost": "its second pass sums the gradients of all examples in that precision, so that what is summed is not what "
+    "was clipped",
+    "expanded_weights": "torch's expanded weights multiply numbers of one type alone",
+}
+"""Gradient modes that work in float32 alone, with the reason."""
 _CLEARLY = 1.3
 _ROUNDS = 3
 _FEW = 2
@@ -41,17 +63,20 @@ _FEATURES = 128
 _ROUNDING = 1e-2
 
 
-class PerformanceConfig(BaseModel):
-    """What changes the speed of private training, and results by rounding only.
+class PerformanceConfig(NumericsConfig):
+    """What changes the speed of private training, and results by rounding.
 
     Attributes:
+        precision: ``float32``, or ``bfloat16`` or ``float16`` for the layers of training passes (torch's autocast).
+            Weights, clipping, noise and evaluation stay in float32. Under ``float16`` each example's loss is multiplied
+            by 256, and its gradient divided by it before it is clipped.
         gradient_mode: How per-example gradients are clipped and summed. ``auto`` measures all once for a model and a
             device.
         physical_batch_size: How many examples are worked on at once; logical batches are split. None takes what was
             measured to be good for the model and the device.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    refused: ClassVar[Mapping[str, str]] = PRIVATE_REFUSED
 
     gradient_mode: Annotated[GradientModeName, BeforeValidator(current_mode)] = "auto"
     physical_batch_size: int | None = Field(default=None, ge=1)
@@ -75,6 +100,18 @@ class ModeChoice:
     mode: str
     examples_per_second: dict[str, float]
     refused: dict[str, str]
+
+
+def make_mode(name: str, model: nn.Module, precision: Precision) -> GradientMode:
+    """Make a gradient mode of a network that computes in a precision.
+
+    Raises:
+        ValueError: If the mode works in float32 alone.
+    """
+    if precision != "float32" and name in NO_HALF_PRECISION:
+        raise ValueError(f"gradient_mode {name} works in float32 alone: {NO_HALF_PRECISION[name]}")
+    mode = Plain(model) if name == Plain.name else GRADIENT_MODES[name](model)
+    return mode if LOSS_SCALE[precision] == 1 else LossScaled(mode, LOSS_SCALE[precision])
 
 
 def physical_batch_size(
@@ -101,6 +138,7 @@ def choose_mode(
     batch_size: int,
     tail: Tail | None = None,
     views: int = 1,
+    precision: Precision = "float32",
 ) -> ModeChoice:
     """Measures every gradient mode on made-up images and chooses; once for each process.
 
@@ -116,6 +154,7 @@ def choose_mode(
         batch_size: The physical batch size.
         tail: The part of the model that is trained on features, if it is.
         views: Views of each example, whose gradients are averaged.
+        precision: In which the network computes.
 
     Returns:
         The choice.
@@ -128,20 +167,22 @@ def choose_mode(
     shape: tuple[int, ...] = (channels, height, width)
     if tail is not None:
         module, shape = trained_part(module, tail), tail.shape
+    use_numerics(module, NumericsConfig(precision=precision), device)
     inputs, labels = _made_up(module, shape, classes, batch_size * views)
     labels = labels[:batch_size]
     sums = [torch.zeros_like(p) for p in module.parameters() if p.requires_grad]
     few = inputs[:_FEW], labels[:_FEW]
     draw_masks(module, _KEY, 0, np.arange(len(few[1])))
-    faults = {name: mode_fault(name, module, *few, clipping) for name in GRADIENT_MODES}
+    with in_float32(module):
+        faults = {name: mode_fault(name, module, *few, clipping) for name in GRADIENT_MODES}
     refused = {name: fault for name, fault in faults.items() if fault is not None}
     draw_masks(module, _KEY, 0, np.arange(batch_size), views)
     working: dict[str, GradientMode] = {}
-    for name, make in GRADIENT_MODES.items():
+    for name in GRADIENT_MODES:
         if name in refused:
             continue
         try:
-            mode = make(module)
+            mode = make_mode(name, module, precision)
             mode.add_clipped(inputs, labels, clipping, sums)  # warms up
             working[name] = mode
         except (ValueError, RuntimeError) as error:  # also out of memory, which is a RuntimeError
@@ -168,7 +209,8 @@ def check_mode(name: str, module: nn.Module, input_shape: tuple[int, ...], clipp
     """
     inputs, labels = _made_up(module, input_shape, 2, _FEW)
     draw_masks(module, _KEY, 0, np.arange(_FEW))
-    fault = mode_fault(name, module, inputs, labels, clipping)
+    with in_float32(module):  # rounding would hide what is missing
+        fault = mode_fault(name, module, inputs, labels, clipping)
     if fault is not None:
         raise ValueError(
             f"gradient_mode {name} has no per-example gradients of this model ({fault}): set gradient_mode: functorch"

@@ -20,6 +20,7 @@ from fairsweep.trainables.federated.local_training import (
     Sequential,
     UpdateSum,
 )
+from fairsweep.trainables.layers.numerics import LOSS_SCALE, use_numerics
 from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.models.inputs import to_device
 from fairsweep.trainables.models.model import ModelConfig
@@ -36,7 +37,8 @@ class ClientTrainer:
         config: How clients train.
         task: On what; its secret is never read.
         partition: What each client trains on.
-        model: Whose weights are trained. Its own weights are changed by sequential execution and set back.
+        model: Whose weights are trained, in the config's precision. Its own weights are changed by sequential execution
+            and set back.
         execution: ``batched`` or ``sequential``.
         groups_GN: float32 [G, N], 1 where a client belongs to a group whose updates are summed; G may be 0.
     """
@@ -55,7 +57,9 @@ class ClientTrainer:
         self._device, self._key = task.device, task.keys.of_order
         self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
         self._at_once = clients_at_once(config, task.model, task.device)
-        self._training = EXECUTIONS[execution](model, config.local, config.augmentation, task.keys.train)
+        use_numerics(model, config.performance, task.device)
+        scale = LOSS_SCALE[config.performance.precision]
+        self._training = EXECUTIONS[execution](model, config.local, config.augmentation, task.keys.train, scale)
         self._sum = UpdateSum(model)
         self._groups_GN = groups_GN.to(task.device)
         self._most_steps = _most_steps(partition, config.local)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fairsweep.datasets.selection.partitions import ClientsConfig, TrainingColumns, majority_values, partition_clients
 from fairsweep.trainables.auditing.canaries import AuditConfig
 from fairsweep.trainables.federated.server_optimizers import ServerConfig
+from fairsweep.trainables.layers.numerics import PRIVATE_REFUSED, NumericsConfig
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig
@@ -102,14 +103,19 @@ class UpdateClippingConfig(_Frozen):
         return self
 
 
-class FederatedPerformanceConfig(_Frozen):
-    """What changes the speed of federated training, and results by rounding only.
+class FederatedPerformanceConfig(NumericsConfig):
+    """What changes the speed of federated training, and results by rounding.
 
     Attributes:
+        precision: ``float32``, or ``bfloat16`` or ``float16`` for the layers of clients' training passes (torch's
+            autocast). Weights, updates, clipping, noise and evaluation stay in float32. Under ``float16`` losses are
+            multiplied by 256, and gradients divided by it.
         execution: ``batched`` (many clients at once, by torch.func), ``sequential`` (one after the other), or ``auto``,
             which is chosen by model and device. ``resources: {workers: …}`` spreads either over further processes.
         clients_at_once: How many clients are batched; null takes what suits the device.
     """
+
+    refused: ClassVar[Mapping[str, str]] = PRIVATE_REFUSED
 
     execution: Literal["auto", "batched", "sequential"] = "auto"
     clients_at_once: int | None = Field(default=None, ge=1)
@@ -129,7 +135,7 @@ class FederatedConfig(LearnerConfig):
             evaluated, kept and exported: 0.99 averages about the last 100 rounds. Null: the last weights. It sees
             the server's weights alone, so it costs no privacy.
         augmentation: Random changes of the images, one for each example and local step.
-        performance: What changes speed, and results by rounding only.
+        performance: What changes speed, and results by rounding.
     """
 
     has_plan: ClassVar[bool] = True

@@ -121,8 +121,16 @@ class Batched:
 
     name = "batched"
 
-    def __init__(self, model: nn.Module, local: LocalConfig, augmentation: AugmentationConfig, key: bytes) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        local: LocalConfig,
+        augmentation: AugmentationConfig,
+        key: bytes,
+        loss_scale: float = 1.0,
+    ) -> None:
         self._local, self._augmentation, self._key = local, augmentation, key
+        self._scale = loss_scale
         self._model = model
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self._names = list(trained)
@@ -138,7 +146,7 @@ class Batched:
             named = {**dict(zip(self._names, weights, strict=True)), **words}
             logits = torch.func.functional_call(model, named, (inputs_BCHW,))
             total = (F.cross_entropy(logits, labels_B, reduction="none") * shown_B).sum()
-            return total / shown_B.sum(), total
+            return total / shown_B.sum() * loss_scale, total
 
         gradient = torch.func.grad(loss, has_aux=True)
         # Random layers are keyed: what is drawn here by dropout of probability 0 changes nothing.
@@ -169,7 +177,7 @@ class Batched:
                 tuple(now), mask_words(self._model), inputs, examples.labels[chosen_CB], shown_CB.float()
             )
             losses_C[:active] += totals
-            found = list(gradients)
+            found = [g / self._scale for g in gradients] if self._scale != 1 else list(gradients)
             if self._local.proximal:
                 found = [g + self._local.proximal * (w - w0) for g, w, w0 in zip(found, now, start, strict=True)]
             optimizer.update(now, found, rate, active)
@@ -188,8 +196,16 @@ class Sequential:
 
     name = "sequential"
 
-    def __init__(self, model: nn.Module, local: LocalConfig, augmentation: AugmentationConfig, key: bytes) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        local: LocalConfig,
+        augmentation: AugmentationConfig,
+        key: bytes,
+        loss_scale: float = 1.0,
+    ) -> None:
         self._model, self._local, self._augmentation, self._key = model, local, augmentation, key
+        self._scale = loss_scale
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._shapes = [parameter.shape for parameter in self._parameters]
         self._optimizer = LocalOptimizer(local.optimizer, [p.detach() for p in self._parameters])
@@ -227,8 +243,10 @@ class Sequential:
             inputs = augment(inputs, self._augmentation, self._key, first_step + step, examples.ids[chosen])
             draw_masks(self._model, self._key, first_step + step, examples.ids[chosen])
             loss = F.cross_entropy(self._model(inputs), examples.labels[on_device])
-            gradients: Sequence[torch.Tensor] = torch.autograd.grad(loss, self._parameters)
+            gradients: Sequence[torch.Tensor] = torch.autograd.grad(loss * self._scale, self._parameters)
             with torch.no_grad():
+                if self._scale != 1:
+                    gradients = [g / self._scale for g in gradients]
                 now = [parameter.detach() for parameter in self._parameters]
                 if mu := self._local.proximal:
                     gradients = [g + mu * (w - w0) for g, w, w0 in zip(gradients, now, start, strict=True)]

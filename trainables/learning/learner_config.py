@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, Serializer
 
 from fairsweep.analysis.own_code import OwnCode
 from fairsweep.datasets.selection.partitions import TrainingColumns
+from fairsweep.trainables.layers.numerics import NumericsConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.frozen_body import FrozenBody, find_body
@@ -94,6 +95,18 @@ class LearnerConfig(BaseModel):
 
     name: str = Field(min_length=1)
     kind: str
+
+    @property
+    def numerics(self) -> dict[str, Any]:
+        """Return the fields of ``performance`` that are part of the identity, as precision, unless at their defaults.
+
+        They change results by more than the order of sums.
+        """
+        performance = getattr(self, "performance", None)
+        if not isinstance(performance, NumericsConfig):
+            return {}
+        given = performance.model_dump(mode="json", include=set(performance.identity), exclude_defaults=True)
+        return {"performance": given} if given else {}
 
     @property
     def rules(self) -> dict[str, str]:

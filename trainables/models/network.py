@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fairsweep.trainables.layers.numerics import Precision
 from fairsweep.trainables.models.frozen_body import Tail, trained_part
 from fairsweep.trainables.models.inputs import normalise, to_device
 from fairsweep.trainables.models.model import ModelConfig, build_model
@@ -60,11 +61,29 @@ class Network:
         self._steps, self._epochs = steps, epochs or steps
         self._optimizer = optimizer.build(self.parameters)
         self._average = None if ema is None else WeightAverage(ema, self._whole)
+        self._scaler: torch.amp.GradScaler | None = None
+
+    def scale_losses(self, precision: Precision) -> None:
+        """Multiply losses where the model computes in float16, so that small gradients are not rounded to 0.
+
+        The factor follows the gradients, and a step whose gradients overflow is left out: not for private learners.
+        """
+        if precision == "float16":
+            self._scaler = torch.amp.GradScaler(self.device.type)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradients of a loss to those that the parameters hold."""
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call]
 
     def update(self, step: int) -> None:
         """Apply the gradients that the parameters hold, at the learning rate of this step, and drops them."""
         set_learning_rate(self._optimizer, self._config.learning_rate(step, self._steps, self._epochs))
-        self._optimizer.step()
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         self.average()
 
@@ -95,12 +114,15 @@ class Network:
     def state(self) -> dict[str, Any]:
         """Return the last weights, their average and the optimiser's state, copied to the CPU."""
         optimizer = _copied(self._optimizer.state_dict())
-        return {"model": self._copied_weights(), "optimizer": optimizer, **self.average_state()}
+        scaler = {} if self._scaler is None else {"scaler": self._scaler.state_dict()}
+        return {"model": self._copied_weights(), "optimizer": optimizer, **scaler, **self.average_state()}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over weights and optimiser state."""
         self.load_weights(state["model"])
         self._optimizer.load_state_dict(_copied(state["optimizer"]))
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state["scaler"])
         self.load_average(state)
 
     def average_state(self) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from fairsweep.analysis.metrics.own_metrics import is_own
+from fairsweep.trainables.layers.numerics import refuse_compiled
 from fairsweep.trainables.learning.learner_config import KeptModels, LearnerConfig
 from fairsweep.trainables.learning.measures import SPENT, Meaning, Measure
 from fairsweep.trainables.learning.objectives import Objective
@@ -84,6 +86,7 @@ class PbtConfig(LearnerConfig):
     @field_validator("inner")
     @classmethod
     def _nameless(cls, inner: SgdConfig) -> SgdConfig:
+        refuse_compiled(inner.performance, "pbt")
         # A name is no part of a trial's identity.
         return inner.model_copy(update={"name": SgdConfig().name})
 
@@ -157,7 +160,6 @@ class PbtConfig(LearnerConfig):
         """Refuse attributes, values and classes that do not exist."""
         self.inner.check_values(roles)
         self.objective.settled(meaning_of(roles))
-        from fairsweep.analysis.metrics.own_metrics import is_own  # which imports scipy
 
         if is_own(self.objective.measure.metric):
             raise ValueError(

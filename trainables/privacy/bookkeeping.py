@@ -82,8 +82,11 @@ class Bookkeeping:
         )
         views = views_of(inputs_BCHW, labels_B)
         with torch.no_grad():
+            # In float32 whatever the network computes in: the norms are those of what is summed.
             gradients = [
-                layer_gradient(layer.module, tape.activations[layer.module], backprop, views)
+                layer_gradient(
+                    layer.module, tape.activations[layer.module].to(sums[0].dtype), backprop.to(sums[0].dtype), views
+                )
                 for layer, backprop in zip(self._layers, backprops, strict=True)
             ]
             squared_norms_LB = torch.stack([gradient.squared_norms for gradient in gradients])

@@ -311,6 +311,39 @@ class Ghost:
         return ExampleGradients(losses.detach(), norms, factors < 1)
 
 
+class LossScaled:
+    """Another mode, by losses that are multiplied by a constant, and gradients that are divided by it afterwards.
+
+    Each example's weight is multiplied, and the clipping norm with it, so that the factors are those of the unscaled
+    gradients. An example whose scaled gradient overflows contributes nothing, see `add_finite`.
+
+    Args:
+        mode: The other one.
+        scale: The constant; a power of two, by which nothing is rounded.
+    """
+
+    def __init__(self, mode: GradientMode, scale: float) -> None:
+        self.name = mode.name
+        self._mode, self._scale = mode, scale
+
+    def add_clipped(
+        self,
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        clipping: Clipping,
+        sums: Sequence[torch.Tensor],
+        weights_B: torch.Tensor | None = None,
+    ) -> ExampleGradients:
+        """See `GradientMode`."""
+        norm = clipping.l2_clip_norm
+        larger = Clipping(clipping.kind, None if norm is None else norm * self._scale)
+        weights = inputs_BCHW.new_ones(len(labels_B)) if weights_B is None else weights_B
+        scaled = [torch.zeros_like(total) for total in sums]
+        found = self._mode.add_clipped(inputs_BCHW, labels_B, larger, scaled, weights * self._scale)
+        foreach("add_", list(sums), scaled, alpha=1 / self._scale)
+        return ExampleGradients(found.losses, found.norms / self._scale, found.clipped)
+
+
 def _clip_and_add(
     gradients: Sequence[torch.Tensor],
     losses_B: torch.Tensor,
@@ -319,7 +352,11 @@ def _clip_and_add(
     sums: Sequence[torch.Tensor],
 ) -> ExampleGradients:
     """Clips and sums per-example gradients that are held in memory, each [B, *shape of the parameter]."""
-    flat = [gradient.detach().reshape(len(losses_B), -1) for gradient in gradients]
+    # In float32 whatever the network computes in: the norms are those of what is summed.
+    flat = [
+        gradient.detach().reshape(len(losses_B), -1).to(total.dtype)
+        for gradient, total in zip(gradients, sums, strict=True)
+    ]
     squares = [torch.linalg.vector_norm(gradient, dim=1).square() for gradient in flat]
     squared_norms_LB = torch.stack([torch.stack([squares[i] for i in layer.indices]).sum(dim=0) for layer in layers])
     factors_LB = clipping.factors(squared_norms_LB)

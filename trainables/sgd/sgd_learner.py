@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 
 from fairsweep.trainables.layers.example_dropout import draw_masks
+from fairsweep.trainables.layers.numerics import TrainingNumericsConfig, tf32_in_convolutions, use_numerics
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
 from fairsweep.trainables.learning.learner_config import LearnerConfig
@@ -38,6 +39,7 @@ class SgdConfig(LearnerConfig):
         label_smoothing: Weight in [0, 1) of the uniform distribution in the targets.
         remedy: What is done for groups that lose: ``class_weights``, ``group_sampling``, ``group_reweighting`` or
             ``group_dro``; null does nothing.
+        performance: How numbers are computed: what changes speed, and results by rounding.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"ema"})
@@ -52,6 +54,7 @@ class SgdConfig(LearnerConfig):
     augmentation: AugmentationConfig = AugmentationConfig()
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     remedy: RemedyConfig | None = None
+    performance: TrainingNumericsConfig = TrainingNumericsConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +107,8 @@ class Sgd(SingleModelLearner):
             ema=config.ema,
             tail=task.tail,
         )
+        use_numerics(self._network.model, config.performance, task.device)
+        self._network.scale_losses(config.performance.precision)
         self._labels = torch.from_numpy(np.asarray(task.labels, dtype=np.int64)).to(task.device)
 
     def _iterate(self) -> IterationReport:
@@ -112,9 +117,10 @@ class Sgd(SingleModelLearner):
         stop = start + self._sampler.steps_per_epoch
         loss_sum = torch.zeros((), device=self._task.device)
         examples = 0
-        for batch in self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop):
-            loss_sum += self._train(batch.step, batch.positions, batch.ids, batch.images) * len(batch.positions)
-            examples += len(batch.positions)
+        with tf32_in_convolutions(self._config.performance.tf32):
+            for batch in self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop):
+                loss_sum += self._train(batch.step, batch.positions, batch.ids, batch.images) * len(batch.positions)
+                examples += len(batch.positions)
         self.iteration += 1
         loss = float(loss_sum) / examples if self._task.diagnostics else math.nan
         return IterationReport(self.iteration, loss, examples, stop - start)
@@ -129,7 +135,7 @@ class Sgd(SingleModelLearner):
         logits = self._network.model(inputs)
         smoothing = self._config.label_smoothing
         losses = F.cross_entropy(logits, self._labels[chosen], reduction="none", label_smoothing=smoothing)
-        self._remedy.objective(losses, chosen).backward()  # type: ignore[no-untyped-call]
+        self._network.backward(self._remedy.objective(losses, chosen))
         self._network.update(step)
         return losses.detach().mean()
 

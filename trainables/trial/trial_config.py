@@ -233,7 +233,7 @@ class TrialConfig(BaseModel):
             "dataset": dataset,
             "imbalance": imbalance,
             "model": _model_identity(self.model),
-            "learner": learner | {"kind": self.learner.kind} | dict(self.learner.by_content),
+            "learner": learner | self.learner.numerics | {"kind": self.learner.kind} | dict(self.learner.by_content),
             # The other dataset counts by its content, wherever it lies.
             "evaluation": _canonical(self.evaluation, leave_out={"dataset"}),
             "mode": self.mode,

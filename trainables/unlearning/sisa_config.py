@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fairsweep.datasets.selection.partitions import TrainingColumns
 from fairsweep.trainables.auditing.canaries import ShardedAuditConfig
 from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.layers.numerics import refuse_compiled
 from fairsweep.trainables.learning.learner_config import InnerWorkers, KeptModels, LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.examination import Examined
@@ -135,6 +136,8 @@ class SisaConfig(PlacementConfig, LearnerConfig):
                 f"canaries test a claim of privacy, but got canaries={self.audit.canaries} and inner.kind="
                 f"{self.inner.kind!r}, which claims none: set inner: {{kind: dpsgd, …}}, or leave canaries out"
             )
+        if isinstance(self.inner, SgdConfig):
+            refuse_compiled(self.inner.performance, self.kind)
         if isinstance(self.inner, DpsgdConfig) and self.inner.epsilon is not None:
             raise ValueError(
                 f"a private inner learner needs noise_multiplier, but got epsilon={self.inner.epsilon}: an example of "

@@ -136,6 +136,16 @@ class TestExactness:
         last = train(make_sisa(given.model_copy(update={"inner": given.inner.model_copy(update={"ema": None})})))
         assert not torch.equal(before["1.weight"], last.shard_weights(0)["1.weight"])
 
+    @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+    def test_in_another_precision_too(self, make_sisa, precision):
+        given = config(3, 2, epochs=2, inner=INNER | {"performance": {"precision": precision}})
+        learner = train(make_sisa(given))
+        plain = train(make_sisa(config(3, 2, epochs=2)))
+        assert not torch.equal(learner.shard_weights(0)["1.weight"], plain.shard_weights(0)["1.weight"])
+        asked = learner.population.ids[[2, 3, 11, 50]]
+        learner.forget(asked)
+        assert_equal_shards(learner, from_scratch(make_sisa, learner, given, asked))
+
     def test_one_changed_example_changes_one_shard_and_no_two_shards_share_an_id(self, make_sisa, make_task):
         given = config(4, 2)
         learner = train(make_sisa(given))
