@@ -40,10 +40,10 @@ COLUMNS: Mapping[str, Mapping[str, Kind]] = {
         "mode key shadow_candidates"
     ),
     "state.json": _classed(
-        "format_version trial state by reason stop_at run attempt iteration iterations node timed recovered error "
-        "traceback secrets",
+        "format_version trial state by reason stop_at run attempt iteration iterations examples node timed recovered "
+        "error traceback secrets",
         "metrics",
-        "seconds updated metrics.loss metrics.seconds",
+        "seconds updated host_peak_bytes device_peak_bytes metrics.loss metrics.seconds",
     ),
     "data.json": _classed(
         "format_version image_shape size hashes left_out clients minority gradient_mode device",

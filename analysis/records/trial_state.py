@@ -36,7 +36,10 @@ class TrialState:
         metrics: of the last iteration: loss, accuracy and worst group on the validation split, epsilon spent.
         node: id of the machine in a Ray cluster on which the last attempt ran; None outside of Ray.
         timed: whether times are recorded; in release mode they are not, for they tell who took part in which step.
-        seconds: seconds in training and evaluation, over all attempts that count; None where times are not recorded.
+        seconds: seconds in training, over all attempts that count; None where times are not recorded.
+        examples: examples that training has seen, with repetition; the expected number in release mode.
+        host_peak_bytes: the most resident memory of the trial's process; None where it is not measured or recorded.
+        device_peak_bytes: the most memory that it reserved on a GPU; None without one.
         error: one line on the cause of a failure.
         traceback: the whole of it.
         secrets: of release mode: for each secret under which steps may have been taken, by its fingerprint, the attempt
@@ -59,6 +62,9 @@ class TrialState:
     node: str | None = None
     timed: bool = True
     seconds: float | None = 0.0
+    examples: int = 0
+    host_peak_bytes: int | None = None
+    device_peak_bytes: int | None = None
     error: str | None = None
     traceback: str | None = None
     secrets: Mapping[str, int] = field(default_factory=dict)

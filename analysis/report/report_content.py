@@ -314,6 +314,14 @@ def _metrics(results: SweepResults) -> pd.DataFrame:
     return pd.DataFrame([{"metric": row.title, "formula": row.formula, "defined in": row.reference} for row in rows])
 
 
+# What a training cost beside seconds: the column of trials, and its unit. Release mode records none.
+_COST = {
+    "images per second": ("examples_per_second", 1),
+    "peak memory, MiB": ("host_peak_bytes", 2**20),
+    "peak GPU memory, MiB": ("device_peak_bytes", 2**20),
+}
+
+
 def _trials(results: SweepResults) -> pd.DataFrame:
     """Return a table of the trials for readers."""
     trials = results.trials
@@ -327,6 +335,8 @@ def _trials(results: SweepResults) -> pd.DataFrame:
             _guarantee(folder, epsilon) for folder, epsilon in zip(results.folders, trials["epsilon"], strict=True)
         ]
     table["train images"] = trials["train_size"]
+    cost = {name: (trials[column] / unit).round() for name, (column, unit) in _COST.items()}
+    table = table.assign(**{name: values for name, values in cost.items() if values.notna().any()})
     table["hash"] = [str((folder.config or {}).get("trial", ""))[:12] for folder in results.folders]
     if table["seconds"].isna().all():
         table = table.drop(columns="seconds")  # release mode records none

@@ -11,8 +11,10 @@ from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.results.sweep_records import SweepRecords
 
 _OF_SETTING = ("learner", "series", "kind", "twin_of", "level", "level_value")
-_NUMBERS = ("epsilon", "minority_count", "train_size", "trials", "done", "failed", "seconds")
-SETTING_COLUMNS = (*_OF_SETTING, *_NUMBERS, "setting")
+_MEANS = ("minority_count", "train_size", "seconds", "examples_per_second")
+_PEAKS = ("host_peak_bytes", "device_peak_bytes")
+_NUMBERS = ("epsilon", "minority_count", "train_size", "trials", "done", "failed", "seconds", "examples_per_second")
+SETTING_COLUMNS = (*_OF_SETTING, *_NUMBERS, *_PEAKS, "setting")
 
 
 def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
@@ -23,15 +25,15 @@ def settings_table(trials: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The columns `SETTING_COLUMNS`: ``epsilon`` is the largest of the replicates (each guarantees its own),
-        ``minority_count``, ``train_size`` and ``seconds`` are means over them, ``trials``, ``done`` and ``failed``
-        count them.
+        ``minority_count``, ``train_size``, ``seconds`` and ``examples_per_second`` are means over them,
+        ``host_peak_bytes`` and ``device_peak_bytes`` the largest; ``trials``, ``done`` and ``failed`` count them.
     """
     known = trials[trials["setting"] != ""]
     counted = known.assign(
         trials=1, done=(known["state"] == "done").astype(int), failed=(known["state"] == "failed").astype(int)
     )
     sums = dict.fromkeys(("trials", "done", "failed"), "sum")
-    means = dict.fromkeys(("minority_count", "train_size", "seconds"), "mean")
+    means = dict.fromkeys(_MEANS, "mean") | dict.fromkeys(_PEAKS, "max")
     first = dict.fromkeys(_OF_SETTING, "first")
     table = counted.groupby("setting", sort=False).agg({**first, "epsilon": "max", **means, **sums}).reset_index()
     return table[list(SETTING_COLUMNS)]

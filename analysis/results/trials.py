@@ -55,11 +55,14 @@ COLUMNS = (
     "iteration",
     "iterations",
     "seconds",
+    "examples_per_second",
+    "host_peak_bytes",
+    "device_peak_bytes",
     "attempt",
     "error",
     "sweep",
 )
-_OF_STATE = ("iteration", "iterations", "seconds", "attempt", "error")
+_OF_STATE = ("iteration", "iterations", "seconds", "host_peak_bytes", "device_peak_bytes", "attempt", "error")
 _TEXTS = frozenset(
     {"trial", "learner", "series", "kind", "twin_of", "state", "stopped_by", "setting", "attribute", "majority", "keep"}
     | {"level", "level_name", "error", "sweep"}
@@ -76,7 +79,8 @@ def trials_table(folders: Iterable[TrialFolder], shown: Mapping[str, Mapping[str
     of the imbalance ``attribute``, ``majority``, ``share``, ``minority_size``, ``keep`` and, whatever its form, the
     ``level`` in words with ``level_name`` and ``level_value``; ``train_size`` and ``minority_count`` as realised;
     ``epsilon`` (PLD), ``epsilon_rdp``, ``delta``, ``noise_multiplier`` as spent (epsilon is infinite for a learner
-    without privacy); ``iteration`` of ``iterations``, ``seconds``, ``attempt``, ``error``; the ``sweep`` it stands in.
+    without privacy); ``iteration`` of ``iterations``; ``seconds`` and ``examples_per_second`` of training,
+    ``host_peak_bytes`` and ``device_peak_bytes``; ``attempt``, ``error``; the ``sweep`` it stands in.
     What is not known yet is NaN or an empty text.
 
     Args:
@@ -121,6 +125,8 @@ def _row(folder: TrialFolder, shown: Mapping[str, Mapping[str, str]]) -> dict[st
         "minority_count": (data.get("minority") or {}).get("count"),
     }
     row |= {name: getattr(folder.state, name, None) for name in _OF_STATE}
+    if folder.state is not None and folder.state.seconds and folder.state.examples:
+        row["examples_per_second"] = folder.state.examples / folder.state.seconds
     return row | _level(config, shown) | _privacy(folder)
 
 

@@ -30,6 +30,7 @@ from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.evaluation import DivergedError, Evaluated
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import CohortWorkers, Learner
+from fairsweep.trainables.learning.memory_use import MemoryUse
 from fairsweep.trainables.learning.trial_watch import Ending, Watch
 from fairsweep.trainables.learning.validation_predictions import ValidationPredictions
 from fairsweep.trainables.privacy.plan import PrivacyPlan
@@ -103,6 +104,7 @@ class Trial:
             if not (self.folder / CONFIG).exists():  # what an earlier version began may go on
                 config.learner.check_claims()
             self._choice = feed or FeedChoice()
+            self._memory = MemoryUse(torch.device(device))
             self._data = TrialData.open(config, self._choice, torch.device(device))
             self._evaluations, self._subset = self._data.evaluations, self._data.subset
             self._learner = self._build_learner(plan, torch.device(device))
@@ -117,7 +119,7 @@ class Trial:
             )
             self._selected: Evaluated | None = None
             self._gone = 0
-            self._seconds, self._steps, self._last_steps = 0.0, 0, 0
+            self._seconds, self._examples, self._steps, self._last_steps = 0.0, 0, 0, 0
             self._charged: float | None = None
             self._looks: list[dict[str, float]] = []
             self._resume()
@@ -206,6 +208,8 @@ class Trial:
             "content": self._data.dataset.info.content_hash,
             "learner": self._learner.state(),
             "seconds": self._seconds,
+            "examples": self._examples,
+            "memory": self._memory.peaks(),
             "steps": self._steps,
             "looks": self._looks,
             "selected": None if selected is None else selected.state(),
@@ -222,6 +226,8 @@ class Trial:
         self._data.check_content(state.get("content"))
         self._learner.load(state["learner"])
         self._seconds = float(state["seconds"])
+        self._examples = int(state.get("examples", 0))
+        self._memory.add(state.get("memory", {}))
         self._steps = int(state["steps"])
         self._looks = [dict(values) for values in state.get("looks", ())]
         self._drop_forgotten()
@@ -275,9 +281,11 @@ class Trial:
         # Records first: a checkpoint is of use only with the records up to it.
         self._records.write()
         self._checkpoints.save(self.iteration, self.state(), score=metrics["accuracy"])
-        self._attempt.update(
-            iteration=self.iteration, iterations=self.iterations, metrics=metrics, seconds=self._seconds
-        )
+        self._attempt.update(iteration=self.iteration, iterations=self.iterations, metrics=metrics, **self._spent())
+
+    def _spent(self) -> dict[str, Any]:
+        """Return seconds and examples of the training, and the peaks of memory."""
+        return {"seconds": self._seconds, "examples": self._examples, **self._memory.peaks()}
 
     def _evaluate(self) -> Evaluated:
         feeds = self._data.feeds
@@ -305,6 +313,7 @@ class Trial:
 
     def _record(self, report: IterationReport, evaluated: Evaluated) -> None:
         self._seconds += report.seconds
+        self._examples += report.examples
         self._steps += report.steps
         self._last_steps = report.steps
         cells = [s.cells(self.iteration, evaluated.log_probabilities[name]) for name, s in self._evaluations.items()]
@@ -388,7 +397,7 @@ class Trial:
                 iteration=self.iteration,
                 iterations=self.iterations,
                 metrics=metrics,
-                seconds=self._seconds,
+                **self._spent(),
                 traceback=None,
             )
             clean_up(self.folder)

@@ -155,9 +155,9 @@ def test_what_a_private_learner_cannot_honour_is_refused_with_the_reason(learner
 
 def test_networks_made_one_after_another_are_not_compiled():
     inner = {"kind": "sgd", "performance": {"compile": True}}
-    with pytest.raises(ValidationError, match="compile is not for the inner learner of sisa.*leave compile out"):
+    with pytest.raises(ValidationError, match=r"compile is not for the inner learner of sisa.*leave compile out"):
         read("sisa", inner=inner)
-    with pytest.raises(ValidationError, match="compile is not for the inner learner of pbt.*leave compile out"):
+    with pytest.raises(ValidationError, match=r"compile is not for the inner learner of pbt.*leave compile out"):
         read("pbt", inner=inner, explore={"optimizer.lr": {"low": 0.01, "high": 0.1}})
 
 

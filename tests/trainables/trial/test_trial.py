@@ -65,6 +65,9 @@ def test_a_finished_trial_leaves_the_records_and_nothing_else(finished):
     state = TrialStateFile(finished).read()
     assert (state.state, state.iteration, state.iterations, state.error) == ("done", 3, 3, None)
     assert state.metrics["epsilon"] == read_json(finished / "privacy.json")["epsilon"]["pld"]
+    assert state.examples == sum(pq.read_table(finished / "training.parquet")["examples"].to_pylist()) > 0
+    assert state.host_peak_bytes > 2**24
+    assert state.device_peak_bytes is None
 
 
 def test_cells_agree_with_predictions(finished, toy):
@@ -134,6 +137,8 @@ def test_a_restored_trial_equals_an_uninterrupted_one_bit_for_bit(kind, stop_aft
     resumed = Trial(config, tmp_path / "stopped")
     assert resumed.iteration == stop_after
     resumed.run()
+    one, other = (TrialStateFile(tmp_path / name).read() for name in ("whole", "stopped"))
+    assert one.examples == other.examples
     assert content(tmp_path / "stopped") == content(whole)
 
 
@@ -301,6 +306,7 @@ def test_release_mode_leaves_out_what_is_private_and_erases_its_secret(make_conf
     assert read_json(tmp_path / "data.json")["counts"] is None
     state = TrialStateFile(tmp_path).read()
     assert (state.timed, state.seconds, state.updated, state.metrics["seconds"]) == (False, None, None, None)
+    assert state.host_peak_bytes is state.device_peak_bytes is None
     assert abs(sum(row["examples"] for row in training) - 3 * expected) < expected / 2
     assert "train" not in set(pq.read_table(tmp_path / "predictions.parquet")["split"].to_pylist())
     assert first.hex() not in " ".join(p.read_bytes().hex() for p in tmp_path.rglob("*") if p.is_file())
