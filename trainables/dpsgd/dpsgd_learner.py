@@ -34,7 +34,7 @@ from fairsweep.trainables.layers.numerics import use_numerics
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
 from fairsweep.trainables.models.augmentation import augmented_views
-from fairsweep.trainables.models.inputs import normalise, to_device
+from fairsweep.trainables.models.inputs import ahead, normalise, to_device
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import ExampleGradients, GradientMode, Plain, add_finite, pad
@@ -131,7 +131,8 @@ class Dpsgd(SingleModelLearner):
         start, stop = self.steps_after(self.iteration), self.steps_after(self.iteration + 1)
         loss_sum = torch.zeros((), device=self._task.device)
         examples = 0
-        for batch in self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop):
+        batches = self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop)
+        for batch in ahead(batches, self._task.device):
             loss_sum += self._accumulate(batch)
             examples += len(batch.positions)
             if self._audit is not None:

@@ -33,6 +33,7 @@ from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
 from fairsweep.trainables.learning.partition_report import describe_partition
 from fairsweep.trainables.models.frozen_body import trained_part
+from fairsweep.trainables.models.inputs import ahead
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import SgdOptimizer
@@ -174,7 +175,8 @@ class Dpfedavg(SingleModelLearner):
             yield from ((number, None) for number in range(start, stop))
             return
         drawn = CohortExamples(self._cohorts, self._trained)
-        for batch in self.task.feed.batches(self.task.rows, drawn, start=start, stop=stop):
+        batches = self.task.feed.batches(self.task.rows, drawn, start=start, stop=stop)
+        for batch in ahead(batches, self.task.device):
             yield batch.step, batch.images
 
     def _round(self, number: int, images: np.ndarray | None) -> CohortSums:

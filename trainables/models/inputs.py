@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
 import numpy as np
 import torch
 
@@ -9,6 +13,31 @@ import torch
 # survive a deletion.
 MEAN = 0.5
 STD = 0.5
+Item = TypeVar("Item")
+
+
+class _End:
+    """Stands behind the last item."""
+
+
+_END = _End()
+
+
+def ahead(batches: Iterator[Item], device: torch.device) -> Iterator[Item]:
+    """Give batches in their order; on a GPU the next one is read while it works on the one before.
+
+    On a CPU the thread would take its time from the training.
+    """
+    return one_ahead(batches) if device.type == "cuda" else batches
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Give items in their order; a thread takes the next one while the one before is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, _END)
+        while not isinstance(item := coming.result(), _End):
+            coming = thread.submit(next, items, _END)
+            yield item
 
 
 def to_device(images_BHWC: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -21,7 +50,10 @@ def to_device(images_BHWC: np.ndarray, device: torch.device) -> torch.Tensor:
     Returns:
         uint8 [B, C, H, W] on the device, contiguous; features as they are.
     """
-    moved = torch.from_numpy(np.ascontiguousarray(images_BHWC)).to(device)
+    moved = torch.from_numpy(np.ascontiguousarray(images_BHWC))
+    if device.type == "cuda":  # from pinned memory the copy runs beside what this process does next
+        moved = moved.pin_memory()
+    moved = moved.to(device, non_blocking=True)
     if moved.is_floating_point():
         return moved
     return moved.permute(0, 3, 1, 2).contiguous()

@@ -18,7 +18,7 @@ from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearn
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
-from fairsweep.trainables.models.inputs import normalise, to_device
+from fairsweep.trainables.models.inputs import ahead, normalise, to_device
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import AnyOptimizer, SgdOptimizer
 from fairsweep.trainables.remedies import RemedyConfig
@@ -118,7 +118,8 @@ class Sgd(SingleModelLearner):
         loss_sum = torch.zeros((), device=self._task.device)
         examples = 0
         with tf32_in_convolutions(self._config.performance.tf32):
-            for batch in self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop):
+            batches = self._task.feed.batches(self._task.rows, self._sampler, start=start, stop=stop)
+            for batch in ahead(batches, self._task.device):
                 loss_sum += self._train(batch.step, batch.positions, batch.ids, batch.images) * len(batch.positions)
                 examples += len(batch.positions)
         self.iteration += 1
