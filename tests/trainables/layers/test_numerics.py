@@ -13,7 +13,7 @@ from fairsweep.trainables.learners import AnyLearner, build_learner
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.models.network import Network
-from fairsweep.trainables.models.optimizers import OptimizerConfig
+from fairsweep.trainables.models.optimizers import SgdOptimizer
 from fairsweep.trainables.privacy.clipping import Clipping
 
 CPU = torch.device("cpu")
@@ -88,7 +88,7 @@ def read(kind, **fields):
 
 def test_only_training_passes_have_the_precision_and_weights_never(batch):
     images = np.random.default_rng(0).integers(0, 255, (4, 28, 28, 1)).astype(np.uint8)
-    network = Network(MODELS["cnn"](), (28, 28, 1), 3, OptimizerConfig(), 1, bytes(32), CPU)
+    network = Network(MODELS["cnn"](), (28, 28, 1), 3, SgdOptimizer(), 1, bytes(32), CPU)
     logits, predicted = network.model(batch[0]), network.predict(images)
     use_numerics(network.model, NumericsConfig(precision="bfloat16"), CPU)
     rounded = network.model(batch[0])
