@@ -78,7 +78,7 @@ def test_modes_that_sum_in_the_precision_are_neither_taken_nor_chosen():
     for mode, reason in NO_HALF_PRECISION.items():
         with pytest.raises(ValidationError, match=f"gradient_mode {mode} has no precision bfloat16: {reason[:30]}"):
             read("dpsgd", noise_multiplier=1, performance={"precision": "bfloat16", "gradient_mode": mode})
-    chosen = choose_mode(MODELS["linear"](), (4, 4, 1), 2, Clipping("flat", 1.0), CPU, 4, "bfloat16")
+    chosen = choose_mode(MODELS["linear"](), (4, 4, 1), 2, Clipping("flat", 1.0), CPU, 4, precision="bfloat16")
     assert set(chosen.refused) == set(NO_HALF_PRECISION)
 
 
