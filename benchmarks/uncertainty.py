@@ -57,6 +57,7 @@ def sweep_of_people(rng: np.random.Generator, people: int, images: int, seeds: i
         trial=np.repeat([f"{name}/{s}" for name, s in zip(names, seed, strict=True)], total),
         learner=np.repeat(names, total),
         seed=np.repeat(seed, total),
+        min_group_size=1,
     )
 
 
@@ -141,6 +142,7 @@ def gaps(sweeps: int) -> None:
                     trial=np.repeat(["s0", "s1", "s2"], size.sum()),
                     learner="one",
                     seed=np.repeat([0, 1, 2], size.sum()),
+                    min_group_size=1,
                 )
                 both = crossed_frame(results, ["accuracy", "accuracy_difference"], by="group", draws=300)
                 row = both[both["metric"] == "accuracy_difference"].iloc[0]
@@ -240,7 +242,9 @@ def calibration(sweeps: int) -> None:
                 label = (rng.random(3 * images) > sure - off).astype(np.int64)
                 group = np.repeat(["a", "b", "b"], images)
                 both = np.stack([sure, 1 - sure], -1)
-                results = from_predictions(label, groups={"group": group}, probabilities=both, classes=(0, 1))
+                results = from_predictions(
+                    label, groups={"group": group}, probabilities=both, classes=(0, 1), min_group_size=1
+                )
                 rates = results.rates(list(CALIBRATION), by="group")
                 gaps = results.disparities(list(CALIBRATION.values()), by="group", expected_if_equal=False)
                 for name, gap in CALIBRATION.items():

@@ -11,7 +11,7 @@ import pandas as pd
 from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import BASES, Base, Disparity, combine, value_of
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
-from fairsweep.analysis.metrics.rates import Counts, Floats
+from fairsweep.analysis.metrics.rates import Bools, Counts, Floats
 from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.frames import with_trials
 from fairsweep.analysis.results.outcomes import Outcomes, group_codes, read_outcomes, users
@@ -91,6 +91,7 @@ def weighted_frame(
             len(results.classes),
             JOINT.join(names),
             users(results, outcomes),
+            results.group_sizes(names, evaluations) >= results.min_group_size,
         )
         generator = keyed_generator("weights", trial, int(iteration), split)
         head = {"trial": trial, "iteration": int(iteration), "split": split, "attribute": JOINT.join(names)}
@@ -111,6 +112,7 @@ class _Weighted:
         classes: how many.
         attribute: that the groups are of.
         of_whom: the person that each example is of, int64 [N]; None takes examples as independent.
+        ranked: which groups are large enough for disparities, bool [G].
     """
 
     def __init__(
@@ -121,9 +123,10 @@ class _Weighted:
         groups: Sequence[str],
         classes: int,
         attribute: str,
-        of_whom: Counts | None = None,
+        of_whom: Counts | None,
+        ranked: Bools,
     ) -> None:
-        self._of_whom = of_whom
+        self._of_whom, self._ranked = of_whom, ranked
         self._outcomes, self._codes, self._weights = outcomes, codes, weights
         self._groups, self._classes, self._attribute = groups, classes, attribute
         self._place = outcomes.cells(0, codes, len(groups), classes)
@@ -136,7 +139,7 @@ class _Weighted:
         """Return the rows of all metrics."""
         drawn = self._drawn(draws, generator)
         once, often = self._weights[None], drawn * self._weights
-        exists = self._effective > 0
+        exists = (self._effective > 0) & self._ranked
         sizes = self._effective.astype(np.int64)
         found: list[dict[str, Any]] = []
         for metric in metrics:

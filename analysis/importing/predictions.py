@@ -55,6 +55,7 @@ def from_predictions(
     label: str = "label",
     name: str = "predictions",
     to: str | Path | None = None,
+    min_group_size: int | None = None,
 ) -> SweepResults:
     """Return results of test predictions that any program has made, of one or several trained models.
 
@@ -79,6 +80,7 @@ def from_predictions(
         name: of the results.
         to: folder to write the records to, which then is a sweep's for every command; default one that is removed when
             the results are no longer used.
+        min_group_size: see `fairsweep.analysis.load`.
 
     Raises:
         ValueError: if lengths differ, or something contradicts itself.
@@ -113,7 +115,7 @@ def from_predictions(
     listed = [{"name": one} for one in dict.fromkeys(run.learner for run in runs)]
     described = {"format_version": FORMAT_VERSION, "name": name, "trials": len(runs), "dataset": dataset}
     write_json(folder / SWEEP_JSON, described | {"sweep": {"learners": listed}})
-    results = load(folder)
+    results = load(folder, min_group_size=min_group_size)
     if to is None:
         weakref.finalize(results, shutil.rmtree, folder, ignore_errors=True)
     return results

@@ -145,7 +145,8 @@ def crossed_frame(
     strata, clusters = groups * len(results.classes) + outcomes.label, users(results, outcomes)
     weights = id_weights(strata, draws, keyed_generator("crossed", seed, split), clusters)
     rows = {trial: place for (trial, _), place in outcomes.row.items()}
-    table = _Resampled(outcomes, weights, groups, len(labels), len(results.classes), clusters)
+    ranked = results.group_sizes(names, evaluations) >= results.min_group_size
+    table = _Resampled(outcomes, weights, groups, len(labels), len(results.classes), ranked, clusters)
     values = {(trial, m.name): table.values(place, m, confidence) for trial, place in rows.items() for m in chosen}
     if baseline is not None:
         pairs = results.pairs(baseline).pairs.set_index("trial")["baseline_trial"].to_dict()
@@ -165,7 +166,7 @@ def crossed_frame(
             drawn = [values[trial, metric.name] for trial in setting["trial"]]
             generator = keyed_generator("replicates", seed, name, metric.name)
             of_groups = not isinstance(metric.row, Disparity)
-            step = divide(1.0, sizes if of_groups else sizes.min(keepdims=True))
+            step = divide(1.0, sizes if of_groups else sizes.min(keepdims=True, where=ranked, initial=sizes.max()))
             part = _setting_columns(drawn, confidence, generator, behind[metric.name], step)
             least, most = metric.range if baseline is None else (-(width := np.diff(metric.range)[0]), width)
             part["low"], part["high"] = np.maximum(part["low"], least), np.minimum(part["high"], most)
@@ -218,7 +219,8 @@ def resample(
     strata = groups * len(results.classes) + outcomes.label
     weights = id_weights(strata, draws, keyed_generator("crossed", seed, split), users(results, outcomes))
     count = len(results.all_cells.group_names(names))
-    table = _Resampled(outcomes, weights, groups, count, len(results.classes))
+    ranked = results.group_sizes(names, evaluations) >= results.min_group_size
+    table = _Resampled(outcomes, weights, groups, count, len(results.classes), ranked)
     return {trial: table.values(place, found, 0.95).draws for (trial, _), place in outcomes.row.items()}
 
 
@@ -252,6 +254,7 @@ class _Resampled:
     groups: Codes
     count: int
     classes: int
+    ranked: Bools
     clusters: Codes | None = None
 
     def values(self, at: int, metric: Metric, confidence: float) -> _Drawn:
@@ -262,6 +265,7 @@ class _Resampled:
             weights = np.concatenate([np.ones((1, len(self.groups))), self.weights])
             cells = resampled_cells(self.outcomes, at, weights, self.groups, self.count, self.classes)
             if isinstance(row, Disparity):
+                cells = np.where(self.ranked[:, None, None], cells, 0)
                 by_group, whole = stacked_scores(cells, row, metric.positive)
                 bounds = disparity_bounds(by_group[1:], whole[1:], self._exists, row, confidence)
                 found = disparity(cells, row, metric.positive)[:, None]
@@ -279,9 +283,10 @@ class _Resampled:
             plain = isinstance(row, ProbabilityScore) and not is_biased(row)
             own = None if plain else own_bounds(row.name, *given, self.count, self.clusters, confidence)[1:3]
             return _Drawn(value[0, 0, :-1], drawn[:, 0, :-1], own)
-        both = (combine(v[..., :-1], v[..., -1], self._exists_of(v), row) for v in (value, drawn))
+        value, drawn = (np.where(np.append(self._exists, True), v, np.nan) for v in (value, drawn))
+        exists = np.broadcast_to(self._exists, (len(drawn), self.count))
+        one, many = (combine(v[..., :-1], v[..., -1], exists[: len(v)], row) for v in (value, drawn))
         bounds = disparity_bounds(drawn[..., :-1], drawn[..., -1], self._exists, row, confidence)
-        one, many = both
         if is_biased(row):
             own = np.array(bounds_of_biased(row, *given, self._exists, self.clusters, confidence))[:, None]
             return _Drawn(one, many[:, None], own)
@@ -290,10 +295,7 @@ class _Resampled:
 
     @property
     def _exists(self) -> Bools:
-        return np.bincount(self.groups, minlength=self.count) > 0
-
-    def _exists_of(self, values: Floats) -> Bools:
-        return np.broadcast_to(self._exists, (len(values), self.count))
+        return (np.bincount(self.groups, minlength=self.count) > 0) & self.ranked
 
     def _predicted(self, at: int, name: str, weights: Floats) -> Floats:
         """Return a score of predictions for each group and, last, for all: float64 [B, G + 1]."""

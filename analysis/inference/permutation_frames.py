@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,6 +65,8 @@ def permutation_frame(
             "intervals of SweepResults.disparities, which resample people"
         )
     counts = results.counts(by, split=split, at=at, states=states)
+    ranked = results.group_sizes(by, counts.evaluations) >= results.min_group_size
+    counts = replace(counts, values=np.where(ranked[:, None, None], counts.values, 0))
     rows = []
     for name in metrics:
         metric = resolve(name, results.classes, positive)

@@ -17,7 +17,7 @@ import pandas as pd
 from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import Disparity, present, stacked_scores, value_of
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
-from fairsweep.analysis.metrics.rates import Counts, Floats
+from fairsweep.analysis.metrics.rates import Bools, Counts, Floats
 from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.people import People
 from fairsweep.analysis.results.results import SweepResults
@@ -59,6 +59,10 @@ def bootstrap_frame(
     asked = [name for attribute in attributes if attribute for name in attribute.split(JOINT)]
     of_finest = tuple(dict.fromkeys((*results.groups, *(name for name in asked if name != results.label))))
     finest = results.counts(of_finest, split=split, at=at, states=states)
+    ranked = {
+        name: results.group_sizes(name.split(JOINT) if name else (), finest.evaluations) >= results.min_group_size
+        for name in attributes
+    }
     people = People.of(results, finest.evaluations)
     strata = {folder.name: _strata(results, of_finest, folder.config or {}) for folder in results.folders}
     chosen = [resolve(name, results.classes, positive) for name in frame["metric"].unique().tolist()]
@@ -74,7 +78,7 @@ def bootstrap_frame(
             for metric in chosen:
                 rows = blocks.get((trial, iteration, attribute, metric.name))
                 if rows is not None:
-                    low[rows], high[rows] = _bounds(cells, metric, confidence)
+                    low[rows], high[rows] = _bounds(cells, metric, confidence, ranked[attribute])
                     interval[rows] = _METHOD
     undefined = ~np.isfinite(frame["value"].to_numpy(np.float64))
     frame["low"], frame["high"] = np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
@@ -85,13 +89,14 @@ def _is_variance(metric: Metric) -> bool:
     return isinstance(metric.row, Disparity) and metric.row.statistic == "variance"
 
 
-def _bounds(cells: Counts, metric: Metric, confidence: float) -> tuple[Floats, Floats]:
+def _bounds(cells: Counts, metric: Metric, confidence: float, ranked: Bools) -> tuple[Floats, Floats]:
     """Bounds of a rate or score for each group, float64 [G], or of a disparity, float64 [1]; from [draws, G, K, K]."""
     row = metric.row
     if not isinstance(row, Disparity):
         if isinstance(row, ProbabilityScore):
             raise TypeError(f"{metric.name} must be of cells, but is of predictions")
         return value_bounds(value_of(cells, row, metric.positive), confidence)
+    cells = np.where(ranked[:, None, None], cells, 0)
     values, overall = stacked_scores(cells, row, metric.positive)
     low, high = disparity_bounds(values, overall, np.asarray(present(cells).any(0)), row, confidence)
     return np.array([low]), np.array([high])

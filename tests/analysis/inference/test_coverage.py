@@ -88,7 +88,7 @@ def test_crossed_resampling_holds_the_truth(sweeps, n, replicates):
     for _ in range(sweeps):
         right = correct(rng, 1, replicates, 4 * n, 0.02)[0]
         outcomes = Outcomes({}, np.arange(4 * n), np.ones(4 * n, np.int64), right.astype(np.int64))
-        table = _Resampled(outcomes, id_weights(groups, 300, rng), groups, 4, 2)
+        table = _Resampled(outcomes, id_weights(groups, 300, rng), groups, 4, 2, np.ones(4, bool))
         rates, gaps = (
             _setting_columns(
                 [table.values(at, metric, 0.95) for at in range(replicates)],

@@ -101,7 +101,11 @@ def test_nine_right_of_nine_do_not_make_a_gap_certain():
     predicted = np.where(np.append(np.ones(9, bool), right), truth, 1 - truth)
     columns = {"trial": np.repeat(["one", "two"], 409), "learner": "a", "seed": np.repeat([0, 1], 409)}
     results = analysis.from_predictions(
-        np.tile(truth, 2), np.concatenate([predicted, predicted]), {"shape": np.tile(group, 2)}, **columns
+        np.tile(truth, 2),
+        np.concatenate([predicted, predicted]),
+        {"shape": np.tile(group, 2)},
+        **columns,
+        min_group_size=1,  # the nine are compared too
     )
     frame = crossed_frame(results, ["accuracy", "accuracy_difference"], by="shape", draws=200).set_index("metric")
     gap = frame.loc["accuracy_difference"]

@@ -1,6 +1,7 @@
 """Groups that are too small are listed, not ranked."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import fairsweep.analysis as analysis
@@ -52,6 +53,24 @@ def test_a_small_group_is_no_worst_group_and_makes_no_gap(folder):
     assert (of_predictions < 0.2).all()
     assert (every.set_index("metric")["value"]["auc_difference"] > 0.5).all()
     assert results.frame(["worst_group_accuracy"], by="site", min_group_size=1)["value"].eq(0).all()
+
+
+def test_every_frame_of_disparities_leaves_it_out(folder):
+    results = analysis.load(folder)
+    metrics = ["worst_group_accuracy", "auc_difference"]
+    crossed = analysis.crossed_frame(results, metrics, by="site", draws=100).set_index("metric")
+    assert (crossed["value"]["worst_group_accuracy"] > 0.7).all()
+    assert (crossed["value"]["auc_difference"] < 0.2).all()
+    assert (crossed["low"] < crossed["value"]).all()
+    boot = analysis.bootstrap_frame(results, metrics[:1], by="site", draws=100)
+    assert (boot["low"] > 0.6).all()
+    equal = pd.Series(1.0, results.examples["id"].to_numpy())
+    weighted = analysis.weighted_frame(results, metrics[:1], equal, by="site", draws=50)
+    assert (weighted["value"] > 0.7).all()
+    permuted = analysis.permutation_frame(results, ["accuracy_difference"], by="site", draws=99)
+    assert (permuted["value"] < 0.2).all()
+    ranked = analysis.load(folder, min_group_size=1)
+    assert (analysis.crossed_frame(ranked, metrics[:1], by="site", draws=20)["value"] == 0).all()
 
 
 def test_the_report_lists_it_and_says_why_it_is_not_ranked(folder):
