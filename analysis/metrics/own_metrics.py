@@ -219,6 +219,6 @@ def _loaded(name: str, source: str | None) -> OwnMetric:
             f"{name} must be a fairsweep.analysis.Metric, or a function of the confusion counts, but is {found!r:.60}"
         )
     try:
-        return OwnMetric(found.__name__, found, "none")
+        return OwnMetric(getattr(found, "__name__", name.rpartition(":")[2]), found, "none")
     except ValueError as error:
         raise OwnCodeError(f"{name}: {error}") from error

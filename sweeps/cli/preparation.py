@@ -223,11 +223,11 @@ def travelling(source: object) -> Iterator[None]:
     from ray import cloudpickle
 
     module = sys.modules[type(source).__module__]
-    cloudpickle.register_pickle_by_value(module)
+    cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        cloudpickle.unregister_pickle_by_value(module)
+        cloudpickle.unregister_pickle_by_value(module)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
