@@ -60,7 +60,11 @@ def selection(
         (utility, resolve(utility, results.classes).title),
         (disparity, resolve(disparity, results.classes).title),
     ]
+    # A disparity is undefined on a test set whose groups are too small, though not on validation.
+    metrics = [(name, title) for name, title in metrics if table[f"test {name}"].notna().any()]
     panels = [_panel(table, learners, name, title, utility, in_legend=not i) for i, (name, title) in enumerate(metrics)]
+    if not panels:
+        return None
     meta = {"judged by": judged(table, utility, disparity)}
     return Drawing(tuple(panels), columns=2, meta=meta)
 
