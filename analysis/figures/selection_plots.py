@@ -128,7 +128,9 @@ def _points(rows: pd.DataFrame, metric: str, name: str, learners: Sequence[str],
 
 
 def _span(values: Floats) -> tuple[float, float]:
-    """Return the range of some values with a margin."""
+    """Return the range of some values with a margin; that of a share where none is defined."""
     known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, 1.0
     margin = 0.12 * max(float(np.ptp(known)), 0.02)
     return float(known.min()) - margin, float(known.max()) + margin
