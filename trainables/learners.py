@@ -69,6 +69,13 @@ def _checked(kind: object, found: object) -> type[Learner]:
     return found
 
 
+class _OfFile(OwnLearnerFields):
+    """A config that goes to another process as its values: the module of its class is not there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _read, (self.model_dump(mode="json"),)
+
+
 @functools.cache  # so that a process has one class of each
 def _of_file(kind: str, source: str | None) -> type[Learner]:
     """Return a learner of a file, whose config has the text of the file besides."""
@@ -78,7 +85,7 @@ def _of_file(kind: str, source: str | None) -> type[Learner]:
         raise OwnCodeError(
             f"the config of {kind} must have no field source, which holds the text of its file: rename it"
         )
-    both = create_model(config.__name__, __base__=(OwnLearnerFields, config), __doc__=config.__doc__)
+    both = create_model(config.__name__, __base__=(_OfFile, config), __doc__=config.__doc__)
     return type(found.__name__, (found,), {"config": both, "__doc__": found.__doc__, "__module__": found.__module__})
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import pickle
+import subprocess
 import sys
 
 import pytest
@@ -156,6 +158,10 @@ def test_the_text_of_its_file_goes_with_the_trial_and_counts_for_its_identity(sw
     assert other.setting != first.setting
     elsewhere = first.learner.model_copy(update={"kind": "else/where.py:Steps"})
     assert first.model_copy(update={"learner": elsewhere}).setting == first.setting
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).learner.lr)"  # a worker has the text alone
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    answer = subprocess.run(command, input=pickle.dumps(first), capture_output=True, check=True)
+    assert answer.stdout.strip() == b"0.1"
     folder = Trial(first, tmp_path / "trial").run()
     assert load_model(folder).facts.kind == "my.py:Steps"
     shown = varying_fields(record)
