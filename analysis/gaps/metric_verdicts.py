@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -13,6 +14,7 @@ from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.metrics.rates import Floats, Rate
 from fairsweep.analysis.records.counts import JOINT
+from fairsweep.analysis.results.outcome_table import OutcomeTable, is_of_images
 from fairsweep.analysis.statistics.effects import Effect, effect_of_resamples
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 from fairsweep.analysis.verdicts.verdict import Finding, Question, Verdict, decide
@@ -82,6 +84,13 @@ def metric_verdicts(
         metric = resolve(name, results.classes, positive)
         groups = [JOINT.join(names)] if isinstance(metric.row, Disparity) else results.all_cells.group_names(names)
         options: _Choice = {"by": names, "split": split, "at": at, "positive": positive}
+        if is_of_images(results, name, positive):
+            outcomes = OutcomeTable.of(results, names, name, split=split, at=at, positive=positive)
+            for (first, second, level, table), group in product(matched, groups):
+                question = Question("difference", first, second, JOINT.join(names), str(group), level, metric.name)
+                effect, _ = outcomes.effect_of_trials(table.to_numpy(object), (1.0, -1.0), outcomes.weights(group))
+                findings.append(Finding(question, effect))
+            continue
         drawn = resample(results, name, results.trials["trial"].tolist(), **options, draws=draws, seed=seed)
         if drawn is None:
             raise ValueError(

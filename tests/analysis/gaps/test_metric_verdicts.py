@@ -25,7 +25,7 @@ def test_accuracy_of_a_group_is_judged_as_in_the_report(results):
         exact, _ = outcomes.effect(parts, (1.0, -1.0), outcomes.weights(row.group))
         low, high = exact.interval()
         assert row.difference == pytest.approx(float(exact.estimate))
-        assert (row.low, row.high) == pytest.approx((float(low), float(high)), abs=0.005)
+        assert (row.low, row.high) == pytest.approx((float(low), float(high)))
 
 
 def test_a_gap_is_the_mean_difference_of_paired_runs(results):
