@@ -171,3 +171,25 @@ def test_a_layout_changes_where_numbers_lie_alone(make_task):
     for name, value in found[0].items():
         torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-4)
         assert found[1][name].is_contiguous()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_training_gives_the_numbers_of_a_plain_one_and_resumes_to_the_bit(make_task):
+    def trained(compiled, state=None):
+        learner = build_learner(
+            read("sgd", epochs=2, batch_size=8, performance={"compile": compiled}), make_task("linear", n=20)
+        )
+        if state is not None:
+            learner.load(state)
+        states = []
+        while learner.iteration < learner.iterations:
+            learner.step()
+            states.append(learner.state())
+        return learner.weights(), states
+
+    (plain, _), (fast, states) = trained(False), trained(True)
+    again, _ = trained(True, states[0])
+    for name, value in plain.items():
+        torch.testing.assert_close(fast[name], value, rtol=1e-4, atol=1e-5)
+        assert torch.equal(again[name], fast[name])
