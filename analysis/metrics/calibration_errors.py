@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
 
 from fairsweep.analysis.metrics.rates import Floats, divide
 
@@ -178,6 +177,8 @@ def calibration_bounds(
         return float("nan"), float("nan"), float("nan")
     bins = _Bins.of(log_p, label, of_whom)
     several = bins.size > 1
+    from scipy import special, stats  # where it is used: workers, which import metrics, need none of it
+
     scale, df = _one_variable(bins.variance[several])
     tail, sample = float(special.ndtr(-quantile)), weight * square / scale + df
     # The inverse gives the least positive number, not 0, where the sample is small for each noncentrality.

@@ -43,6 +43,12 @@ class NumericsConfig(BaseModel):
 
     precision: Precision = "float32"
 
+    def said(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what identities say of its values: earlier versions knew none of `identity`, which all computed by."""
+        fields = type(self).model_fields
+        unsaid = {name for name in self.identity if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in values.items() if name not in unsaid}
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_with_reason(cls, given: Any) -> Any:  # noqa: ANN401 - pydantic hands over whatever was given

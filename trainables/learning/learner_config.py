@@ -120,6 +120,11 @@ class LearnerConfig(BaseModel):
             return values
         fields = type(self).model_fields
         unsaid = {name for name in self.later if getattr(self, name) == fields[name].default}
+        performance = getattr(self, "performance", None)
+        if isinstance(performance, NumericsConfig) and "performance" in values:
+            said = performance.said(values["performance"])
+            values = values | {"performance": said}
+            unsaid |= set() if said else {"performance"}
         return {name: value for name, value in values.items() if name not in unsaid} | self.rules
 
     @property

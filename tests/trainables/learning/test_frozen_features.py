@@ -38,7 +38,7 @@ LEARNERS = {
         "explore": {"optimizer.lr": {"low": 0.01, "high": 0.1}},
     },
 }
-TIMED = {"seconds", "checksum"}
+TIMED = {"seconds", "checksum", "memory"}
 IMBALANCE = {"attribute": "tone", "majority": "light", "share": 0.8, "size": 60}
 
 
