@@ -70,6 +70,7 @@ def test_celeba(raw, fairsweep, tmp_path, ray_session):
     assert "female" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow  # the example utkface-sisa goes the same way
 def test_utkface(raw, fairsweep, tmp_path, ray_session):
     """490 faces in UTKFace's form: a test set of 9 of each race and age bin and 63 more, all else is learnt from."""
     folder = raw.utkface(tmp_path / "UTKFace", per_cell=14)
