@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,11 @@ NUMERIC_FIELDS = {"precision": "float32", "compile": False, "channels_last": "au
 """Fields of ``performance`` that change more than speed, with what trials of earlier versions had."""
 # The field of each form of imbalance that is its level, on the x axis.
 _LEVEL_FIELDS = ("share", "minority_size", "keep")
+# What a field that is not recorded says, where that is neither null nor false: records of versions that lacked it.
+_UNSAID = {
+    **{"schedule.name": "constant", "schedule.warmup": "0", "augmentation_multiplicity": "1", "model.train": "all"},
+    **{"optimizer.momentum": "0", "optimizer.betas": "[0.9, 0.999]"},
+}
 # In the name of a series, as papers write them.
 _SIMULATED, _DEPLOYMENT = "simulated deployment's ε", "learner.deployment_cohort"
 _SYMBOLS = {"epsilon": "ε", "noise_multiplier": "z", "l2_clip_norm": "clip", "batch_size": "batch"}
@@ -190,17 +197,56 @@ def _series(configs: Sequence[Mapping[str, Any] | None]) -> list[str]:
     names = [(config or {}).get("learner", {}).get("name", "") for config in configs]
     # Replicates of a setting share one mapping of fields, which is looked at once.
     each = {(name, id(fields)): fields or {} for name, fields in zip(names, flat, strict=True)}
-    seen: dict[tuple[str, str], set[str]] = {}
+    seen: dict[tuple[str, str], list[str]] = {}
     for (name, _), fields in each.items():
         for key, value in fields.items():
-            seen.setdefault((name, key), set()).add(value)
+            seen.setdefault((name, key), []).append(value)
+    settings = Counter(name for name, _ in each)
+    # Whether all of a learner's settings have a field: where some lack it, its former value names nothing.
+    vary = {place: len(values) == settings[place[0]] for place, values in seen.items() if len(set(values)) > 1}
     text = {}
     for (name, number), fields in each.items():
-        varied = [(key.split(".")[-1], value) for key, value in fields.items() if len(seen[name, key]) > 1]
+        varied = [
+            (_short(key), value)
+            for key, value in fields.items()
+            if (name, key) in vary and (vary[name, key] or _is_said(key, value))
+        ]
         # The budget that is given is that of the deployment; what is spent here is another number.
         symbols = _SYMBOLS | ({"epsilon": _SIMULATED} if fields.get(_DEPLOYMENT, "None") != "None" else {})
         text[name, number] = ", ".join([name, *(f"{symbols.get(key, key)}={value}" for key, value in varied)])
+    alike: dict[str, list[tuple[str, int]]] = {}
+    for entry, label in text.items():
+        alike.setdefault(label, []).append(entry)
+    for label, entries in alike.items():
+        for entry, more in zip(entries, _told_apart([each[entry] for entry in entries]), strict=True):
+            text[entry] = ", ".join([label, *more])
     return [text[name, id(fields)] for name, fields in zip(names, flat, strict=True)]
+
+
+def _told_apart(listed: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    """Return, for each of some settings of one label, the fields of learner and model that others of them lack."""
+    said = [
+        {key: value for key, value in fields.items() if key.startswith(("learner.", "model.")) and _is_said(key, value)}
+        for fields in listed
+    ]
+    partly = [key for key in dict.fromkeys(chain(*said)) if len({fields.get(key) for fields in said}) > 1]
+    return [[f"{_short(key)}={fields[key]}" for key in partly if key in fields] for fields in said]
+
+
+def _short(key: str) -> str:
+    """Return a field without the sections that it stands in; what is called a name has that of its section.
+
+    >>> _short("learner.optimizer.lr"), _short("learner.optimizer.schedule.name")
+    ('lr', 'schedule')
+    """
+    *_, section, field = key.split(".")
+    return section if field == "name" else field
+
+
+def _is_said(key: str, value: str) -> bool:
+    """Return whether a field has another value than it would have where it is not recorded."""
+    unsaid = next((former for ending, former in _UNSAID.items() if key.endswith(f".{ending}")), None)
+    return value not in ({"None", "False", "[]"} if unsaid is None else {unsaid})
 
 
 def _varying_by_setting(configs: Sequence[Mapping[str, Any] | None]) -> list[dict[str, str] | None]:
@@ -234,5 +280,15 @@ def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _flatten(value: Any, name: str) -> dict[str, str]:  # noqa: ANN401 - any JSON value
     if isinstance(value, Mapping):
+        value = _with_schedule(value) if "milestones" in value else value
         return {key: text for inner, item in value.items() for key, text in _flatten(item, f"{name}.{inner}").items()}
     return {name: f"{value:g}" if isinstance(value, float) else str(value)}
+
+
+def _with_schedule(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an optimiser of a version that had milestones alone, with the schedule that they are."""
+    kept = {key: value for key, value in optimizer.items() if key not in ("milestones", "milestone_factor")}
+    schedule = {"name": "constant", "warmup": 0.0}
+    if at := optimizer["milestones"]:
+        schedule |= {"name": "milestones", "at": at, "by": optimizer.get("milestone_factor", 0.1)}
+    return kept | {"schedule": schedule}

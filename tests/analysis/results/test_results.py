@@ -254,6 +254,24 @@ def test_swept_fields_tell_series_apart(tmp_path, simulate):
     assert (means["replicates"] == 2).all()
 
 
+def test_fields_that_some_trials_alone_have_tell_series_apart(tmp_path, simulate):
+    """A learner that a later version extends by a schedule; what it leaves as it was names nothing."""
+    simulation = simulate["faces"](tmp_path / "s", replicates=0)
+    former = {"name": "sgd", "lr": 0.5, "betas": [0.9, 0.999], "milestones": [], "milestone_factor": 0.1}
+    plain = {"name": "sgd", "lr": 0.5, "nesterov": False, "schedule": {"name": "constant", "warmup": 0.0}}
+    falling = plain | {"schedule": {"name": "cosine", "warmup": 0.0, "final": 0.0}}
+    learner = {"name": "tuned", "kind": "sgd"}
+    simulate["face_trial"](simulation, learner | {"optimizer": former}, 0.5, 0)
+    simulate["face_trial"](simulation, learner | {"optimizer": plain, "ema": None}, 0.9, 0)
+    assert set(analysis.load(simulation.folder).trials["series"]) == {"tuned"}
+    simulate["face_trial"](simulation, learner | {"optimizer": falling}, 0.5, 0)
+    simulate["face_trial"](simulation, learner | {"optimizer": falling, "ema": 0.99}, 0.5, 0)
+    simulate["face_trial"](simulation, learner | {"optimizer": falling, "label_smoothing": 0.1}, 0.5, 0)
+    cosine = "tuned, schedule=cosine"
+    series = set(analysis.load(simulation.folder).trials["series"])
+    assert series == {"tuned, schedule=constant", cosine, f"{cosine}, ema=0.99", f"{cosine}, label_smoothing=0.1"}
+
+
 def test_records_as_tables(results, faces):
     training = results.training()
     assert training.groupby("trial")["iteration"].count().eq(3).all()

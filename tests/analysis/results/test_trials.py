@@ -1,6 +1,13 @@
 """Fields by which series are named and trials are matched."""
 
+import doctest
+
+from fairsweep.analysis.results import trials
 from fairsweep.analysis.results.trials import varying_fields
+
+
+def test_doctest():
+    assert doctest.testmod(trials).failed == 0
 
 
 def test_precision_names_a_series_and_speed_does_not():
