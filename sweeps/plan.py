@@ -201,7 +201,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
             *warnings,
             *folder_difference(plan, output).former_lines(),
             *refusal_lines(plan.refused),
-            *idle_settings(sweep, plan.trials),
+            *idle_settings(sweep, plan.trials, plan.sizes),
             *plan_warnings(plan.dataset, plan.trials),
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fairsweep.datasets.selection.division import OfficialSplit, RestSplit, users_tested
@@ -30,12 +30,13 @@ def plan_warnings(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> t
     return tuple(said)
 
 
-def idle_settings(sweep: SweepSpec, trials: Sequence[PlannedTrial]) -> tuple[str, ...]:
+def idle_settings(sweep: SweepSpec, trials: Sequence[PlannedTrial], sizes: Mapping[str, int]) -> tuple[str, ...]:
     """Look for what a sweep file asks for that will have no effect.
 
     Args:
         sweep: the sweep.
         trials: its trials, or those by which the ends of its dimensions were checked.
+        sizes: number of training examples of each trial, by its hash.
     """
     said = []
     search, scheduler = sweep.search, sweep.scheduler
@@ -56,7 +57,26 @@ def idle_settings(sweep: SweepSpec, trials: Sequence[PlannedTrial]) -> tuple[str
             f"scheduler.grace_period={scheduler.grace_period} is not below the {max(lengths)} iterations of a trial: "
             f"{scheduler.kind} will stop none early"
         )
-    return tuple(said)
+    windows = [_long_window(trial.config.learner, sizes[trial.trial]) for trial in trials]
+    return (*said, *dict.fromkeys(words for words in windows if words))
+
+
+def _long_window(learner: Any, examples: int) -> str:  # noqa: ANN401 - a member of the union LearnerConfig
+    """Return what is said of a weight average that reaches further back than there are steps; nothing where none is."""
+    inner, what = getattr(learner, "inner", learner), "steps of a trial"
+    if "ema" not in inner.later or (decay := inner.ema) is None:  # a field of that name in an own learner is its own
+        return ""
+    if hasattr(learner, "slices"):
+        examples, what = -(-examples // (learner.shards * learner.slices)), "steps of a shard's first slice"
+    rounds = getattr(inner, "rounds", None)
+    steps = rounds if rounds is not None else inner.epochs * -(-examples // inner.batch_size)
+    if (window := 1 / (1 - decay)) <= steps:
+        return ""
+    return (
+        f"ema={decay:g} of {learner.name} averages over about {window:,.0f} steps, more than the {steps:,} "
+        f"{'rounds' if rounds is not None else what}: what is evaluated stays near the first weights; choose it below "
+        f"1 - 1 / {steps:,}"
+    )
 
 
 def _iterations(trial: PlannedTrial) -> int | None:

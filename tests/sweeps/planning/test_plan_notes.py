@@ -144,6 +144,32 @@ def test_plan_warns_of_objectives_that_rank_small_groups(mapping):
             r"grace_period=3 .* 3 iterations .* stop none",
         ),
         ({"search": {"algorithm": "random", "samples": 5}}, r"search\.samples=5 has nothing to draw"),
+        (
+            {"learners": [{"kind": "sgd", "epochs": 2, "batch_size": 16, "ema": 0.999}]},
+            r"ema=0\.999 of sgd averages over about 1,000 steps, more than the \d+ steps of a trial: .* below 1 - 1 / ",
+        ),
+        (
+            {
+                "learners": [
+                    {"kind": "sisa", "shards": 2, "slices": 2, "epochs": 4, "inner": {"kind": "sgd", "ema": 0.99}}
+                ]
+            },
+            r"more than the \d+ steps of a shard's first slice",
+        ),
+        (
+            {
+                "learners": [
+                    {
+                        "kind": "fedavg",
+                        "rounds": 4,
+                        "ema": 0.9,
+                        "cohort_size": 5,
+                        "clients": {"partition": "iid", "count": 10},
+                    }
+                ]
+            },
+            r"more than the 4 rounds",
+        ),
     ],
 )
 def test_plan_remarks_on_what_will_have_no_effect(mapping, changes, said):
@@ -160,6 +186,7 @@ def test_plan_remarks_on_what_will_have_no_effect(mapping, changes, said):
         },
         {"scheduler": {"kind": "asha", "grace_period": 2, "objectives": [ACCURACY]}},
         {"search": {"algorithm": "random", "samples": 5}, "learners": [RATE]},
+        {"learners": [{"kind": "sgd", "epochs": 10, "batch_size": 8, "ema": 0.9}]},
     ],
 )
 def test_plan_is_silent_where_all_has_an_effect(mapping, changes):
