@@ -21,6 +21,7 @@ from fairsweep.sweeps.search.search_budget import Extent
 from fairsweep.sweeps.search.search_summary import SearchSummary
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.difference import folder_difference
+from fairsweep.sweeps.store.initial_weights import with_initial
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.learning.frozen_features import features_bytes
@@ -153,6 +154,7 @@ def plan_sweep(sweep: SweepSpec) -> PlanReport:
     Raises:
         SweepError: whatever `run` would refuse, in the same words; but a machine that is too small is a warning.
     """
+    sweep = with_initial(sweep)
     plan = check_sweep(sweep)
     output = OutputFolder.at(sweep.folder)
     missing = output.ledger.missing(plan.trials)

@@ -19,6 +19,8 @@ PRIVACY_FIELDS = frozenset({"epsilon", "noise_multiplier", "delta", "l2_clip_nor
 _NAMING_FIELDS = frozenset({"name", "kind", "twin_of", "performance"})
 NUMERIC_FIELDS = {"precision": "float32", "compile": False, "channels_last": "auto", "tf32": True}
 """Fields of ``performance`` that change more than speed, with what trials of earlier versions had."""
+_BEFORE = {name: {"initial": "he"} for name in ("cnn", "resnet18")}
+"""By model, what trials of earlier versions had in fields of it that their records lack."""
 # The field of each form of imbalance that is its level, on the x axis.
 _LEVEL_FIELDS = ("share", "minority_size", "keep")
 # What a field that is not recorded says, where that is neither null nor false: records of versions that lacked it.
@@ -274,6 +276,7 @@ def varying_fields(config: Mapping[str, Any]) -> dict[str, str]:
     imbalance = {key: value for key, value in (config.get("imbalance") or {}).items() if key not in _LEVEL_FIELDS}
     split = {key: value for key, value in (config.get("split") or {}).items() if key != "kind"}
     model = {key: value for key, value in (config.get("model") or {}).items() if key != "source"}
+    model = _BEFORE.get(str(model.get("name")), {}) | model
     parts = {"learner": learner, "model": model, "imbalance": imbalance, "split": split}
     return {key: value for name, part in parts.items() for key, value in _flatten(part, name).items()}
 

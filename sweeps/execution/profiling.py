@@ -19,6 +19,7 @@ from fairsweep.sweeps.planning.machines import check_resources, inner_workers, m
 from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep, privacy_plans
 from fairsweep.sweeps.runtime.launch import connected
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+from fairsweep.sweeps.store.initial_weights import with_initial
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.views.number_format import duration
 from fairsweep.trainables.adapter import use_threads
@@ -85,7 +86,7 @@ def measure_sweep(sweep: SweepSpec, *, limit_seconds: float = LIMIT_SECONDS) -> 
     Raises:
         SweepError: if the sweep cannot run as asked.
     """
-    plan = check_sweep(sweep)
+    plan = check_sweep(with_initial(sweep))
     output = OutputFolder.at(sweep.folder)
     missing, available = output.ledger.missing(plan.trials), machines()
     check_resources(plan.trials, available)

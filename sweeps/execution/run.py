@@ -27,6 +27,7 @@ from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.description import Description
 from fairsweep.sweeps.store.difference import folder_difference
 from fairsweep.sweeps.store.erased_examples import erased_ids, without
+from fairsweep.sweeps.store.initial_weights import with_initial
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.store.trusted_addresses import remember_addresses
 from fairsweep.sweeps.syntax.errors import InterruptedSweepError, SweepError
@@ -94,7 +95,7 @@ def _run(
     sweep: SweepSpec, text: str | None, address: str | None, console: Console, quiet: bool, only: Collection[str] | None
 ) -> analysis.SweepResults:
     """Plan, hold the folder, run, and read what there is."""
-    plan, output = check_sweep(sweep), OutputFolder.at(sweep.folder)
+    plan, output = check_sweep(with_initial(sweep)), OutputFolder.at(sweep.folder)
     if sweep.search.is_secret:
         return _run_secretly(plan, output, text, address, console, only)
     lines = partial(console.print, highlight=False, markup=False, soft_wrap=True)

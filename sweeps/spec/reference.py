@@ -100,7 +100,8 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str
         inner = [m for m in models_of(field.annotation) if m is not model] if prefix or model is not SweepSpec else []
         required = field.is_required()
         value = None if required else field.get_default(call_default_factory=True)
-        default = "required" if required else _shown(value)
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        default = "required" if required else _shown(extra.get("default", value))
         if len(inner) == 1 and value is not None:
             default = "see below"
         yield prefix + name, default, _one_line(meaning)

@@ -19,15 +19,17 @@ from fairsweep.sweeps.spec.sobol import SobolDraws
 from fairsweep.sweeps.syntax.dimensions import Point, Space
 from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.sweeps.syntax.names import check_name
+from fairsweep.sweeps.syntax.other_tools import KINDS
 from fairsweep.sweeps.syntax.sweep_file import nearest
 from fairsweep.sweeps.syntax.validation import clear_error
 from fairsweep.trainables.learners import LEARNERS, learner_type
-from fairsweep.trainables.models.model import ModelConfig
-from fairsweep.trainables.models.models import FAMILIES, MODELS, model_type
+from fairsweep.trainables.models.model import NEW_INITIAL, ModelConfig
+from fairsweep.trainables.models.models import DEFAULT_MODEL, FAMILIES, MODELS, model_type
 
 _IMBALANCE: TypeAdapter[Any] = TypeAdapter(ImbalanceConfig)
 _SPLIT_KIND: Location = ("split", "kind")
 _SECTION_FIELDS = ("resources",)
+_INITIAL = "initial"
 _TWIN_FIELDS = ("name", "twin_of", "resources")
 SHARED = ("imbalance", "split", "model")
 """The sections with search dimensions that all learners share."""
@@ -198,6 +200,8 @@ def model_at(sweep: Spaces, point: Point) -> ModelConfig:
         raise SweepError(str(error), ("model", "name") if isinstance(content, Mapping) else ("model",)) from error
     if "source" in kind.model_fields and "source" not in content:
         content = {**content, "source": sweep.own_code[place_of(content["name"])]}
+    if isinstance(sweep.model.raw.get("name"), Mapping) and _INITIAL not in kind.model_fields:
+        content = {field: value for field, value in content.items() if field != _INITIAL}  # of others in its list
     others = {name: other for name, other in (MODELS | FAMILIES).items() if other is not kind}
     for field in content:
         having = [name for name, other in others.items() if field in other.model_fields]
@@ -209,6 +213,18 @@ def model_at(sweep: Spaces, point: Point) -> ModelConfig:
             )
     config: ModelConfig = _validated(kind, content, ("model",))
     return config
+
+
+def named_initial(model: Any, initial: str = NEW_INITIAL) -> Any:  # noqa: ANN401 - a section, or a value of a dimension
+    """Return the section ``model`` with the name of its initial weights, where it has a choice and names none."""
+    if not isinstance(model, Mapping) or _INITIAL in model:
+        return model
+    if len(model) == 1 and (kind := next(iter(model))) in KINDS:
+        return {kind: [named_initial(value, initial) for value in model[kind]]}
+    name = model.get("name", DEFAULT_MODEL.name)
+    names = next(iter(name.values())) if isinstance(name, Mapping) else [name]
+    has_choice = any(_INITIAL in MODELS[one].model_fields for one in names if one in MODELS)
+    return {**model, _INITIAL: initial} if has_choice else model
 
 
 def samples(sweep: Spaces) -> range:

@@ -106,6 +106,7 @@ def _rebuilt(path: Path, text: str) -> dict[str, Any] | None:
 
     None where that is no sweep.
     """
+    from fairsweep.sweeps.spec.sections import named_initial
     from fairsweep.sweeps.spec.sweep_spec import SweepSpec
     from fairsweep.sweeps.syntax.sweep_file import SweepSource
 
@@ -125,6 +126,8 @@ def _rebuilt(path: Path, text: str) -> dict[str, Any] | None:
             dataset |= config["dataset"]
         except (OSError, RecordError, KeyError, TypeError):
             continue
+        if (initial := (config.get("model") or {}).get("initial")) is not None:
+            resolved["model"] = named_initial(resolved["model"], initial)
         if config.get("test_content") is not None:
             dataset["evaluation"] = {"path": config["evaluation"]["dataset"], "content_hash": config["test_content"]}
         # The sweep file names its data as it was seen from elsewhere.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fairsweep.analysis.records.membership import members_of
 from fairsweep.sweeps.planning.preflight import SweepPlan, check_sweep
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+from fairsweep.sweeps.store.initial_weights import with_initial
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.paths import with_stored_paths
@@ -109,7 +110,7 @@ def difference_of(sweep: SweepSpec) -> SweepDifference:
     Raises:
         SweepError: if the sweep cannot run as asked.
     """
-    return folder_difference(check_sweep(sweep), OutputFolder.at(sweep.folder))
+    return folder_difference(check_sweep(with_initial(sweep)), OutputFolder.at(sweep.folder))
 
 
 def folder_difference(plan: SweepPlan, output: OutputFolder) -> SweepDifference:

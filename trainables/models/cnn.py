@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from fairsweep.trainables.models.model import ModelError, NormedModel, PrivateUse
+from fairsweep.trainables.models.model import ConvolutionalModel, ModelError, PrivateUse
 
 
-class CnnConfig(NormedModel):
+class CnnConfig(ConvolutionalModel):
     """A few strided convolutions and a linear layer.
 
     Attributes:

@@ -6,10 +6,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 from torch import nn
 
 from fairsweep.datasets.selection.randomness import generator
@@ -18,7 +18,21 @@ from fairsweep.trainables.layers.keyed_layers import key_layers
 from fairsweep.trainables.layers.model_error import ModelError
 from fairsweep.trainables.layers.norm_layers import FrozenBatchNorm, NormName, group_count, norm_maker
 
-__all__ = ["ModelConfig", "ModelError", "NormedModel", "PrivateUse", "build_model", "initialise", "outline"]
+__all__ = [
+    "ConvolutionalModel",
+    "ModelConfig",
+    "ModelError",
+    "NormedModel",
+    "PrivateUse",
+    "build_model",
+    "initialise",
+    "outline",
+]
+
+Initial = Literal["torch", "he"]
+NEW_INITIAL: Initial = "torch"
+"""What a sweep means that does not say how convolutions start, unless an earlier version began it."""
+_SQUARED_BOUNDS: Mapping[Initial, int] = {"torch": 1, "he": 6}  # times fan-in
 
 
 @dataclass(frozen=True)
@@ -123,8 +137,12 @@ class ModelConfig(BaseModel, ABC):
         with torch.device("meta"):  # shapes only: the layers' own initialisation would draw from a global generator
             network = self.layers(image_shape, classes)
         _make_real(network)
-        initialise(network, key)
+        self.draw_weights(network, key)
         return network
+
+    def draw_weights(self, network: nn.Module, key: bytes) -> None:
+        """Give the network its initial weights, a function of the key."""
+        initialise(network, key)
 
     def failure(self, error: Exception) -> str:
         """Return an error of the network's own code in one line."""
@@ -139,7 +157,8 @@ class ModelConfig(BaseModel, ABC):
 
     def record(self) -> dict[str, Any]:
         """Return the config as records have it."""
-        unset = {name for name in ("train", "head") if getattr(self, name) == type(self).model_fields[name].default}
+        fields = {name: type(self).model_fields.get(name) for name in ("train", "head", "initial")}
+        unset = {name for name, field in fields.items() if field is not None and getattr(self, name) == field.default}
         return {**self.once, **self.ignored, **self.model_dump(mode="json", exclude=unset)}
 
 
@@ -176,6 +195,23 @@ class NormedModel(ModelConfig):
     def norm_layer(self, groups: Callable[[int], int] = group_count) -> Callable[[int], nn.Module]:
         """Return a maker of norm layers for a number of channels, of which ``groups`` gives the number of groups."""
         return norm_maker(self.norm, groups)
+
+
+class ConvolutionalModel(NormedModel):
+    """A model with convolutions that are written here.
+
+    Attributes:
+        initial: How convolutions start. ``torch``: PyTorch's default, uniform of variance 1/(3 fan-in). ``he``: uniform
+            of variance 2/fan-in, as in sweeps of earlier versions, which keep it though their files do not say so.
+            Linear layers start from PyTorch's default either way.
+    """
+
+    # The default is that of kept records, which do not name it; `with_initial` names it in each new sweep.
+    initial: Initial = Field(default="he", json_schema_extra={"default": NEW_INITIAL})
+
+    def draw_weights(self, network: nn.Module, key: bytes) -> None:
+        """Give the network its initial weights, a function of the key."""
+        initialise(network, key, self.initial)
 
 
 def build_model(config: ModelConfig, image_shape: tuple[int, int, int], classes: int, init_key: bytes) -> nn.Module:
@@ -231,12 +267,13 @@ def _make_real(model: nn.Module) -> None:
             setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
-def initialise(model: nn.Module, key: bytes) -> None:
-    """Draws every weight anew: uniform, with variance 2/fan-in for convolutions and 1/(3 fan-in) for linear layers.
+def initialise(model: nn.Module, key: bytes, initial: Initial = "he") -> None:
+    """Draw every weight anew: uniform, with variance 1/(3 fan-in), PyTorch's default, but for convolutions as asked.
 
     Args:
         model: Module of convolutions, linear and norm layers; changed in place.
         key: 32 bytes.
+        initial: Variance of convolutions: 2/fan-in for ``he``, 1/(3 fan-in) for ``torch``.
 
     Raises:
         ModelError: If a layer is of a kind whose initial weights are not defined here.
@@ -254,7 +291,7 @@ def initialise(model: nn.Module, key: bytes) -> None:
             module.reset_parameters()  # ones, zeros and, for BatchNorm, empty statistics: nothing is drawn
         elif isinstance(module, nn.Conv2d | nn.Linear):
             fan_in = module.weight[0].numel()
-            bound = math.sqrt((6 if isinstance(module, nn.Conv2d) else 1) / fan_in)
+            bound = math.sqrt(_SQUARED_BOUNDS[initial if isinstance(module, nn.Conv2d) else "torch"] / fan_in)
             for part, parameter in parameters.items():
                 drawn = generator(key, f"weights/{name}.{part}").uniform(-bound, bound, size=tuple(parameter.shape))
                 with torch.no_grad():

@@ -1,5 +1,7 @@
 """Models: weights follow from the key alone, and no example sees another."""
 
+import copy
+
 import pytest
 import torch
 
@@ -36,6 +38,20 @@ def test_weights_are_a_function_of_the_key_and_global_generators_stay_as_they_we
         assert value.isfinite().all()
     drawn = [key for key, value in one.state_dict().items() if value.dim() > 1]
     assert all(not torch.equal(one.state_dict()[key], other.state_dict()[key]) for key in drawn)
+
+
+def test_pytorch_s_initial_weights_are_distributed_as_pytorch_s():
+    ours = build("cnn", initial="torch")
+    for module in (module for module in ours if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)):
+        theirs = copy.deepcopy(module)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            theirs.reset_parameters()
+        bound = module.weight[0].numel() ** -0.5
+        for own, other in zip(module.parameters(), theirs.parameters(), strict=True):
+            assert max(float(own.detach().abs().max()), float(other.detach().abs().max())) <= bound
+        assert float(module.weight.detach().std()) == pytest.approx(float(theirs.weight.detach().std()), rel=0.1)
+    assert not torch.equal(build("cnn")[0].weight, ours[0].weight)
 
 
 def test_initial_weights_have_the_stated_variance():

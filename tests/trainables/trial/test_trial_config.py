@@ -39,6 +39,7 @@ def test_whatever_can_change_a_result_is_part_of_the_identity(make_config, dpsgd
         make_config(sgd | {"performance": {"tf32": False}}),
         make_config(dpsgd | {"optimizer": {"name": "adam", "lr": 0.02}}),
         make_config(dpsgd, model={"name": "cnn"}),
+        make_config(dpsgd, model={"name": "cnn", "initial": "torch"}),
         make_config(dpsgd, imbalance=share | {"share": 0.5}),
         make_config(dpsgd, imbalance=share | {"share": 0.6}),
         make_config(dpsgd, imbalance=share | {"share": 0.5, "label_balanced": False}),
@@ -78,6 +79,16 @@ def test_records_with_fields_that_a_model_has_no_more_keep_their_identity(make_c
     again = type(config).from_record(record)
     assert (again, again.record()) == (config, record)
     assert pickle.loads(pickle.dumps(config)).trial == config.trial
+
+
+def test_records_that_name_no_initial_weights_mean_those_of_before(make_config):
+    dataset = {"path": "x", "name": "n", "content_hash": "c" * 40, "label": "l", "groups": ("g", "h")}
+    learner = {"kind": "sgd", "epochs": 3}
+    before, now = (make_config(learner, dataset=dataset, model={"initial": name}) for name in ("he", "torch"))
+    assert before == make_config(learner, dataset=dataset, model={})
+    assert (before.trial, now.trial) == ("42acf61ebb68a82c", "d8341cb5ff529075")
+    assert "initial" not in before.record()["model"]
+    assert type(now).from_record(now.record()) == now
 
 
 def test_pretrained_weights_count_by_their_content(make_config, sgd, tmp_path):
