@@ -19,7 +19,7 @@ PRIVACY_FIELDS = frozenset({"epsilon", "noise_multiplier", "delta", "l2_clip_nor
 _NAMING_FIELDS = frozenset({"name", "kind", "twin_of", "performance"})
 NUMERIC_FIELDS = {"precision": "float32", "compile": False, "channels_last": "auto", "tf32": True}
 """Fields of ``performance`` that change more than speed, with what trials of earlier versions had."""
-_BEFORE = {name: {"initial": "he"} for name in ("cnn", "resnet18")}
+_BEFORE = {"cnn": {"initial": "he"}}
 """By model, what trials of earlier versions had in fields of it that their records lack."""
 # The field of each form of imbalance that is its level, on the x axis.
 _LEVEL_FIELDS = ("share", "minority_size", "keep")
