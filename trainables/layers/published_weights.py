@@ -13,16 +13,16 @@ from fairsweep.trainables.layers.model_error import ModelError
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
-def load_published(
+def published_weights(
     network: nn.Module, path: Path, field: str, owner: str, head: str, unused: tuple[str, ...] = ()
-) -> None:
-    """Load the weights of a file into a network, all but a head of another shape.
+) -> dict[str, torch.Tensor]:
+    """Return the weights that a file has of a network, by name, all but a head of another shape.
 
     Statistics of BatchNorm layers are left out where the network has other norm layers, and so are the affine weights
     of norm layers that it lacks.
 
     Args:
-        network: The network, changed in place.
+        network: The network; one on the meta device does.
         path: A file with a ``state_dict``.
         field: The config's field, for messages.
         owner: Whose weights they must be, for messages.
@@ -52,8 +52,7 @@ def load_published(
             f"{field} weights at {str(path)!r} are not those of {owner}: missing {missing[:3]}, unknown {unknown[:3]}, "
             f"of another shape {misshapen[:3]}"
         )
-    if not any(value.is_meta for value in expected.values()):  # a network without numbers is looked at only
-        network.load_state_dict(found, strict=False)
+    return found
 
 
 def _read(path: Path, field: str) -> Mapping[str, torch.Tensor]:

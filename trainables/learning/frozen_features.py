@@ -6,7 +6,6 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -67,7 +66,7 @@ def open_features(
                 stop = min(start + _BLOCKS_AT_ONCE * BLOCK, len(dataset))
                 file.write(np.concatenate(_features(body, images, range(start, stop, BLOCK), len(dataset))).data)
 
-    fingerprint = _fingerprint(model, tail, dataset.info.image_shape, classes, device, _file_stamps(model))
+    fingerprint = _fingerprint(model, tail, dataset.info.image_shape, classes, device, model.file_stamps)
     path = cache_root() / COPIES / f"{dataset.info.content_hash}-features-{fingerprint}.npy"
     name = f"features of {dataset.info.name!r} by the frozen body of {model.name}"
     return ResidentFeed(dataset.ids, open_copy(path, shape, _FLOAT, write, name))
@@ -84,12 +83,6 @@ def _fingerprint(
 ) -> str:
     """Return what features follow from; a process that runs trials one after another builds the body once for it."""
     return BodyFeatures(model, tail, image_shape, classes, device).fingerprint
-
-
-def _file_stamps(model: ModelConfig) -> tuple[tuple[int, int], ...]:
-    """Return time and size of a model's files of weights."""
-    found = [value.stat() for _, value in model if isinstance(value, Path)]
-    return tuple((stat.st_mtime_ns, stat.st_size) for stat in found)
 
 
 class _Computed:

@@ -285,7 +285,7 @@ class Learner(ABC):
         cls,
         config: LearnerConfig,
         weights: Mapping[str, torch.Tensor],
-        build: Callable[[], nn.Module],
+        build: Callable[[Mapping[str, torch.Tensor]], nn.Module],
         records: TrialFolder,
     ) -> nn.Module:
         """Return the network that predicts as the learner did at the end of its trial.
@@ -293,12 +293,10 @@ class Learner(ABC):
         Args:
             config: Its config.
             weights: What `weights` returned then.
-            build: Makes the trial's model, with any weights.
+            build: Makes the trial's model with given weights, those of a `Network`.
             records: What else the trial recorded.
         """
-        network = build()
-        network.load_state_dict(weights)
-        return network
+        return build(weights)
 
     def forgotten(self) -> np.ndarray:
         """Return the ids of the training examples that were deleted so far, int64."""

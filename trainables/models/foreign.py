@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from fairsweep.trainables.layers.forked_generator import forked_generator
 from fairsweep.trainables.layers.head import head_name, replace_head
 from fairsweep.trainables.layers.norm_layers import replace_norms
-from fairsweep.trainables.layers.published_weights import load_published
-from fairsweep.trainables.models.model import ModelError, NormedModel, initialise
+from fairsweep.trainables.layers.published_weights import published_weights
+from fairsweep.trainables.models.model import ModelError, NormedModel, finish, initialise
 
 
 class ForeignModel(NormedModel):
@@ -45,17 +46,19 @@ class ForeignModel(NormedModel):
         return network
 
     def build(self, image_shape: tuple[int, int, int], classes: int, key: bytes) -> nn.Module:
-        """Return the layers on the CPU, their weights as their author draws them, from a generator that is forked."""
+        """Return the network on the CPU, its weights as their author draws them, from a generator that is forked."""
         with forked_generator(key, self.name):
             network = self.layers(image_shape, classes)
         if self.head is not None:
             initialise(network.get_submodule(head_name(network, self.head)), key)
-        return network
+        return finish(self, network)[0]
 
-    def load_weights(self, network: nn.Module) -> None:
-        """Load published weights, all but a head of another shape."""
-        if self.weights is not None:
-            load_published(network, self.weights, "model", self.name, head_name(network, self.head), ("aux", "Aux"))
+    def given_weights(self, network: nn.Module) -> dict[str, torch.Tensor]:
+        """Return published weights, all but a head of another shape."""
+        if self.weights is None:
+            return {}
+        head = head_name(network, self.head)
+        return published_weights(network, self.weights, "model", self.name, head, ("aux", "Aux"))
 
 
 class TorchvisionModel(ForeignModel):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -25,6 +28,7 @@ __all__ = [
     "NormedModel",
     "PrivateUse",
     "build_model",
+    "finish",
     "initialise",
     "outline",
 ]
@@ -133,27 +137,37 @@ class ModelConfig(BaseModel, ABC):
         return network
 
     def build(self, image_shape: tuple[int, int, int], classes: int, key: bytes) -> nn.Module:
-        """Return the layers on the CPU, with initial weights that are a function of the key."""
-        with torch.device("meta"):  # shapes only: the layers' own initialisation would draw from a global generator
-            network = self.layers(image_shape, classes)
-        _make_real(network)
-        self.draw_weights(network, key)
+        """Return the network as it is trained, on the CPU, with initial weights that are a function of the key.
+
+        Those that a file gives are not drawn, and where they are constants all networks of the process share them.
+        """
+        meta, given = _prototype(self, image_shape, classes, self.file_stamps)
+        network = copy.deepcopy(meta)
+        _make_real(network, given)
+        self.draw_weights(network, key, given)
         return network
 
-    def draw_weights(self, network: nn.Module, key: bytes) -> None:
-        """Give the network its initial weights, a function of the key."""
-        initialise(network, key)
+    def draw_weights(self, network: nn.Module, key: bytes, given: Collection[str] = ()) -> None:
+        """Give the network its initial weights, a function of the key, but for those that a file has given."""
+        initialise(network, key, given=given)
 
     def failure(self, error: Exception) -> str:
         """Return an error of the network's own code in one line."""
         return f"{type(error).__name__}: {' '.join(str(error).split()[:40])}"
 
-    def load_weights(self, network: nn.Module) -> None:
-        """Replace initial weights by given ones, where the config names any.
+    def given_weights(self, network: nn.Module) -> dict[str, torch.Tensor]:
+        """Return the weights of a network that the config's file has, by name; none where it names no file.
 
         Raises:
             ModelError: If they cannot be read, or do not fit.
         """
+        return {}
+
+    @property
+    def file_stamps(self) -> tuple[tuple[int, int], ...]:
+        """Return time and size of the files that the config names."""
+        found = [value.stat() for _, value in self if isinstance(value, Path) and value.is_file()]
+        return tuple((stat.st_mtime_ns, stat.st_size) for stat in found)
 
     def record(self) -> dict[str, Any]:
         """Return the config as records have it."""
@@ -209,9 +223,9 @@ class ConvolutionalModel(NormedModel):
     # The default is that of kept records, which do not name it; `with_initial` names it in each new sweep.
     initial: Initial = Field(default="he", json_schema_extra={"default": NEW_INITIAL})
 
-    def draw_weights(self, network: nn.Module, key: bytes) -> None:
-        """Give the network its initial weights, a function of the key."""
-        initialise(network, key, self.initial)
+    def draw_weights(self, network: nn.Module, key: bytes, given: Collection[str] = ()) -> None:
+        """Give the network its initial weights, a function of the key, but for those that a file has given."""
+        initialise(network, key, self.initial, given)
 
 
 def build_model(config: ModelConfig, image_shape: tuple[int, int, int], classes: int, init_key: bytes) -> nn.Module:
@@ -234,7 +248,7 @@ def build_model(config: ModelConfig, image_shape: tuple[int, int, int], classes:
     """
     if classes < 2:
         raise ModelError(f"a model needs at least 2 classes, but got {classes=}")
-    return _finished(config, config.build(image_shape, classes, init_key))
+    return config.build(image_shape, classes, init_key)
 
 
 def outline(config: ModelConfig, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -243,37 +257,67 @@ def outline(config: ModelConfig, image_shape: tuple[int, int, int], classes: int
         with torch.device("meta"):
             model = config.layers(image_shape, classes)
     except NotImplementedError:  # whoever wrote the network computes its widths with tensors
-        model = config.build(image_shape, classes, bytes(32)).to("meta")
-    return _finished(config, model)
+        return config.build(image_shape, classes, bytes(32)).to("meta")
+    return finish(config, model)[0]
 
 
-def _finished(config: ModelConfig, model: nn.Module) -> nn.Module:
+def finish(config: ModelConfig, model: nn.Module) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """Make layers the network that is trained, in place.
+
+    Returns:
+        The network, in training mode, and the weights that a file gives; those on the meta device have no numbers, and
+        stay so.
+    """
     key_layers(model)
-    config.load_weights(model)
+    given = config.given_weights(model)
+    expected = model.state_dict()
+    if not any(value.is_meta for value in expected.values()):
+        model.load_state_dict(given, strict=False)
     freeze(model, config.train, config.head)
-    return model.train()
+    given = {name: value.detach().to(expected[name].dtype).contiguous() for name, value in given.items()}
+    return model.train(), given
 
 
-def _make_real(model: nn.Module) -> None:
-    """Give a model of shapes only its tensors, on the CPU and without content.
+@lru_cache(maxsize=4)
+def _prototype(
+    config: ModelConfig, image_shape: tuple[int, int, int], classes: int, _stamps: tuple[tuple[int, int], ...]
+) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """Return a network on the meta device and its given weights: made once in a process that runs many trials."""
+    with torch.device("meta"):  # shapes only: the layers' own initialisation would draw from a global generator
+        network = config.layers(image_shape, classes)
+    return finish(config, network)
+
+
+def _make_real(model: nn.Module, given: Mapping[str, torch.Tensor]) -> None:
+    """Give a model of shapes only its tensors, on the CPU, those that no file gives without content.
 
     `nn.Module.to_empty` does the same, but compares strides by sympy, whose import takes half a second.
     """
-    for module in model.modules():
+    for place, module in model.named_modules():
+        constant = isinstance(module, FrozenBatchNorm)
         for name, parameter in module.named_parameters(recurse=False):
-            empty = torch.empty(parameter.shape, dtype=parameter.dtype)
-            setattr(module, name, nn.Parameter(empty, requires_grad=parameter.requires_grad))
+            trained = parameter.requires_grad
+            value = _tensor(f"{place}.{name}", parameter, given, constant=not trained)
+            setattr(module, name, nn.Parameter(value, requires_grad=trained))
         for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
+            setattr(module, name, _tensor(f"{place}.{name}", buffer, given, constant=constant))
 
 
-def initialise(model: nn.Module, key: bytes, initial: Initial = "he") -> None:
+def _tensor(name: str, outline: torch.Tensor, given: Mapping[str, torch.Tensor], *, constant: bool) -> torch.Tensor:
+    """Return the given numbers, shared where they are constants; without any an empty tensor."""
+    if name not in given:
+        return torch.empty(outline.shape, dtype=outline.dtype)
+    return given[name] if constant else given[name].clone()
+
+
+def initialise(model: nn.Module, key: bytes, initial: Initial = "he", given: Collection[str] = ()) -> None:
     """Draw every weight anew: uniform, with variance 1/(3 fan-in), PyTorch's default, but for convolutions as asked.
 
     Args:
         model: Module of convolutions, linear and norm layers; changed in place.
         key: 32 bytes.
         initial: Variance of convolutions: 2/fan-in for ``he``, 1/(3 fan-in) for ``torch``.
+        given: Names of weights that stay as they are; of a norm layer all or none.
 
     Raises:
         ModelError: If a layer is of a kind whose initial weights are not defined here.
@@ -282,9 +326,9 @@ def initialise(model: nn.Module, key: bytes, initial: Initial = "he") -> None:
         He et al. 2015, arXiv 1502.01852, equation 10 (a ReLU halves the variance: 2/fan-in keeps it).
     """
     for name, module in model.named_modules():
-        if isinstance(module, FrozenBatchNorm):
+        if isinstance(module, FrozenBatchNorm) and f"{name}.weight" not in given:
             module.reset()
-        parameters = dict(module.named_parameters(recurse=False))
+        parameters = {p: w for p, w in module.named_parameters(recurse=False) if f"{name}.{p}" not in given}
         if not parameters:
             continue
         if isinstance(module, nn.GroupNorm | nn.BatchNorm2d):

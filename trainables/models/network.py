@@ -56,6 +56,7 @@ class Network:
         self.device = device
         self._whole = build_model(model, image_shape, classes, key).to(device)
         self.model = trained_part(self._whole, tail)
+        self._inside = "" if tail is None else f"{tail.name}."
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self._config = optimizer
         self._steps, self._epochs = steps, epochs or steps
@@ -135,16 +136,23 @@ class Network:
             self._average.load(state["average"])
 
     def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Take over a ``state_dict`` of the model."""
-        self._whole.load_state_dict(weights)
+        """Take over what `weights` returned, or a ``state_dict`` of the whole model."""
+        inside = self._inside
+        self.model.load_state_dict(
+            {name.removeprefix(inside): value for name, value in weights.items() if name.startswith(inside)}
+        )
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return a copy of the model's ``state_dict`` on the CPU, with the weights that predict."""
+        """Return a copy of the model's ``state_dict`` on the CPU, with the weights that predict.
+
+        Where a part is trained on features of the rest, the rest is left out: it is what its file gives.
+        """
         with self._evaluated():
             return self._copied_weights()
 
     def _copied_weights(self) -> dict[str, torch.Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self._whole.state_dict().items()}
+        weights = self.model.state_dict(prefix=self._inside)
+        return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
 def evaluated_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import nn
 
-from fairsweep.trainables.layers.published_weights import load_published
+from fairsweep.trainables.layers.published_weights import published_weights
 from fairsweep.trainables.models.model import ModelError, NormedModel
 
 
@@ -46,12 +46,13 @@ class ResNet18Config(NormedModel):
                 module.inplace = False
         return model
 
-    def load_weights(self, network: nn.Module) -> None:
-        """Load published weights, all but a head of another shape."""
-        if self.pretrained is not None:
-            channels = network.get_submodule("conv1").weight.shape[1]  # type: ignore[index]
-            owner = f"resnet18 with {channels} input channels"
-            load_published(network, self.pretrained, "pretrained", owner, head="fc")
+    def given_weights(self, network: nn.Module) -> dict[str, torch.Tensor]:
+        """Return published weights, all but a head of another shape."""
+        if self.pretrained is None:
+            return {}
+        channels = network.get_submodule("conv1").weight.shape[1]  # type: ignore[index]
+        owner = f"resnet18 with {channels} input channels"
+        return published_weights(network, self.pretrained, "pretrained", owner, head="fc")
 
     @property
     def has_statistics(self) -> bool:

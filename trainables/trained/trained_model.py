@@ -27,6 +27,7 @@ from fairsweep.trainables.learning.tensor_bytes import decode
 from fairsweep.trainables.models.inputs import normalise
 from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.models.models import AnyModel
+from fairsweep.trainables.trial.trial_config import TrialConfig
 
 _IMAGES_AT_ONCE = 512
 _LEARNER: TypeAdapter[LearnerConfig] = TypeAdapter(AnyLearner)
@@ -146,7 +147,7 @@ def load_model(folder: str | Path, *, device: str = "cpu") -> TrainedModel:
     weights = _weights(folder, records)
     learner = _LEARNER.validate_python({k: v for k, v in records.config["learner"].items() if k != "twin_of"})
     facts = _facts(records.config, records)
-    build = partial(_build, _MODEL.validate_python(records.config["model"]), facts)
+    build = partial(_build, _MODEL.validate_python(records.config["model"]), facts, records)
     network = type_of(learner).trained_network(learner, weights, build, records)
     return TrainedModel(network, facts).to(device)
 
@@ -171,11 +172,31 @@ def _weights(folder: Path, records: TrialFolder) -> dict[str, Any]:
     return decode(path.read_bytes())
 
 
-def _build(model: ModelConfig, facts: ModelFacts) -> nn.Module:
-    """Build the network with initial weights that are replaced at once: files of published ones may be elsewhere."""
-    files = [name for name, value in model if isinstance(value, Path)]
-    bare = model.model_copy(update=dict.fromkeys(files))
-    return build_model(bare, facts.image_shape, len(facts.classes), bytes(32))
+def _build(
+    model: ModelConfig, facts: ModelFacts, records: TrialFolder, weights: Mapping[str, torch.Tensor]
+) -> nn.Module:
+    """Build the network with its weights; what was trained on features of a frozen body has that from its file."""
+    # Files of published weights may be elsewhere, and are of no use where all were kept.
+    bare = model.model_copy(update={name: None for name, value in model if isinstance(value, Path)})
+    shape, classes = facts.image_shape, len(facts.classes)
+    network = build_model(bare, shape, classes, bytes(32))
+    if network.state_dict().keys() != weights.keys():
+        network = build_model(_with_body(records), shape, classes, bytes(32))
+        trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+        weights = {**network.state_dict(), **weights} if trained <= weights.keys() else weights
+    network.load_state_dict(weights)
+    return network
+
+
+def _with_body(records: TrialFolder) -> ModelConfig:
+    """Return the trial's model with the file of its body, the one that it was trained on features of."""
+    try:
+        return TrialConfig.from_record(records.config or {}).model
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{records.folder_name} kept what it trained on features of a frozen body, so the file of that body's "
+            f"weights must be where config.json says, with the content that it had: {error}"
+        ) from error
 
 
 def _facts(config: Mapping[str, Any], records: TrialFolder) -> ModelFacts:

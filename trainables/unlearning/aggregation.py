@@ -107,7 +107,7 @@ def mixture_of(
     kind: Aggregation,
     weights_S: Sequence[float],
     state: Mapping[str, torch.Tensor],
-    build: Callable[[], nn.Module],
+    build: Callable[[Mapping[str, torch.Tensor]], nn.Module],
 ) -> ShardMixture:
     """Return the networks of shards as one module.
 
@@ -115,13 +115,12 @@ def mixture_of(
         kind: How they are aggregated.
         weights_S: Each shard's weight, >= 0.
         state: Every shard's ``state_dict``; names begin with ``shards.NUMBER.``.
-        build: Makes a shard's network, with any weights.
+        build: Makes a shard's network with its weights.
     """
     networks = {}
     for shard in range(len(weights_S)):
         prefix = f"shards.{shard}."
-        networks[shard] = build()
-        networks[shard].load_state_dict(
+        networks[shard] = build(
             {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         )
     return ShardMixture(kind, networks, torch.tensor(weights_S, dtype=torch.float64))

@@ -113,7 +113,7 @@ class Sisa(ForgetfulLearner):
         cls,
         config: LearnerConfig,
         weights: Mapping[str, torch.Tensor],
-        build: Callable[[], nn.Module],
+        build: Callable[[Mapping[str, torch.Tensor]], nn.Module],
         records: TrialFolder,
     ) -> nn.Module:
         """Return all shards with their aggregation; see `Learner.trained_network`."""

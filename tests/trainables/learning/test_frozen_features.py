@@ -1,6 +1,7 @@
 """Heads on the features of a frozen body: kept once for a machine, and the same numbers without."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import torch
 from fairsweep.datasets.feeds.eviction import LIMIT_VARIABLE
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.datasets.feeds.machine_copy import CACHE_VARIABLE
+from fairsweep.trainables import load_model
 from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.dpsgd.gradient_modes import GRADIENT_MODES
 from fairsweep.trainables.federated.dpfedavg import Dpfedavg, make_trainer
@@ -121,9 +123,25 @@ def test_numbers_are_those_of_whole_passes_up_to_rounding(learner, config, train
     monkeypatch.setattr(config, "takes_features", False)
     whole, _, _ = trained(learner, "whole")
     one, other = (torch.load(path / "weights.pt", weights_only=True) for path in (folder, whole))
-    assert list(one) == list(other)
+    assert {name for name in other if name.startswith("fc.")} == set(one)  # the body is its file's
     for name, value in one.items():
         torch.testing.assert_close(value, other[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("learner", ["sgd", "sisa"])
+def test_a_kept_head_predicts_with_the_body_of_its_file_and_no_other(learner, trained, body, cache, toy, tmp_path):
+    file = tmp_path / "published.pt"
+    shutil.copy(body().weights, file)
+    folder, _, _ = trained(LEARNERS[learner], "one", body(weights=file))
+    table = pq.read_table(folder / "predictions.parquet").to_pandas()
+    table = table[(table["iteration"] == table["iteration"].max()) & (table["split"] == "test")]
+    images = toy.shard_images(0)[toy.rows_of(table["id"].to_numpy())]
+    recorded = np.exp(np.stack(table["log_probabilities"].to_numpy()))
+    np.testing.assert_allclose(load_model(folder).probabilities(images), recorded, atol=1e-5)
+    weights = torch.load(file, weights_only=True)
+    torch.save({name: value + 1 for name, value in weights.items()}, file)
+    with pytest.raises(ValueError, match="trained on features of a frozen body, so the file"):
+        load_model(folder)
 
 
 def test_trials_that_differ_in_head_seed_and_learner_share_one_entry(trained, body, cache, monkeypatch):
