@@ -2,6 +2,7 @@
 
     python benchmarks/frozen_features.py                  # an epoch of each learner, the two sides in turn
     python benchmarks/frozen_features.py --sweep 40       # so many private trials through `fairsweep run`, end to end
+    python benchmarks/frozen_features.py --trials 10       # in this process, each beside one that draws it all
 
 Made-up images and weights: nothing here depends on their values. The sides take turns, an epoch each, and medians are
 compared: a busy machine slows both. The cost of the features, paid once for each machine, is printed beside them.
@@ -12,23 +13,34 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import nn
 
 from fairsweep.datasets.feeds.resident import ResidentFeed
 from fairsweep.datasets.selection.randomness import generator, seed_key
 from fairsweep.datasets.storage.prepared import Attribute, write_prepared
+from fairsweep.sweeps.planning.preflight import check_sweep, privacy_plans
+from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+from fairsweep.sweeps.sweep import Sweep
 from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
+from fairsweep.trainables.layers.head import freeze
 from fairsweep.trainables.learners import build_learner
 from fairsweep.trainables.learning.learner import LearningTask, TrialKeys
+from fairsweep.trainables.models import network as network_module
 from fairsweep.trainables.models.frozen_body import BLOCK, BodyFeatures, find_body
 from fairsweep.trainables.models.model import build_model
+from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.resnet18 import ResNet18Config
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
+from fairsweep.trainables.trial.trial import Trial
 
 KEY = seed_key(0, "benchmark")
 CPU = torch.device("cpu")
@@ -41,6 +53,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sweep", type=int, default=0, metavar="TRIALS")
+    parser.add_argument("--trials", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FAIRSWEEP_CACHE"] = f"{folder}/cache"
@@ -50,7 +63,11 @@ def main() -> None:
         torch.save(build_model(ResNet18Config(norm="batch"), shape, 2, KEY).state_dict(), weights)
         model = ResNet18Config(pretrained=weights, norm="frozen", train="head")
         if given.sweep:
-            run_sweep(images, weights, Path(folder), given.sweep)
+            run_sweep(Sweep.from_mapping(head_sweep(images, weights, Path(folder), given.sweep)), len(images))
+        elif given.trials:
+            run_trials(
+                SweepSpec.from_mapping(head_sweep(images, weights, Path(folder), given.trials + 1)), Path(folder)
+            )
         else:
             compare(model, images, given)
 
@@ -85,10 +102,8 @@ def compare(model: ResNet18Config, images: np.ndarray, given: argparse.Namespace
         )
 
 
-def run_sweep(images: np.ndarray, weights: Path, folder: Path, trials: int) -> None:
-    """Print how many private trials an hour run, records and report included."""
-    from fairsweep.sweeps.sweep import Sweep
-
+def head_sweep(images: np.ndarray, weights: Path, folder: Path, trials: int) -> dict:
+    """Prepare the images, and return a sweep of private heads."""
     count = len(images)
     splits = np.array(["train", "train", "validation", "test"])[np.arange(count) % 4]
     columns = {"id": np.arange(count), "split": splits}
@@ -97,7 +112,7 @@ def run_sweep(images: np.ndarray, weights: Path, folder: Path, trials: int) -> N
     path = write_prepared(
         folder / "data", name="made-up", attributes=attributes, examples=pa.table(columns | codes), images=images
     )
-    sweep = {
+    return {
         "name": "heads",
         "output": str(folder / "out"),
         "dataset": {"path": str(path), "label": "smiling", "groups": ["tone"]},
@@ -105,11 +120,55 @@ def run_sweep(images: np.ndarray, weights: Path, folder: Path, trials: int) -> N
         "learners": [{"kind": "dpsgd", "epochs": 10, "batch_size": 64, "epsilon": 3.0, "optimizer": {"lr": 0.1}}],
         "seeds": trials,
     }
+
+
+def run_sweep(sweep: Sweep, count: int) -> None:
+    """Print how many private trials an hour run, records and report included."""
     began = time.perf_counter()
-    Sweep.from_mapping(sweep).run()
+    sweep.run()
     seconds = time.perf_counter() - began
-    hourly = trials / seconds * 3600
-    print(f"{trials} private heads, 10 epochs of {count // 2} examples: {seconds:.0f} s, {hourly:,.0f} an hour")
+    hourly = sweep.seeds / seconds * 3600
+    print(f"{sweep.seeds} private heads, 10 epochs of {count // 2} examples: {seconds:.0f} s, {hourly:,.0f} an hour")
+
+
+def run_trials(sweep: SweepSpec, folder: Path) -> None:
+    """Print the CPU time of a trial that shares the body's weights, and of one that draws and keeps a whole network."""
+    torch.set_num_threads(1)
+    plan = check_sweep(sweep)
+    plans = privacy_plans(plan, plan.trials)
+    sides = {"whole": whole_networks, "shared": nullcontext}
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    for number, trial in enumerate(plan.trials):
+        for name, side in sides.items():
+            began = time.process_time()
+            with side():
+                Trial(trial.config, folder / name / str(number), plan=plans[trial.trial]).run()
+            spent[name] += [time.process_time() - began] if number else []  # the first warms up
+        for file in ("cells.parquet", "predictions.parquet", "privacy.json"):
+            one, other = ((folder / name / str(number) / file).read_bytes() for name in sides)
+            if one != other:
+                raise SystemExit(f"{file} of trial {number} differs")
+    whole, shared = (statistics.median(spent[name]) * 1e3 for name in sides)
+    sizes = [sum(file.stat().st_size for file in (folder / name / "1").iterdir()) / 1e6 for name in sides]
+    print(f"records equal to the last byte; folder of a trial: {sizes[0]:.2f} MB whole, {sizes[1]:.2f} MB shared")
+    print(f"CPU time of a trial: {whole:.0f} ms whole, {shared:.0f} ms shared: {whole / shared:.1f} x")
+
+
+@contextmanager
+def whole_networks() -> Iterator[None]:
+    """Let networks draw all their weights before the file replaces them, and keep them all."""
+
+    def build(config: ResNet18Config, shape: tuple[int, int, int], classes: int, key: bytes) -> nn.Module:
+        drawn = ResNet18Config(norm="batch").build(shape, classes, key)
+        drawn.load_state_dict(torch.load(config.pretrained, weights_only=True))
+        freeze(drawn, config.train, None)
+        return drawn
+
+    def kept(network: Network) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in network._whole.state_dict().items()}
+
+    with patch.object(network_module, "build_model", build), patch.object(Network, "weights", kept):
+        yield
 
 
 if __name__ == "__main__":
