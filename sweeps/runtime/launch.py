@@ -51,8 +51,16 @@ _SWITCHES = {
     "TUNE_MAX_PENDING_TRIALS_PG": "64",
 }
 _RAY_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-# Workers stay in their working folder, and none of them brings a pool of threads for every core of the machine.
-_WORKER_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_WORKER_ENVIRONMENT = {
+    # Workers stay in their working folder, and none of them brings a pool of threads for every core of the machine.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc keeps up to 256 MiB of what a training step gives back: each step would ask the kernel for the same pages
+    # again, and have them zeroed.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+}
 _HANDED_ON = ("FAIRSWEEP_CACHE", "XDG_CACHE_HOME", "TORCH_HOME")
 
 

@@ -19,7 +19,7 @@ class CnnConfig(ConvolutionalModel):
         width: Channels of the first convolution; each further stage doubles them, up to four times the width.
     """
 
-    private_use = PrivateUse(64, 1024, clients_on_cpu=16, clients_on_gpu=64, stacks_on_cpu=True)
+    private_use = PrivateUse(128, 1024, clients_on_cpu=16, clients_on_gpu=64, stacks_on_cpu=True)
     once: ClassVar = {"pretrained": None}
 
     name: Literal["cnn"] = "cnn"

@@ -5,7 +5,7 @@ pass that stops at the layers' outputs gives all backprops and skips every weigh
 and backprop layer by layer, then the clipping factors, then each layer's weighted sum: one ordinary weight gradient of
 the scaled backprop.
 
-Shapes: B examples, T positions of a map, I input and O output channels, K = I x kernel area.
+Shapes: B examples, T positions of a map, I input and O output channels, K = kernel area x I.
 
 References:
     Bu et al. 2022, "Differentially private optimization on large model at small cost", arXiv 2210.00038 (book-keeping);
@@ -22,7 +22,6 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.grad import conv2d_weight
 
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import (
@@ -35,6 +34,9 @@ from fairsweep.trainables.privacy.gradients import (
     weighted,
 )
 from fairsweep.trainables.privacy.opacus_internals import example_gradients
+
+_PATCHES = 2**18
+"""Numbers in patches that lie in a processor's cache: a megabyte."""
 
 
 class LayerGradient(Protocol):
@@ -150,43 +152,37 @@ def layer_gradient(
     if isinstance(module, nn.Linear) and activation.dim() == 2:
         return _Outer(module, activation, backprop, views)
     if isinstance(module, nn.Conv2d) and module.groups == 1 and module.padding_mode == "zeros":
-        unfolded_BKT, outputs_BOT = (
-            _side_by_side(t, views) for t in (patches(module, activation), backprop.flatten(2))
-        )
-        inner, outer = unfolded_BKT.shape[1], backprop.shape[1]
+        outputs_BOT, inner = backprop.flatten(2), module.weight[0].numel()
+        if views > 1:  # the positions of all views of an example side by side
+            outputs_BOT = outputs_BOT.reshape(-1, views, *outputs_BOT.shape[1:]).transpose(1, 2).flatten(2)
         # T x T products of inputs and of backprops against the whole gradient.
-        if unfolded_BKT.shape[2] * (inner + outer) < inner * outer:
-            return _Gram(module, activation, unfolded_BKT, outputs_BOT, backprop)
-        gradients = [torch.bmm(outputs_BOT, unfolded_BKT.transpose(1, 2))]
-        return _Held(gradients + ([] if module.bias is None else [outputs_BOT.sum(dim=2)]))
+        cheap = outputs_BOT.shape[2] * (inner + module.out_channels) < inner * module.out_channels
+        return (_Gram if cheap else _Products)(module, activation, outputs_BOT)
     if isinstance(module, nn.GroupNorm):
-        scaled = F.group_norm(activation, module.num_groups, eps=module.eps) * backprop
+        scaled = F.group_norm(activation, module.num_groups, eps=module.eps).mul_(backprop)
         by_row = [by_place.reshape(*activation.shape[:2], -1).sum(dim=2) for by_place in (scaled, backprop)]
         return _Held(by_row, views)
     return _Held(example_gradients(module, activation, backprop), views)
 
 
-def _side_by_side(rows: torch.Tensor, views: int) -> torch.Tensor:
-    """Put the positions of an example's views beside one another: [B V, K, T] as [B, K, V T]."""
-    return rows if views == 1 else rows.reshape(-1, views, *rows.shape[1:]).transpose(1, 2).flatten(2)
-
-
 def patches(module: nn.Conv2d, activation: torch.Tensor) -> torch.Tensor:
-    """Return the patches that a convolution multiplies, [B, K, T].
+    """Return the patches that a convolution multiplies, [B, T, K], of each patch the channels innermost.
 
-    ``torch.nn.functional.unfold`` gives the same numbers, up to six times as slowly on a CPU, and takes no
-    ``padding="same"``.
+    ``torch.nn.functional.unfold`` gives the same numbers with the channels outermost, up to six times as slowly on a
+    CPU, and takes no ``padding="same"``. With the channels innermost whole rows of a kernel are copied at once.
     """
     reach = [dilation * (size - 1) for dilation, size in zip(module.dilation, module.kernel_size, strict=True)]
     if isinstance(module.padding, str):
         sides = [(span // 2, span - span // 2) if module.padding == "same" else (0, 0) for span in reach]
     else:
         sides = [(width, width) for width in module.padding]
-    view = F.pad(activation, (*sides[1], *sides[0]))
-    for axis, (span, stride, dilation) in enumerate(zip(reach, module.stride, module.dilation, strict=True), start=2):
+    view = activation.permute(0, 2, 3, 1)
+    if any(reach):  # kernels of one pixel need no copy
+        view = F.pad(view, (0, 0, *sides[1], *sides[0])).contiguous()
+    for axis, (span, stride, dilation) in enumerate(zip(reach, module.stride, module.dilation, strict=True), start=1):
         view = view.unfold(axis, span + 1, stride)[..., ::dilation]
-    count, channels, height, width, *kernel = view.shape
-    return view.permute(0, 1, 4, 5, 2, 3).reshape(count, channels * kernel[0] * kernel[1], height * width)
+    count, height, width, channels, *kernel = view.shape
+    return view.permute(0, 1, 2, 4, 5, 3).reshape(count, height * width, kernel[0] * kernel[1] * channels)
 
 
 class _Outer:
@@ -217,18 +213,12 @@ def _products(rows: torch.Tensor, views: int) -> torch.Tensor:
 
 
 class _Gram:
-    """A convolution with a small map: norms by T x T products, the sum by one weight gradient of scaled backprops."""
+    """A convolution with a small map: norms by T x T products, the sum by one product over examples and places."""
 
-    def __init__(
-        self,
-        module: nn.Conv2d,
-        activation: torch.Tensor,
-        unfolded_BKT: torch.Tensor,
-        outputs_BOT: torch.Tensor,
-        backprop: torch.Tensor,
-    ) -> None:
-        self._module, self._activation, self._backprop = module, activation, backprop
-        inputs_BTT = torch.bmm(unfolded_BKT.transpose(1, 2), unfolded_BKT)
+    def __init__(self, module: nn.Conv2d, activation: torch.Tensor, outputs_BOT: torch.Tensor) -> None:
+        patches_BTK = _of_examples(patches(module, activation), outputs_BOT)
+        self._module, self._patches, self._outputs = module, patches_BTK, outputs_BOT
+        inputs_BTT = torch.bmm(patches_BTK, patches_BTK.transpose(1, 2))
         products_BTT = torch.bmm(outputs_BOT.transpose(1, 2), outputs_BOT)
         # Rounding may leave a tiny negative number where a gradient is zero.
         squares = torch.linalg.vecdot(inputs_BTT.flatten(1), products_BTT.flatten(1)).clamp(min=0)
@@ -237,15 +227,45 @@ class _Gram:
         self.squared_norms = squares
 
     def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
-        module = self._module
-        factors = factors_B.repeat_interleave(len(self._backprop) // len(factors_B))
-        scaled = self._backprop * factors[:, None, None, None]
-        weight = conv2d_weight(  # type: ignore[no-untyped-call]
-            self._activation, module.weight.shape, scaled, module.stride, module.padding, module.dilation
-        )
-        sums[0].add_(weight)
+        scaled_OBT = (self._outputs * factors_B[:, None, None]).transpose(0, 1).flatten(1)
+        sums[0].add_(_as_weight(self._module, scaled_OBT @ self._patches.flatten(0, 1)))
         if len(sums) > 1:
-            sums[1].add_(scaled.sum(dim=(0, 2, 3)))
+            sums[1].add_(scaled_OBT.sum(dim=1))
+
+
+class _Products:
+    """A convolution with a large map: gradients held in memory, each one product of patches and backprops.
+
+    Patches are laid out for as many examples at once as the processor's cache holds.
+    """
+
+    def __init__(self, module: nn.Conv2d, activation: torch.Tensor, outputs_BOT: torch.Tensor) -> None:
+        self._module = module
+        count, channels, positions = outputs_BOT.shape
+        inner, views = module.weight[0].numel(), len(activation) // count
+        weights_BOK = outputs_BOT.new_empty(count, channels, inner)
+        at_once = max(1, _PATCHES // (positions * inner)) if activation.device.type == "cpu" else count
+        for start in range(0, count, at_once):
+            outputs = outputs_BOT[start : start + at_once]
+            laid_out = patches(module, activation[start * views : (start + at_once) * views])
+            torch.bmm(outputs, _of_examples(laid_out, outputs), out=weights_BOK[start : start + at_once])
+        self._held = _Held([weights_BOK] + ([] if module.bias is None else [outputs_BOT.sum(dim=2)]))
+        self.squared_norms = self._held.squared_norms
+
+    def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
+        weight_OK = sums[0].new_zeros(len(sums[0]), sums[0][0].numel())
+        self._held.add_weighted(factors_B, [weight_OK, *sums[1:]])
+        sums[0].add_(_as_weight(self._module, weight_OK))
+
+
+def _of_examples(patches_BTK: torch.Tensor, outputs_BOT: torch.Tensor) -> torch.Tensor:
+    """Put the patches of all views of an example one after the other, as its backprops are."""
+    return patches_BTK.reshape(len(outputs_BOT), -1, patches_BTK.shape[2])
+
+
+def _as_weight(module: nn.Conv2d, gradient_OK: torch.Tensor) -> torch.Tensor:
+    """Return a gradient whose channels lie innermost as one of a convolution's weight, [O, I, height, width]."""
+    return gradient_OK.view(module.out_channels, *module.kernel_size, module.in_channels).permute(0, 3, 1, 2)
 
 
 class _Held:

@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import os
+import platform
 import re
+import resource
+import subprocess
+import sys
 import time
 from contextlib import nullcontext
 
@@ -236,4 +240,33 @@ def test_a_submitted_job_keeps_its_own_runtime_environment(monkeypatch):
     monkeypatch.setattr("fairsweep.sweeps.runtime.head_monitor.monitored_head", lambda *_: nullcontext())
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(job))
     with connected("auto"):
-        assert asked == {"env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "MKL_NUM_THREADS": "1"}}
+        assert set(asked) == {"env_vars"}
+        assert asked["env_vars"]["MKL_NUM_THREADS"] == "1"
+        assert "OMP_NUM_THREADS" not in asked["env_vars"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the variables are glibc's")
+def test_workers_keep_the_memory_that_steps_give_back(monkeypatch):
+    asked = {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options["runtime_env"]["env_vars"]))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    with connected(None):
+        pass
+    steps = """
+import ctypes, resource
+libc = ctypes.CDLL(None)
+libc.malloc.restype, size = ctypes.c_void_p, 24 * 2**20
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    address = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
+    libc.memset(address, 1, ctypes.c_size_t(size))
+    libc.free(address)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    command = [sys.executable, "-c", steps]
+    answer = subprocess.run(command, env=os.environ | asked, check=True, capture_output=True, text=True)
+    pages = 24 * 2**20 // resource.getpagesize()
+    assert pages / 2**9 <= int(answer.stdout) < 2 * pages  # once, not at every step
