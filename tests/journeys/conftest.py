@@ -139,7 +139,7 @@ LEAST = {
 
 def shrunk(file):
     """The tiny form of a sweep file: its own sections, learners and dimensions, with the fewest images and steps."""
-    content = _shrunk(SweepSource.read(file).content)
+    content = _shrunk(SweepSource.read(file).content, ends=iter([[0, -1]]))
     for learner in content["learners"]:
         if "requests" in learner:
             learner["requests"]["count"] = 2
@@ -155,14 +155,14 @@ def shrunk(file):
     return content
 
 
-def _shrunk(value, name=None):
+def _shrunk(value, name=None, *, ends):
+    """The first grid of a file keeps both its ends, each further one a single value."""
     if isinstance(value, dict):
         if isinstance(value.get("grid"), list):
-            ends = [value["grid"][0], value["grid"][-1]]
-            return {"grid": [_shrunk(end, name) for end in ends]}
-        return {key: 5 if name == "keep" else _shrunk(item, key) for key, item in value.items()}
+            return {"grid": [_shrunk(value["grid"][end], name, ends=ends) for end in next(ends, [0])]}
+        return {key: 5 if name == "keep" else _shrunk(item, key, ends=ends) for key, item in value.items()}
     if isinstance(value, list):
-        return [_shrunk(item) for item in value]
+        return [_shrunk(item, ends=ends) for item in value]
     return min(value, LEAST[name]) if name in LEAST and isinstance(value, int | float) else value
 
 

@@ -21,7 +21,11 @@ def published_weights(path):
     torch.save(weights, path)
 
 
-@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    # The README's first commands are the quickstart's: test_documents.py runs them in the gate.
+    [pytest.param(f, id=f.stem, marks=[pytest.mark.slow] if f.stem == "quickstart" else []) for f in EXAMPLES],
+)
 def test_an_example_goes_all_the_way(file, user, commands, prepared, tiny):
     content = tiny(file)
     user.write(f"examples/{file.name}", content)

@@ -47,6 +47,7 @@ def swept(fairsweep, folder, **fields):
     return results
 
 
+@pytest.mark.slow  # the example celeba goes the same way
 def test_celeba(raw, fairsweep, tmp_path, ray_session):
     """400 images in CelebA's form, three of them cut short: the official partition in place."""
     folder = raw.celeba(tmp_path / "CelebA", 400, damaged=(5, 290, 399))

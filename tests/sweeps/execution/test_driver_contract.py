@@ -83,8 +83,8 @@ def is_free(amounts):
     return False
 
 
-# Settings that are drawn in advance are a list, as a grid is: one of the three does for the gate.
-SLOW = {"random", "sobol"}
+# Settings that are drawn in advance are a list, as a grid is; both guided searches ask as they go: one of each does.
+SLOW = {"random", "sobol", "nsga2"}
 
 
 @pytest.fixture(
