@@ -5,15 +5,16 @@ computes them.
 
 Norms and clipped shares come from every per-example gradient of the iteration, at no extra cost. Directions come from a
 probe: a fixed, keyed sample with the same number of training examples (at most 32) for each group and label, so that
-the cosines of a large and a small group are equally noisy. Its gradients are taken twice an iteration, by ordinary
-backward passes, on at most an eighth of the training set together.
+the cosines of a large and a small group are equally noisy. Its gradients are taken twice an iteration, on at most an
+eighth of the training set together: by ordinary backward passes or, where training itself computes no norms, by one
+pass for directions and norms.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -97,11 +98,13 @@ class GroupDiagnostics:
         chosen = {(2 * index + 1) * steps // (2 * PROBES_PER_ITERATION) for index in range(PROBES_PER_ITERATION)}
         if step_in_iteration not in chosen:
             return
+        found = torch.full((self._cells,), math.nan, dtype=torch.float64, device=self._device)
         with in_float32(self._network.model):
-            self._cosines.append(self._probe.cosines(update, self._cells))
-            if self._probe_norms:
-                for cell, gradients in self._probe.norms():
-                    self._tally(torch.full_like(gradients.clipped, cell, dtype=torch.int64), gradients)
+            for cell, gradient, measured in self._probe.gradients(with_norms=self._probe_norms):
+                found[cell] = _cosine(gradient, update)
+                if measured is not None:
+                    self._tally(torch.full_like(measured.clipped, cell, dtype=torch.int64), measured)
+        self._cosines.append(found.cpu().numpy())
 
     def report(self) -> tuple[GroupDiagnostic, ...]:
         """Return what was measured since the last restart, attribute by attribute."""
@@ -162,33 +165,27 @@ class _Probe:
                 chosen = None if loss_weights is None else loss_weights[torch.from_numpy(members).to(task.device)]
                 self._weights[int(cell) + attribute.offset] = chosen
 
-    def cosines(self, update: Sequence[torch.Tensor], cells: int) -> np.ndarray:
-        """Return each cell's cosine between the mean gradient of its members and the update; float64 [cells]."""
-        found = torch.full((cells,), math.nan, dtype=torch.float64, device=self._device)
-        length = _dot(update, update).sqrt()
+    def gradients(self, with_norms: bool) -> Iterator[tuple[int, Sequence[torch.Tensor], ExampleGradients | None]]:
+        """Yield each cell, the direction of its members' mean gradient and, where asked for, the norm of each one's."""
         for cell, (images, labels) in self._members.items():
             self._draw_masks(len(labels))
-            loss = F.cross_entropy(self._network.model(normalise(images)), labels)
-            gradient = torch.autograd.grad(loss, self._network.parameters)
-            found[cell] = _dot(gradient, update) / (
-                _dot(gradient, gradient).sqrt() * length
-            )  # 0/0 is NaN, as it should be
-        return found.cpu().numpy()
+            if with_norms:
+                yield cell, *self._with_norms(normalise(images), labels, self._weights[cell])
+            else:
+                loss = F.cross_entropy(self._network.model(normalise(images)), labels)
+                yield cell, torch.autograd.grad(loss, self._network.parameters), None
 
-    def norms(self) -> list[tuple[int, ExampleGradients]]:
-        """Return the per-example gradient norms of each cell's members, unclipped."""
-        unclipped = Clipping("none", None)
-        discarded = [torch.zeros_like(parameter) for parameter in self._network.parameters]
-        found = []
-        for cell, (images, labels) in self._members.items():
-            self._draw_masks(len(labels))
-            asked = normalise(images), labels, unclipped, discarded, self._weights[cell]
-            try:
-                measured = Bookkeeping(self._network.model).add_clipped(*asked)
-            except ValueError:  # a layer that it does not know
-                measured = Functorch(self._network.model).add_clipped(*asked)
-            found.append((cell, measured))
-        return found
+    def _with_norms(
+        self, inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[list[torch.Tensor], ExampleGradients]:
+        """Return the sum of per-example gradients and the norms of those of weighted losses, from one pass."""
+        sums = [torch.zeros_like(parameter) for parameter in self._network.parameters]
+        asked = inputs, labels, Clipping("none", None), sums
+        try:
+            measured = Bookkeeping(self._network.model).add_clipped(*asked)
+        except ValueError:  # a layer that it does not know
+            measured = Functorch(self._network.model).add_clipped(*asked)
+        return sums, measured if weights is None else replace(measured, norms=measured.norms * weights)
 
     def _draw_masks(self, count: int) -> None:
         """Let dropout drop as in training, by masks of the probe's own."""
@@ -205,6 +202,11 @@ def _attributes(task: LearningTask) -> list[_Attribute]:
         attributes.append(_Attribute(name, tuple(int(value) for value in values), cells, offset))
         offset += len(values) * task.classes
     return attributes
+
+
+def _cosine(gradient: Sequence[torch.Tensor], update: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the cosine between a gradient and an update; 0/0 is NaN, as it should be."""
+    return _dot(gradient, update) / (_dot(gradient, gradient).sqrt() * _dot(update, update).sqrt())
 
 
 def _dot(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> torch.Tensor:

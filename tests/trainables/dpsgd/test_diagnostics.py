@@ -88,6 +88,31 @@ def test_cosines_equal_those_of_the_probe_s_mean_gradient_and_the_noised_update(
         assert found.cosine == pytest.approx(float(F.cosine_similarity(mean, update, dim=0)), abs=1e-5)
 
 
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [3.0, 0.5]])
+def test_a_twins_norms_and_cosines_are_of_one_pass_over_its_probe(task, monkeypatch, weights):
+    monkeypatch.setattr(diagnostics, "_PROBE_BUDGET", 1e9)
+    monkeypatch.setattr(diagnostics, "_MOST_PROBE_EXAMPLES", 10**6)
+    remedy = {"kind": "class_weights", "weights": dict(zip(("0", "1"), weights, strict=True))}
+    fields = {"performance": {"physical_batch_size": 80}, "remedy": remedy}
+    given = config(epochs=1, batch_size=80, optimizer={"name": "sgd", "lr": 1e-9}, **fields).twin("twin")
+    task = replace(task, value_names={"tone": ("0", "1"), "age": tuple("0123456"), task.label: ("0", "1")})
+    learner, gradients = Dpsgd(given, task), per_example(task)
+    joined = torch.from_numpy(learner.plan.inclusion(task.keys.secret, 0).positions(0))
+    each = torch.tensor(weights, dtype=torch.float64)[torch.from_numpy(task.labels)]
+    update = (each[joined, None] * gradients[joined]).sum(0)
+    passes = []
+    forward = torch.nn.Linear.forward
+    monkeypatch.setattr(torch.nn.Linear, "forward", lambda *asked: passes.append(1) or forward(*asked))
+    diagnosed = learner.step().diagnostics
+    assert len(passes) == 1 + len(diagnosed)  # of the step, and of each cell
+    for found in diagnosed:
+        members = torch.from_numpy((task.groups[found.attribute] == found.value) & (task.labels == found.label))
+        norms = (each[:, None] * gradients)[members].norm(dim=1)
+        assert found.mean_gradient_norm == pytest.approx(float(norms.mean()), rel=1e-5)
+        mean = gradients[members].mean(0)
+        assert found.cosine == pytest.approx(float(F.cosine_similarity(mean, update, dim=0)), abs=1e-5)
+
+
 def test_without_noise_the_majority_s_gradient_points_along_the_update(make_task):
     task = make_task("linear", n=200, groups={"all": np.zeros(200, np.int16)})
     learner = Dpsgd(config(epochs=1, batch_size=200, noise_multiplier=0.0), task)
