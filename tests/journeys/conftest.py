@@ -53,6 +53,11 @@ class User:
         self.folder = folder
         self._environment = environment
 
+    def having(self, **variables):
+        """The same with other environment variables; None takes one away."""
+        changed = {name: value for name, value in (self._environment | variables).items() if value is not None}
+        return User(self.folder, changed)
+
     def start(self, *words):
         """Starts `fairsweep WORDS` and does not wait for it."""
         command = [Path(sys.executable).with_name("fairsweep"), *map(str, words)]

@@ -1,4 +1,4 @@
-"""A sweep as a submitted job: a head that cannot import fairsweep, a clean folder, and the wheel."""
+"""A sweep as a submitted job: a head that cannot import fairsweep, a clean folder with own code, and the wheel."""
 
 import json
 import os
@@ -82,7 +82,11 @@ def test_a_job_is_submitted_from_a_clean_folder_with_the_wheel(head, node, mappi
     subprocess.run(["git", "clone", "--quiet", PROJECT, copy], check=True)
     subprocess.run([*build, "--wheel-dir", tmp_path, copy], check=True)
     (wheel,) = tmp_path.glob("*.whl")
-    (tmp_path / "clean" / "sweep.yaml").write_text(yaml.safe_dump(mapping | {"output": str(tmp_path / "out")}))
+    for file in ("network.py", "learner.py", "metrics.py"):
+        shutil.copy(PROJECT / "examples" / "own-model" / file, tmp_path / "clean" / file)
+    own = {"model": {"name": "network.py:Faces", "norm": "group"}, "metrics": ["metrics.py:screening_cost"]}
+    own["learners"] = [*mapping["learners"], {"name": "focal", "kind": "learner.py:Focal", "epochs": 1}]
+    (tmp_path / "clean" / "sweep.yaml").write_text(yaml.safe_dump(mapping | own | {"output": str(tmp_path / "out")}))
     environment = json.dumps({"py_modules": [str(wheel)]})
     submit = ["job", "submit", "--address", head, "--working-dir", ".", "--runtime-env-json", environment, "--"]
     driver = ["python", "-m", "fairsweep.sweeps", "run", "sweep.yaml", "--address", "auto"]
@@ -90,6 +94,7 @@ def test_a_job_is_submitted_from_a_clean_folder_with_the_wheel(head, node, mappi
     said, _ = job.communicate(timeout=600)
     assert job.returncode == 0, said
     assert "Report: " in said
-    states = analysis.load(tmp_path / "out").trials["state"]
-    assert len(states) > 1
-    assert set(states) == {"done"}
+    results = analysis.load(tmp_path / "out")
+    assert set(results.trials["learner"]) == {learner["name"] for learner in own["learners"]}
+    assert set(results.trials["state"]) == {"done"}
+    assert results.rates(["screening_cost"], by="tone")["value"].notna().all()

@@ -1,13 +1,20 @@
 """Sources that a sweep names are read when it is made, and stay with it."""
 
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
+from fairsweep.sweeps.execution.extending import extend_sweep
 from fairsweep.sweeps.planning.preflight import check_sweep
+from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.trainables.trial.trial import Trial
 
+EXAMPLE = Path(__file__).parents[3] / "examples" / "own-model"
 NET = """
 from torch import nn
 
@@ -38,6 +45,21 @@ def test_a_sweep_keeps_the_source_that_it_was_made_with(mapping, beside):
     again = Sweep.from_mapping(sweep.model_dump(mode="json"))
     assert again.own_code == {"nets.py": NET}
     assert {trial.config.model.source for trial in check_sweep(again).trials} == {NET}
+
+
+def test_a_sweep_whose_files_are_gone_is_extended_by_what_it_keeps(mapping, beside, run_here):
+    for name in ("learner.py", "metrics.py"):
+        shutil.copy(EXAMPLE / name, beside / name)
+    own = {"model": {"name": "nets.py:make"}, "metrics": ["metrics.py:screening_cost"], "seeds": 1}
+    own["learners"] = [{"name": "focal", "kind": "learner.py:Focal", "epochs": 1}]
+    (beside / "sweep.yaml").write_text(yaml.safe_dump(mapping | own))
+    folder = run_here(beside / "sweep.yaml")
+    for name in ("nets.py", "learner.py", "metrics.py"):
+        (beside / name).unlink()
+    plan = check_sweep(extend_sweep(folder, seeds=2).sweep)
+    added = OutputFolder.at(folder).ledger.missing(plan.trials)
+    assert (len(plan.trials), len(added)) == (4, 2)
+    assert (Trial(added[0].config, beside / "added").run() / "cells.parquet").exists()
 
 
 def test_names_and_args_can_be_dimensions(mapping, beside):
