@@ -106,7 +106,7 @@ class Dpfedavg(SingleModelLearner):
             tail=task.tail,
         )
         self._weights = torch.cat([parameter.detach().flatten() for parameter in self._network.parameters])
-        self._server = ServerOptimizer(config.server, len(self._weights), task.device)
+        self._server = ServerOptimizer(config.server, len(self._weights), config.rounds, task.device)
         self._cohorts = self.plan.inclusion(task.keys.secret, task.keys.run)
         self._audit = self._make_audit()
         if self._audit is not None:
@@ -197,7 +197,7 @@ class Dpfedavg(SingleModelLearner):
             self._fairness.count(sums, update)
         if self._norm is not None:
             self._norm.learn(self._norm.count(norms) + self.plan.count_error(secret, run, number))
-        self._server.apply(update, self._weights)
+        self._server.apply(number, update, self._weights)
         self._show_weights()
         self._network.average()
         return sums

@@ -154,7 +154,8 @@ class FederatedConfig(LearnerConfig):
 
     @model_validator(mode="after")
     def _check_schedule(self) -> Self:
-        self.local.optimizer.schedule.check_epochs(self.rounds)
+        for schedule in (self.local.optimizer.schedule, self.server.schedule):
+            schedule.check_epochs(self.rounds)
         return self
 
     @property
