@@ -6,9 +6,12 @@ They share their sweeps: every sweep has an algorithm, a source, and a scheduler
 import csv
 import sqlite3
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_args
 
+import optuna
 import pytest
+from optuna.storages.journal import JournalFileBackend
 
 from fairsweep import analysis
 from fairsweep.datasets.sources import SOURCES
@@ -19,6 +22,9 @@ from fairsweep.sweeps.spec.tracking_section import TRACKER_NAMES
 from fairsweep.sweeps.store.listing import list_trials
 
 ACCURACY = {"max": "accuracy"}
+# A metric of the user's own, in [0, 5].
+OWN = str(Path(__file__).parents[2] / "examples/own-model/metrics.py:screening_cost")
+COST = {"min": "screening_cost"}
 SGD = {
     "name": "plain",
     "kind": "sgd",
@@ -134,9 +140,9 @@ JOURNEYS = {
         "prepare utkface --from UTKFace --to data/utkface-whole",
         "utkface: ",
         {"label": "gender", "groups": ["race"]},
-        {"algorithm": "tpe", "objectives": [ACCURACY], "startup_trials": 2, "constraints": ["epsilon <= 100"]},
+        {"algorithm": "tpe", "objectives": [COST], "startup_trials": 2, "constraints": ["epsilon <= 100"]},
         2,
-        {"stop": {"plateau": {"objective": ACCURACY, "patience": 1, "min_delta": 1.0}}},
+        {"stop": {"plateau": {"objective": COST, "patience": 1, "min_delta": 5.0}}, "metrics": [OWN]},
         PRIVATE,
     ),
 }
@@ -178,11 +184,22 @@ def test_a_search_goes_all_the_way(name, user, prepared):
         assert {(trial.state, trial.by, trial.iteration) for trial in trials} == {("stopped", "stopper", journey.ends)}
     results = analysis.load(folder)
     assert set(results.trials["trial"]) == {trial.name for trial in trials}
+    if OWN in journey.sections.get("metrics", ()):
+        shown = results.rates(["screening_cost"], by=(), split="validation").set_index("trial")["value"]
+        assert found_by(folder) == pytest.approx(sorted(shown.to_numpy()))
     names = {trial.name for trial in trials} | {"sweep", sweep["name"]}
     for tracker in journey.sections.get("tracking", ()):
         shown = shown_in(tracker, folder / "tracking")
         assert len(shown) == journey.samples + 1, (tracker, shown)
         assert shown < names or tracker == "wandb", (tracker, shown)  # W&B's folders are named by hashes
+
+
+def found_by(folder):
+    """What a search saw of its settings."""
+    journal = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "search.journal")))
+    (name,) = optuna.get_all_study_names(journal)
+    study = optuna.load_study(study_name=name, storage=journal)
+    return sorted(value for trial in study.trials for value in trial.values)
 
 
 def shown_in(tracker, folder):
