@@ -11,7 +11,8 @@ import pytest
 import fairsweep.analysis as analysis
 from fairsweep.analysis.metrics.catalogue import DEFAULT_DISPARITIES, DEFAULT_RATES
 from fairsweep.analysis.records.cell_records import read_cells, write_cells
-from fairsweep.analysis.records.file_names import CELLS, DATA
+from fairsweep.analysis.records.file_names import CELLS, DATA, STATE
+from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.records.vocabularies import Vocabulary
 from fairsweep.analysis.results.frames import TIDY_COLUMNS
 
@@ -270,6 +271,20 @@ def test_fields_that_some_trials_alone_have_tell_series_apart(tmp_path, simulate
     cosine = "tuned, schedule=cosine"
     series = set(analysis.load(simulation.folder).trials["series"])
     assert series == {"tuned, schedule=constant", cosine, f"{cosine}, ema=0.99", f"{cosine}, label_smoothing=0.1"}
+
+
+def test_what_trials_took_stands_beside_them_and_their_settings(tmp_path, simulate):
+    simulation = simulate["faces"](tmp_path / "s", replicates=2, shares=(0.5,))
+    for number, trial in enumerate(simulation.folder.glob("trials/*")):
+        took = {"seconds": 8.0, "examples": 4000, "host_peak_bytes": 2**20 + number}
+        write_json(trial / STATE, read_json(trial / STATE) | took)
+    results = analysis.load(simulation.folder)
+    assert set(results.trials["examples_per_second"]) == {500.0}
+    assert results.trials["device_peak_bytes"].isna().all()
+    largest = results.trials.groupby("setting")["host_peak_bytes"].max()
+    table = results.settings.set_index("setting")
+    assert set(table["examples_per_second"]) == {500.0}
+    assert table["host_peak_bytes"].to_dict() == largest.to_dict()
 
 
 def test_records_as_tables(results, faces):
