@@ -122,6 +122,10 @@ def use_numerics(model: nn.Module, config: NumericsConfig, device: torch.device)
     if config.precision == "float32" and trained is plain and not last:
         return
     dtype: torch.dtype = getattr(torch, config.precision)
+    if config.precision != "float32" and device.type == "cpu":
+        for module in model.modules():
+            if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+                module.register_forward_pre_hook(_take_float32)
 
     def forward(images_BCHW: torch.Tensor) -> torch.Tensor:
         if not model.training:
@@ -134,6 +138,11 @@ def use_numerics(model: nn.Module, config: NumericsConfig, device: torch.device)
 
     vars(forward)[_PLAIN] = plain
     model.forward = forward
+
+
+def _take_float32(_: nn.Module, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Let a norm layer compute in float32, as torch's autocast does on a GPU and not on a CPU."""
+    return tuple(value.float() for value in given)
 
 
 @contextmanager
