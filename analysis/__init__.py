@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fairsweep.analysis.inference.calibration import reliability_frame
     from fairsweep.analysis.inference.comparisons import compare_learners, compare_over_datasets, corrected_fold_test
     from fairsweep.analysis.inference.criteria import MEDFAIR, SUBPOPBENCH
-    from fairsweep.analysis.inference.crossed_resampling import crossed_frame
     from fairsweep.analysis.inference.difference_in_differences import excess_loss, excess_loss_by_trial
     from fairsweep.analysis.inference.fluctuations import Fluctuations, explain_fluctuations
     from fairsweep.analysis.inference.permutation_frames import permutation_frame
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.records.files import RecordError
     from fairsweep.analysis.report.report_page import write_report
     from fairsweep.analysis.report.summary_table import SummaryTable, summary_tables
-    from fairsweep.analysis.results.replicates import average, mean_differences
+    from fairsweep.analysis.results.replicates import average, crossed_frame, mean_differences
     from fairsweep.analysis.results.result_table import ResultTable
     from fairsweep.analysis.results.results import SweepResults, load
 
@@ -120,7 +119,7 @@ _HOMES = {
     "controlled_frame": "contrasts.strata",
     "corrected_fold_test": "inference.comparisons",
     "corrected_winner": "inference.selection",
-    "crossed_frame": "inference.crossed_resampling",
+    "crossed_frame": "results.replicates",
     "describe": "metrics.catalogue",
     "distance_to_ideal": "inference.selection",
     "excess_loss": "inference.difference_in_differences",

@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from fairsweep.analysis import SweepResults, crossed_frame, from_predictions
-from fairsweep.analysis.inference.effective_sample_size import SamplingUnits, disparity_bounds_of_rates, rate_bounds
 from fairsweep.analysis.inference.fluctuations import explain_table
 from fairsweep.analysis.inference.level_tables import LevelTable
 from fairsweep.analysis.inference.selection import corrected_winner
@@ -20,7 +19,9 @@ from fairsweep.analysis.metrics.rates import Counts, Floats
 from fairsweep.analysis.report.page_verdicts import page_verdicts
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.replicates import average
-from fairsweep.analysis.statistics.intervals import replicate_mean, widen, wilson
+from fairsweep.analysis.statistics.crossed_bounds import SharedRate, mean_disparity, mean_rate
+from fairsweep.analysis.statistics.effective_sample_size import SamplingUnits
+from fairsweep.analysis.statistics.intervals import mean_of_bounds, replicate_mean, widen, wilson
 from fairsweep.analysis.statistics.simultaneous_intervals import simultaneous
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
@@ -163,46 +164,43 @@ MEANS = {
     "12 groups of 40, 80%": ([40] * 12, [0.8] * 12),
     "5, 60 and 200, 90%": ([5, 60, 200], [0.9] * 3),
     "20, 60 and 500, 90% and 70%": ([20, 60, 500], [0.9, 0.9, 0.7]),
+    "2 groups of 5,000, 95% and 90%": ([5000] * 2, [0.95, 0.9]),
 }
 """Designs: sizes and accuracies of the groups."""
 
 
-def from_tables(value: Floats, low: Floats, high: Floats, least: Floats) -> tuple[Floats, Floats]:
+def from_tables(value: Floats, low: Floats, high: Floats, least: Floats, cut: float = np.nan) -> tuple[Floats, Floats]:
     """Return the interval of `average` for values of replicates with intervals of their own: float64 [..., R]."""
     mean = replicate_mean(value, resolution=1 / least)
-    return widen(mean.mean, low.mean(-1), high.mean(-1), mean.half_width)
+    return widen(mean.mean, mean_of_bounds(low, cut), high.mean(-1), mean.half_width)
 
 
-def from_predictions_too(value: Floats, of_images: Floats, size: Counts, row: Disparity) -> list[tuple[Floats, Floats]]:
-    """Return the intervals of `crossed_frame` for rates and their gap, with a variance of resamples without end.
+def from_predictions_too(
+    counts: Counts, of_images: Floats, size: Counts, row: Disparity
+) -> list[tuple[Floats, Floats]]:
+    """Return the intervals of `average` with the sweep's predictions, for rates and their gap.
 
     Args:
-        value: of each group and replicate, float64 [E, G, R].
+        counts: successes of each replicate and group, int64 [E, R, G].
         of_images: variance of the groups' means over resamples of the images, float64 [E, G].
         size: images of each group, int64 [G].
         row: the gap.
     """
-    units, replicates = SamplingUnits(size, size, size - 1, are_counted=True), value.shape[-1]
-    mean = replicate_mean(value, resolution=1 / size)
-    rates = rate_bounds(mean.mean, of_images, units, replicates)
-    gap = replicate_mean(value.max(1) - value.min(1), resolution=1 / size.min())
-    spread = np.sqrt(of_images)[:, None, None] * np.array([-1.0, 1.0])[:, None, None]
-    means = mean.mean[:, None]
-    bounds = np.array(
-        [
-            disparity_bounds_of_rates(one, one + draws, [units], row, replicates)
-            for one, draws in zip(means, spread, strict=True)
-        ]
-    )
-    low, high = np.minimum(gap.mean, bounds[:, 1]), gap.mean + bounds[:, 2] - bounds[:, 0]
-    return [widen(mean.mean, *rates, mean.half_width), widen(gap.mean, low, high, gap.half_width)]
+    units, every = SamplingUnits(size, size, size - 1, are_counted=True), np.ones(len(size), np.bool_)
+    found = [
+        SharedRate(one, np.broadcast_to(size, one.shape), variance, units)
+        for one, variance in zip(counts, of_images, strict=True)
+    ]
+    columns = [mean_rate(one, 0.95) for one in found], [mean_disparity([one], every, row, 0.95) for one in found]
+    rates, gaps = ([np.stack([one[name] for one in part]) for name in ("low", "high")] for part in columns)
+    return [(rates[0], rates[1]), (gaps[0][:, 0], gaps[1][:, 0])]
 
 
 def means(sweeps: int) -> None:
     """Print coverage and width of the two intervals of a mean over replicates: from tables, and from predictions."""
     print("means: accuracy by group and its gap; trainings share 30% or 70% of the images' luck and differ by a point")
     row = DISPARITIES["accuracy_difference"]
-    for (name, (sizes, accuracy)), replicates, shared in itertools.product(MEANS.items(), (2, 5, 10), (0.3, 0.7)):
+    for (name, (sizes, accuracy)), replicates, shared in itertools.product(MEANS.items(), (1, 2, 5, 10), (0.3, 0.7)):
         rng, size, truth = np.random.default_rng([7, replicates]), np.array(sizes), np.array(accuracy)
         moved = rng.uniform(-1, 1, (sweeps, replicates, 1)) * 0.01 * np.sqrt(3)
         value, of_images = np.empty((sweeps, len(size), replicates)), np.empty((sweeps, len(size)))
@@ -211,17 +209,20 @@ def means(sweeps: int) -> None:
             luck = np.where(alike, rng.random((sweeps, 1, n)), rng.random((sweeps, replicates, n)))
             right = luck < accuracy[g] + moved
             value[:, g], of_images[:, g] = right.mean(-1), right.mean(1).var(-1) / n
-        counts = np.rint(value * size[:, None]).swapaxes(1, 2).reshape(-1, 1, len(size))
+        successes = np.rint(value * size[:, None]).swapaxes(1, 2).astype(np.int64)
+        counts = successes.reshape(-1, 1, len(size))
         every = np.broadcast_to(size, counts.shape)
         gaps = simultaneous(counts, every, np.ones((len(counts), len(size)), np.bool_), row)
         low, high = (bound.reshape(sweeps, replicates) for bound in gaps)
         tables = [
             from_tables(value, *wilson(value * size[:, None], size[:, None]), size),
-            from_tables(value.max(1) - value.min(1), low, high, size.min()),
+            from_tables(value.max(1) - value.min(1), low, high, size.min(), 0.0),
         ]
         line = f"  {name:28} {replicates:2} seeds, shared {shared}:"
         both = zip(("rates", "gap"), (truth, truth.max() - truth.min()), tables, strict=True)
-        for (what, true, plain), crossed in zip(both, from_predictions_too(value, of_images, size, row), strict=True):
+        for (what, true, plain), crossed in zip(
+            both, from_predictions_too(successes, of_images, size, row), strict=True
+        ):
             found = [(np.maximum(low, 0), np.minimum(high, 1)) for low, high in (plain, crossed)]
             held = [np.mean((low <= true + 1e-9) & (true - 1e-9 <= high)) for low, high in found]
             width = [np.mean(high - low) for low, high in found]

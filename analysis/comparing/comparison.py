@@ -172,7 +172,7 @@ def compare(
     names = list(metrics) if metrics is not None else _shown_metrics(other)
     frames = [_frame(results, side, names, attributes, at) for results, side in ((one, A), (other, B))]
     trials = matching.pairs.assign(identical=_identical(one, other, matching.pairs, attributes, at))
-    parts = [_exact(_paired(one, other, matching, frames), trials), _unpaired(matching, frames)]
+    parts = [_exact(_paired(one, other, matching, frames), trials), _unpaired(matching, (one, other), frames)]
     # An empty part has columns of no type, and would make the others' numbers objects.
     known = [part for part in parts if len(part)]
     differences = _in_order(pd.concat(known, ignore_index=True) if known else parts[0], matching)
@@ -237,16 +237,22 @@ def _exact(differences: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     return differences
 
 
-def _unpaired(matching: Matching, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _unpaired(
+    matching: Matching, sweeps: tuple[SweepResults, SweepResults], frames: Sequence[pd.DataFrame]
+) -> pd.DataFrame:
     """Return the differences of means, where no trial of one setting has a partner in the other sweep."""
     settings = matching.settings
     alone = settings[(settings["pairing"] == UNPAIRED) & (settings[["done_a", "done_b"]].min(axis=1) > 0)]
     if alone.empty:
         return pd.DataFrame(columns=[*_PLAIN, *_ERRORS])
     partner = dict(zip(alone["setting_a"], alone["setting_b"], strict=True))
-    before = frames[0][frames[0]["setting"].isin(list(partner))]
-    before = average(before.assign(setting=before["setting"].map(partner)))
-    after = average(frames[1][frames[1]["setting"].isin(partner.values())])
+    # Each sweep knows its trials without the letter.
+    plain = (frame.assign(trial=frame["trial"].str[len(side) :]) for frame, side in zip(frames, (A, B), strict=True))
+    first_frame, second_frame = (
+        frame[frame["setting"].isin(known)] for frame, known in zip(plain, (partner, partner.values()), strict=True)
+    )
+    before = average(first_frame.assign(setting=first_frame["setting"].map(partner)), results=sweeps[0])
+    after = average(second_frame, results=sweeps[1])
     means = after.merge(before, on=_KEYS, suffixes=("", "_a"))
     names = ("value", "low", "high")
     second = tuple(means[f"{name}_a"].to_numpy(np.float64) for name in names)

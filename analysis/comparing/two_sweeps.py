@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -34,6 +35,11 @@ class TwoSweeps:
         """Return the small records of all trials."""
         sides = self._sides.items()
         return [folder.renamed(f"{side}{folder.name}") for side, results in sides for folder in results.folders]
+
+    @functools.cached_property
+    def outcomes_read(self) -> dict[Hashable, Any]:
+        """Keep the predictions that were read last."""
+        return {}
 
     @property
     def classes(self) -> tuple[str, ...]:

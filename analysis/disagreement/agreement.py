@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from fairsweep.analysis.inference.effective_sample_size import SamplingUnits, rate_bounds
 from fairsweep.analysis.metrics.rates import Bools, Floats, divide
+from fairsweep.analysis.statistics.effective_sample_size import SamplingUnits, rate_bounds
 
 Codes = npt.NDArray[np.int64]
 ALL_SEEDS = "all"
@@ -102,7 +102,7 @@ class ImageGroups:
     def bounds(self, values: Floats, observations: int, confidence: float = 0.95) -> tuple[Floats, Floats]:
         """Return the intervals of those means, of values in [0, 1].
 
-        Wilson's at the effective sample size; see `fairsweep.analysis.inference.effective_sample_size.rate_bounds`.
+        Wilson's at the effective sample size; see `fairsweep.analysis.statistics.effective_sample_size.rate_bounds`.
 
         Args:
             values: float64 [..., N].

@@ -54,7 +54,7 @@ def rate_by_group(
     design = design_of(results)
     level = level or design.levels[-1].text
     frame = results.rates([metric], by=attribute, at=at, mean_over=mean_over)
-    means = average(frame[frame["level"] == level])
+    means = average(frame[frame["level"] == level], results=results)
     names = series_in(results, means)
     marks = []
     for name in names if series is None else [one for one in names if one in series]:
@@ -92,7 +92,7 @@ def rate_by_two_groups(
     design = design_of(results)
     level = level or design.levels[-1].text
     frame = results.rates([metric], by=(attribute, colour), at=at)
-    means = average(frame[frame["level"] == level])
+    means = average(frame[frame["level"] == level], results=results)
     series = series_in(results, means)
     title = f"test {resolve(metric, results.classes).title.lower()}"
     panels: list[Panel] = []

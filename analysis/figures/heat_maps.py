@@ -46,7 +46,7 @@ def heat_map(
         frame = results.rates([metric], by=() if group is None else attribute, at=at)
         frame = frame if group is None else frame[frame["group"] == group]
         title += "" if group is None else f" of {shown(results, attribute, group)}"
-    means = average(frame)
+    means = average(frame, results=results)
     series = series_in(results, means)
     levels = [level.text for level in design.levels]
     table = means.set_index(["series", "level"])

@@ -43,7 +43,7 @@ def reliability(
         return None
     frame = frame.merge(results.trials[["trial", "series", "level"]], on="trial")
     frame = frame[(frame["level"] == level) & (frame["n"] > 0)]
-    errors = average(results.rates(["calibration_error"], by=attribute, at=at))
+    errors = average(results.rates(["calibration_error"], by=attribute, at=at), results=results)
     errors = errors[errors["level"] == level].set_index(["series", "group"])[["value", "low", "high"]]
     panels: list[Panel] = []
     for name in series_in(results, frame):

@@ -36,7 +36,7 @@ def disparity_by_epsilon(
         The figure; None unless a learner spent two finite ε at one level.
     """
     design = design_of(results)
-    means = average(results.disparities([metric], by=attribute or design.attribute, at=at))
+    means = average(results.disparities([metric], by=attribute or design.attribute, at=at), results=results)
     finite = means[np.isfinite(means["epsilon"])]
     varied = finite.groupby(["learner", "level"], sort=False)["epsilon"].nunique().groupby("learner", sort=False).max()
     learners = varied[varied > 1].index.tolist()
@@ -83,7 +83,7 @@ def rate_by_field(
     design = design_of(results)
     attribute = attribute or design.attribute
     level = level or design.levels[-1].text
-    means = average(results.rates([metric], by=attribute, at=at))
+    means = average(results.rates([metric], by=attribute, at=at), results=results)
     means = means[means["level"] == level].assign(field=lambda rows: _field_values(results, rows, field))
     means = means[np.isfinite(means["field"])]
     varied = means.groupby("learner", sort=False)["field"].nunique()
@@ -152,10 +152,11 @@ def _two_means(
     at: At,
 ) -> pd.DataFrame:
     """Return one row per setting: the means of utility and disparity with their intervals."""
-    one = average(results.rates([utility], by=(), split=split, at=at))
-    two = average(
-        results.disparities([disparity], by=attribute or design.attribute, split=split, at=at, expected_if_equal=False)
+    one = average(results.rates([utility], by=(), split=split, at=at), results=results)
+    gaps = results.disparities(
+        [disparity], by=attribute or design.attribute, split=split, at=at, expected_if_equal=False
     )
+    two = average(gaps, results=results)
     kept = ["setting", "value", "low", "high", "n_min"]
     return one.merge(two[kept], on="setting", suffixes=("", "_disparity"))
 

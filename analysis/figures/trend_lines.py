@@ -42,7 +42,7 @@ def rate_by_level(
     attribute = attribute or design.attribute
     trials = results.rates([metric], by=attribute, at=at)
     trials = trials[trials["series"].isin(trials["series"] if series is None else list(series))]
-    means = average(trials)
+    means = average(trials, results=results)
     drawn = series_in(results, means)
     title = f"test {resolve(metric, results.classes).title.lower()}"
     y = Axis(title, style="percent", range=value_range(means))
@@ -135,7 +135,7 @@ def disparity_by_level(
         at: see `SweepResults.evaluations`.
     """
     design = design_of(results)
-    means = average(results.disparities(metrics, by=attribute or design.attribute, at=at))
+    means = average(results.disparities(metrics, by=attribute or design.attribute, at=at), results=results)
     series = series_in(results, means)
     axis, columns = level_axis(design), min(2, len(metrics))
     y = Axis(style="percent", range=value_range(means, least=0.0))

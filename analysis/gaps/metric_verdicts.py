@@ -6,17 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, TypedDict
 
-import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.inference.crossed_resampling import resample
-from fairsweep.analysis.metrics.catalogue import Metric, resolve
+from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.disparities import Disparity
-from fairsweep.analysis.metrics.rates import Floats, Rate
 from fairsweep.analysis.records.counts import JOINT
-from fairsweep.analysis.results.outcome_table import OutcomeTable, is_of_images
-from fairsweep.analysis.statistics.effects import Effect, effect_of_resamples
-from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
+from fairsweep.analysis.results.outcome_table import PairedMetric
 from fairsweep.analysis.verdicts.verdict import Finding, Question, Verdict, decide
 from fairsweep.analysis.verdicts.verdict_sentences import reason
 
@@ -84,30 +79,16 @@ def metric_verdicts(
         metric = resolve(name, results.classes, positive)
         groups = [JOINT.join(names)] if isinstance(metric.row, Disparity) else results.all_cells.group_names(names)
         options: _Choice = {"by": names, "split": split, "at": at, "positive": positive}
-        if is_of_images(results, name, positive):
-            outcomes = OutcomeTable.of(results, names, name, split=split, at=at, positive=positive)
-            for (first, second, level, table), group in product(matched, groups):
-                question = Question("difference", first, second, JOINT.join(names), str(group), level, metric.name)
-                effect, _ = outcomes.effect_of_trials(table.to_numpy(object), (1.0, -1.0), outcomes.weights(group))
-                findings.append(Finding(question, effect))
-            continue
-        drawn = resample(results, name, results.trials["trial"].tolist(), **options, draws=draws, seed=seed)
-        if drawn is None:
+        compared = PairedMetric.of(results, name, **options, draws=draws, seed=seed)
+        if compared.outcomes is None and compared.draws is None:
             raise ValueError(
                 "verdicts on metrics need predictions of all trials on the same images, with their groups in "
-                "examples.parquet; compare_learners takes the rates alone"
+                "examples.parquet; compare_learners takes tables too"
             )
-        if isinstance(metric.row, Disparity):
-            frame = results.disparities([name], **options, expected_if_equal=False)
-        else:
-            frame = results.rates([name], **options)
-        rows = frame.assign(trial=frame["trial"].astype(str)).set_index(["trial", "group"])
-        for first, second, level, table in matched:
-            for place, group in enumerate(groups):
-                question = Question("difference", first, second, JOINT.join(names), str(group), level, metric.name)
-                noise = np.stack([drawn[a][:, place] - drawn[b][:, place] for a, b in table.to_numpy()], 1)
-                values, images = _values(rows, table, str(group))
-                findings.append(Finding(question, _effect(metric, values, noise, table, images)))
+        for (first, second, level, table), group in product(matched, groups):
+            question = Question("difference", first, second, JOINT.join(names), str(group), level, metric.name)
+            found = compared.difference(str(group), table)
+            findings.append(Finding(question, None if found is None else found[0], most=compared.most))
     return pd.DataFrame([_row(found) for found in decide(findings, margin=margin, confidence=confidence)])
 
 
@@ -120,28 +101,13 @@ def _matched(results: SweepResults, pairs: Sequence[tuple[str, str]]) -> Iterato
         if unknown:
             raise ValueError(f"pairs must name series that have finished trials, {known}, but got {unknown}")
         one, two = (trials[trials["series"].astype(str) == name] for name in pair)
-        both = one.merge(two, on=["level", *_SEEDS], suffixes=("", "_other"))
+        both = one.merge(two, on=["level", *_SEEDS], suffixes=("", "_other")).rename(
+            columns={"trial_other": "baseline_trial"}
+        )
         if both.empty or both.duplicated(["level", *_SEEDS]).any():
             raise ValueError(f"the series of a pair must have one trial each of some level and seeds, but got {pair}")
         for level, table in both.groupby("level", sort=False):
-            yield *pair, str(level), table.set_index(_SEEDS)[["trial", "trial_other"]].astype(str)
-
-
-def _values(rows: pd.DataFrame, table: pd.DataFrame, group: str) -> tuple[Floats, int]:
-    """Return the differences of each pair of trials, and the smallest number of images behind them."""
-    one, two = (rows.loc[[(trial, group) for trial in table[name]]] for name in ("trial", "trial_other"))
-    values = one["value"].to_numpy(np.float64) - two["value"].to_numpy(np.float64)
-    return values, int(min(one["n_min"].min(), two["n_min"].min()))
-
-
-def _effect(metric: Metric, values: Floats, noise: Floats, table: pd.DataFrame, images: int) -> Effect | None:
-    if not np.isfinite(values).all():
-        return None
-    # A resample in which a group lacks the rate says nothing.
-    noise = noise[np.isfinite(noise).all(1)]
-    seeds = ReplicateSeeds.of(*(table.index.get_level_values(name).to_numpy(np.float64) for name in _SEEDS))
-    weight = 1 / max(images, 1) if isinstance(metric.row, Rate) else 0.0
-    return effect_of_resamples(values, noise - noise.mean(0), seeds, weight=weight, images=images)
+            yield *pair, str(level), table[["trial", "baseline_trial"]].astype(str)
 
 
 def _row(found: Verdict) -> dict[str, object]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.inference.crossed_resampling import resample
 from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.metrics.rates import Counts, Floats, Rate
+from fairsweep.analysis.results.crossed_resampling import resample
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.outcome_table import OutcomeTable, is_of_images
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator

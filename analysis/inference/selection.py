@@ -59,7 +59,7 @@ def settings_table(
             parts.append(
                 results.disparities(between, by=by, split=split, at=at, states=states, expected_if_equal=False)
             )
-        means = average(pd.concat(parts, ignore_index=True))
+        means = average(pd.concat(parts, ignore_index=True), results=results)
         if table is None:
             table = means.drop_duplicates("setting")[[*_KEYS, "replicates"]].reset_index(drop=True)
         for name in metrics:

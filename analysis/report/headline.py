@@ -118,7 +118,7 @@ def extreme_groups(results: SweepResults, design: ImbalanceDesign) -> tuple[str,
 
     Groups that are too small to be ranked are neither.
     """
-    means = average(results.rates(["accuracy"], by=design.attribute))
+    means = average(results.rates(["accuracy"], by=design.attribute), results=results)
     chosen = (means["level"] == design.levels[-1].text) & means["value"].notna() & (means["group"] != ALL)
     means = means[chosen & ~means["group"].isin(list(results.small_groups(design.attribute)))]
     texts = []

@@ -148,7 +148,7 @@ def metric_table(
                 [gap], by=attribute, at=at, states=states, confidence=confidence, expected_if_equal=False
             )
         )
-    numbers = average(pd.concat(parts, ignore_index=True), confidence)
+    numbers = average(pd.concat(parts, ignore_index=True), confidence, results=results)
     names = list(dict.fromkeys(groups["group"]))
     if len(names) > _MOST_GROUPS:
         names = [name for name in names if attribute == design.attribute and name in design.rare]
@@ -183,7 +183,7 @@ def disparity_table(
     """Return the disparities of `DISPARITIES_SHOWN` that the label allows, each with that expected of equal groups."""
     names = [name for name in DISPARITIES_SHOWN if is_defined(results, name)]
     frame = results.disparities(names, by=attribute, at=at, states=states, confidence=confidence)
-    numbers = average(frame, confidence)
+    numbers = average(frame, confidence, results=results)
     columns = {_SHORT_TITLES[name]: numbers["metric"] == name for name in names}
     caption = (
         f"Largest differences between the groups of {attribute} in percentage points ({_listed(names)}), means over "

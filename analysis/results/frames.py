@@ -17,10 +17,9 @@ from fairsweep.analysis.metrics.disparities import Disparity, disparity_of, pres
 from fairsweep.analysis.metrics.rates import RATES, Bools, Counts, Floats, Rate, divide, quotients
 from fairsweep.analysis.metrics.scores import Score
 from fairsweep.analysis.records.counts import JOINT, CountArray
-from fairsweep.analysis.results.means import INTERVAL, groups_without_stratum, mean_over_columns
 from fairsweep.analysis.results.people import PeopleOfGroups
 from fairsweep.analysis.results.score_frames import METHOD, score_columns, score_disparity_columns
-from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
+from fairsweep.analysis.statistics.intervals import normal_quantile, stratified_wilson, wilson
 from fairsweep.analysis.statistics.simultaneous_intervals import null_disparity, simultaneous
 
 TIDY_COLUMNS = (
@@ -128,7 +127,7 @@ def mean_rows(
         strata: how many values it has.
         people: of the groups and strata; None takes images as independent.
     """
-    groups = groups_without_stratum(counts, strata)
+    groups = _groups_without_stratum(counts, strata)
     rest = counts.attribute.removesuffix(over).removesuffix(JOINT)
     named = replace(counts, attribute=f"{rest}, mean over {over}".removeprefix(", "))
     parts = [
@@ -136,12 +135,59 @@ def mean_rows(
             named,
             groups,
             metric.name,
-            mean_over_columns(counts, metric, strata, confidence, people),
-            _named(INTERVAL, people),
+            _mean_over_columns(counts, metric, strata, confidence, people),
+            _named("stratified Wilson", people),
         )
         for metric in metrics
     ]
     return _joined(parts)
+
+
+def _mean_over_columns(
+    counts: CountArray, metric: Metric, strata: int, confidence: float, people: PeopleOfGroups | None = None
+) -> dict[str, npt.NDArray[np.float64] | npt.NDArray[np.int64]]:
+    """Return the mean of a rate over the last attribute of a grouping.
+
+    The interval is Wilson's at the effective sample size, see `stratified_wilson`. A stratum without examples in every
+    group does not exist; one that is empty in some group leaves that group's mean undefined.
+
+    Args:
+        counts: count arrays by (groups..., stratum).
+        metric: a rate.
+        strata: how many values the last attribute has.
+        confidence: of the interval.
+        people: of the groups and strata; None takes images as independent.
+
+    Returns:
+        ``value``, ``low``, ``high``, ``n`` (all strata) and ``n_min`` (the smallest stratum), each [E, G].
+
+    References:
+        Korn & Graubard 1998, Survey Methodology 24(2), for intervals at an effective sample size.
+    """
+    row = metric.row
+    if not isinstance(row, Rate):
+        raise TypeError(f"a mean over strata must be of a rate, but {metric.name} is none; take rates")
+    size, groups = counts.values.shape[:2]
+    shape = (size, groups // strata, strata)
+    above, below = (part.reshape(shape) for part in quotients(counts.values, row, metric.positive))
+    exists = below.any((0, 1)) if size else np.zeros(strata, np.bool_)
+    above, below = above[..., exists], below[..., exists]
+    value = divide(above, below).mean(-1) if exists.any() else np.full(shape[:2], np.nan)
+    share = np.ones(shape) if people is None else people.shares(row, metric.positive).reshape(shape)
+    low, high = stratified_wilson(above * share[..., exists], below * share[..., exists], confidence)
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": below.sum(-1),
+        "n_min": below.min(-1) if exists.any() else below.sum(-1),
+    }
+
+
+def _groups_without_stratum(counts: CountArray, strata: int) -> Sequence[str]:
+    """Return the names of the groups of the first attributes: ``white`` of ``white & 0-2``."""
+    names = [name.rsplit(JOINT, 1)[0] if JOINT in name else "all" for name in counts.groups]
+    return names[::strata]
 
 
 def disparity_rows(

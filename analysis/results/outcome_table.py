@@ -9,26 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from fairsweep.analysis.metrics.catalogue import Metric, resolve
+from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.metrics.rates import Bools, Counts, Floats, Rate, divide, quotients
 from fairsweep.analysis.records.counts import ALL, JOINT
+from fairsweep.analysis.results.crossed_resampling import DRAWS, resample
 from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.outcomes import Codes, counted_by, group_codes, read_outcomes, users
 from fairsweep.analysis.results.people import has_people, people_and_images
 from fairsweep.analysis.results.sweep_frames import DONE, At, By, SweepFrames
-from fairsweep.analysis.statistics.effects import Effect, effect_of_contributions, effect_of_values
+from fairsweep.analysis.statistics.effects import Effect, effect_of_contributions, effect_of_resamples, effect_of_values
 from fairsweep.analysis.statistics.intervals import NORMAL_95
 from fairsweep.analysis.statistics.superiority import Superiority, superiority
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
 Seed = tuple[float, float]
 _SEEDS = ["data_seed", "train_seed"]
+
+
+class _Choice(TypedDict):
+    by: tuple[str, ...]
+    split: str
+    at: At
+    states: Sequence[str] | None
+    positive: str | None
 
 
 @dataclass(frozen=True)
@@ -208,6 +219,10 @@ class PairedMetric:
         outcomes: the outcomes on each image; None where the metric is no sum over images.
         frame: otherwise the tidy rows.
         most: the largest difference that there can be.
+        draws: otherwise of each trial the values of each group (or of the disparity) under the same resamples of the
+            images, float64 [B, P]; None where predictions are missing, or of different images.
+        groups: what P stands for.
+        step: 1 for a rate, which one image of n moves by 1/n; 0 for other metrics.
     """
 
     results: SweepFrames
@@ -215,6 +230,9 @@ class PairedMetric:
     outcomes: OutcomeTable | None
     frame: pd.DataFrame
     most: float
+    draws: Mapping[str, Floats] | None = None
+    groups: tuple[str, ...] = ()
+    step: float = 0.0
 
     @classmethod
     def of(
@@ -227,13 +245,27 @@ class PairedMetric:
         at: At = "last",
         states: Sequence[str] | None = DONE,
         positive: str | None = None,
+        draws: int = DRAWS,
+        seed: int = 0,
     ) -> PairedMetric:
-        """Read a metric of a sweep; arguments as in `SweepFrames.rates`, ``by`` empty for all examples together."""
+        """Read a metric of a sweep.
+
+        Arguments are those of `SweepFrames.rates`, ``by`` empty for all examples together; and the number of resamples
+        of the images, and their seed.
+        """
         names = (by,) if isinstance(by, str) else tuple(by)
-        low, high = resolve(metric, results.classes, positive).range
+        resolved = resolve(metric, results.classes, positive)
+        low, high = resolved.range
         if not is_of_images(results, metric, positive):
-            frame = results.frame([metric], by=names, split=split, at=at, states=states, positive=positive)
-            return cls(results, JOINT.join(names), None, frame, high - low)
+            is_gap = isinstance(resolved.row, Disparity)
+            groups = (JOINT.join(names),) if is_gap else tuple(results.all_cells.group_names(names))
+            choice: _Choice = {"by": names, "split": split, "at": at, "states": states, "positive": positive}
+            frame = results.disparities([metric], **choice, expected_if_equal=False) if is_gap else None
+            frame = results.rates([metric], **choice) if frame is None else frame
+            trials = frame["trial"].astype(str).unique().tolist()
+            drawn = resample(results, metric, trials, **choice, draws=draws, seed=seed)
+            step = float(isinstance(resolved.row, Rate))
+            return cls(results, JOINT.join(names), None, frame, high - low, drawn, groups, step)
         # The evaluation set fixes the counts of the groups also where all examples are taken together.
         groups = names or (design_of(results).attribute,)
         outcomes = OutcomeTable.of(results, groups, metric, split=split, at=at, states=states, positive=positive)
@@ -265,10 +297,27 @@ class PairedMetric:
         seeds = self.results.trials.set_index("trial")[_SEEDS].loc[found["trial"]].to_numpy(np.float64, na_value=np.nan)
         replicates = ReplicateSeeds.of(seeds[:, 0], seeds[:, 1])
         values = found["value"].to_numpy(np.float64)
-        width = (found["high"] - found["low"]).to_numpy(np.float64) / 2 / NORMAL_95
         images = int(found["n_min"].min())
-        of_images = float(np.square(width).mean())
-        return effect_of_values(values, replicates, of_images=of_images, images=images), superiority(values, replicates)
+        if self.draws is not None:
+            other = named.set_index("trial")["baseline_trial"].loc[found["trial"]]
+            names = np.stack([found["trial"].to_numpy(object), other.to_numpy(object)], 1)
+            effect = self._resampled(group, names, values, replicates, images)
+        else:
+            width = (found["high"] - found["low"]).to_numpy(np.float64) / 2 / NORMAL_95
+            effect = effect_of_values(values, replicates, of_images=float(np.square(width).mean()), images=images)
+        return effect, superiority(values, replicates)
+
+    def _resampled(
+        self, group: str, names: npt.NDArray[np.object_], values: Floats, seeds: ReplicateSeeds, images: int
+    ) -> Effect:
+        """Return the effect of pairs of trials, [S, 2], with the part of the images that all trials share."""
+        drawn, place = self.draws or {}, self.groups.index(group)
+        noise = np.stack([drawn[one][:, place] - drawn[other][:, place] for one, other in names.tolist()], 1)
+        # A resample in which a group lacks the rate says nothing.
+        noise = noise[np.isfinite(noise).all(1)]
+        # Trainings that agree in every resample are not certain to: one image counts, as for a rate.
+        step = self.step or float(np.ptp(noise, 0).max(initial=0) == 0)
+        return effect_of_resamples(values, noise - noise.mean(0), seeds, weight=step / max(images, 1), images=images)
 
 
 def is_of_images(results: SweepFrames, metric: str, positive: str | None = None) -> bool:

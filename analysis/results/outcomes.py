@@ -19,6 +19,8 @@ from fairsweep.analysis.results.sweep_records import SweepRecords
 Codes = npt.NDArray[np.int64]
 USER = "user"
 _BITS = 32
+_KEPT = 4
+"""Most sets of evaluations whose predictions stay in memory: the pages of a report ask for the same ones again."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,19 @@ def read_outcomes(
     Returns:
         The outcomes; None where there are none, or where two evaluations saw different ids.
     """
+    if probabilities or len(asked) < 2:
+        return _read(results, split, asked, probabilities=probabilities)
+    key = (split, frozenset(asked[["trial", "iteration"]].itertuples(index=False, name=None)))
+    kept = results.outcomes_read
+    if key not in kept:
+        if len(kept) >= _KEPT:
+            kept.pop(next(iter(kept)))
+        kept[key] = _read(results, split, asked, probabilities=False)
+    found: Outcomes | None = kept[key]
+    return found
+
+
+def _read(results: SweepRecords, split: str, asked: pd.DataFrame, *, probabilities: bool) -> Outcomes | None:
     columns = ["iteration", "id", "split", "label", "prediction", *(["log_probabilities"] if probabilities else [])]
     table = results.predictions(list(asked["trial"].unique()), columns)
     trial = table.column("trial").combine_chunks().dictionary_encode()

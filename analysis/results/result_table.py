@@ -124,7 +124,7 @@ def result_table(results: SweepFrames, rows: str, columns: str, **options: Unpac
         raise ValueError(f"rows and columns must be two of {list(DIMENSIONS)}, but got {rows=} and {columns=}")
     confidence = options.get("confidence", 0.95)
     frame = _frame(results, confidence, options)
-    means = _chosen(average(frame, confidence), options.get("where", {}))
+    means = _chosen(average(frame, confidence, results=results), options.get("where", {}))
     _one_each(means, rows, columns)
     decimals = options.get("decimals", 1)
     row_names, column_names = (list(dict.fromkeys(means[name])) for name in (rows, columns))

@@ -164,7 +164,7 @@ class SweepFrames(SweepRecords):
             positive: the positive class; default the second of two.
             confidence: of the intervals.
             mean_over: average each rate over the values of this attribute, within the groups; see
-                `fairsweep.analysis.results.means`.
+                `fairsweep.analysis.statistics.intervals.stratified_wilson`.
 
         Returns:
             The columns `fairsweep.analysis.results.frames.TIDY_COLUMNS`.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -171,6 +171,11 @@ class SweepRecords:
             known = pa.array(self.classes).take(codes.combine_chunks())
             found_all = found_all.set_column(found_all.column_names.index(name), name, known)
         return found_all
+
+    @cached_property
+    def outcomes_read(self) -> dict[Hashable, Any]:
+        """Keep what `fairsweep.analysis.results.outcomes.read_outcomes` has read last."""
+        return {}
 
     @cached_property
     def examples(self) -> pa.Table | None:

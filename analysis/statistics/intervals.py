@@ -98,6 +98,22 @@ def exact(above: npt.ArrayLike, below: npt.ArrayLike, tail: npt.ArrayLike = 0.02
     return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
 
 
+def stratified_wilson(above: Counts | Floats, below: Counts | Floats, confidence: float) -> tuple[Floats, Floats]:
+    """Return the interval for the mean of several independent proportions, [..., S] -> two float64 arrays [...].
+
+    Wilson's interval at the effective sample size: as many images as would give one proportion of that mean the
+    variance that the strata give it. Each stratum's own variance takes its rate as (x + 1) / (n + 2), so that 9 of 9
+    has one too. At 95% it was found to cover 94.3% to 95.2% for seven strata of 9 images, with rates from .3 to 1.
+    """
+    if not below.shape[-1]:
+        return np.full(below.shape[:-1], np.nan), np.full(below.shape[:-1], np.nan)
+    shrunk = divide(above + 1, below + 2)
+    variance = divide(divide(shrunk * (1 - shrunk), below).mean(-1), below.shape[-1])
+    middle = shrunk.mean(-1)
+    effective = divide(middle * (1 - middle), variance)
+    return wilson(divide(above, below).mean(-1) * effective, effective, normal_quantile(confidence))
+
+
 def subtract(first: Estimate, second: Estimate, correlation: npt.ArrayLike = 0.0) -> tuple[Floats, Floats]:
     """Return an interval for the difference of two numbers that have intervals, first minus second.
 
@@ -183,6 +199,26 @@ def widen(value: Floats, low: Floats, high: Floats, half_width: Floats) -> tuple
     """
     extra = np.nan_to_num(half_width, nan=0.0)
     return value - np.hypot(value - low, extra), value + np.hypot(high - value, extra)
+
+
+def mean_of_bounds(bounds: Floats, cut: npt.ArrayLike) -> Floats:
+    """Return the mean over the last axis of bounds, and their median where some stand at ``cut``.
+
+    A bound that is cut at what a value can be does not say how far beyond it would lie: with one trial of ten above 0,
+    the mean of lower bounds of a gap would be, and would exclude 0 though nine trials do not.
+
+    Args:
+        bounds: float [..., R]; NaN entries are replicates without one.
+        cut: float [...]; NaN where bounds are not cut.
+
+    >>> mean_of_bounds(np.array([[0.0, 0.0, 0.03], [0.1, 0.2, 0.6]]), 0.0).round(3).tolist()
+    [0.0, 0.3]
+    """
+    known = ~np.isnan(bounds).all(-1)
+    filled = np.where(known[..., None], bounds, 0)
+    is_cut = (filled == np.asarray(cut)[..., None]).any(-1)
+    found = np.where(is_cut, np.nanmedian(filled, -1), np.nanmean(filled, -1))
+    return np.where(known, found, np.nan)
 
 
 @dataclass(frozen=True)

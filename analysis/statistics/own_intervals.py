@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fairsweep.analysis.metrics.disparities import BASES, Disparity
+from fairsweep.analysis.metrics.disparities import BASES, Base, Disparity
 from fairsweep.analysis.metrics.probabilities import ProbabilityScore
 from fairsweep.analysis.metrics.rates import Bools, Floats, divide
 from fairsweep.analysis.statistics.intervals import normal_quantile, subtract
@@ -13,7 +13,7 @@ from fairsweep.analysis.statistics.intervals import normal_quantile, subtract
 Codes = npt.NDArray[np.int64]
 
 
-def is_biased(row: ProbabilityScore | Disparity) -> bool:
+def is_biased(row: Base | Disparity) -> bool:
     """Return whether a score has an interval of its own, or a disparity is of such scores."""
     bases = [BASES[name] for name in row.rates] if isinstance(row, Disparity) else [row]
     return any(isinstance(base, ProbabilityScore) and base.bounds is not None for base in bases)

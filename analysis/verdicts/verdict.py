@@ -122,12 +122,14 @@ class Finding:
         effect: the numbers; None if undefined.
         superiority: see `Verdict.superiority`.
         note: see `Verdict.note`.
+        most: the largest effect that there can be; None takes that of a rate.
     """
 
     question: Question
     effect: Effect | None
     superiority: Superiority | None = None
     note: str = ""
+    most: float | None = None
 
 
 def decide(
@@ -174,7 +176,8 @@ def _verdict(
     if effect is None or not np.isfinite(effect.estimate):
         note = finding.note or "the metric is undefined for these test images"
         return Verdict(finding.question, "undefined", nan, nan, nan, note=note)
-    low, high = (float(bound) for bound in effect.interval(confidence, _MOST.get(finding.question.kind, np.inf)))
+    most = _MOST.get(finding.question.kind, np.inf) if finding.most is None else finding.most
+    low, high = (float(bound) for bound in effect.interval(confidence, most))
     differ, adjusted, equal, equal_adjusted = p
     word: Word = "undecided"
     if adjusted < alpha:

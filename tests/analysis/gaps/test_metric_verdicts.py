@@ -44,6 +44,18 @@ def test_a_gap_is_the_mean_difference_of_paired_runs(results):
     assert (table["p_value"] >= analysis.metric_verdicts(results, metrics[:1], [PAIR], by="tone")["p_value"][0]).all()
 
 
+@pytest.mark.parametrize("metric", ["accuracy_difference", "balanced_accuracy"])
+def test_one_question_has_one_estimate_interval_and_p(results, metric):
+    """Gaps had two: from resamples of shared images here, from the trials' own intervals in the other tables."""
+    by = "tone" if "difference" in metric else ()
+    (row,) = analysis.metric_verdicts(results, [metric], [PAIR], by=by).itertuples()
+    (pair,) = analysis.compare_learners(results, metric, by=by, learners=list(PAIR)).itertuples()
+    mean = analysis.mean_differences(results, [metric], by=by, baseline="twin").iloc[0]
+    numbers = [row.difference, row.low, row.high]
+    assert [pair.difference, pair.low, pair.high, pair.p_value] == pytest.approx([*numbers, row.p_value])
+    assert [mean["value"], mean["low"], mean["high"]] == pytest.approx(numbers)
+
+
 def test_what_cannot_be_asked(results):
     with pytest.raises(ValueError, match=r"must name series that have finished trials, .*'nobody'"):
         analysis.metric_verdicts(results, ["accuracy_difference"], [("private", "nobody")], by="tone")

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairsweep.analysis.inference.crossed_resampling import _Resampled, _setting_columns, id_weights
-from fairsweep.analysis.inference.effective_sample_size import units_of
 from fairsweep.analysis.metrics.catalogue import resolve
-from fairsweep.analysis.results.outcomes import Outcomes
 from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.statistics.crossed_bounds import mean_disparity, mean_rate, shared_rate
+from fairsweep.analysis.statistics.effective_sample_size import units_of
 from fairsweep.analysis.statistics.intervals import wilson
 
 say = logging.getLogger(__name__).info
@@ -76,28 +75,20 @@ def test_t_intervals_alone_are_exact_for_a_test_set_without_error(sweeps):
     assert 0.93 - slack <= held <= 0.97 + slack
 
 
-@pytest.mark.parametrize("sweeps", [40, MANY])
+@pytest.mark.parametrize("sweeps", [300, MANY])
 @pytest.mark.parametrize("n", [9, 63])
 @pytest.mark.parametrize("replicates", [4, 12])
 def test_crossed_resampling_holds_the_truth(sweeps, n, replicates):
     """Four groups of n images: rates of the groups, and the gap between them, which is 0."""
     rng = np.random.default_rng(replicates)
-    groups = np.repeat(np.arange(4), n)
-    rate, gap = resolve("accuracy", ("no", "yes")), resolve("accuracy_difference", ("no", "yes"))
+    groups, label = np.repeat(np.arange(4), n), np.ones(4 * n, np.int64)
+    (unit,) = units_of(resolve("accuracy", ("no", "yes")), groups, 4, label, 2)
+    gap, exists = resolve("accuracy_difference", ("no", "yes")).row, np.ones(4, bool)
     held, held_gap, widths, estimates = [], [], [], []
     for _ in range(sweeps):
         right = correct(rng, 1, replicates, 4 * n, 0.02)[0]
-        outcomes = Outcomes({}, np.arange(4 * n), np.ones(4 * n, np.int64), right.astype(np.int64))
-        table = _Resampled(outcomes, id_weights(groups, 300, rng), groups, 4, 2, np.ones(4, bool))
-        rates, gaps = (
-            _setting_columns(
-                [table.values(at, metric, 0.95) for at in range(replicates)],
-                0.95,
-                rng,
-                units_of(metric, groups, 4, outcomes.label, 2),
-            )
-            for metric in (rate, gap)
-        )
+        rate = shared_rate(right, np.ones_like(right), groups, label, unit)
+        rates, gaps = mean_rate(rate, 0.95), mean_disparity([rate], exists, gap, 0.95)
         held += ((rates["low"] <= TRUTH) & (rates["high"] >= TRUTH)).tolist()
         widths += (rates["high"] - rates["low"]).tolist()
         estimates += rates["value"].tolist()

@@ -12,7 +12,7 @@ from fairsweep.analysis.inference.permutation_frames import permutation_frame
 from fairsweep.analysis.inference.thresholds import choose_thresholds, thresholded_counts
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.results.frames import disparity_rows, rate_rows
-from fairsweep.analysis.results.means import stratified_wilson
+from fairsweep.analysis.statistics.intervals import stratified_wilson
 from fairsweep.analysis.statistics.permutation import permuted_cells
 
 

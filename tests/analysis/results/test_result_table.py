@@ -36,7 +36,7 @@ def learners(simulate, tmp_path):
 def test_cells_are_the_averaged_numbers(faces):
     results = analysis.load(faces.folder)
     table = results.table("series", "level")
-    means = analysis.average(results.rates(["accuracy"], by=()))
+    means = analysis.average(results.rates(["accuracy"], by=()), results=results)
     assert table.row_names == ("private", "matched", "tuned")
     assert table.column_names == ("share 0.5", "share 0.9", "share 0.99")
     for series, texts in zip(table.row_names, table.texts, strict=True):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fairsweep.analysis.inference.effective_sample_size import (
+from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.statistics.effective_sample_size import (
     SamplingUnits,
     effective_counts,
     rate_bounds,
     units_of,
 )
-from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.statistics.intervals import wilson
 
 CLASSES = ("no", "yes")

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 import fairsweep.analysis as analysis
-from fairsweep.analysis.inference.crossed_resampling import crossed_frame, id_weights
+from fairsweep.analysis import crossed_frame
+from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.results.crossed_resampling import id_weights
+from fairsweep.analysis.statistics.crossed_bounds import shared_rate
+from fairsweep.analysis.statistics.effective_sample_size import units_of
 
 
 @pytest.fixture(scope="module")
@@ -24,39 +28,63 @@ def test_weights_keep_the_strata_or_draw_users_whole():
     assert (whole.sum(1) == 16).all()
 
 
-def test_means_are_the_averages_and_widths_join_both_sources(results):
+def test_means_have_one_interval_that_knows_what_trainings_share(results):
+    """Whoever asks, by a frame, a table or an average: narrower than what tables alone can tell."""
     names = ["accuracy", "balanced_accuracy", "accuracy_difference", "log_loss"]
-    crossed = crossed_frame(results, names, by="tone", draws=400)
-    means = analysis.average(results.frame(names, by="tone"))
+    crossed = crossed_frame(results, names, by="tone", draws=50)
+    frame = results.frame(names, by="tone")
+    assert len(crossed) == 9 * 7
+    known = analysis.average(frame, results=results, draws=50)
+    bounds = ["value", "low", "high", "images_low", "images_high", "interval"]
     keys = ["setting", "group", "metric"]
-    both = crossed.merge(means, on=keys, suffixes=("", "_average"))
-    assert len(both) == len(crossed) == 9 * 7
-    np.testing.assert_allclose(both["value"], both["value_average"])
-    np.testing.assert_allclose(both["std"], both["std_average"])
-    assert ((both["low"] <= both["value"]) & (both["value"] <= both["high"])).all()
-    rates = both[both["metric"] == "accuracy"]
-    # Two test images alike for two replicates err less together than one alone, and never less than for many.
-    alone = np.sqrt(rates["value"] * (1 - rates["value"]) / rates["n"])
-    assert ((rates["images_std"] / alone) < 1.1).all()
-    assert ((rates["images_std"] / alone) > 0.6).all()
+    np.testing.assert_array_equal(
+        crossed.set_index(keys).sort_index()[bounds], known.set_index(keys).sort_index()[bounds]
+    )
+    table = results.table("series", "level", metrics=["accuracy"], by="tone", where={"group": "dark"}).numbers
+    both = table.merge(crossed, on=keys, suffixes=("", "_crossed"))
+    np.testing.assert_array_equal(both[["low", "high"]], both[["low_crossed", "high_crossed"]])
+    plain = analysis.average(frame).merge(crossed, on=keys, suffixes=("", "_crossed"))
+    np.testing.assert_allclose(plain["value"], plain["value_crossed"])
+    assert ((crossed["low"] <= crossed["value"]) & (crossed["value"] <= crossed["high"])).all()
+    quotients = plain[plain["metric"].isin(["accuracy", "accuracy_difference"])]
+    widths = (quotients["high_crossed"] - quotients["low_crossed"]) / (quotients["high"] - quotients["low"])
+    assert widths.max() < 1.05
+    assert widths.mean() < 0.99
+    assert not set(plain["interval"]) & set(plain["interval_crossed"])
+
+
+def test_the_variance_of_shared_images_is_that_of_resamples_without_end(results):
+    """By resamples of the images (and of people), nearly."""
+    rng = np.random.default_rng(0)
+    label, groups, people = np.arange(120) % 2, np.repeat([0, 1], [80, 40]), np.arange(120) // 4
+    predicted = np.where(rng.random((3, 120)) < 0.8, label, 1 - label)
+    for name, whom in (("accuracy", None), ("positive_predictive_value", None), ("accuracy", people)):
+        metric = resolve(name, ("no", "yes"))
+        (unit,) = units_of(metric, groups, 2, label, 2, whom)
+        below = np.asarray(metric.row.denominator(2, 1))[label, predicted] > 0
+        above = np.asarray(metric.row.numerator(2, 1))[label, predicted] > 0
+        found = shared_rate(above, below, groups, label, unit, whom)
+        weights = id_weights(groups * 2 + label, 5000, rng, whom)
+        sums = [[weights @ (part * (groups == g)).T for g in (0, 1)] for part in (above, below)]
+        drawn = (np.array(sums[0]) / np.array(sums[1])).mean(-1)
+        np.testing.assert_allclose(found.variance, drawn.var(1), rtol=0.12)
 
 
 def test_differences_from_twins_use_the_same_images(results):
-    paired = crossed_frame(results, ["accuracy", "accuracy_difference"], by="tone", baseline="twin", draws=400)
+    paired = crossed_frame(results, ["accuracy", "accuracy_difference"], by="tone", baseline="twin")
     assert set(paired["learner"]) == {"private"}
-    plain = crossed_frame(results, ["accuracy"], by="tone", draws=400).set_index(["learner", "level", "group"])
-    accuracy = paired[paired["metric"] == "accuracy"]
-    for row in accuracy.itertuples():
+    plain = crossed_frame(results, ["accuracy"], by="tone").set_index(["learner", "level", "group"])
+    for row in paired[paired["metric"] == "accuracy"].itertuples():
         one, two = (plain.loc[(name, row.level, row.group)] for name in ("private", "matched"))
         assert row.value == pytest.approx(one["value"] - two["value"])
-        independent = np.hypot(one["images_std"], two["images_std"])
-        assert row.images_std < 0.9 * independent
+        independent = np.hypot(*(side["images_high"] - side["images_low"] for side in (one, two)))
+        assert row.images_high - row.images_low < 0.95 * independent
 
 
 def test_users_whose_images_err_together_widen_the_interval(results, monkeypatch):
     """Images of one user that err together count less than as many independent ones."""
     plain = crossed_frame(results, ["accuracy"], draws=600)
-    outcomes_users = "fairsweep.analysis.inference.crossed_resampling.users"
+    outcomes_users = "fairsweep.analysis.results.crossed_resampling.users"
 
     def by_outcome(results, outcomes):
         order = np.argsort(outcomes.prediction.mean(0) == outcomes.label, kind="stable")
@@ -67,8 +95,10 @@ def test_users_whose_images_err_together_widen_the_interval(results, monkeypatch
     monkeypatch.setattr(outcomes_users, by_outcome)
     clustered = crossed_frame(results, ["accuracy"], draws=600)
     np.testing.assert_allclose(plain["value"], clustered["value"])
-    assert (clustered["images_std"] / plain["images_std"]).mean() > 1.15
-    assert (clustered["images_std"] > plain["images_std"]).all()
+    widths = [frame["images_high"] - frame["images_low"] for frame in (clustered, plain)]
+    assert (widths[0] / widths[1]).mean() > 1.15
+    assert (widths[0] > widths[1]).all()
+    assert clustered["interval"].str.endswith("people").all()
 
 
 def test_predictions_of_all_trials_are_needed(unfinished):
@@ -86,10 +116,7 @@ def test_trainings_that_predict_alike_are_no_certainty(simulate, monkeypatch, tm
     frame = crossed_frame(analysis.load(tmp_path / "alike"), names, by="tone", baseline="twin", draws=100)
     assert len(frame) == 7
     assert (frame["value"] == 0).all()
-    if replicates == 1:
-        assert frame[["low", "high"]].isna().all(axis=None)
-    else:
-        assert ((frame["low"] < 0) & (frame["high"] > 0)).all()
+    assert ((frame["low"] < 0) & (frame["high"] > 0)).all()
 
 
 def test_nine_right_of_nine_do_not_make_a_gap_certain():

@@ -17,10 +17,10 @@ from scipy import stats
 from fairsweep.analysis.metrics.catalogue import Metric
 from fairsweep.analysis.metrics.disparities import Disparity, disparity_of
 from fairsweep.analysis.metrics.rates import RATES, Counts, Floats, Rate, divide
-from fairsweep.analysis.results.outcomes import Codes
-from fairsweep.analysis.statistics.bootstrap_draws import disparity_bounds
 from fairsweep.analysis.statistics.intervals import normal_quantile, wilson
 from fairsweep.analysis.statistics.simultaneous_intervals import simultaneous
+
+Codes = npt.NDArray[np.int64]
 
 _PRIOR = 1.0
 """Errors, alike in all trainings, that count with those that were seen."""
@@ -133,7 +133,7 @@ def rate_bounds(
 
 def disparity_bounds_of_rates(
     rates: Floats,
-    draws: Floats,
+    variances: Floats,
     units: Sequence[SamplingUnits],
     row: Disparity,
     replicates: int,
@@ -143,14 +143,13 @@ def disparity_bounds_of_rates(
 
     Args:
         rates: means over replicates of each group, float64 [R, G], one row per of ``row.rates``.
-        draws: the same in resamples of the images, float64 [B, R, G].
+        variances: of these over resamples of the images, float64 [R, G].
         units: behind each rate, [R].
         row: the disparity.
         replicates: how many.
         confidence: of the whole.
     """
     exists = np.asarray(np.isfinite(rates).any(0))
-    variances = np.where(np.isfinite(draws), draws, rates).var(0)
     found = zip(rates, variances, units, strict=True)
     counts = np.stack([effective_counts(r, v, u, replicates, confidence) for r, v, u in found])
     if row.overall != "not used":
@@ -161,28 +160,6 @@ def disparity_bounds_of_rates(
     given = above[None], counts[None], exists[None], row
     low, high = simultaneous(*given, confidence)
     return float(disparity_of(*given)[0]), float(low[0]), float(high[0])
-
-
-@dataclass(frozen=True)
-class DisparityParts:
-    """What a disparity is made of: the values of each group, float64 [R, G], and their resamples.
-
-    Attributes:
-        value: of each group.
-        draws: float64 [B, R, G].
-        overall: resampled values of all examples, float64 [B, R].
-        row: the disparity.
-    """
-
-    value: Floats
-    draws: Floats
-    overall: Floats
-    row: Disparity
-
-    def bounds(self, confidence: float) -> tuple[float, float]:
-        """Return the simultaneous interval by the images, from percentiles."""
-        exists = np.asarray(np.isfinite(self.draws).any((0, 1)))
-        return disparity_bounds(self.draws, self.overall, exists, self.row, confidence)
 
 
 def _quantile(df: npt.ArrayLike, confidence: float) -> Floats:
