@@ -72,7 +72,7 @@ def people(sweeps: int) -> None:
         rates = results.rates(["accuracy"], by="tone")
         gaps = results.disparities(["accuracy_difference"], by="tone", expected_if_equal=False)
         for name, frame, truth in (("rate", rates, ACCURACY), ("gap", gaps, 0.0)):
-            for kind, table in ((f"{name} of one trial", frame), (f"mean {name}", average(frame))):
+            for kind, table in ((f"{name} of one trial", frame), (f"mean {name}", average(frame, results=results))):
                 held[kind].append(float(((table["low"] <= truth) & (truth <= table["high"])).mean()))
         claims.append(any(one.word == "different" for one in page_verdicts(results, design_of(results)).found.values()))
     for kind, values in held.items():
