@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from fairsweep.analysis.inference.criteria import MEDFAIR, SUBPOPBENCH
     from fairsweep.analysis.inference.difference_in_differences import excess_loss, excess_loss_by_trial
     from fairsweep.analysis.inference.fluctuations import Fluctuations, explain_fluctuations
+    from fairsweep.analysis.inference.ledger_view import PrivacyLedger
     from fairsweep.analysis.inference.permutation_frames import permutation_frame
-    from fairsweep.analysis.inference.privacy_ledger import PrivacyLedger, privacy_ledger
+    from fairsweep.analysis.inference.privacy_ledger import privacy_ledger
     from fairsweep.analysis.inference.resampling import bootstrap_frame
     from fairsweep.analysis.inference.selection import (
         best_setting,
@@ -102,7 +103,7 @@ _HOMES = {
     "SUBPOPBENCH": "inference.criteria",
     "Fluctuations": "inference.fluctuations",
     "Metric": "metrics.own_metrics",
-    "PrivacyLedger": "inference.privacy_ledger",
+    "PrivacyLedger": "inference.ledger_view",
     "RecordError": "records.files",
     "ResultTable": "results.result_table",
     "SummaryTable": "report.summary_table",

@@ -63,12 +63,13 @@ def reliability(
 
 
 def _pooled(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the bins of all replicates together; replicates judge the same images, which count once."""
+    """Return the bins of all replicates together; replicates judge the same images (or people), which count once."""
     replicates = rows["trial"].nunique()
     sums = rows.assign(right=rows["accuracy"] * rows["n"], sure=rows["confidence"] * rows["n"])
-    table = sums.groupby("bin_low")[["n", "right", "sure"]].sum()
+    table = sums.groupby("bin_low")[["n", "right", "sure", "worth"]].sum()
     table["confidence"], table["accuracy"] = divide(table["sure"], table["n"]), divide(table["right"], table["n"])
-    table["low"], table["high"] = wilson(table["right"] / replicates, table["n"] / replicates, NORMAL_95)
+    worth = table["worth"].to_numpy(np.float64) / replicates
+    table["low"], table["high"] = wilson(table["accuracy"].to_numpy(np.float64) * worth, worth, NORMAL_95)
     return table
 
 

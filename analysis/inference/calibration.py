@@ -33,8 +33,9 @@ def reliability(
         of_whom: the person that each prediction is about, int [N], who is sampled then; None takes them as independent.
 
     Returns:
-        One row per bin: ``bin_low``, ``bin_high``, ``n``, mean ``confidence``, ``accuracy``, ``low``, ``high``; the
-        expected calibration error is the mean of |accuracy - confidence| weighted by n.
+        One row per bin: ``bin_low``, ``bin_high``, ``n``, mean ``confidence``, ``accuracy``, ``low``, ``high`` and
+        ``worth``, the number of independent predictions that those of people are worth; the expected
+        calibration error is the mean of |accuracy - confidence| weighted by n.
 
     References:
         DeGroot & Fienberg 1983, doi 10.2307/2987588; Guo et al. 2017, arXiv 1706.04599, section 2.
@@ -49,7 +50,7 @@ def reliability(
     edges = np.linspace(0, 1, bins + 1)
     mean = divide(np.bincount(place, weights=np.asarray(confidence, np.float64), minlength=bins), n)
     columns = {"bin_low": edges[:-1], "bin_high": edges[1:], "n": n, "confidence": mean}
-    return pd.DataFrame(columns | {"accuracy": divide(right, n), "low": low, "high": high})
+    return pd.DataFrame(columns | {"accuracy": divide(right, n), "low": low, "high": high, "worth": n * share})
 
 
 def reliability_frame(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 
 from fairsweep.analysis.accounting.delta_range import check_least_delta
 from fairsweep.analysis.extras import is_installed, needs
+from fairsweep.analysis.inference.ledger_view import PrivacyLedger
 from fairsweep.analysis.records.file_names import PLANS, WINNER
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.records.trial_folder import TrialFolder
@@ -34,24 +35,6 @@ def epsilon_text(epsilon: float) -> str:
     if np.isnan(epsilon):
         return "n/a"
     return "∞" if np.isinf(epsilon) else f"{epsilon:.3g}"
-
-
-@dataclass(frozen=True)
-class PrivacyLedger:
-    """Privacy guarantees of a sweep.
-
-    Attributes:
-        headline: What releasing all trials costs, and what no number here covers, in sentences.
-        prices: What releasing one trial, the winner, or all trials costs, for each unit; see `price_table`.
-        statements: One row per private series and level, that of its trial of the largest ε: ε by both accountants, δ,
-            noise and sampling.
-        assumptions: Assumptions behind the ε, each once, with its learners where not all make it.
-    """
-
-    headline: tuple[str, ...]
-    prices: pd.DataFrame
-    statements: pd.DataFrame
-    assumptions: tuple[str, ...]
 
 
 def privacy_ledger(results: SweepRecords, delta: float | None = None) -> PrivacyLedger | None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from fairsweep.analysis.inference.fluctuations import explain_fluctuations
+from fairsweep.analysis.inference.ledger_view import PrivacyLedger
 from fairsweep.analysis.inference.privacy_ledger import (
     NO_GUARANTEE,
     SIMULATED_EPSILON,
-    PrivacyLedger,
     epsilon_text,
     guarantee_of,
     privacy_ledger,

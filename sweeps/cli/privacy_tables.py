@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from fairsweep.analysis.inference.privacy_ledger import PrivacyLedger
+from fairsweep.analysis.inference.ledger_view import PrivacyLedger
 
 _WIDEST = 400
 

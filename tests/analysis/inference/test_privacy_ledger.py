@@ -86,6 +86,17 @@ def test_the_steps_beside_an_epsilon_are_those_that_are_charged(small):
     assert small(privacy=lambda number: {"steps": 8, "charged_steps": 24}).statements["steps"].tolist() == [24]
 
 
+def test_a_ledger_shows_itself_in_a_few_lines(small):
+    ledger = small()
+    lines = repr(ledger).splitlines()
+    assert lines[0].startswith("PrivacyLedger(")
+    assert "private setting" in lines[0]
+    assert len(lines) == 2 + len(ledger.prices)
+    assert "all trials" in repr(ledger)
+    shown = ledger._repr_html_()
+    assert all(text in shown for text in ("all trials", "Each setting alone", ledger.headline[0].split(":")[0]))
+
+
 def test_examples_and_clients_are_never_in_one_number(small):
     ledger = small(privacy=lambda number: CLIENTS if number == 2 else {})
     assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED] * 2), 1e-5).pld)

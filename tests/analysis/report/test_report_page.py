@@ -241,7 +241,7 @@ def test_summary_tables_hold_the_averages(faces):
     assert len(accuracy.rows) == len(disparities.rows) == 9
     assert "ε is a simulated guarantee (research mode)" in accuracy.caption
     assert "simulated" not in disparities.caption  # it is said once
-    means = analysis.average(results.rates(["accuracy"], by="tone"))
+    means = analysis.average(results.rates(["accuracy"], by="tone"), results=results)
     dark = means[means["group"] == "dark"].set_index(["series", "share"])
     for row in accuracy.rows:
         expected = dark.loc[(row[0], float(row[1]))]

@@ -8,6 +8,7 @@ import pytest
 
 import fairsweep.analysis as analysis
 import fairsweep.analysis.statistics.clusters as clusters
+from fairsweep.analysis.figures import plots
 from fairsweep.analysis.report.report_content import collect
 from fairsweep.analysis.results.people import sampling_unit
 
@@ -79,6 +80,16 @@ def test_the_reliability_of_bins_knows_people(several, single):
     many, one = (analysis.reliability_frame(results).query("n > 0") for results in (several, single))
     widths = np.diff(bounds(many), axis=1) / np.diff(bounds(one), axis=1)
     assert (widths > 0.8).all()
+
+
+def test_the_pooled_bands_of_a_reliability_diagram_know_people(several):
+    """They were Wilson's of the images: a tenth as wide, for people with so many alike images."""
+    figure = plots.reliability_by_group(several, "tone")
+    frame = analysis.reliability_frame(several, "tone", bins=10).query("n > 0")
+    for trace in (trace for trace in figure.data if trace.customdata is not None):
+        alone = frame[frame["group"] == trace.name.split()[0]].groupby("bin_low")[["low", "high"]].mean()
+        pooled = np.diff(trace.customdata[:, :2].astype(float), axis=1)[:, 0]
+        np.testing.assert_allclose(pooled, (alone["high"] - alone["low"]).to_numpy(), rtol=0.25)
 
 
 def test_a_page_says_what_is_independent(several, single):
