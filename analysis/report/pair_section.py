@@ -16,13 +16,14 @@ from fairsweep.analysis.report.page_verdicts import (
     series_names,
 )
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds, table_of
-from fairsweep.analysis.report.statements import Statement, StatementGroup, counts_text, statement_of
+from fairsweep.analysis.report.statements import Statement, StatementGroup, statement_of, told
 from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, named
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.statistics.superiority import THRESHOLD
+from fairsweep.analysis.statistics.variance_components import ROUNDING
 from fairsweep.analysis.verdicts.verdict import Question, Verdict
-from fairsweep.analysis.verdicts.verdict_sentences import margin_text, p_text, size_text, superiority_text, word_text
+from fairsweep.analysis.verdicts.verdict_sentences import margin_text, p_text, sided_text, superiority_text, word_text
 
 _TITLE = "Pairwise comparison of learners"
 
@@ -93,21 +94,18 @@ def _statement(results: SweepResults, design: ImbalanceDesign, found: Verdict) -
     who = _who(results, design, asked.group)
     if found.word == "undefined":
         return statement_of(f"For {who}, {asked.learner} and {asked.baseline} cannot be compared.", found)
-    side = "above" if found.estimate >= 0 else "below"
-    often = "" if found.superiority is None else superiority_text(found.superiority, asked.learner, asked.baseline)
-    counts = f"({'; '.join(part for part in (counts_text(found), often) if part)})"
-    size = f"{size_text(found)} {side} that of {asked.baseline} {counts}"
-    text = f"For {who}, the accuracy of {asked.learner} is {size}."
-    if found.word == "undecided":
-        text = (
-            f"For {who}, it is undecided whether {asked.learner} or {asked.baseline} is more accurate: the estimate "
-            f"for {asked.learner} is {size}."
-        )
-    if found.word == "equivalent" and found.margin is not None:
-        text = (
-            f"For {who}, {asked.learner} and {asked.baseline} are equally accurate, within "
-            f"{margin_text(found.margin)}: the estimate for {asked.learner} is {size}."
-        )
+    one, other = asked.learner, asked.baseline
+    differs = abs(found.estimate) > ROUNDING
+    size = f"{sided_text(found, 'below', 'above')}{f' that of {other}' if differs else ''}"
+    margin = "" if found.margin is None else margin_text(found.margin)
+    text = told(
+        found,
+        question=f"{one} or {other} is more accurate for {who}",
+        equal=f"For {who}, {one} and {other} are equally accurate, within {margin}",
+        claim=f"For {who}, the accuracy of {one} is {size}",
+        estimate=f"{f'for {one} ' if differs else ''}is {size}",
+        more="" if found.superiority is None else f"; {superiority_text(found.superiority, one, other)}",
+    )
     return statement_of(text, found, is_neutral=True)
 
 

@@ -200,18 +200,34 @@ def accuracy_change(cause: str, what: str, found: Verdict, more: str = "") -> st
         found: the verdict on the change, which is defined.
         more: what the change is relative to, with a space before it; may be empty.
     """
-    counts = _of(found)
-    if found.word == "undecided":
-        verb = "lowers" if found.estimate < -ROUNDING else "raises" if found.estimate > ROUNDING else "changes"
-        estimate = estimate_text(found)
-        return f"Whether {cause} {verb} {what}{more} is undecided: the estimate is {estimate}{counts}."
+    size = f"by {size_text(found)}{more}"
+    verb = "lowers" if found.estimate < -ROUNDING else "raises" if found.estimate > ROUNDING else "changes"
     begun = cause[:1].upper() + cause[1:]
+    return told(
+        found,
+        question=f"{cause} {verb} {what}{more}",
+        equal=f"{begun} changes {what}{more} by less than {_margin(found)}",
+        claim=f"{begun} {verb} {what} {size}",
+        estimate=f"is {estimate_text(found)}",
+    )
+
+
+def told(found: Verdict, *, question: str, equal: str, claim: str, estimate: str, more: str = "") -> str:
+    """Return what was found as a sentence, as far as the verdict, which is defined, allows to say it.
+
+    Args:
+        found: the verdict.
+        question: what is undecided: ``learner private lowers …``.
+        equal: what is said of a difference within the margin.
+        claim: what is said of a difference.
+        estimate: of what is no claim: ``is a loss of 3.1 points``.
+        more: what stands beside the counts of seeds and images.
+    """
+    if found.word == "undecided":
+        return f"Whether {question} is undecided: the estimate {estimate}{_of(found, more)}."
     if found.word == "equivalent" and found.margin is not None:
-        within = f"by less than {margin_text(found.margin)}"
-        estimate = estimate_text(found)
-        return f"{begun} changes {what} {within}{more}: the estimate is {estimate}{counts}."
-    verb = "lowers" if found.estimate < 0 else "raises"
-    return f"{begun} {verb} {what} by {size_text(found)}{more}{counts}."
+        return f"{equal}: the estimate {estimate}{_of(found, more)}."
+    return f"{claim}{_of(found, more)}."
 
 
 def _collapsed(results: SweepResults, at: At) -> list[Statement]:
@@ -283,17 +299,13 @@ def _loses_more(results: SweepResults, design: ImbalanceDesign, found: Verdict, 
         return f"The excess loss for {who}, {when}, is undefined for {learner}."
     side = "more" if found.estimate >= 0 else "less"
     begun = when[:1].upper() + when[1:]
-    if found.word == "undecided":
-        return (
-            f"Whether {learner} loses {side} accuracy for {who} than for {others}, {when}, is undecided: the estimate "
-            f"is {sided_text(found, 'less', 'more')}{_of(found)}."
-        )
-    if found.word == "equivalent" and found.margin is not None:
-        return (
-            f"{begun}, {learner} loses as much accuracy for {who} as for {others}, within {margin_text(found.margin)}: "
-            f"the estimate is {sided_text(found, 'less', 'more')}{_of(found)}."
-        )
-    return f"{begun}, {learner} loses {size_text(found)} {side} for {who} than for {others}{_of(found)}."
+    return told(
+        found,
+        question=f"{learner} loses {side} accuracy for {who} than for {others}, {when},",
+        equal=f"{begun}, {learner} loses as much accuracy for {who} as for {others}, within {_margin(found)}",
+        claim=f"{begun}, {learner} loses {size_text(found)} {side} for {who} than for {others}",
+        estimate=f"is {sided_text(found, 'less', 'more')}",
+    )
 
 
 def _gap(results: SweepResults, design: ImbalanceDesign, found: Verdict) -> Statement:
@@ -304,18 +316,15 @@ def _gap(results: SweepResults, design: ImbalanceDesign, found: Verdict) -> Stat
     who, others = named(results, design.attribute, group), others_text(results, design, group)
     often = "" if found.superiority is None else f"; {superiority_text(found.superiority, 'group', 'others')}"
     size = sided_text(found, "below", "above")
-    text = f"Learner {learner}: accuracy for {who} is {size} that for {others}{_of(found, often)}."
-    if found.word == "undecided":
-        word = "lower" if found.estimate < 0 else "higher"
-        text = (
-            f"Whether the accuracy of learner {learner} is {word} for {who} than for {others} is undecided: the "
-            f"estimate is {size}{_of(found, often)}."
-        )
-    if found.word == "equivalent" and found.margin is not None:
-        text = (
-            f"Learner {learner}: accuracy for {who} is that for {others}, within {margin_text(found.margin)}: the "
-            f"estimate is {size}{_of(found, often)}."
-        )
+    word = "lower" if found.estimate < 0 else "higher"
+    text = told(
+        found,
+        question=f"the accuracy of learner {learner} is {word} for {who} than for {others}",
+        equal=f"Learner {learner}: accuracy for {who} is that for {others}, within {_margin(found)}",
+        claim=f"Learner {learner}: accuracy for {who} is {size} that for {others}",
+        estimate=f"is {size}",
+        more=often,
+    )
     return statement_of(text, found)
 
 
@@ -359,6 +368,10 @@ def _of(found: Verdict, more: str = "") -> str:
     if found.word == "undefined":
         return ""
     return f" ({counts_text(found)}{more})"
+
+
+def _margin(found: Verdict) -> str:
+    return "" if found.margin is None else margin_text(found.margin)
 
 
 def counts_text(found: Verdict) -> str:

@@ -214,7 +214,7 @@ def mean_of_bounds(bounds: Floats, cut: npt.ArrayLike) -> Floats:
     >>> mean_of_bounds(np.array([[0.0, 0.0, 0.03], [0.1, 0.2, 0.6]]), 0.0).round(3).tolist()
     [0.0, 0.3]
     """
-    known = ~np.isnan(bounds).all(-1)
+    known = np.asarray(~np.isnan(bounds).all(-1))
     filled = np.where(known[..., None], bounds, 0)
     is_cut = (filled == np.asarray(cut)[..., None]).any(-1)
     found = np.where(is_cut, np.nanmedian(filled, -1), np.nanmean(filled, -1))

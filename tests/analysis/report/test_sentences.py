@@ -52,7 +52,9 @@ FEW = ("different, a loss", "equivalent", "undecided", "undefined")
 """Outcomes of the sections that take longer to make."""
 
 
-@pytest.fixture(scope="module", params=["two groups", "ten classes", "no private learner", "small groups"])
+@pytest.fixture(
+    scope="module", params=["two groups", "ten classes", "no private learner", "small groups", "release", "people"]
+)
 def told(request, faces, digits):
     """A sweep, its design, its verdicts."""
     results = analysis.load(digits.folder if request.param == "ten classes" else faces.folder)
@@ -60,8 +62,28 @@ def told(request, faces, digits):
         results = results.filter(learner="tuned")
     if request.param == "small groups":
         results = analysis.load(faces.folder, min_group_size=1000)
+    if request.param == "release":
+        for folder in results.folders:
+            folder.config["mode"] = "release"
+    if request.param == "people":
+        results = imported()
     design = design_of(results)
     return results, design, page_verdicts(results, design)
+
+
+def imported(people=60, images=5):
+    """Predictions of two methods that another program trained three times each, about people with several images."""
+    rng = np.random.default_rng(0)
+    truth, tone = (np.tile(np.repeat(np.arange(people) // n % 2, images), 6) for n in (2, 1))
+    return analysis.from_predictions(
+        truth,
+        np.where(rng.random(len(truth)) < 0.8, truth, 1 - truth),
+        {"tone": np.where(tone, "dark", "light")},
+        user=np.tile(np.repeat(np.arange(people), images), 6),
+        trial=np.repeat([f"{name}/{seed}" for name in "ab" for seed in range(3)], people * images),
+        learner=np.repeat(["a", "b"], 3 * people * images),
+        seed=np.repeat([0, 1, 2] * 2, people * images),
+    )
 
 
 def statements(told, outcome, *, with_trends):
