@@ -204,16 +204,18 @@ def train(config: dict) -> None:
         return TensorDataset(images[rows].permute(0, 3, 1, 2).float() / 127.5 - 1, labels[rows])
 
     if config["initial"] == "ours":
-        model = build_model(CnnConfig(), (32, 32, 3), 2, seed_key(config["seed"], "train"))
+        model = build_model(CnnConfig(initial="torch"), (32, 32, 3), 2, seed_key(config["seed"], "train"))
     else:
         model = CnnConfig().network((32, 32, 3), 2)
+    epochs = 8
     if learner == "tuned":
-        optimizer, batch = torch.optim.Adam(model.parameters(), lr=1e-3), 128
+        tuned = next(one for one in yaml.safe_load(QUICKSTART.read_text())["learners"] if one["name"] == learner)
+        epochs, batch = tuned["epochs"], tuned["batch_size"]
+        optimizer = torch.optim.Adam(model.parameters(), lr=float(tuned["optimizer"]["lr"]))
     else:
         optimizer, batch = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9), 256
     loader = DataLoader(dataset(rows), batch_size=batch, shuffle=True)
     tests = {split: DataLoader(dataset(chosen), batch_size=512) for split, chosen in evaluated.items()}
-    epochs = 8
     if learner == "private":
         model, optimizer, loader = PrivacyEngine().make_private_with_epsilon(
             module=model, optimizer=optimizer, data_loader=loader,
