@@ -88,6 +88,14 @@ class Study:
         """Return the network that is trained."""
         return str((self.results.folders[0].config or {})["model"]["name"])
 
+    @property
+    def initial(self) -> str:
+        """Return how its convolutions start, in words; nothing where there are none."""
+        model = (self.results.folders[0].config or {})["model"]
+        before = {"cnn": "he"}.get(model["name"])  # what records of earlier versions do not say
+        initial = model.get("initial", before)
+        return f", from initial weights `{initial}`" if initial else ""
+
     def role(self, name: str, epsilon: float) -> str:
         """Return the series that is chosen for a role at an ε."""
         return self.chosen[f"{name} {epsilon:g}"]

@@ -152,7 +152,7 @@ def methods(studies: Sequence[Study]) -> str:
             f"- *Learners*: SGD (shuffled batches) at learning rates {lrs}; DP-SGD (Poisson batches, flat clipping, ε "
             f"by PLD) at these and clip norms {clips} for each ε; its twins, the same without clipping and noise. All "
             f"have {learner['epochs']} epochs, batches of {learner['batch_size']}, momentum "
-            f"{learner['optimizer']['momentum']:g} and the network `{studies[0].network}`.",
+            f"{learner['optimizer']['momentum']:g} and the network `{studies[0].network}`{studies[0].initial}.",
             f"- *Tuning*: each learner at each ε has the setting with the best {METRICS[CHOSEN_BY]} on validation "
             f"images, mean of the first {SEARCHED} seeds. So tuning is for fairness: whether it closes gaps "
             "is asked where it tries to. SGD's hyperparameters are those of tuned SGD, with the clip norm "
