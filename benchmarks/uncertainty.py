@@ -1,6 +1,6 @@
 """Prints how often intervals hold the truth and verdicts are false, over simulated sweeps with known truths.
 
-python benchmarks/uncertainty.py people fluctuations gaps means calibration winners
+python benchmarks/uncertainty.py people fluctuations gaps means crossed calibration winners
 """
 
 import argparse
@@ -231,6 +231,23 @@ def means(sweeps: int) -> None:
         print(line, flush=True)
 
 
+def crossed(sweeps: int) -> None:
+    """Print how often mean rates are held where seeds are crossed: 3 data seeds by 3 training seeds."""
+    print("crossed: accuracy of a group, 3 x 3 crossed seeds that move a run by a point each, 70% of the luck shared")
+    seeds = ReplicateSeeds.of(np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3))
+    for n in (60, 500, 5000):
+        rng, size, held = np.random.default_rng([8, n]), np.array([n]), []
+        units = SamplingUnits(size, size, size - 1, are_counted=True)
+        for _ in range(sweeps):
+            moved = (rng.normal(0, 0.01, (3, 1)) + rng.normal(0, 0.01, (1, 3))).reshape(9, 1)
+            alike = rng.random((9, n)) < 0.7**0.5
+            right = np.where(alike, rng.random(n), rng.random((9, n))) < ACCURACY + moved
+            variance = np.array([right.mean(0).var() / n])
+            found = mean_rate(SharedRate(right.sum(1)[:, None], np.full((9, 1), n), variance, units), 0.95, seeds)
+            held.append(found["low"][0] <= ACCURACY <= found["high"][0])
+        print(f"  groups of {n:5}: held {np.mean(held):.1%}", flush=True)
+
+
 def calibration(sweeps: int) -> None:
     """Print bias of calibration errors, how often intervals hold them, and the same of a difference of two groups."""
     print("calibration: two groups of n and 2n predictions, confidence above accuracy by 0, 5 or 10 points in both")
@@ -290,6 +307,7 @@ CHECKS: Mapping[str, Callable[[int], None]] = {
     "fluctuations": fluctuations,
     "gaps": gaps,
     "means": means,
+    "crossed": crossed,
     "calibration": calibration,
     "winners": winners,
 }

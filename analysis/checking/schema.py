@@ -71,7 +71,12 @@ JSON_RECORDS: Mapping[str, tuple[RecordField, ...]] = {
         RecordField("updated", "text", "ISO 8601", required=False),
         RecordField("trials", "integer", "how many trials there are or will be", required=False),
         RecordField("members", "list or null", "hashes of the trials that belong to it; null: all", required=False),
-        RecordField("dataset", "object", "`name`, `path`, `content_hash`, `label`, `groups`, `shown`, `values`"),
+        RecordField(
+            "dataset",
+            "object",
+            "`name`, `path`, `content_hash`, `label`, `groups`, `shown`, `values`; `unit`: the noun of an example, if "
+            "that is not an image",
+        ),
         RecordField("sweep", "object", "the sweep file with every default; `learners`: a list with the `name` of each"),
         RecordField("file", "text or null", "the sweep file as given", required=False),
         RecordField("versions", "object", "versions of the packages", required=False),

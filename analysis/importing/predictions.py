@@ -54,6 +54,7 @@ def from_predictions(
     seed: npt.ArrayLike | int | None = None,
     label: str = "label",
     name: str = "predictions",
+    unit: str = "example",
     to: str | Path | None = None,
     min_group_size: int | None = None,
 ) -> SweepResults:
@@ -78,6 +79,7 @@ def from_predictions(
             are numbered.
         label: what is predicted.
         name: of the results.
+        unit: what a row of one trial is, in the singular: ``patient``; sentences count these.
         to: folder to write the records to, which then is a sweep's for every command; default one that is removed when
             the results are no longer used.
         min_group_size: see `fairsweep.analysis.load`.
@@ -107,6 +109,7 @@ def from_predictions(
         "path": "",
         "content_hash": _hash(*ids[:100], *rows.label[:100], size),
         "label": label,
+        "unit": unit,
     }
     dataset |= {"groups": list(rows.groups)}
     for run in runs:

@@ -256,7 +256,7 @@ def _trust(results: SweepResults, statement: Statement) -> tuple[tuple[str, str]
         listed.append(("Seeds", f"{found.seeds}{few}"))
         smallest = f", {found.images:,} in the smallest group" if found.images else ""
         size += smallest
-    listed.append(("Test images", size))
+    listed.append((f"Test {results.unit}s", size))
     listed.append(("Data", described_data(results)))
     if found is not None and found.family > 1:
         listed.append(("Questions tested", f"{found.family} in this report; verdicts are corrected for all of them"))

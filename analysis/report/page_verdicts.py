@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ MOST_RARE = 2
 MOST_SERIES = 6
 """Series up to which all pairs are compared."""
 
-_COLLAPSED = "{} predicts one class for every test image{}"
+_COLLAPSED = "{} predicts one class for every test {}{}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def page_verdicts(
     """
     chosen = margin if margin is not None else margin_of(results)
     asked = _Asked(results, design, OutcomeTable.of(results, design.attribute, at=at), results.collapsed(at=at), at)
-    return PageVerdicts({one.question: one for one in decide(list(asked.findings()), margin=chosen)}, chosen)
+    found = (replace(one, unit=results.unit) for one in decide(list(asked.findings()), margin=chosen))
+    return PageVerdicts({one.question: one for one in found}, chosen)
 
 
 def baseline_series(results: SweepResults, learner: str, baseline: str, level: str) -> list[tuple[str, str]]:
@@ -198,7 +199,7 @@ class _Asked:
         ]
         note = " and ".join(text for text in notes if text)
         if not np.isfinite(effect.estimate):
-            yield Finding(question, None, note="fewer than two groups have test images")
+            yield Finding(question, None, note=f"fewer than two groups have test {self.results.unit}s")
         elif question.kind == "gap" and note:
             yield Finding(question, None, note=f"{note}, so its groups cannot be compared")
         else:
@@ -221,7 +222,8 @@ class _Asked:
         texts = dict.fromkeys(level.text for level in self.design.levels)
         notes = [text for text in (self._collapse(question.learner, level) for level in texts) if text]
         if len(notes) == len(texts) and not without_rounding(found[0].estimate).any():
-            yield Finding(question, None, note=_COLLAPSED.format(question.learner, " at every level"))
+            note = _COLLAPSED.format(question.learner, self.results.unit, " at every level")
+            yield Finding(question, None, note=note)
         else:
             yield Finding(question, found[0], note=notes[-1] if notes else "")
 
@@ -230,7 +232,7 @@ class _Asked:
         runs = self.collapsed
         collapsed = ((runs["series"].astype(str) == series) & (runs["level"] == level)).sum()
         done = len(self.table.rows(series, level))
-        return _COLLAPSED.format(series, f" at {level}") if done and collapsed >= done else ""
+        return _COLLAPSED.format(series, self.results.unit, f" at {level}") if done and collapsed >= done else ""
 
 
 def page_trends(results: SweepResults, design: ImbalanceDesign, *, at: At = "last") -> Mapping[tuple[str, str], Trend]:

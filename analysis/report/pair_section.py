@@ -86,7 +86,7 @@ def _reason_against(results: SweepResults, series: list[str]) -> str:
 
 
 def _who(results: SweepResults, design: ImbalanceDesign, group: str) -> str:
-    return "all images" if group == ALL else named(results, design.attribute, group)
+    return f"all {results.unit}s" if group == ALL else named(results, design.attribute, group)
 
 
 def _statement(results: SweepResults, design: ImbalanceDesign, found: Verdict) -> Statement:
@@ -112,9 +112,9 @@ def _statement(results: SweepResults, design: ImbalanceDesign, found: Verdict) -
 def _summary(results: SweepResults, design: ImbalanceDesign, found: list[Verdict]) -> SummaryTable:
     caption = (
         f"Difference in test accuracy at {design.levels[-1].text} (first minus second) in percentage points: mean over "
-        "shared seeds with its 95% interval over seeds and test images. P(first > second): probability that a run of "
-        f"the first outperforms one of the second, with its 95% interval; from {THRESHOLD} on, an improvement counts "
-        "as meaningful (Bouthillier et al. 2021). p (Holm): corrected for all questions of this report."
+        f"shared seeds with its 95% interval over seeds and test {results.unit}s. P(first > second): probability that "
+        f"a run of the first outperforms one of the second, with its 95% interval; from {THRESHOLD} on, an improvement "
+        "counts as meaningful (Bouthillier et al. 2021). p (Holm): corrected for all questions of this report."
     )
     numbers = pd.DataFrame(
         {

@@ -218,9 +218,9 @@ def _test_images(results: SweepResults) -> str:
     """Return which trials share the test images, and what intervals take as independent."""
     shared = split_kinds(results).isdisjoint({"folds", "hold_out"})
     same = (
-        "All trials use the same test images."
+        f"All trials use the same test {results.unit}s."
         if shared
-        else ("Test images of one trial; other trials use about as many other images.")
+        else f"Test {results.unit}s of one trial; other trials use about as many others."
     )
     return f"{same} {sampling_unit(results)}"
 

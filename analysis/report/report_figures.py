@@ -40,11 +40,12 @@ class Figure:
 def trends(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Return the accuracy of each group over the levels, or as bars if there is one level."""
     caption = (
-        "Dark bands cover the sampling of test images only; light bands add a t interval over replicates (95%). More "
-        "than two groups have bars of the whole interval instead. A triangle marks an interval that goes on beyond the "
-        "axis. Small dots are single trials."
+        f"Dark bands cover the sampling of test {results.unit}s only; light bands add a t interval over replicates "
+        "(95%). More than two groups have bars of the whole interval instead. A triangle marks an interval that goes "
+        "on beyond the axis. Small dots are single trials."
         if design.is_trend
-        else "Bars are 95% intervals that combine a t interval over replicates with the sampling of test images."
+        else "Bars are 95% intervals that combine a t interval over replicates with the sampling of test "
+        f"{results.unit}s."
     )
     figures = []
     for attribute in design.groupings:
@@ -73,7 +74,7 @@ def overviews(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, .
     several = len(plots.series_of(results)) > 1
     if several and design.is_trend:
         for group in design.rare[:_MOST_RARE] or (None,):
-            whose = "all test images" if group is None else named(results, design.attribute, group)
+            whose = f"all test {results.unit}s" if group is None else named(results, design.attribute, group)
             drawn = plots.heat_map(results, attribute=design.attribute, group=group)
             text = f"Accuracy for {whose} by learner and level; ± is the half-width of the 95% interval."
             figures.append(Figure(f"heat-map-{group or 'all'}", drawn, text))

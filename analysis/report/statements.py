@@ -82,8 +82,8 @@ def question(results: SweepResults, design: ImbalanceDesign) -> str:
     if not design.rare:
         return f"{asked}?"
     if design.is_trend:
-        return f"{asked}, as images with {rare_text(results, design)} become rarer in the training set?"
-    return f"{asked}, with few training images with {rare_text(results, design)}?"
+        return f"{asked}, as {results.unit}s with {rare_text(results, design)} become rarer in the training set?"
+    return f"{asked}, with few training {results.unit}s with {rare_text(results, design)}?"
 
 
 def rare_text(results: SweepResults, design: ImbalanceDesign) -> str:
@@ -98,7 +98,7 @@ def level_text(results: SweepResults, design: ImbalanceDesign) -> str:
     if not design.rare or not np.isfinite(level.rare_count):
         return ""
     which = f"most imbalanced training set ({level.text})" if len(design.levels) > 1 else "training set"
-    counts = f"{level.rare_count:,.0f} images with {rare_text(results, design)} out of {level.train_size:,.0f}"
+    counts = f"{level.rare_count:,.0f} {results.unit}s with {rare_text(results, design)} out of {level.train_size:,.0f}"
     return f"The {which} has {counts}."
 
 
@@ -137,7 +137,7 @@ def answer(
 
 def small_group_notes(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
     """Return which groups are listed but not ranked, and why; a sentence for each attribute that has some."""
-    unit = "people" if has_people(results) else "images"
+    unit = "people" if has_people(results) else f"{results.unit}s"
     few = f"fewer than {results.min_group_size} test {unit} (min_group_size)"
     notes = []
     for attribute in design.groupings:
@@ -171,7 +171,8 @@ def caveats(results: SweepResults, sections: tuple[StatementGroup, ...]) -> tupl
             "expected to miss the true value."
         )
     if fewest == 1:
-        listed.append("Some settings have only one replicate: their intervals cover the sampling of test images only.")
+        only = f"their intervals cover the sampling of test {results.unit}s only"
+        listed.append(f"Some settings have only one replicate: {only}.")
     elif 1 < fewest < _FEW_REPLICATES:
         listed.append(
             f"With {fewest} replicates, t intervals are wide because the variation between runs is poorly known; "
@@ -180,8 +181,8 @@ def caveats(results: SweepResults, sections: tuple[StatementGroup, ...]) -> tupl
     seeds = done[["data_seed", "train_seed"]].drop_duplicates()
     if len(seeds) > max(seeds.nunique(), default=0):
         listed.append(
-            "Replicates share data seeds or training seeds, but the t intervals treat them as independent: they are "
-            "too narrow if one kind of seed matters more than the other."
+            "Replicates share data seeds or training seeds: where predictions are missing, or seeds are not crossed in "
+            "full, t intervals treat them as independent and are too narrow."
         )
     if any(comparison.baseline != TWIN for comparison in comparisons(results)):
         listed.append(
@@ -231,7 +232,7 @@ def told(found: Verdict, *, question: str, equal: str, claim: str, estimate: str
 
 
 def _collapsed(results: SweepResults, at: At) -> list[Statement]:
-    """Return the settings in which runs predict one class for every test image."""
+    """Return the settings in which runs predict one class for every test {results.unit}."""
     done = results.trials[results.trials["state"] == "done"].groupby("setting").size()
     statements = []
     for setting, runs in results.collapsed(at=at).groupby("setting", sort=False):
@@ -239,9 +240,10 @@ def _collapsed(results: SweepResults, at: At) -> list[Statement]:
         row = runs.iloc[0]
         text = (
             f"Learner {row['series']} ({row['level']}) has collapsed in {len(runs)} of {int(done[setting])} replicates"
-            f": it predicts {results.label} = {classes} for every test image."
+            f": it predicts {results.label} = {classes} for every test {results.unit}."
         )
-        reason = "Its accuracy is the share of that class among the test images, so its groups cannot be compared."
+        share = f"the share of that class among the test {results.unit}s"
+        reason = f"Its accuracy is {share}, so its groups cannot be compared."
         statements.append(Statement(text, "undefined", reason))
     return statements
 
@@ -377,4 +379,4 @@ def _margin(found: Verdict) -> str:
 def counts_text(found: Verdict) -> str:
     """Return how many seeds and test images a number rests on: ``3 seeds, 600 test images``."""
     seeds = counted(found.seeds, "seed")
-    return f"{seeds}, {counted(found.images, 'test image')}" if found.images else seeds
+    return f"{seeds}, {counted(found.images, f'test {found.unit}')}" if found.images else seeds

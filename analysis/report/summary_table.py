@@ -159,11 +159,11 @@ def metric_table(
         columns[head] = (numbers["group"] == name) & (numbers["attribute"] == attribute)
     if gap:
         columns[column] = numbers["metric"] == gap
-    what = "Test accuracy" if metric == "accuracy" else f"{row.title} on test images,"
+    what = "Test accuracy" if metric == "accuracy" else f"{row.title} on test {results.unit}s,"
     unit = "in %" if Metric(row, None, metric).range == (0.0, 1.0) else "times 100"
     caption = (
         f"{what} {unit} by {attribute}; means over replicates (runs) with {confidence:.0%} intervals: t over "
-        "replicates combined with the sampling of test images; with one replicate, the sampling of test images only."
+        f"replicates combined with the sampling of test {results.unit}s; with one replicate, that sampling only."
     )
     if any(name in small for name in names):
         caption += f" * Fewer than {results.min_group_size} test examples: listed, not ranked as the worst group."
@@ -201,7 +201,7 @@ def _listed(names: Sequence[str]) -> str:
     """Return what the columns are, in full."""
     titles = [METRICS[name].title.lower().removesuffix(" difference") for name in names]
     text = ", ".join(titles)
-    return f"{text}; the base rate is a property of the test images" if "base_rate_difference" in names else text
+    return f"{text}; the base rate is a property of the test set" if "base_rate_difference" in names else text
 
 
 def is_defined(results: SweepResults, name: str) -> bool:
@@ -245,7 +245,7 @@ def _table(
         for setting, count in settings["replicates"].items()
     ]
     if any(runs.values()):
-        caption = f"{caption} Collapsed: the model predicts one class for every test image."
+        caption = f"{caption} Collapsed: the model predicts one class whatever it is given."
     keys["runs"] = settings["replicates"].astype(np.float64).tolist()
     for name, chosen in columns.items():
         cells = numbers[chosen].set_index("setting").reindex(settings.index)

@@ -110,14 +110,14 @@ def _statement(results: SweepResults, design: ImbalanceDesign, row: pd.Series[An
 
 
 def _who(results: SweepResults, design: ImbalanceDesign, group: str) -> str:
-    return "all images" if group == ALL else named(results, design.attribute, group)
+    return f"all {results.unit}s" if group == ALL else named(results, design.attribute, group)
 
 
 def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame) -> SummaryTable:
     steps = " or ".join(dict.fromkeys(table["step"]))
     caption = (
         f"Change in test accuracy in percentage points for {steps}: mean slope over seeds with its 95% interval, "
-        "which covers variation between seeds and the sampling of test images. "
+        f"which covers variation between seeds and the sampling of test {results.unit}s. "
         "Ordinary regression over all trials would treat nested training sets as independent."
     )
     changes = [interval_text(*row) if np.isfinite(row[1]) else f"{100 * row[0]:.1f}" for row in _triples(table)]

@@ -34,6 +34,7 @@ from fairsweep.analysis.statistics.crossed_bounds import (
 )
 from fairsweep.analysis.statistics.effective_sample_size import units_of
 from fairsweep.analysis.statistics.own_intervals import is_biased
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
 DRAWS = 1000
 """Resamples of the images."""
@@ -104,17 +105,20 @@ def crossed_means(
     if not all(_is_quotient(metric) for metric in chosen):
         resampled = shared.resampled(draws, keyed_generator("crossed", 0, split))
     rows = {trial: place for (trial, _), place in outcomes.row.items()}
+    table = results.trials.astype({"trial": str}).set_index("trial")[["data_seed", "train_seed"]]
     names = {True: list(results.all_cells.group_names(by)), False: [JOINT.join(by)]}
     parts = []
     for setting, part in asked[asked["trial"].isin(list(rows))].groupby("setting", sort=False):
         places = [rows[str(trial)] for trial in part["trial"]]
+        drawn_seeds = table.reindex(part["trial"].astype(str)).to_numpy(np.float64, na_value=np.nan)
+        seeds = ReplicateSeeds.of(drawn_seeds[:, 0], drawn_seeds[:, 1])
         for metric in chosen:
             if resampled is None or _is_quotient(metric):
-                found = shared.mean(places, metric)
+                found = shared.mean(places, metric, seeds)
             else:
                 drawn = [resampled.drawn(place, metric) for place in places]
                 generator = keyed_generator("replicates", setting, metric.name)
-                found = mean_of_drawn(drawn, confidence, generator, shared.step(metric))
+                found = mean_of_drawn(drawn, confidence, generator, shared.step(metric), seeds)
             unit = "" if shared.clusters is None else ", people"
             head = {"setting": setting, "metric": metric.name, "group": names[not isinstance(metric.row, Disparity)]}
             parts.append(pd.DataFrame(head | found).assign(interval=f"{found['interval']}{unit}"))
@@ -180,14 +184,15 @@ class _Shared:
     clusters: Codes | None
     confidence: float
 
-    def mean(self, places: Sequence[int], metric: Metric) -> Columns:
+    def mean(self, places: Sequence[int], metric: Metric, seeds: ReplicateSeeds) -> Columns:
         """Return the mean over some trainings of a rate, or of a disparity of rates."""
         row = metric.row
         if not isinstance(row, Disparity):
             (rate,) = self._rates(places, metric, np.ones(len(self.groups), np.bool_))
-            return mean_rate(rate, self.confidence)
+            return mean_rate(rate, self.confidence, seeds)
         exists = (np.bincount(self.groups, minlength=len(self.ranked)) > 0) & self.ranked
-        return mean_disparity(list(self._rates(places, metric, exists[self.groups])), exists, row, self.confidence)
+        rates = list(self._rates(places, metric, exists[self.groups]))
+        return mean_disparity(rates, exists, row, self.confidence, seeds)
 
     def _rates(self, places: Sequence[int], metric: Metric, chosen: Bools) -> Iterator[SharedRate]:
         """Yield each rate behind a metric, on some of the images."""

@@ -30,11 +30,11 @@ def has_people(results: SweepRecords, split: str = "test") -> bool:
 def sampling_unit(results: SweepRecords, split: str = "test") -> str:
     """Return a sentence on what intervals and verdicts take as independent: people where the data names them."""
     if not has_people(results, split):
-        return f"Intervals and verdicts take the {split} images as independent of each other."
+        return f"Intervals and verdicts take the {split} {results.unit}s as independent of each other."
     people, images = people_and_images(results, split)
     return (
         f"Intervals and verdicts take the {people:,} people of the {split} set as independent of each other, not their "
-        f"{images:,} images."
+        f"{images:,} {results.unit}s."
     )
 
 

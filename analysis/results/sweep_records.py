@@ -108,6 +108,11 @@ class SweepRecords:
         return self.all_cells.label
 
     @property
+    def unit(self) -> str:
+        """Return the noun of what is predicted: an image, or what imported predictions are of."""
+        return str((self.sweep.get("dataset") or {}).get("unit") or "image")
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Return the attributes whose values are the groups."""
         return self.all_cells.groups

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from fairsweep.analysis.metrics.disparities import Disparity, disparity_of
 from fairsweep.analysis.metrics.rates import Bools, Counts, Floats, divide
@@ -23,6 +24,7 @@ from fairsweep.analysis.statistics.effective_sample_size import (
     rate_bounds,
 )
 from fairsweep.analysis.statistics.intervals import ReplicateMean, replicate_mean, widen
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds, mean_over_seeds
 
 FEW = 10
 """Minimum number of replicates to resample; fewer get a t interval."""
@@ -94,15 +96,17 @@ def shared_rate(
     return SharedRate(over, under, np.bincount(groups[first], np.maximum(spread, 0), count).astype(np.float64), units)
 
 
-def mean_rate(rate: SharedRate, confidence: float) -> Columns:
-    """Return the mean over the trainings of a rate, one entry per group."""
-    mean = replicate_mean(rate.values, confidence, divide(1.0, rate.below.min(0)))
+def mean_rate(rate: SharedRate, confidence: float, seeds: ReplicateSeeds | None = None) -> Columns:
+    """Return the mean over the trainings of a rate, one entry per group; ``seeds`` as in `mean_disparity`."""
+    mean = _mean_of(rate.values, confidence, divide(1.0, rate.below.min(0)), seeds)
     low, high = rate_bounds(mean.mean, rate.variance, rate.units, rate.below.shape[0], confidence)
     bounds = np.minimum(low, mean.mean), np.maximum(high, mean.mean)
     return _columns(mean, bounds, "Wilson at the effective sample size")
 
 
-def mean_disparity(rates: Sequence[SharedRate], exists: Bools, row: Disparity, confidence: float) -> Columns:
+def mean_disparity(
+    rates: Sequence[SharedRate], exists: Bools, row: Disparity, confidence: float, seeds: ReplicateSeeds | None = None
+) -> Columns:
     """Return the mean over the trainings of a disparity of rates, one entry.
 
     The mean of largest gaps is at least the largest gap of the means, so that gap's lower bound is one; it
@@ -114,11 +118,12 @@ def mean_disparity(rates: Sequence[SharedRate], exists: Bools, row: Disparity, c
         exists: which groups take part, bool [G].
         row: the disparity.
         confidence: of the whole.
+        seeds: of the trainings; None takes them as independent.
     """
     above, below = (np.stack(parts, 1) for parts in ([r.above for r in rates], [r.below for r in rates]))
     values = disparity_of(above, below, np.broadcast_to(exists, (len(above), len(exists))), row)
     smallest = below[..., exists].min(initial=np.iinfo(np.int64).max)
-    mean = replicate_mean(values[None], confidence, np.array([divide(1.0, smallest)]))
+    mean = _mean_of(values[None], confidence, np.array([divide(1.0, smallest)]), seeds)
     value = mean.mean
     means = np.stack([replicate_mean(rate.values).mean for rate in rates])
     variances = np.stack([rate.variance for rate in rates])
@@ -167,7 +172,11 @@ class Drawn:
 
 
 def mean_of_drawn(
-    drawn: Sequence[Drawn], confidence: float, generator: np.random.Generator, step: Floats | float = 0.0
+    drawn: Sequence[Drawn],
+    confidence: float,
+    generator: np.random.Generator,
+    step: Floats | float = 0.0,
+    seeds: ReplicateSeeds | None = None,
 ) -> Columns:
     """Return the mean over the trainings of a metric that is resampled, one entry per group.
 
@@ -176,8 +185,9 @@ def mean_of_drawn(
         confidence: of each interval.
         generator: of resamples of the trainings, of which there are some from `FEW` on.
         step: resolution of the values, float64 [P].
+        seeds: see `mean_disparity`; crossed ones are not resampled.
     """
-    mean = replicate_mean(np.stack([one.value for one in drawn], -1), confidence, step)
+    mean = _mean_of(np.stack([one.value for one in drawn], -1), confidence, step, seeds)
     draws = np.stack([one.draws for one in drawn], -1)
     images = _known_mean(draws, np.ones((len(draws), len(drawn))))
     parts = [one.parts for one in drawn if one.parts is not None]
@@ -185,7 +195,7 @@ def mean_of_drawn(
         return _columns(mean, _bounds_of_parts(parts, confidence), "bounds over images")
     low, high = value_bounds(images, confidence)
     found = _columns(mean, (np.fmin(low, mean.mean), np.fmax(high, mean.mean)), "images resampled")
-    if len(drawn) >= FEW:
+    if len(drawn) >= FEW and (seeds is None or seeds.design != "crossed"):
         chosen = generator.multinomial(len(drawn), np.full(len(drawn), 1 / len(drawn)), len(draws))
         low, high = value_bounds(_known_mean(draws, chosen), confidence)
         # Trainings that score alike on every image, in every resample, are not certain to.
@@ -207,6 +217,19 @@ def _bounds_of_parts(parts: Sequence[DisparityParts], confidence: float) -> tupl
     )
     each, (low, high) = np.array([part.bounds(confidence) for part in parts]).mean(0), means.bounds(confidence)
     return (each[:1], np.array([high])) if means.row.falls else (np.array([low]), each[1:])
+
+
+def _mean_of(values: Floats, confidence: float, step: Floats | float, seeds: ReplicateSeeds | None) -> ReplicateMean:
+    """Return the mean over trainings, float64 [P, T], whose t interval knows which of them share a seed."""
+    plain = replicate_mean(values, confidence, step)
+    if seeds is None or seeds.design != "crossed":
+        return plain
+    half = plain.half_width.copy()
+    for place in np.flatnonzero(np.isfinite(values).all(-1)):
+        found = mean_over_seeds(values[place], seeds)
+        if found.variance > 0 and found.df > 0:
+            half[place] = max(half[place], stats.t.ppf(0.5 + confidence / 2, found.df) * np.sqrt(found.variance))
+    return replace(plain, half_width=half)
 
 
 def _columns(mean: ReplicateMean, bounds: tuple[Floats, Floats], method: str) -> Columns:

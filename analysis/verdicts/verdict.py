@@ -80,6 +80,7 @@ class Verdict:
         superiority: probability that a run of the learner outperforms one of the baseline, or of a ``gap`` that a
             run's accuracy is higher for the group than for the others; None for other questions.
         note: why it is undefined, or what else must be known; empty if nothing.
+        unit: what a test image is called, in the singular.
     """
 
     question: Question
@@ -100,6 +101,7 @@ class Verdict:
     images_needed: float = float("nan")
     superiority: Superiority | None = None
     note: str = ""
+    unit: str = "image"
 
     def reversed(self) -> Verdict:
         """Return the verdict on the question with learner and baseline exchanged."""
@@ -174,7 +176,7 @@ def _verdict(
     effect = finding.effect
     nan = float("nan")
     if effect is None or not np.isfinite(effect.estimate):
-        note = finding.note or "the metric is undefined for these test images"
+        note = finding.note or "the metric is undefined for this test set"
         return Verdict(finding.question, "undefined", nan, nan, nan, note=note)
     most = _MOST.get(finding.question.kind, np.inf) if finding.most is None else finding.most
     low, high = (float(bound) for bound in effect.interval(confidence, most))

@@ -148,17 +148,17 @@ def _needed(found: Verdict) -> str:
         return f"That is less than {size}, but the interval of this sweep still allows both answers."
     seeds, images = found.seeds_needed, found.images_needed
     with_seeds = f"{seeds:,.0f} seeds" if seeds <= _MANY_SEEDS else f"more than {_MANY_SEEDS:,} seeds"
-    of_images = "test images of the smallest group"
+    of_images = f"test {found.unit}s of the smallest group"
     if np.isfinite(seeds) and np.isfinite(images):
         return f"To detect {size}, {with_seeds} or {images:,.0f} {of_images} would be needed."
     if np.isfinite(seeds):
         return f"To detect {size}, {with_seeds} would be needed."
     if np.isfinite(images):
         return (
-            f"No number of seeds would be enough to detect {size} with so few test images: {images:,.0f} {of_images} "
-            "would be needed."
+            f"No number of seeds would be enough to detect {size} with so few test {found.unit}s: {images:,.0f} "
+            f"{of_images} would be needed."
         )
-    return f"To detect {size}, both more seeds and more test images would be needed."
+    return f"To detect {size}, both more seeds and more test {found.unit}s would be needed."
 
 
 def superiority_text(found: Superiority, better: str, worse: str) -> str:

@@ -7,8 +7,9 @@ import fairsweep.analysis as analysis
 from fairsweep.analysis import crossed_frame
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.results.crossed_resampling import id_weights
-from fairsweep.analysis.statistics.crossed_bounds import shared_rate
+from fairsweep.analysis.statistics.crossed_bounds import mean_rate, shared_rate
 from fairsweep.analysis.statistics.effective_sample_size import units_of
+from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,18 @@ def test_the_variance_of_shared_images_is_that_of_resamples_without_end(results)
         sums = [[weights @ (part * (groups == g)).T for g in (0, 1)] for part in (above, below)]
         drawn = (np.array(sums[0]) / np.array(sums[1])).mean(-1)
         np.testing.assert_allclose(found.variance, drawn.var(1), rtol=0.12)
+
+
+def test_trainings_that_share_a_seed_are_fewer_than_they_seem():
+    """Two data seeds by three training seeds: six trainings, but two draws of the data, which differ by 20 points."""
+    right = np.arange(1000) < np.repeat([900, 700], 3)[:, None] + np.tile([0, 1, 2], 2)[:, None]
+    (unit,) = units_of(resolve("accuracy", ("no", "yes")), np.zeros(1000, int), 1, np.ones(1000, int), 2)
+    rate = shared_rate(right, np.ones_like(right), np.zeros(1000, int), np.ones(1000, int), unit)
+    widths = []
+    for data in ([0, 0, 0, 1, 1, 1], range(6)):
+        found = mean_rate(rate, 0.95, ReplicateSeeds.of(data, [0, 1, 2] * 2))
+        widths.append(float(found["high"][0] - found["low"][0]))
+    assert widths[0] > 3 * widths[1]
 
 
 def test_differences_from_twins_use_the_same_images(results):

@@ -93,8 +93,10 @@ def test_the_pooled_bands_of_a_reliability_diagram_know_people(several):
 
 
 def test_a_page_says_what_is_independent(several, single):
-    assert "the 60 people of the test set as independent of each other, not their 720 images" in sampling_unit(several)
-    assert sampling_unit(single) == "Intervals and verdicts take the test images as independent of each other."
+    assert "the 60 people of the test set as independent of each other, not their 720 examples" in sampling_unit(
+        several
+    )
+    assert sampling_unit(single) == "Intervals and verdicts take the test examples as independent of each other."
     assert sampling_unit(sweep(3, named=False)) == sampling_unit(single)
     assert sampling_unit(several) in collect(several).findings.test_images
 

@@ -78,8 +78,8 @@ def test_the_report_lists_it_and_says_why_it_is_not_ranked(folder):
     design = design_of(results)
     (note,) = small_group_notes(results, design)
     assert note == (
-        "Too small to be ranked, with fewer than 20 test images (min_group_size): site = tiny (8). They are listed in "
-        "tables and figures, and take no part in worst groups, gaps, findings and selection."
+        "Too small to be ranked, with fewer than 20 test examples (min_group_size): site = tiny (8). They are listed "
+        "in tables and figures, and take no part in worst groups, gaps, findings and selection."
     )
     assert {question.group for question in page_verdicts(results, design).found} == {"north", "all"}
     gaps = [s.text for group in answer(results, design) for s in group.statements]
