@@ -51,7 +51,7 @@ _SWITCHES = {
     "TUNE_MAX_PENDING_TRIALS_PG": "64",
 }
 _RAY_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-_WORKER_ENVIRONMENT = {
+WORKER_ENVIRONMENT = {
     # Workers stay in their working folder, and none of them brings a pool of threads for every core of the machine.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "OMP_NUM_THREADS": "1",
@@ -97,7 +97,7 @@ def connected(
         check_address(where)
     # On a cluster each node's own environment says where its caches are.
     own = {name: os.environ[name] for name in _HANDED_ON if where is None and name in os.environ}
-    environment = _WORKER_ENVIRONMENT | own
+    environment = WORKER_ENVIRONMENT | own
     with (
         tempfile.TemporaryDirectory(prefix="fairsweep-") as empty,
         default_variables(_RAY_SWITCHES),

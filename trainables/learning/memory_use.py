@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -22,6 +24,8 @@ class MemoryUse:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._before: dict[str, int | None] = {}
+        with suppress(AttributeError, TypeError):  # glibc's; memory that an earlier trial left is not this one's
+            ctypes.CDLL(None).malloc_trim(0)
         try:
             _RESET.write_text("5")
         except OSError:  # not on this system: the peak would be that of the process
