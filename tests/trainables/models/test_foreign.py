@@ -1,5 +1,7 @@
 """Networks of torchvision, by their names."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -33,8 +35,10 @@ def published(tmp_path_factory):
 def test_every_classification_network_of_torchvision_is_a_model_and_others_are_told_the_nearest():
     from torchvision import models
 
+    page = (Path(__file__).parents[3] / "docs/models.md").read_text()
     for name in set(models.list_models(module=models)) - {"resnet18"}:
         assert model_type({"name": name}) is TorchvisionModel
+        assert f"`{name}`" in page, f"{name} stands in no row of benchmarks/torchvision_networks.py's table"
     with pytest.raises(ValueError, match="did you mean 'shufflenet_v2_x0_5'"):
         model_type({"name": "shufflenet_v2_x05"})
     with pytest.raises(ValueError, match="name must be one of"):
