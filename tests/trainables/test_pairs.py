@@ -104,7 +104,7 @@ def test_a_pair_takes_two_steps_or_says_why_not(learner, name, norm, part, head,
     assert report.steps >= 2
     moved = {place for place, value in after.items() if not torch.equal(value, before[place])}
     assert moved
-    if part == "head":
+    if part == "head" and learner != "pbt":  # the best member may be another, with initial weights of its own
         assert len({place.rpartition(".")[0] for place in moved}) <= (2 if head else 1) * 2
 
 
