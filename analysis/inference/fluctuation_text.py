@@ -66,7 +66,7 @@ def _what(table: LevelTable) -> str:
     images = f"{n[0]:,}" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,}"
     return (
         f"The {table.metric}{who} lies between {low:.1f} and {high:.1f}% over {levels} levels of {table.over} "
-        f"({seeds} at each, {images} test images behind a value)."
+        f"({seeds} at each, {images} test {table.unit}s behind a value)."
     )
 
 
@@ -139,6 +139,6 @@ def _needed(table: LevelTable, seeds: float, images: float, change: float, detec
         return f"{target}, several seeds are needed first: one says nothing about the variation between training runs."
     more_seeds = f"{seeds:.0f} replicates" if np.isfinite(seeds) else "no number of replicates"
     if not table.same_images:
-        return f"{target}, {more_seeds} with the same number of test images each would be enough."
-    more_images = f"{images:,.0f} test images behind a value" if np.isfinite(images) else "no number of test images"
-    return f"{target}, {more_seeds} would be enough with these test images, or {more_images} with these replicates."
+        return f"{target}, {more_seeds} with the same number of test {table.unit}s each would be enough."
+    more = f"{images:,.0f} test {table.unit}s behind a value" if np.isfinite(images) else f"no number of {table.unit}s"
+    return f"{target}, {more_seeds} would be enough with these {table.unit}s, or {more} with these replicates."

@@ -47,6 +47,7 @@ class LevelTable:
         own_images: whether each value has test images of its own. If neither, that is unknown.
         training: what differs between training seeds, such as the initial weights alone.
         exact: gives `effect` from the outcomes on each image, if they are known and the metric is their mean.
+        unit: the noun of what is predicted.
     """
 
     metric: str
@@ -62,6 +63,7 @@ class LevelTable:
     own_images: bool = True
     training: str = TRAINING_SEED
     exact: Callable[[Floats], Effect] | None = None
+    unit: str = "image"
 
     def effect(self, coefficients: Floats) -> Effect | None:
         """Return a weighted sum over the levels, paired by seed.
@@ -176,7 +178,8 @@ def table_of_results(
         frame[name] = trials[name].reindex(frame["trial"].astype(str)).to_numpy()
     table = table_of_frame(frame, metric, over, group=group, draws=draws, seed=seed)
     names_of = _names(frame, table, over)
-    table = replace(table, training=_training_source(results, set(names_of.ravel().tolist())))
+    training = _training_source(results, set(names_of.ravel().tolist()))
+    table = replace(table, training=training, unit=results.unit)
     if is_of_images(results, metric):
         named = names_of.ravel().tolist()
         grouping = by or design_of(results).attribute

@@ -19,7 +19,7 @@ _TITLE = "Arbitrariness: whose prediction depends on the seed"
 _MARGIN = 0.01
 _MOST_GROUPS = 6
 _INTERVALS = (
-    "95% intervals cover the sampling of test images (of people, where the data names them). The trained models are "
+    "95% intervals cover the sampling of test {unit}s (of people, where the data names them). The trained models are "
     "taken as they are: what further seeds would add is not in them."
 )
 
@@ -41,8 +41,8 @@ def arbitrariness_section(results: SweepResults, design: ImbalanceDesign) -> Rep
     sentences = _sentences(results, design, between)
     drawn = plots.arbitrariness_by_level(results, design.attribute, frame=frame)
     caption = (
-        f"Share of test images, by {design.attribute}, for which two trainings of a learner that differ in their seeds "
-        f"predict different classes. {_INTERVALS}"
+        f"Share of test {results.unit}s, by {design.attribute}, for which two trainings of a learner that differ in "
+        f"their seeds predict different classes. {_INTERVALS.format(unit=results.unit)}"
     )
     figures = (Figure("arbitrariness", drawn, caption),)
     tables = (_seeds_table(results, design, between), _settings_table(results, design, frame))
@@ -63,7 +63,7 @@ def _sentences(results: SweepResults, design: ImbalanceDesign, between: pd.DataF
     others = mine[mine["group"] != worst["group"]]
     text = (
         f"At {worst['level']}, two trainings of {worst['series']} that differ in their seeds predict different classes "
-        f"for {_share(worst)} of the test images with {named(results, design.attribute, worst['group'])}"
+        f"for {_share(worst)} of the test {results.unit}s with {named(results, design.attribute, worst['group'])}"
     )
     if len(others) == 1:
         other = others.iloc[0]
@@ -85,8 +85,8 @@ def _share(row: pd.Series) -> str:
 def _seeds_table(results: SweepResults, design: ImbalanceDesign, between: pd.DataFrame) -> SummaryTable:
     """Return the disagreement of each setting by group, of the rare ones where there are many."""
     caption = (
-        f"Test images in % for which two trainings that differ in their seeds predict different classes, by "
-        f"{design.attribute}: mean over all pairs of trainings (runs). {_INTERVALS}"
+        f"Test {results.unit}s in % for which two trainings that differ in their seeds predict different classes, by "
+        f"{design.attribute}: mean over all pairs of trainings (runs). {_INTERVALS.format(unit=results.unit)}"
     )
     rows = between.drop_duplicates("setting").set_index("setting")
     columns = {
@@ -107,9 +107,9 @@ def _settings_table(results: SweepResults, design: ImbalanceDesign, frame: pd.Da
     if found.empty:
         return None
     caption = (
-        "Test images in % for which at least one setting predicts another class than the best one, of the settings "
-        f"whose mean validation accuracy is within {100 * _MARGIN:g} point of it (under the same seeds; the Rashomon "
-        f"set of Marx et al. 2020, arXiv 1909.06677). {_INTERVALS}"
+        f"Test {results.unit}s in % for which at least one setting predicts another class than the best one, of the "
+        f"settings whose mean validation accuracy is within {100 * _MARGIN:g} point of it (under the same seeds; the "
+        f"Rashomon set of Marx et al. 2020, arXiv 1909.06677). {_INTERVALS.format(unit=results.unit)}"
     )
     rows = found.drop_duplicates("setting").set_index("setting")
     columns = {

@@ -273,16 +273,16 @@ def _notes(results: SweepResults) -> tuple[str, ...]:
 
 def _divisions(results: SweepResults) -> tuple[str, ...]:
     """Return the limitations that follow from how examples were split."""
-    kinds = split_kinds(results)
+    kinds, unit = split_kinds(results), results.unit
     listed = []
     if "folds" in kinds:
         listed.append(
-            "Trials of different folds use different test images, and the held-out images of one fold train the "
+            f"Trials of different folds use different test {unit}s, and the held-out {unit}s of one fold train the "
             "others: folds are not independent, and a privacy guarantee covers the training set of one trial only."
         )
     if "hold_out" in kinds:
         listed.append(
-            "Each data seed holds out its own test images: replicates also differ in their test images, and images "
+            f"Each data seed holds out its own test {unit}s: replicates also differ in their test {unit}s, and {unit}s "
             "held out by one train others."
         )
     other = (results.sweep.get("dataset", {}).get("evaluation") or {}).get("name")
@@ -301,7 +301,7 @@ def _test_counts(results: SweepResults) -> pd.DataFrame:
             row = {
                 "attribute": attribute,
                 "group": shown(results, attribute, group),
-                "test images": int(counts[i].sum()),
+                f"test {results.unit}s": int(counts[i].sum()),
             }
             few = len(results.classes) <= 8 and attribute != results.label
             rows.append(row | ({f"{results.label} {name}": n for name, n in shares.items()} if few else {}))

@@ -40,7 +40,9 @@ def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportS
     if done.groupby("level")["setting"].nunique().max() < 2:
         return None
     if "folds" in split_kinds(results):
-        why = "No setting is selected: each fold is a setting of its own, and its held-out images train the others."
+        why = (
+            f"No setting is selected: each fold is a setting of its own; its held-out {results.unit}s train the others."
+        )
         return ReportSection("selection", "Selection", _TITLE, (why,))
     try:
         results.evaluations(split="validation")
@@ -50,7 +52,9 @@ def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportS
     level = design.levels[-1].text
     there = table[table["level"].astype(str) == level]
     rows = there[there["distance"].notna()]
-    sentences = _sentences(rows, design) if len(rows) >= 2 else (_nothing_selected(results, design, len(there)),)
+    sentences = (
+        _sentences(rows, design, results.unit) if len(rows) >= 2 else (_nothing_selected(results, design, len(there)),)
+    )
     drawn = plots.selection(results, design.attribute)
     caption = (
         f"Test against validation results at {level}, one point per setting: means over replicates, bars are 95% "
@@ -71,7 +75,7 @@ def _nothing_selected(results: SweepResults, design: ImbalanceDesign, settings: 
     return f"No setting is selected: at {level} the validation results of fewer than two settings are defined{why}."
 
 
-def _sentences(rows: pd.DataFrame, design: ImbalanceDesign) -> tuple[str, ...]:
+def _sentences(rows: pd.DataFrame, design: ImbalanceDesign, unit: str) -> tuple[str, ...]:
     """Return sentences on the selected settings at the most imbalanced level."""
     best, fair = best_setting(rows, _UTILITY), best_setting(rows, _DISPARITY)
     rank = 1 + int((rows["test accuracy"] > best["test accuracy"]).sum())
@@ -93,13 +97,13 @@ def _sentences(rows: pd.DataFrame, design: ImbalanceDesign) -> tuple[str, ...]:
     )
     found.append(_of_front(rows))
     found.append(
-        "Settings are selected, not single trials, and on the validation split only. The test images took no part, but "
-        "the models are the same: training noise that favours a setting on validation also favours it on test."
+        f"Settings are selected, not single trials, and on the validation split only. The test {unit}s took no part, "
+        "but the models are the same: training noise that favours a setting on validation also favours it on test."
     )
     if rows["replicates"].min() < 2:
         found.append(
             "Some of these settings have only one replicate: selecting among them also selects among seeds, and their "
-            "intervals cover the sampling of test images only."
+            f"intervals cover the sampling of test {unit}s only."
         )
     return tuple(found)
 
@@ -131,17 +135,18 @@ def _on_test(row: pd.Series[Any], metric: str) -> str:
 def _shared_split(results: SweepResults, design: ImbalanceDesign) -> str:
     """Return a sentence on the best setting on test, with its value corrected for selection on the same split."""
     found = _winner_on_test(results, design)
-    why = "Without validation evaluations, selection and reporting use the same test images"
+    why = f"Without validation evaluations, selection and reporting use the same test {results.unit}s"
     if found is None:
         return (
             f"{why}. The best result is then optimistically biased, and without two replicates of each setting and "
-            "predictions of all trials on the same images the bias cannot be corrected, so no setting is named."
+            f"predictions of all trials on the same {results.unit}s the bias cannot be corrected, so no setting is "
+            "named."
         )
     series, winner = found
     return (
         f"{why}: {series} has the best accuracy at {design.levels[-1].text}, {100 * winner.naive:.1f}%, which is "
-        "optimistically biased (winner's curse). Selected on resampled images and all replicates but one, and scored "
-        "by that replicate on the images left out, the best setting reaches "
+        f"optimistically biased (winner's curse). Selected on resampled {results.unit}s and all replicates but one, "
+        f"and scored by that replicate on the {results.unit}s left out, the best setting reaches "
         f"{100 * winner.corrected:.1f}% [{100 * winner.low:.1f}, {100 * winner.high:.1f}]."
     )
 

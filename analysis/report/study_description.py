@@ -95,23 +95,23 @@ def _training(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]
     sizes = np.unique(trials.loc[trials["state"] == "done", "train_size"].dropna())
     if not len(sizes):
         return ()
-    text = f"The training set has {sizes[0]:,.0f} images"
+    text = f"The training set has {sizes[0]:,.0f} {results.unit}s"
     if len(sizes) > 1:
-        text = f"Training sets have {sizes[0]:,.0f} to {sizes[-1]:,.0f} images"
+        text = f"Training sets have {sizes[0]:,.0f} to {sizes[-1]:,.0f} {results.unit}s"
     if not design.rare or not all(np.isfinite(level.rare_count) for level in design.levels):
         return (f"{text}.",)
     if len(design.levels) == 1:
         return (f"{text}, {design.levels[0].rare_count:,.0f} of them with {rare_text(results, design)}.",)
     counts = [f"{level.rare_count:,.0f} ({level.text})" for level in design.levels]
-    return (f"{text}. Images with {rare_text(results, design)}: {', '.join(counts)}.",)
+    return (f"{text}. {results.unit.capitalize()}s with {rare_text(results, design)}: {', '.join(counts)}.",)
 
 
 def _testing(results: SweepResults) -> str:
     counts = results.counts().values[:, 0].sum((-2, -1))
     low, high = int(counts.min()), int(counts.max())
     if low != high:
-        return f"Each trial is tested on {low:,} to {high:,} images."
+        return f"Each trial is tested on {low:,} to {high:,} {results.unit}s."
     kinds = {str(((folder.config or {}).get("split") or {}).get("kind")) for folder in results.folders}
     if kinds & {"folds", "hold_out"}:
-        return f"Each trial is tested on {low:,} held-out images."
-    return f"All trials are tested on the same {low:,} held-out images."
+        return f"Each trial is tested on {low:,} held-out {results.unit}s."
+    return f"All trials are tested on the same {low:,} held-out {results.unit}s."

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 import fairsweep.analysis as analysis
+from fairsweep.analysis.report.arbitrariness_section import arbitrariness_section
 from fairsweep.analysis.report.headline import headline
 from fairsweep.analysis.report.page_verdicts import PageVerdicts, page_verdicts
 from fairsweep.analysis.report.pair_section import pair_section
+from fairsweep.analysis.report.selection_section import selection_section
 from fairsweep.analysis.report.statements import answer
+from fairsweep.analysis.report.study_description import data_sentences
 from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import design_of
 
@@ -127,3 +130,16 @@ def test_every_sentence_says_what_its_verdict_allows(told, outcome, request):
         elif statement.verdict == "undefined":
             assert not re.search(r"\d+\.\d points", statement.text)
         assert statement.direction == "none" or np.isfinite(statement.found.estimate)
+
+
+def test_other_sections_on_imported_predictions_count_what_they_are_of():
+    """Two settings, of which the better one is named on test: they have no validation split."""
+    results = imported()
+    design = design_of(results)
+    sections = arbitrariness_section(results, design), selection_section(results, design)
+    texts = [*data_sentences(results, design)]
+    for section in sections:
+        texts += [*section.sentences, *(one.caption for one in (*section.figures, *section.tables))]
+    assert len(texts) > 5
+    assert not [text for text in texts if re.search(r"\bimages?\b", text, re.IGNORECASE)]
+    assert any("resampled examples" in text for text in texts)
