@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, TypedDict
 
@@ -89,7 +90,8 @@ def metric_verdicts(
             question = Question("difference", first, second, JOINT.join(names), str(group), level, metric.name)
             found = compared.difference(str(group), table)
             findings.append(Finding(question, None if found is None else found[0], most=compared.most))
-    return pd.DataFrame([_row(found) for found in decide(findings, margin=margin, confidence=confidence)])
+    verdicts = decide(findings, margin=margin, confidence=confidence)
+    return pd.DataFrame([_row(replace(found, unit=results.unit)) for found in verdicts])
 
 
 def _matched(results: SweepResults, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str, pd.DataFrame]]:

@@ -29,7 +29,7 @@ class PrivacyLedger:
 
     def __repr__(self) -> str:
         parts = (
-            counted(len(self.statements), "private setting"),
+            f"settings: {len(self.statements)}",
             f"headline: {counted(len(self.headline), 'sentence')}",
             f"assumptions: {len(self.assumptions)}",
         )

@@ -63,6 +63,7 @@ deviation between replicates; ``undefined`` counts the replicates whose value is
 """
 
 OF_TABLES = "t over replicates, joined with the trials' own intervals"
+OF_PAIRS = "paired by seed and by test image"
 """Name of the interval where what the trainings share of the images' luck is unknown."""
 
 _EXCESS = "excess_loss("
@@ -93,8 +94,8 @@ def average(
         confidence: of the t intervals; take the one the frame was made with.
         results: the sweep that the frame is of: where it has predictions, intervals know what the trainings share of
             the images' luck (`fairsweep.analysis.results.crossed_resampling.crossed_means`), as in the report. Without
-            it, of one replicate, of differences, of means over strata, and with several iterations of a trial, they are
-            those of tables; the column ``interval`` says which.
+            it, of one replicate, of differences (`mean_differences` has theirs), of means over strata, and with several
+            iterations of a trial, they are those of tables; the column ``interval`` says which.
         draws: number of resamples of the images, for scores.
 
     Returns:
@@ -238,8 +239,9 @@ def mean_differences(
     """Return the mean differences of each setting from its baseline, with the intervals of the report.
 
     The interval covers variation between seeds and the sampling of the test images that both sides share, see
-    `fairsweep.analysis.statistics.effects.Effect`. `average` of the frame of differences has the same means; it knows
-    neither what images the trials share nor how seeds are crossed, so its intervals are wider.
+    `fairsweep.analysis.statistics.effects.Effect`; the column ``interval`` says so. `average` of the frame of
+    differences has the same means, and other intervals: it knows neither what images the trials share nor how seeds are
+    crossed.
 
     Args:
         results: the sweep.
@@ -271,6 +273,7 @@ def mean_differences(
             if found is not None:
                 means.loc[i, "value"] = float(found[0].estimate)
                 means.loc[i, ["low", "high"]] = [float(bound) for bound in found[0].interval(confidence, compared.most)]
+                means.loc[i, "interval"] = OF_PAIRS
     return means
 
 

@@ -90,7 +90,7 @@ def test_a_ledger_shows_itself_in_a_few_lines(small):
     ledger = small()
     lines = repr(ledger).splitlines()
     assert lines[0].startswith("PrivacyLedger(")
-    assert "private setting" in lines[0]
+    assert "settings: " in lines[0]
     assert len(lines) == 2 + len(ledger.prices)
     assert "all trials" in repr(ledger)
     shown = ledger._repr_html_()

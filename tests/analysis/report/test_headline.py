@@ -91,6 +91,10 @@ def test_few_seeds_are_said_with_the_minutes_and_the_command_that_adds_them(tmp_
         "2 seeds so far: with fewer than 5, intervals are wide. 3 more on the same machine take about 4 minutes:",
         "fairsweep extend 'my runs/s' --seeds 5",
     )
+    simulation.write_sweep_json(sweep={"seeds": 2, "learners": []})  # its file names no output
+    assert collect(analysis.load(simulation.folder)).findings.headline.more[1] == (
+        "fairsweep extend runs/simulated --seeds 5"
+    )
     simulation.write_sweep_json(sweep={"seeds": 5})
     assert collect(analysis.load(simulation.folder)).findings.headline.more == ("", "")
 
