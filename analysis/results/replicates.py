@@ -63,7 +63,7 @@ deviation between replicates; ``undefined`` counts the replicates whose value is
 """
 
 OF_TABLES = "t over replicates, joined with the trials' own intervals"
-OF_PAIRS = "paired by seed and by test image"
+OF_PAIRS = "paired by seed and by test example"
 """Name of the interval where what the trainings share of the images' luck is unknown."""
 
 _EXCESS = "excess_loss("

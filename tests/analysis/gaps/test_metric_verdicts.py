@@ -54,7 +54,7 @@ def test_one_question_has_one_estimate_interval_and_p(results, metric):
     numbers = [row.difference, row.low, row.high]
     assert [pair.difference, pair.low, pair.high, pair.p_value] == pytest.approx([*numbers, row.p_value])
     assert [mean["value"], mean["low"], mean["high"]] == pytest.approx(numbers)
-    assert mean["interval"] == "paired by seed and by test image"  # and not that of `average`
+    assert mean["interval"] == "paired by seed and by test example"  # and not that of `average`
 
 
 def test_what_cannot_be_asked(results):
