@@ -274,7 +274,7 @@ def test_an_unfinished_sweep_has_a_page_that_says_so(unfinished):
     assert "1 of 11 trials failed" in page.text
     assert "2 of 11 trials are not finished" in page.text
     assert "1 failed: OutOfMemoryError: no memory left" in page.text
-    assert "fairsweep retry-failed simulated" in page.text
+    assert "fairsweep retry-failed runs/simulated" in page.text
     assert "half a file" not in page.text
     assert "damaged" in page.text
 
