@@ -147,9 +147,7 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
         results: the sweep.
         pictures: see `fairsweep.analysis.report.report_page.write_report`.
     """
-    spec = results.sweep.get("sweep", {})
-    # A file that names no output has its folder below runs.
-    folder = str(spec.get("output") or (f"runs/{results.name}" if "learners" in spec else results.name))
+    folder = results.named_folder
     notes = _notes(results)
     try:
         results.evaluations()

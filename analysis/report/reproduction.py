@@ -76,13 +76,12 @@ def _commands(results: SweepRecords, versions: Mapping[str, str]) -> str:
     if ours:
         # No index has it.
         lines.append(f"pip install '.[train]'    # fairsweep {ours}, in a clone of its repository; or name its wheel")
-    output = str(sweep.get("sweep", {}).get("output") or results.name)
     source = [name] if name in PUBLIC_DATASETS else ["SOURCE", "--from", "RAW"]
     prepare = shlex.join(["fairsweep", "prepare", *source, "--to", str(asked)])
     lines += [
         f"{prepare}    # content hash {content[:_SHORT] or 'unknown'}",
         "fairsweep run sweep.yaml --output runs/again    # sweep.yaml as below",
-        f"fairsweep compare {shlex.quote(output)} runs/again",
+        f"fairsweep compare {shlex.quote(results.named_folder)} runs/again",
     ]
     return "\n".join(lines)
 

@@ -113,6 +113,12 @@ class SweepRecords:
         return str((self.sweep.get("dataset") or {}).get("unit") or "image")
 
     @property
+    def named_folder(self) -> str:
+        """Return the sweep's folder as its file names it; a file that names none has its folder below ``runs``."""
+        spec = self.sweep.get("sweep", {})
+        return str(spec.get("output") or (f"runs/{self.name}" if "learners" in spec else self.name))
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """Return the attributes whose values are the groups."""
         return self.all_cells.groups

@@ -182,7 +182,7 @@ def test_what_is_needed_to_run_it_again_is_said(faces):
         "pip install '.[train]'    # fairsweep 0.1.0, in a clone of its repository; or name its wheel",
         "fairsweep prepare faces --to data/faces    # content hash c0ffeec0ffee",
         "fairsweep run sweep.yaml --output runs/again    # sweep.yaml as below",
-        "fairsweep compare simulated runs/again",
+        "fairsweep compare runs/simulated runs/again",
     ]
     assert again.facts["seeds"] == "data 0 train 0, data 1 train 1"
     assert again.sweep_file.startswith("name: ")
