@@ -281,7 +281,9 @@ def _runs(trials: npt.NDArray[Any], learners: npt.NDArray[Any], seeds: npt.NDArr
     table = pd.DataFrame(columns).drop_duplicates()
     if table["trial"].duplicated().any():
         name = table["trial"][table["trial"].duplicated()].iloc[0]
-        raise ValueError(f"a trial must be of one learner and one seed, but {name!r} has several")
+        raise ValueError(
+            f"a trial must be of one learner and one seed, but {name!r} has several: tell trials apart by trial="
+        )
     number = table.groupby("learner").cumcount()
     seed = number if seeds is None else table["seed"]
     columns_of = (table["trial"], table["learner"], seed, number)

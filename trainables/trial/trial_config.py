@@ -214,7 +214,10 @@ class TrialConfig(BaseModel):
                 "`fairsweep resume`"
             )
         if config.trial != content.get("trial"):
-            raise ValueError(f"it must be of trial {content.get('trial')}, but is of {config.trial}")
+            raise ValueError(
+                f"it must be of trial {content.get('trial')}, but is of {config.trial}: it was edited, or a file "
+                "that it names (weights, own code) has another content now"
+            )
         return config
 
     def _hash_of(self, context: str) -> str:
