@@ -22,7 +22,8 @@ _LEVEL = 0.05
 
 def describe_sources(table: LevelTable, parts: pd.DataFrame, test_p_value: float) -> str:
     """Return sentences on what the values of `explain_fluctuations` vary by, without a verdict."""
-    return " ".join((_what(table), _test_alone(table, test_p_value), _components(parts)))
+    sentences = _what(table), _test_alone(table, test_p_value), _components(parts)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def describe_verdicts(
@@ -65,12 +66,14 @@ def _what(table: LevelTable) -> str:
     n = sorted({int(value) for value in (table.n.min(), table.n.max())})
     images = f"{n[0]:,}" if len(n) == 1 else f"{n[0]:,} to {n[-1]:,}"
     return (
-        f"The {table.metric}{who} lies between {low:.1f} and {high:.1f}% over {levels} levels of {table.over} "
-        f"({seeds} at each, {images} test {table.unit}s behind a value)."
+        f"The {table.metric}{who} lies between {low:.1f} and {high:.1f}% over {counted(levels, 'level')} of "
+        f"{table.over} ({seeds} at each, {images} test {table.unit}s behind a value)."
     )
 
 
 def _test_alone(table: LevelTable, p_value: float) -> str:
+    if len(table.levels) == 1:
+        return ""
     if np.isnan(p_value):
         return "The contribution of test sampling is unknown."
     if p_value >= _LEVEL:
@@ -90,7 +93,10 @@ def _components(parts: pd.DataFrame) -> str:
     unknown = parts[parts["variance"].isna()]
     columns = (known[name].clip(lower=0) ** 0.5 for name in ("variance", "low", "high"))
     rows = zip(known["component"], *(column.tolist() for column in columns), strict=True)
-    texts = [f"{name} {points(value)} [{points(low)}, {points(high)}]" for name, value, low, high in rows]
+    texts = [
+        f"{name} {points(value)}" + (f" [{points(low)}, {points(high)}]" if np.isfinite([low, high]).all() else "")
+        for name, value, low, high in rows
+    ]
     sentence = f"Standard deviations in percentage points, with 95% intervals: {', '.join(texts)}." if texts else ""
     reasons = dict.fromkeys(unknown["reason"])
     missing = [
@@ -140,5 +146,13 @@ def _needed(table: LevelTable, seeds: float, images: float, change: float, detec
     more_seeds = f"{seeds:.0f} replicates" if np.isfinite(seeds) else "no number of replicates"
     if not table.same_images:
         return f"{target}, {more_seeds} with the same number of test {table.unit}s each would be enough."
-    more = f"{images:,.0f} test {table.unit}s behind a value" if np.isfinite(images) else f"no number of {table.unit}s"
-    return f"{target}, {more_seeds} would be enough with these {table.unit}s, or {more} with these replicates."
+    ways = [
+        (np.isfinite(seeds), more_seeds, f"with these {table.unit}s"),
+        (np.isfinite(images), f"{images:,.0f} test {table.unit}s behind a value", "with these replicates"),
+    ]
+    enough = [f"{what} would be enough {given}" for does, what, given in ways if does]
+    none = ["no number of replicates", f"no number of {table.unit}s"]
+    without = [f"{what} {given}" for what, (does, _, given) in zip(none, ways, strict=True) if not does]
+    if not enough:
+        return f"{target}, {' and '.join(without)} would be enough."
+    return f"{target}, {' or '.join(enough)}{f', but {without[0]}' if without else ''}."

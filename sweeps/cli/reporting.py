@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from fairsweep.sweeps.cli.commands import say_unfinished
 from fairsweep.sweeps.syntax.errors import SweepError, as_ours
+from fairsweep.sweeps.syntax.paths import in_a_folder
 
 if TYPE_CHECKING:
     from fairsweep.analysis.records.files import SweepLocation
@@ -27,7 +28,12 @@ def report(
     ],
     to: Annotated[
         Path | None,
-        typer.Option("--to", metavar="FILE", help="File to write the report to; default: SWEEP/report.html."),
+        typer.Option(
+            "--to",
+            metavar="FILE",
+            help="File to write the report to; default: SWEEP/report.html.",
+            callback=in_a_folder,
+        ),
     ] = None,
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Also show example images of datasets that are not public.")
@@ -161,7 +167,10 @@ def compare(
     a: Sweep,
     b: Sweep,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Also write the comparison as one HTML page.")
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Also write the comparison as one HTML page.", callback=in_a_folder
+        ),
     ] = None,
     attribute: Annotated[
         list[str] | None,

@@ -112,6 +112,9 @@ def _answer(results: SweepResults, content: Content) -> list[str]:
     design = design_of(results)
     first = found.headline.statement if found.headline else None
     lines = [] if first is None else [f"[bold]{first.verdict}[/bold]: {escape(first.text)}"]
+    lines += (
+        [f"  {escape(first.reason)}"] if first is not None and first.verdict == "undefined" and first.reason else []
+    )
     lines += [f"  {escape(text)}" for text in small_group_notes(results, design)]
     groups = extreme_groups(results, design)
     level = design.levels[-1].text

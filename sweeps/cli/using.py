@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fairsweep.sweeps.syntax.errors import as_ours
+from fairsweep.sweeps.syntax.paths import in_a_folder
 
 _LISTED = 20
 
@@ -30,7 +31,9 @@ def predict(
             "--images", metavar="FOLDER|DATASET", help="A folder, zip or tar of image files, or a prepared dataset."
         ),
     ],
-    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="File to write: .parquet or .csv.")],
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FILE", help="File to write: .parquet or .csv.", callback=in_a_folder)
+    ],
     crop: Annotated[
         int | None,
         typer.Option(
@@ -78,7 +81,7 @@ def predict(
 def export(
     folder: Folder,
     trial: Trial,
-    to: Annotated[Path, typer.Option("--to", metavar="MODEL.pt2", help="File to write.")],
+    to: Annotated[Path, typer.Option("--to", metavar="MODEL.pt2", help="File to write.", callback=in_a_folder)],
 ) -> None:
     """Write a trained model to one file that loads with torch alone: `torch.export.load(FILE).module()`.
 

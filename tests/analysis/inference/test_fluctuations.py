@@ -2,6 +2,7 @@
 
 import doctest
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -273,6 +274,31 @@ def test_unknown_noise_is_said():
     found = explain_table(table)
     assert np.isnan(found.test_p_value)
     assert "The contribution of test sampling is unknown" in found.text
+
+
+@pytest.mark.parametrize(
+    ("seeds", "images", "said"),
+    [
+        (9, 800, "9 replicates would be enough with these images or 800 test images behind a value would be enough"),
+        (np.inf, 800, "800 test images behind a value would be enough with these replicates, but no number of replic"),
+        (9, np.inf, "9 replicates would be enough with these images, but no number of images with these replicates"),
+        (np.inf, np.inf, "no number of replicates with these images and no number of images with these replicates"),
+    ],
+)
+def test_what_would_be_enough_is_said_of_what_would(seeds, images, said):
+    table = explain_fluctuations(simulated(np.random.default_rng(1), data=0.01, training=0, rest=0, tied=True)).table
+    shared = replace(table, same_images=True)
+    assert said in words.describe_verdicts(shared, pd.DataFrame(), None, (np.nan, seeds, images), change=0.02)
+
+
+def test_one_level_or_two_seeds_are_told_without_numbers_that_are_none():
+    """They read "over 1 levels … is unknown … test sampling 1.2", and "setting 0.0 [nan, nan]"."""
+    frame = simulated(np.random.default_rng(3), data=0.01, training=0.0, rest=0.0, sizes=(2, 1), tied=True)
+    one = explain_fluctuations(frame[frame["share"] == frame["share"].min()])
+    assert "over 1 level of share" in one.text
+    assert "unknown" not in one.text
+    for found in (one, explain_fluctuations(frame.assign(value=0.5))):
+        assert not re.search(r"\bnan\b|\binf\b", found.text)
 
 
 def test_rounding_errors_fluctuate_no_more_than_one_value():

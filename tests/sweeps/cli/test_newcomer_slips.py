@@ -1,7 +1,11 @@
 """Slips of people who come from other tools: each is refused in one line that says what to write instead."""
 
+import re
+
+import numpy as np
 import pytest
 
+from fairsweep import analysis
 from fairsweep.datasets.storage.layout import DatasetError
 from fairsweep.datasets.storage.writing import check_target
 from fairsweep.sweeps.planning.preflight import check_sweep
@@ -110,3 +114,28 @@ def test_a_missing_argument_leads_to_the_help(fairsweep):
     code, _, err = fairsweep("plan")
     assert code == 2
     assert "fairsweep plan --help" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "runs/x", "--to", "nowhere/page.html"),
+        ("compare", "runs/x", "runs/y", "--html", "nowhere/page.html"),
+        ("predict", "runs/x", "plain", "--images", "photos", "--to", "nowhere/a.csv"),
+        ("export", "runs/x", "plain", "--to", "nowhere/a.pt2"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_file_in_a_folder_that_does_not_exist_is_refused_before_any_work(fairsweep, words):
+    """The work was done first, and lost; the message named a temporary file."""
+    code, _, err = fairsweep(*words)
+    assert code == 2
+    assert f"cannot write {words[-1]}: there is no folder nowhere; make it, or name a file elsewhere" in err
+
+
+def test_an_undefined_answer_says_why(fairsweep, tmp_path):
+    label, tone = np.arange(80) % 2, np.arange(80) // 2 % 2
+    analysis.from_predictions(label, np.zeros(80, int), {"tone": tone}, to=tmp_path / "collapsed")
+    code, out, _ = fairsweep("report", tmp_path / "collapsed")
+    assert code == 0
+    assert re.search(r"undefined: .* is undefined\.\n  \S.* predicts one class for every test example", out)
