@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from fairsweep.sweeps.cli.commands import say_unfinished
+from fairsweep.sweeps.cli.destination import in_a_folder
 from fairsweep.sweeps.syntax.errors import SweepError, as_ours
-from fairsweep.sweeps.syntax.paths import in_a_folder
 
 if TYPE_CHECKING:
     from fairsweep.analysis.records.files import SweepLocation

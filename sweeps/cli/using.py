@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from fairsweep.sweeps.cli.destination import in_a_folder
 from fairsweep.sweeps.syntax.errors import as_ours
-from fairsweep.sweeps.syntax.paths import in_a_folder
 
 _LISTED = 20
 

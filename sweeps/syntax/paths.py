@@ -35,17 +35,6 @@ PATHS: tuple[tuple[str, ...], ...] = (
 _STORED = {"dataset": "path", "evaluation": "dataset"}
 
 
-def in_a_folder(path: Path | None) -> Path | None:
-    """Return a file that is to be written, before any work for it starts.
-
-    Raises:
-        SweepError: if its folder does not exist.
-    """
-    if path is not None and not path.parent.is_dir():
-        raise SweepError(f"cannot write {path}: there is no folder {path.parent}; make it, or name a file elsewhere")
-    return path
-
-
 def settle_paths(content: Mapping[str, Any]) -> dict[str, Any]:
     """Make every path in the content of a sweep independent of the working folder; URIs stay as they are.
 
