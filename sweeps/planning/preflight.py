@@ -7,16 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fairsweep.analysis.own_code import OwnCodeError
 from fairsweep.analysis.records.file_names import TRIALS
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.datasets.selection.user_units import most_of_one_user
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.planning.expand import PlannedTrial, expand, trials_at
-from fairsweep.sweeps.planning.number_labels import check_number_label
+from fairsweep.sweeps.planning.label_checks import check_attributes, check_labels
 from fairsweep.sweeps.planning.objectives import aims_of, check_aims, check_reachable
 from fairsweep.sweeps.planning.planned_charges import check_delta_sweep, noise_of_budget
 from fairsweep.sweeps.planning.release_checks import check_release, division_key
@@ -25,6 +22,7 @@ from fairsweep.sweeps.syntax.errors import Location, SweepError
 from fairsweep.trainables.learners import LEARNERS
 from fairsweep.trainables.learning.roles import Roles
 from fairsweep.trainables.models.examination import Examined, examine
+from fairsweep.trainables.models.frozen_body import WeightCounts
 from fairsweep.trainables.privacy.plan import Outlook, PrivacyPlan
 from fairsweep.trainables.rehearsal import rehearse
 from fairsweep.trainables.trial.trial_data import evaluation_sets, training_columns, training_plan
@@ -48,7 +46,7 @@ class SweepPlan:
         sizes: number of training examples of each trial, by its hash.
         units: number of privacy units of each trial, examples or clients.
         evaluated: number of examples evaluated after each iteration.
-        parameters: number of model parameters of each setting.
+        weights: how many weights each setting's model keeps and trains.
         refused: of the settings that a search drew and that cannot run how many, by cause; they have no trials.
         of_one_user: the most training examples of one user, by hash of the trial, in the draw of its first seed; empty
             where the dataset knows no users.
@@ -62,7 +60,7 @@ class SweepPlan:
     sizes: dict[str, int]
     units: dict[str, int]
     evaluated: int
-    parameters: dict[str, int]
+    weights: dict[str, WeightCounts]
     refused: Mapping[str, int] = field(default_factory=dict)
     of_one_user: dict[str, int] = field(default_factory=dict)
     calibrated: dict[tuple[str, int], PrivacyPlan | None] = field(default_factory=dict)
@@ -72,7 +70,7 @@ class SweepPlan:
         self.sizes.update(other.sizes)
         self.of_one_user.update(other.of_one_user)
         self.units.update(other.units)
-        self.parameters.update(other.parameters)
+        self.weights.update(other.weights)
 
     @property
     def datasets(self) -> tuple[PreparedDataset, ...]:
@@ -94,13 +92,14 @@ class SweepPlan:
         """Estimate of what a finished trial leaves on disk."""
         kept = trial.config.learner.kept_models()
         copies = kept.copies + self.sweep.checkpoints.keep_final_weights
-        weights = 4 * self.parameters[trial.setting] * kept.trained * copies
+        weights = 4 * self.weights[trial.setting].kept * kept.trained * copies
         classes = len(self.dataset.attribute(self.sweep.dataset.label).values)
         return weights + _RECORD_BYTES + 2 * self.evaluated * (16 + 4 * classes)
 
     def checkpoint_bytes(self, trial: PlannedTrial) -> int:
         """Estimate of one checkpoint: weights and up to two moments of an optimiser, of each model that it holds."""
-        return 12 * self.parameters[trial.setting] * trial.config.learner.kept_models().in_checkpoint
+        weights = self.weights[trial.setting]
+        return (4 * weights.kept + 8 * weights.trained) * trial.config.learner.kept_models().in_checkpoint
 
     def needed_bytes(self, trials: Iterable[PlannedTrial]) -> int:
         """Estimate of what trials write, the checkpoints of those that run at once included."""
@@ -134,7 +133,7 @@ def _check(sweep: SweepSpec) -> SweepPlan:
     dataset = _open(sweep.dataset.path, ("dataset", "path"))
     place: Location = ("evaluation", "dataset")
     other = None if sweep.evaluation.dataset is None else _open(sweep.evaluation.dataset, place)
-    _check_attributes(sweep, dataset)
+    check_attributes(sweep, dataset)
     check_aims(sweep, dataset)
     check_reachable(sweep, dataset)
     if sweep.search.is_drawn:
@@ -181,13 +180,13 @@ def plan_trials(
     """
     check_release(sweep, trials)
     sizes, of_one_user = _training_sizes(dataset, trials)
-    parameters = _check_models(sweep, dataset, trials)
+    weights = _check_models(sweep, dataset, trials)
     _check_values(sweep, dataset, trials)
     _check_claims(sweep, trials)
     units = _privacy_units(sweep, dataset, trials, sizes)
     _check_stop(sweep, trials, units)
     evaluated = _evaluated(sweep, dataset, other, trials)
-    return SweepPlan(sweep, dataset, other, trials, sizes, units, evaluated, parameters, of_one_user=of_one_user)
+    return SweepPlan(sweep, dataset, other, trials, sizes, units, evaluated, weights, of_one_user=of_one_user)
 
 
 def privacy_plans(plan: SweepPlan, trials: Iterable[PlannedTrial]) -> dict[str, PrivacyPlan]:
@@ -228,19 +227,6 @@ def _open(path: Path, place: Location) -> PreparedDataset:
         raise SweepError(str(error), place) from error
 
 
-def _check_attributes(sweep: SweepSpec, dataset: PreparedDataset) -> None:
-    named = [(sweep.dataset.label, ("dataset", "label"))]
-    named += [(group, ("dataset", "groups")) for group in sweep.dataset.groups]
-    for name, place in named:
-        try:
-            attribute = dataset.attribute(name)
-        except ValueError as error:
-            raise SweepError(str(error), place) from error
-        if place[-1] == "label" and len(attribute.values) < 2:
-            raise SweepError(f"a label needs at least two values, but {name!r} has {attribute.values}", place)
-    check_number_label(dataset, sweep.dataset.label, many_classes=sweep.dataset.many_classes)
-
-
 def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> tuple[dict[str, int], dict[str, int]]:
     """Draw each distinct training set once; but for a hold-out its size is the same for every seed.
 
@@ -257,7 +243,7 @@ def _training_sizes(dataset: PreparedDataset, trials: Iterable[PlannedTrial]) ->
                 plan = training_plan(dataset, trial.config)
             except ValueError as error:
                 raise SweepError(str(error), ("imbalance",) if imbalance is not None else ("split",)) from error
-            _check_labels(dataset, trial, dataset.codes(trial.config.dataset.label)[plan.rows], "training")
+            check_labels(dataset, trial, dataset.codes(trial.config.dataset.label)[plan.rows], "training")
             users = None if dataset.users is None else dataset.users[plan.rows]
             drawn[key] = len(plan), most_of_one_user(users)
         sizes[trial.trial], most = drawn[key]
@@ -305,7 +291,7 @@ def _evaluated(
         except ValueError as error:
             raise SweepError(str(error), ("evaluation",)) from error
         for name, chosen in sets.items():
-            _check_labels(dataset, trial, chosen.labels, name)
+            check_labels(dataset, trial, chosen.labels, name)
         if any(aims_of(sweep)):
             from fairsweep.sweeps.planning.undefined_objectives import check_defined
 
@@ -314,27 +300,15 @@ def _evaluated(
     return most
 
 
-def _check_labels(dataset: PreparedDataset, trial: PlannedTrial, labels: NDArray[np.int16], name: str) -> None:
-    """Refuse a set of examples that all have one label: there is nothing to learn from it, and nothing to measure."""
-    found = np.unique(labels)
-    if len(found) > 1:
-        return
-    label = dataset.attribute(trial.config.dataset.label)
-    place: Location = ("imbalance",) if name == "training" and trial.config.imbalance is not None else ("split",)
-    raise SweepError(
-        f"the {name} set must have examples of at least two values of the label, but all {len(labels):,} have "
-        f"{label.name} = {label.values[int(found[0])]}: choose another label, imbalance, split or evaluation",
-        place if name == "training" else ("evaluation",),
-    )
-
-
-def _check_models(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial]) -> dict[str, int]:
-    """Examine each distinct model once, and ask each learner whether it can train it."""
+def _check_models(
+    sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[PlannedTrial]
+) -> dict[str, WeightCounts]:
+    """Examine each distinct model once, and ask each learner whether it can train it; count what it trains of it."""
     known: dict[str, Examined] = {}
-    parameters = {}
+    weights: dict[str, WeightCounts] = {}
     classes = len(dataset.attribute(sweep.dataset.label).values)
     for trial in trials:
-        if trial.setting in parameters:
+        if trial.setting in weights:
             continue
         model, learner = trial.config.model, trial.config.learner
         _refuse_ignored(sweep, trial)
@@ -345,10 +319,11 @@ def _check_models(sweep: SweepSpec, dataset: PreparedDataset, trials: Iterable[P
             if key not in known:
                 known[key] = examine(model, dataset.info.image_shape, classes)
             learner.check_network(model.name, known[key])
+            tail = learner.frozen_body(model, dataset.info.image_shape, classes).tail
         except (ValueError, OSError) as error:
             raise SweepError(f"learner {learner.name!r}: {error}", ("model",)) from error
-        parameters[trial.setting] = known[key].parameters
-    return parameters
+        weights[trial.setting] = WeightCounts.of(known[key].network, tail)
+    return weights
 
 
 def _refuse_ignored(sweep: SweepSpec, trial: PlannedTrial) -> None:

@@ -61,6 +61,28 @@ class FrozenBody:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class WeightCounts:
+    """How many numbers describe a network that is trained.
+
+    Attributes:
+        kept: Those that its files hold: all, or where a part is trained on features of the rest, that part's.
+        trained: Those that an optimiser changes.
+    """
+
+    kept: int
+    trained: int
+
+    @classmethod
+    def of(cls, network: nn.Module, tail: Tail | None) -> WeightCounts:
+        """Count those of a network, of which only the tail is trained if there is one."""
+        part = trained_part(network, tail)
+        return cls(
+            kept=sum(value.numel() for value in part.state_dict().values()),
+            trained=sum(p.numel() for p in part.parameters() if p.requires_grad),
+        )
+
+
 def trained_part(network: nn.Module, tail: Tail | None) -> nn.Module:
     """Return what batches go through: the part that takes features, or the whole network."""
     return network if tail is None else network.get_submodule(tail.name)

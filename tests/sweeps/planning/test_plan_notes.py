@@ -15,6 +15,7 @@ from fairsweep.sweeps.execution.run import run_sweep
 from fairsweep.sweeps.plan import plan_sweep
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.planning.objectives import meaning_of
+from fairsweep.sweeps.planning.preflight import check_sweep
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.learning.measures import Measure
@@ -240,7 +241,7 @@ def test_a_notebook_shows_a_sweep_and_its_plan_in_a_few_lines(mapping):
         assert not re.search("[0-9a-f]{16}", html)
 
 
-def test_a_plan_says_what_becomes_of_a_frozen_body(mapping, tmp_path):
+def test_a_plan_says_what_becomes_of_a_frozen_body_and_counts_what_is_kept(mapping, tmp_path):
     (tmp_path / "nets.py").write_text(
         "from torch import nn\n\n\ndef net(image_shape, classes):\n"
         "    body = [nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten()]\n"
@@ -251,9 +252,17 @@ def test_a_plan_says_what_becomes_of_a_frozen_body(mapping, tmp_path):
     name = f"{tmp_path / 'nets.py'}:net"
     mapping["model"] = {"name": name, "weights": str(tmp_path / "body.pt"), "train": "head"}
     mapping["learners"][2]["augmentation"] = {"flip": True}
-    private, matched, tuned = (line.workloads for line in plan_sweep(Sweep.from_mapping(mapping)).learners)
+    sweep = Sweep.from_mapping(mapping)
+    private, matched, tuned = (line.workloads for line in plan_sweep(sweep).learners)
     # 960 images of 36 numbers of 4 bytes
     assert f"of {name} is trained on features of its frozen body, which each machine computes once" in private[0]
     assert "(0.1 MB)" in private[0]
     assert matched == private
     assert tuned == (f"the frozen layers of {name} are computed anew at every step: augmentation changes the images",)
+    plan = check_sweep(sweep)
+    sizes = {trial.config.learner.name: plan.checkpoint_bytes(trial) for trial in plan.trials}
+    body, head = 4 * 9 + 4, 36 * 2 + 2
+    whole, alone = 4 * (body + head) + 8 * head, 12 * head
+    assert sizes == {"private": alone, "matched": alone, "tuned": whole}
+    written = {trial.config.learner.name: plan.trial_bytes(trial) for trial in plan.trials}
+    assert written["tuned"] - written["private"] == 4 * body

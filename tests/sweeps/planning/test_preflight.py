@@ -39,7 +39,7 @@ def test_a_sound_sweep_passes(mapping):
     assert len(plan.trials) == 12
     assert set(plan.sizes.values()) == {120}
     assert plan.evaluated == 480
-    assert set(plan.parameters.values()) == {8 * 8 * 2 + 2}
+    assert {(counts.kept, counts.trained) for counts in plan.weights.values()} == {(8 * 8 * 2 + 2,) * 2}
 
 
 @pytest.mark.parametrize(
