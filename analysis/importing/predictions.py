@@ -228,17 +228,20 @@ def _hard(prediction: Codes, classes: int) -> npt.NDArray[np.float64]:
 
 
 def _logarithms(probabilities: npt.ArrayLike, truth: pd.Series, classes: list[Any]) -> npt.NDArray[np.float64]:
-    p = np.asarray(probabilities, np.float64)
-    p = np.stack([1 - p, p], 1) if p.ndim == 1 and len(classes) == 2 else p
-    if p.shape != (len(truth), len(classes)):
+    given = np.asarray(probabilities, np.float64)
+    rows, of_two = len(truth), len(classes) == 2
+    p = np.stack([1 - given, given], 1) if given.ndim == 1 and of_two else given
+    if p.shape != (rows, len(classes)):
         raise ValueError(
-            f"probabilities must have a row for each of {len(truth)} of y_true and a column for each of the classes "
-            f"{classes}, but have the shape {list(p.shape)}; name the classes with classes="
+            f"probabilities must have the shape [{rows}, {len(classes)}], a row for each of y_true and a column for "
+            f"each of the classes {classes}{f', or [{rows}], those of {classes[1]!r}' if of_two else ''}, but have the "
+            f"shape {list(given.shape)}; name the classes with classes="
         )
     wrong = ~((p >= 0).all(1) & (np.abs(p.sum(1) - 1) <= _TOTAL))
     if wrong.any():
         raise ValueError(
-            f"probabilities must be at least 0 and add up to 1, but row {np.argmax(wrong)} is {p[wrong][0]}"
+            "probabilities must be in [0, 1], and those of a row add up to 1, but row "
+            f"{np.argmax(wrong)} is {given[wrong][0]}"
         )
     with np.errstate(divide="ignore"):
         return np.log(p)

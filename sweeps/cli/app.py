@@ -372,9 +372,9 @@ def _read(
     from fairsweep.sweeps.spec.sweep_spec import SweepSpec
     from fairsweep.sweeps.syntax.overrides import read_changed
 
-    source = read_changed(file, changes or [], name=name, seeds=seeds, trials_at_most=trials_at_most)
+    source = read_changed(file, changes or [], name=name, seeds=seeds, trials_at_most=trials_at_most, output=output)
     with _located(source):
-        sweep = SweepSpec.from_mapping(source.content | ({} if output is None else {"output": str(output)}))
+        sweep = SweepSpec.from_mapping(source.content)
     return source, sweep
 
 

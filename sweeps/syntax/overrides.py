@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,33 +57,41 @@ def changed(source: SweepSource, changes: Sequence[Change]) -> SweepSource:
     """
     if not changes:
         return source
-    return SweepSource.parse(source.path, edited(source.text, changes))
+    text, places = _edit(source.text, changes)
+    return source.changed_to(text, places)
 
 
 def edited(text: str, changes: Sequence[Change]) -> str:
     """Return the text of a sweep file with some values changed; comments, order and quotes stay."""
+    return _edit(text, changes)[0]
+
+
+def _edit(text: str, changes: Sequence[Change]) -> tuple[str, list[Location]]:
+    """Return the changed text, and the places as they are called in it."""
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(**_indentation(text))
     tree = yaml.load(text)
-    for place, value in changes:
-        _set(tree, place, value)
+    places = [_set(tree, place, value) for place, value in changes]
     buffer = io.StringIO()
     yaml.dump(tree, buffer)
-    return buffer.getvalue()
+    return buffer.getvalue(), places
 
 
-def _set(tree: CommentedMap, place: Location, value: Any) -> None:  # noqa: ANN401 - any YAML value
+def _set(tree: CommentedMap, place: Location, value: Any) -> Location:  # noqa: ANN401 - any YAML value
     node: Any = tree
+    keys: list[str | int] = []
     for depth, part in enumerate(place):
         key = _key(node, part, place[: depth + 1])
+        keys.append(key)
         if depth == len(place) - 1:
             node[key] = value
         elif isinstance(node, Mapping) and node.get(key) is None:
             node[key] = node = CommentedMap()
         else:
             node = node[key]
+    return tuple(keys)
 
 
 def _key(node: Any, part: str | int, place: Location) -> str | int:  # noqa: ANN401 - a part of a YAML tree
@@ -109,11 +118,23 @@ def _indentation(text: str) -> dict[str, int]:
 
 
 def read_changed(
-    file: Path, changes: Sequence[str], *, name: str | None, seeds: int | None, trials_at_most: int | None
+    file: Path,
+    changes: Sequence[str],
+    *,
+    name: str | None,
+    seeds: int | None,
+    trials_at_most: int | None,
+    output: Path | None = None,
 ) -> SweepSource:
-    """Read a sweep file with the changes of the command line; options come after places."""
+    """Read a sweep file with the changes of the command line; options come after places.
+
+    The folder is not written into the text: a sweep's own file may lie anywhere.
+    """
     source = SweepSource.read(file)
     listed = [parse_change(change) for change in changes]
     options = {"name": name, "seeds": seeds, "trials_at_most": trials_at_most}
     listed += [((option,), value) for option, value in options.items() if value is not None]
-    return changed(source, listed)
+    source = changed(source, listed)
+    if output is None:
+        return source
+    return replace(source, content=source.content | {"output": str(output)}, changed=(*source.changed, ("output",)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fairsweep.sweeps.syntax.credentials import secret_places
-from fairsweep.sweeps.syntax.errors import Location, SweepError
+from fairsweep.sweeps.syntax.errors import Location, SweepError, dotted
 from fairsweep.sweeps.syntax.other_tools import check_file
 from fairsweep.sweeps.syntax.values import plain
 from fairsweep.sweeps.syntax.yaml_limits import MOST_CHARACTERS, check_limits
@@ -32,12 +33,14 @@ class SweepSource:
         path: where it is.
         text: its whole text.
         content: the plain values: dicts, lists, words, numbers.
+        changed: places whose values the command line gave.
     """
 
     path: Path
     text: str
     content: dict[str, Any]
     _tree: CommentedMap
+    changed: tuple[Location, ...] = ()
 
     @classmethod
     def read(cls, path: str | Path) -> SweepSource:
@@ -74,20 +77,33 @@ class SweepSource:
         tree = _parse(path, text)
         if not isinstance(tree, CommentedMap):
             raise SweepError(f"{path}: a sweep file must be a mapping with the keys dataset, learners, …")
-        source = cls(path, text, plain(tree), tree)
+        return cls(path, text, plain(tree), tree)._checked()
+
+    def changed_to(self, text: str, places: Iterable[Location]) -> SweepSource:
+        """Return this file with another text, whose values at some places the command line gave.
+
+        Errors at other places name the lines of the file as it was read.
+
+        Raises:
+            SweepError: if it has what looks like a secret.
+        """
+        content = plain(_parse(self.path, text))
+        return SweepSource(self.path, text, content, self._tree, (*self.changed, *places))._checked()
+
+    def _checked(self) -> SweepSource:
         try:
-            check_file(source.content)
+            check_file(self.content)
         except SweepError as error:
-            raise source.error(error) from error
-        for place in secret_places(source.content):
-            raise source.error(
+            raise self.error(error) from error
+        for place in secret_places(self.content):
+            raise self.error(
                 SweepError(
                     "keys and secrets do not belong in a sweep file, which is copied into the output folder; delete it "
                     "here and set it in the environment (for example WANDB_API_KEY)",
                     place,
                 )
             )
-        return source
+        return self
 
     def line(self, location: Location) -> int | None:
         """Return the line (from 1) of the deepest part of a place that is in the file; None for the whole file."""
@@ -106,10 +122,16 @@ class SweepSource:
         return line
 
     def error(self, error: SweepError) -> SweepError:
-        """Return the same error with file and line in front."""
-        line = self.line(error.location)
+        """Return the same error with its place in front: file and line, or what the command line changed."""
+        return SweepError(f"{self._where(error.location)}: {error}", others=[self.error(one) for one in error.others])
+
+    def _where(self, location: Location) -> str:
+        if any(location[: len(place)] == place for place in self.changed):
+            return "on the command line"
+        line = self.line(location)
         where = f"{self.path}, line {line}" if line is not None else f"{self.path}"
-        return SweepError(f"{where}: {error}", others=[self.error(other) for other in error.others])
+        inside = [dotted(place) for place in self.changed if location and place[: len(location)] == location]
+        return f"{where}, with {' and '.join(inside)} as on the command line" if inside else where
 
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -96,8 +96,16 @@ def test_hard_labels_of_two_or_more_classes_are_results_too():
         ({"y_pred": [0, 1, 0]}, "y_pred must have one entry for each of 4"),
         ({"probabilities": [0.1, 0.2, 0.3, 0.4]}, "give y_pred or probabilities, and not both"),
         ({"y_pred": None}, "give y_pred or probabilities"),
-        ({"y_pred": None, "probabilities": [0.1, 0.2, 0.3, 1.4]}, "row 3 is"),
+        ({"y_pred": None, "probabilities": [0.1, 0.2, 0.3, 1.4]}, r"in \[0, 1\], .* row 3 is 1.4"),
         ({"y_pred": None, "probabilities": np.full((4, 3), 1 / 3)}, "a column for each of the classes"),
+        (
+            {"y_pred": None, "probabilities": [0.5, 0.5, 0.5]},
+            r"the shape \[4, 2\], .*, or \[4\], those of 1, but have the shape \[3\]",
+        ),
+        (
+            {"y_pred": None, "probabilities": [0.5] * 4, "classes": (0, 1, 2)},
+            r"the shape \[4, 3\], a row .* classes \[0, 1, 2\], but have the shape \[4\]",
+        ),
         ({"groups": {"tone": ["a", None, "b", "b"]}}, "tone must be known for every row, but is missing in 1"),
         ({"groups": {"label": list("aabb")}}, "a name of its own"),
         ({"example": [1, 1, 2, 3]}, "each example must stand once in a trial"),

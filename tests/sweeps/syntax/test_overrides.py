@@ -1,5 +1,6 @@
 """Changes to a sweep file on the command line, and limits on how many trials a sweep may have."""
 
+import re
 import time
 
 import pytest
@@ -75,6 +76,37 @@ def test_what_is_stored_is_what_ran(file):
     sweep = Sweep.from_mapping(source.content)
     assert (sweep.seeds, sweep.learners[0].raw["noise_multiplier"]) == (3, 2)
     assert "noise_multiplier: 2" in source.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            ["learners.private.noise_multiplier=-2"],
+            r"on the command line: learners\[0\].noise_multiplier: ",
+        ),
+        (["imbalance={attribute: tone, majority: light, share: 7}"], "on the command line: imbalance"),
+        (["seeds=1", "--trials-at-most", "2"], "on the command line: trials_at_most: "),
+        (["learners.2.batch_size=500", "dataset.label=smilling"], "on the command line: dataset.label: "),
+        (["--output", "/proc/nowhere/out"], "on the command line: output: "),
+        (["wandb={api_key: 0123456789abcdef0123456789abcdef}"], "on the command line: wandb.*environment"),
+        (
+            ["learners.0.epsilon=3"],
+            r".*my sweep.yaml, line \d+, with learners\[0\].epsilon as on the command line: learners\[0\]: ",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_change_is_said_of_the_command_line(file, asked, said):
+    error = CliRunner().invoke(app, ["plan", str(file), *asked]).exception
+    assert re.match(said, str(error)), error
+    assert "0123456789" not in str(error)
+
+
+def test_what_is_wrong_elsewhere_keeps_its_line_of_the_file(file):
+    file.write_text(file.read_text().replace("batch_size: 24", "batch_sise: 24"))
+    line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if "batch_sise" in text)
+    error = CliRunner().invoke(app, ["plan", str(file), "dataset={path: x, label: y, groups: [z]}"]).exception
+    assert str(error).startswith(f"{file}, line {line}: learners[0].batch_sise: ")
 
 
 def test_plan_and_dry_run_take_changes_and_start_nothing(file, tmp_path):
