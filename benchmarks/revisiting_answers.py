@@ -327,7 +327,10 @@ def verdict_table(verdicts: pd.DataFrame) -> pd.DataFrame:
                 points_text(*row) for row in verdicts[["harm", "harm_low", "harm_high"]].itertuples(index=False)
             ],
             "verdict": verdicts["word"],
-            "detectable": [points(value) if np.isfinite(value) else "" for value in verdicts["detectable"]],
+            "detectable": [
+                "nothing" if np.isinf(value) else points(value) if np.isfinite(value) else ""
+                for value in verdicts["detectable"]
+            ],
         }
     )
 

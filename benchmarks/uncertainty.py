@@ -115,6 +115,9 @@ def fluctuations(sweeps: int) -> None:
             line += f" steps {steps:.1%}, trend {trends:.1%};"
         if seeds > 1:
             step = float(np.sqrt(np.mean(np.square([one.detectable for one in found]))))
+            if not np.isfinite(step):
+                print(f"{line} in some of them no step, however large, is detectable")
+                continue
             later = step * (np.arange(7) >= 3)
             moved = [explain_table(replace(table, values=table.values - later)) for table in tables]
             power = np.mean([one.neighbours["differ"].iloc[2] for one in moved])

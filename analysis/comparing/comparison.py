@@ -17,7 +17,7 @@ from fairsweep.analysis.metrics.catalogue import METRICS
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.report.summary_table import DISPARITIES_SHOWN, is_defined
 from fairsweep.analysis.results.differences import difference_rows
-from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.replicates import average, average_of_tables
 from fairsweep.analysis.results.results import SweepResults, load
 from fairsweep.analysis.results.sweep_frames import At
 from fairsweep.analysis.statistics.effects import Effect
@@ -209,7 +209,7 @@ def _paired(a: SweepResults, b: SweepResults, matching: Matching, frames: Sequen
     )
     both = cast("SweepResults", TwoSweeps(a, b))
     rows = difference_rows(both, pd.concat(frames, ignore_index=True), named)
-    means = average(rows)
+    means = average_of_tables(rows)
     setting = dict(zip(named["baseline_trial"], pairs["setting_b"], strict=True))
     before = frames[0][frames[0]["trial"].isin(named["baseline_trial"])]
     before = average(before.assign(setting=before["trial"].map(setting)))

@@ -184,10 +184,10 @@ def training_counts(results: SweepResults, attribute: str | None = None) -> Draw
                 rare if is_many(results, attribute) else group_colour(names, name),
                 in_legend=not by_group,
                 texts=[f"{value:,.0f}" for value in values],
-                hover=Hover(f"%{{y:,.0f}} training images<extra>{text}</extra>"),
+                hover=Hover(f"%{{y:,.0f}} training {results.unit}s<extra>{text}</extra>"),
             )
         )
-    panel = Panel("", tuple(marks), Axis(style="category"), Axis("training images", from_zero=True))
+    panel = Panel("", tuple(marks), Axis(style="category"), Axis(f"training {results.unit}s", from_zero=True))
     return Drawing((panel,), height=PANEL_HEIGHT - 40)
 
 

@@ -110,10 +110,10 @@ def client_composition(results: SweepResults, attribute: str | None = None) -> D
                     colour,
                     key=name,
                     in_legend=not panels,
-                    hover=Hover(f"%{{y:,}} examples<extra>{vocabulary.shown(code)}, {title}</extra>"),
+                    hover=Hover(f"%{{y:,}} {design.unit}s<extra>{vocabulary.shown(code)}, {title}</extra>"),
                 )
             )
-        x, y = Axis("clients", has_labels=False), Axis("training images")
+        x, y = Axis("clients", has_labels=False), Axis(f"training {design.unit}s")
         panels.append(Panel(title, tuple(marks), x, y))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True, is_stacked=True, gap=0)
 

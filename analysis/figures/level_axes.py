@@ -89,7 +89,7 @@ def level_axis(design: ImbalanceDesign) -> LevelAxis:
         + (f"<br>{level.rare_count:,.0f}" if np.isfinite(level.rare_count) else "")
         for level in design.levels
     )
-    below = "; below: number of rare training images" if any(np.isfinite(count) for count in counts) else ""
+    below = f"; below: number of rare training {design.unit}s" if any(np.isfinite(count) for count in counts) else ""
     return LevelAxis(x, texts, f"{design.level_name}{below}")
 
 

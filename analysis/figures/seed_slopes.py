@@ -67,7 +67,7 @@ def slopes(
 
 def _look(results: SweepResults, design: ImbalanceDesign, attribute: str, group: str, *, in_legend: bool) -> LineStyle:
     if group == ALL:
-        return LineStyle("all images", NEUTRAL, "", in_legend)
+        return LineStyle(f"all {design.unit}s", NEUTRAL, "", in_legend)
     return group_style(results, design, attribute, group, in_legend=in_legend)
 
 
@@ -87,7 +87,7 @@ def _axis(design: ImbalanceDesign, trends: Sequence[Trend]) -> tuple[Axis, str]:
     shown = places if len(places) <= _MOST_TICKS else places[np.linspace(0, len(places) - 1, _MOST_TICKS).astype(int)]
     texts = [f"{10**-place:,.0f}" if is_log else f"{abs(place):g}" for place in shown]
     span = (float(places[0]) - margin, float(places[-1]) + margin)
-    title = "rare training images, on a logarithmic scale" if is_log else design.level_name
+    title = f"rare training {design.unit}s, on a logarithmic scale" if is_log else design.level_name
     return Axis(ticks=(tuple(shown.tolist()), tuple(texts)), range=span), title
 
 

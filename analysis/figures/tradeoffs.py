@@ -116,6 +116,8 @@ def pareto_front(
 ) -> Drawing:
     """Return the utility against disparity, one point per setting; a line joins those that no other one beats in both.
 
+    Settings of which a run has collapsed (`SweepResults.collapsed`) are named so, and the line passes them by.
+
     Args:
         results: the sweep.
         attribute: between whose groups; None takes the one that is made imbalanced.
@@ -127,6 +129,7 @@ def pareto_front(
     """
     design = design_of(results)
     both = _two_means(results, design, attribute, utility, disparity, split, at)
+    both = both.assign(collapsed=both["setting"].isin(results.collapsed(split=split, at=at)["setting"]))
     series = series_in(results, both)
     levels = [one.text for one in design.levels if level in (None, one.text)]
     x = Axis(resolve(disparity, results.classes).title, style="percent")
@@ -138,7 +141,7 @@ def pareto_front(
             _point(rows[rows["series"] == name], learner_colour(series, name), series.index(name), not panels)
             for name in series_in(results, rows)
         ]
-        panels.append(Panel(one, (_front(rows, in_legend=not panels), *points), x, y))
+        panels.append(Panel(one, (_front(rows[~rows["collapsed"]], in_legend=not panels), *points), x, y))
     return Drawing(tuple(panels), columns_for(len(panels)), shares_y=True)
 
 
@@ -182,7 +185,7 @@ def _front(rows: pd.DataFrame, *, in_legend: bool) -> Line:
 
 
 def _point(rows: pd.DataFrame, colour: str, place: int, in_legend: bool) -> Line:
-    name = str(rows["series"].iloc[0])
+    name = f"{rows['series'].iloc[0]}{' (collapsed)' if rows['collapsed'].all() else ''}"
     template = (
         "%{y:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}] at a disparity of %{x:.1%} [%{customdata[2]:.1%}, "
         "%{customdata[3]:.1%}]<br>%{customdata[4]}, n %{customdata[5]:,}, replicates %{customdata[6]}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import pandas as pd
 
-from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.records.counts import JOINT
 from fairsweep.analysis.results.outcome_table import PairedMetric
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fairsweep.analysis.results.sweep_frames import At
 
 _SEEDS = ["data_seed", "train_seed"]
+_Matched = tuple[str, str, str, pd.DataFrame]
 
 
 class _Choice(TypedDict):
@@ -66,7 +67,8 @@ def metric_verdicts(
     Returns:
         Columns ``first``, ``second``, ``level``, ``metric``, ``group`` (the attribute for a disparity), ``difference``,
         ``low``, ``high``, ``verdict`` (different, equivalent, undecided, undefined), ``p_value`` and ``equivalence_p``
-        (adjusted by Holm's method over all rows), ``seeds``, ``detectable`` (with 80% power; of undecided rows),
+        (adjusted by Holm's method over all rows), ``seeds``, ``detectable`` (with 80% power; of undecided rows;
+        infinite if not even the largest difference would be found),
         ``seeds_needed`` and ``reason`` (a sentence).
 
     Raises:
@@ -75,26 +77,33 @@ def metric_verdicts(
     names = (by,) if isinstance(by, str) else tuple(by)
     matched = list(_matched(results, pairs))
     results = results.filter(trial=sorted({trial for *_, table in matched for trial in table.to_numpy().ravel()}))
+    options: _Choice = {"by": names, "split": split, "at": at, "positive": positive}
     findings = []
     for name in metrics:
-        metric = resolve(name, results.classes, positive)
-        groups = [JOINT.join(names)] if isinstance(metric.row, Disparity) else results.all_cells.group_names(names)
-        options: _Choice = {"by": names, "split": split, "at": at, "positive": positive}
         compared = PairedMetric.of(results, name, **options, draws=draws, seed=seed)
-        if compared.outcomes is None and compared.draws is None:
-            raise ValueError(
-                "verdicts on metrics need predictions of all trials on the same images, with their groups in "
-                "examples.parquet; compare_learners takes tables too"
-            )
-        for (first, second, level, table), group in product(matched, groups):
-            question = Question("difference", first, second, JOINT.join(names), str(group), level, metric.name)
-            found = compared.difference(str(group), table)
-            findings.append(Finding(question, None if found is None else found[0], most=compared.most))
+        findings += list(_findings(compared, resolve(name, results.classes, positive), names, matched))
     verdicts = decide(findings, margin=margin, confidence=confidence)
     return pd.DataFrame([_row(replace(found, unit=results.unit)) for found in verdicts])
 
 
-def _matched(results: SweepResults, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+def _findings(
+    compared: PairedMetric, metric: Metric, names: Sequence[str], matched: Sequence[_Matched]
+) -> Iterator[Finding]:
+    """Yield the difference of every pair in one metric: of a disparity, or of each group."""
+    results, attribute = compared.results, JOINT.join(names)
+    if compared.outcomes is None and compared.draws is None:
+        raise ValueError(
+            f"verdicts on metrics need predictions of all trials on the same {results.unit}s, with their groups in "
+            "examples.parquet; compare_learners takes tables too"
+        )
+    groups = [attribute] if isinstance(metric.row, Disparity) else results.all_cells.group_names(names)
+    for (first, second, level, table), group in product(matched, groups):
+        question = Question("difference", first, second, attribute, str(group), level, metric.name)
+        found = compared.difference(str(group), table)
+        yield Finding(question, None if found is None else found[0], most=compared.most)
+
+
+def _matched(results: SweepResults, pairs: Sequence[tuple[str, str]]) -> Iterator[_Matched]:
     """Yield each pair at each level with its trials, by seeds."""
     trials = results.trials[results.trials["state"] == "done"]
     known = list(dict.fromkeys(trials["series"].astype(str)))

@@ -32,13 +32,14 @@ def candidates(
     Returns:
         The columns of `fairsweep.analysis.inference.selection.settings_table` and three more, which look at the
         validation means of both and at ε where some setting has a finite one: ``front`` (no other setting of
-        the level dominates it), ``distance`` (to the best of all in each), ``best`` (has
-        the best utility).
+        the level dominates it), ``distance`` (to the best of all in each), ``best`` (has the best utility). Settings
+        that have collapsed take no part.
     """
     table = settings_table(results, (utility, disparity), by=by, at=at)
     front, best = np.zeros(len(table), np.bool_), np.zeros(len(table), np.bool_)
     distance = np.full(len(table), np.nan)
     for places in table.groupby("level", sort=False, observed=True).indices.values():
+        places = places[(table["collapsed"].to_numpy() == 0)[places]]
         rows = table.iloc[places]
         columns = judged(rows, utility, disparity)
         known = np.isfinite(rows[columns[:2]].to_numpy(np.float64)).all(1) & rows[columns].notna().to_numpy().all(1)

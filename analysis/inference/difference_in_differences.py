@@ -16,7 +16,7 @@ from fairsweep.analysis.results.differences import difference_rows
 from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 from fairsweep.analysis.results.outcome_table import OutcomeTable, is_of_images
-from fairsweep.analysis.results.replicates import average
+from fairsweep.analysis.results.replicates import average_of_tables, set_effect
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -174,7 +174,7 @@ def excess_loss(
         states=states,
         confidence=confidence,
     )
-    means = average(frame, confidence)
+    means = average_of_tables(frame, confidence)
     if not is_of_images(results, metric):
         return means
     outcomes = OutcomeTable.of(results, attribute, metric, split=split, at=at, states=states)
@@ -184,6 +184,5 @@ def excess_loss(
         mine = frame.loc[frame["setting"].astype(str) == setting, "trial"].astype(str)
         names = np.stack([mine.to_numpy(object), pairs.loc[mine].to_numpy(object)], axis=1)
         effect, _ = outcomes.effect_of_trials(names, (-1.0, 1.0), weights)
-        low, high = (float(bound) for bound in effect.interval(confidence, most=2.0))
-        means.loc[i, ["value", "low", "high"]] = [float(effect.estimate), low, high]
+        set_effect(means, i, effect, confidence, most=2.0)
     return means

@@ -132,8 +132,10 @@ def _name(level: object) -> str:
 
 
 def _detectable(detectable: float) -> str:
-    if not np.isfinite(detectable):
+    if np.isnan(detectable):
         return ""
+    if np.isinf(detectable):
+        return f"No change between neighbouring levels, however large, is detectable with {POWER:.0%} power."
     return f"A change of {points(detectable)} points between neighbouring levels is detectable with {POWER:.0%} power."
 
 

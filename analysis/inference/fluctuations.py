@@ -13,6 +13,7 @@ from scipy import stats
 from fairsweep.analysis.inference.fluctuation_text import describe_sources, describe_verdicts
 from fairsweep.analysis.inference.level_tables import LevelTable, table_of_frame, table_of_results
 from fairsweep.analysis.inference.trends import positions_of, slope_coefficients
+from fairsweep.analysis.metrics.catalogue import width_of
 from fairsweep.analysis.metrics.rates import Floats
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
 from fairsweep.analysis.statistics.effects import Effect
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _NULL_DRAWS = 5000
 _ONE_SEED = "one seed at each level: changes between levels cannot be separated from seed variation"
-_UNKNOWN_TEST = "the error of the test images is known for rates and for sweeps with predictions; give those"
+_UNKNOWN_TEST = "the error of the test {}s is known for rates and for sweeps with predictions; give those"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Fluctuations:
         trend: verdict on the change from the first to the last level along a line, of the same family; None under three
             levels with an order.
         detectable: the smallest change between neighbouring levels that such a verdict finds different with probability
-            `fairsweep.analysis.statistics.effects.POWER`.
+            `fairsweep.analysis.statistics.effects.POWER`; infinite if not even the largest one would be.
         test_p_value: how often test sampling alone would scatter all values as much; NaN where it is unknown.
         seeds_needed: replicates that would detect ``change``; NaN where no number suffices, or it is unknown.
         images_needed: test images (behind each value) that would, with the replicates there are; NaN likewise.
@@ -143,19 +144,22 @@ def explain_table(table: LevelTable, *, change: float = 0.02, confidence: float 
     p_value = _test_alone(table)
     family = max((one.family for one in verdicts), default=0)
     level = (1 - confidence) / max(1, family)
-    detectable, seeds, images = _power(_typical_step(table), change, level)
+    power = _power(_typical_step(table), change, level, width_of(table.metric))
     sources = describe_sources(table, parts, p_value)
-    told = describe_verdicts(table, neighbours, trend, (detectable, seeds, images), change)
-    return Fluctuations(parts, neighbours, trend, detectable, p_value, seeds, images, change, sources, told, table)
+    told = describe_verdicts(table, neighbours, trend, power, change)
+    return Fluctuations(parts, neighbours, trend, power[0], p_value, *power[1:], change, sources, told, table)
 
 
-def _power(step: Effect | None, change: float, level: float) -> tuple[float, float, float]:
-    """Return the detectable step, and the seeds and the images that would find a change; NaN where none would do."""
+def _power(step: Effect | None, change: float, level: float, most: float) -> tuple[float, float, float]:
+    """Return the detectable step, and the seeds and the images that would find a change; NaN where none would do.
+
+    The first is infinite where not even a step of ``most`` would be found.
+    """
     if step is None:
         return np.nan, np.nan, np.nan
     needed = step.seeds_needed(change, level), step.images_needed(change, level)
     seeds, images = (number if np.isfinite(number) else np.nan for number in needed)
-    return float(step.detectable(level)), seeds, images
+    return float(step.detectable(level, most=most)), seeds, images
 
 
 def _parts(table: LevelTable, confidence: float) -> pd.DataFrame:
@@ -164,10 +168,12 @@ def _parts(table: LevelTable, confidence: float) -> pd.DataFrame:
     total, seen, seen_of_levels = _test_parts(table)
     images = float(np.median(table.n))
     rows = [_setting(table, squares, seen, seen_of_levels, confidence), *_seed_parts(table, squares, seen, confidence)]
-    reason = _UNKNOWN_TEST if np.isnan(total) else f"{images:,.0f} test images behind each value"
+    reason = (
+        _UNKNOWN_TEST.format(table.unit) if np.isnan(total) else f"{images:,.0f} test {table.unit}s behind each value"
+    )
     rows.append(_row("test sampling", total, *_chi_square(total, images - 1, confidence), images - 1, reason))
     if table.same_images:
-        reason = "the part by which trials on the same test images differ"
+        reason = f"the part by which trials on the same test {table.unit}s differ"
         rows.append(
             _row("test sampling, observed", seen, *_chi_square(seen, images - 1, confidence), images - 1, reason)
         )
@@ -284,12 +290,12 @@ def _chi_square(variance: float, df: float, confidence: float) -> tuple[float, f
 
 def _findings(table: LevelTable) -> list[Finding]:
     """Return the questions of a table: each step from one level to the next, and last the trend over all."""
-    unknown = "the error of the test images is unknown: the sweep keeps no predictions"
+    unknown = f"the error of the test {table.unit}s is unknown: the sweep keeps no predictions"
     found = []
     for place, coefficients in enumerate(_step_coefficients(table)):
         text = f"{table.levels[place]} to {table.levels[place + 1]}"
         question = Question("step", "", "", "", table.group, text, table.metric)
-        found.append(Finding(question, table.effect(coefficients), note=unknown))
+        found.append(Finding(question, table.effect(coefficients), note=unknown, most=width_of(table.metric)))
     trend = _trend_coefficients(table)
     if trend is not None:
         question = Question("slope", "", "", "", table.group, metric=table.metric)
@@ -314,8 +320,8 @@ def _trend_coefficients(table: LevelTable) -> Floats | None:
 def _table_of_steps(table: LevelTable, verdicts: Sequence[Verdict]) -> pd.DataFrame:
     changes = without_rounding(np.diff(table.values.mean(0)))
     replicates = len(table.values)
-    several = f"{replicates} replicates, paired by seed, and test images"
-    basis = "test images only; one seed" if replicates == 1 else several
+    several = f"{replicates} replicates, paired by seed, and test {table.unit}s"
+    basis = f"test {table.unit}s only; one seed" if replicates == 1 else several
     columns = {
         "level": table.levels[:-1],
         "next": table.levels[1:],

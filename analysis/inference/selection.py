@@ -46,8 +46,9 @@ def settings_table(
 
     Returns:
         ``learner``, ``series``, ``setting``, ``level``, ``epsilon``, ``replicates``, ``seconds`` (mean over replicates,
-        a cost), and for each metric ``validation NAME``, ``test NAME``, ``test NAME low``, ``test NAME high`` and
-        ``test NAME n`` (images behind it, of a disparity those of the smallest group).
+        a cost), ``collapsed`` (in how many replicates the model predicts one class for every validation example,
+        see `SweepResults.collapsed`), and for each metric ``validation NAME``, ``test NAME``, ``test NAME low``, ``test
+        NAME high`` and ``test NAME n`` (images behind it, of a disparity those of the smallest group).
     """
     known = {name: resolve(name, results.classes).name for name in metrics}
     whole = [name for name in metrics if name.split("[")[0] not in _disparities()]
@@ -72,7 +73,9 @@ def settings_table(
     if table is None:
         raise ValueError("metrics must name at least one metric, but are empty")
     seconds = results.trials.groupby("setting")["seconds"].mean()
-    return table.assign(seconds=seconds.reindex(table["setting"]).to_numpy())
+    runs = results.collapsed(split="validation", at=at, states=states)["setting"].astype(str).value_counts()
+    collapsed = runs.reindex(table["setting"].astype(str), fill_value=0).to_numpy(np.int64)
+    return table.assign(seconds=seconds.reindex(table["setting"]).to_numpy(), collapsed=collapsed)
 
 
 def _disparities() -> frozenset[str]:
@@ -102,6 +105,9 @@ def best_setting(
 ) -> pd.Series[float]:
     """Return the best setting by a validation mean, among those whose validation means meet the constraints.
 
+    A setting of which a replicate has collapsed is the best only where all have: its gap between groups is 0 for
+    nothing that it has learnt.
+
     Args:
         table: of `settings_table`.
         maximise: a column, such as ``validation accuracy``; one for which lower is better is minimised.
@@ -124,6 +130,9 @@ def best_setting(
         meets &= values <= bound if comparison == "<=" else values >= bound
     if not meets.any():
         raise ValueError(f"no setting meets {dict(constraints)}; loosen one, or look at pareto_front")
+    if "collapsed" in table:
+        sound = meets & (table["collapsed"] == 0).to_numpy()
+        meets = sound if sound.any() else meets
     values = table[maximise].to_numpy(np.float64) * (1 if direction_of(maximise) == "higher" else -1)
     return table.iloc[int(np.argmax(np.where(meets, values, -np.inf)))]
 

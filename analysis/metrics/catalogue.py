@@ -7,6 +7,7 @@ A metric is one row of a table that states its formula, its positive class, its 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -98,6 +99,22 @@ class Metric:
     def of_cells(self) -> bool:
         """Return whether cells suffice for it; else predictions are read."""
         return self.row.of_cells if isinstance(self.row, Disparity) else not isinstance(self.row, ProbabilityScore)
+
+
+def range_of(name: str) -> tuple[float, float]:
+    """Return the smallest and largest possible value of a metric, by its name in a table; of unknown ones anything.
+
+    >>> range_of("accuracy"), range_of("true_positive_rate[8]"), range_of("unknown")
+    ((0.0, 1.0), (0.0, 1.0), (-inf, inf))
+    """
+    base = name.partition("[")[0]
+    return Metric(METRICS[base], None, base).range if base in METRICS else (-math.inf, math.inf)
+
+
+def width_of(name: str) -> float:
+    """Return the largest change that a metric can have: 1 of a rate."""
+    low, high = range_of(name)
+    return high - low
 
 
 def resolve(name: str, classes: tuple[str, ...], positive: str | None = None) -> Metric:

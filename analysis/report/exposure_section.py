@@ -39,7 +39,7 @@ def exposure_section(results: SweepResults, design: ImbalanceDesign) -> ReportSe
         return None  # too few shadows have ended
     said = (
         "Each model was attacked with the others as shadows. What is recorded for this is an exact function of "
-        "training images, in research mode only, and not covered by ε. `fairsweep audit` prints all attacks and a test "
-        "whether groups differ."
+        f"training {results.unit}s, in research mode only, and not covered by ε. `fairsweep audit` prints all attacks "
+        "and a test whether groups differ."
     )
     return ReportSection("exposure", "Exposure", _TITLE, (said,), figures=tuple(figures))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from fairsweep.analysis.report.baselines import Comparison, comparisons
 from fairsweep.analysis.report.page_verdicts import PageVerdicts, baseline_series, series_names
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.statements import (
+    SIGNED,
     Statement,
     StatementGroup,
     compared_with,
@@ -48,6 +49,7 @@ class Headline:
     Attributes:
         statement: the answer.
         lead: at which training set it holds; may be empty.
+        collapsed: which settings are left out of it; may be empty.
         figure: accuracy of the groups, the learner beside the one that it is compared with.
         trust: terms and texts: seeds, test images, data, questions.
         more: what enough seeds would take, and the command that adds them; both empty if there are enough.
@@ -55,6 +57,7 @@ class Headline:
 
     statement: Statement
     lead: str
+    collapsed: str
     figure: Figure
     trust: tuple[tuple[str, str], ...]
     more: tuple[str, str]
@@ -66,11 +69,13 @@ def headline(
     verdicts: PageVerdicts,
     groups: tuple[StatementGroup, ...],
     folder: str,
+    chosen: Sequence[str] = (),
 ) -> Headline | None:
     """Return the first screen; None if the sweep answers no question.
 
     The answer is about the most private learner and the rarest group at the most imbalanced level, compared with its
-    matched twin if there is one; without a private learner it is the first finding of the report.
+    matched twin if there is one; without a private learner it is the first finding of the report. Learners that have
+    collapsed there are passed by as long as there are others.
 
     Args:
         results: the sweep.
@@ -78,21 +83,22 @@ def headline(
         verdicts: of the whole report.
         groups: its findings.
         folder: of the sweep, as its file names it.
+        chosen: the series that a search has chosen; of several the best first.
     """
-    found = _comparison(results, design, verdicts)
-    if found is not None:
-        comparison, verdict = found
-        statement = statement_of(_compared(results, design, comparison, verdict, verdicts), verdict)
-        series = (verdict.question.learner, verdict.question.baseline)
-    else:
-        first = next((one for group in groups for one in group.statements if one.found is not None), None)
-        if first is None or first.found is None:
-            return None
-        statement, series = first, (first.found.question.learner, first.found.question.baseline)
+    fallen = collapsed_series(results, design.levels[-1].text)
+    compared = _comparison(results, design, verdicts, fallen)
+    first = _first(groups, chosen, fallen)
+    if compared is not None and not (_is_of(compared[1], fallen) and _is_sound(first, fallen)):
+        first = statement_of(_compared(results, design, *compared, verdicts), compared[1])
+    if first is None or first.found is None:
+        return None
+    statement, series = first, (first.found.question.learner, first.found.question.baseline)
     names = tuple(name for name in series if name)
+    is_gap = statement.found is not None and statement.found.question.kind == "gap"
     return Headline(
         statement,
-        level_text(results, design),
+        " ".join(text for text in (level_text(results, design), SIGNED if is_gap else "") if text),
+        _left_out(results, design, names),
         _figure(results, design, names),
         _trust(results, statement),
         more_seeds(results, folder),
@@ -121,7 +127,7 @@ def extreme_groups(results: SweepResults, design: ImbalanceDesign) -> tuple[str,
     means = average(results.rates(["accuracy"], by=design.attribute), results=results)
     chosen = (means["level"] == design.levels[-1].text) & means["value"].notna() & (means["group"] != ALL)
     means = means[chosen & ~means["group"].isin(list(results.small_groups(design.attribute)))]
-    texts = []
+    texts, fallen = [], collapsed_series(results, design.levels[-1].text)
     for series in series_in(results, means):
         rows = means[means["series"] == series].sort_values("value", kind="stable")
         known = [
@@ -131,6 +137,8 @@ def extreme_groups(results: SweepResults, design: ImbalanceDesign) -> tuple[str,
         epsilon = _epsilon(results, series)
         price = f" (ε = {epsilon_text(epsilon)})" if np.isfinite(epsilon) else ""
         which = f"best {known[0]}, worst {known[1]}" if len(rows) > 1 else known[0]
+        if series in fallen:
+            which += f"; collapsed: it predicts one class for every test {results.unit}"
         texts.append(f"{series}{price}: {which}")
     return tuple(texts)
 
@@ -157,7 +165,7 @@ def more_seeds(results: SweepResults, folder: str) -> tuple[str, str]:
 
 
 def _comparison(
-    results: SweepResults, design: ImbalanceDesign, verdicts: PageVerdicts
+    results: SweepResults, design: ImbalanceDesign, verdicts: PageVerdicts, fallen: Set[str]
 ) -> tuple[Comparison, Verdict] | None:
     """Return the comparison that the answer is about: a matched twin before others, the smallest ε before larger."""
     level = design.levels[-1].text
@@ -170,11 +178,58 @@ def _comparison(
         for pair in baseline_series(results, comparison.learner, comparison.baseline, level):
             verdict = verdicts.of(Question("difference", *pair, design.attribute, known[0], level))
             if verdict is not None and verdict.word != "undefined":
-                found.append((comparison.baseline != TWIN, _epsilon(results, pair[0]), comparison, verdict))
+                order = _is_of(verdict, fallen), comparison.baseline != TWIN, _epsilon(results, pair[0])
+                found.append((order, comparison, verdict))
     if not found:
         return None
-    _, _, comparison, verdict = min(found, key=lambda one: one[:2])
+    _, comparison, verdict = min(found, key=lambda one: one[0])
     return comparison, verdict
+
+
+def collapsed_series(results: SweepResults, level: str) -> set[str]:
+    """Return the series of which every finished run at a level predicts one class for the whole test set."""
+    runs = results.trials[(results.trials["state"] == "done") & (results.trials["level"] == level)]
+    fallen = runs["trial"].isin(results.collapsed()["trial"])
+    return {str(name) for name, every in fallen.groupby(runs["series"].astype(str)).all().items() if every}
+
+
+def _left_out(results: SweepResults, design: ImbalanceDesign, shown: Sequence[str]) -> str:
+    """Return which series the answer passes by; empty if none has collapsed, or it is about one that has."""
+    fallen = collapsed_series(results, design.levels[-1].text)
+    if not fallen or fallen & {*shown}:
+        return ""
+    names = [name for name in series_names(results) if name in fallen]
+    more = f" and {len(names) - _MOST_OPEN} more" if len(names) > _MOST_OPEN else ""
+    verb, level = "have" if len(names) > 1 else "has", design.levels[-1].text
+    return (
+        f"At {level}, {len(names)} of {counted(len(series_names(results)), 'learner')} {verb} collapsed (one class is "
+        f"predicted for every test {results.unit}) and {verb} no part in this answer: "
+        f"{'; '.join(names[:_MOST_OPEN])}{more}."
+    )
+
+
+def _first(groups: Iterable[StatementGroup], chosen: Sequence[str], fallen: Set[str]) -> Statement | None:
+    """Return the finding that the answer is, without a comparison: on what a search chose, or the first.
+
+    One that is undefined is taken where there is no other; one on a learner that has collapsed only then.
+    """
+    known = [(one, one.found) for group in groups for one in group.statements if one.found is not None]
+
+    def order(pair: tuple[Statement, Verdict]) -> tuple[bool, bool, int]:
+        name = pair[1].question.learner
+        place = chosen.index(name) if name in chosen else len(chosen)
+        return _is_of(pair[1], fallen), pair[1].word == "undefined", place
+
+    return min(known, key=order, default=(None, None))[0]
+
+
+def _is_sound(one: Statement | None, fallen: Set[str]) -> bool:
+    return one is not None and one.found is not None and one.verdict != "undefined" and not _is_of(one.found, fallen)
+
+
+def _is_of(found: Verdict, series: Set[str]) -> bool:
+    """Return whether a verdict is on one of some series, or compares with it."""
+    return bool({found.question.learner, found.question.baseline} & series)
 
 
 def _compared(

@@ -200,7 +200,7 @@ class _Asked:
         note = " and ".join(text for text in notes if text)
         if not np.isfinite(effect.estimate):
             yield Finding(question, None, note=f"fewer than two groups have test {self.results.unit}s")
-        elif question.kind == "gap" and note:
+        elif question.kind in ("gap", "growth") and note:
             yield Finding(question, None, note=f"{note}, so its groups cannot be compared")
         else:
             yield Finding(question, effect, beats if question.kind in ("difference", "gap") else None, note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -32,7 +32,7 @@ from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds
 from fairsweep.analysis.report.reproduction import Reproduction, dataset_name, reproduction
-from fairsweep.analysis.report.selection_section import selection_section
+from fairsweep.analysis.report.selection_section import selection_section, series_of_settings
 from fairsweep.analysis.report.statements import StatementGroup, answer, caveats, question, small_group_notes
 from fairsweep.analysis.report.study_description import data_sentences, learners
 from fairsweep.analysis.report.summary_table import (
@@ -59,6 +59,7 @@ class Findings:
         pictures: example images by group and label.
         learners: one row per series.
         headline: The first screen; None if the sweep answers no question.
+        search: What a guided search chose by its own objectives, of each condition; empty for other sweeps.
         answer: The most certain findings, as sentences.
         further: The others.
         caveats: Limitations of the findings.
@@ -83,6 +84,7 @@ class Findings:
     pictures: ImageSheet
     learners: pd.DataFrame
     headline: Headline | None
+    search: tuple[SummaryTable, ...]
     answer: tuple[StatementGroup, ...]
     further: tuple[StatementGroup, ...]
     caveats: tuple[str, ...]
@@ -140,12 +142,13 @@ class Content:
     folder: str
 
 
-def collect(results: SweepResults, *, pictures: bool = False) -> Content:
+def collect(results: SweepResults, *, pictures: bool = False, search: Sequence[SummaryTable] = ()) -> Content:
     """Collect a report; a sweep without finished trials gives one without findings.
 
     Args:
         results: the sweep.
         pictures: see `fairsweep.analysis.report.report_page.write_report`.
+        search: what a guided search chose, of each condition; the numbers behind a table have a column ``setting``.
     """
     folder = results.named_folder
     notes = _notes(results)
@@ -155,7 +158,7 @@ def collect(results: SweepResults, *, pictures: bool = False) -> Content:
         findings, asked = None, "How accurate are the models for each group?"
     else:
         design = design_of(results)
-        findings, asked = _findings(results, design, pictures, folder), question(results, design)
+        findings, asked = _findings(results, design, pictures, folder, search), question(results, design)
         notes = (*notes, *small_group_notes(results, design))
     return Content(
         name=results.name,
@@ -183,16 +186,20 @@ def _describe_former(results: SweepResults) -> str:
     return f"{line}. The privacy that they spent is not counted here"
 
 
-def _findings(results: SweepResults, design: ImbalanceDesign, pictures: bool, folder: str) -> Findings:
+def _findings(
+    results: SweepResults, design: ImbalanceDesign, pictures: bool, folder: str, search: Sequence[SummaryTable]
+) -> Findings:
     verdicts = page_verdicts(results, design)
     sections = answer(results, design, verdicts=verdicts)
-    first = headline(results, design, verdicts, sections, folder)
+    chosen = [series for table in search for series in series_of_settings(results, table.numbers["setting"])]
+    first = headline(results, design, verdicts, sections, folder, chosen)
     shown_first, further = opened(sections, first)
     return Findings(
         study=data_sentences(results, design),
         pictures=image_sheet(results, design, pictures=pictures),
         learners=learners(results),
         headline=first,
+        search=tuple(search),
         answer=shown_first,
         further=further,
         caveats=(*caveats(results, sections), *_divisions(results)),
@@ -201,7 +208,7 @@ def _findings(results: SweepResults, design: ImbalanceDesign, pictures: bool, fo
         trends=report_figures.trends(results, design),
         disparities=report_figures.disparities(results, design),
         comparisons=report_figures.comparisons(results, design),
-        sections=_sections(results, design, verdicts),
+        sections=_sections(results, design, verdicts, search),
         predictions=report_figures.predictions(results, design),
         curves=report_figures.curves(results, design),
         reasons=report_figures.reasons(results, design),
@@ -241,11 +248,13 @@ def _fluctuations(results: SweepResults, design: ImbalanceDesign) -> tuple[tuple
     return tuple(found)
 
 
-def _sections(results: SweepResults, design: ImbalanceDesign, verdicts: PageVerdicts) -> tuple[ReportSection, ...]:
+def _sections(
+    results: SweepResults, design: ImbalanceDesign, verdicts: PageVerdicts, search: Sequence[SummaryTable]
+) -> tuple[ReportSection, ...]:
     found = (
         trend_section(results, design, verdicts),
         pair_section(results, design, verdicts),
-        selection_section(results, design),
+        selection_section(results, design, search),
         arbitrariness_section(results, design),
         exposure_section(results, design),
     )
@@ -316,7 +325,7 @@ def _metrics(results: SweepResults) -> pd.DataFrame:
 
 # What a training cost beside seconds: the column of trials, and its unit. Release mode records none.
 _COST = {
-    "images per second": ("examples_per_second", 1),
+    "{}s per second": ("examples_per_second", 1),
     "peak memory, MiB": ("host_peak_bytes", 2**20),
     "peak GPU memory, MiB": ("device_peak_bytes", 2**20),
 }
@@ -334,8 +343,8 @@ def _trials(results: SweepResults) -> pd.DataFrame:
         table["guarantee"] = [
             _guarantee(folder, epsilon) for folder, epsilon in zip(results.folders, trials["epsilon"], strict=True)
         ]
-    table["train images"] = trials["train_size"]
-    cost = {name: (trials[column] / unit).round() for name, (column, unit) in _COST.items()}
+    table[f"train {results.unit}s"] = trials["train_size"]
+    cost = {name.format(results.unit): (trials[column] / unit).round() for name, (column, unit) in _COST.items()}
     table = table.assign(**{name: values for name, values in cost.items() if values.notna().any()})
     table["hash"] = [str((folder.config or {}).get("trial", ""))[:12] for folder in results.folders]
     if table["seconds"].isna().all():

@@ -59,10 +59,10 @@ def trends(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]
     served = plots.client_accuracy(results, design.attribute)
     if served is not None:
         text = (
-            "Accuracy of federated clients on their own held-out images after the last iteration; a client counts "
-            f"towards the {design.attribute} of most of its images. Dotted: the worst tenth of the clients. Means over "
-            "clients and replicates, without intervals. These are exact functions of the training images, recorded in "
-            "research mode only and not covered by ε."
+            f"Accuracy of federated clients on their own held-out {results.unit}s after the last iteration; a client "
+            f"counts towards the {design.attribute} of most of its {results.unit}s. Dotted: the worst tenth of the "
+            "clients. Means over clients and replicates, without intervals. These are exact functions of the training "
+            f"{results.unit}s, recorded in research mode only and not covered by ε."
         )
         figures.append(Figure("clients", served, text))
     return tuple(figures)
@@ -83,7 +83,8 @@ def overviews(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, .
         level = None if len(design.levels) <= _MOST_LEVELS else design.levels[-1].text
         text = (
             f"Accuracy against the accuracy gap by {design.attribute}, one point per setting; a line joins the Pareto "
-            "front. This is the test split: select settings on the validation split."
+            "front. This is the test split: select settings on the validation split. A collapsed setting predicts one "
+            f"class for every test {results.unit} and is on no front."
         )
         figures.append(Figure("pareto", plots.pareto_front(results, design.attribute, level=level), text))
     return tuple(figures)
@@ -115,7 +116,8 @@ def disparities(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure,
         return ()
     names = [name for name in DISPARITIES_SHOWN if name != "base_rate_difference" and is_defined(results, name)]
     text = (
-        "Largest differences between groups, with simultaneous 95% intervals over all pairs of groups. The dotted line "
+        "Largest differences between groups, with simultaneous 95% intervals over all pairs of groups, cut at 0: a gap "
+        "has no sign, as a signed difference in a sentence has. The dotted line "
         "is the difference that equal groups of these sizes would show by chance; it is not subtracted."
     )
     figures = [Figure("disparity", plots.disparity_by_level(results, design.attribute, names), text)]
@@ -141,7 +143,7 @@ def comparisons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure,
             kind = (
                 f"Matched twins: the same training and seeds, without {without}."
                 if baseline == TWIN
-                else f"Baseline {baseline}, separately tuned: privacy and tuning differ, seeds and images do not."
+                else f"Baseline {baseline}, separately tuned: privacy and tuning differ, seeds and test set do not."
             )
             text = f"{kind} Change in test accuracy by {design.attribute}; negative values are losses."
             figures.append(Figure(f"baseline-{baseline}", drawn, text))
@@ -178,7 +180,7 @@ def reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...
             )
             text = (
                 f"{series}: effect of clipping on the groups of {design.attribute} during training{extremes}. Exact "
-                "functions of the training images, recorded in research mode only and not covered by ε."
+                f"functions of the training {results.unit}s, recorded in research mode only and not covered by ε."
             )
             figures.append(Figure(f"diagnostics-{series}", drawn, text))
     return (*figures, *_client_reasons(results, design))
@@ -191,8 +193,8 @@ def _client_reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Fig
         drawn = plots.client_diagnostics(results, series, design.attribute)
         if drawn is not None:
             text = (
-                f"{series}: client updates by the {design.attribute} of most of the client's images. "
-                "Exact functions of the training images, recorded in research mode only and not covered by ε."
+                f"{series}: client updates by the {design.attribute} of most of the client's {results.unit}s. "
+                f"Exact functions of the training {results.unit}s, recorded in research mode only and not covered by ε."
             )
             figures.append(Figure(f"updates-{series}", drawn, text))
     return tuple(figures)
@@ -208,7 +210,8 @@ def unlearning(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, 
             text = (
                 f"{learner}: examples retrained per request as a share of training every shard from scratch, and "
                 f"accuracy by {design.attribute} after each request. Means over trials; bands are 95% intervals of one "
-                "trial's test images, which all requests share. Request 0 is the model before the first request."
+                f"trial's test {results.unit}s, which all requests share. Request 0 is the model before the first "
+                "request."
             )
             figures.append(Figure(f"requests-{learner}", drawn, text))
         try:
@@ -217,7 +220,8 @@ def unlearning(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, 
             drawn = None  # without examples.parquet nobody knows who belongs to which group
         if drawn is not None:
             text = (
-                f"{learner}: shard placement, as training images by {design.attribute} in each slice, mean over trials."
+                f"{learner}: shard placement, as training {results.unit}s by {design.attribute} in each slice, mean "
+                "over trials."
             )
             figures.append(Figure(f"placement-{learner}", drawn, text))
     return tuple(figures)
@@ -226,12 +230,12 @@ def unlearning(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, 
 def data(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...]:
     """Return the training images by group."""
     drawn = plots.training_counts(results, design.attribute)
-    text = f"Training images by {design.attribute}, mean over replicates."
+    text = f"Training {results.unit}s by {design.attribute}, mean over replicates."
     figures = [] if drawn is None else [Figure("training-counts", drawn, text)]
     clients = plots.client_composition(results, design.attribute)
     if clients is not None:
         text = (
-            f"Training images of each federated client by {design.attribute}: one bar per client, at "
+            f"Training {results.unit}s of each federated client by {design.attribute}: one bar per client, at "
             f"{design.levels[-1].text} in the first replicate, first 500 clients."
         )
         figures.append(Figure("clients-hold", clients, text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,19 +20,31 @@ from fairsweep.analysis.report.summary_table import SummaryTable, interval_text
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign
 from fairsweep.analysis.results.outcomes import read_outcomes, users
 from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.wording import counted
 
 _TITLE = "Model selection"
 _UTILITY, _DISPARITY = "validation accuracy", "validation accuracy_difference"
 _MOST_NAMED = 5
 _MOST_ROWS = 300
+_COLLAPSED = " Collapsed: a run predicts one class for every validation {}; such settings are left out."
 
 
-def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportSection | None:
+def series_of_settings(results: SweepResults, settings: Iterable[object]) -> list[str]:
+    """Return the series of settings that have a finished trial, in their order."""
+    done = results.trials[results.trials["state"] == "done"]
+    names = dict(zip(done["setting"].astype(str), done["series"].astype(str), strict=True))
+    return [names[str(one)] for one in settings if str(one) in names]
+
+
+def selection_section(
+    results: SweepResults, design: ImbalanceDesign, search: Sequence[SummaryTable] = ()
+) -> ReportSection | None:
     """Return the section on selection among settings by validation means over replicates, reported on test.
 
     Args:
         results: the sweep.
         design: The sweep's imbalance.
+        search: what a guided search chose, of each condition.
 
     Returns:
         None if each level has one setting; a section of one sentence if selection would be biased.
@@ -52,23 +65,69 @@ def selection_section(results: SweepResults, design: ImbalanceDesign) -> ReportS
     level = design.levels[-1].text
     there = table[table["level"].astype(str) == level]
     rows = there[there["distance"].notna()]
-    sentences = (
-        _sentences(rows, design, results.unit) if len(rows) >= 2 else (_nothing_selected(results, design, len(there)),)
-    )
+    left = _left_out(there, results.unit)
+    chosen = _sentences(rows, design, results.unit) if len(rows) >= 2 else (_nothing_selected(results, design, there),)
     drawn = plots.selection(results, design.attribute)
     caption = (
         f"Test against validation results at {level}, one point per setting: means over replicates, bars are 95% "
         "intervals on test. Pale discs mark the Pareto front on validation; the square marks the best validation "
         "accuracy. On the diagonal, test and validation agree."
+        f"{' Collapsed settings are not drawn.' if left else ''}"
     )
     figures = () if drawn is None else (Figure("selection", drawn, caption),)
-    return ReportSection("selection", "Selection", _TITLE, sentences, (), figures, (_summary(results, design, table),))
+    tables = (_summary(results, design, table),)
+    told = (*_of_search(results, table, search), *chosen, *left)
+    return ReportSection("selection", "Selection", _TITLE, told, (), figures, tables)
 
 
-def _nothing_selected(results: SweepResults, design: ImbalanceDesign, settings: int) -> str:
+def _of_search(results: SweepResults, table: pd.DataFrame, search: Sequence[SummaryTable]) -> Iterator[str]:
+    """Yield what the settings that a guided search chose reached on test, and that its objective is another one."""
+    objectives = objectives_of(results)
+    if objectives and not search:
+        yield (
+            f"This search chose by {objectives}, which is not what follows; `fairsweep report` of its folder says "
+            "which setting that is."
+        )
+    for found in search:
+        rows = table[table["setting"].astype(str).isin(found.numbers["setting"].astype(str))]
+        for _, row in rows.head(_MOST_NAMED).iterrows():
+            yield (
+                f"The search ({objectives}) chose {row['series']} at {row['level']}: {_on_test(row, 'accuracy')} on "
+                f"test, with a gap of {_on_test(row, 'accuracy_difference')}."
+            )
+
+
+def objectives_of(results: SweepResults) -> str:
+    """Return the objectives of a guided search in words; empty for other sweeps."""
+    listed = ((results.sweep.get("sweep") or {}).get("search") or {}).get("objectives") or ()
+    pairs = [(aim, of) for one in listed for aim, of in one.items() if of]
+    return " and ".join(f"{'highest' if aim == 'max' else 'lowest'} {of}" for aim, of in pairs)
+
+
+def _left_out(there: pd.DataFrame, unit: str) -> tuple[str, ...]:
+    """Return which settings of a level are not selected among, for a run of theirs has collapsed."""
+    fallen = there[there["collapsed"] > 0]
+    if fallen.empty:
+        return ()
+    pairs = zip(fallen["series"], fallen["collapsed"], fallen["replicates"], strict=True)
+    named = [f"{name} ({count} of {counted(runs, 'run')})" for name, count, runs in pairs]
+    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+    return (
+        f"Left out of the selection: {len(fallen)} of {counted(len(there), 'setting')}, of which a run has collapsed: "
+        f"it predicts one class for every validation {unit}, so that its groups differ in nothing that it has learnt. "
+        f"{'These are' if len(fallen) > 1 else 'This is'} {'; '.join(named[:_MOST_NAMED])}{more}.",
+    )
+
+
+def _nothing_selected(results: SweepResults, design: ImbalanceDesign, there: pd.DataFrame) -> str:
     """Return why no setting of the most imbalanced level is selected."""
     level = design.levels[-1].text
-    if settings < 2:
+    if len(there) - (there["collapsed"] > 0).sum() == 1 and len(there) > 1:
+        (alone,) = there.loc[there["collapsed"] == 0, "series"]
+        return f"At {level}, {alone} is the only setting that has not collapsed, so there is nothing to select."
+    if (there["collapsed"] > 0).all():
+        return f"No setting is selected: at {level} all have collapsed."
+    if len(there) < 2:
         return f"At {level} there is only one setting, so there is nothing to select."
     small = results.small_groups(design.attribute, split="validation")
     why = f": groups with fewer than {results.min_group_size} validation examples are not compared" if small else ""
@@ -168,8 +227,9 @@ def _winner_on_test(results: SweepResults, design: ImbalanceDesign) -> tuple[str
         return None
     each = np.stack([right[settings == name][:runs] for name in names])
     winner = corrected_winner(each, users=users(results, outcomes))
-    series = trials.loc[trials["setting"] == names[winner.winner], "series"].iloc[0]
-    return str(series), winner
+    series = str(trials.loc[trials["setting"] == names[winner.winner], "series"].iloc[0])
+    fallen = names[winner.winner] in set(results.collapsed()["setting"])
+    return f"{series} (collapsed: it predicts one class for every test {results.unit})" if fallen else series, winner
 
 
 def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame) -> SummaryTable:
@@ -177,18 +237,19 @@ def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame
     place = {level.text: i for i, level in enumerate(design.levels)}
     level = table["level"].astype(str)
     ordered = table.assign(place=[-place.get(text, 0) for text in level]).sort_values(["place", "distance"])
-    rows = ordered[ordered["distance"].notna()].head(_MOST_ROWS)
+    rows = ordered[ordered["distance"].notna() | (ordered["collapsed"] > 0)].head(_MOST_ROWS)
     timed = rows["seconds"].notna().any()  # release mode records none
     left = "" if len(rows) == len(table) else f" {len(rows)} of {len(table)} settings are shown."
     caption = (
         f"Means over replicates in %; test with 95% intervals. The gap is the largest difference between the "
         f"{design.members} of {design.attribute}. Front: not dominated by another setting of the level in validation "
         f"{_criteria(table)}. Distance: to the best validation value of each criterion, scaled to its "
-        f"range.{' Seconds: per trial.' if timed else ''}{left}"
+        f"range.{_COLLAPSED.format(results.unit) if (rows['collapsed'] > 0).any() else ''}"
+        f"{' Seconds: per trial.' if timed else ''}{left}"
     )
     marks = [
-        "selected" if best else ("front" if front else "")
-        for best, front in zip(rows["best"], rows["front"], strict=True)
+        "selected" if best else "front" if front else "collapsed" if fallen else ""
+        for best, front, fallen in zip(rows["best"], rows["front"], rows["collapsed"] > 0, strict=True)
     ]
     columns = {
         "level": (rows["level"].astype(str).tolist(), [-value for value in rows["place"]]),
@@ -202,7 +263,10 @@ def _summary(results: SweepResults, design: ImbalanceDesign, table: pd.DataFrame
         triples = zip(*(rows[f"test {metric}{end}"].tolist() for end in ("", " low", " high")), strict=True)
         columns[f"test {short}"] = ([interval_text(*row) for row in triples], rows[f"test {metric}"].tolist())
     columns |= {
-        "distance": ([f"{value:.2f}" for value in rows["distance"]], rows["distance"].tolist()),
+        "distance": (
+            [f"{value:.2f}" if np.isfinite(value) else "n/a" for value in rows["distance"]],
+            rows["distance"].tolist(),
+        ),
         "seconds": (
             [f"{value:,.0f}" if np.isfinite(value) else "n/a" for value in rows["seconds"]],
             rows["seconds"].tolist(),

@@ -28,6 +28,12 @@ from fairsweep.analysis.verdicts.verdict_sentences import (
 )
 from fairsweep.analysis.wording import counted
 
+SIGNED = (
+    "The interval is that of a signed difference between groups, which may reach below 0; a gap in a table or a figure "
+    "has no sign, and a simultaneous interval that is cut at 0."
+)
+"""Which interval stands beside a difference between groups in a sentence."""
+
 _FEW_REPLICATES = 5
 Direction = Literal["harm", "benefit", "none"]
 _HARM = {"difference": -1, "excess": 1, "growth": 1, "gap": -1, "slope": -1}
@@ -128,7 +134,7 @@ def answer(
         StatementGroup("Effect of imbalance on the excess loss", "", tuple(trends)),
         StatementGroup(
             f"Accuracy gap between {design.members}",
-            "" if changes else lead,
+            f"{'' if changes else lead} {SIGNED}".strip(),
             tuple(_gap(results, design, found) for found in known.kind("gap")),
         ),
     )

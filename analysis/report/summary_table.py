@@ -168,7 +168,7 @@ def metric_table(
     if any(name in small for name in names):
         caption += f" * Fewer than {results.min_group_size} test examples: listed, not ranked as the worst group."
     collapsed = results.collapsed(at=at, states=states)
-    return _table(f"{row.title} by {attribute}", caption, numbers, columns, collapsed)
+    return _table(f"{row.title} by {attribute}", caption, numbers, columns, collapsed, results.unit)
 
 
 def disparity_table(
@@ -187,14 +187,16 @@ def disparity_table(
     columns = {_SHORT_TITLES[name]: numbers["metric"] == name for name in names}
     caption = (
         f"Largest differences between the groups of {attribute} in percentage points ({_listed(names)}), means over "
-        f"replicates with simultaneous {confidence:.0%} intervals. After ≈ stands what equal groups of these sizes "
-        "would show by chance; it is not subtracted."
+        f"replicates with simultaneous {confidence:.0%} intervals: over all pairs of groups at once, and cut at 0, for "
+        "a gap has no sign. A signed difference in a sentence has an interval of its own, which may reach below 0. "
+        "After ≈ stands what equal groups of these sizes would show by chance; it is not subtracted."
     )
     small = [shown(results, attribute, name) for name in results.small_groups(attribute, states=states)]
     if small:
         caption += f" Without {', '.join(small)}: fewer than {results.min_group_size} test examples."
     collapsed = results.collapsed(at=at, states=states)
-    return _table(f"Disparities by {attribute}", caption, numbers, columns, collapsed, expected_if_equal=True)
+    title = f"Disparities by {attribute}"
+    return _table(title, caption, numbers, columns, collapsed, results.unit, expected_if_equal=True)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -219,6 +221,7 @@ def _table(
     numbers: pd.DataFrame,
     columns: Mapping[str, pd.Series[bool]],
     collapsed: pd.DataFrame,
+    unit: str,
     *,
     expected_if_equal: bool = False,
 ) -> SummaryTable:
@@ -245,7 +248,7 @@ def _table(
         for setting, count in settings["replicates"].items()
     ]
     if any(runs.values()):
-        caption = f"{caption} Collapsed: the model predicts one class whatever it is given."
+        caption = f"{caption} Collapsed: the model predicts one class for every test {unit}."
     keys["runs"] = settings["replicates"].astype(np.float64).tolist()
     for name, chosen in columns.items():
         cells = numbers[chosen].set_index("setting").reindex(settings.index)

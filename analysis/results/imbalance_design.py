@@ -39,6 +39,7 @@ class ImbalanceDesign:
         levels: from the least to the most imbalanced, of the trials that are done (of all while none is).
         level_name: what the levels are, for an axis.
         of_label: whether the attribute is the label, so that groups are classes.
+        unit: the noun of what models are trained on and tested with.
     """
 
     attribute: str
@@ -47,6 +48,7 @@ class ImbalanceDesign:
     levels: tuple[Level, ...]
     level_name: str
     of_label: bool
+    unit: str
 
     @property
     def members(self) -> str:
@@ -72,7 +74,7 @@ def design_of(results: SweepRecords) -> ImbalanceDesign:
     levels = _levels(results.trials)
     names = results.trials.loc[results.trials["level_name"] != "", "level_name"]
     name = str(names.iloc[0]) if len(names) else "training set"
-    return ImbalanceDesign(attribute, rare, groupings, levels, name, attribute == results.label)
+    return ImbalanceDesign(attribute, rare, groupings, levels, name, attribute == results.label, results.unit)
 
 
 def _levels(trials: pd.DataFrame) -> tuple[Level, ...]:

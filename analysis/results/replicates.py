@@ -10,13 +10,13 @@ taken to be shared: the mean of the trials' own intervals stands for the images,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.metrics.catalogue import METRICS, Metric, resolve
+from fairsweep.analysis.metrics.catalogue import METRICS, range_of, resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.metrics.rates import Bools, Floats, divide
 from fairsweep.analysis.records.counts import JOINT
@@ -24,7 +24,9 @@ from fairsweep.analysis.results.crossed_resampling import DRAWS, crossed_means
 from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.outcome_table import PairedMetric
 from fairsweep.analysis.results.outcomes import group_codes, read_outcomes
-from fairsweep.analysis.results.sweep_frames import DONE, FrameOptions, SweepFrames
+from fairsweep.analysis.results.pairs import TWIN
+from fairsweep.analysis.results.sweep_frames import DONE, At, FrameOptions, SweepFrames
+from fairsweep.analysis.statistics.effects import Effect
 from fairsweep.analysis.statistics.intervals import mean_of_bounds, replicate_mean, widen
 
 AVERAGE_COLUMNS = (
@@ -58,8 +60,9 @@ AVERAGE_COLUMNS = (
 """Columns of `average`.
 
 ``low`` and ``high`` join both sources of error. ``training_low`` and ``training_high`` are the t interval over the
-replicates alone, ``images_low`` and ``images_high`` that of the test images alone; ``std`` is the standard
-deviation between replicates; ``undefined`` counts the replicates whose value is NaN and which are left out.
+replicates alone, ``images_low`` and ``images_high`` that of the test images alone: the two parts of the interval, of
+which one replicate does not know the former. ``std`` is the standard deviation between replicates; ``undefined`` counts
+the replicates whose value is NaN and which are left out. ``expected_if_equal`` is NaN for rates and differences.
 """
 
 OF_TABLES = "t over replicates, joined with the trials' own intervals"
@@ -93,14 +96,34 @@ def average(
             averaged one by one and a column ``iteration`` is kept).
         confidence: of the t intervals; take the one the frame was made with.
         results: the sweep that the frame is of: where it has predictions, intervals know what the trainings share of
-            the images' luck (`fairsweep.analysis.results.crossed_resampling.crossed_means`), as in the report. Without
-            it, of one replicate, of differences (`mean_differences` has theirs), of means over strata, and with several
-            iterations of a trial, they are those of tables; the column ``interval`` says which.
+            the images' luck (`fairsweep.analysis.results.crossed_resampling.crossed_means`), as in the report; those of
+            differences are paired (`fairsweep.analysis.statistics.effects.Effect`). Without it, of one replicate, of
+            means over strata, and with several iterations of a trial, they are those of tables; the column
+            ``interval`` says which.
         draws: number of resamples of the images, for scores.
 
     Returns:
         One row per setting, group and metric; columns `AVERAGE_COLUMNS`.
+
+    Raises:
+        ValueError: if the frame is of differences whose pairs are not known: without ``results``, or of excess losses.
     """
+    means = average_of_tables(frame, confidence)
+    if "iteration" in means:
+        return means
+    differs = means["baseline"].to_numpy(str) != ""
+    excess = [str(name).startswith(_EXCESS) for name in means["metric"]]
+    if differs.any() and (results is None or any(excess)):
+        remedy = "take excess_loss" if any(excess) else "give results=, or take mean_differences"
+        raise ValueError(f"a mean difference has one interval, which needs the pairs of trials: {remedy}")
+    if results is None:
+        return means
+    means = _with_shared_images(means, frame, results, confidence, draws)
+    return _with_pairs(means, frame, results, confidence, draws) if differs.any() else means
+
+
+def average_of_tables(frame: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Return `average` with the intervals of tables, where nothing else is known."""
     keys = list(_WITHIN)
     if frame.duplicated(["trial", *keys[1:]]).any():
         keys.append("iteration")
@@ -143,17 +166,15 @@ def average(
     for name in ("n", "n_min"):
         result[name] = np.nanmin(spread(name), axis=1, initial=np.inf).astype(np.int64)
     result["interval"] = np.where(mean.replicates >= 2, OF_TABLES, "test images only")
-    result = result[[*AVERAGE_COLUMNS, *(["iteration"] if "iteration" in keys else [])]]
-    if results is None or "iteration" in keys:
-        return result
-    return _with_shared_images(result, frame, results, confidence, draws)
+    return result[[*AVERAGE_COLUMNS, *(["iteration"] if "iteration" in keys else [])]]
 
 
 def _with_shared_images(
     means: pd.DataFrame, frame: pd.DataFrame, results: SweepFrames, confidence: float, draws: int
 ) -> pd.DataFrame:
     """Return averages with the intervals of `crossed_means` where it knows those of the same means."""
-    plain = frame[(frame["baseline"] == "") & frame["metric"].map(lambda name: str(name).split("[")[0] in METRICS)]
+    known_metric = np.array([str(name).split("[")[0] in METRICS for name in frame["metric"]], np.bool_)
+    plain = frame[(frame["baseline"].to_numpy(str) == "") & known_metric]
     parts = []
     for (split, attribute), rows in plain.groupby(["split", "attribute"], sort=False):
         by = [name for name in str(attribute).split(JOINT) if name]
@@ -191,8 +212,7 @@ def crossed_frame(
 ) -> pd.DataFrame:
     """Return the means over the replicates of each setting, with intervals that know the shared test images.
 
-    It is `average` (of differences `mean_differences`) of the frame of these metrics, and refuses a sweep without
-    predictions.
+    It is `average` of the frame of these metrics, and refuses a sweep without predictions.
 
     Args:
         results: the sweep, with predictions.
@@ -220,15 +240,7 @@ def crossed_frame(
             "examples.parquet; take SweepResults.frame and average instead"
         )
     choice["by"] = names
-    if baseline is not None:
-        return mean_differences(results, metrics, baseline=baseline, **choice)
-    known = [resolve(name, results.classes, choice.get("positive")) for name in metrics]
-    plain = [metric.name for metric in known if not isinstance(metric.row, Disparity)]
-    between = [metric.name for metric in known if isinstance(metric.row, Disparity)]
-    parts = [results.rates(plain, **choice)] if plain else []
-    if between:
-        parts.append(results.disparities(between, **choice, expected_if_equal=False))
-    frame = pd.concat(parts, ignore_index=True)
+    frame = results.frame(metrics, baseline=baseline, **choice)
     return average(frame, choice.get("confidence", 0.95), results=results, draws=draws)
 
 
@@ -238,10 +250,8 @@ def mean_differences(
 ) -> pd.DataFrame:
     """Return the mean differences of each setting from its baseline, with the intervals of the report.
 
-    The interval covers variation between seeds and the sampling of the test images that both sides share, see
-    `fairsweep.analysis.statistics.effects.Effect`; the column ``interval`` says so. `average` of the frame of
-    differences has the same means, and other intervals: it knows neither what images the trials share nor how seeds are
-    crossed.
+    It is `average` of the frame of differences: an interval covers variation between seeds and the sampling of the test
+    images that both sides share, see `fairsweep.analysis.statistics.effects.Effect`; the column ``interval`` says so.
 
     Args:
         results: the sweep.
@@ -253,28 +263,62 @@ def mean_differences(
         The columns `AVERAGE_COLUMNS`.
     """
     frame = results.frame(metrics, baseline=baseline, **choice)
-    confidence = choice.get("confidence", 0.95)
-    means = average(frame, confidence)
-    pairs = results.pairs(baseline).pairs
-    setting = frame["setting"].astype(str)
-    known = {name: pairs[pairs["trial"].isin(trials)] for name, trials in frame["trial"].astype(str).groupby(setting)}
-    for (attribute, metric), rows in means.groupby(["attribute", "metric"], sort=False):
-        compared = PairedMetric.of(
-            results,
-            str(metric),
-            [name for name in str(attribute).split(JOINT) if name],
-            split=choice.get("split", "test"),
-            at=choice.get("at", "last"),
-            states=choice.get("states", DONE),
-            positive=choice.get("positive"),
-        )
+    return average(frame, choice.get("confidence", 0.95), results=results)
+
+
+def set_effect(means: pd.DataFrame, row: Hashable, effect: Effect, confidence: float, most: float) -> None:
+    """Give a row of averages the value of an effect, its interval, and the two parts of that."""
+    parts = {
+        "": effect.interval(confidence, most),
+        "training_": effect.interval_of_seeds(confidence, most),
+        "images_": effect.interval_of_images(confidence, most),
+    }
+    means.loc[row, "value"] = float(effect.estimate)
+    for name, (low, high) in parts.items():
+        means.loc[row, [f"{name}low", f"{name}high"]] = [float(low), float(high)]
+    means.loc[row, "interval"] = OF_PAIRS
+
+
+def _with_pairs(
+    means: pd.DataFrame, frame: pd.DataFrame, results: SweepFrames, confidence: float, draws: int
+) -> pd.DataFrame:
+    """Return averages in which those of differences have the interval of `PairedMetric`."""
+    pairs = _pairs_of(frame, results)
+    of = {str(name): pairs[pairs["trial"].isin(trials)] for name, trials in frame.groupby("setting")["trial"]}
+    known = results.trials["trial"].isin([*pairs["trial"], *pairs["baseline_trial"]])
+    states = results.trials.loc[known, "state"].unique().tolist()
+    chosen = means[means["baseline"].to_numpy(str) != ""]
+    for (split, attribute, metric), rows in chosen.groupby(["split", "attribute", "metric"], sort=False):
+        mine = frame[(frame["split"] == split) & (frame["attribute"] == attribute) & (frame["metric"] == metric)]
+        by = [name for name in str(attribute).split(JOINT) if name]
+        at = _at(mine, results, str(split))
+        if at is None or not {*by} <= {*results.attributes}:
+            continue
+        compared = PairedMetric.of(results, str(metric), by, split=str(split), at=at, states=states, draws=draws)
         for i, one, group in zip(rows.index, rows["setting"].astype(str), rows["group"].astype(str), strict=True):
-            found = compared.difference(group, known[one])
+            found = compared.difference(group, of[one])
             if found is not None:
-                means.loc[i, "value"] = float(found[0].estimate)
-                means.loc[i, ["low", "high"]] = [float(bound) for bound in found[0].interval(confidence, compared.most)]
-                means.loc[i, "interval"] = OF_PAIRS
+                set_effect(means, i, found[0], confidence, compared.most)
     return means
+
+
+def _pairs_of(frame: pd.DataFrame, results: SweepFrames) -> pd.DataFrame:
+    """Return the pairs of trials behind a frame of differences: columns ``trial`` and ``baseline_trial``."""
+    asked = frame.loc[frame["baseline"].to_numpy(str) != "", ["trial", "baseline"]].astype(str).drop_duplicates()
+    known = pd.concat([results.pairs(name).pairs for name in (TWIN, *asked["baseline"].unique())]).astype(str)
+    pairs: pd.DataFrame = asked.merge(known.drop_duplicates(["trial", "baseline"]), on=["trial", "baseline"])
+    return pairs
+
+
+def _at(frame: pd.DataFrame, results: SweepFrames, split: str) -> At | None:
+    """Return which iterations of the trials a frame holds; None if neither the last nor the selected ones."""
+    asked = set(zip(frame["trial"].astype(str), frame["iteration"], strict=True))
+    choices: tuple[At, ...] = ("last", "selected")
+    for at in choices:
+        every = results.evaluations(split=split, at=at, states=None)
+        if asked <= set(zip(every.trial.astype(str), every.iteration, strict=True)):
+            return at
+    return None
 
 
 def _mean_where(matrix: Floats, known: Bools) -> Floats:
@@ -296,5 +340,4 @@ def _bounds_of(result: pd.DataFrame) -> tuple[Floats, Floats]:
 
 
 def _range_of(name: str) -> tuple[float, float]:
-    base = name.removeprefix(_EXCESS).split("[")[0].removesuffix(")")
-    return Metric(METRICS[base], None, base).range if base in METRICS else (-np.inf, np.inf)
+    return range_of(name.removeprefix(_EXCESS).removesuffix(")"))

@@ -130,7 +130,11 @@ def result_table(results: SweepFrames, rows: str, columns: str, **options: Unpac
     row_names, column_names = (list(dict.fromkeys(means[name])) for name in (rows, columns))
     place = {(row[rows], row[columns]): i for i, row in enumerate(means[[rows, columns]].to_dict("records"))}
     compared = options.get("bold", True) and bool({rows, columns} & set(_OF_SETTING))
-    best = _not_beaten(results, means, rows, columns, options) if compared else np.zeros(len(means), np.bool_)
+    split, at = options.get("split", "test"), options.get("at", "last")
+    fallen = means["setting"].isin(results.collapsed(split=split, at=at)["setting"]).to_numpy()
+    best = np.zeros(len(means), np.bool_)
+    if compared:
+        best[~fallen] = _not_beaten(results, means[~fallen].reset_index(drop=True), rows, columns, options)
     cells = [[place.get((row, column)) for column in column_names] for row in row_names]
     return ResultTable(
         corner=rows,
@@ -138,7 +142,8 @@ def result_table(results: SweepFrames, rows: str, columns: str, **options: Unpac
         column_names=tuple(_name(results, means, columns, name) for name in column_names),
         texts=tuple(tuple(_NOTHING if i is None else _text(means.iloc[i], decimals) for i in line) for line in cells),
         bold=tuple(tuple(i is not None and bool(best[i]) for i in line) for line in cells),
-        caption=_caption(results, means, rows, columns, confidence, is_compared=bool(best.any())),
+        caption=f"{_caption(results, means, rows, columns, confidence, is_compared=bool(best.any()))}"
+        f"{_of_collapsed(results, means[fallen], split)}",
         numbers=means.assign(bold=best),
     )
 
@@ -272,6 +277,16 @@ def _caption(
         line = "column" if rows in _OF_SETTING else "row"
         return f"{text} Bold: not significantly beaten in its {line} (paired by seed, Holm over all pairs)."
     return text
+
+
+def _of_collapsed(results: SweepFrames, means: pd.DataFrame, split: str) -> str:
+    """Return which settings of a table have collapsed and are compared with nothing; empty if none has."""
+    if means.empty:
+        return ""
+    names = ", ".join(
+        dict.fromkeys(f"{one} ({level})" for one, level in zip(means["series"], means["level"], strict=True))
+    )
+    return f" Collapsed, and never bold: {names}; a run predicts one class for every {split} {results.unit}."
 
 
 def _latex(text: str) -> str:

@@ -117,7 +117,8 @@ class SweepFrames(SweepRecords):
         """Return the trials that predict one class for every example, though the examples are of several.
 
         Their accuracy is the share of that class, in every group: a model that has learnt nothing, as private ones with
-        little data often are. Arguments as in `evaluations`.
+        little data often are. Arguments as in `evaluations`. Selection looks at the validation split, what is reported
+        at the test split; each says which.
 
         Returns:
             Columns ``trial``, ``learner``, ``series``, ``setting``, ``level``, ``iteration`` and ``prediction``, the

@@ -78,6 +78,15 @@ class Effect:
         low, high = np.where(is_positive, back, away), np.where(is_positive, away, back)
         return np.maximum(self.estimate - low, -most), np.minimum(self.estimate + high, most)
 
+    def interval_of_seeds(self, confidence: float = 0.95, most: float = np.inf) -> tuple[Floats, Floats]:
+        """Return the part of `interval` that the seeds have, Student's t alone; NaN with one seed."""
+        half = _quantile(self.seed_df, (1 - confidence) / 2) * np.sqrt(self.between_seeds)
+        return np.maximum(self.estimate - half, -most), np.minimum(self.estimate + half, most)
+
+    def interval_of_images(self, confidence: float = 0.95, most: float = np.inf) -> tuple[Floats, Floats]:
+        """Return the part of `interval` that the sampling of images has; NaN where none are known."""
+        return replace(self, replicates=1).interval(confidence, most)
+
     def _distance(self, tail: float, before: Floats) -> Floats:
         """Return the distance x that equals `half_width` with x - ``before`` as extra, if that is positive."""
         alone = self.replicates == 1
@@ -104,9 +113,13 @@ class Effect:
         tail = self._tail(np.abs(room), np.maximum(room, 0))
         return np.where(room >= 0, tail, 1 - tail)
 
-    def detectable(self, level: npt.ArrayLike = 0.05, power: float = POWER) -> Floats:
-        """Return the effect that a two-sided test at a level would find with a probability of about ``power``."""
-        return self.half_width(np.asarray(level) / 2) + self.half_width(1 - power)
+    def detectable(self, level: npt.ArrayLike = 0.05, power: float = POWER, most: float = np.inf) -> Floats:
+        """Return the effect that a two-sided test at a level would find with a probability of about ``power``.
+
+        Infinite where that is larger than ``most``, the largest effect that there can be: nothing would be found.
+        """
+        found = self.half_width(np.asarray(level) / 2) + self.half_width(1 - power)
+        return np.where(found > most, np.inf, found)
 
     def seeds_needed(self, target: float, level: float = 0.05) -> float:
         """Return the number of seeds with which ``target`` would be detectable, with these images.

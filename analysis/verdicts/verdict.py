@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from fairsweep.analysis.metrics.catalogue import width_of
 from fairsweep.analysis.statistics.effects import Effect
 from fairsweep.analysis.statistics.multiplicity import holm
 from fairsweep.analysis.statistics.superiority import Superiority
@@ -73,7 +74,8 @@ class Verdict:
         family: number of questions that were tested together.
         seeds: number of seeds (replicates).
         images: test images of the smallest group behind the estimate; 0 where unknown.
-        detectable: smallest difference that would be found different with 80% power at this level of the family.
+        detectable: smallest difference that would be found different with 80% power at this level of the family;
+            infinite if not even the largest one that the metric can have would be.
         seeds_needed: number of seeds with which the margin (without one, a difference as large as the estimate) would
             be detectable; infinite if no number would do; NaN where unknown.
         images_needed: likewise of test images, with these seeds.
@@ -208,11 +210,11 @@ def _verdict(
     )
     if word != "undecided" or not np.isfinite(differ):
         return found
-    level = alpha / max(1, family)
+    level, largest = alpha / max(1, family), most if np.isfinite(most) else width_of(finding.question.metric)
     target = margin if margin is not None else abs(float(effect.estimate))
     return replace(
         found,
-        detectable=float(effect.detectable(level)),
+        detectable=float(effect.detectable(level, most=largest)),
         seeds_needed=effect.seeds_needed(target, level),
         images_needed=effect.images_needed(target, level),
     )

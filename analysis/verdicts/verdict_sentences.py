@@ -133,7 +133,7 @@ def _despite(found: Verdict, corrected: str) -> str:
 
 
 def _missed(found: Verdict) -> str:
-    if found.detectable > 1:
+    if np.isinf(found.detectable):
         return "this sweep is too small to detect any difference with 80% power."
     return f"this sweep detects differences from about {points(found.detectable)} points with 80% power."
 

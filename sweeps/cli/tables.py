@@ -70,18 +70,19 @@ def print_results(
     print_damage(results, console)
     public = shows_public(results.sweep.get("dataset", {})) and not refused(results, pictures=True)
     try:
-        content = collect(results, pictures=pictures or public)
+        fronts = None if local is None else _fronts(local, console)
+        chosen = [] if local is None or fronts is None else _chosen(results, fronts, local)
+        content = collect(results, pictures=pictures or public, search=chosen)
         if content.findings is None:
             results.evaluations()  # says why there are none
-        fronts = None if local is None else _fronts(local, console)
         if tables:
             _print_tables(results, fronts, console)
     except RecordError as error:
         console.print(f"No results yet: {escape(str(error))}", soft_wrap=True)
         return failed
-    for front in [] if local is None or fronts is None else fronts.search_fronts(local):
+    for table in chosen:
         console.print()
-        front.show(console)
+        print_table(table, console)
     if results.former:
         line = describe_former(len(results.former), str(folder))
         console.print(f"\n{escape(line)}", soft_wrap=True, highlight=False)
@@ -92,6 +93,15 @@ def print_results(
     rest = "" if tables or local is None else f"  (all numbers: fairsweep report {shlex.quote(str(folder))} --table)"
     console.print(f"Report: {escape(str(path))}{escape(rest)}", soft_wrap=True, highlight=False)
     return failed
+
+
+def _chosen(results: SweepResults, fronts: ModuleType, folder: Path) -> list[SummaryTable]:
+    """Return what a guided search chose; settings that have collapsed on its split are best in nothing."""
+    try:
+        fallen = results.collapsed(split="validation", states=None)["setting"]
+    except RecordError:
+        fallen = pd.Series(dtype=str)  # nothing was evaluated there yet
+    return list(fronts.search_fronts(folder, set(fallen.astype(str))))
 
 
 def _print_tables(results: SweepResults, fronts: ModuleType | None, console: Console) -> None:
@@ -115,7 +125,8 @@ def _answer(results: SweepResults, content: Content) -> list[str]:
     lines += (
         [f"  {escape(first.reason)}"] if first is not None and first.verdict == "undefined" and first.reason else []
     )
-    lines += [f"  {escape(text)}" for text in small_group_notes(results, design)]
+    left_out = found.headline.collapsed if found.headline else ""
+    lines += [f"  {escape(text)}" for text in (left_out, *small_group_notes(results, design)) if text]
     groups = extreme_groups(results, design)
     level = design.levels[-1].text
     lines += [f"  {escape(text)} ({escape(level)})" for text in groups[:_MOST_LEARNERS]]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from fairsweep.analysis.report.summary_table import SummaryTable
+from fairsweep.sweeps.search.pareto import nondominated_ranks
 from fairsweep.sweeps.search.search_budget import study_names
 from fairsweep.sweeps.search.storage import open_storage
 from fairsweep.sweeps.search.study import REFUSED, SETTING
@@ -23,52 +23,31 @@ from fairsweep.sweeps.spec.search_space import LEARNER, GridCell, Parameter, Sea
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.store.trusted_addresses import STORAGE, named_addresses
+from fairsweep.trainables.learning.objectives import Objective
 
 _MOST_ROWS = 12
 
 
-@dataclass(frozen=True)
-class Front:
-    """The best settings under one condition.
-
-    Attributes:
-        title: what it is.
-        header: names of the columns.
-        rows: texts, one tuple a setting.
-        caption: how to read it.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    caption: str
-
-    def show(self, console: Console) -> None:
-        """Print it."""
-        console.print(f"[bold]{escape(self.title)}[/bold]")
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for position, name in enumerate(self.header):
-            table.add_column(escape(name), justify="left" if position == 1 else "right")
-        for row in self.rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
-        console.print(self.caption, style="dim", highlight=False, markup=False)
-
-
-def search_fronts(folder: Path) -> Iterator[Front]:
+def search_fronts(folder: Path, collapsed: Set[str] = frozenset()) -> Iterator[SummaryTable]:
     """Return a table for each condition of the search that an output folder holds; none for other sweeps.
 
     Args:
         folder: the output folder.
+        collapsed: settings of which a run predicts one class for the whole validation split. They are best in nothing
+            as long as there are others.
+
+    Returns:
+        Of the settings that are best by the objectives; the numbers behind a table have a column ``setting``.
 
     Raises:
         SweepError: if the storage cannot be opened.
     """
     try:
         for found in _kept_studies(folder):
-            yield _table(*found)
+            yield _table(*found, collapsed)
     except _ForeignStorageError as error:
-        yield Front("Best settings", (), (), f"Not read from {error}: no sweep that you have run here names it.")
+        caption = f"Not read from {error}: no sweep that you have run here names it."
+        yield SummaryTable("Best settings", caption, (), (), (), pd.DataFrame({"setting": []}))
 
 
 def mark_infeasible(tables: Iterable[SummaryTable], folder: Path) -> tuple[SummaryTable, ...]:
@@ -133,29 +112,51 @@ def _kept_studies(folder: Path) -> Iterator[tuple[SweepSpec, SearchSpace, GridCe
             yield sweep, space, condition, optuna.load_study(study_name=name, storage=storage)
 
 
-def _table(sweep: SweepSpec, space: SearchSpace, condition: GridCell, study: optuna.Study) -> Front:
+def _table(
+    sweep: SweepSpec, space: SearchSpace, condition: GridCell, study: optuna.Study, collapsed: Set[str]
+) -> SummaryTable:
     objectives = sweep.search.objectives
     trials = study.get_trials(deepcopy=False)
     complete = [trial for trial in trials if trial.values is not None]
     feasible = [trial for trial in complete if all(excess <= 0 for excess in trial.constraints.values())]
-    best = _distinct(study.best_trials) if feasible else []
-    best.sort(key=lambda trial: [-o.sign * v for o, v in zip(objectives, trial.values, strict=True)])
-    rows = [
-        (f"{trial.number}", _described(space, condition, trial.params), *(f"{value:.4g}" for value in trial.values))
-        for trial in best[:_MOST_ROWS]
-    ]
+    settings = _distinct(feasible)
+    sound = [trial for trial in settings if trial.user_attrs.get(SETTING) not in collapsed]
+    best = _not_dominated(objectives, sound or settings)
+    shown, mark = best[:_MOST_ROWS], "" if sound else " (collapsed)"
     what = "Pareto front" if len(objectives) > 1 else "Best setting"
     constraints = f", {len(feasible)} of them within {', '.join(map(str, sweep.search.constraints))}"
     more = f" The first {_MOST_ROWS} of {len(best)} are shown." if len(best) > _MOST_ROWS else ""
-    return Front(
+    return SummaryTable(
         title=f"{what}{f', {condition.label}' if condition.label else ''}",
-        header=("setting", "learner and values", *map(str, objectives)),
-        rows=tuple(rows),
         caption=f"On the validation split, means over replicates; of {len(complete)} settings"
-        f"{constraints if sweep.search.constraints else ''}{_left_out(trials)}. "
+        f"{constraints if sweep.search.constraints else ''}{_left_out(trials)}{_fallen(len(settings), len(sound))}. "
         "What was chosen by looking at it looks better than it is: "
-        f"compare settings on the test split above.{more}",
+        f"compare settings on the test split.{more}",
+        header=("setting", "learner and values", *map(str, objectives)),
+        rows=tuple(
+            (f"{one.number}", f"{_described(space, condition, one.params)}{mark}", *(f"{v:.4g}" for v in one.values))
+            for one in shown
+        ),
+        sort_values=tuple((float(one.number), float("nan"), *one.values) for one in shown),
+        numbers=pd.DataFrame({"setting": [str(one.user_attrs.get(SETTING)) for one in shown]}),
     )
+
+
+def _not_dominated(objectives: Sequence[Objective], trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that no other dominates, the best by the first objective first; of equal ones all."""
+    if not trials:
+        return []
+    signed = np.array([[o.sign * v for o, v in zip(objectives, one.values, strict=True)] for one in trials])
+    front = np.flatnonzero(nondominated_ranks(signed) == 0).tolist()
+    return [trials[place] for place in sorted(front, key=lambda place: (-signed[place]).tolist())]
+
+
+def _fallen(settings: int, sound: int) -> str:
+    """Return how many settings have collapsed, and whether they take part."""
+    if settings == sound:
+        return ""
+    left = " and left out" if sound else ", so that none is left out"
+    return f", {settings - sound} collapsed (a run predicts one class for the whole validation split){left}"
 
 
 def _distinct(trials: list[FrozenTrial]) -> list[FrozenTrial]:

@@ -170,11 +170,11 @@ class Board:
         return max(sum(work) / self.slots, max(work, default=0.0))
 
     def best(self, aim: Aim) -> tuple[Row, float] | None:
-        """Return the trial that is best in an aim so far, and its value."""
+        """Return the trial that is best in an aim so far, and its value; a collapsed model is the best in nothing."""
         found: tuple[Row, float] | None = None
         for trial, row in list(self.rows.items()):
             value = aim.value(trial, row) if row.stage in ("running", "done", "stopped") else None
-            if value is None or math.isnan(value):
+            if value is None or math.isnan(value) or row.metrics.get("predicted_classes") == 1:
                 continue
             if found is None or aim.sign * value > aim.sign * found[1]:
                 found = row, value

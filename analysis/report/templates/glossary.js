@@ -2,6 +2,8 @@
 // What a term means, under the pointer; a name in the text is matched as it is written here.
 const GLOSSARY = {
   "accuracy gap": "Difference in accuracy between the group with the best and the group with the worst.",
+  "signed difference": "One group's value minus that of the others, run by run. Its interval may reach below 0, that of a gap does not.",
+  "simultaneous": "Holds for all pairs of groups at once: the largest of several gaps is at least 0, and its interval is cut there.",
   "matched twin": "The same training with the same seeds, without clipping and noise: all that differs is privacy.",
   "separately tuned": "Trained without privacy with hyperparameters of its own: privacy and tuning differ.",
   "ε": "Privacy budget: the smaller, the less a trained model can reveal about one example. ∞: no guarantee.",
@@ -10,7 +12,7 @@ const GLOSSARY = {
   "Holm": "Correction of p-values for the number of questions tested together (Holm 1979).",
   "80% power": "A true difference of this size is found in 80 of 100 such sweeps.",
   "statistically significant": "So large a difference would be rare, after correction for the number of questions, if there were none.",
-  "undecided": "Neither a difference nor its absence could be shown with these seeds and test images.",
+  "undecided": "Neither a difference nor its absence could be shown with these seeds and this test set.",
   "equivalent": "A difference as large as the stated margin is excluded.",
   "P": "Probability that a run of the first does better than a run of the second with the same seeds; ties count one half.",
   "Pareto front": "Settings of which none is better in one criterion without being worse in another.",
@@ -22,5 +24,5 @@ const GLOSSARY = {
   "twin": "The same training with the same seeds, without clipping and noise.",
   "excess loss": "How much more accuracy one group loses than the others.",
   "replicate": "One training run of a setting, with seeds of its own.",
-  "base rate": "Share of a class among the test images of a group.",
+  "base rate": "Share of a class in the test set, by group.",
 };

@@ -10,6 +10,7 @@ from fairsweep.analysis.comparing.comparison_page import write_comparison
 from fairsweep.analysis.comparing.comparison_table import change_text, comparison_tables
 from fairsweep.analysis.records.file_names import CONFIG, SWEEP_JSON, TRIALS
 from fairsweep.analysis.records.files import read_json, write_json
+from fairsweep.analysis.results.replicates import average_of_tables
 
 
 def rewritten(folder, to, change):
@@ -73,7 +74,8 @@ def test_differences_are_those_of_the_twins(faces, tmp_path):
     twins = rewritten(faces.folder, tmp_path / "twins", swapped)
     found = analysis.compare(twins, faces.folder, ["accuracy"], by=["tone"])
     results = analysis.load(faces.folder)
-    expected = analysis.average(results.frame(["accuracy"], by="tone", baseline="twin")).set_index(["setting", "group"])
+    frame = results.frame(["accuracy"], by="tone", baseline="twin")
+    expected = average_of_tables(frame).set_index(["setting", "group"])
     mine = found.differences[found.differences["attribute"] == "tone"]
     assert len(mine) == len(expected) == 6
     for row in mine.itertuples():

@@ -142,6 +142,10 @@ def test_a_real_step_is_found_and_a_drop_within_noise_is_not():
     assert found.neighbours["differ"].tolist() == [False] * 4 + [True]
     assert "0.95 and 0.99 (-1" in found.text
     assert found.detectable < 0.1
+    few = real[real["data_seed"].isin(real["data_seed"].unique()[:2])]
+    two = explain_fluctuations(few.assign(value=rng.random(len(few))))
+    assert np.isinf(two.detectable)
+    assert "No change between neighbouring levels, however large, is detectable" in two.text
     assert not explain_fluctuations(frame).neighbours["differ"].any()
 
 

@@ -29,8 +29,10 @@ from fairsweep.analysis.records.cell_records import read_cells, write_cells
 from fairsweep.analysis.records.file_names import CELLS, CONFIG, PREDICTIONS, TRIALS
 from fairsweep.analysis.records.files import write_json
 from fairsweep.analysis.report.pair_section import pair_section
-from fairsweep.analysis.report.report_page import summary_table
+from fairsweep.analysis.report.report_content import collect
+from fairsweep.analysis.report.report_page import render, summary_table
 from fairsweep.analysis.report.selection_section import selection_section
+from fairsweep.analysis.report.summary_table import SummaryTable
 from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.statistics.multiplicity import holm
@@ -154,6 +156,24 @@ def test_the_choice_is_by_validation_and_its_report_on_test(results):
     (shown,) = found.tables
     assert len(shown.rows) == len(summary_table(shown).rows) == 9
     assert [row[-1] for row in shown.rows].count("selected") == 3
+
+
+def test_a_page_shows_what_a_search_chose_by_its_own_objective(faces):
+    """The terminal printed it; the page had the best by validation accuracy alone."""
+    results = analysis.load(faces.folder).filter(learner=["tuned", "matched"], share=0.99)
+    objective = {"max": "worst_group_accuracy by tone", "min": None}
+    results.sweep["sweep"]["search"] = {"algorithm": "tpe", "objectives": [objective]}
+    setting = results.trials.loc[results.trials["learner"] == "matched", "setting"].iloc[0]
+    numbers = pd.DataFrame({"setting": [setting]})
+    chosen = SummaryTable(
+        "Best setting", "On validation.", ("setting", "learner"), (("4", "matched"),), ((4.0, np.nan),), numbers
+    )
+    page = render(collect(results, search=[chosen]))
+    assert "What the search chose: best setting" in page
+    assert "The search (highest worst_group_accuracy by tone) chose matched at share 0.99: " in page
+    assert collect(results, search=[chosen]).findings.headline.statement.found.question.learner == "matched"
+    without = render(collect(results))
+    assert "This search chose by highest worst_group_accuracy by tone, which is not what follows" in without
 
 
 def test_a_choice_on_the_split_that_reports_it_is_corrected(tmp_path, simulate):

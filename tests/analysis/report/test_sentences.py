@@ -15,6 +15,8 @@ from fairsweep.analysis.report.arbitrariness_section import arbitrariness_sectio
 from fairsweep.analysis.report.headline import headline
 from fairsweep.analysis.report.page_verdicts import PageVerdicts, page_verdicts
 from fairsweep.analysis.report.pair_section import pair_section
+from fairsweep.analysis.report.report_content import collect
+from fairsweep.analysis.report.report_page import render
 from fairsweep.analysis.report.selection_section import selection_section
 from fairsweep.analysis.report.statements import answer
 from fairsweep.analysis.report.study_description import data_sentences
@@ -130,6 +132,15 @@ def test_every_sentence_says_what_its_verdict_allows(told, outcome, request):
         elif statement.verdict == "undefined":
             assert not re.search(r"\d+\.\d points", statement.text)
         assert statement.direction == "none" or np.isfinite(statement.found.estimate)
+
+
+def test_a_page_on_other_data_than_images_speaks_of_what_it_has(faces):
+    """Captions, axes, tables and sentences of a sweep over imbalance, with twins and diagnostics."""
+    results = analysis.load(faces.folder)
+    results.sweep["dataset"]["unit"] = "patient"
+    page = render(collect(results)).partition("<body>")[2].partition('<script type="text/plain"')[0]
+    assert page.count("patients") > 20
+    assert not re.findall(r".{0,60}(?<!No example )\bimages?\b.{0,20}", page)
 
 
 def test_other_sections_on_imported_predictions_count_what_they_are_of():

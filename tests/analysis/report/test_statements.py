@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 
 import fairsweep.analysis as analysis
+from fairsweep.analysis.figures import plots
+from fairsweep.analysis.inference.candidates import candidates
+from fairsweep.analysis.inference.selection import best_setting
 from fairsweep.analysis.records.file_names import CONFIG
 from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.report.baselines import comparisons
+from fairsweep.analysis.report.headline import extreme_groups
 from fairsweep.analysis.report.page_verdicts import page_verdicts
 from fairsweep.analysis.report.pair_section import pair_section
+from fairsweep.analysis.report.report_content import collect
+from fairsweep.analysis.report.selection_section import selection_section
 from fairsweep.analysis.report.statements import accuracy_change, answer, caveats, question
 from fairsweep.analysis.report.trend_section import trend_section
 from fairsweep.analysis.results.imbalance_design import design_of, named, shown
@@ -218,21 +224,28 @@ def test_a_margin_of_the_sweep_file_tests_equivalence(tmp_path, simulate, monkey
     assert {one.word for one in wide.kind("difference")} == {"undecided"}
 
 
-def test_a_collapsed_learner_is_named_in_answer_and_tables(tmp_path, simulate):
+def collapsing(folder, simulate, learners=("private", "tuned")):
+    """A sweep in which ``private`` predicts one class whatever it is given, and ``tuned`` and others do not."""
+
     def accuracy(learner, level, codes, label):
         return np.where(label == 0, 1.0, 0.0) if learner == "private" else np.full(len(label), 0.8)
 
     sweep = simulate["simulation"](
-        tmp_path / "sweep", simulate["face_words"], ("tone", "shape"), "smiling", 10, accuracy, training_spread=0.0
+        folder, simulate["face_words"], ("tone", "shape"), "smiling", 10, accuracy, training_spread=0.0
     )
     for replicate in range(3):
-        for name in ("private", "tuned"):
+        for name in learners:
             learner = {"name": name, "kind": "dpsgd" if name == "private" else "sgd", "epochs": 8, "epsilon": None}
             for share in (0.5, 0.9):
                 simulate["face_trial"](
                     sweep, learner | {"epsilon": 3.0} if name == "private" else learner, share, replicate
                 )
     sweep.write_sweep_json()
+    return sweep
+
+
+def test_a_collapsed_learner_is_named_in_answer_and_tables(tmp_path, simulate):
+    sweep = collapsing(tmp_path / "sweep", simulate)
     results = analysis.load(sweep.folder)
     found = results.collapsed()
     assert set(found["series"]) == {"private"}
@@ -249,9 +262,61 @@ def test_a_collapsed_learner_is_named_in_answer_and_tables(tmp_path, simulate):
     runs = table.frame().groupby("learner")["runs"].unique()
     assert list(runs["private"]) == ["3, 3 collapsed"]
     assert list(runs["tuned"]) == ["3"]
-    assert "one class whatever it is given" in table.caption
+    assert "Collapsed: the model predicts one class for every test image." in table.caption
     trends = trend_section(results, design)
     for text in [statement.text for group in trends.findings for statement in group.statements]:
         assert "nan" not in text
         assert "private" not in text or text.endswith("the trend of the test accuracy for tone = dark is undefined.")
     assert any("private predicts one class for every test image" in one.reason for one in trends.findings[0].statements)
+
+
+def test_a_collapsed_learner_is_neither_the_answer_nor_the_fairest(tmp_path, simulate):
+    """Its gap is 0 and it was the first: headline, selection and front named it."""
+    results = analysis.load(collapsing(tmp_path / "sweep", simulate, ("private", "tuned", "other")).folder)
+    design = design_of(results)
+    page = collect(results).findings
+    asked = page.headline.statement.found.question
+    assert "private" not in (asked.learner, asked.baseline)
+    assert page.headline.statement.verdict != "undefined"
+    assert page.headline.collapsed == (
+        "At share 0.9, 1 of 3 learners has collapsed (one class is predicted for every test image) and has no part in "
+        "this answer: private."
+    )
+    table = candidates(results, by="tone")
+    fallen = table["learner"] == "private"
+    assert table.loc[fallen, "collapsed"].tolist() == [3, 3]
+    assert not table.loc[fallen, ["front", "best"]].to_numpy().any()
+    assert best_setting(table, "validation accuracy_difference")["learner"] != "private"
+    assert best_setting(table[fallen], "validation accuracy_difference")["learner"] == "private"
+    section = selection_section(results, design)
+    assert not [text for text in section.sentences[:-1] if "private" in text]
+    assert section.sentences[-1] == (
+        "Left out of the selection: 1 of 3 settings, of which a run has collapsed: it predicts one class for every "
+        "validation image, so that its groups differ in nothing that it has learnt. This is private (3 of 3 runs)."
+    )
+    assert [row[-1] for row in section.tables[0].rows if row[1] == "private"] == ["collapsed", "collapsed"]
+    drawn = plots.pareto_front(results, "tone", level="share 0.9")
+    (front,) = [trace for trace in drawn.data if trace.name == "not dominated"]
+    assert min(front.y) > 0.6
+    assert "private (collapsed)" in {trace.name for trace in drawn.data}
+    (text,) = [one for one in extreme_groups(results, design) if one.startswith("private")]
+    assert text.endswith("collapsed: it predicts one class for every test image")
+    gaps = results.table("series", "level", metrics=["accuracy_difference"])
+    assert not gaps.numbers.loc[gaps.numbers["learner"] == "private", "bold"].any()
+    assert (
+        "Collapsed, and never bold: private (share 0.5), private (share 0.9); a run predicts one class" in gaps.caption
+    )
+    alone = results.filter(learner=["private"])
+    assert collect(alone).findings.headline.statement.verdict == "undefined"  # and nothing else could be said
+
+
+def test_both_intervals_of_a_gap_are_told_apart(digits, tmp_path, simulate):
+    results = analysis.load(collapsing(tmp_path / "sweep", simulate, ("tuned",)).folder).filter(share=0.9)
+    found = collect(results).findings
+    assert "signed difference" in found.headline.lead
+    gaps = [one for one in (*found.answer, *found.further) if one.title.startswith("Accuracy gap")]
+    assert all("signed difference" in one.lead and "simultaneous" in one.lead for one in gaps)
+    (table,) = [one for one in found.tables if one.title == "Disparities by tone"]
+    assert "cut at 0" in table.caption
+    assert "signed difference" in table.caption
+    assert "signed difference" not in collect(analysis.load(digits.folder)).findings.headline.lead

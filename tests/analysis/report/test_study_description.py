@@ -166,7 +166,9 @@ def test_a_guided_search_is_told_to_try_more_settings_instead_of_failed_ones(tmp
     simulate["face_trial"](simulation, {"name": "tuned", "kind": "sgd"}, 0.9, 0, state="failed", error="no memory")
     simulation.write_sweep_json()
     described = read_json(simulation.folder / SWEEP_JSON)
-    described["sweep"] = (described.get("sweep") or {}) | {"search": {"algorithm": "tpe", "objectives": ["accuracy"]}}
+    described["sweep"] = (described.get("sweep") or {}) | {
+        "search": {"algorithm": "tpe", "objectives": [{"max": "accuracy"}]}
+    }
     write_json(simulation.folder / SWEEP_JSON, described)
     text = analysis.write_report(analysis.load(simulation.folder)).read_text()
     assert "retry-failed" not in text

@@ -52,6 +52,8 @@ def test_means_have_one_interval_that_knows_what_trainings_share(results):
     assert widths.max() < 1.05
     assert widths.mean() < 0.99
     assert not set(plain["interval"]) & set(plain["interval_crossed"])
+    of_gaps = plain["metric"] == "accuracy_difference"
+    assert (plain["expected_if_equal_crossed"] == plain["expected_if_equal"])[of_gaps].all()
 
 
 def test_the_variance_of_shared_images_is_that_of_resamples_without_end(results):

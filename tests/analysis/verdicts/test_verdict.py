@@ -10,6 +10,7 @@ from fairsweep.analysis.statistics.effects import effect_of_values
 from fairsweep.analysis.statistics.multiplicity import holm
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
 from fairsweep.analysis.verdicts.verdict import Finding, Question, decide
+from fairsweep.analysis.verdicts.verdict_sentences import reason
 
 PRIVACY = Question("difference", "private", "plain", "tone", "dark", "share 0.9")
 
@@ -33,6 +34,14 @@ def test_three_words():
     assert found[2].seeds_needed > 5
     assert found[2].detectable > 0.2
     assert [one.word for one in decide(given)] == ["different", "undecided", "undecided"]
+
+
+@pytest.mark.parametrize("kind", ["difference", "slope", "step"])
+def test_where_nothing_can_be_detected_no_number_is_given(kind):
+    """Two seeds far apart: a difference of 1,006 points was called detectable."""
+    (found,) = decide([finding([-0.3, 0.4], kind=kind)])
+    assert np.isinf(found.detectable)
+    assert "too small to detect any difference" in reason(found)
 
 
 def test_a_small_difference_within_the_margin_does_not_matter():

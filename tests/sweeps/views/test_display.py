@@ -98,13 +98,14 @@ def test_no_guarantee_is_not_called_simulated(follow):
     assert epsilon_words(follow, math.inf) == "ε ∞"
 
 
-def test_a_collapsed_trial_is_named(follow):
+def test_a_collapsed_trial_is_named_and_the_best_in_nothing(follow):
     follow.start(0)
-    follow.report(0, 2, accuracy=0.5, predicted_classes=1)
+    follow.report(0, 2, accuracy=0.7, predicted_classes=1)
     follow.start(1)
     follow.report(1, 2, accuracy=0.6, predicted_classes=2)
-    assert "50.0% (collapsed)" in shown(follow)
+    assert "70.0% (collapsed)" in shown(follow)
     assert shown(follow).count("collapsed") == 1
+    assert "best validation accuracy 60.0%" in shown(follow)
 
 
 def test_running_trials_come_first_and_the_rest_is_counted(follow):
