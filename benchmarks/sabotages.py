@@ -72,6 +72,7 @@ DPFEDAVG = {
     "clients": {"partition": "iid", "count": 1000},
     "audit": {"canaries": 500},
 }
+ONCE = DPSGD | {"epochs": 1, "noise_multiplier": 0.2}
 LITTLE_NOISE = {"batch_size": 100, "noise_multiplier": 0.2}
 # With little noise, what is seen of a canary is in how many trainings it was.
 SISA = {
@@ -85,6 +86,7 @@ SISA = {
 WEIGHTS = {"attribute": "tone", "weights": {"dark": 2.0}}
 HONEST: dict[str, dict[str, Any]] = {
     "dpsgd poisson": DPSGD,
+    "dpsgd poisson, little noise": ONCE,
     "dpsgd poisson, per layer": DPSGD | {"clipping": "per_layer"},
     "dpsgd weighted_poisson": DPSGD | {"sampler": "weighted_poisson", "sampling_weights": WEIGHTS},
     "dpsgd truncated_poisson": DPSGD | {"sampler": "truncated_poisson"},
@@ -178,7 +180,11 @@ class RealisedBatch(PrivacyPlan):
     """Divides by the number of examples that a batch happened to have."""
 
     def inclusion(self, secret: bytes, run: int, weights: np.ndarray | None = None) -> Sampler:
-        counting = _Counting(super().inclusion(secret, run, weights))
+        return self.counted(super().inclusion(secret, run, weights))
+
+    def counted(self, sampler: Sampler) -> Sampler:
+        """Return the sampler, and know from now on how many it has drawn last."""
+        counting = _Counting(sampler)
         object.__setattr__(self, "_counting", counting)
         return counting
 
@@ -299,11 +305,7 @@ def _zeroed(kind: type[PrivacyPlan]) -> type[PrivacyPlan]:
         def inclusion(self, secret: bytes, run: int, weights: np.ndarray | None = None) -> Sampler:
             plain = PrivacyPlan.inclusion(self, secret, run, weights)
             present = Contributing(plain, np.arange(self.population) != TARGET)
-            if kind is not RealisedBatch:
-                return present
-            counting = _Counting(present)
-            object.__setattr__(self, "_counting", counting)
-            return counting
+            return self.counted(present) if kind is RealisedBatch else present
 
     return Zeroed
 
@@ -326,9 +328,7 @@ def audit_worst_case(
     """Train with and without a worst-case example, and tell the iterations apart; the claim is one step's Gaussian."""
     began = time.perf_counter()
     task = worst_task(model or LinearConfig(), others_bright=others_bright)
-    config = _worst_config(task)
-    if model is not None:
-        config = _worst_config(task, l2_clip_norm=0.1, epochs=FEW)
+    config = _worst_config(task, **({} if model is None else {"l2_clip_norm": 0.1, "epochs": FEW}))
     with_it, without = _pair(config, task, sabotage)
     plan = config.plan(task.size)
     numbers = {"delta": plan.delta, "significance": SIGNIFICANCE, "claim": claim_of(plan.event(1))}
@@ -359,9 +359,6 @@ def audit_two_trials(*, shared: bool) -> Verdict:
     return _judged(audit_neighbours(with_it, without, KEY, **numbers), mu, delta, began)
 
 
-FULL = HONEST["dpsgd full batches"]
-ONCE = DPSGD | {"epochs": 1, "noise_multiplier": 0.2}
-HONEST["dpsgd poisson, little noise"] = ONCE
 WORST_CASES: dict[str, Callable[[], Verdict]] = {
     "dpsgd, a worst-case example": audit_worst_case,
     "dpsgd, one against many": partial(audit_worst_case, others_bright=True),
@@ -371,7 +368,7 @@ WORST_CASES: dict[str, Callable[[], Verdict]] = {
 SABOTAGES: dict[str, Callable[[], Verdict]] = {
     "no noise": partial(audit_canaries, DPSGD, Silent),
     "no noise, dpfedavg": partial(audit_canaries, DPFEDAVG, Silent),
-    "noise halved": partial(audit_canaries, FULL, Halved),
+    "noise halved": partial(audit_canaries, HONEST["dpsgd full batches"], Halved),
     "one layer unclipped": partial(audit_worst_case, OneLayerUnclipped, CnnConfig(width=4)),
     "shuffled charged as Poisson": partial(audit_canaries, ONCE, ShuffledOrder),
     "division by the realised batch": partial(audit_worst_case, RealisedBatch, others_bright=True),
@@ -388,19 +385,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     torch.set_num_threads(parser.parse_args().threads)
     row = "{:44s} {:>8s} {:>8s} {:>8s} {:>8s} {:>8s}"
-    print(row.format("as it is", "claimed", "one run", "bound", "refuted", "seconds"))
-    for name, given in HONEST.items():
-        print(_line(row, name, audit_canaries(given)))
-    for name, audit in WORST_CASES.items():
-        print(_line(row, name, audit()))
-    print("\n" + row.format("sabotage", "claimed", "one run", "bound", "refuted", "seconds"))
-    for name, sabotaged in SABOTAGES.items():
-        print(_line(row, name, sabotaged()))
-
-
-def _line(row: str, name: str, found: Verdict) -> str:
-    numbers = (f"{value:.2f}" for value in (found.claimed, found.one_run, found.bound))
-    return row.format(name, *numbers, "yes" if found.refuted else "no", f"{found.seconds:.2f}")
+    honest = {name: partial(audit_canaries, given) for name, given in HONEST.items()} | WORST_CASES
+    for title, audits in (("as it is", honest), ("sabotage", SABOTAGES)):
+        print(row.format(title, "claimed", "one run", "bound", "refuted", "seconds"))
+        for name, audit in audits.items():
+            found = audit()
+            numbers = (f"{value:.2f}" for value in (found.claimed, found.one_run, found.bound))
+            print(row.format(name, *numbers, "yes" if found.refuted else "no", f"{found.seconds:.2f}"))
+        print()
 
 
 if __name__ == "__main__":

@@ -6,8 +6,12 @@ last. ``sweep.yaml`` is a copy for people. Each is rebuilt from the other, with 
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
+import platform
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +28,19 @@ from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.renamed_keys import with_current_names
 
 FILE = "file"
+_DISTRIBUTIONS = (
+    "fairsweep",
+    "torch",
+    "torchvision",
+    "opacus",
+    "dp-accounting",
+    "ray",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "pydantic",
+)
 
 
 @dataclass(frozen=True)
@@ -136,3 +153,27 @@ def _rebuilt(path: Path, text: str) -> dict[str, Any] | None:
             resolved["evaluation"]["dataset"] = dataset["evaluation"]["path"]
         break
     return {"name": sweep.name, "trials": len(folders), "dataset": dataset, "sweep": resolved, FILE: text}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that can change a number."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> dict[str, Any] | None:
+    """Return the commit of the working folder, and whether it has changes; None outside a repository."""
+    if shutil.which("git") is None:
+        return None
+
+    def ask(*arguments: str) -> str | None:
+        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit = ask("rev-parse", "HEAD")
+    return None if commit is None else {"commit": commit, "changed": bool(ask("status", "--porcelain", "-uno"))}

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import importlib.metadata
 import os
-import platform
 import shlex
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,7 +30,7 @@ from fairsweep.analysis.records.membership import MEMBERS
 from fairsweep.datasets.storage.layout import INFO_FILE
 from fairsweep.datasets.storage.location import settled
 from fairsweep.sweeps.store.deletion_journal import JOURNAL, check_finished
-from fairsweep.sweeps.store.description import FILE, Description, as_yaml
+from fairsweep.sweeps.store.description import FILE, Description, as_yaml, git_commit, versions
 from fairsweep.sweeps.store.folder_kind import LOCK, is_visible, no_sweep
 from fairsweep.sweeps.store.former_examples import names_trained_people
 from fairsweep.sweeps.store.ledger import SET_ASIDE, Ledger
@@ -63,19 +60,6 @@ _LOCK_SECONDS = 2.0
 _PROBE = ".probe"
 _LONGEST_BYTES = 3_500
 _PROBE_BYTES = 1 << 20
-_DISTRIBUTIONS = (
-    "fairsweep",
-    "torch",
-    "torchvision",
-    "opacus",
-    "dp-accounting",
-    "ray",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "scipy",
-    "pydantic",
-)
 
 
 @dataclass(frozen=True)
@@ -345,30 +329,6 @@ class OutputFolder:
             return not names_trained_people(self.path)
         except (FileNotFoundError, RecordError):
             return False
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a number."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _DISTRIBUTIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def git_commit() -> dict[str, Any] | None:
-    """Commit of the working folder and whether it has changes; None outside a repository."""
-    if shutil.which("git") is None:
-        return None
-
-    def ask(*arguments: str) -> str | None:
-        answer = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
-        return answer.stdout.strip() if answer.returncode == 0 else None
-
-    commit = ask("rev-parse", "HEAD")
-    return None if commit is None else {"commit": commit, "changed": bool(ask("status", "--porcelain", "-uno"))}
 
 
 def _is_full(path: Path) -> bool:

@@ -27,8 +27,8 @@ from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.model import ModelConfig
 from fairsweep.trainables.models.optimizers import AnyOptimizer, SgdOptimizer
 from fairsweep.trainables.privacy.clipping import Clipping
-from fairsweep.trainables.privacy.gradients import NO_VIEWS, Ghost
 from fairsweep.trainables.privacy.mechanism import SamplerName
+from fairsweep.trainables.privacy.opacus_modes import NO_VIEWS, Ghost
 from fairsweep.trainables.privacy.plan import PlanError, PrivacyPlan
 from fairsweep.trainables.privacy.privacy_numbers import (
     DELTA_RULE,

@@ -31,15 +31,8 @@ from fairsweep.trainables.models.frozen_body import Tail, trained_part
 from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
-from fairsweep.trainables.privacy.gradients import (
-    ExpandedWeights,
-    Functorch,
-    Ghost,
-    GradientMode,
-    Hooks,
-    LossScaled,
-    Plain,
-)
+from fairsweep.trainables.privacy.gradients import Functorch, GradientMode, LossScaled, Plain
+from fairsweep.trainables.privacy.opacus_modes import ExpandedWeights, Ghost, Hooks
 
 # The first is preferred unless another is clearly faster, so that a busy machine does not tip the choice.
 GRADIENT_MODES: dict[str, Callable[[nn.Module], GradientMode]] = {

@@ -8,14 +8,15 @@ from typing import Literal
 import torch
 from torch import nn
 
-from fairsweep.datasets.feeds.feed import Feed
-from fairsweep.trainables.learning.learner import LabelledRows
+from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.models.network import Network
 
 Aggregation = Literal["mean-probability", "majority-vote", "mean-logit"]
 
 # The share of the mean probability that is mixed into a vote: it breaks ties, and no class gets probability 0.
 TIE_SHARE = 2.0**-10
+ROWS_AT_ONCE = 2048
+"""Images that a shard's model predicts together."""
 
 
 def aggregate(kind: Aggregation, logits_SBK: torch.Tensor, weights_S: torch.Tensor) -> torch.Tensor:
@@ -70,12 +71,15 @@ def mix(kind: Aggregation, logits_SBK: torch.Tensor, shares_S: torch.Tensor) -> 
     return mixed.float()
 
 
-def accuracy_of(model: Network, validation: LabelledRows, feed: Feed, at_once: int) -> float:
-    """Return a model's accuracy on the validation split, so many images at a time."""
+def accuracy_of(model: Network, task: LearningTask) -> float:
+    """Return a model's accuracy on the validation split. Raises: ValueError if there is none."""
+    validation = task.validation
+    if validation is None or len(validation.rows) == 0:
+        raise ValueError("weighting 'validation-accuracy' needs a validation split, but there is none: choose another")
     right = 0
-    for start in range(0, len(validation.rows), at_once):
-        part = slice(start, start + at_once)
-        predicted = model.predict(feed.images(validation.rows[part])).argmax(dim=1).numpy()
+    for start in range(0, len(validation.rows), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        predicted = model.predict(task.feed.images(validation.rows[part])).argmax(dim=1).numpy()
         right += int((predicted == validation.labels[part]).sum())
     return right / len(validation.rows)
 

@@ -7,14 +7,17 @@ settled once, when the first training is done; whoever serves them keeps the ids
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from fairsweep.trainables.learning.learner import LearningTask
+from fairsweep.trainables.unlearning.aggregation import ROWS_AT_ONCE
 from fairsweep.trainables.unlearning.known_examples import Population
 from fairsweep.trainables.unlearning.request_models import RequestModelConfig, weighted_order
 
@@ -174,6 +177,37 @@ def settle_by_scores(config: RequestsConfig, population: Population, scores: NDA
     order = possible[np.lexsort((population.ids[possible], scores[possible]))]
     _check_enough(config, len(order), "examples")
     return _batched(list(population.ids[order[: config.count]][:, None]), config.batch)
+
+
+def settle_by_models(
+    config: RequestsConfig,
+    task: LearningTask,
+    population: Population,
+    shard: NDArray[np.int64],
+    predict: Callable[[NDArray[np.uint8]], torch.Tensor],
+) -> Stream:
+    """Say who asks, for a stream that looks at models.
+
+    Args:
+        config: The requests: ``typical`` asks those first whose error is smallest, ``influential`` those of the shard
+            ``shard`` whose error is largest.
+        task: The training set.
+        population: Who is in it.
+        shard: int64 [n], where each is placed, from 0.
+        predict: Maps uint8 [B, H, W, C] to logits: of all shards, or of that one.
+
+    Raises:
+        ValueError: See `settle_by_scores`.
+    """
+    of_shard = config.by == "influential"
+    scores = np.full(task.size, np.nan)
+    candidates = np.flatnonzero(shard == config.shard - 1) if of_shard else np.arange(task.size)
+    for start in range(0, len(candidates), ROWS_AT_ONCE):
+        part = candidates[start : start + ROWS_AT_ONCE]
+        logits = predict(task.feed.images(task.rows[part]))
+        norms = error_norms(torch.softmax(logits.double(), dim=1).numpy(), task.labels[part])
+        scores[part] = -norms if of_shard else norms
+    return settle_by_scores(config, population, scores)
 
 
 def error_norms(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:

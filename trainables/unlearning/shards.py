@@ -69,6 +69,15 @@ class ShardWork:
     jobs: tuple[SliceJob, ...]
     start: Weights | None
 
+    @classmethod
+    def missing(cls, chain: Sequence[SliceJob], store: SliceStore) -> Self | None:
+        """Return what has to be trained for the last slice of a chain to be there: all after the last one that is."""
+        for done in range(len(chain), 0, -1):
+            found = store.get(chain[done - 1].name)
+            if found is not None:
+                return cls(tuple(chain[done:]), found.weights) if done < len(chain) else None
+        return cls(tuple(chain), None)
+
     @property
     def examples(self) -> int:
         """Examples of all jobs, as a measure of the work."""

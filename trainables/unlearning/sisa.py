@@ -6,7 +6,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +32,7 @@ from fairsweep.trainables.unlearning.aggregation import accuracy_of, aggregate, 
 from fairsweep.trainables.unlearning.forgetful_learner import ForgetfulLearner
 from fairsweep.trainables.unlearning.known_examples import Population
 from fairsweep.trainables.unlearning.placement import Placement
-from fairsweep.trainables.unlearning.request_stream import Stream, error_norms, settle_by_scores, settle_stream
+from fairsweep.trainables.unlearning.request_stream import Stream, settle_by_models, settle_stream
 from fairsweep.trainables.unlearning.shard_actors import make_pool
 from fairsweep.trainables.unlearning.shard_canaries import ShardCanaries
 from fairsweep.trainables.unlearning.shards import ShardPool, ShardWork, SliceJob, initial_weights
@@ -42,10 +41,16 @@ from fairsweep.trainables.unlearning.sisa_privacy import SisaSpending, state_pri
 from fairsweep.trainables.unlearning.slice_history import SliceHistory, recipe_of
 from fairsweep.trainables.unlearning.slice_store import FolderStore, MemoryStore, SliceCost, SliceStore, Weights
 from fairsweep.trainables.unlearning.training_ledger import TrainingLedger
-from fairsweep.trainables.unlearning.unlearning_costs import ServedRequest, Work, full_retraining, recorded_weights
+from fairsweep.trainables.unlearning.unlearning_costs import (
+    ServedRequest,
+    Work,
+    full_retraining,
+    recorded_weights,
+    shard_weights,
+    training_report,
+)
 
 SLICES = "slices"
-_ROWS_AT_ONCE = 2048
 
 MakePool = Callable[[SisaConfig, LearningTask, SliceStore], ShardPool]
 
@@ -90,8 +95,7 @@ class Sisa(ForgetfulLearner):
         self._store: SliceStore = MemoryStore() if task.folder is None else FolderStore(task.folder / SLICES)
         self._ledger = TrainingLedger(config.shards, config.slices, task.folder if config.is_private else None)
         self._pool = make_pool(config, task, self._store)
-        shape = config.shard_resources
-        self._threads = torch.get_num_threads() if shape is None else shape.threads
+        self._threads = config.shard_resources.threads if config.shard_resources else torch.get_num_threads()
         self._requests: Stream | None = None
         if not config.requests.looks_at_models:
             self._requests = settle_stream(config.requests, self.population, task.keys.data)
@@ -130,14 +134,13 @@ class Sisa(ForgetfulLearner):
         torch.set_num_threads(int(cost["threads"]))  # a shard's weights depend on it in the last bit
         deleted = columns["id"][columns["deleted"]]
         learner._trained = cost.get("trained", config.slices)
-        served = len(cost["requests"])
         state = {
             "iteration": learner._trained,
             "history": {"deleted": torch.from_numpy(deleted.copy()), "runs": torch.tensor(cost["retrainings"])},
             "requests": None,
             "first": cost["training"],
             "served": cost["requests"],
-            "streamed": cost.get("streamed", min(served, config.requests.batches)),
+            "streamed": cost.get("streamed", min(len(cost["requests"]), config.requests.batches)),
             "slices": {},
         }
         learner.load({"kind": learner.kind, **state})
@@ -157,7 +160,7 @@ class Sisa(ForgetfulLearner):
             self.iteration += 1
             costs = self._forget(batch, before, self.iteration)
             self._streamed += 1
-        return self._report(costs)
+        return training_report(self.iteration, costs, is_told=self._task.diagnostics)
 
     def forget(self, ids: NDArray[np.int64], *, iteration: int = 0, purge: bool = True) -> ServedRequest:
         """Serve a request outside the stream: rolls back and retrains every shard that saw the examples."""
@@ -309,10 +312,9 @@ class Sisa(ForgetfulLearner):
     def _forget(
         self, ids: NDArray[np.int64], before: frozenset[str], iteration: int, *, purge: bool = True
     ) -> list[SliceCost]:
-        positions = self.population.positions(ids)
         first = self._first_training()
         left = int(self._history.alive.sum())
-        affected = self._history.delete(positions)
+        affected = self._history.delete(self.population.positions(ids))
         costs = self._train(before)
         if purge:
             self.purge()
@@ -339,15 +341,11 @@ class Sisa(ForgetfulLearner):
         return frozenset(job.name for shard in range(self._config.shards) for job in self._chain(shard))
 
     def _missing(self, chain: Sequence[SliceJob]) -> ShardWork | None:
-        """Return what has to be trained for the last slice of a chain to be there: all after the last one that is."""
+        """Return what has to be trained for the model of a chain to be there; nothing where it is loaded."""
         held = self._models.get(chain[-1].shard) if chain else None
         if not chain or (held is not None and held[0] == chain[-1].name):
             return None
-        for done in range(len(chain), 0, -1):
-            found = self._store.get(chain[done - 1].name)
-            if found is not None:
-                return ShardWork(tuple(chain[done:]), found.weights) if done < len(chain) else None
-        return ShardWork(tuple(chain), None)
+        return ShardWork.missing(chain, self._store)
 
     def _model(self, shard: int) -> Network:
         """Return the current model of a shard, loaded; a checkpoint that is missing or damaged is trained again."""
@@ -378,45 +376,21 @@ class Sisa(ForgetfulLearner):
         """Return the shards' weights in the aggregate, float64 [S]; a shard without examples has none."""
         done = min(self.iteration, self._config.slices)
         left = self._history.sizes()[:, done - 1] if done else np.ones(self._config.shards, dtype=np.int64)
-        if not left.any():
-            return np.ones(self._config.shards)
-        if self._config.weighting == "size":
-            return left.astype(np.float64)
-        present = (left > 0).astype(np.float64)
-        if self._config.weighting == "validation-accuracy" and done:
-            accuracies = np.array([self._accuracy(shard) for shard in range(self._config.shards)])
-            if (present * accuracies).any():
-                present = present * accuracies
-        return present
+        return shard_weights(self._config, left, self._accuracy if done else None)
 
     def _accuracy(self, shard: int) -> float:
         """Return a shard's accuracy on the validation split, measured once for each of its models."""
-        validation = self._task.validation
-        if validation is None or len(validation.rows) == 0:
-            raise ValueError(
-                "weighting 'validation-accuracy' needs a validation split, but there is none: choose another"
-            )
         name = self._chain(shard)[-1].name
         if name not in self._accuracies:
-            self._accuracies[name] = accuracy_of(self._model(shard), validation, self._task.feed, _ROWS_AT_ONCE)
+            self._accuracies[name] = accuracy_of(self._model(shard), self._task)
         return self._accuracies[name]
 
     def _stream(self) -> Stream:
         """Return the requests; those that look at models are settled when the first training is done, and kept."""
         if self._requests is None:
-            requests, task = self._config.requests, self._task
-            scores = np.full(task.size, np.nan)
-            candidates = np.arange(task.size)
-            if requests.by == "influential":
-                candidates = np.flatnonzero(self.placement.shard == requests.shard - 1)
-            for start in range(0, len(candidates), _ROWS_AT_ONCE):
-                part = candidates[start : start + _ROWS_AT_ONCE]
-                images = task.feed.images(task.rows[part])
-                by_shard = requests.by == "influential"
-                logits = self._model(requests.shard - 1).predict(images) if by_shard else self.predict(images)
-                norms = error_norms(torch.softmax(logits.double(), dim=1).numpy(), task.labels[part])
-                scores[part] = -norms if by_shard else norms
-            self._requests = settle_by_scores(requests, self.population, scores)
+            requests = self._config.requests
+            predict = self._model(requests.shard - 1).predict if requests.by == "influential" else self.predict
+            self._requests = settle_by_models(requests, self._task, self.population, self.placement.shard, predict)
         return self._requests
 
     def _first_training(self) -> Work:
@@ -424,9 +398,3 @@ class Sisa(ForgetfulLearner):
         if self._first is not None:
             return self._first
         return Work.of(self._store.cost(name) or SliceCost() for name in self._names())
-
-    def _report(self, costs: list[SliceCost]) -> IterationReport:
-        examples, steps = sum(cost.examples for cost in costs), sum(cost.steps for cost in costs)
-        weighted = [cost.loss * cost.examples for cost in costs if cost.examples]
-        loss = sum(weighted) / examples if examples and self._task.diagnostics else math.nan
-        return IterationReport(self.iteration, loss, examples, steps)

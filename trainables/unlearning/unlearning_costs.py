@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairsweep.analysis.records.trial_folder import TrialFolder
+from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.unlearning.sisa_config import SisaConfig
 from fairsweep.trainables.unlearning.slice_store import SliceCost
 
@@ -158,7 +159,35 @@ def recorded_weights(config: SisaConfig, records: TrialFolder) -> list[float]:
         )
     shards, slices, gone = (placed.column(name).to_numpy() for name in ("shard", "slice", "deleted"))
     trained = ~gone & (slices <= cost.get("trained", config.slices))
-    left = np.bincount(shards[trained] - 1, minlength=config.shards)
-    if not left.any():
-        return [1.0] * config.shards
-    return [float(count) if config.weighting == "size" else float(count > 0) for count in left]
+    weights: list[float] = shard_weights(config, np.bincount(shards[trained] - 1, minlength=config.shards)).tolist()
+    return weights
+
+
+def shard_weights(
+    config: SisaConfig, left_S: NDArray[np.int64], accuracy: Callable[[int], float] | None = None
+) -> NDArray[np.float64]:
+    """Return the shards' weights in the aggregate, float64 [S].
+
+    Args:
+        config: How they are weighted.
+        left_S: int64 [S], examples of each shard; one without examples has no weight, unless none has any.
+        accuracy: A shard's accuracy on the validation split; None where no model is trained yet.
+    """
+    if not left_S.any():
+        return np.ones(config.shards)
+    if config.weighting == "size":
+        return left_S.astype(np.float64)
+    present = (left_S > 0).astype(np.float64)
+    if config.weighting == "validation-accuracy" and accuracy is not None:
+        accuracies = np.array([accuracy(shard) for shard in range(config.shards)])
+        if (present * accuracies).any():
+            present = present * accuracies
+    return present
+
+
+def training_report(iteration: int, costs: Sequence[SliceCost], *, is_told: bool) -> IterationReport:
+    """Return the report of an iteration that trained some slices; the mean loss is NaN unless it may be told."""
+    examples, steps = sum(cost.examples for cost in costs), sum(cost.steps for cost in costs)
+    weighted = [cost.loss * cost.examples for cost in costs if cost.examples]
+    loss = sum(weighted) / examples if examples and is_told else math.nan
+    return IterationReport(iteration, loss, examples, steps)

@@ -8,7 +8,8 @@ import pytest
 
 from fairsweep.analysis.records.files import read_json
 from fairsweep.sweeps.store import output
-from fairsweep.sweeps.store.output import OutputFolder, git_commit, versions
+from fairsweep.sweeps.store.description import git_commit, versions
+from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
 
 
