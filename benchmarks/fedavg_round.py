@@ -319,18 +319,21 @@ def main():
         problem = Path(scratch) / "problem.npz"
         make_problem(problem, chosen.model, chosen.cohorts)
         for cohort in chosen.cohorts:
-            first = None
+            first, own_cpu = None, float("nan")
             for side in chosen.sides:
                 rounds, accuracy = measure(side, pythons[side], problem, cohort, Path(scratch))
                 best, median, load = float(rounds[:, 0].min()), float(np.median(rounds[:, 0])), os.getloadavg()[0]
                 # Flower's clients run in another process than the one that keeps the time.
                 cpu = float("nan") if side == "flower" else float(np.median(rounds[:, 1]))
                 first = first or best
+                own_cpu = cpu if side == "ours" else own_cpu
                 print(
                     f"{cohort:>6} {side:>8} {best:>10.4f} {best / first:>11.1f} {median:>10.4f} {cpu:>8.4f} "
                     f"{accuracy:>9.3f}  {load:.1f}",
                     flush=True,
                 )
+                if side == "pfl":
+                    print(f"  cohorts of {cohort}: pfl / fairsweep {cpu / own_cpu:.2f} by CPU seconds", flush=True)
                 rows.append(
                     {
                         "cohort": cohort,

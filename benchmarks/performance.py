@@ -108,9 +108,16 @@ ROWS = {
         "plain PyTorch, client by client / one call",
         {
             "clients stacked": r"client by client / stacked: ([\d.]+)",
+            "by torch.func's vmap": r"client by client / by vmap: ([\d.]+)",
             "one model, all images": r"client by client / one model on all images: ([\d.]+)",
         },
         as_worker=True,
+    ),
+    "fedavg": Row(
+        "a round of FedAvg, `cnn`, 20 images of 28 x 28 a client in batches of 10, by size of the cohort",
+        "benchmarks/fedavg_round.py --model cnn --sides ours pfl",
+        "CPU seconds of pfl-research / of `fedavg`",
+        {f"{size:,}": rf"cohorts of {size}: pfl / fairsweep ([\d.]+)" for size in (10, 100, 1000)},
     ),
 }
 

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fairsweep.datasets.selection.randomness import seed_key
 from fairsweep.trainables.dpsgd.gradient_modes import PerformanceConfig, physical_batch_size
+from fairsweep.trainables.federated.grouped_pass import GroupedPass
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping, patches
@@ -50,6 +51,7 @@ def main() -> None:
         name, size, batch = case.split(":")
         found[case] = private_steps(name, int(size), int(batch), arguments.turns)
     found["clients"] = client_steps(arguments.turns)
+    client_kernels(arguments.turns)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -147,6 +149,12 @@ def client_steps(turns: int) -> dict[str, float]:
         return F.cross_entropy(functional_call(model, own, (images,)), classes)
 
     step = vmap(grad(loss))
+    by_group = GroupedPass.of(model)
+
+    def grouped() -> None:
+        leaves = [value.requires_grad_() for value in map(torch.Tensor.detach, stacked.values())]
+        logits = by_group(leaves, inputs).flatten(0, 1)
+        torch.autograd.grad(F.cross_entropy(logits, labels.flatten(), reduction="sum") / CLIENT_BATCH, leaves)
 
     def one_by_one() -> None:
         for images, classes in zip(inputs, labels, strict=True):
@@ -157,7 +165,8 @@ def client_steps(turns: int) -> dict[str, float]:
 
     work: dict[str, Work] = {
         "client by client": one_by_one,
-        "stacked": lambda: step(stacked, inputs, labels),
+        "stacked": grouped,
+        "by vmap": lambda: step(stacked, inputs, labels),
         "one model on all images": together,
     }
     seconds = fastest(work, turns)
@@ -171,6 +180,53 @@ def client_steps(turns: int) -> dict[str, float]:
     for name, value in ratios.items():
         print(f"  {name}: {value:.2f}")
     return ratios
+
+
+def client_kernels(turns: int) -> None:
+    """Print what each convolution of such a step costs: by group, client by client, and as products with patches."""
+    model = build_model(MODELS["cnn"](), (28, 28, 1), 10, KEY)
+    for layer, images, out in zip(*layers_met(model, torch.randn(CLIENTS * CLIENT_BATCH, 1, 28, 28)), strict=True):
+        if not isinstance(layer, nn.Conv2d):
+            continue
+        flops, laid = 2 * out.numel() * layer.weight[0].numel(), patches(layer, images)
+        print(f"  {layer}: {flops / 1e6:.0f} MFLOP each way, {4 * images.numel() / 1e6:.1f} MB of images, ", end="")
+        print(f"{4 * laid.numel() / 1e6:.1f} MB of patches")
+        for name, value in fastest(convolution_work(layer, images, out), turns).items():
+            rate = "" if name == "laying out patches" else f"{flops / value / 1e9:5.0f} GFLOP/s"
+            print(f"    {name:40} {value * 1e3:7.2f} ms {rate}")
+
+
+def convolution_work(layer: nn.Conv2d, images: torch.Tensor, out: torch.Tensor) -> dict[str, Work]:
+    """Return the ways to take a convolution of clients with kernels of their own, forward and back."""
+    shape = (CLIENTS, CLIENT_BATCH)
+    kernels = torch.randn(CLIENTS, *layer.weight.shape)
+    own = images.unflatten(0, shape), kernels, out.unflatten(0, shape)
+    given, grads = (tensor.transpose(0, 1).flatten(1, 2).contiguous() for tensor in (own[0], own[2]))
+    laid = patches(layer, images).unflatten(0, shape).flatten(1, 2)
+    columns = kernels.permute(0, 3, 4, 2, 1).flatten(1, 3).contiguous()
+    rows = own[2].flatten(3).transpose(2, 3).flatten(1, 2).contiguous()
+
+    def forward(given: torch.Tensor, kernels: torch.Tensor, groups: int) -> torch.Tensor:
+        return F.conv2d(given, kernels, None, layer.stride, layer.padding, layer.dilation, groups)
+
+    def back(given: torch.Tensor, kernels: torch.Tensor, grads: torch.Tensor, groups: int, mask: list[bool]) -> object:
+        geometry = layer.stride, layer.padding, layer.dilation, False, (0, 0), groups, mask
+        return torch.ops.aten.convolution_backward(grads, given, kernels, None, *geometry)
+
+    images_too, weights_too = [True, False, False], [False, True, False]
+    flat = kernels.flatten(0, 1)
+    return {
+        "forward, by group": lambda: forward(given, flat, CLIENTS),
+        "forward, client by client": lambda: [forward(x, w, 1) for x, w, _ in zip(*own, strict=True)],
+        "forward, products": lambda: torch.bmm(laid, columns),
+        "back to images, by group": lambda: back(given, flat, grads, CLIENTS, images_too),
+        "back to images, client by client": lambda: [back(*one, 1, images_too) for one in zip(*own, strict=True)],
+        "back to patches, products": lambda: torch.bmm(rows, columns.transpose(1, 2)),
+        "back to weights, by group": lambda: back(given, flat, grads, CLIENTS, weights_too),
+        "back to weights, client by client": lambda: [back(*one, 1, weights_too) for one in zip(*own, strict=True)],
+        "back to weights, products": lambda: torch.bmm(laid.transpose(1, 2), rows),
+        "laying out patches": lambda: patches(layer, images),
+    }
 
 
 def fastest(work: dict[str, Work], turns: int) -> dict[str, float]:

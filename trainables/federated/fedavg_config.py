@@ -110,7 +110,7 @@ class FederatedPerformanceConfig(NumericsConfig):
         precision: ``float32``, or ``bfloat16`` or ``float16`` for the layers of clients' training passes (torch's
             autocast). Weights, updates, clipping, noise and evaluation stay in float32. Under ``float16`` losses are
             multiplied by 256, and gradients divided by it.
-        execution: ``batched`` (many clients at once, by torch.func), ``sequential`` (one after the other), or ``auto``,
+        execution: ``batched`` (many clients at once), ``sequential`` (one after the other), or ``auto``,
             which is chosen by model and device. ``resources: {workers: …}`` spreads either over further processes.
         clients_at_once: How many clients are batched; null takes what suits the device.
     """

@@ -6,7 +6,7 @@ Shapes: C clients, T local steps, B examples a step, P weights, L layers, G grou
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from torch import nn
 
 from fairsweep.trainables.federated.cohorts import Schedule
 from fairsweep.trainables.federated.fedavg_config import LocalConfig
+from fairsweep.trainables.federated.grouped_pass import GroupedPass
 from fairsweep.trainables.federated.local_optimizers import LocalOptimizer
 from fairsweep.trainables.layers.example_dropout import draw_masks, mask_words
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
@@ -116,8 +117,18 @@ class LocalTraining(Protocol):
         ...
 
 
+Gradients = Callable[
+    [tuple[torch.Tensor, ...], dict[str, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor],
+    tuple[Sequence[torch.Tensor], torch.Tensor],
+]
+"""Maps stacked weights, words of dropout masks, inputs, labels and who is shown to gradients, and clients' losses."""
+
+
 class Batched:
-    """Clients side by side: their weights are stacked, and torch.func's vmap takes all gradients of a step at once."""
+    """Clients side by side: their weights are stacked, and all gradients of a step are taken at once.
+
+    Networks that are a chain of known layers take one pass by group, others go through torch.func's vmap.
+    """
 
     name = "batched"
 
@@ -132,25 +143,9 @@ class Batched:
         self._local, self._augmentation, self._key = local, augmentation, key
         self._scale = loss_scale
         self._model = model
-        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        self._names = list(trained)
-        self._shapes = [parameter.shape for parameter in trained.values()]
-
-        def loss(
-            weights: tuple[torch.Tensor, ...],
-            words: dict[str, torch.Tensor],
-            inputs_BCHW: torch.Tensor,
-            labels_B: torch.Tensor,
-            shown_B: torch.Tensor,
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            named = {**dict(zip(self._names, weights, strict=True)), **words}
-            logits = torch.func.functional_call(model, named, (inputs_BCHW,))
-            total = (F.cross_entropy(logits, labels_B, reduction="none") * shown_B).sum()
-            return total / shown_B.sum() * loss_scale, total
-
-        gradient = torch.func.grad(loss, has_aux=True)
-        # Random layers are keyed: what is drawn here by dropout of probability 0 changes nothing.
-        self._gradients = torch.func.vmap(gradient, randomness="different")
+        self._shapes = [parameter.shape for parameter in model.parameters() if parameter.requires_grad]
+        grouped = GroupedPass.of(model)
+        self._gradients = _mapped(model, loss_scale) if grouped is None else _by_group(grouped, loss_scale)
 
     def updates(
         self, weights_P: torch.Tensor, plan: Schedule, examples: RoundImages, rate: float, first_step: int
@@ -189,6 +184,46 @@ class Batched:
         if self._augmentation.active:
             inputs = augment(inputs, self._augmentation, self._key, step, examples.ids[flat.cpu().numpy()])
         return inputs.reshape(*places_CB.shape, *inputs.shape[1:])
+
+
+def _mapped(model: nn.Module, loss_scale: float) -> Gradients:
+    """Return gradients by torch.func's vmap, of any model."""
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+    def loss(
+        weights: tuple[torch.Tensor, ...],
+        words: dict[str, torch.Tensor],
+        inputs_BCHW: torch.Tensor,
+        labels_B: torch.Tensor,
+        shown_B: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        named = {**dict(zip(names, weights, strict=True)), **words}
+        logits = torch.func.functional_call(model, named, (inputs_BCHW,))
+        total = (F.cross_entropy(logits, labels_B, reduction="none") * shown_B).sum()
+        return total / shown_B.sum() * loss_scale, total
+
+    # Random layers are keyed: what is drawn here by dropout of probability 0 changes nothing.
+    return torch.func.vmap(torch.func.grad(loss, has_aux=True), randomness="different")
+
+
+def _by_group(grouped: GroupedPass, loss_scale: float) -> Gradients:
+    """Return gradients by one pass, forward and back, of all clients; such a chain draws no masks."""
+
+    def gradients(
+        weights: tuple[torch.Tensor, ...],
+        words: dict[str, torch.Tensor],
+        inputs_CBCHW: torch.Tensor,
+        labels_CB: torch.Tensor,
+        shown_CB: torch.Tensor,
+    ) -> tuple[Sequence[torch.Tensor], torch.Tensor]:
+        leaves = [weight.detach().requires_grad_() for weight in weights]
+        logits_CBK = grouped(leaves, inputs_CBCHW)
+        losses = F.cross_entropy(logits_CBK.flatten(0, 1), labels_CB.flatten(), reduction="none")
+        totals_C = (losses.view_as(shown_CB) * shown_CB).sum(dim=1)
+        mean = (totals_C / shown_CB.sum(dim=1)).sum() * loss_scale
+        return torch.autograd.grad(mean, leaves), totals_C.detach()
+
+    return gradients
 
 
 class Sequential:

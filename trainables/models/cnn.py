@@ -47,10 +47,10 @@ class CnnConfig(ConvolutionalModel):
             height, width, channels = (height + 1) // 2, (width + 1) // 2, out
             out = min(2 * out, 4 * self.width)
         features = height * width * channels
-        return nn.Sequential(*layers, nn.Flatten(), _Scale(4 / math.sqrt(features)), nn.Linear(features, classes))
+        return nn.Sequential(*layers, nn.Flatten(), Scale(4 / math.sqrt(features)), nn.Linear(features, classes))
 
 
-class _Scale(nn.Module):
+class Scale(nn.Module):
     """Multiplies by a constant."""
 
     def __init__(self, factor: float) -> None:
@@ -58,4 +58,5 @@ class _Scale(nn.Module):
         self.factor = factor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply."""
         return x * self.factor

@@ -183,7 +183,7 @@ def settle_by_models(
     config: RequestsConfig,
     task: LearningTask,
     population: Population,
-    shard: NDArray[np.int64],
+    shard: NDArray[np.int32],
     predict: Callable[[NDArray[np.uint8]], torch.Tensor],
 ) -> Stream:
     """Say who asks, for a stream that looks at models.
@@ -193,7 +193,7 @@ def settle_by_models(
             ``shard`` whose error is largest.
         task: The training set.
         population: Who is in it.
-        shard: int64 [n], where each is placed, from 0.
+        shard: int32 [n], where each is placed, from 0.
         predict: Maps uint8 [B, H, W, C] to logits: of all shards, or of that one.
 
     Raises:

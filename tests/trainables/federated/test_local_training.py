@@ -1,6 +1,7 @@
 """Clients side by side or one after the other, in any cut: equal sums up to rounding, and schedules that fit."""
 
 import math
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,8 @@ from fairsweep.trainables.federated.client_trainer import choose_execution
 from fairsweep.trainables.federated.cohorts import examples_of, schedule
 from fairsweep.trainables.federated.dpfedavg import Dpfedavg
 from fairsweep.trainables.federated.fedavg_config import DpfedavgConfig, LocalConfig
-from fairsweep.trainables.models.model import ModelConfig
+from fairsweep.trainables.federated.grouped_pass import GroupedPass
+from fairsweep.trainables.models.model import ModelConfig, build_model
 from fairsweep.trainables.models.models import MODELS
 from fairsweep.trainables.privacy.clipping import Clipping
 
@@ -35,21 +37,48 @@ def learner(make_task, execution, at_once=None, model="cnn", local=None, **task)
     return Dpfedavg(config, make_task(model, **{"n": 90, **task}))
 
 
+class EveryLayer(ModelConfig):
+    """A chain of all that goes through by group, with and without biases."""
+
+    name: Literal["every layer"] = "every layer"
+
+    def network(self, image_shape, classes):
+        first = [nn.Conv2d(image_shape[2], 4, (3, 2), 2, padding=(1, 0), bias=False), nn.GroupNorm(2, 4), nn.ReLU()]
+        second = [nn.Conv2d(4, 6, 3, groups=2, padding="same"), nn.Identity(), nn.Flatten()]
+        return nn.Sequential(*first, *second, nn.Linear(96, 5, bias=False), nn.ReLU(), nn.Linear(5, classes))
+
+
+class Branching(ModelConfig):
+    """No chain: one layer's output is added to its input."""
+
+    name: Literal["branching"] = "branching"
+
+    def network(self, image_shape, classes):
+        class Sum(nn.Sequential):
+            def forward(self, x):
+                return x + super().forward(x)
+
+        return nn.Sequential(nn.Flatten(), Sum(nn.Linear(64, 64), nn.ReLU()), nn.Linear(64, classes))
+
+
+MODELS_HERE = [*(MODELS[name]() for name in ("linear", "cnn")), EveryLayer(), Branching()]
+LOCAL = {
+    "momentum": {"batch_size": 4, "epochs": 2, "optimizer": {"lr": 0.1, "momentum": 0.9}},
+    "whole proximal": {"batch_size": None, "epochs": 3, "proximal": 0.5},
+    "steps adam": {"batch_size": 5, "steps": 4, "optimizer": {"name": "adam", "lr": 0.01, "weight_decay": 0.1}},
+}
+
+
 @pytest.mark.parametrize(
-    "local",
-    [
-        {"batch_size": 4, "epochs": 2, "optimizer": {"lr": 0.1, "momentum": 0.9}},
-        {"batch_size": None, "epochs": 3, "proximal": 0.5},
-        {"batch_size": 5, "steps": 4, "optimizer": {"name": "adam", "lr": 0.01, "weight_decay": 0.1}},
-    ],
-    ids=["momentum", "whole proximal", "steps adam"],
+    ("model", "local"),
+    [*product(("linear", "cnn"), LOCAL), (EveryLayer(), "momentum"), (Branching(), "momentum")],
+    ids=lambda given: getattr(given, "name", given),
 )
-@pytest.mark.parametrize("model", ["linear", "cnn"])
 def test_all_executions_give_equal_sums(make_task, model, local):
     everyone = np.array([3, 0, 10, 7, 1, 2, 9])
     found = []
     for execution, at_once in [("sequential", None), ("batched", None), ("batched", 3), ("sequential", 2)]:
-        made = learner(make_task, execution, at_once, model, local)
+        made = learner(make_task, execution, at_once, model, LOCAL[local])
         found.append(made._trainer.sums(made._weights, 2, everyone, Clipping("per_layer", 0.2)))
     for sums in found[1:]:
         torch.testing.assert_close(sums.total, found[0].total, rtol=1e-4, atol=1e-5)
@@ -60,6 +89,11 @@ def test_all_executions_give_equal_sums(make_task, model, local):
         order = [np.argsort(s.clients) for s in (sums, found[0])]
         np.testing.assert_allclose(sums.norms[order[0]], found[0].norms[order[1]], rtol=1e-4)
         assert (sums.clipped[order[0]] == found[0].clipped[order[1]]).all()
+
+
+def test_chains_of_known_layers_go_by_group():
+    taken = {model.name: GroupedPass.of(build_model(model, (8, 8, 1), 2, KEY)) is not None for model in MODELS_HERE}
+    assert taken == {"linear": True, "cnn": True, "every layer": True, "branching": False}
 
 
 def test_a_whole_training_is_equal_too(make_task):
