@@ -125,7 +125,18 @@ def is_guided(sweep: Mapping[str, Any]) -> bool:
     Args:
         sweep: content of ``sweep.json``.
     """
-    return bool(((sweep.get("sweep") or {}).get("search") or {}).get("objectives"))
+    return bool(objectives_of(sweep))
+
+
+def objectives_of(sweep: Mapping[str, Any]) -> str:
+    """Return the objectives of a guided search in words, ``highest accuracy``; empty for other sweeps.
+
+    Args:
+        sweep: content of ``sweep.json``.
+    """
+    listed = ((sweep.get("sweep") or {}).get("search") or {}).get("objectives") or ()
+    pairs = [(aim, of) for one in listed for aim, of in one.items() if of]
+    return " and ".join(f"{'highest' if aim == 'max' else 'lowest'} {of}" for aim, of in pairs)
 
 
 def _telling(kind: str, others: list[str]) -> str:

@@ -11,7 +11,7 @@ from fairsweep.analysis.figures import plots
 from fairsweep.analysis.figures.line_styles import series_in
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
 from fairsweep.analysis.records.counts import ALL
-from fairsweep.analysis.records.failed_trials import is_guided, more_seeds_command
+from fairsweep.analysis.records.failed_trials import is_guided, more_seeds_command, objectives_of
 from fairsweep.analysis.report.baselines import Comparison, comparisons
 from fairsweep.analysis.report.page_verdicts import PageVerdicts, baseline_series, series_names
 from fairsweep.analysis.report.report_figures import Figure
@@ -49,6 +49,7 @@ class Headline:
     Attributes:
         statement: the answer.
         lead: at which training set it holds; may be empty.
+        chosen: that a search has chosen what it is about, and by what; may be empty.
         collapsed: which settings are left out of it; may be empty.
         figure: accuracy of the groups, the learner beside the one that it is compared with.
         trust: terms and texts: seeds, test images, data, questions.
@@ -57,6 +58,7 @@ class Headline:
 
     statement: Statement
     lead: str
+    chosen: str
     collapsed: str
     figure: Figure
     trust: tuple[tuple[str, str], ...]
@@ -98,6 +100,7 @@ def headline(
     return Headline(
         statement,
         " ".join(text for text in (level_text(results, design), SIGNED if is_gap else "") if text),
+        _chosen_by(results, chosen) if statement.found and statement.found.question.learner in chosen else "",
         _left_out(results, design, names),
         _figure(results, design, names),
         _trust(results, statement),
@@ -110,25 +113,28 @@ def opened(
 ) -> tuple[tuple[StatementGroup, ...], tuple[StatementGroup, ...]]:
     """Return the findings that are shown and those that are folded: the most certain ones first.
 
-    The question of the headline is not asked again among the shown ones.
+    The question of the headline is not asked again among the shown ones; of a search that has chosen a setting,
+    findings on other settings are folded.
     """
     asked = first.statement.found.question if first is not None and first.statement.found else None
     listed = [one for group in groups for one in group.statements if one.found is None or one.found.question != asked]
+    if first is not None and first.chosen and asked is not None:
+        listed = [one for one in listed if one.found is None or one.found.question.learner == asked.learner]
     ranked = sorted(listed, key=lambda one: -1 if one.found is None else _WORDS.index(one.verdict))
     shown = {id(one) for one in ranked[:_MOST_OPEN]}
     return _chosen(groups, shown, is_shown=True), _chosen(groups, shown, is_shown=False)
 
 
-def extreme_groups(results: SweepResults, design: ImbalanceDesign) -> tuple[str, ...]:
+def extreme_groups(results: SweepResults, design: ImbalanceDesign, *, before: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the groups with the best and the worst accuracy at the most imbalanced level, a text for each series.
 
-    Groups that are too small to be ranked are neither.
+    Groups that are too small to be ranked are neither. The series ``before`` come before the others.
     """
     means = average(results.rates(["accuracy"], by=design.attribute), results=results)
     chosen = (means["level"] == design.levels[-1].text) & means["value"].notna() & (means["group"] != ALL)
     means = means[chosen & ~means["group"].isin(list(results.small_groups(design.attribute)))]
     texts, fallen = [], collapsed_series(results, design.levels[-1].text)
-    for series in series_in(results, means):
+    for series in sorted(series_in(results, means), key=lambda name: name not in before):
         rows = means[means["series"] == series].sort_values("value", kind="stable")
         known = [
             f"{shown(results, design.attribute, str(row['group']))} {100 * row['value']:.1f}%"
@@ -191,6 +197,13 @@ def collapsed_series(results: SweepResults, level: str) -> set[str]:
     runs = results.trials[(results.trials["state"] == "done") & (results.trials["level"] == level)]
     fallen = runs["trial"].isin(results.collapsed()["trial"])
     return {str(name) for name, every in fallen.groupby(runs["series"].astype(str)).all().items() if every}
+
+
+def _chosen_by(results: SweepResults, chosen: Sequence[str]) -> str:
+    done = results.trials[results.trials["state"] == "done"]
+    which = "this one" if len(chosen) == 1 else f"{len(chosen)}, of which this is one,"
+    of = counted(done["setting"].nunique(), "setting")
+    return f"The search chose {which} of {of}: {objectives_of(results.sweep)}, on the validation split."
 
 
 def _left_out(results: SweepResults, design: ImbalanceDesign, shown: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from fairsweep.analysis.inference.candidates import candidates, judged
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text
 from fairsweep.analysis.inference.selection import CorrectedWinner, best_setting, corrected_winner
 from fairsweep.analysis.metrics.rates import Floats
+from fairsweep.analysis.records.failed_trials import objectives_of
 from fairsweep.analysis.records.files import RecordError
 from fairsweep.analysis.report.report_figures import Figure
 from fairsweep.analysis.report.report_section import ReportSection, split_kinds, table_of
@@ -82,7 +83,7 @@ def selection_section(
 
 def _of_search(results: SweepResults, table: pd.DataFrame, search: Sequence[SummaryTable]) -> Iterator[str]:
     """Yield what the settings that a guided search chose reached on test, and that its objective is another one."""
-    objectives = objectives_of(results)
+    objectives = objectives_of(results.sweep)
     if objectives and not search:
         yield (
             f"This search chose by {objectives}, which is not what follows; `fairsweep report` of its folder says "
@@ -95,13 +96,6 @@ def _of_search(results: SweepResults, table: pd.DataFrame, search: Sequence[Summ
                 f"The search ({objectives}) chose {row['series']} at {row['level']}: {_on_test(row, 'accuracy')} on "
                 f"test, with a gap of {_on_test(row, 'accuracy_difference')}."
             )
-
-
-def objectives_of(results: SweepResults) -> str:
-    """Return the objectives of a guided search in words; empty for other sweeps."""
-    listed = ((results.sweep.get("sweep") or {}).get("search") or {}).get("objectives") or ()
-    pairs = [(aim, of) for one in listed for aim, of in one.items() if of]
-    return " and ".join(f"{'highest' if aim == 'max' else 'lowest'} {of}" for aim, of in pairs)
 
 
 def _left_out(there: pd.DataFrame, unit: str) -> tuple[str, ...]:

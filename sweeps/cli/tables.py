@@ -125,9 +125,10 @@ def _answer(results: SweepResults, content: Content) -> list[str]:
     lines += (
         [f"  {escape(first.reason)}"] if first is not None and first.verdict == "undefined" and first.reason else []
     )
-    left_out = found.headline.collapsed if found.headline else ""
-    lines += [f"  {escape(text)}" for text in (left_out, *small_group_notes(results, design)) if text]
-    groups = extreme_groups(results, design)
+    said = () if found.headline is None else (found.headline.chosen, found.headline.collapsed)
+    lines += [f"  {escape(text)}" for text in (*said, *small_group_notes(results, design)) if text]
+    asked = None if first is None or first.found is None else first.found.question
+    groups = extreme_groups(results, design, before=() if asked is None else (asked.learner, asked.baseline))
     level = design.levels[-1].text
     lines += [f"  {escape(text)} ({escape(level)})" for text in groups[:_MOST_LEARNERS]]
     if len(groups) > _MOST_LEARNERS:

@@ -28,6 +28,7 @@ from fairsweep.analysis.inference.trends import trend, trends_by_group
 from fairsweep.analysis.records.cell_records import read_cells, write_cells
 from fairsweep.analysis.records.file_names import CELLS, CONFIG, PREDICTIONS, TRIALS
 from fairsweep.analysis.records.files import write_json
+from fairsweep.analysis.report.headline import extreme_groups
 from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.report_content import collect
 from fairsweep.analysis.report.report_page import render, summary_table
@@ -171,7 +172,16 @@ def test_a_page_shows_what_a_search_chose_by_its_own_objective(faces):
     page = render(collect(results, search=[chosen]))
     assert "What the search chose: best setting" in page
     assert "The search (highest worst_group_accuracy by tone) chose matched at share 0.99: " in page
-    assert collect(results, search=[chosen]).findings.headline.statement.found.question.learner == "matched"
+    first = collect(results, search=[chosen]).findings.headline
+    assert first.statement.found.question.learner == "matched"
+    assert first.chosen == (
+        "The search chose this one of 2 settings: highest worst_group_accuracy by tone, on the validation split."
+    )
+    assert first.chosen in page
+    opened = [one for group in collect(results, search=[chosen]).findings.answer for one in group.statements]
+    assert {one.found.question.learner for one in opened} <= {"matched"}
+    before = extreme_groups(results, design_of(results), before=("matched",))
+    assert [text.split(":")[0] for text in before] == ["matched", "tuned"]
     without = render(collect(results))
     assert "This search chose by highest worst_group_accuracy by tone, which is not what follows" in without
 
