@@ -148,13 +148,14 @@ def ours(data, output, trials, sleep=0.0, tracking=None):
     clock = Clock()
     original = run.run_trials
 
-    def idling(tasks, *, callbacks=(), **keywords):
-        plain = {f.name for f in fields(TrialTask)}
-        idle_tasks = {
-            trial: IdleTask(**{name: getattr(task, name) for name in plain}, sleep=sleep)
-            for trial, task in tasks.items()
-        }
-        original(idle_tasks, callbacks=[*callbacks, clock], **keywords)
+    def idling(take, *others, callbacks=(), **keywords):
+        def take_idle():
+            if (taken := take()) is None:
+                return None
+            trial, task = taken
+            return trial, IdleTask(**{f.name: getattr(task, f.name) for f in fields(TrialTask)}, sleep=sleep)
+
+        original(take_idle, *others, callbacks=[*callbacks, clock], **keywords)
 
     run.run_trials = idling
     began, before = time.monotonic(), cpu()

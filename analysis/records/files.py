@@ -10,8 +10,12 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,6 +40,7 @@ from fairsweep.analysis.records.checksums import (
 FORMAT_VERSION = 1
 _VERSION_KEY = b"fairsweep.format_version"
 _PARQUET_END = b"PAR1"
+_FLUSHED_AT_ONCE = 8
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
@@ -245,6 +250,45 @@ class SweepLocation:
             return None
 
 
+@dataclass
+class _Group:
+    """Files that were written under temporary names, to be flushed and renamed together."""
+
+    ending: ExitStack
+    written: list[tuple[BinaryIO, Path, Path]] = field(default_factory=list)
+
+
+_GROUP: ContextVar[_Group | None] = ContextVar("_GROUP", default=None)
+
+
+@contextmanager
+def written_together() -> Iterator[_Group]:
+    """Flush the files that `write_whole` writes in a context at its end, all at once; then rename them, in their order.
+
+    They are as durable as if each were written alone, but a disk flushes several in little more time than one. Until
+    the end readers meet what was there before, in this process too. After an error, of the disk or in the context, none
+    is renamed. A context inside another joins it.
+    """
+    if (outer := _GROUP.get()) is not None:
+        yield outer
+        return
+    with ExitStack() as ending:
+        group = _Group(ending)
+        before = _GROUP.set(group)
+        try:
+            yield group
+        finally:
+            _GROUP.reset(before)
+        descriptors = [file.fileno() for file, _, _ in group.written]
+        for _ in (
+            map(os.fsync, descriptors) if len(descriptors) < 2 else _flushing(os.getpid()).map(os.fsync, descriptors)
+        ):
+            pass
+        for file, temporary, target in group.written:
+            file.close()
+            temporary.replace(target)
+
+
 def write_whole(path: str | Path, write: Callable[[BinaryIO], object], *, mode: int = 0o666) -> None:
     """Write to a hidden name in the same folder, flush to the disk, rename: no reader ever meets half a file.
 
@@ -255,14 +299,19 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], object], *, mode: 
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with os.fdopen(os.open(temporary, _WRITE, mode), "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_together() as group, ExitStack() as undo:
+        undo.callback(temporary.unlink, missing_ok=True)
+        file = undo.enter_context(os.fdopen(os.open(temporary, _WRITE, mode), "wb"))
+        write(file)
+        file.flush()
+        group.ending.push(undo.pop_all())
+        group.written.append((file, temporary, target))
+
+
+@cache
+def _flushing(_process: int) -> ThreadPoolExecutor:
+    """Return the threads that wait for the disk; a process that was forked needs its own."""
+    return ThreadPoolExecutor(_FLUSHED_AT_ONCE, "flushing")
 
 
 def remove_temporary(folder: str | Path, name: str = "*") -> None:

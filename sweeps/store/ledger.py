@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SET_ASIDE = ".set-aside"
 """In an output folder: the former folders of trials that were damaged and begin anew."""
+_THREADS = 8
 _HASH = re.compile(rf"-([0-9a-f]{{{SHORT_HASH}}})$")
 
 
@@ -152,7 +154,7 @@ class Ledger:
         damaged: list[FailedTrial] = []
         if known is None:
             known, damaged = self._read()
-        queued = {}
+        folders, formers = {}, {}
         for trial in trials:
             entry = known.get(trial.trial)
             folder = entry.folder if entry else self._trials / trial.folder_name
@@ -163,8 +165,12 @@ class Ledger:
                 if former is not None or salvaged is not None:
                     former = former or salvaged
                     self._set_aside(place)
-            queued[trial.trial] = Entry(folder, TrialStateFile(folder).queue(trial.trial, former))
-        return queued
+            folders[trial.trial], formers[trial.trial] = folder, former
+        with ThreadPoolExecutor(
+            _THREADS
+        ) as pool:  # the disk flushes many small files at little more than the cost of one
+            states = pool.map(lambda trial: TrialStateFile(folders[trial]).queue(trial, formers[trial]), list(folders))
+            return {trial: Entry(folders[trial], state) for trial, state in zip(folders, states, strict=True)}
 
     def tidy(self, trials: Iterable[PlannedTrial]) -> None:
         """Bring trials that have ended up to the sweep file, and delete what a kill left behind in them.

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from fairsweep.analysis.records.checksums import with_zip_checksum
-from fairsweep.analysis.records.files import read_json, remove_temporary, write_json, write_whole
+from fairsweep.analysis.records.files import read_json, remove_temporary, write_json, write_whole, written_together
 from fairsweep.trainables.learning.tensor_bytes import State, decode, encode
 from fairsweep.trainables.trial.trial_files import checkpoint_files, clear_checkpoints
 
@@ -97,9 +97,10 @@ class CheckpointFolder:
         content = encode(state)
         with self._owned():
             self.folder.mkdir(exist_ok=True)
-            write_whole(self._state_path(iteration), lambda file: file.write(content))
             checksum = {"iteration": iteration, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            write_json(self._checksum_path(iteration), checksum | {"score": score})
+            with written_together():
+                write_whole(self._state_path(iteration), lambda file: file.write(content))
+                write_json(self._checksum_path(iteration), checksum | {"score": score})
             _flush_folder(self.folder)
             self.delete_superseded()
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 
 from fairsweep.analysis.records.file_names import CONFIG, MEMBERSHIP, SHARD_PREDICTIONS, WEIGHTS
-from fairsweep.analysis.records.files import RecordError
+from fairsweep.analysis.records.files import RecordError, written_together
 from fairsweep.analysis.records.learner_records import write_shard_predictions
 from fairsweep.analysis.records.prediction_records import write_membership
 from fairsweep.analysis.records.trial_state import StoppedBy
@@ -383,23 +383,24 @@ class Trial:
         test, feed = self._evaluations["test"], self._data.feeds["test"]
         by_part = [test.predictions(last.iteration, test.log_probabilities(part, feed)) for part in parts]
         with self._attempt.owned():
-            gone, keep = self._learner.forgotten(), self.config.learner.predicts_forgotten
-            membership = self._data.membership(self._learner, last.iteration, gone, keep_gone=keep)
-            if membership is not None:
-                write_membership(self.folder / MEMBERSHIP, membership)
-            if by_part:
-                write_shard_predictions(self.folder / SHARD_PREDICTIONS, by_part)
-            self._records.finish(tables, None if privacy is None else privacy.model_dump(mode="json"))
-            if self._policy.keep_final_weights:
-                save_weights(self.folder / WEIGHTS, self._learner.weights())
-            self._attempt.update(
-                **ended,
-                iteration=self.iteration,
-                iterations=self.iterations,
-                metrics=metrics,
-                **self._spent(),
-                traceback=None,
-            )
+            with written_together():
+                gone, keep = self._learner.forgotten(), self.config.learner.predicts_forgotten
+                membership = self._data.membership(self._learner, last.iteration, gone, keep_gone=keep)
+                if membership is not None:
+                    write_membership(self.folder / MEMBERSHIP, membership)
+                if by_part:
+                    write_shard_predictions(self.folder / SHARD_PREDICTIONS, by_part)
+                self._records.finish(tables, None if privacy is None else privacy.model_dump(mode="json"))
+                if self._policy.keep_final_weights:
+                    save_weights(self.folder / WEIGHTS, self._learner.weights())
+                self._attempt.update(
+                    **ended,
+                    iteration=self.iteration,
+                    iterations=self.iterations,
+                    metrics=metrics,
+                    **self._spent(),
+                    traceback=None,
+                )
             clean_up(self.folder)
 
     @contextmanager

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from fairsweep.analysis.disclosure.columns import check_file, table_without_private, without_private
 from fairsweep.analysis.records.cell_records import read_cells, write_cells
 from fairsweep.analysis.records.file_names import CELLS, CONFIG, DATA, PREDICTIONS, PRIVACY, TRAINING
-from fairsweep.analysis.records.files import RecordError, write_json
+from fairsweep.analysis.records.files import RecordError, write_json, written_together
 from fairsweep.analysis.records.prediction_records import write_predictions
 from fairsweep.analysis.records.training_records import read_training, training_table, write_training
 from fairsweep.analysis.records.vocabularies import Vocabulary
@@ -55,7 +55,7 @@ class TrialRecords:
 
     def start(self, data: Mapping[str, Any]) -> None:
         """Write what is known before the first step: ``config.json`` and ``data.json``."""
-        with self._owned():
+        with self._owned(), written_together():
             write_json(self._folder / CONFIG, self._config.record())
             write_json(self._folder / DATA, without_private(DATA, data) if self._release else data)
 
@@ -100,7 +100,7 @@ class TrialRecords:
         """Write all iterations so far: ``cells.parquet``, ``training.parquet`` and the learner's own files."""
         if not self._cells:
             return
-        with self._owned():
+        with self._owned(), written_together():
             write_cells(
                 self._folder / CELLS, pa.concat_tables(self._cells), self._vocabularies, self._config.dataset.label
             )
@@ -114,7 +114,7 @@ class TrialRecords:
 
     def finish(self, predictions: list[pa.Table], privacy: Mapping[str, Any] | None) -> None:
         """Write all iterations, ``predictions.parquet`` and ``privacy.json``."""
-        with self._owned():
+        with self._owned(), written_together():
             self.write()
             write_predictions(self._folder / PREDICTIONS, pa.concat_tables(predictions))
             if privacy is not None:

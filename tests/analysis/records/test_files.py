@@ -1,8 +1,10 @@
 """Records (`files`, `cell_records`, `prediction_records`, `training_records`): what is written is what is read."""
 
 import doctest
+import errno
 import json
 import math
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ from fairsweep.analysis.records.cell_records import (
     write_cells,
 )
 from fairsweep.analysis.records.file_names import CELLS, CONFIG, PREDICTIONS, PRIVACY, STATE, TRAINING
-from fairsweep.analysis.records.files import RecordError, read_json, write_json
+from fairsweep.analysis.records.files import RecordError, read_json, write_json, written_together
 from fairsweep.analysis.records.prediction_records import predictions_table, read_predictions, write_predictions
 from fairsweep.analysis.records.training_records import read_training, training_table, write_training
 from fairsweep.analysis.records.trial_cells import CellSchema, TrialCells
@@ -240,6 +242,32 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         write_json(path, {"a": object()})
     assert read_json(path) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_files_written_together_appear_when_all_are_on_the_disk_or_not_at_all(tmp_path, monkeypatch):
+    first, last = tmp_path / CONFIG, tmp_path / STATE
+
+    def write_both(trial, state):
+        with written_together():
+            write_json(first, {"trial": trial})
+            with written_together():  # joins the other
+                write_json(last, {"state": state})
+            return first.exists(), last.exists()
+
+    assert write_both("9af3", "done") == (False, False)
+    with pytest.raises(TypeError):
+        write_both("0bc4", object())
+    size = last.stat().st_size
+
+    def full(descriptor):
+        if os.fstat(descriptor).st_size == size:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_both("0bc4", "fine")
+    assert (read_json(first), read_json(last)) == ({"trial": "9af3"}, {"state": "done"})
+    assert {path.name for path in tmp_path.iterdir()} == {CONFIG, STATE}
 
 
 def test_damaged_and_newer_files_are_named(tmp_path):
