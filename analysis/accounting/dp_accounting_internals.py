@@ -123,9 +123,12 @@ def _fractional_moment(q: float, sigma: float, order: float, terms: int) -> floa
     lower = upper = last_below = last_above = -math.inf
     for low, high in zip(below.tolist(), above.tolist(), strict=True):
         lower, upper = _log_add(lower, low), _log_add(upper, high)
-        total = _log_add(lower, upper)
-        if low < last_below and high < last_above and max(low, high) < total - _NEGLIGIBLE:
-            return total
+        # The total is at most log 2 above the larger sum: it is taken only where the terms may have come to their end.
+        largest = max(lower, upper)
+        if low < last_below and high < last_above and max(low, high) < largest + 1 - _NEGLIGIBLE:
+            total = _log_add(lower, upper)
+            if max(low, high) < total - _NEGLIGIBLE:
+                return total
         last_below, last_above = low, high
     return None
 
@@ -139,5 +142,5 @@ def _log_erfc(x: Floats) -> Floats:
 
 
 def _log_add(first: float, second: float) -> float:
-    small, large = min(first, second), max(first, second)
+    small, large = (first, second) if first < second else (second, first)
     return large if small == -math.inf else math.log1p(math.exp(small - large)) + large

@@ -15,7 +15,6 @@ from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.planning.expand import PlannedTrial, expand, trials_at
 from fairsweep.sweeps.planning.label_checks import check_attributes, check_labels
 from fairsweep.sweeps.planning.objectives import aims_of, check_aims, check_reachable
-from fairsweep.sweeps.planning.planned_charges import check_delta_sweep, noise_of_budget
 from fairsweep.sweeps.planning.release_checks import check_release, division_key
 from fairsweep.sweeps.spec.sweep_spec import SweepSpec
 from fairsweep.sweeps.syntax.errors import Location, SweepError
@@ -121,6 +120,10 @@ def check_sweep(sweep: SweepSpec) -> SweepPlan:
     """
     plan = _check(sweep)
     _rehearse_own(sweep, plan)
+    if sweep.privacy.delta_sweep is None and sweep.privacy.epsilon_sweep is None:
+        return plan
+    from fairsweep.sweeps.planning.planned_charges import check_delta_sweep, noise_of_budget
+
     if sweep.privacy.delta_sweep is not None:
         check_delta_sweep(sweep.privacy.delta_sweep, privacy_plans(plan, plan.trials).values())
     if sweep.privacy.epsilon_sweep is None:

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import qmc
 
 from fairsweep.datasets.selection.randomness import derive
 from fairsweep.sweeps.syntax.errors import Location
@@ -36,6 +35,8 @@ class SobolDraws:
     """
 
     def __init__(self, coordinates: Sequence[Coordinate], key: bytes, samples: int) -> None:
+        from scipy.stats import qmc
+
         if len(coordinates) > qmc.Sobol.MAXDIM:
             raise ValueError(f"sobol knows {qmc.Sobol.MAXDIM} dimensions, but the sweep draws {len(coordinates)}")
         self._position = {coordinate: number for number, coordinate in enumerate(coordinates)}
@@ -49,6 +50,8 @@ class SobolDraws:
 @functools.lru_cache(maxsize=8)
 def _points(dimensions: int, key: bytes, exponent: int) -> npt.NDArray[np.float64]:
     """Return the first 2**exponent points: only so many together are balanced."""
+    from scipy.stats import qmc
+
     # SciPy spawns generators of its own, which one made from a key alone cannot do: it gets a number.
     seed = int.from_bytes(derive(key, "search sobol", dimensions)[:8], "little")
     engine = qmc.Sobol(dimensions, scramble=True, rng=seed)

@@ -132,11 +132,12 @@ def test_a_plan_loads_no_plots_and_no_report(finished_once, tmp_path):
     ("module", "without"),
     [
         ("fairsweep.trainables.adapter", HEAVY - {"pandas", "ray", "torch"} | {"sklearn", "torch._dynamo", "wandb"}),
+        ("fairsweep.sweeps.execution.run", HEAVY - {"pandas", "ray", "torch"} | {"sklearn", "torch._dynamo", "wandb"}),
         ("fairsweep.sweeps.runtime.node_view", HEAVY | {"ray.data", "ray.tune", "fairsweep.sweeps.spec"}),
     ],
 )
-def test_a_process_on_a_node_loads_only_what_its_work_needs(module, without, tmp_path):
-    """Each trial's worker, and each node that is asked what it sees, pays for what these modules load."""
+def test_a_process_loads_only_what_its_work_needs(module, without, tmp_path):
+    """Each trial's worker, the driver, and each node that is asked what it sees pay for what these modules load."""
     code = f"import sys, {module}; print(*sys.modules)"
     shown = {"capture_output": True, "text": True, "timeout": 300}
     answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, check=False, **shown)
