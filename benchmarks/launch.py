@@ -175,7 +175,8 @@ def ours(data, output, trials, sleep=0.0, tracking=None):
 
 
 def plain(trainable, folder, trials, sleep=0.0, *, reuse=False):
-    clock = Clock()
+    """As `ours`, of a trainable on plain Ray Tune."""
+    clock, before = Clock(), cpu()
     with silent():
         tune.Tuner(
             trainable,
@@ -183,7 +184,7 @@ def plain(trainable, folder, trials, sleep=0.0, *, reuse=False):
             tune_config=tune.TuneConfig(reuse_actors=reuse),
             run_config=tune.RunConfig(storage_path=str(folder), callbacks=[clock]),
         ).fit()
-    return time.monotonic() - clock.began, clock
+    return time.monotonic() - clock.began, cpu() - before, clock
 
 
 def optuna_alone(trials):
@@ -202,20 +203,32 @@ def cpu():
 
 
 def noop(data, folder, options):
-    trials = options.trials[0]
-    wall, _, clock = ours(data, folder / "ours", trials)
-    found = {"ours": (wall / trials, clock.steady, clock.first)}
-    for name, trainable, reuse in (("reused", Idle, True), ("default", idle, False)):
-        wall, clock = plain(trainable, folder / name, trials, reuse=reuse)
-        found[name] = (wall / trials, clock.steady, clock.first)
-    alone = optuna_alone(trials) / trials
-    print(f"noop: {trials} trials of nothing on {options.slots} slots; seconds by trial")
-    for name, (whole, steady, first) in found.items():
-        print(f"  {name:8} {whole:.4f}   after the start {steady:.4f}   first trial ended after {first:.1f} s")
-    print(f"  optuna   {alone:.4f}   (study.optimize in one process: no workers, no records)")
+    trials, rounds = options.trials[0], range(options.rounds)
+    sides = {
+        "ours": lambda number: ours(data, folder / f"ours{number}", trials),
+        "reused": lambda number: plain(Idle, folder / f"reused{number}", trials, reuse=True),
+        "default": lambda number: plain(idle, folder / f"default{number}", trials),
+    }
+    runs = {name: [] for name in options.sides}
+    for number in rounds:
+        for name in options.sides:
+            wall, driver, clock = sides[name](number)
+            runs[name].append((wall / trials, clock.steady, driver / trials, clock.first))
+    found = {name: np.median(rows, axis=0) for name, rows in runs.items()}
+    print(f"noop: {trials} trials of nothing on {options.slots} slots, {options.rounds} rounds; seconds by trial")
+    for name, (whole, steady, driver, first) in found.items():
+        print(
+            f"  {name:8} {whole:.4f}   after the start {steady:.4f}   driver CPU {driver:.4f}   "
+            f"first trial ended after {first:.1f} s"
+        )
+    print(f"  optuna   {optuna_alone(trials) / trials:.4f}   (study.optimize in one process: no workers, no records)")
     for name, target in (("default", 1 / 10), ("reused", 1 / 2)):
-        ratios = [ours_ / theirs for ours_, theirs in zip(found["ours"], found[name], strict=True)][:2]
-        print(f"  ours / {name:8} {ratios[0]:.3f}   after the start {ratios[1]:.3f}   (target {target:g})")
+        if name in found:
+            whole, steady, driver = (found["ours"] / found[name])[:3]
+            print(
+                f"  ours / {name:8} {whole:.3f}   after the start {steady:.3f}   driver CPU {driver:.3f}   "
+                f"(target {target:g})"
+            )
 
 
 def tracking(data, folder, options):
@@ -277,6 +290,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--trials", type=int, nargs="+", default=[100])
+    parser.add_argument("--sides", nargs="+", default=["ours", "reused", "default"], help="of noop; ours is needed")
+    parser.add_argument("--rounds", type=int, default=1, help="of noop, in turns; medians are printed")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--sleep", type=float, default=0.0)
     options = parser.parse_args()
