@@ -62,7 +62,7 @@ AVERAGE_COLUMNS = (
 ``low`` and ``high`` join both sources of error. ``training_low`` and ``training_high`` are the t interval over the
 replicates alone, ``images_low`` and ``images_high`` that of the test images alone: the two parts of the interval, of
 which one replicate does not know the former. ``std`` is the standard deviation between replicates; ``undefined`` counts
-the replicates whose value is NaN and which are left out. ``expected_if_equal`` is NaN for rates and differences.
+the replicates whose value is NaN and which are left out. ``expected_if_equal`` is NaN for differences.
 """
 
 OF_TABLES = "t over replicates, joined with the trials' own intervals"

@@ -10,10 +10,9 @@ from fairsweep.analysis.inference.selection import best_setting
 from fairsweep.analysis.records.file_names import CONFIG
 from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.report.baselines import comparisons
-from fairsweep.analysis.report.headline import extreme_groups
+from fairsweep.analysis.report.headline import extreme_groups, headline
 from fairsweep.analysis.report.page_verdicts import page_verdicts
 from fairsweep.analysis.report.pair_section import pair_section
-from fairsweep.analysis.report.report_content import collect
 from fairsweep.analysis.report.selection_section import selection_section
 from fairsweep.analysis.report.statements import accuracy_change, answer, caveats, question
 from fairsweep.analysis.report.trend_section import trend_section
@@ -270,15 +269,21 @@ def test_a_collapsed_learner_is_named_in_answer_and_tables(tmp_path, simulate):
     assert any("private predicts one class for every test image" in one.reason for one in trends.findings[0].statements)
 
 
+def first_screen(results):
+    design = design_of(results)
+    verdicts = page_verdicts(results, design)
+    return headline(results, design, verdicts, answer(results, design, verdicts=verdicts), "runs/x")
+
+
 def test_a_collapsed_learner_is_neither_the_answer_nor_the_fairest(tmp_path, simulate):
     """Its gap is 0 and it was the first: headline, selection and front named it."""
     results = analysis.load(collapsing(tmp_path / "sweep", simulate, ("private", "tuned", "other")).folder)
     design = design_of(results)
-    page = collect(results).findings
-    asked = page.headline.statement.found.question
+    first = first_screen(results)
+    asked = first.statement.found.question
     assert "private" not in (asked.learner, asked.baseline)
-    assert page.headline.statement.verdict != "undefined"
-    assert page.headline.collapsed == (
+    assert first.statement.verdict != "undefined"
+    assert first.collapsed == (
         "At share 0.9, 1 of 3 learners has collapsed (one class is predicted for every test image) and has no part in "
         "this answer: private."
     )
@@ -307,16 +312,15 @@ def test_a_collapsed_learner_is_neither_the_answer_nor_the_fairest(tmp_path, sim
         "Collapsed, and never bold: private (share 0.5), private (share 0.9); a run predicts one class" in gaps.caption
     )
     alone = results.filter(learner=["private"])
-    assert collect(alone).findings.headline.statement.verdict == "undefined"  # and nothing else could be said
+    assert first_screen(alone).statement.verdict == "undefined"  # and nothing else could be said
 
 
-def test_both_intervals_of_a_gap_are_told_apart(digits, tmp_path, simulate):
+def test_both_intervals_of_a_gap_are_told_apart(tmp_path, simulate):
     results = analysis.load(collapsing(tmp_path / "sweep", simulate, ("tuned",)).folder).filter(share=0.9)
-    found = collect(results).findings
-    assert "signed difference" in found.headline.lead
-    gaps = [one for one in (*found.answer, *found.further) if one.title.startswith("Accuracy gap")]
-    assert all("signed difference" in one.lead and "simultaneous" in one.lead for one in gaps)
-    (table,) = [one for one in found.tables if one.title == "Disparities by tone"]
+    assert "signed difference" in first_screen(results).lead
+    (gaps,) = [one for one in answer(results, design_of(results)) if one.title.startswith("Accuracy gap")]
+    assert "signed difference" in gaps.lead
+    assert "simultaneous" in gaps.lead
+    (table,) = [one for one in analysis.summary_tables(results) if one.title == "Disparities by tone"]
     assert "cut at 0" in table.caption
     assert "signed difference" in table.caption
-    assert "signed difference" not in collect(analysis.load(digits.folder)).findings.headline.lead
