@@ -120,8 +120,9 @@ def opened(
     listed = [one for group in groups for one in group.statements if one.found is None or one.found.question != asked]
     if first is not None and first.chosen and asked is not None:
         listed = [one for one in listed if one.found is None or one.found.question.learner == asked.learner]
-    ranked = sorted(listed, key=lambda one: -1 if one.found is None else _WORDS.index(one.verdict))
-    shown = {id(one) for one in ranked[:_MOST_OPEN]}
+    ranked = sorted((one for one in listed if one.found is not None), key=lambda one: _WORDS.index(one.verdict))
+    noted = [one for one in listed if one.found is None]  # that a learner has collapsed: the first stands for all
+    shown = {id(one) for one in [*noted[:1], *ranked][:_MOST_OPEN]}
     return _chosen(groups, shown, is_shown=True), _chosen(groups, shown, is_shown=False)
 
 

@@ -10,7 +10,7 @@ from fairsweep.analysis.inference.selection import best_setting
 from fairsweep.analysis.records.file_names import CONFIG
 from fairsweep.analysis.records.files import read_json, write_json
 from fairsweep.analysis.report.baselines import comparisons
-from fairsweep.analysis.report.headline import extreme_groups, headline
+from fairsweep.analysis.report.headline import extreme_groups, headline, opened
 from fairsweep.analysis.report.page_verdicts import page_verdicts
 from fairsweep.analysis.report.pair_section import pair_section
 from fairsweep.analysis.report.selection_section import selection_section
@@ -287,6 +287,11 @@ def test_a_collapsed_learner_is_neither_the_answer_nor_the_fairest(tmp_path, sim
         "At share 0.9, 1 of 3 learners has collapsed (one class is predicted for every test image) and has no part in "
         "this answer: private."
     )
+    shown_first, folded = (
+        [one for group in part for one in group.statements] for part in opened(answer(results, design), first)
+    )
+    assert [one.found is None for one in shown_first] == [True, False, False]
+    assert [one.found is None for one in folded].count(True) == 1
     table = candidates(results, by="tone")
     fallen = table["learner"] == "private"
     assert table.loc[fallen, "collapsed"].tolist() == [3, 3]
