@@ -17,7 +17,14 @@ from fairsweep.analysis.drawing.drawing import (
     ReferenceLine,
     columns_for,
 )
-from fairsweep.analysis.drawing.palette import COMMON_COLOUR, RARE_COLOUR, group_colour, learner_colour
+from fairsweep.analysis.drawing.palette import (
+    COMMON_COLOUR,
+    GROUP_COLOURS,
+    LEARNER_COLOURS,
+    RARE_COLOUR,
+    group_colour,
+    learner_colour,
+)
 from fairsweep.analysis.figures.line_styles import group_style, group_texts, is_many, is_rare, series_in
 from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.records.cell_records import group_column
@@ -27,6 +34,9 @@ from fairsweep.analysis.results.imbalance_design import design_of, shown
 from fairsweep.analysis.results.replicates import average, mean_differences
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
+
+_LABELS = 140
+"""Height of long labels below an axis."""
 
 
 def rate_by_group(
@@ -40,6 +50,8 @@ def rate_by_group(
     at: At = "last",
 ) -> Drawing:
     """Plot a rate by group (or class) at one level as bars with intervals, one colour per learner.
+
+    More learners than there are colours stand side by side instead, one colour per group.
 
     Args:
         results: the sweep.
@@ -56,15 +68,23 @@ def rate_by_group(
     frame = results.rates([metric], by=attribute, at=at, mean_over=mean_over)
     means = average(frame[frame["level"] == level], results=results)
     names = series_in(results, means)
+    drawn = names if series is None else [one for one in names if one in series]
+    groups = [str(name) for name in dict.fromkeys(means["group"])]
+    by_group = len(drawn) > len(LEARNER_COLOURS) and len(groups) <= len(GROUP_COLOURS)
     marks = []
-    for name in names if series is None else [one for one in names if one in series]:
-        rows = means[means["series"] == name]
-        texts = group_texts(results, attribute, rows["group"].tolist())
-        marks.append(_bars(texts, rows, name, learner_colour(names, name)))
+    for name in groups if by_group else drawn:
+        rows = means[(means["group" if by_group else "series"] == name) & means["series"].isin(drawn)]
+        if by_group:
+            text = shown(results, attribute, name)
+            marks.append(_bars(rows["series"].tolist(), rows, text, group_colour(groups, name)))
+        else:
+            texts = group_texts(results, attribute, rows["group"].tolist())
+            marks.append(_bars(texts, rows, name, learner_colour(names, name)))
     title = f"test {resolve(metric, results.classes).title.lower()}"
     over = f", mean over {mean_over}" if mean_over else ""
-    panel = Panel("", tuple(marks), Axis(attribute, style="category"), Axis(f"{title}{over}", style="percent"))
-    return Drawing((panel,))
+    x = Axis("" if by_group else attribute, style="category")
+    panel = Panel("", tuple(marks), x, Axis(f"{title}{over}", style="percent"))
+    return Drawing((panel,), height=PANEL_HEIGHT + _LABELS if by_group else PANEL_HEIGHT)
 
 
 def rate_by_two_groups(

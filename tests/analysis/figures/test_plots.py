@@ -14,6 +14,7 @@ import fairsweep.analysis as analysis
 import fairsweep.analysis.figures.plots as plots
 from fairsweep.analysis.drawing import plotly_backend
 from fairsweep.analysis.drawing.drawing import Axis, Drawing, Line, Panel
+from fairsweep.analysis.drawing.palette import GROUP_COLOURS
 from fairsweep.analysis.drawing.plotly_backend import X_TITLE
 from fairsweep.analysis.drawing.render import BACKENDS, render
 from fairsweep.analysis.figures import tradeoffs
@@ -275,3 +276,12 @@ def test_a_percent_axis_fits_its_values_and_ends_at_all():
     ).layout.yaxis
     assert (axis.autorangeoptions.clipmax, axis.autorangeoptions.clipmin) == (1.02, -1.02)
     assert axis.autorangeoptions.maxallowed is None  # this one would be the end of every axis, wherever its values are
+
+
+def test_more_learners_than_colours_are_told_apart_by_their_place(results, monkeypatch):
+    """Twelve settings of a search had seven colours."""
+    monkeypatch.setattr("fairsweep.analysis.figures.bars.LEARNER_COLOURS", ("#000000", "#ffffff"))
+    figure = plots.rate_by_group(results, "tone")
+    assert [trace.name for trace in figure.data] == ["light tone", "dark tone"]
+    assert list(figure.data[0].x) == ["private", "matched", "tuned"]
+    assert [trace.marker.color for trace in figure.data] == list(GROUP_COLOURS[:2])
