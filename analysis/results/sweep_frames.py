@@ -290,6 +290,10 @@ class SweepFrames(SweepRecords):
         parts = [self.rates(rates, **choice)] if rates else []
         if disparities and choice.get("by") != ():
             parts.append(self.disparities(disparities, **choice, min_group_size=min_group_size))
+        if not parts:
+            raise ValueError(
+                f"disparities compare groups, but got {disparities} with an empty by: name an attribute, by='tone'"
+            )
         frame = pd.concat(parts, ignore_index=True)
         if baseline is None:
             return frame

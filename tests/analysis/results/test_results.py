@@ -346,6 +346,8 @@ def test_what_is_no_name_is_refused_by_name(results, wrong):
 
 
 def test_no_metric_at_all_is_refused(results):
+    with pytest.raises(ValueError, match="disparities compare groups, but got"):
+        results.frame(["accuracy_difference"], by=())
     with pytest.raises(ValueError, match="metrics must name at least one"):
         results.frame([])
 
