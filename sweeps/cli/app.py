@@ -216,12 +216,12 @@ def plan(
 
     Examples: `fairsweep plan examples/quickstart.yaml --measure`, `fairsweep plan FILE learners.0.epsilon=5 --seeds 3`
     """
-    from fairsweep.sweeps.execution.profiling import measure_sweep, print_measured
-
     source, sweep = _read(file, changes, output, name=name, seeds=seeds, trials_at_most=trials_at_most)
     with _located(source):
         _print_plan(sweep)
         if measure:
+            from fairsweep.sweeps.execution.profiling import measure_sweep, print_measured
+
             print_measured(measure_sweep(sweep), Console())
 
 
