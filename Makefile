@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal -
 PACKAGES := datasets trainables analysis sweeps
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types wheel slow schema format clean
+.PHONY: help install demo test tests lint types wheel slow schema format clean
 
 help:
 	@echo "make demo    set up, prepare the embedded faces, run examples/quickstart.yaml, write its report"
@@ -48,9 +48,12 @@ types: $(VENV)/.installed-dev
 wheel: $(VENV)/.installed-dev
 	bash .ci/check-wheel $(BIN)/python
 
-# The gate. It ends with the slowest twenty tests; its last line is pytest's own.
-test: lint types wheel
+tests: $(VENV)/.installed-dev
 	$(PYTEST)
+
+# The gate. Types and wheel are checked while the tests run: each is one process, and would leave a core idle. It ends with the slowest twenty tests; its last line is pytest's own.
+test: lint
+	@$(MAKE) --no-print-directory --jobs 3 types wheel tests
 
 slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow

@@ -46,6 +46,7 @@ def used(user, prepared):
         "imbalance": {"attribute": "tone", "majority": "light", "share": 0.5, "size": 60},
         "model": {"name": "linear"},
         "learners": learners,
+        "resources": {"max_concurrent": 1},  # every worker is a process that takes seconds
     }
     user.fairsweep("run", user.write("used.yaml", content), "--quiet")
     return user
