@@ -14,7 +14,7 @@ from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.rates import Floats, divide
 from fairsweep.analysis.statistics.effects import effect_of_values
 from fairsweep.analysis.statistics.variance_components import ReplicateSeeds
-from fairsweep.analysis.verdicts.verdict import Finding, Question, decide
+from fairsweep.analysis.verdicts.verdict import Finding, Question, Verdict, decide
 
 if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
@@ -79,21 +79,21 @@ def gap_agreement(
         question = Question("difference", metrics[one], metrics[two])
         values = jackknifed_agreement(changes[..., one], changes[..., two])
         findings.append(Finding(question, effect_of_values(values, seeds) if np.isfinite(values).all() else None))
-    rows = [
-        {
-            "metric": found.question.learner,
-            "other": found.question.baseline,
-            "correlation": found.estimate,
-            "low": max(found.low, -1.0),
-            "high": min(found.high, 1.0),
-            "verdict": _word(found.word, found.estimate, same=found.question.learner == found.question.baseline),
-            "p_value": found.p_adjusted,
-            "settings": settings,
-            "seeds": count,
-        }
-        for found in decide(findings, margin=margin, confidence=confidence)
-    ]
-    return pd.DataFrame(rows)
+    rows = [_row(found) for found in decide(findings, margin=margin, confidence=confidence)]
+    return pd.DataFrame(rows).assign(settings=settings, seeds=count)
+
+
+def _row(found: Verdict) -> dict[str, object]:
+    one, two = found.question.learner, found.question.baseline
+    return {
+        "metric": one,
+        "other": two,
+        "correlation": found.estimate,
+        "low": max(found.low, -1.0),
+        "high": min(found.high, 1.0),
+        "verdict": _word(found.word, found.estimate, same=one == two),
+        "p_value": found.p_adjusted,
+    }
 
 
 def _changes(

@@ -164,18 +164,7 @@ def table_of_results(
     Raises:
         ValueError: if a choice is missing, or levels are not recorded.
     """
-    frame = results.frame([metric], by=by, split=split, at=at)
-    trials = results.trials.set_index("trial")
-    names = list(dict.fromkeys(trials.loc[frame["trial"].unique(), "series"]))
-    chosen = [name for name in names if learner in (None, trials.loc[trials["series"] == name, "learner"].iloc[0])]
-    chosen = [learner] if learner in names else chosen
-    if len(chosen) != 1:
-        raise ValueError(f"learner must name one of the series {names}, but {learner!r} fits {len(chosen)}")
-    frame = frame[frame["series"].astype(str) == chosen[0]].copy()
-    for name in {over, "data_seed", "train_seed", "minority_count"}:
-        if name not in trials:
-            raise ValueError(f"over must be a column of the table of trials, such as level_value, but got {over!r}")
-        frame[name] = trials[name].reindex(frame["trial"].astype(str)).to_numpy()
+    frame = _rows_of(results, results.frame([metric], by=by, split=split, at=at), learner, over)
     table = table_of_frame(frame, metric, over, group=group, draws=draws, seed=seed)
     names_of = _names(frame, table, over)
     training = _training_source(results, set(names_of.ravel().tolist()))
@@ -196,6 +185,22 @@ def table_of_results(
     noise = np.stack([[drawn[name][:, column] for name in row] for row in names_of.tolist()])
     noise = np.moveaxis(noise, -1, 0)
     return replace(table, noise=noise - noise.mean(0), same_images=True, own_images=False)
+
+
+def _rows_of(results: SweepResults, frame: pd.DataFrame, learner: str | None, over: str) -> pd.DataFrame:
+    """Return the rows of the one learner or series that is meant, with the levels, seeds and counts of its trials."""
+    trials = results.trials.set_index("trial")
+    names = list(dict.fromkeys(trials.loc[frame["trial"].unique(), "series"]))
+    chosen = [name for name in names if learner in (None, trials.loc[trials["series"] == name, "learner"].iloc[0])]
+    chosen = [learner] if learner in names else chosen
+    if len(chosen) != 1:
+        raise ValueError(f"learner must name one of the series {names}, but {learner!r} fits {len(chosen)}")
+    rows: pd.DataFrame = frame[frame["series"].astype(str) == chosen[0]].copy()
+    for name in {over, "data_seed", "train_seed", "minority_count"}:
+        if name not in trials:
+            raise ValueError(f"over must be a column of the table of trials, such as level_value, but got {over!r}")
+        rows[name] = trials[name].reindex(rows["trial"].astype(str)).to_numpy()
+    return rows
 
 
 def _training_source(results: SweepResults, trials: Collection[str]) -> str:

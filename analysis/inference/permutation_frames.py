@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from fairsweep.analysis.metrics.catalogue import resolve
+from fairsweep.analysis.metrics.catalogue import Metric, resolve
 from fairsweep.analysis.metrics.disparities import Disparity, disparity
+from fairsweep.analysis.records.counts import CountArray
 from fairsweep.analysis.results.people import has_people
 from fairsweep.analysis.statistics.bootstrap_draws import keyed_generator
 from fairsweep.analysis.statistics.permutation import held_fixed, p_value, permuted_cells
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
     from fairsweep.analysis.results.results import SweepResults
     from fairsweep.analysis.results.sweep_frames import At
 
+_COLUMNS = (
+    "trial",
+    "iteration",
+    "attribute",
+    "metric",
+    "value",
+    "expected_if_equal",
+    "null_high",
+    "p_value",
+    "permuted",
+)
 _WORDS = {"label": "within labels", "prediction": "within predictions", "nothing": "among all examples"}
 
 
@@ -67,32 +79,22 @@ def permutation_frame(
     counts = results.counts(by, split=split, at=at, states=states)
     ranked = results.group_sizes(by, counts.evaluations) >= results.min_group_size
     counts = replace(counts, values=np.where(ranked[:, None, None], counts.values, 0))
-    rows = []
-    for name in metrics:
-        metric = resolve(name, results.classes, positive)
-        row = metric.row
-        if not isinstance(row, Disparity) or not row.of_cells:
-            raise ValueError(f"a permutation test is for disparities of cells, but got {name!r}")
-        given, falls = held_fixed(row), row.falls
-        observed = disparity(counts.values, row, metric.positive)
-        pairs = zip(counts.evaluations.trial, counts.evaluations.iteration, strict=True)
-        for i, (trial, iteration) in enumerate(pairs):
-            generator = keyed_generator("permutation", seed, trial, int(iteration), split, metric.name)
-            drawn = disparity(permuted_cells(counts.values[i], given, draws, generator), row, metric.positive)
-            known = drawn[np.isfinite(drawn)]
-            under_null = [known.mean(), np.quantile(known, 0.05 if falls else 0.95)] if len(known) else [np.nan, np.nan]
-            p = p_value(float(observed[i]), drawn, row)
-            head = (trial, int(iteration), counts.attribute, metric.name, float(observed[i]))
-            rows.append((*head, float(under_null[0]), float(under_null[1]), p, _WORDS[given]))
-    columns = [
-        "trial",
-        "iteration",
-        "attribute",
-        "metric",
-        "value",
-        "expected_if_equal",
-        "null_high",
-        "p_value",
-        "permuted",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    chosen = [resolve(name, results.classes, positive) for name in metrics]
+    rows = [row for metric in chosen for row in _rows(counts, metric, draws, seed)]
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _rows(counts: CountArray, metric: Metric, draws: int, seed: int) -> Iterator[tuple[object, ...]]:
+    """Yield the test of one disparity for each evaluation."""
+    row, evaluations = metric.row, counts.evaluations
+    if not isinstance(row, Disparity) or not row.of_cells:
+        raise ValueError(f"a permutation test is for disparities of cells, but got {metric.name!r}")
+    given, quantile = held_fixed(row), 0.05 if row.falls else 0.95
+    observed = disparity(counts.values, row, metric.positive)
+    for i, (trial, iteration) in enumerate(zip(evaluations.trial, evaluations.iteration, strict=True)):
+        generator = keyed_generator("permutation", seed, trial, int(iteration), evaluations.split, metric.name)
+        drawn = disparity(permuted_cells(counts.values[i], given, draws, generator), row, metric.positive)
+        known = drawn[np.isfinite(drawn)]
+        mean, end = (float(known.mean()), float(np.quantile(known, quantile))) if len(known) else (np.nan, np.nan)
+        head = (trial, int(iteration), counts.attribute, metric.name, float(observed[i]))
+        yield (*head, mean, end, p_value(float(observed[i]), drawn, row), _WORDS[given])
