@@ -53,6 +53,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "preparation": "all",
     },
     "trainables": {
+        "loading": "",
         "layers": "",
         "models": "layers",
         "privacy": "layers",

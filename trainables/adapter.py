@@ -13,26 +13,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import ray
-import torch
-from ray import tune
+from fairsweep.trainables.loading import uncollected
 
-from fairsweep.analysis.records.trial_folder import SHORT_HASH
-from fairsweep.datasets.feeds.feed_choice import FeedChoice
-from fairsweep.datasets.storage.layout import DatasetError
-from fairsweep.datasets.storage.prepared import PreparedDataset
-from fairsweep.trainables.learning.evaluation import DivergedError
-from fairsweep.trainables.learning.gpu_memory import assigned_gpus, cap_gpu_memory
-from fairsweep.trainables.learning.tensor_bytes import decode, encode
-from fairsweep.trainables.learning.trial_watch import Watch
-from fairsweep.trainables.privacy.plan import PrivacyPlan
-from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
-from fairsweep.trainables.trial.cohort_workers import RayCohortWorkers
-from fairsweep.trainables.trial.published_trial import PublishedTrial, Publisher
-from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
-from fairsweep.trainables.trial.trial import Metrics, Trial, TrialConfig
-from fairsweep.trainables.trial.trial_config import DatasetReference
+with uncollected():
+    import pyarrow as pa
+    import ray
+    import torch
+    from ray import tune
+
+    from fairsweep.analysis.records.trial_folder import SHORT_HASH
+    from fairsweep.datasets.feeds.feed_choice import FeedChoice
+    from fairsweep.datasets.storage.layout import DatasetError
+    from fairsweep.datasets.storage.prepared import PreparedDataset
+    from fairsweep.trainables.learning.evaluation import DivergedError
+    from fairsweep.trainables.learning.gpu_memory import assigned_gpus, cap_gpu_memory
+    from fairsweep.trainables.learning.tensor_bytes import decode, encode
+    from fairsweep.trainables.learning.trial_watch import Watch
+    from fairsweep.trainables.privacy.plan import PrivacyPlan
+    from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
+    from fairsweep.trainables.trial.cohort_workers import RayCohortWorkers
+    from fairsweep.trainables.trial.published_trial import PublishedTrial, Publisher
+    from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
+    from fairsweep.trainables.trial.trial import Metrics, Trial, TrialConfig
+    from fairsweep.trainables.trial.trial_config import DatasetReference
 
 _STATE = "state.pt"
 _DESCRIBED = ("dataset", "label", "groups", "output", "learner")

@@ -24,6 +24,7 @@ from fairsweep.sweeps.cli.starting import STARTING
 from fairsweep.sweeps.cli.text_encoding import speak_utf8
 from fairsweep.sweeps.cli.using import USING
 from fairsweep.sweeps.syntax.errors import InterruptedSweepError, SweepError, as_ours, paths_fit
+from fairsweep.trainables.loading import uncollected
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.syntax.sweep_file import SweepSource
@@ -109,8 +110,9 @@ def _version(asked: bool) -> None:
 
 
 def _run(sweep: Any, text: str, address: str | None, quiet: bool) -> None:  # noqa: ANN401 - Sweep, imported where used
-    from fairsweep.sweeps.cli.showing import show_results
-    from fairsweep.sweeps.execution.run import run_sweep
+    with uncollected():
+        from fairsweep.sweeps.cli.showing import show_results
+        from fairsweep.sweeps.execution.run import run_sweep
 
     run_sweep(sweep, text=text, address=address, quiet=quiet)
     failed = show_results(sweep, Console())
@@ -369,8 +371,9 @@ def _read(
     trials_at_most: int | None,
 ) -> tuple[SweepSource, Any]:
     """Return the sweep of a file with the changes of the command line, and the file that says so."""
-    from fairsweep.sweeps.spec.sweep_spec import SweepSpec
-    from fairsweep.sweeps.syntax.overrides import read_changed
+    with uncollected():
+        from fairsweep.sweeps.spec.sweep_spec import SweepSpec
+        from fairsweep.sweeps.syntax.overrides import read_changed
 
     source = read_changed(file, changes or [], name=name, seeds=seeds, trials_at_most=trials_at_most, output=output)
     with _located(source):
