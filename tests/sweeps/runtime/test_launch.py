@@ -207,7 +207,9 @@ def test_a_mixed_sweep_with_failures_goes_its_way(mixed, tmp_path, toy, mapping)
     )
     alone = Trial(config, tmp_path / "alone").run()
     assert read_cells(folders["dying_s0"] / "cells.parquet").table == read_cells(alone / "cells.parquet").table
-    # Tune keeps no copy of our numbers.
+    # Tune keeps no copy of our numbers, and none of the trials.
+    (experiment,) = (tmp_path / "out" / ".tune").rglob("experiment_state-*.json")
+    assert json.loads(experiment.read_text())["trial_data"] == []
     files = [path for path in (tmp_path / "out" / ".tune").rglob("*") if path.is_file()]
     assert not [path for path in files if path.name in ("progress.csv", "result.json") or "tfevents" in path.name]
     for path in files:

@@ -9,6 +9,7 @@ from ray.air._internal import usage
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution import class_cache
+from ray.tune.execution.tune_controller import TuneController
 
 from fairsweep.sweeps.runtime import ray_internals
 from fairsweep.sweeps.syntax.errors import SweepError
@@ -17,6 +18,7 @@ CHANGES = {
     "usage_uncounted": (usage, "tag_callbacks"),
     "memory_kills_as_deaths": (RayActorManager, "_actor_task_failed"),
     "keys_stay": (class_cache, "ENV_VARS_TO_PROPAGATE"),
+    "trials_unwritten": (TuneController, "_get_trial_checkpoints"),
     "loopback_only": (ray_constants, "ENABLE_RAY_CLUSTER"),
 }
 
