@@ -111,10 +111,12 @@ def _version(asked: bool) -> None:
 
 def _run(sweep: Any, text: str, address: str | None, quiet: bool) -> None:  # noqa: ANN401 - Sweep, imported where used
     with uncollected():
-        from fairsweep.sweeps.cli.showing import show_results
         from fairsweep.sweeps.execution.run import run_sweep
 
     run_sweep(sweep, text=text, address=address, quiet=quiet)
+    with uncollected():  # what draws the report is not needed before the first trial
+        from fairsweep.sweeps.cli.showing import show_results
+
     failed = show_results(sweep, Console())
     if failed:
         raise typer.Exit(EXIT_FAILED_TRIALS)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ def trial_tasks(
     output: Path,
     feed: FeedChoice,
     at_once: int = 1,
+    modes: GradientModes | None = None,
 ) -> dict[str, TrialTask]:
     """Return the tasks of trials, by hash.
 
@@ -52,15 +52,18 @@ def trial_tasks(
         output: the output folder; the gradient modes that were measured are kept there.
         feed: where images come from.
         at_once: how many trials run at once; they share the budget for checkpoints.
+        modes: what is known of gradient modes, where trials come a few at a time; None looks at the folder.
     """
     publisher = None
     if plan.sweep.remote is not None:
         from fairsweep.sweeps.copies.publishing import publisher_of
 
         publisher = publisher_of(plan.sweep.remote, plan.sweep.privacy.mode)
-    policy = plan.sweep.checkpoints.policy(at_once, Ledger(output).waiting_bytes(at_once))
+    limits = plan.sweep.checkpoints
+    held = 0 if limits.budget is None else Ledger(output).waiting_bytes(at_once)  # looks at every trial
+    policy = limits.policy(at_once, held)
     watches = Watches(plan)
-    modes = GradientModes(output / GRADIENT_MODES_FILE)
+    modes = modes or GradientModes(output / GRADIENT_MODES_FILE)
     available = beside_readers(machines(), feed.kind)
     tasks, key = {}, ids_key(output / TRIALS / "any")
     for trial in trials:
@@ -141,12 +144,18 @@ class GradientModes:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._chosen: dict[str, str] = {}
+        self._found: dict[str, str] = {}
         with suppress(FileNotFoundError, RecordError):
             self._chosen = {key: str(current_mode(mode)) for key, mode in read_json(path).items()}
 
-    @cached_property
-    def _recorded(self) -> dict[str, str]:
-        """The mode that the trials on disk have trained with, by learner, model, clipping, precision and device."""
+    def _recorded(self, key: str) -> str | None:
+        """Return the mode that trials on disk have trained with; what has been found once is not looked for again."""
+        if key not in self._found:
+            self._found = self._all_recorded() | self._found
+        return self._found.get(key)
+
+    def _all_recorded(self) -> dict[str, str]:
+        """Return the modes of all trials on disk, by learner, model, clipping, precision and device."""
         found: dict[str, str] = {}
         for entry in Ledger(self._path.parent).entries().values():
             with suppress(OSError, RecordError, KeyError, TypeError):
@@ -168,9 +177,10 @@ class GradientModes:
         choice = learner.choice(config.model, torch.device(device))
         if choice is None:
             return config
-        mode = self._recorded.get(_recorded_key(learner.name, config.model.record(), choice.name, device))
+        key = _recorded_key(learner.name, config.model.record(), choice.name, device)
+        mode = self._recorded(key)
         if mode is None and device == "cpu":
-            mode = self._measured(config, choice, plan)
+            mode = self._found[key] = self._measured(config, choice, plan)
         return config if mode is None else config.model_copy(update={"learner": choice.settle(mode)})
 
     def _measured(self, config: TrialConfig, choice: MeasuredChoice, plan: SweepPlan) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
-from fairsweep.sweeps.execution.tasks import trial_tasks
+from fairsweep.sweeps.execution.tasks import GRADIENT_MODES_FILE, GradientModes, trial_tasks
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.preflight import SweepPlan, privacy_plans
 from fairsweep.sweeps.store.ledger import Entry
@@ -89,6 +89,7 @@ class TrialQueue:
         self._plan, self._source, self._output, self._feed, self._say = plan, source, output, feed, say
         self._ledger, self._at_once = output.ledger, at_once
         # A search queues a few trials at a time: looking through the folder each time would take longer and longer.
+        self._modes = GradientModes(output.path / GRADIENT_MODES_FILE)
         self._known = None if source.members is not None else self._ledger.entries()
         self._ready: deque[tuple[str, TrialTask]] = deque()
         self._running: dict[str, TrialTask] = {}
@@ -161,7 +162,9 @@ class TrialQueue:
     def _prepare(self, new: Sequence[PlannedTrial]) -> None:
         self.queued |= self._ledger.queue(new, self._known)
         privacy = privacy_plans(self._plan, new)
-        tasks = trial_tasks(self._plan, new, self.queued, privacy, self._output.path, self._feed, self._at_once)
+        tasks = trial_tasks(
+            self._plan, new, self.queued, privacy, self._output.path, self._feed, self._at_once, self._modes
+        )
         self.progress.add(new, tasks)
         self.progress.expected = self._source.total
         self._ready.extend(tasks.items())
