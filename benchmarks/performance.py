@@ -59,6 +59,24 @@ ROWS = {
         "by hand (Ray Tune, Opacus, DataLoader, fairlearn) / `fairsweep run`",
         {"clock": r"by hand / fairsweep: ([\d.]+) by the clock", "CPU": r"by the clock, ([\d.]+) by CPU"},
     ),
+    "start": Row(
+        "CPU seconds of a sweep of four small trials, in driver, workers and Ray's own processes",
+        "benchmarks/start_and_end.py",
+        "Ray Tune with a class trainable that imports PyTorch and does nothing / `fairsweep run`",
+        {
+            "until the first trial runs": r"plain / fairsweep: ([\d.]+) until",
+            "in all, report included": r"until the first trial runs, ([\d.]+) in all",
+        },
+    ),
+    "launch": Row(
+        "100 trials that do nothing, records and results included",
+        "benchmarks/launch.py noop --sides ours reused",
+        "`fairsweep` / a reused class trainable of Ray Tune: the smaller the better",
+        {
+            "clock after the first trial": r"ours / reused .*after the start ([\d.]+)",
+            "CPU of the driver": r"ours / reused .*driver CPU ([\d.]+)",
+        },
+    ),
     "kept_memory": Row(
         "steps of `cnn` at 28 x 28 in a process, and in a worker, which keeps memory that steps give back",
         "benchmarks/kept_memory.py --rounds 2",

@@ -92,13 +92,13 @@ def spent(driver, seen):
         processes += driver.children(recursive=True)
     for process in processes:
         try:
-            name = process.cmdline()[:1]
+            name = process.cmdline()[:1] or [""]
             times = process.cpu_times()
         except (psutil.Error, IndexError):
             continue
-        kind = "driver" if process == driver else "workers" if name and name[0].startswith("ray::") else "Ray"
-        if kind == "workers" and ("Agent" in name[0] or "IDLE" in name[0]):
-            kind = "Ray"
+        kind = "driver" if process == driver else "workers" if seen.get(process.pid, ("",))[0] == "workers" else "Ray"
+        if name[0].startswith("ray::") and not name[0].endswith("Agent"):
+            kind = "workers"
         seen[process.pid] = (kind, times.user + times.system)
     return {kind: sum(s for k, s in seen.values() if k == kind) for kind in ("driver", "workers", "Ray")}
 
@@ -149,8 +149,8 @@ def main():
                     before = now
                 totals.setdefault(side, []).append((sum(found["start"][1].values()), sum(before.values())))
     if len(totals) > 1:
-        (start, whole) = (np.median(totals["fairsweep"], axis=0) / np.median(totals["plain"], axis=0)).tolist()
-        print(f"fairsweep / plain: {start:.2f} until the first trial runs, {whole:.2f} in all, by CPU seconds")
+        (start, whole) = (np.median(totals["plain"], axis=0) / np.median(totals["fairsweep"], axis=0)).tolist()
+        print(f"plain / fairsweep: {start:.2f} until the first trial runs, {whole:.2f} in all, by CPU seconds")
 
 
 if __name__ == "__main__":
