@@ -109,7 +109,14 @@ def write_ours(root, trial):
         for label in (0, 1)
     ]
     minority = {"attribute": "race", "values": list(RACE.values[1:]), "count": round(10_000 * (1 - share))}
-    state = {"state": "done", "run": 1, "attempt": 1, "iteration": EVALUATIONS, "iterations": EVALUATIONS}
+    state = {
+        "trial": config["trial"],
+        "state": "done",
+        "run": 1,
+        "attempt": 1,
+        "iteration": EVALUATIONS,
+        "iterations": EVALUATIONS,
+    }
     write_json(folder / CONFIG, config)
     write_json(folder / DATA, {"size": 10_000, "counts": counts, "hashes": {}, "minority": minority})
     write_json(folder / STATE, state | {"metrics": {}, "seconds": 100.0, "error": None})

@@ -77,6 +77,15 @@ ROWS = {
             "CPU of the driver": r"ours / reused .*driver CPU ([\d.]+)",
         },
     ),
+    "load": Row(
+        "opening 1,500 trials of 20 evaluations and 28 groups, with intervals, which Tune has none of",
+        "benchmarks/load.py --trials 1500",
+        "CPU seconds of Ray Tune's `ResultGrid` / `analysis.load`",
+        {
+            "the first time": r"first: .* ([\d.]+) times by CPU",
+            "every later time": r"last: .* ([\d.]+) times by CPU",
+        },
+    ),
     "kept_memory": Row(
         "steps of `cnn` at 28 x 28 in a process, and in a worker, which keeps memory that steps give back",
         "benchmarks/kept_memory.py --rounds 2",
