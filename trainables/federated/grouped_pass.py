@@ -32,9 +32,9 @@ class GroupedPass:
     @classmethod
     def of(cls, model: nn.Module) -> GroupedPass | None:
         """Return the pass of a model whose weights are all trained, in float32; None for one that is no such chain."""
-        if type(model) is not nn.Sequential or "forward" in vars(model):  # another precision
+        if "forward" in vars(model):  # another precision
             return None
-        layers = list(model)
+        layers = list(model) if type(model) is nn.Sequential else [model]
         flat = next((n for n, layer in enumerate(layers) if isinstance(layer, nn.Flatten)), -1)
         known = all(_is_known(layer, is_flat=number > flat) for number, layer in enumerate(layers))
         return cls(layers) if known and all(p.requires_grad for p in model.parameters()) else None

@@ -93,6 +93,7 @@ def test_all_executions_give_equal_sums(make_task, model, local):
 
 def test_chains_of_known_layers_go_by_group():
     taken = {model.name: GroupedPass.of(build_model(model, (8, 8, 1), 2, KEY)) is not None for model in MODELS_HERE}
+    assert GroupedPass.of(nn.Linear(3, 2)) is not None  # a head on features
     assert taken == {"linear": True, "cnn": True, "every layer": True, "branching": False}
 
 
