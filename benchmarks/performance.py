@@ -141,8 +141,8 @@ ROWS = {
         as_worker=True,
     ),
     "fedavg": Row(
-        "a round of FedAvg, `cnn`, 20 images of 28 x 28 a client in batches of 10, by size of the cohort; one side after "
-        "the other",
+        "a round of FedAvg, `cnn`, 20 images of 28 x 28 a client in batches of 10, by size of the cohort; one side "
+        "after the other",
         "benchmarks/fedavg_round.py --model cnn --sides ours pfl",
         "CPU seconds of pfl-research / of `fedavg`",
         {f"{size:,}": rf"cohorts of {size}: pfl / fairsweep ([\d.]+)" for size in (10, 100, 1000)},
