@@ -60,9 +60,8 @@ OutputOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="SWEEP", help="Output folder to use instead of the file's `output`."),
 ]
-AddressOption = Annotated[
-    str | None, typer.Option("--address", help="A Ray cluster: `auto` or `ray://…`; default: this machine.")
-]
+_ADDRESS = "A Ray cluster: `auto` or `ray://…`; default: this machine."
+AddressOption = Annotated[str | None, typer.Option("--address", help=_ADDRESS)]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
@@ -117,16 +116,14 @@ def _run(sweep: Any, text: str, address: str | None, quiet: bool) -> None:  # no
     with uncollected():  # what draws the report is not needed before the first trial
         from fairsweep.sweeps.cli.showing import show_results
 
-    failed = show_results(sweep, Console())
-    if failed:
+    if show_results(sweep, Console()):  # some failed
         raise typer.Exit(EXIT_FAILED_TRIALS)
 
 
 @app.callback()
 def _options(
     version: Annotated[
-        bool,
-        typer.Option("--version", is_eager=True, callback=_version, help="Print the version."),
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
     ] = False,
 ) -> None:
     """Sweeps that show what happens to each demographic group when training is private and the data is imbalanced."""
@@ -392,7 +389,7 @@ def _print_plan(sweep: Any) -> None:  # noqa: ANN401 - Sweep, imported where use
 
 @contextmanager
 def _located(source: SweepSource) -> Iterator[None]:
-    """Add file and line to an error that has a place in the sweep file."""
+    """Add to an error that has a place where it stands: file and line, or the command line."""
     try:
         yield
     except SweepError as error:
