@@ -166,9 +166,8 @@ class Ledger:
                     former = former or salvaged
                     self._set_aside(place)
             folders[trial.trial], formers[trial.trial] = folder, former
-        with ThreadPoolExecutor(
-            _THREADS
-        ) as pool:  # the disk flushes many small files at little more than the cost of one
+        # The disk flushes many small files at little more than the cost of one.
+        with ThreadPoolExecutor(_THREADS) as pool:
             states = pool.map(lambda trial: TrialStateFile(folders[trial]).queue(trial, formers[trial]), list(folders))
             return {trial: Entry(folders[trial], state) for trial, state in zip(folders, states, strict=True)}
 

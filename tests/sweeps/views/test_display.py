@@ -74,7 +74,8 @@ def shown(progress, height=40, width=120):
     return console.file.getvalue()
 
 
-def test_a_running_trial_is_one_line_with_its_numbers(follow):
+def test_a_running_trial_is_one_line_with_its_numbers(follow, monkeypatch):
+    monkeypatch.setattr("fairsweep.sweeps.views.status.time.monotonic", lambda: 100.0)
     follow.start(0)
     follow.report(0, 2, steps=10, loss=0.1234)
     line = next(line for line in shown(follow).splitlines() if "private_share.5_s0" in line)
