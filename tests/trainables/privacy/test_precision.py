@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn.modules.module import register_module_forward_hook
+from torch.overrides import TorchFunctionMode
 
 from fairsweep.trainables.dpsgd.dpsgd_config import DpsgdConfig
 from fairsweep.trainables.dpsgd.dpsgd_learner import Dpsgd
@@ -24,6 +24,19 @@ def lax():
     torch.backends.cudnn.allow_tf32 = before[1]
 
 
+class Products(TorchFunctionMode):
+    """Notes what is allowed at each layer's product."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in ("linear", "conv2d", "bmm"):
+            self.seen.append(allowed())
+        return func(*args, **(kwargs or {}))
+
+
 def learners(make_task):
     mode = {"gradient_mode": "bookkeeping"}
     yield Dpsgd(DpsgdConfig(epochs=1, batch_size=32, noise_multiplier=1.0, performance=mode), make_task("cnn", n=64))
@@ -41,11 +54,7 @@ def learners(make_task):
 
 def test_a_private_step_uses_no_tf32_and_leaves_the_process_as_it_was(make_task, lax):
     for learner in learners(make_task):
-        seen = []
-        hook = register_module_forward_hook(lambda *_, seen=seen: seen.append(allowed()))
-        try:
+        with Products() as products:
             learner.step()
-        finally:
-            hook.remove()
-        assert ("highest", False) in seen
+        assert ("highest", False) in products.seen
         assert allowed() == ("high", True)
