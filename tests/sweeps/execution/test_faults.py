@@ -190,8 +190,9 @@ def test_a_driver_that_is_killed_three_times(faults, whole):
 
 def test_a_worker_that_is_killed(faults, whole):
     process = faults.start()
-    faults.wait_for(faults.progressed, process)
-    victim = faults.events("start")[-1]
+    folder = faults.wait_for(faults.progressed, process)[0].folder
+    trial = next(trial for trial, entry in faults.entries().items() if entry.folder == folder)
+    (victim,) = [event for event in faults.events("start") if event["trial"] == trial]
     psutil.Process(victim["pid"]).kill()
     killed = time.time()
 
@@ -222,7 +223,7 @@ def test_a_worker_that_ray_kills_for_its_memory(faults, whole):
 
     (again,) = faults.wait_for(back, process)[:1]
     assert again["pid"] != hogged["pid"]
-    assert not psutil.pid_exists(hogged["pid"])
+    faults.wait_for(lambda: not psutil.pid_exists(hogged["pid"]), process)
     (faults.work / "slow").write_text("0")
     faults.finish(process)
     whole(faults, recovered_from=again["time"] - hogged["time"])
