@@ -31,13 +31,19 @@ class GroupedPass:
 
     @classmethod
     def of(cls, model: nn.Module) -> GroupedPass | None:
-        """Return the pass of a model whose weights are all trained, in float32; None for one that is no such chain."""
+        """Return the pass of a model whose weights are all trained, in float32; None for one that is no such chain.
+
+        A layer that occurs twice makes it none: its weights would be asked for twice.
+        """
         if "forward" in vars(model):  # another precision
             return None
         layers = list(model) if type(model) is nn.Sequential else [model]
         flat = next((n for n, layer in enumerate(layers) if isinstance(layer, nn.Flatten)), -1)
         known = all(_is_known(layer, is_flat=number > flat) for number, layer in enumerate(layers))
-        return cls(layers) if known and all(p.requires_grad for p in model.parameters()) else None
+        used = [getattr(layer, name, None) for layer in layers for name in ("weight", "bias")]
+        used = [parameter for parameter in used if parameter is not None]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return cls(layers) if known and [*map(id, used)] == [*map(id, trained)] else None
 
     def __call__(self, weights: Sequence[torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
         """Return logits, [C, B, K].

@@ -61,7 +61,17 @@ class Branching(ModelConfig):
         return nn.Sequential(nn.Flatten(), Sum(nn.Linear(64, 64), nn.ReLU()), nn.Linear(64, classes))
 
 
-MODELS_HERE = [*(MODELS[name]() for name in ("linear", "cnn")), EveryLayer(), Branching()]
+class Tied(ModelConfig):
+    """A chain in which one layer occurs twice."""
+
+    name: Literal["tied"] = "tied"
+
+    def network(self, image_shape, classes):
+        layer = nn.Linear(64, 64)
+        return nn.Sequential(nn.Flatten(), layer, nn.ReLU(), layer, nn.Linear(64, classes))
+
+
+MODELS_HERE = [*(MODELS[name]() for name in ("linear", "cnn")), EveryLayer(), Branching(), Tied()]
 LOCAL = {
     "momentum": {"batch_size": 4, "epochs": 2, "optimizer": {"lr": 0.1, "momentum": 0.9}},
     "whole proximal": {"batch_size": None, "epochs": 3, "proximal": 0.5},
@@ -71,7 +81,7 @@ LOCAL = {
 
 @pytest.mark.parametrize(
     ("model", "local"),
-    [*product(("linear", "cnn"), LOCAL), (EveryLayer(), "momentum"), (Branching(), "momentum")],
+    [*product(("linear", "cnn"), LOCAL), *((model, "momentum") for model in MODELS_HERE[2:])],
     ids=lambda given: getattr(given, "name", given),
 )
 def test_all_executions_give_equal_sums(make_task, model, local):
@@ -94,7 +104,8 @@ def test_all_executions_give_equal_sums(make_task, model, local):
 def test_chains_of_known_layers_go_by_group():
     taken = {model.name: GroupedPass.of(build_model(model, (8, 8, 1), 2, KEY)) is not None for model in MODELS_HERE}
     assert GroupedPass.of(nn.Linear(3, 2)) is not None  # a head on features
-    assert taken == {"linear": True, "cnn": True, "every layer": True, "branching": False}
+    chains = {"linear": True, "cnn": True, "every layer": True}
+    assert taken == {**chains, "branching": False, "tied": False}
 
 
 def test_a_whole_training_is_equal_too(make_task):
