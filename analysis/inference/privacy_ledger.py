@@ -14,8 +14,9 @@ import pandas as pd
 from fairsweep.analysis.accounting.delta_range import check_least_delta
 from fairsweep.analysis.extras import is_installed, needs
 from fairsweep.analysis.inference.ledger_view import PrivacyLedger
-from fairsweep.analysis.records.file_names import PLANS, WINNER
+from fairsweep.analysis.records.file_names import WINNER
 from fairsweep.analysis.records.files import RecordError
+from fairsweep.analysis.records.learner_records import RecordedPlans
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.sweep_records import SweepRecords
 from fairsweep.analysis.wording import counted
@@ -249,12 +250,12 @@ def _pending(results: SweepRecords) -> tuple[list[Charge], int]:
 
     begun = results.trials["epsilon"].isna() & ~results.trials["state"].isin(["queued", "unknown"])
     names = set(results.trials["trial"][begun])
-    plans: Mapping[str, Any] = {}
-    with suppress(RecordError, OSError):
-        plans = (results.location / PLANS).json() or {}
+    plans = RecordedPlans(results.location)
+    with suppress(OSError):
+        plans.look()
     charges, uncounted = [], 0
     for folder in (folder for folder in results.folders if folder.name in names):
-        planned = plans.get("charges", {}).get(plans.get("trials", {}).get(folder.hash))
+        planned = plans.content["charges"].get(plans.content["trials"].get(folder.hash or "", ""))
         if planned is None or folder.config is None:
             uncounted += 1
         else:

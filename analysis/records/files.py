@@ -32,8 +32,10 @@ from fairsweep.analysis.records.checksums import (
     PARQUET_KIND,
     ChecksumError,
     check_json,
+    check_line,
     check_parquet,
     with_json_checksum,
+    with_line_checksum,
     with_parquet_checksum,
 )
 
@@ -98,6 +100,54 @@ def read_json(path: str | Path, filesystem: pafs.FileSystem | None = None) -> di
     return value
 
 
+def append_line(path: str | Path, mapping: Mapping[str, Any]) -> None:
+    """Add a mapping to a file of JSON lines, durably; a line that a crash has cut short before it stays apart.
+
+    A checksum is added, which `read_lines` checks and leaves out.
+    """
+    line = with_line_checksum(json.dumps(_standard(mapping), ensure_ascii=False, allow_nan=False)) + b"\n"
+    with Path(path).open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(
+    path: str | Path, filesystem: pafs.FileSystem | None = None, start: int = 0
+) -> tuple[list[dict[str, Any]], int]:
+    """Read a file of JSON lines, or what has come to it since; lines that were cut short are left out.
+
+    Args:
+        path: the file.
+        filesystem: where it is; None for a local file.
+        start: the byte from which it is read.
+
+    Returns:
+        The mappings, and the byte from which the next ones are read.
+
+    Raises:
+        RecordError: if a line is damaged.
+        FileNotFoundError: if there is no such file.
+    """
+    with (filesystem or pafs.LocalFileSystem()).open_input_file(str(path)) as file:
+        file.seek(min(start, file.size()))
+        content: bytes = file.read()
+    found, unread = [], 0
+    for line in content.split(b"\n"):
+        try:
+            is_whole = check_line(line)
+            found += [from_json(line)] if is_whole else []
+        except ValueError as error:
+            raise RecordError(f"{path} is damaged: {error}") from error
+        unread = 0 if is_whole else len(line)
+    for mapping in found:
+        del mapping[CHECKSUM]
+    return found, start + len(content) - unread
+
+
 def write_parquet(
     path: str | Path, table: pa.Table, metadata: Mapping[bytes, bytes], *, is_small: bool = False
 ) -> None:
@@ -157,7 +207,7 @@ def read_parquet(
 
 
 def check_record(path: str | Path, *, thorough: bool = True) -> None:
-    """Check a local JSON or Parquet file without taking it in.
+    """Check a local file of JSON, of JSON lines or of Parquet without taking it in.
 
     Args:
         path: the file.
@@ -169,6 +219,8 @@ def check_record(path: str | Path, *, thorough: bool = True) -> None:
     """
     if Path(path).suffix == ".json":
         read_json(path)
+    elif Path(path).suffix == ".jsonl":
+        read_lines(path)
     elif not thorough:
         with Path(path).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - len(_PARQUET_END)))

@@ -1,9 +1,14 @@
-"""Records of some trials only: shard placement, predictions by shard, lineage of a population, scores of canaries."""
+"""Records of some trials only.
+
+Shard placement, predictions by shard, lineage of a population, scores of canaries, plans of private trials.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,7 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from fairsweep.analysis.records.files import RecordError, read_parquet, write_parquet
+from fairsweep.analysis.records.file_names import MORE_PLANS, PLANS
+from fairsweep.analysis.records.files import (
+    RecordError,
+    SweepLocation,
+    read_json,
+    read_lines,
+    read_parquet,
+    write_parquet,
+)
 from fairsweep.analysis.records.prediction_records import PREDICTIONS_SCHEMA
 
 PLACEMENT_SCHEMA = pa.schema(
@@ -163,3 +176,51 @@ def _read(path: str | Path, filesystem: pafs.FileSystem | None, schema: pa.Schem
     if not set(schema.names) <= set(table.column_names):
         raise RecordError(f"{path} must have the columns {schema.names}, but has {table.column_names}")
     return table
+
+
+class RecordedPlans:
+    """What the private trials of a sweep may spend: ``plans.json``, and what ``plans.jsonl`` adds, a line at a time.
+
+    What has been read is not read again, unless ``plans.json`` was written anew. A file that is damaged says nothing.
+
+    Args:
+        output: the output folder.
+
+    Attributes:
+        content: ``trials`` gives each trial's hash a mark, under which ``plans`` holds its plan and ``charges`` what
+            it costs.
+    """
+
+    def __init__(self, output: SweepLocation) -> None:
+        self._filesystem = output.filesystem
+        self._paths = (output / PLANS).path, (output / MORE_PLANS).path
+        self._stamp: object = None
+        self._read = 0
+        self._lock = Lock()
+        self.content: dict[str, dict[str, Any]] = {"trials": {}, "plans": {}, "charges": {}}
+
+    def look(self) -> dict[str, dict[str, Any]]:
+        """Take up what has come since the last look.
+
+        Raises:
+            OSError: if the file system fails.
+        """
+        with self._lock:
+            first, further = self._filesystem.get_file_info(list(self._paths))
+            stamp = first.type, first.mtime_ns, first.size
+            is_anew = stamp != self._stamp
+            parts: list[dict[str, Any]] = []
+            read = 0 if is_anew else self._read
+            if further.is_file and further.size != read:
+                # Read first: once its lines are in the other file it is deleted.
+                with suppress(RecordError, FileNotFoundError):
+                    parts, read = read_lines(self._paths[1], self._filesystem, read)
+            if is_anew:
+                self.content = {name: {} for name in self.content}
+                with suppress(RecordError, FileNotFoundError):
+                    parts = [read_json(self._paths[0], self._filesystem), *parts]
+            for part in parts:
+                for name, known in self.content.items():
+                    known.update(part.get(name, {}))
+            self._stamp, self._read = stamp, read
+            return self.content

@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairsweep.analysis.records.file_names import PLANS
-from fairsweep.analysis.records.files import RecordError, read_json, write_json
+from fairsweep.analysis.records.file_names import MORE_PLANS, PLANS
+from fairsweep.analysis.records.files import (
+    RecordError,
+    SweepLocation,
+    append_line,
+    check_record,
+    read_json,
+    write_json,
+)
+from fairsweep.analysis.records.learner_records import RecordedPlans
 
 if TYPE_CHECKING:
+    from fairsweep.sweeps.planning.spent_privacy import SpentPrivacy
     from fairsweep.trainables.privacy.plan import PrivacyPlan
 
 Spending = Callable[[int], float | None]
@@ -23,54 +34,97 @@ Spending = Callable[[int], float | None]
 def write_plans(output: Path, plans: Mapping[str, PrivacyPlan]) -> None:
     """Add the plans of trials to those of an output folder.
 
+    A search brings them a few at a time. They are added as lines, and taken into one file once those are as long as it
+    is: all of it together takes a few times what is written in the end.
+
     Args:
         output: the folder.
         plans: by hash of the trial.
     """
     if not plans:
         return
+    first, further = output / PLANS, output / MORE_PLANS
+    known = _known_marks(output, _stamp(first))
+    new = _described(plans, known or frozenset())
+    if known is not None and _stamp(further)[1] < _stamp(first)[1]:
+        append_line(further, new)
+        return
+    recorded = RecordedPlans(SweepLocation.of(output)).look()
+    write_json(first, {name: recorded[name] | content for name, content in new.items()})
+    further.unlink(missing_ok=True)
+
+
+def _described(plans: Mapping[str, PrivacyPlan], known: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return plans as `RecordedPlans` has them; those under known marks are left out."""
     from fairsweep.analysis.accounting.events import describe
 
-    content = _read(output)
+    new: dict[str, dict[str, Any]] = {"plans": {}, "trials": {}, "charges": {}}
     for trial, plan in plans.items():
         mark = hashlib.blake2b(plan.model_dump_json().encode(), digest_size=8).hexdigest()
-        if mark not in content["plans"]:
-            content["plans"][mark] = plan.model_dump(mode="json")
-        if mark not in content.setdefault("charges", {}):
-            event = describe(plan.event())
-            content["charges"][mark] = {"unit": plan.unit, "delta": plan.delta, "events": [event]}
-        content["trials"][trial] = mark
-    write_json(output / PLANS, content)
+        if mark not in known and mark not in new["plans"]:
+            new["plans"][mark] = plan.model_dump(mode="json")
+            new["charges"][mark] = {"unit": plan.unit, "delta": plan.delta, "events": [describe(plan.event())]}
+        new["trials"][trial] = mark
+    return new
 
 
-def planned_trials(output: Path) -> frozenset[str]:
-    """Hashes of the trials of an output folder that have a plan."""
-    return frozenset(_read(output)["trials"])
+@lru_cache(maxsize=4)
+def _known_marks(output: Path, _: tuple[int, int]) -> frozenset[str] | None:
+    """Return the marks in ``plans.json`` with a certain stamp; None where it is to be written anew."""
+    try:
+        content = read_json(output / PLANS)
+        with suppress(FileNotFoundError):
+            check_record(output / MORE_PLANS)
+    except (FileNotFoundError, RecordError):
+        return None
+    return frozenset(content.get("plans", {})) & frozenset(content.get("charges", {}))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return when a file was written, and its size; zeros where there is none."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size
+    return 0, 0
 
 
 def read_plans(output: Path) -> dict[str, PrivacyPlan]:
     """Return the plans of an output folder, by hash of the trial; empty where there are none."""
-    content = _read(output)
-    if not content["plans"]:
-        return {}
-    from fairsweep.trainables.privacy.plan import PrivacyPlan
-
-    plans = {mark: PrivacyPlan.model_validate(plan) for mark, plan in content["plans"].items()}
-    return {trial: plans[mark] for trial, mark in content["trials"].items()}
+    curves = EpsilonCurves(output)
+    found = {trial: curves.plan(trial) for trial in RecordedPlans(SweepLocation.of(output)).look()["trials"]}
+    return {trial: plan for trial, plan in found.items() if plan is not None}
 
 
 class EpsilonCurves:
-    """What the private trials of an output folder have spent; plans are read when they are first needed.
+    """What the private trials of an output folder have spent; a plan is read when it is first needed, and once.
 
     Args:
         output: the folder.
     """
 
     def __init__(self, output: Path) -> None:
-        self._output = output
-        self._stamp = -1
+        self._recorded = RecordedPlans(SweepLocation.of(output))
         self._plans: dict[str, PrivacyPlan] = {}
-        self._spent: Any = None
+        self._spent: SpentPrivacy | None = None
+
+    def is_planned(self, trial: str) -> bool:
+        """Whether a trial has a plan."""
+        return trial in self._recorded.look()["trials"]
+
+    def plan(self, trial: str) -> PrivacyPlan | None:
+        """Return the plan of a trial; None if it has none."""
+        content = self._recorded.look()
+        mark = content["trials"].get(trial, "")
+        if mark not in self._plans and mark in content["plans"]:
+            from fairsweep.trainables.privacy.plan import PrivacyPlan
+
+            self._plans[mark] = PrivacyPlan.model_validate(content["plans"][mark])
+        return self._plans.get(mark)
+
+    def after(self, trial: str, steps: float | None) -> float | None:
+        """Epsilon after so many steps, as an upper bound; None for a trial without a plan."""
+        plan = self.plan(trial)
+        return None if plan is None else self._after(trial, plan, steps)
 
     def of(self, trial: str, iterations: int) -> Spending:
         """Epsilon after an iteration of a trial, as an upper bound; None for a trial without a plan.
@@ -79,27 +133,15 @@ class EpsilonCurves:
             trial: its hash.
             iterations: how many it has in all.
         """
-        self._reread()
-        plan = self._plans.get(trial)
+        plan = self.plan(trial)
         if plan is None or not iterations:
             return lambda _: None
         steps = plan.steps
-        return lambda iteration: self._spent.after(trial, math.ceil(steps * iteration / iterations))
+        return lambda iteration: self._after(trial, plan, math.ceil(steps * iteration / iterations))
 
-    def _reread(self) -> None:
-        path = self._output / PLANS
-        stamp = path.stat().st_mtime_ns if path.exists() else -1
-        if stamp == self._stamp:
-            return
+    def _after(self, trial: str, plan: PrivacyPlan, steps: float | None) -> float | None:
         from fairsweep.sweeps.planning.spent_privacy import SpentPrivacy
 
-        self._stamp = stamp
-        self._plans = read_plans(self._output)
-        self._spent = SpentPrivacy(self._plans)
-
-
-def _read(output: Path) -> dict[str, Any]:
-    try:
-        return read_json(output / PLANS)
-    except (FileNotFoundError, RecordError):
-        return {"plans": {}, "trials": {}}
+        self._spent = self._spent or SpentPrivacy({})
+        self._spent.add({trial: plan})
+        return self._spent.after(trial, steps)

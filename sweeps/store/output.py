@@ -16,7 +16,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fairsweep.analysis.records.file_names import EXAMPLES, IDS_KEY, REPORT, SWEEP_JSON, SWEEP_YAML, TRIALS, WINNER
+from fairsweep.analysis.records.file_names import (
+    EXAMPLES,
+    IDS_KEY,
+    MORE_PLANS,
+    PLANS,
+    REPORT,
+    SWEEP_JSON,
+    SWEEP_YAML,
+    TRIALS,
+    WINNER,
+)
 from fairsweep.analysis.records.files import (
     FORMAT_VERSION,
     RecordError,
@@ -38,7 +48,7 @@ from fairsweep.sweeps.syntax.errors import SweepError, as_ours
 
 _DRIVER = ".driver.json"
 STOP_REQUESTS = ".stop-*.json"
-_MADE_ANEW = ("gradient_modes.json", "plans.json")
+_MADE_ANEW = ("gradient_modes.json", PLANS, MORE_PLANS)
 OWN_FILES = frozenset(
     {
         SWEEP_YAML,

@@ -19,18 +19,18 @@ from rich.console import Console
 
 from fairsweep.analysis.extras import is_installed, needs
 from fairsweep.analysis.records.failed_trials import is_guided
-from fairsweep.analysis.records.file_names import CONFIG, PLANS, STATE, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.file_names import CONFIG, STATE, SWEEP_JSON, TRIALS
 from fairsweep.analysis.records.files import RecordError, SweepLocation
 from fairsweep.analysis.records.membership import members_of
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.records.trial_state import ENDED, Stage, TrialState
 from fairsweep.sweeps.copies.remote_output import RemoteOutput
-from fairsweep.sweeps.planning.running_epsilon import planned_trials, read_plans
+from fairsweep.sweeps.planning.running_epsilon import EpsilonCurves
 from fairsweep.sweeps.store.output import OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.storage_uri import uri_of
 from fairsweep.sweeps.views.display import render, showing
-from fairsweep.sweeps.views.status import Board, Row, Spent
+from fairsweep.sweeps.views.status import Board, Row
 
 _THREADS = 8
 _ACCOUNTING = "dp_accounting"
@@ -41,31 +41,20 @@ class RecordedEpsilon:
 
     def __init__(self, output: SweepLocation) -> None:
         self.last: dict[str, Mapping[str, Any]] = {}
-        self._output = output.local
-        self._stamp = -1
-        self._planned: frozenset[str] = frozenset()
-        self._spent: Spent | None = None
+        self._curves = None if output.local is None else EpsilonCurves(output.local)
 
     def is_planned(self, trial: str) -> bool:
         """Whether it can be computed for a trial that runs."""
-        path = None if self._output is None else self._output / PLANS
-        stamp = path.stat().st_mtime_ns if path is not None and path.exists() else -1
-        if self._output is not None and stamp != self._stamp:
-            self._stamp, self._planned, self._spent = stamp, planned_trials(self._output), None
-        return trial in self._planned
+        return self._curves is not None and self._curves.is_planned(trial)
 
     def after(self, trial: str, steps: float | None) -> float | None:
         """See `Spent.after`."""
         said = self.last.get(trial, {}).get("epsilon")
         if said is not None:
             return float(said)
-        if self._output is None or not self.is_planned(trial) or not is_installed(_ACCOUNTING):
+        if self._curves is None or not self._curves.is_planned(trial) or not is_installed(_ACCOUNTING):
             return None
-        if self._spent is None:
-            from fairsweep.sweeps.planning.spent_privacy import SpentPrivacy
-
-            self._spent = SpentPrivacy(read_plans(self._output))
-        return self._spent.after(trial, steps)
+        return self._curves.after(trial, steps)
 
 
 class WatchedSweep(Board):

@@ -7,8 +7,8 @@ from fairsweep.analysis.accounting.composition import composed
 from fairsweep.analysis.accounting.epsilons import epsilon_of
 from fairsweep.analysis.accounting.events import describe, sampled_gaussian
 from fairsweep.analysis.inference.privacy_ledger import epsilon_text, privacy_ledger
-from fairsweep.analysis.records.file_names import CONFIG, PLANS, PRIVACY, STATE, SWEEP_JSON, TRIALS
-from fairsweep.analysis.records.files import read_json, write_json
+from fairsweep.analysis.records.file_names import CONFIG, MORE_PLANS, PLANS, PRIVACY, STATE, SWEEP_JSON, TRIALS
+from fairsweep.analysis.records.files import append_line, read_json, write_json
 
 STATED = sampled_gaussian(1.1, 0.064, 125)  # what the private trials of the simulated sweeps state
 PRIVATE = {"name": "private", "kind": "dpsgd", "epsilon": 3.0, "noise_multiplier": None}
@@ -169,7 +169,8 @@ def test_folds_train_on_each_others_test_sets(small):
     assert any("trials train on each other's test sets" in text for text in ledger.headline)
 
 
-def test_trials_that_have_not_ended_are_charged_as_planned(small, tmp_path):
+@pytest.mark.parametrize(("file", "write"), [(PLANS, write_json), (MORE_PLANS, append_line)])
+def test_trials_that_have_not_ended_are_charged_as_planned(small, tmp_path, file, write):
     folder = sorted((tmp_path / "s" / TRIALS).glob("private*"))[2]
     (folder / PRIVACY).unlink()
     state = read_json(folder / STATE)
@@ -177,7 +178,7 @@ def test_trials_that_have_not_ended_are_charged_as_planned(small, tmp_path):
     whole = sampled_gaussian(1.1, 0.064, 250)
     planned = {"unit": "example", "delta": 1e-5, "events": [describe(whole)]}
     assert "1 private trial that began, with neither a statement nor a plan" in " ".join(small().headline)
-    write_json(tmp_path / "s" / PLANS, {"trials": {state["trial"]: "mark"}, "charges": {"mark": planned}, "plans": {}})
+    write(tmp_path / "s" / file, {"trials": {state["trial"]: "mark"}, "charges": {"mark": planned}, "plans": {}})
     ledger = small()
     assert prices(ledger)["all trials"] == epsilon_text(epsilon_of(composed([STATED, STATED, whole]), 1e-5).pld)
     assert "Charged for all planned steps: 1 trial that began" in " ".join(ledger.headline)
