@@ -41,6 +41,8 @@ class GuidedTrials:
         self._space, self._extent = SearchSpace(plan.sweep), Extent.of(plan.sweep)
         self._known: Mapping[str, Entry] = output.ledger.entries()
         self._queued: Mapping[str, Entry] = {}
+        self._listed = set(self._known)
+        self._noted: tuple[int, int] | None = None
         self._values: dict[str, Values] = {}
         self._batch = 1
         search, meaning = plan.sweep.search, meaning_of(plan.sweep, plan.dataset)
@@ -162,8 +164,12 @@ class GuidedTrials:
         """Bring up to date how many trials there will be: refused and repeated settings have none of their own."""
         each = self._extent.trials // self._extent.settings
         left = self._extent.settings - sum(study.asked for study in self._studies)
-        self.total = len(self._known.keys() | self._queued.keys() | {trial.trial for trial in new}) + left * each
-        self._output.note_search(self.total, counted_causes(self._refusals))
+        self._listed.update(trial.trial for trial in new)
+        self.total = len(self._listed) + left * each
+        refusals = self._refusals
+        if self._noted != (self.total, len(refusals)):
+            self._output.note_search(self.total, counted_causes(refusals))
+            self._noted = self.total, len(refusals)
 
     def _aim(self, place: int, objective: Objective) -> Aim:
         """Return an objective as views show it: of the trials that have ended and keep the constraints."""

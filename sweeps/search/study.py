@@ -84,25 +84,33 @@ class SearchStudy:
         self._study = optuna.create_study(storage=memory, study_name=name, directions=directions)
         self._rows = StudyRows(memory, name)
         self._rows.copy_attributes(self._kept)
-        for number in range(len(self._kept)):
+        # Kept here, for Optuna looks through all trials to answer.
+        self._asked = len(self._kept)
+        self._waiting: list[int] = []
+        self._refusals: dict[int, str] = {}
+        for number in range(self._asked):
             trial = copy.deepcopy(self._kept.trial(number))
-            self._rows.add(without_constraints(trial) if trial.state == TrialState.RUNNING else trial)
+            if trial.user_attrs.get(REFUSED):
+                self._refusals[number] = str(trial.user_attrs[CAUSE])
+            if trial.state == TrialState.RUNNING:
+                trial = without_constraints(trial)
+                self._waiting.append(number)
+            self._rows.add(trial)
 
     @property
     def asked(self) -> int:
         """How many settings have been asked for."""
-        return len(self._rows)
+        return self._asked
 
     @property
     def waiting(self) -> tuple[int, ...]:
         """Numbers of the settings that have been asked for and not told, in order."""
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return tuple(sorted(trial.number for trial in trials))
+        return tuple(self._waiting)
 
     @property
     def refusals(self) -> tuple[str, ...]:
         """Of each setting that was refused, why."""
-        return tuple(str(trial.user_attrs[CAUSE]) for trial in self._kept.trials() if trial.user_attrs.get(REFUSED))
+        return tuple(self._refusals.values())
 
     @property
     def told_trials(self) -> frozenset[str]:
@@ -121,7 +129,7 @@ class SearchStudy:
 
     def suggested(self, number: int) -> dict[str, Any]:
         """Return what was suggested for a setting: values by the parameters' names."""
-        return dict(self._study.get_trials(deepcopy=False)[number].params)
+        return dict(self._rows.trial(number).params)
 
     def ask(self) -> int:
         """Ask for the next setting; it is in the storage when this returns.
@@ -138,12 +146,16 @@ class SearchStudy:
             self._suggest(trial)
         self._kept.copy_attributes(self._rows)
         self._kept.add(self._rows.trial(number))
+        self._asked += 1
+        self._waiting.append(number)
         return number
 
     def note(self, number: int, facts: Mapping[str, Any]) -> None:
         """Note facts with a setting, as Optuna's user attributes."""
         for name, value in facts.items():
             self._kept.note(number, name, value)
+        if facts.get(REFUSED):
+            self._refusals[number] = str(facts[CAUSE])
 
     def tell(self, number: int, values: Sequence[float] | None, excesses: Sequence[float] = ()) -> None:
         """Tell what became of a setting.
@@ -156,8 +168,8 @@ class SearchStudy:
         Raises:
             ValueError: if another one comes first.
         """
-        if number != self.waiting[0]:
-            raise ValueError(f"setting {self.waiting[0]} must be told before {number=}")
+        if number != self._waiting[0]:
+            raise ValueError(f"setting {self._waiting[0]} must be told before {number=}")
         trial = self._rows.opened(self._study, number)
         if values is None or any(map(math.isnan, (*values, *excesses))):
             self._study.tell(trial, state=TrialState.FAIL)
@@ -166,6 +178,7 @@ class SearchStudy:
                 trial.set_constraint(str(constraint), _finite(excess))
             self._study.tell(trial, [_finite(value) for value in values])
         self._kept.finish(number, self._rows.trial(number))
+        del self._waiting[0]
 
     def _suggest(self, trial: optuna.Trial) -> None:
         distributions = self._space.distributions()

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
+from optuna.storages import InMemoryStorage, JournalStorage
 
 from fairsweep.analysis.records.failed_trials import counted_causes
 from fairsweep.sweeps.planning.expand import expand, trials_at
@@ -178,6 +179,23 @@ def test_more_samples_go_on_with_the_search(search, tmp_path):
     drive(conductor, answers)
     assert suggestions(longer)[:6] == first
     assert longer.asked == 9
+
+
+def test_a_search_that_waits_does_not_look_through_what_it_has_been_told(search, tmp_path, monkeypatch):
+    answers = Answers(refusing=lambda values: values.get("l2_clip_norm") == 0.1)
+    conductor, (study,) = conductor_of(search(samples=20), answers, tmp_path, batch=2)
+    drive(conductor, answers, most=8)
+    conductor.advance()
+    looked = []
+    for storage in (InMemoryStorage, JournalStorage):
+        monkeypatch.setattr(storage, "get_all_trials", lambda *_, **__: looked.append("all") or [])
+    assert conductor.advance() == []
+    assert conductor.told == study.asked - 2
+    assert study.waiting == (study.asked - 2, study.asked - 1)
+    assert not study.wants_more
+    assert len(study.refusals) > 0
+    assert study.suggested(study.asked - 1)["learner"] in ("private", "tuned")
+    assert looked == []
 
 
 def test_failed_and_refused_settings_are_told_as_failed(search, tmp_path):

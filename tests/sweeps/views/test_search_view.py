@@ -113,6 +113,14 @@ def test_nothing_is_best_before_a_trial_has_ended(run):
     assert "best" not in html
 
 
+def test_the_description_is_read_only_when_the_search_has_news(run, monkeypatch):
+    read, description = [], OutputFolder.description
+    monkeypatch.setattr(OutputFolder, "description", lambda output: read.append(output) or description(output))
+    for _ in range(20):  # as often as Tune asks
+        assert run.queue.take() is None
+    assert read == []
+
+
 def test_the_best_of_each_objective_is_that_of_the_validation_split(run):
     # On the test split the first one would be best in both.
     fair = end(run, 0, validation=(8, 8), test=(0, 0))
