@@ -16,6 +16,7 @@ from fairsweep.sweeps.views.columns import column_titles, shown_values, words_le
 from fairsweep.sweeps.views.lines import following_lines
 from fairsweep.sweeps.views.notebook import following_panel, in_notebook
 from fairsweep.sweeps.views.number_format import duration, number
+from fairsweep.sweeps.views.pacing import Paced
 from fairsweep.sweeps.views.status import Aim, Board
 
 REFRESH_SECONDS = 0.5
@@ -38,13 +39,17 @@ def showing(board: Board, console: Console) -> Iterator[None]:
         with following_panel(board):
             yield
     elif console.is_terminal:
+        view = Paced(lambda: render(board, console.size.height, console.size.width))
         with Live(
-            get_renderable=lambda: render(board, console.size.height, console.size.width),
+            get_renderable=view,
             console=console,
             refresh_per_second=1 / REFRESH_SECONDS,
             transient=False,
         ):
-            yield
+            try:
+                yield
+            finally:
+                view.expire()
     else:
         with following_lines(board, console):
             yield

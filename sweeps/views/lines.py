@@ -12,6 +12,7 @@ from rich.console import Console
 from fairsweep.analysis.records.trial_state import ENDED
 from fairsweep.sweeps.views.columns import accuracy_words, epsilon_words, words_left
 from fairsweep.sweeps.views.number_format import duration, number
+from fairsweep.sweeps.views.pacing import Paced
 from fairsweep.sweeps.views.status import Board
 
 _LOOK_SECONDS = 0.5
@@ -23,11 +24,12 @@ def following_lines(board: Board, console: Console) -> Iterator[None]:
     """Print what happens on a board while a context lasts, from a thread of its own."""
     stop = threading.Event()
     lines = Lines(board, console)
+    say_news = Paced(lines.say_news)
 
     def follow() -> None:
         due = time.monotonic() + _LINE_SECONDS
         while not stop.wait(_LOOK_SECONDS):
-            lines.say_news()
+            say_news()
             if time.monotonic() >= due:
                 due = time.monotonic() + _LINE_SECONDS
                 lines.say_whole()

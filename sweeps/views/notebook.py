@@ -16,6 +16,7 @@ from typing import Any
 from fairsweep.analysis.records.trial_state import ENDED
 from fairsweep.sweeps.views.columns import column_titles, shown_values, words_left
 from fairsweep.sweeps.views.number_format import duration, number
+from fairsweep.sweeps.views.pacing import Paced
 from fairsweep.sweeps.views.status import Board
 
 _REFRESH_SECONDS = 1.0
@@ -59,10 +60,11 @@ def following_panel(board: Board) -> Iterator[None]:
     # As MIME data: what every front end takes, and no other library's class is needed.
     handle.display({"text/html": panel(board), "text/plain": ""}, raw=True)
     stop = threading.Event()
+    update = Paced(lambda: handle.update({"text/html": panel(board), "text/plain": ""}, raw=True))
 
     def follow() -> None:
         while not stop.wait(_REFRESH_SECONDS):
-            handle.update({"text/html": panel(board), "text/plain": ""}, raw=True)
+            update()
 
     thread = threading.Thread(target=follow, name="fairsweep-panel", daemon=True)
     thread.start()

@@ -1,9 +1,11 @@
 import io
 import math
 import re
+import time
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.planning.spent_privacy import SpentPrivacy
@@ -13,6 +15,7 @@ from fairsweep.sweeps.views.columns import epsilon_words
 from fairsweep.sweeps.views.display import render, showing
 from fairsweep.sweeps.views.lines import Lines
 from fairsweep.sweeps.views.notebook import in_notebook, panel
+from fairsweep.sweeps.views.pacing import Paced
 from fairsweep.sweeps.views.progress import Progress
 from fairsweep.sweeps.views.status import Board, Row
 from fairsweep.trainables.adapter import TrialTask
@@ -221,6 +224,45 @@ def test_without_a_terminal_every_end_is_one_line(follow):
         lines[0],
     )
     assert lines[1] == "[5/15] tuned_share.5_s0 failed: OSError: no space left on device"
+
+
+def test_a_view_takes_a_hundredth_of_the_time_however_long_it_takes():
+    for seconds, most in ((0.0, 200), (0.02, 50), (30.0, 20)):
+        made, now, spent = [], [0.0], [0.0]
+
+        def make(made=made, spent=spent, seconds=seconds):
+            spent[0] += seconds
+            made.append(len(made))
+            return made[-1]
+
+        view = Paced(make, lambda now=now: now[0], lambda spent=spent: spent[0])
+        for _ in range(200):  # of half a second
+            assert view() == made[-1]
+            now[0] += 0.5
+        assert len(made) == most
+        view.expire()
+        assert view() == most  # the last look is never an old one
+
+
+def test_a_live_table_of_many_trials_is_not_made_anew_with_every_refresh(follow, monkeypatch):
+    made = []
+
+    def slow(*_):
+        made.append(follow.count("done"))
+        began = time.thread_time()
+        while time.thread_time() < began + 0.04:
+            pass
+        return Text("")
+
+    monkeypatch.setattr("fairsweep.sweeps.views.display.render", slow)
+    monkeypatch.setattr("fairsweep.sweeps.views.display.REFRESH_SECONDS", 0.01)
+    console = Console(file=io.StringIO(), width=120, height=30, force_terminal=True, legacy_windows=False)
+    with showing(follow, console):
+        time.sleep(0.5)
+        follow.start(0)
+        follow.report(0, 3, steps=15)
+        follow.end(0)
+    assert made in ([0, 1], [0, 0, 1])
 
 
 def test_views_say_whether_epsilon_is_a_simulated_one():
