@@ -40,9 +40,13 @@ _LEAST_WAIT_SECONDS = 120.0
 def sweep_files(folder: Path) -> dict[str, Path]:
     """Return the files of an output folder that belong to the sweep as a whole, by name; sweep.json comes last."""
     files = {}
-    for path in sorted(folder.rglob("*") if folder.is_dir() else ()):
+    # The folders of trials and of Tune, with thousands of files, are not entered.
+    inside = (
+        [path for path in folder.iterdir() if path.name != TRIALS and path.name[0] != "."] if folder.is_dir() else []
+    )
+    for path in sorted(found for top in inside for found in (top, *top.rglob("*"))):
         name = path.relative_to(folder)
-        if name.parts[0] == TRIALS or any(part.startswith(".") for part in name.parts) or not path.is_file():
+        if any(part.startswith(".") for part in name.parts) or not path.is_file():
             continue
         files[name.as_posix()] = path
     return _last(files, SWEEP_JSON)

@@ -62,6 +62,7 @@ class RemoteOutput:
         except DatasetError as error:
             raise SweepError(f"output: {error}", ("output",)) from error
         self._own = FolderCopy(self.place, apart=(TRIALS,))
+        self._pulled: dict[str, Listing] = {}
 
     def pull(self) -> None:
         """Bring the sweep's own files and the states of its trials into the working folder.
@@ -73,14 +74,17 @@ class RemoteOutput:
         self.pull_states()
 
     def pull_states(self) -> None:
-        """Bring the states of trials that are newer than those in the working folder.
+        """Bring the states of trials that have been published since, and are newer than those in the working folder.
 
         Raises:
             OSError: if the file system fails.
         """
         listings = by_folder(list_files(child(self.place, TRIALS)))
+        # Each publication has a manifest of its own name: without a new one there is nothing new.
+        news = {name: listing for name, listing in listings.items() if self._pulled.get(name) != listing}
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda item: self._pull_state(*item), listings.items()))
+            are_whole = list(pool.map(lambda item: self._pull_state(*item), news.items()))
+        self._pulled.update(item for item, is_whole in zip(news.items(), are_whole, strict=True) if is_whole)
         known = self.folder / TRIALS
         for folder in known.iterdir() if known.is_dir() else ():
             if folder.name not in listings and (state := _state(folder)) and state.ended:
@@ -165,17 +169,19 @@ class RemoteOutput:
         except RecordError:  # cut short
             return {}
 
-    def _pull_state(self, name: str, listing: Listing) -> None:
+    def _pull_state(self, name: str, listing: Listing) -> bool:
+        """Bring the state of a trial if it is newer; returns whether there is a whole copy."""
         copy, folder = FolderCopy(child(self.place, f"{TRIALS}/{name}")), self.folder / TRIALS / name
         manifest = copy.newest(listing)
         if manifest is None:
-            return  # cut short: it begins again
+            return False  # cut short: it begins again
         folder.mkdir(parents=True, exist_ok=True)
         file = TrialStateFile(folder)
         with file.held():
             state = _state(folder)
             if state is None or manifest.owner >= (state.run, state.attempt):
-                copy.fetch(folder, _LIGHT, listing)
+                return copy.fetch(folder, _LIGHT, listing)
+        return True
 
     def _push_state(self, folder: Path, listing: Listing) -> None:
         state = _state(folder)

@@ -1,6 +1,8 @@
 """Outputs on another file system: what trials publish, what the driver knows, and going on elsewhere."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -8,11 +10,14 @@ from typer.testing import CliRunner
 from fairsweep import analysis
 from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.analysis.records.files import write_json
+from fairsweep.datasets.storage.location import Location
 from fairsweep.datasets.storage.prepared import PreparedDataset
 from fairsweep.sweeps.cli.app import app
+from fairsweep.sweeps.copies.mirror import sweep_files
 from fairsweep.sweeps.copies.publishing import TrialPublisher
 from fairsweep.sweeps.copies.remote_output import RemoteOutput, fetch_remote
 from fairsweep.sweeps.planning.expand import expand
+from fairsweep.sweeps.store.folder_copy import FolderCopy
 from fairsweep.sweeps.store.ledger import Ledger
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
@@ -169,6 +174,49 @@ def test_the_driver_knows_what_was_published_and_says_what_it_changed(task, node
     assert (published(tmp_path) / "checkpoints").parent.exists()
     node("elsewhere")
     assert (fetch_remote(task.publisher.uri) / "sweep.json").exists()
+
+
+def test_only_what_was_published_since_is_read_again(tmp_path, node, monkeypatch):
+    node("driver")
+    uri = (tmp_path / "bucket" / "runs").as_uri()
+
+    def publish(number, **state):
+        (folder := tmp_path / "worker" / str(number)).mkdir(parents=True, exist_ok=True)
+        content = {
+            "trial": f"hash {number}",
+            "state": "running",
+            "run": 1,
+            "attempt": 1,
+            "iteration": 0,
+            "iterations": 3,
+        }
+        write_json(folder / "state.json", content | state)
+        FolderCopy(Location.of(f"{uri}/trials/{number}")).publish({"state.json": folder / "state.json"}, (1, 1))
+
+    for number in range(6):
+        publish(number)
+    output, read, content = RemoteOutput(uri), [], Location.read
+    monkeypatch.setattr(Location, "read", lambda place, file: read.append(place.root[-1]) or content(place, file))
+    output.pull_states()
+    assert sorted(set(read)) == list("012345")
+    read.clear()
+    output.pull_states()
+    assert read == []
+    publish(4, state="done")
+    read.clear()
+    output.pull_states()
+    assert set(read) == {"4"}
+    assert Ledger(output.folder).entries()["hash 4"].state.state == "done"
+
+
+def test_the_folders_of_trials_are_not_looked_through_for_the_sweeps_own_files(tmp_path, monkeypatch):
+    for name in ("sweep.json", "tracking/wandb.jsonl", "trials/a/state.json", ".tune/run/a/params.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    entered, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: entered.append(Path(path).name) or scandir(path))
+    assert list(sweep_files(tmp_path)) == ["tracking/wandb.jsonl", "sweep.json"]
+    assert set(entered) <= {tmp_path.name, "tracking"}
 
 
 def test_a_trial_that_was_deleted_there_runs_again(task, node, tmp_path):
