@@ -1,4 +1,4 @@
-"""Private names of Optuna that fairsweep uses: rows of a study in its storage, written without sampling.
+"""Private names of Optuna that fairsweep uses: rows of a study in its storage, and what samplers know of its space.
 
 Optuna's public calls do not serve. `Study.ask` samples into the storage field by field, so that a kill would leave a
 setting half asked; `Study.add_trial` writes one whole, but nothing public then notes facts with it, or tells what
@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import optuna
-from optuna.samplers import RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -19,6 +20,7 @@ from fairsweep.sweeps.syntax.errors import unknown_version
 
 _TESTED = "5.0.0"
 _CONSTRAINT = "constraints:"
+_SPACES = ("_search_space", "_intersection_search_space")
 _CALLS = (
     *("get_study_id_from_name", "get_study_system_attrs", "set_study_system_attr"),
     *("get_trial_id_from_study_id_trial_number", "create_new_trial", "get_trial", "get_all_trials", "get_n_trials"),
@@ -90,6 +92,16 @@ def without_constraints(trial: FrozenTrial) -> FrozenTrial:
     """Change a setting that a kill has left half told to one that is not told, and return it."""
     trial.system_attrs = {n: value for n, value in trial.system_attrs.items() if not n.startswith(_CONSTRAINT)}
     return trial
+
+
+def keep_space(sampler: BaseSampler, before: BaseSampler | None) -> None:
+    """Hand a sampler what the one before it knows of which parameters all settings of the study have.
+
+    It would find the same, but look through all settings for it.
+    """
+    for name in _SPACES:
+        if isinstance(known := getattr(before, name, None), IntersectionSearchSpace):
+            setattr(sampler, name, known)
 
 
 def check_optuna() -> None:

@@ -20,11 +20,12 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from fairsweep.datasets.selection.randomness import derive, seed_key
-from fairsweep.sweeps.search.optuna_internals import StudyRows, without_constraints
+from fairsweep.sweeps.search.optuna_internals import StudyRows, keep_space, without_constraints
 from fairsweep.sweeps.search.samplers import SAMPLERS, make_sampler, population
 from fairsweep.sweeps.spec.search_section import SearchSection
 from fairsweep.sweeps.spec.search_space import LEARNER, GridCell, SearchSpace
@@ -82,6 +83,7 @@ class SearchStudy:
         self._kept = StudyRows(storage, name)
         memory = InMemoryStorage()
         self._study = optuna.create_study(storage=memory, study_name=name, directions=directions)
+        self._sampler: BaseSampler | None = None
         self._rows = StudyRows(memory, name)
         self._rows.copy_attributes(self._kept)
         # Kept here, for Optuna looks through all trials to answer.
@@ -139,7 +141,9 @@ class SearchStudy:
         """
         number = self.asked
         seed = int.from_bytes(derive(self._key, "search ask", number)[:4], "little")
-        self._study.sampler = make_sampler(self._section, seed)
+        sampler = make_sampler(self._section, seed)
+        keep_space(sampler, self._sampler)
+        self._study.sampler = self._sampler = sampler
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of samplers on what they draw at random, which the documents say
             trial = self._study.ask()

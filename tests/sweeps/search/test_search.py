@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.trial import FrozenTrial
 
 from fairsweep.analysis.records.failed_trials import counted_causes
 from fairsweep.sweeps.planning.expand import expand, trials_at
@@ -196,6 +197,23 @@ def test_a_search_that_waits_does_not_look_through_what_it_has_been_told(search,
     assert len(study.refusals) > 0
     assert study.suggested(study.asked - 1)["learner"] in ("private", "tuned")
     assert looked == []
+
+
+@pytest.mark.parametrize("algorithm", ["nsga2", "nsga3", "gp", "cmaes"])
+def test_each_setting_is_looked_at_once_for_which_parameters_all_have(search, tmp_path, monkeypatch, algorithm):
+    looked, distributions = [], FrozenTrial.distributions
+    counted = property(lambda trial: looked.append(trial) or distributions.fget(trial), distributions.fset)
+    monkeypatch.setattr(FrozenTrial, "distributions", counted)
+    section = {"algorithm": algorithm, "objectives": TWO[:1] if algorithm == "cmaes" else TWO, "batch": 2}
+    section |= {"startup_trials": 1000} if algorithm in ("gp", "cmaes") else {}
+    totals = []
+    for samples in (20, 80):
+        answers = Answers(objectives=len(section["objectives"]))
+        conductor, _ = conductor_of(search(samples=samples, **section), answers, tmp_path / str(samples), batch=2)
+        drive(conductor, answers)
+        totals.append(len(looked))
+        looked.clear()
+    assert totals[1] <= 5 * totals[0]
 
 
 def test_failed_and_refused_settings_are_told_as_failed(search, tmp_path):
