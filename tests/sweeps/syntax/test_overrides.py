@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -12,6 +13,7 @@ from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.overrides import edited, parse_change, read_changed
 
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 TEXT = """\
 name: toy   # a comment
 learners:
@@ -68,6 +70,13 @@ def file(mapping, tmp_path):
     with path.open("w") as stream:
         YAML(typ="safe", pure=True).dump(mapping, stream)
     return path
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda example: example.stem)
+def test_an_example_under_another_name_has_a_folder_of_its_own(example):
+    """In the folder of the example its trials would become former ones of the same sweep."""
+    again = read_changed(example, [], name="again", seeds=None, trials_at_most=None)
+    assert Sweep.from_mapping(again.content).folder.name == "again"
 
 
 def test_what_is_stored_is_what_ran(file):
