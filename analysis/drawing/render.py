@@ -20,8 +20,7 @@ def render(drawing: Drawing, backend: str = "plotly") -> Any:  # noqa: ANN401 - 
     Raises:
         ValueError: if there is no such backend.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {list(BACKENDS)}, but got {backend!r}")
+    _check(backend)
     try:
         module = importlib.import_module(f"fairsweep.analysis.drawing.{backend}_backend")
     except ModuleNotFoundError as error:
@@ -37,6 +36,7 @@ def drawn(describe: Callable[..., Drawing | None]) -> Callable[..., Any]:
 
     @functools.wraps(describe)
     def figure(*args: Any, backend: str = "plotly", **options: Any) -> Any:  # noqa: ANN401 - those of the description
+        _check(backend)
         drawing = describe(*args, **options)
         return None if drawing is None else render(drawing, backend)
 
@@ -46,3 +46,8 @@ def drawn(describe: Callable[..., Drawing | None]) -> Callable[..., Any]:
         parameters=[*signature.parameters.values(), keyword], return_annotation=Any
     )
     return figure
+
+
+def _check(backend: str) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {list(BACKENDS)}, but got {backend!r}")

@@ -34,6 +34,7 @@ from fairsweep.analysis.results.imbalance_design import design_of, shown
 from fairsweep.analysis.results.replicates import average, mean_differences
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
+from fairsweep.analysis.results.sweep_records import one_of
 
 _LABELS = 140
 """Height of long labels below an axis."""
@@ -146,7 +147,7 @@ def change_by_group(
         attribute: a group attribute, or the label for the change by class.
         metric: a rate.
         baseline: ``"twin"``, or the name of a separately tuned learner.
-        learners: names of learners; None takes all that have a baseline.
+        learners: names of learners or series; None takes all that have a baseline.
         level: as in the column ``level``; None takes the most imbalanced.
         at: see `SweepResults.evaluations`.
 
@@ -156,7 +157,9 @@ def change_by_group(
     design = design_of(results)
     level = level or design.levels[-1].text
     means = mean_differences(results, [metric], by=attribute, baseline=baseline, at=at)
-    means = means[(means["level"] == level) & means["learner"].isin(means["learner"] if learners is None else learners)]
+    means = means[means["level"] == level]
+    if learners is not None:
+        means = means[means["learner"].isin(learners) | means["series"].isin(learners)]
     if means.empty:
         return None
     title = f"change in test {resolve(metric, results.classes).title.lower()}"
@@ -177,10 +180,14 @@ def training_counts(results: SweepResults, attribute: str | None = None) -> Draw
 
     Args:
         results: the sweep.
-        attribute: whose groups are counted; None takes the one that is made imbalanced.
+        attribute: whose groups are counted, one of the sweep's groups or the label; None takes the one that is made
+            imbalanced.
+
+    Raises:
+        ValueError: if it is another attribute: training images are recorded by groups and label.
     """
     design = design_of(results)
-    attribute = attribute or design.attribute
+    attribute = one_of(attribute or design.attribute, (*results.groups, results.label), "attribute")
     column = group_column(attribute, FRAME_COLUMNS) if attribute in results.groups else "label"
     counts = results.training_counts()[["trial", column, "count"]].rename(columns={column: "value"})
     counts = counts.merge(results.trials[["trial", "level"]], on="trial")

@@ -12,6 +12,7 @@ from fairsweep.analysis.drawing.palette import learner_colour
 from fairsweep.analysis.figures.line_styles import group_texts, series_in
 from fairsweep.analysis.results.imbalance_design import design_of
 from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_records import one_of
 
 CHANCE = {"auc": 0.5, "tpr": 0.01}
 TITLES = {"auc": "AUC", "tpr": "TPR at 1% FPR"}
@@ -42,6 +43,7 @@ def exposure_by_group(
     Raises:
         ValueError: As `exposure_frame`.
     """
+    one_of(rate, CHANCE, "rate")
     design = design_of(results)
     attribute = attribute or design.attribute
     level = level or design.levels[-1].text

@@ -30,6 +30,12 @@ Figures of unlearning-fairness:
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from fairsweep.analysis.drawing.drawing import Drawing
 from fairsweep.analysis.drawing.render import drawn
 from fairsweep.analysis.figures import (
     bars,
@@ -48,6 +54,8 @@ from fairsweep.analysis.figures import (
     unlearning_costs,
 )
 from fairsweep.analysis.figures.line_styles import series_of
+from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_records import one_of
 
 __all__ = [
     "arbitrariness_by_level",
@@ -85,34 +93,68 @@ def __dir__() -> list[str]:
     return list(__all__)
 
 
-rate_by_level = drawn(trend_lines.rate_by_level)
-change_by_level = drawn(trend_lines.change_by_level)
-disparity_by_level = drawn(trend_lines.disparity_by_level)
-slopes = drawn(seed_slopes.slopes)
-arbitrariness_by_level = drawn(disagreement_lines.arbitrariness_by_level)
+def _known(results: SweepResults) -> dict[str, list[str]]:
+    """Return what an argument of a figure may name, by the argument's name."""
+    series, learners = series_of(results), [name for name in results.trials["learner"] if name]
+    attributes = list(results.attributes)
+    return {
+        "attribute": attributes,
+        "colour": attributes,
+        "series": series,
+        "learner": learners,
+        "learners": [*learners, *series],
+        "level": results.trials["level"].astype(str).tolist(),
+    }
 
-disparity_by_epsilon = drawn(tradeoffs.disparity_by_epsilon)
-rate_by_field = drawn(tradeoffs.rate_by_field)
-pareto_front = drawn(tradeoffs.pareto_front)
-selection = drawn(selection_plots.selection)
 
-rate_by_group = drawn(bars.rate_by_group)
-rate_by_two_groups = drawn(bars.rate_by_two_groups)
-change_by_group = drawn(bars.change_by_group)
-training_counts = drawn(bars.training_counts)
+def _figure(describe: Callable[..., Drawing | None]) -> Callable[..., Any]:
+    """Return the function that draws what another one describes, and refuses names that the sweep does not know.
 
-heat_map = drawn(heat_maps.heat_map)
-confusion = drawn(heat_maps.confusion)
-reliability_by_group = drawn(reliability.reliability)
-critical_difference = drawn(mean_ranks.critical_difference)
-fluctuations = drawn(fluctuation_lines.fluctuations)
+    None means that there is nothing to draw, which a misspelt name must not look like.
+    """
+    arguments = tuple(inspect.signature(describe).parameters)
 
-learning_curves = drawn(training_diagnostics.learning_curves)
-diagnostics = drawn(training_diagnostics.diagnostics)
-client_diagnostics = drawn(training_diagnostics.client_diagnostics)
-client_accuracy = drawn(clients.client_accuracy)
-client_composition = drawn(clients.client_composition)
+    @functools.wraps(describe)
+    def checked(*args: Any, **options: Any) -> Drawing | None:  # noqa: ANN401 - those of the description
+        given = dict(zip(arguments, args, strict=False)) | options
+        if isinstance(results := given.get("results"), SweepResults):
+            for argument, names in _known(results).items():
+                named = given.get(argument)
+                for name in [] if named is None else [named] if isinstance(named, str) else named:
+                    one_of(name, dict.fromkeys(names), argument)
+        return describe(*args, **options)
 
-placement_by_group = drawn(unlearning_costs.placement_by_group)
-request_timeline = drawn(unlearning_costs.request_timeline)
-exposure_by_group = drawn(exposure_bars.exposure_by_group)
+    return drawn(checked)
+
+
+rate_by_level = _figure(trend_lines.rate_by_level)
+change_by_level = _figure(trend_lines.change_by_level)
+disparity_by_level = _figure(trend_lines.disparity_by_level)
+slopes = _figure(seed_slopes.slopes)
+arbitrariness_by_level = _figure(disagreement_lines.arbitrariness_by_level)
+
+disparity_by_epsilon = _figure(tradeoffs.disparity_by_epsilon)
+rate_by_field = _figure(tradeoffs.rate_by_field)
+pareto_front = _figure(tradeoffs.pareto_front)
+selection = _figure(selection_plots.selection)
+
+rate_by_group = _figure(bars.rate_by_group)
+rate_by_two_groups = _figure(bars.rate_by_two_groups)
+change_by_group = _figure(bars.change_by_group)
+training_counts = _figure(bars.training_counts)
+
+heat_map = _figure(heat_maps.heat_map)
+confusion = _figure(heat_maps.confusion)
+reliability_by_group = _figure(reliability.reliability)
+critical_difference = _figure(mean_ranks.critical_difference)
+fluctuations = _figure(fluctuation_lines.fluctuations)
+
+learning_curves = _figure(training_diagnostics.learning_curves)
+diagnostics = _figure(training_diagnostics.diagnostics)
+client_diagnostics = _figure(training_diagnostics.client_diagnostics)
+client_accuracy = _figure(clients.client_accuracy)
+client_composition = _figure(clients.client_composition)
+
+placement_by_group = _figure(unlearning_costs.placement_by_group)
+request_timeline = _figure(unlearning_costs.request_timeline)
+exposure_by_group = _figure(exposure_bars.exposure_by_group)

@@ -15,6 +15,7 @@ from fairsweep.analysis.records.counts import ALL
 from fairsweep.analysis.results.imbalance_design import ImbalanceDesign, design_of
 from fairsweep.analysis.results.results import SweepResults
 from fairsweep.analysis.results.sweep_frames import At
+from fairsweep.analysis.results.sweep_records import one_of
 
 _MOST_TICKS = 8
 
@@ -45,6 +46,8 @@ def slopes(
     """
     design = design_of(results)
     attribute = attribute or design.attribute
+    for group in groups or ():
+        one_of(group, results.vocabulary(attribute).values, "group")
     chosen = groups or (design.rare if attribute == design.attribute else ())
     found = trends_by_group(results, metric, by=attribute if chosen else (), groups=chosen or None, at=at)
     if learners is not None:

@@ -66,7 +66,7 @@ def change_by_level(
         attribute: whose groups are drawn; None takes the one that is made imbalanced.
         metric: a rate.
         baseline: ``"twin"``, or the name of a separately tuned learner.
-        learners: names of learners; None takes all that have a baseline.
+        learners: names of learners or series; None takes all that have a baseline.
         at: see `SweepResults.evaluations`.
 
     Returns:
@@ -75,11 +75,12 @@ def change_by_level(
     design = design_of(results)
     attribute = attribute or design.attribute
     trials = results.frame([metric], by=attribute, baseline=baseline, at=at)
-    trials = trials[trials["learner"].isin(trials["learner"] if learners is None else learners)]
+    if learners is not None:
+        trials = trials[trials["learner"].isin(learners) | trials["series"].isin(learners)]
     if trials.empty:
         return None
     means = mean_differences(results, [metric], by=attribute, baseline=baseline, at=at)
-    means = means[means["learner"].isin(trials["learner"])]
+    means = means[means["series"].isin(trials["series"])]
     titles = {
         name: f"{name} minus {means.loc[means['series'] == name, 'baseline'].iloc[0]}"
         for name in series_in(results, means)

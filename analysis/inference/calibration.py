@@ -79,6 +79,8 @@ def reliability_frame(
     """
     names = (by,) if isinstance(by, str) else tuple(by)
     evaluations = results.evaluations(split=split, at=at, states=states)
+    for name in names:
+        results.vocabulary(name)  # refuses what is no attribute
     parts = []
     for trial, iteration in zip(evaluations.trial, evaluations.iteration, strict=True):
         asked = pd.DataFrame({"trial": [trial], "iteration": [iteration]})

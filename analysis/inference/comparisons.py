@@ -14,6 +14,7 @@ from scipy import stats
 
 from fairsweep.analysis.extras import explained
 from fairsweep.analysis.results.outcome_table import PairedMetric, pairs_by_seed
+from fairsweep.analysis.results.sweep_records import one_of
 from fairsweep.analysis.statistics.multiplicity import holm
 from fairsweep.analysis.statistics.variance_components import without_rounding
 
@@ -72,6 +73,8 @@ def compare_learners(
     frame = results.frame([metric], by=by, split=split, at=at)
     trials = results.trials[results.trials["trial"].isin(frame["trial"].astype(str))]
     if learners is not None:
+        for name in learners:
+            one_of(name, dict.fromkeys([*results.trials["learner"], *results.trials["series"]]), "learner")
         trials = trials[trials["series"].isin(list(learners)) | trials["learner"].isin(list(learners))]
     compared = PairedMetric.of(results, metric, by, split=split, at=at)
     small = results.small_groups(by, split=split)

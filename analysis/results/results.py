@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import pandas as pd
 
@@ -15,6 +15,7 @@ from fairsweep.analysis.results.frames import renamed
 from fairsweep.analysis.results.overview import overview, settings_table
 from fairsweep.analysis.results.result_table import ResultTable, TableOptions, result_table
 from fairsweep.analysis.results.sweep_frames import FrameOptions, SweepFrames
+from fairsweep.analysis.results.sweep_records import one_of
 
 
 class SweepResults(SweepFrames):
@@ -35,8 +36,8 @@ class SweepResults(SweepFrames):
         """
         kept = pd.Series(True, self.trials.index)
         for name, wanted in columns.items():
-            kept &= self.trials[_known(name, self.trials.columns, "a column of trials")].isin(
-                [_known(value, self.trials[name].unique(), name) for value in _listed(wanted)]
+            kept &= self.trials[one_of(name, self.trials.columns, "a column of trials")].isin(
+                [one_of(value, self.trials[name].unique(), name) for value in _listed(wanted)]
             )
         chosen = copy.copy(self)
         # What was read and kept is of all trials.
@@ -107,14 +108,6 @@ def _listed(wanted: object) -> list[object]:
 
 def _members(kind: type) -> list[tuple[str, object]]:
     return [item for one in kind.__mro__ for item in vars(one).items()]
-
-
-def _known(given: Any, known: Iterable[Any], what: str) -> Any:  # noqa: ANN401 - values of any column
-    """Return what is among the known values; refuse what is not, and list them."""
-    values = list(known)
-    if given not in values:
-        raise ValueError(f"{what} must be one of {values}, but got {given!r}")
-    return given
 
 
 def load(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from fairsweep.analysis.results.outcomes import counted_by
 from fairsweep.analysis.results.pairs import Pairing, pair_trials
 from fairsweep.analysis.results.people import People, PeopleOfGroups, people_in_groups
 from fairsweep.analysis.results.score_frames import prediction_rows
-from fairsweep.analysis.results.sweep_records import SweepRecords
+from fairsweep.analysis.results.sweep_records import SweepRecords, one_of
 
 At = Literal["last", "selected", "all"]
 By = str | Sequence[str]
@@ -54,7 +54,9 @@ class SweepFrames(SweepRecords):
 
         Raises:
             RecordError: if no trial fits.
+            ValueError: if there is no such split or choice.
         """
+        one_of(at, get_args(At), "at")
         every = self.all_cells.evaluations(split)
         if states is not None:
             states = _words("states", states)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -31,10 +31,24 @@ from fairsweep.analysis.results.trials import trials_table
 
 R = TypeVar("R")
 _SOURCE_PATH = "source_path"
+_LISTED = 20
 _NO_ATTRIBUTES = frozenset({"id", "user", "split", _SOURCE_PATH})
 
 MIN_GROUP_SIZE = 20
 """Examples from which on a group is ranked, where the sweep's file states no other number."""
+
+
+def one_of(given: Any, known: Iterable[Any], what: str) -> Any:  # noqa: ANN401 - values of any column
+    """Return what is among the known values; refuse what is not, and list them.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    values = list(known)
+    if given not in values:
+        more = f" and {len(values) - _LISTED:,} more" if len(values) > _LISTED else ""
+        raise ValueError(f"{what} must be one of {values[:_LISTED]}{more}, but got {given!r}")
+    return given
 
 
 class SweepRecords:
@@ -134,8 +148,12 @@ class SweepRecords:
         return self.all_cells.classes
 
     def vocabulary(self, attribute: str) -> Vocabulary:
-        """Return the values of an attribute, as the sweep file names them; see `attributes`."""
-        return self.all_cells.vocabularies[attribute]
+        """Return the values of an attribute, as the sweep file names them; see `attributes`.
+
+        Raises:
+            ValueError: if the images have no such attribute.
+        """
+        return self.all_cells.vocabularies[one_of(attribute, self.attributes, "attribute")]
 
     def further_metrics(self) -> tuple[str, ...]:
         """Return the rates and scores that the sweep file names, those of the user's own as the sweep defines them.
@@ -168,6 +186,10 @@ class SweepRecords:
             columns: some of the file's columns; None takes all.
             names: write ``label`` and ``prediction`` as the sweep file names the classes, not as codes.
         """
+        for name in set(trials or ()).difference(self.trials["trial"]):
+            one_of(name, self.trials["trial"], "trial")
+        for column in columns or ():
+            one_of(column, PREDICTIONS_SCHEMA.names, "column")
         chosen = [folder for folder in self.folders if trials is None or folder.name in set(trials)]
         found = self.read_each(chosen, PREDICTIONS, lambda folder: folder.predictions(columns))
         kept = [field for field in PREDICTIONS_SCHEMA if columns is None or field.name in columns]

@@ -105,6 +105,34 @@ def test_the_backend_is_a_keyword_of_every_figure(results):
         plots.rate_by_level(results, backend="bokeh")
 
 
+NAMES = ("attribute", "colour", "series", "learner", "learners", "level", "groups")
+ASKED = {"attribute": "tone", "colour": "shape", "series": "private", "learner": "private"}
+
+
+@pytest.mark.parametrize(
+    ("figure", "name"),
+    [
+        (figure, name)
+        for figure in plots.__all__
+        for name in NAMES
+        if {"results", name} <= set(inspect.signature(getattr(plots, figure)).parameters)
+    ],
+)
+def test_a_misspelt_name_is_refused_not_drawn_as_nothing(results, figure, name):
+    draw = getattr(plots, figure)
+    parameters = inspect.signature(draw).parameters
+    needed = {one: value for one, value in ASKED.items() if one in parameters}
+    wrong = ["misspelt"] if "Sequence" in str(parameters[name].annotation) else "misspelt"
+    with pytest.raises(ValueError, match=r"must be one of \[.*\], but got 'misspelt'"):
+        draw(results, **needed | {name: wrong})
+
+
+def test_training_images_are_counted_by_what_is_recorded_of_them(results):
+    """Of another attribute those of the label stood there, where the values have the same names."""
+    with pytest.raises(ValueError, match=r"attribute must be one of \['tone', 'shape', 'smiling'\], but got 'glasses'"):
+        plots.training_counts(results, "glasses")
+
+
 @pytest.mark.parametrize("entries", [2, 5, 12])
 def test_the_legend_keeps_off_the_titles(entries):
     y = np.array([0.0, 1.0])
@@ -144,7 +172,6 @@ def test_confusion_sums_the_replicates(results):
         table = cells[cells["tone"] == code].pivot_table("count", "label", "prediction", "sum", fill_value=0).to_numpy()
         np.testing.assert_array_equal(trace.customdata[..., 0], table)
         np.testing.assert_allclose(trace.z, table / table.sum(1, keepdims=True))
-    assert plots.confusion(results, "no such learner") is None
 
 
 def test_reliability_pools_the_replicates(results):

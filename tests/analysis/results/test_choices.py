@@ -45,6 +45,22 @@ def test_what_is_not_there_is_refused_with_what_is(results):
         results["private", 0.9, 1]
 
 
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda results: results.rates(["accuracy"], at="first"), r"at must be one of \['last', 'selected', 'all'\]"),
+        (lambda results: results.rates(["accuracy"], by="tone", mean_over="hair"), "attribute must be one of"),
+        (lambda results: results.predictions(["nobody"]), "trial must be one of"),
+        (lambda results: results.predictions(columns=["logits"]), "column must be one of"),
+        (lambda results: analysis.compare_learners(results, learners=["privat", "tuned"]), "learner must be one of"),
+        (lambda results: analysis.reliability_frame(results, by="hair"), "attribute must be one of"),
+    ],
+)
+def test_a_misspelt_choice_is_neither_the_default_nor_an_empty_table(results, ask, said):
+    with pytest.raises(ValueError, match=said):
+        ask(results)
+
+
 def test_the_first_columns_of_a_frame_are_no_hashes(results):
     frame = results.frame(["accuracy"], by="tone")
     shown = [*frame.columns[:10], *frame.columns[-10:]]  # what a notebook shows of a wide table
