@@ -14,6 +14,7 @@ from contextlib import nullcontext
 import pytest
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 
 from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.sweeps.planning.expand import expand
@@ -135,6 +136,15 @@ def launch(toy, mapping, tmp_path, ray_session):
 
 def plain(name="plain", **fields):
     return {"name": name, "kind": "sgd", "epochs": 2, "batch_size": 32} | fields
+
+
+def test_no_step_of_tune_goes_through_all_trials(launch, monkeypatch):
+    def fail(*_):
+        raise AssertionError("it looks at each trial of the run")
+
+    monkeypatch.setattr(FIFOScheduler, "choose_trial_to_run", fail)
+    _, states, _ = launch([{"name": "tuned", "kind": "sgd", "epochs": 1}], seeds=3)
+    assert {state.state for state in states.values()} == {"done"}
 
 
 def test_fractions_of_a_gpu_are_shared(launch, tmp_path):
