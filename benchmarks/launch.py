@@ -91,10 +91,11 @@ class Clock(tune.Callback):
     """When trials start and end."""
 
     def __init__(self):
-        self.began, self.ends = time.monotonic(), []
+        self.began, self.ends, self.driver = time.monotonic(), [], []
 
     def on_trial_complete(self, iteration, trials, trial, **info):
         self.ends.append(time.monotonic())
+        self.driver.append(cpu())
 
     @property
     def first(self):
@@ -271,16 +272,19 @@ def utilisation(data, folder, options):
 
 def growth(data, folder, options):
     print(f"growth: trials of nothing on {options.slots} slots, one sweep each")
+    ours(data, folder / "first", options.slots)  # what is loaded once is no growth
+    by_trial = []
     for trials in options.trials:
         wall, driver, clock = ours(data, folder / str(trials), trials)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        half = len(clock.ends) // 2
-        first, second = clock.ends[half] - clock.ends[0], clock.ends[-1] - clock.ends[half]
+        half, by_trial = len(clock.ends) // 2, [*by_trial, driver / trials]
+        halves = [(seen[-1] - seen[half]) / (seen[half] - seen[0]) for seen in (clock.ends, clock.driver)]
         print(
-            f"  {trials:6} trials: wall {wall:.1f} s, driver CPU {driver / trials * 1e3:.2f} ms by trial, "
-            f"second half / first half {second / first:.2f}, peak memory so far {peak:.0f} MiB",
+            f"  {trials:6} trials: wall {wall:.1f} s, driver CPU {driver / trials * 1e3:.2f} ms by trial, second half "
+            f"/ first half {halves[0]:.2f} by the clock, {halves[1]:.2f} by CPU, peak memory so far {peak:.0f} MiB",
             flush=True,
         )
+    print(f"  driver CPU by trial, most trials / fewest: {by_trial[-1] / by_trial[0]:.3f}")
 
 
 PARTS = {"noop": noop, "tracking": tracking, "utilisation": utilisation, "growth": growth}
