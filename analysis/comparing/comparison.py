@@ -94,6 +94,10 @@ class SweepComparison:
         where = self.settings["where"].value_counts()
         counts = [int(where.get(name, 0)) for name in ("both", "A", "B")]
         listed.append(f"Settings in both sweeps: {counts[0]}; only in A: {counts[1]}; only in B: {counts[2]}.")
+        if not counts[0]:
+            listed.append(
+                "Nothing is compared: settings match by hash, else by learner, level and what a sweep varies; none did."
+            )
         listed += self._left_out()
         # Where all pairs are identical there is nothing to tell from noise.
         known = self.differences[self.differences["low"] < self.differences["high"]]
@@ -103,9 +107,23 @@ class SweepComparison:
                 f"{different} of {len(known)} differences are statistically significant, corrected for their number "
                 "(Holm): if nothing differed, any would be in at most one comparison of 20."
             )
+        single = int((known["replicates"] < 2).sum())
+        if single:
+            which = "They all rest" if single == len(known) else f"{single} of them rest"
+            listed.append(
+                f"{which} on one replicate: the interval covers the test images alone, and what other seeds would show "
+                "is unknown. More of them: fairsweep extend SWEEP --seeds 5, for both."
+            )
         if self.changes.empty:
-            listed.append("Configs, data set, versions and commit are the same.")
+            listed.append(self.unchanged)
         return tuple(listed)
+
+    @property
+    def unchanged(self) -> str:
+        """Return what is the same in both sweeps, where `changes` is empty."""
+        shared = self.settings["where"] == BOTH
+        configs = "Configs, data set" if shared.all() else "Configs of settings in both, data set"
+        return f"{configs if shared.any() else 'Data set'}, versions and commit are the same."
 
     def _left_out(self) -> list[str]:
         """Return which learners are excluded, and why."""

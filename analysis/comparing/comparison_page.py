@@ -56,6 +56,7 @@ def write_comparison(comparison: SweepComparison, to: str | Path) -> Path:
     text = page.get_template("comparison.html.j2").render(
         sides=[_side("A", comparison), _side("B", comparison)],
         sentences=comparison.sentences(),
+        unchanged=comparison.unchanged,
         figures_drawn=figures,
         tables=comparison_tables(comparison),
         settings=_settings(comparison),

@@ -151,6 +151,30 @@ def test_swept_fields_tell_settings_apart(tmp_path, simulate):
     ]
 
 
+def test_sweeps_without_a_common_setting_are_not_called_the_same(tmp_path, simulate):
+    """Their grids differ, so nothing was compared; the sentence on configs is of settings in both."""
+    sweeps = [simulate["faces"](tmp_path / name, shares=shares) for name, shares in (("a", (0.5,)), ("b", (0.9,)))]
+    found = analysis.compare(*(sweep.folder for sweep in sweeps))
+    assert found.differences.empty
+    assert found.sentences()[0] == "Settings in both sweeps: 0; only in A: 3; only in B: 3."
+    assert found.sentences()[1].startswith("Nothing is compared")
+    assert found.sentences()[-1] == "Data set, versions and commit are the same."
+    assert "None: data set, versions" in write_comparison(found, tmp_path / "page.html").read_text(encoding="utf-8")
+    wider = simulate["faces"](tmp_path / "c", shares=(0.5, 0.9))
+    more = analysis.compare(sweeps[0].folder, wider.folder).sentences()
+    assert more[-1] == "Configs of settings in both, data set, versions and commit are the same."
+
+
+def test_of_one_replicate_it_is_said_that_intervals_are_of_the_images_alone(tmp_path, simulate):
+    """Far from 0, and yet not significant: that has a reason, which stood nowhere."""
+    single = simulate["faces"](tmp_path / "a", shares=(0.5,), replicates=1)
+    found = analysis.compare(single.folder, rewritten(single.folder, tmp_path / "b", other_seeds))
+    assert any(text.startswith("They all rest on one replicate") for text in found.sentences())
+    several = simulate["faces"](tmp_path / "c", shares=(0.5,), replicates=2)
+    found = analysis.compare(several.folder, rewritten(several.folder, tmp_path / "d", other_seeds))
+    assert not any("one replicate" in text for text in found.sentences())
+
+
 def test_sweeps_of_other_labels_are_refused(faces, digits):
     with pytest.raises(ValueError, match="must predict the same label"):
         analysis.compare(faces.folder, digits.folder)
