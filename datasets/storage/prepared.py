@@ -246,9 +246,10 @@ def _read_info(location: Location) -> tuple[DatasetInfo, bool]:
     """Return what `dataset.json` says, and whether its bytes are those that were written."""
     folder = location.describe()
     if folder.type == fs.FileType.NotFound:
+        start = "" if "://" in str(location) else "; a relative path starts at the folder in which the command runs"
         raise DatasetError(
             f"there is no dataset at {location}: make one with "
-            f"`fairsweep prepare NAME --to {shlex.quote(str(location))}`"
+            f"`fairsweep prepare NAME --to {shlex.quote(str(location))}`{start}"
         )
     if folder.type == fs.FileType.File:
         raise DatasetError(f"{location} is not a folder: a dataset is a folder made by `fairsweep prepare`")

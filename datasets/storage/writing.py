@@ -185,7 +185,8 @@ def check_target(to: Path) -> None:
     if above is not None:
         raise DatasetError(f"{to} is inside the prepared dataset {above}; choose a folder outside it")
     if to.is_file() or (to.is_dir() and any(to.iterdir())):
-        raise DatasetError(f"{to} exists already: nothing is overwritten; delete it or choose another folder")
+        remedy = "delete it or choose another folder" if (to / INFO_FILE).exists() else "choose another folder"
+        raise DatasetError(f"{to} exists already: nothing is overwritten; {remedy}")
 
 
 def write_prepared(

@@ -56,7 +56,9 @@ _MOST_FOLDS = 1_000
 class DatasetSection(Section):
     """Which prepared dataset, and which of its attributes plays which part."""
 
-    path: Path = Field(description="Folder made by `fairsweep prepare`, or its URI.")
+    path: Path = Field(
+        description="Folder made by `fairsweep prepare`, or its URI; a relative path starts where the command runs."
+    )
     label: str = Field(description="The attribute that is predicted.")
     groups: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         description="Attributes whose values are the groups that are compared; the label may be one of them."

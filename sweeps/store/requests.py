@@ -14,6 +14,8 @@ from fairsweep.sweeps.store.output import STOP_REQUESTS, OutputFolder
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.sweeps.syntax.sweep_file import nearest
 
+_LISTED = 4
+
 
 @dataclass(frozen=True)
 class Stopping:
@@ -80,6 +82,10 @@ def find_trial(output: OutputFolder, name: str) -> Entry:
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(sorted(entry.folder.name for entry in found)[:4])
-        raise SweepError(f"{len(found)} trials are named {name}…: {names}; give more of the name")
-    raise SweepError(f"there is no trial {name!r}: {nearest(name, [e.folder.name for e in entries])}")
+        first = ", ".join(sorted(entry.folder.name for entry in found)[:_LISTED])
+        raise SweepError(f"{len(found)} trials are named {name}…: {first}; give more of the name")
+    names = [entry.folder.name for entry in entries]
+    hint = nearest(name, names)
+    if len(names) > _LISTED and hint.startswith("known"):
+        hint = f"`fairsweep ls SWEEP` lists the {len(names):,} that there are"
+    raise SweepError(f"there is no trial {name!r}: {hint}")

@@ -128,7 +128,8 @@ def test_a_target_that_holds_something_is_refused_before_any_work(tmp_path):
         def examples(self):
             raise AssertionError("nothing must be read")
 
-    with pytest.raises(DatasetError, match="exists already: nothing is overwritten"):
+    # What is no dataset, a sweep's results perhaps, is not to be deleted.
+    with pytest.raises(DatasetError, match=r"exists already: nothing is overwritten; choose another folder$"):
         prepare(Untouched(), tmp_path / "set", parallel=False)
     assert contents(tmp_path / "set") == {"mine": b"mine"}
 

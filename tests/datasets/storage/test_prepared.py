@@ -297,7 +297,7 @@ def test_what_was_skipped_is_told(tmp_path):
 
 
 def test_a_missing_folder_a_file_and_a_foreign_folder_are_told_apart(tmp_path):
-    with pytest.raises(DatasetError, match=r"there is no dataset at .* make one with `fairsweep prepare"):
+    with pytest.raises(DatasetError, match=r"there is no dataset at .* make one with `fairsweep.*; a relative path"):
         PreparedDataset.open(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match="is not a folder"):

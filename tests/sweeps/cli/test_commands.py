@@ -219,7 +219,10 @@ def test_a_trial_is_found_by_the_start_of_its_name(left, trials):
     assert find_trial(output, f"trials/{name[:-1]}").state.trial == trials[0].trial
     with pytest.raises(SweepError, match="give more of the name"):
         find_trial(output, "")
-    with pytest.raises(SweepError, match="no trial 'nobody'"):
+    with pytest.raises(SweepError, match="did you mean"):
+        find_trial(output, f"my-{name}")
+    # Of a sweep with hundreds of trials all their names would be pages.
+    with pytest.raises(SweepError, match=r"no trial 'nobody': `fairsweep ls SWEEP` lists the \d+ that there are$"):
         find_trial(output, "nobody")
 
 
