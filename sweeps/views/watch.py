@@ -175,18 +175,24 @@ def watch(
         SweepError: if there is no sweep.
     """
     board = WatchedSweep(folder)
+    has_driver = True
+
+    def look() -> None:
+        # Asked before the states are read: a driver that ends with its last trial leaves a sweep that is over.
+        nonlocal has_driver
+        has_driver = _unless_unreachable(board.has_driver) is not False
+        board.refresh()
+
     if once:
+        look()
         height = console.size.height if console.is_terminal else 40
         console.print(render(board, height, console.size.width))
-        return
-    # Asked before the states are read: a driver that ends with its last trial leaves a sweep that is over.
-    has_driver = True
-    with showing(board, console):
-        while not board.is_over and has_driver:
-            sleep(seconds)
-            has_driver = _unless_unreachable(board.has_driver) is not False
-            board.refresh()
-    if not board.is_over:
+    else:
+        with showing(board, console):
+            while not board.is_over and has_driver:
+                sleep(seconds)
+                look()
+    if not board.is_over and not has_driver:
         most = "at most " if board.is_total_a_bound else ""
         console.print(
             f"no driver is running: {board.count(*ENDED)} of {most}{board.total} trials have ended; resume with: "

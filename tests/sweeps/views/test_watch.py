@@ -102,6 +102,14 @@ def test_watching_ends_with_the_driver(sweep):
     )
 
 
+def test_one_look_at_what_a_killed_driver_left_says_that_nothing_runs(sweep):
+    """Its trials are still `running` in their files, with an estimate of the time that they would take."""
+    folder, _ = sweep
+    with OutputFolder.at(folder).held():
+        assert "no driver" not in shown(folder)
+    assert "no driver is running: 2 of 5 trials have ended; resume with" in shown(folder)
+
+
 def test_a_driver_that_ends_with_its_last_trial_leaves_nothing_to_resume(sweep):
     folder, state = sweep
     with OutputFolder.at(folder).held():
