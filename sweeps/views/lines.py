@@ -56,11 +56,15 @@ class Lines:
         self._board = board
         self._console = console
         self._said: set[str] = set()
+        self._starts: dict[str, int] = {}
         self._notes = 0
 
     def say_news(self) -> None:
-        """Print a line for each trial that has ended since, and each note."""
+        """Print a line for each trial that has been started once more or has ended since, and each note."""
         for trial, row in list(self._board.rows.items()):
+            if row.starts > self._starts.setdefault(trial, max(1, row.starts)):
+                self._starts[trial] = row.starts
+                self._print(f"{row.label}: started once more, from its last checkpoint if it has one")
             if row.stage in ENDED and trial not in self._said:
                 self._said.add(trial)
                 self._print(self._ended(trial))

@@ -97,6 +97,23 @@ def test_the_epsilon_of_a_trial_that_was_stopped_is_the_one_it_claims(follow):
     assert "ε 3.83 (simulated), stopped early" in console.file.getvalue()
 
 
+def test_a_trial_whose_worker_died_is_said_to_go_on(follow):
+    """Else what Ray says of the worker is all that there is to read."""
+    console = Console(file=io.StringIO(), width=200)
+    lines = Lines(follow, console)
+    follow.start(0)
+    lines.say_news()
+    assert console.file.getvalue() == ""
+    follow.start(0)
+    lines.say_news()
+    lines.say_news()
+    assert console.file.getvalue().endswith(": started once more, from its last checkpoint if it has one\n")
+    assert console.file.getvalue().count("once more") == 1
+    later = Console(file=io.StringIO(), width=200)
+    Lines(follow, later).say_news()  # of whoever looks later it is no news
+    assert later.file.getvalue() == ""
+
+
 def test_no_guarantee_is_not_called_simulated(follow):
     assert epsilon_words(follow, 3.0) == "ε 3.00 (simulated)"
     assert epsilon_words(follow, math.inf) == "ε ∞"
