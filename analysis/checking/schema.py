@@ -113,7 +113,7 @@ JSON_RECORDS: Mapping[str, tuple[RecordField, ...]] = {
         RecordField("by", "text or null", "who stopped it", required=False),
         RecordField("reason", "text or null", "why", required=False),
         RecordField("run", "integer", "number of drivers that have queued it", required=False),
-        RecordField("attempt", "integer", "number of starts"),
+        RecordField("attempt", "integer", "`run` and the number of starts together: each takes a number"),
         RecordField("iteration", "integer", "iterations done and recorded"),
         RecordField("iterations", "integer", "iterations in all"),
         RecordField("metrics", "object", "of the last iteration, on validation: numbers or null", required=False),

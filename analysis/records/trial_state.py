@@ -30,7 +30,7 @@ class TrialState:
         stop_at: iteration after which the driver's scheduler wants it to end; None to go on. A worker that is started
             again obeys it too.
         run: number of drivers that have queued the trial.
-        attempt: number of starts so far.
+        attempt: `run` and the number of starts together: each takes a number.
         iteration: iterations done and recorded.
         iterations: iterations in all; 0 until the trial has started once.
         metrics: of the last iteration: loss, accuracy and worst group on the validation split, epsilon spent.
