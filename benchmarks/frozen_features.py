@@ -2,7 +2,8 @@
 
     python benchmarks/frozen_features.py                  # an epoch of each learner, the two sides in turn
     python benchmarks/frozen_features.py --sweep 40       # so many private trials through `fairsweep run`, end to end
-    python benchmarks/frozen_features.py --trials 10       # in this process, each beside one that draws it all
+    python benchmarks/frozen_features.py --trials 10       # in this process, each beside one that draws a whole
+                                                           # network, and one whose gradients come by hooks
 
 Made-up images and weights: nothing here depends on their values. The sides take turns, an epoch each, and medians are
 compared: a busy machine slows both. The cost of the features, paid once for each machine, is printed beside them.
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -39,6 +41,7 @@ from fairsweep.trainables.models.frozen_body import BLOCK, BodyFeatures, find_bo
 from fairsweep.trainables.models.model import build_model
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.resnet18 import ResNet18Config
+from fairsweep.trainables.privacy.flat_chain import FlatChain
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
 from fairsweep.trainables.trial.trial import Trial
 
@@ -132,11 +135,15 @@ def run_sweep(sweep: Sweep, count: int) -> None:
 
 
 def run_trials(sweep: SweepSpec, folder: Path) -> None:
-    """Print the CPU time of a trial that shares the body's weights, and of one that draws and keeps a whole network."""
+    """Print the CPU time of a trial, of one that draws and keeps a whole network, and of one that calls autograd.
+
+    All three have the same records, to the last byte.
+    """
     torch.set_num_threads(1)
     plan = check_sweep(sweep)
     plans = privacy_plans(plan, plan.trials)
-    sides = {"whole": whole_networks, "shared": nullcontext}
+    hooked = partial(patch.object, FlatChain, "of", lambda model: None)
+    sides = {"whole": whole_networks, "hooked": hooked, "shared": nullcontext}
     spent: dict[str, list[float]] = {name: [] for name in sides}
     for number, trial in enumerate(plan.trials):
         for name, side in sides.items():
@@ -145,13 +152,13 @@ def run_trials(sweep: SweepSpec, folder: Path) -> None:
                 Trial(trial.config, folder / name / str(number), plan=plans[trial.trial]).run()
             spent[name] += [time.process_time() - began] if number else []  # the first warms up
         for file in ("cells.parquet", "predictions.parquet", "privacy.json"):
-            one, other = ((folder / name / str(number) / file).read_bytes() for name in sides)
-            if one != other:
+            if len({(folder / name / str(number) / file).read_bytes() for name in sides}) > 1:
                 raise SystemExit(f"{file} of trial {number} differs")
-    whole, shared = (statistics.median(spent[name]) * 1e3 for name in sides)
-    sizes = [sum(file.stat().st_size for file in (folder / name / "1").iterdir()) / 1e6 for name in sides]
+    whole, hooked_ms, shared = (statistics.median(spent[name]) * 1e3 for name in sides)
+    sizes = [sum(f.stat().st_size for f in (folder / name / "1").iterdir()) / 1e6 for name in ("whole", "shared")]
     print(f"records equal to the last byte; folder of a trial: {sizes[0]:.2f} MB whole, {sizes[1]:.2f} MB shared")
     print(f"CPU time of a trial: {whole:.0f} ms whole, {shared:.0f} ms shared: {whole / shared:.1f} x")
+    print(f"gradients by hooks {hooked_ms:.0f} ms, written out {shared:.0f} ms: {hooked_ms / shared:.2f} x")
 
 
 @contextmanager

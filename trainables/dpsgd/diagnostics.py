@@ -32,6 +32,7 @@ from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import ExampleGradients, Functorch
 
 PROBES_PER_ITERATION = 2
+_PROBES = range(PROBES_PER_ITERATION)
 _MOST_PROBE_EXAMPLES = 32  # for each cell, a group with a label
 _PROBE_BUDGET = 1 / 8  # of the training set, for all cells and probes of an iteration together
 
@@ -71,8 +72,8 @@ class GroupDiagnostics:
 
     def restart(self) -> None:
         """Forgets what was measured: a new iteration begins."""
-        zeros = torch.zeros(self._cells, dtype=torch.float64, device=self._device)
-        self._count, self._norm_sum, self._clipped = zeros.clone(), zeros.clone(), zeros.clone()
+        # Of each cell how many gradients there were, the sum of their norms, and how many were clipped.
+        self._tallies = torch.zeros((3, self._cells), dtype=torch.float64, device=self._device)
         self._cosines: list[np.ndarray] = []
 
     def count(self, positions: torch.Tensor, gradients: ExampleGradients) -> None:
@@ -95,8 +96,7 @@ class GroupDiagnostics:
             steps: Number of steps of this iteration.
             update: The noised mean gradient, one tensor for each parameter.
         """
-        chosen = {(2 * index + 1) * steps // (2 * PROBES_PER_ITERATION) for index in range(PROBES_PER_ITERATION)}
-        if step_in_iteration not in chosen:
+        if all(step_in_iteration != (2 * index + 1) * steps // (2 * PROBES_PER_ITERATION) for index in _PROBES):
             return
         found = torch.full((self._cells,), math.nan, dtype=torch.float64, device=self._device)
         with in_float32(self._network.model):
@@ -108,7 +108,7 @@ class GroupDiagnostics:
 
     def report(self) -> tuple[GroupDiagnostic, ...]:
         """Return what was measured since the last restart, attribute by attribute."""
-        counts, norms, clipped = (t.cpu().numpy() for t in (self._count, self._norm_sum, self._clipped))
+        counts, norms, clipped = self._tallies.cpu().numpy()
         cosines = _mean_over_steps(self._cosines, self._cells)
         report = []
         for attribute in self._attributes:
@@ -130,9 +130,8 @@ class GroupDiagnostics:
         return tuple(report)
 
     def _tally(self, cells_B: torch.Tensor, gradients: ExampleGradients) -> None:
-        self._count.index_add_(0, cells_B, torch.ones_like(gradients.norms, dtype=torch.float64))
-        self._norm_sum.index_add_(0, cells_B, gradients.norms.double())
-        self._clipped.index_add_(0, cells_B, gradients.clipped.double())
+        measured = (torch.ones_like(gradients.norms), gradients.norms, gradients.clipped.to(gradients.norms.dtype))
+        self._tallies.index_add_(1, cells_B, torch.stack(measured).double())
 
 
 class _Probe:

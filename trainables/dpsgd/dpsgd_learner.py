@@ -180,12 +180,11 @@ class Dpsgd(SingleModelLearner):
         positions = torch.from_numpy(batch.positions[part]).to(self._task.device)
         labels = self._labels[positions]
         weights = None if self._loss_weights is None else self._loss_weights[positions]
-        blank = 0
-        if self.plan.max_batch_size is not None:
-            blank = min(self._physical, self.plan.max_batch_size - start) - len(positions)
-        draw_masks(self._network.model, key, batch.step, np.pad(ids, (0, blank)), self._views)
         if self.plan.max_batch_size is None:
+            draw_masks(self._network.model, key, batch.step, ids, self._views)
             return positions, add(inputs, labels, self._clipping, self._sums, weights)
+        blank = min(self._physical, self.plan.max_batch_size - start) - len(positions)
+        draw_masks(self._network.model, key, batch.step, np.pad(ids, (0, blank)), self._views)
         padded = pad(inputs, labels, weights, len(positions) + blank, self._views)
         return positions, add(*padded[:2], self._clipping, self._sums, padded[2]).first(len(positions))
 

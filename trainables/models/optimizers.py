@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from types import MethodType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 import torch
@@ -25,14 +26,21 @@ _Kind = TypeVar("_Kind", bound=torch.optim.Optimizer)
 
 
 def _eager(kind: type[_Kind]) -> type[_Kind]:
-    """Return a torch optimiser without what it does for ``torch.compile``, which fairsweep does not use.
+    """Return a torch optimiser without what it does for ``torch.compile`` and for the profiler.
 
-    Each method would import the compiler when it is first called: 1.4 seconds of every worker's start.
+    For the first, which fairsweep does not use, each method would import the compiler when it is first called: 1.4
+    seconds of every worker's start. For the second each step would enter and leave a record, which takes as long as
+    the update of a small network.
     """
     names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
     bare: dict[str, Any] = {name: inspect.unwrap(getattr(kind, name)) for name in names}
-    bare["step"] = torch.no_grad()(inspect.unwrap(kind.step))
-    return cast("type[_Kind]", type(kind.__name__, (kind,), bare))
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+
+    def init(self: torch.optim.Optimizer, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - torch's
+        kind.__init__(self, *arguments, **options)
+        self.step = MethodType(step, self)  # type: ignore[method-assign]
+
+    return cast("type[_Kind]", type(kind.__name__, (kind,), {**bare, "step": step, "__init__": init}))
 
 
 _SGD, _ADAM, _ADAMW = _eager(torch.optim.SGD), _eager(torch.optim.Adam), _eager(torch.optim.AdamW)

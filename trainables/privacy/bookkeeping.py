@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.flat_chain import FlatChain
 from fairsweep.trainables.privacy.gradients import (
     ExampleGradients,
     Layer,
@@ -61,6 +62,7 @@ class Bookkeeping:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._layers = layers_of(model)
+        self._chain = FlatChain.of(model)
 
     def add_clipped(
         self,
@@ -71,6 +73,28 @@ class Bookkeeping:
         weights_B: torch.Tensor | None = None,
     ) -> ExampleGradients:
         """See `GradientMode`."""
+        views, dtype = views_of(inputs_BCHW, labels_B), sums[0].dtype
+        if self._chain is not None and views == 1 and self._chain.takes(inputs_BCHW):
+            passed = self._chain(inputs_BCHW, labels_B, weights_B)
+            losses, activations, backprops = passed.losses, passed.activations, passed.backprops
+        else:
+            losses, activations, backprops = self._passed(inputs_BCHW, labels_B, weights_B)
+        with torch.no_grad():
+            # In float32 whatever the network computes in: the norms are those of what is summed.
+            gradients = [
+                layer_gradient(layer.module, activation.to(dtype), backprop.to(dtype), views)
+                for layer, activation, backprop in zip(self._layers, activations, backprops, strict=True)
+            ]
+            squared_norms_LB = torch.stack([gradient.squared_norms for gradient in gradients])
+            factors_LB = clipping.factors(squared_norms_LB)
+            for layer, gradient, factors_B in zip(self._layers, gradients, factors_LB, strict=True):
+                gradient.add_weighted(factors_B, [sums[index] for index in layer.indices])
+        return summarise(losses, squared_norms_LB, factors_LB)
+
+    def _passed(
+        self, inputs_BCHW: torch.Tensor, labels_B: torch.Tensor, weights_B: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+        """Return losses and, layer by layer, what entered and the gradient of their weighted sum by what left."""
         with _recorded(self._layers) as tape:
             losses = losses_of(self._model, inputs_BCHW, labels_B)
         unseen = [type(layer.module).__name__ for layer in self._layers if layer.module not in tape.edges]
@@ -82,20 +106,7 @@ class Bookkeeping:
         backprops = torch.autograd.grad(
             weighted(losses, weights_B).sum(), [tape.edges[layer.module] for layer in self._layers]
         )
-        views = views_of(inputs_BCHW, labels_B)
-        with torch.no_grad():
-            # In float32 whatever the network computes in: the norms are those of what is summed.
-            gradients = [
-                layer_gradient(
-                    layer.module, tape.activations[layer.module].to(sums[0].dtype), backprop.to(sums[0].dtype), views
-                )
-                for layer, backprop in zip(self._layers, backprops, strict=True)
-            ]
-            squared_norms_LB = torch.stack([gradient.squared_norms for gradient in gradients])
-            factors_LB = clipping.factors(squared_norms_LB)
-            for layer, gradient, factors_B in zip(self._layers, gradients, factors_LB, strict=True):
-                gradient.add_weighted(factors_B, [sums[index] for index in layer.indices])
-        return summarise(losses, squared_norms_LB, factors_LB)
+        return losses, [tape.activations[layer.module] for layer in self._layers], backprops
 
 
 @dataclass

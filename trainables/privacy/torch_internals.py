@@ -1,10 +1,11 @@
-"""Private names of torch that fairsweep uses: operations on a list of tensors in one launch."""
+"""Private names of torch that fairsweep uses: operations on a list of tensors in one launch, hooks of a module."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import nn
 
 _TESTED = "2.15.0"
 
@@ -31,3 +32,8 @@ def foreach(operation: str, *arguments: Any, **options: Any) -> Any:  # noqa: AN
             f"torch=={_TESTED}, with which fairsweep is tested"
         )
     return function(*arguments, **options)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module's forward pass calls what somebody has registered with it; true where torch does not say."""
+    return any(getattr(module, name, True) for name in ("_forward_hooks", "_forward_pre_hooks"))

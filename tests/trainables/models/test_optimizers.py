@@ -109,3 +109,16 @@ def test_what_an_earlier_version_wrote_is_read_as_it_was_meant():
 def test_bad_fields_are_refused_and_named(fields, told):
     with pytest.raises(ValidationError, match=told):
         read(fields)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_step_enters_no_profilers_record_which_would_take_as_long_as_a_small_update(name):
+    weight = torch.nn.Parameter(torch.zeros(3))
+    optimizers = [read({"name": name}).build([weight]) for _ in range(2)]
+    weight.grad = torch.ones(3)
+    with torch.profiler.profile() as profiled:
+        for optimizer in optimizers:
+            optimizer.step()
+    names = {event.key for event in profiled.key_averages()}
+    assert any("fused" in key for key in names)
+    assert not [key for key in names if key.startswith("Optimizer")]
