@@ -97,7 +97,7 @@ class RecordCache:
             cells: by name of the trial.
         """
         found = [cells[trial.name] for trial in trials]
-        texts = {schema: _text(schema) for schema, _ in found}
+        texts = {schema: _text(schema) for schema in dict.fromkeys(schema for schema, _ in found)}
         small = [to_json({file: trial.record(file) for file in SMALL}) for trial in trials]
         columns: dict[str, pa.Array] = {
             "trial": pa.array([trial.folder_name for trial in trials], pa.string()),

@@ -164,3 +164,10 @@ def test_a_flipped_byte_makes_the_cache_as_good_as_none(sweep):
     for one, other in zip(tables(sweep), expected, strict=True):
         pd.testing.assert_frame_equal(one, other)
     assert len(record_cache.RecordCache(sweep).names) == 6
+
+
+def test_what_all_cells_mean_is_written_out_once_however_many_trials_there_are(sweep, monkeypatch):
+    described, original = [], record_cache._text
+    monkeypatch.setattr(record_cache, "_text", lambda schema: described.append(schema) or original(schema))
+    tables(sweep)
+    assert len(described) == 1
