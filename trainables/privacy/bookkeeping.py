@@ -211,7 +211,8 @@ class _Outer:
         self.squared_norms = torch.linalg.vecdot(backprop_BO, backprop_BO) * (inputs + (module.bias is not None))
 
     def add_weighted(self, factors_B: torch.Tensor, sums: Sequence[torch.Tensor]) -> None:
-        scaled_BO = self._backprop * factors_B.repeat_interleave(self._views)[:, None]
+        factors = factors_B if self._views == 1 else factors_B.repeat_interleave(self._views)
+        scaled_BO = self._backprop * factors[:, None]
         sums[0].addmm_(scaled_BO.t(), self._activation)
         if len(sums) > 1:
             sums[1].add_(scaled_BO.sum(dim=0))
