@@ -46,12 +46,19 @@ def _levels_without_minority(plan: SweepPlan) -> Iterator[str]:
 
 def _groups_without_tests(plan: SweepPlan) -> Iterator[str]:
     dataset, test = plan.other or plan.dataset, _sets(plan)["test"]
+    least = plan.sweep.analysis.min_group_size
     for name, codes in test.groups.items():
         attribute = dataset.attribute(name)
         counts = np.bincount(np.asarray(codes), minlength=len(attribute.values))
         missing = [attribute.shown(int(code)) for code in np.flatnonzero(counts == 0)]
         if missing:
             yield f"the test set has no example of {name} {_listed(missing)}: their rates cannot be estimated"
+        small = [attribute.shown(int(code)) for code in np.flatnonzero((counts > 0) & (counts < least))]
+        if small:
+            yield (
+                f"the test set has fewer than analysis.min_group_size={least} examples of {name} {_listed(small)}: "
+                "tables list them, but no group is compared with them"
+            )
 
 
 def _small_groups_of_aims(plan: SweepPlan) -> Iterator[str]:

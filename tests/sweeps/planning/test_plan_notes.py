@@ -81,6 +81,17 @@ def test_measures_and_requests_take_the_names_that_values_are_shown_by(shown, sh
     assert hashes[0] == hashes[1]
 
 
+def test_groups_too_small_to_be_compared_are_named_before_anything_is_trained(mapping):
+    """The report says it too: after hundreds of trials."""
+    mapping["evaluation"] = {"balance": ["tone", "smiling"], "per_cell": 10}
+    assert not any("min_group_size" in note for note in plan_sweep(Sweep(**mapping)).plan_warnings)  # 20 of each tone
+    mapping["evaluation"]["per_cell"] = 9
+    (note,) = [note for note in plan_sweep(Sweep(**mapping)).plan_warnings if "min_group_size" in note]
+    assert note.startswith("the test set has fewer than analysis.min_group_size=20 examples of tone light, dark")
+    mapping["analysis"] = {"min_group_size": 18}
+    assert not any("min_group_size" in note for note in plan_sweep(Sweep(**mapping)).plan_warnings)
+
+
 def test_levels_are_named_by_what_is_shown(simulated_level):
     table = trials_table([simulated_level("no")], {"male": {"no": "female", "yes": "male"}})
     assert table["level_name"].tolist() == ["share of female"]
@@ -124,7 +135,8 @@ RATE = {"name": "tuned", "kind": "sgd", "epochs": 3, "optimizer": {"lr": {"logun
 
 def test_plan_warns_of_objectives_that_rank_small_groups(mapping):
     mapping |= {"stop": {"target": ["worst_group_accuracy by tone >= 0.9"]}, "analysis": {"min_group_size": 1000}}
-    (remark,) = plan_sweep(Sweep(**mapping)).plan_warnings
+    of_test, remark = plan_sweep(Sweep(**mapping)).plan_warnings
+    assert of_test.startswith("the test set has fewer than analysis.min_group_size=1000 examples of tone ")
     assert remark.startswith("objectives, constraints and rules by tone rank ")
     assert "fewer than analysis.min_group_size=1000 validation examples" in remark
     assert plan_sweep(Sweep(**mapping | {"analysis": {"min_group_size": 1}})).plan_warnings == ()
