@@ -4,14 +4,14 @@
                  Optuna alone
     tracking     the same with and without TensorBoard and offline W&B, and the tracker's own time by trial
     utilisation  trials that sleep a second on simulated slots: share of the slots' time that they fill
-    growth       driver seconds by trial as sweeps grow
+    growth       driver seconds by trial as sweeps grow; of a size that is given twice the mean, as the load changes
 
 fairsweep's trials go through its whole launch path (preflight, ledger, tasks, Tune, records, results); only training is
 left out: each writes the records of one iteration. "After the start" counts from the end of the first trial.
 
     python benchmarks/launch.py noop tracking [--trials 100] [--slots 2]
     python benchmarks/launch.py utilisation --trials 1000 --slots 8 --sleep 1
-    python benchmarks/launch.py growth --trials 1000 3000 10000 --slots 2
+    python benchmarks/launch.py growth --trials 1000 10000 1000 --slots 2
 """
 
 import argparse
@@ -273,18 +273,20 @@ def utilisation(data, folder, options):
 def growth(data, folder, options):
     print(f"growth: trials of nothing on {options.slots} slots, one sweep each")
     ours(data, folder / "first", options.slots)  # what is loaded once is no growth
-    by_trial = []
-    for trials in options.trials:
-        wall, driver, clock = ours(data, folder / str(trials), trials)
+    by_trial = {}
+    for number, trials in enumerate(options.trials):
+        wall, driver, clock = ours(data, folder / f"{number}-{trials}", trials)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        half, by_trial = len(clock.ends) // 2, [*by_trial, driver / trials]
+        half = len(clock.ends) // 2
+        by_trial.setdefault(trials, []).append(driver / trials)
         halves = [(seen[-1] - seen[half]) / (seen[half] - seen[0]) for seen in (clock.ends, clock.driver)]
         print(
             f"  {trials:6} trials: wall {wall:.1f} s, driver CPU {driver / trials * 1e3:.2f} ms by trial, second half "
             f"/ first half {halves[0]:.2f} by the clock, {halves[1]:.2f} by CPU, peak memory so far {peak:.0f} MiB",
             flush=True,
         )
-    print(f"  driver CPU by trial, most trials / fewest: {by_trial[-1] / by_trial[0]:.3f}")
+    most, fewest = (np.mean(by_trial[trials]) for trials in (max(by_trial), min(by_trial)))
+    print(f"  driver CPU by trial, most trials / fewest: {most / fewest:.3f}")
 
 
 PARTS = {"noop": noop, "tracking": tracking, "utilisation": utilisation, "growth": growth}

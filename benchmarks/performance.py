@@ -77,6 +77,12 @@ ROWS = {
             "CPU of the driver": r"ours / reused .*driver CPU ([\d.]+)",
         },
     ),
+    "growth": Row(
+        "the driver's CPU seconds by trial as sweeps of trials that do nothing grow",
+        "benchmarks/launch.py growth --trials 1000 10000 1000",
+        "10,000 trials / 1,000 trials: 1 is linear",
+        {"CPU of the driver by trial": r"most trials / fewest: ([\d.]+)"},
+    ),
     "load": Row(
         "opening 1,500 trials of 20 evaluations and 28 groups, with intervals, which Tune has none of",
         "benchmarks/load.py --trials 1500",
