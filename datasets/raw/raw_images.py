@@ -63,7 +63,7 @@ class Framing:
 
     def __post_init__(self) -> None:
         if self.size < 1 or (self.crop is not None and self.crop < 1):
-            raise ValueError(f"image size and crop must be at least 1 pixel, but got {self.size=}, {self.crop=}")
+            raise ValueError(f"size and crop must be at least 1 pixel, but got size={self.size}, crop={self.crop}")
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 
@@ -102,6 +103,10 @@ def instead_of_number(value: object, *, searchable: bool) -> str:
         return "" if share is None else f"; write {share / 100:g}"
     if isinstance(value, str) and _THOUSANDS.fullmatch(value.strip()):
         return f"; write {value.strip().replace(',', '')}"
+    if searchable and isinstance(value, Mapping) and len(value) == 1:
+        ((kind, inside),) = value.items()
+        near = difflib.get_close_matches(str(kind), KINDS, n=1)
+        return f"; did you mean {{{near[0]}: {inside}}}?" if near else ""
     values = value.split(",") if isinstance(value, str) else value
     if not searchable or not isinstance(values, list | tuple) or len(values) < (2 if isinstance(value, str) else 1):
         return ""

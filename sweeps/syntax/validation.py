@@ -35,10 +35,13 @@ def clear_error(
     misspelt = {item["loc"][:-1] for item in listed if item["type"] == "extra_forbidden"}
     telling = [item for item in listed if item["type"] != "missing" or item["loc"][:-1] not in misspelt] or listed
     telling = [item for item in telling if not _follows(item)] or telling
+    clears = [(item["type"], _clear(item, model, content, prefix, tagged=tagged)) for item in telling]
+    # What another member of a union says of the mapping in which a key is misspelt.
+    holders = {clear.location[:-1] for kind, clear in clears if kind == "extra_forbidden"}
     found: dict[Location, SweepError] = {}
-    for item in telling:
-        clear = _clear(item, model, content, prefix, tagged=tagged)
-        found.setdefault(clear.location, clear)  # members of a union complain of one place, each
+    for kind, clear in clears:
+        if kind == "extra_forbidden" or clear.location not in holders:
+            found.setdefault(clear.location, clear)  # members of a union complain of one place, each
     first, *others = found.values()
     return SweepError(first.message, first.location, [*first.others, *others])
 
@@ -61,6 +64,9 @@ def _clear(found: ErrorDetails, model: object, content: object, prefix: Location
             raise_at,
         )
     if found["type"] == "extra_forbidden":
+        if place[-1] in _OF_LEARNERS and (*prefix, *place)[0] != "learners":
+            remedy = f"it is a field of a learner; write it there: learners: [{{…, {place[-1]}: …}}]"
+            return SweepError(f"unknown key {place[-1]!r}: {remedy}", (*prefix, *place))
         known = sorted(_fields_at(model, location[:-1]))
         return SweepError(f"unknown key {str(place[-1])!r}: {nearest(str(place[-1]), known)}", (*prefix, *place))
     if found["type"] == "missing":
@@ -84,6 +90,7 @@ def _is_dimension(value: object) -> bool:
     return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in KINDS
 
 
+_OF_LEARNERS = frozenset({"epsilon", "delta", "noise_multiplier", "l2_clip_norm", "epochs", "batch_size", "optimizer"})
 _NUMBERS = frozenset({"int_type", "int_parsing", "int_from_float", "float_type", "float_parsing"})
 _KINDS = {
     "int_type": "a whole number",

@@ -144,5 +144,5 @@ def test_a_damaged_member_of_a_zip_is_reported(tmp_path, raw):
 
 @pytest.mark.parametrize("arguments", [(0, None), (64, 0), (-1, 3)])
 def test_sizes_must_be_positive(arguments):
-    with pytest.raises(ValueError, match="at least 1 pixel"):
+    with pytest.raises(ValueError, match=r"at least 1 pixel, but got size="):
         Framing(*arguments)

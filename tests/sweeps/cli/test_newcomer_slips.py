@@ -44,6 +44,10 @@ def _refused(tmp_path, more="", **values):
         ),
         ({"imbalance": "!include other.yaml"}, "tags such as !include are not read"),
         ({"epochs": "{grid: []}"}, "grid needs a list of values"),
+        ({"epochs": "{gird: [1, 2]}"}, "did you mean {grid: [1, 2]}?"),
+        ({"more": "privacy: {delta: 1e-5}"}, "unknown key 'delta': it is a field of a learner"),
+        ({"more": "epsilon: 3"}, "unknown key 'epsilon': it is a field of a learner"),
+        ({"more": "seeds: {dat: 2}"}, "unknown key 'dat': did you mean 'data'?"),
         ({"more": "tracking: [comet]"}, "there is no tracker 'comet': known: tensorboard, wandb"),
     ],
 )
