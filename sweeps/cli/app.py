@@ -48,9 +48,8 @@ Changes = Annotated[
     typer.Argument(metavar="[PLACE=VALUE]…", help="Changes to the file: `learners.0.epsilon=5`.", show_default=False),
 ]
 NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Name to use instead of the file's.")]
-SeedsOption = Annotated[
-    int | None, typer.Option("--seeds", metavar="N", min=1, help="Number of (tied) seeds instead of the file's.")
-]
+_SEEDS = "Number of (tied) seeds instead of the file's."
+SeedsOption = Annotated[int | None, typer.Option("--seeds", metavar="N", min=1, help=_SEEDS)]
 TrialsOption = Annotated[
     int | None,
     typer.Option("--trials-at-most", metavar="N", min=1, help="Maximum number of trials (default: 100,000)."),
@@ -81,8 +80,7 @@ def main() -> None:
             _say(f"and {len(error.each) - _MOST_ERRORS} more")
         sys.exit(EXIT_BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
-        _say("stopped")
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
     except ModuleNotFoundError as error:
         line = missing_line(error, f"fairsweep {' '.join(sys.argv[1:2])}")
         if line is None:
@@ -97,6 +95,8 @@ def main() -> None:
             context = getattr(error, "ctx", None)
             _say(f"{message()}{f' (see: {context.command_path} --help)' if context else ''}")
         sys.exit(EXIT_BAD_INPUT)
+    if code == EXIT_INTERRUPTED:  # typer makes it of Ctrl-C, which only a sweep that runs has words for
+        _say("stopped")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -114,6 +114,16 @@ def test_a_file_is_no_sweep_to_track(fairsweep, tmp_path):
     assert (code, "it is a file" in err) == (2, True)
 
 
+def test_ctrl_c_is_said_and_is_no_silence(fairsweep, monkeypatch):
+    """Typer makes an exit code of it; only a sweep that runs has words of its own."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fairsweep.sweeps.store.listing.list_sweeps", interrupted)
+    assert fairsweep("ls") == (130, "", "fairsweep: stopped\n")
+
+
 def test_a_missing_argument_leads_to_the_help(fairsweep):
     code, _, err = fairsweep("plan")
     assert code == 2
