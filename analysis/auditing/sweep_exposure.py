@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from fairsweep.analysis.auditing.shadow_scores import ATTACKS, FEWEST_SHADOWS
 from fairsweep.analysis.records.file_names import AUDIT, MEMBERSHIP, PLACEMENT
 from fairsweep.analysis.records.trial_folder import TrialFolder
 from fairsweep.analysis.results.results import SweepResults
+from fairsweep.analysis.results.sweep_records import one_of
 
 EXPOSURE_COLUMNS = (
     *("learner", "series", "level", "shadows", "attack", "attribute", "group"),
@@ -27,7 +28,7 @@ Of = Literal["members", "forgotten"]
 
 def exposure_frame(
     results: SweepResults,
-    by: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
     *,
     attacks: Sequence[str] = tuple(ATTACKS),
     confidence: float = 0.95,
@@ -43,7 +44,7 @@ def exposure_frame(
 
     Args:
         results: the sweep.
-        by: attributes whose values are the groups; None takes the sweep's.
+        by: an attribute or several, whose values are the groups; None takes the sweep's.
         attacks: names in `ATTACKS`.
         confidence: of the intervals, each by itself.
         draws: bootstrap draws of the intervals.
@@ -61,12 +62,17 @@ def exposure_frame(
         and those whose canaries are clients, are left out.
 
     Raises:
-        ValueError: if the sweep has no ``examples.parquet``, or it lacks an attribute.
+        ValueError: if the sweep has no ``examples.parquet``, or it lacks an attribute; if there is no such attack, or
+            none looks for such examples.
 
     References:
         Hayes et al. 2024, "Inexact unlearning needs more careful evaluations to avoid a false sense of privacy", arXiv
         2403.01218, section 4 (U-LiRA); Kurmanji et al. 2023, arXiv 2302.09880 (forgotten against never seen).
     """
+    one_of(of, get_args(Of), "of")
+    for attack in attacks:
+        one_of(attack, ATTACKS, "attack")
+    attributes = [by] if isinstance(by, str) else by
     shadows = [f for f in results.folders if (f.config or {}).get("shadow_candidates")]
     remembering = [f for f in shadows if _audit(f).get("forgotten")]
     found = results.read_each(shadows if of == "members" else remembering, MEMBERSHIP, TrialFolder.membership)
@@ -92,7 +98,7 @@ def exposure_frame(
             if of == "forgotten":
                 included[place] = gone
         shared = {name: names.loc[trials[0], name] for name in ("learner", "series", "level")}
-        for attribute in by or tuple((configs[trials[0]].get("dataset") or {}).get("groups") or ()):
+        for attribute in attributes or tuple((configs[trials[0]].get("dataset") or {}).get("groups") or ()):
             codes = _codes(results, ids, attribute)
             for attack in attacks:
                 scores, generator = ATTACKS[attack](log_p, included, codes), np.random.default_rng(seed)

@@ -13,7 +13,7 @@ import pandas as pd
 from fairsweep.analysis.comparing.config_changes import config_changes
 from fairsweep.analysis.comparing.matching import BOTH, SAME_TRIALS, UNPAIRED, Matching, match
 from fairsweep.analysis.comparing.two_sweeps import A, B, TwoSweeps
-from fairsweep.analysis.metrics.catalogue import METRICS
+from fairsweep.analysis.metrics.catalogue import resolve
 from fairsweep.analysis.metrics.disparities import Disparity
 from fairsweep.analysis.report.summary_table import DISPARITIES_SHOWN, is_defined
 from fairsweep.analysis.results.differences import difference_rows
@@ -154,9 +154,9 @@ class SweepComparison:
 def compare(
     a: str | Path | SweepResults,
     b: str | Path | SweepResults,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     *,
-    by: Sequence[str] | None = None,
+    by: str | Sequence[str] | None = None,
     at: At = "last",
 ) -> SweepComparison:
     """Compare two sweeps, B minus A.
@@ -170,7 +170,7 @@ def compare(
         a: output folder or URI of a sweep, or what `load` returned.
         b: the other one.
         metrics: names in `METRICS`; None takes the accuracy and the disparities that the report shows.
-        by: attributes whose groups are compared; None takes every group attribute that both have.
+        by: an attribute or several, each compared by its groups; None takes every group attribute that both have.
         at: see `SweepResults.evaluations`.
 
     Raises:
@@ -183,11 +183,13 @@ def compare(
             f"two sweeps that are compared must predict the same label, but {one.name} predicts {one.label} "
             f"{list(one.classes)} and {other.name} predicts {other.label} {list(other.classes)}"
         )
-    attributes = [name for name in other.groups or (other.label,) if _shared(one, other, name)] if by is None else by
+    shared = [name for name in other.groups or (other.label,) if _shared(one, other, name)]
+    attributes = shared if by is None else [by] if isinstance(by, str) else list(by)
     if not attributes:
         raise ValueError(f"the sweeps must share a group attribute, but have {one.groups} and {other.groups}")
     matching = match(one, other)
-    names = list(metrics) if metrics is not None else _shown_metrics(other)
+    chosen = [metrics] if isinstance(metrics, str) else metrics
+    names = _shown_metrics(other) if chosen is None else list(chosen)
     frames = [_frame(results, side, names, attributes, at) for results, side in ((one, A), (other, B))]
     trials = matching.pairs.assign(identical=_identical(one, other, matching.pairs, attributes, at))
     parts = [_exact(_paired(one, other, matching, frames), trials), _unpaired(matching, (one, other), frames)]
@@ -210,7 +212,7 @@ def _shown_metrics(results: SweepResults) -> list[str]:
 
 def _frame(results: SweepResults, side: str, metrics: Sequence[str], by: Sequence[str], at: At) -> pd.DataFrame:
     """Return the rates of all, and rates and disparities of each attribute; trials carry the letter of their sweep."""
-    plain = [name for name in metrics if not isinstance(METRICS[name.split("[")[0]], Disparity)]
+    plain = [name for name in metrics if not isinstance(resolve(name, results.classes).row, Disparity)]
     parts = [results.rates(plain, by=(), at=at)] if plain else []
     parts += [results.frame(metrics, by=attribute, at=at) for attribute in by]
     frame = pd.concat(parts, ignore_index=True)

@@ -165,6 +165,15 @@ def test_sweeps_without_a_common_setting_are_not_called_the_same(tmp_path, simul
     assert more[-1] == "Configs of settings in both, data set, versions and commit are the same."
 
 
+def test_one_name_is_a_list_of_one_and_an_unknown_one_is_refused(faces, again):
+    one = analysis.compare(faces.folder, again, "accuracy", by="tone").differences
+    assert one.equals(analysis.compare(faces.folder, again, ["accuracy"], by=["tone"]).differences)
+    with pytest.raises(ValueError, match="metric must be one of those that describe"):
+        analysis.compare(faces.folder, again, ["acuracy"])
+    with pytest.raises(ValueError, match=r"by must be an attribute.*but got 'hair'"):
+        analysis.compare(faces.folder, again, by="hair")
+
+
 def test_of_one_replicate_it_is_said_that_intervals_are_of_the_images_alone(tmp_path, simulate):
     """Far from 0, and yet not significant: that has a reason, which stood nowhere."""
     single = simulate["faces"](tmp_path / "a", shares=(0.5,), replicates=1)

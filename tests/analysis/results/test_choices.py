@@ -6,6 +6,7 @@ import pytest
 
 import fairsweep.analysis as analysis
 import fairsweep.datasets as datasets
+from fairsweep.analysis.auditing.sweep_exposure import exposure_frame
 from fairsweep.analysis.results.imbalance_design import design_of
 
 
@@ -54,6 +55,8 @@ def test_what_is_not_there_is_refused_with_what_is(results):
         (lambda results: results.predictions(columns=["logits"]), "column must be one of"),
         (lambda results: analysis.compare_learners(results, learners=["privat", "tuned"]), "learner must be one of"),
         (lambda results: analysis.reliability_frame(results, by="hair"), "attribute must be one of"),
+        (lambda results: exposure_frame(results, of="forgoten"), r"of must be one of \['members', 'forgotten'\]"),
+        (lambda results: exposure_frame(results, attacks=["LIRA"]), r"attack must be one of \['LiRA', 'RMIA'\]"),
     ],
 )
 def test_a_misspelt_choice_is_neither_the_default_nor_an_empty_table(results, ask, said):
