@@ -72,7 +72,7 @@ def file(mapping, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda example: example.stem)
+@pytest.mark.parametrize("example", sorted(EXAMPLES.rglob("*.yaml")), ids=lambda example: example.stem)
 def test_an_example_under_another_name_has_a_folder_of_its_own(example):
     """In the folder of the example its trials would become former ones of the same sweep."""
     again = read_changed(example, [], name="again", seeds=None, trials_at_most=None)
