@@ -88,6 +88,10 @@ class GroupDiagnostics:
         for attribute in self._attributes:
             self._tally(attribute.cells_n[positions] + attribute.offset, gradients)
 
+    def measures_at(self, step_in_iteration: int, steps: int) -> bool:
+        """Whether `measure` measures at a step."""
+        return any(step_in_iteration == (2 * index + 1) * steps // (2 * PROBES_PER_ITERATION) for index in _PROBES)
+
     def measure(self, step_in_iteration: int, steps: int, update: Sequence[torch.Tensor]) -> None:
         """Compare the groups' mean gradients with an update about to be applied, at some steps of an iteration.
 
@@ -96,7 +100,7 @@ class GroupDiagnostics:
             steps: Number of steps of this iteration.
             update: The noised mean gradient, one tensor for each parameter.
         """
-        if all(step_in_iteration != (2 * index + 1) * steps // (2 * PROBES_PER_ITERATION) for index in _PROBES):
+        if not self.measures_at(step_in_iteration, steps):
             return
         found = torch.full((self._cells,), math.nan, dtype=torch.float64, device=self._device)
         with in_float32(self._network.model):

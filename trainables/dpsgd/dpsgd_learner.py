@@ -7,7 +7,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,15 @@ from fairsweep.trainables.dpsgd.weighted_rates import weights_of
 from fairsweep.trainables.layers.example_dropout import draw_masks
 from fairsweep.trainables.layers.numerics import use_numerics
 from fairsweep.trainables.learning.iteration_report import IterationReport
-from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
+from fairsweep.trainables.learning.learner import LearningTask
+from fairsweep.trainables.learning.stack_member import Found, StackableLearner, StackMember
 from fairsweep.trainables.models.augmentation import augmented_views
 from fairsweep.trainables.models.inputs import ahead, normalise, to_device
 from fairsweep.trainables.models.network import Network
+from fairsweep.trainables.models.optimizers import SgdOptimizer
+from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.flat_chain import FlatChain
 from fairsweep.trainables.privacy.gradients import ExampleGradients, GradientMode, Plain, add_finite, pad
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.privacy.precision import full_precision
@@ -47,7 +51,7 @@ AddClipped = Callable[
 ]
 
 
-class Dpsgd(SingleModelLearner):
+class Dpsgd(StackableLearner):
     """Trains one model privately; see `Learner` for what it offers.
 
     Args:
@@ -123,11 +127,7 @@ class Dpsgd(SingleModelLearner):
     @full_precision()
     def _iterate(self) -> IterationReport:
         """Do one iteration: the steps that belong to one expected pass over the training set."""
-        if self._task.diagnostics:
-            self._diagnostics = self._diagnostics or GroupDiagnostics(
-                self._task, self._network, self._gradients().name == Plain.name, self._loss_weights
-            )
-            self._diagnostics.restart()
+        self._begin_diagnostics()
         start, stop = self.steps_after(self.iteration), self.steps_after(self.iteration + 1)
         loss_sum = torch.zeros((), device=self._task.device)
         examples = 0
@@ -149,6 +149,64 @@ class Dpsgd(SingleModelLearner):
         self.iteration += 1
         return self._report(loss_sum, examples, stop - start)
 
+    def _begin_diagnostics(self) -> None:
+        if self._task.diagnostics:
+            self._diagnostics = self._diagnostics or GroupDiagnostics(
+                self._task, self._network, self._gradients().name == Plain.name, self._loss_weights
+            )
+            self._diagnostics.restart()
+
+    def stack_kind(self) -> Hashable:
+        """See `StackableLearner`: chains of linear layers under SGD, by book-keeping or without clipping."""
+        config, chain = self._config, FlatChain.of(self._network.model)
+        is_plain = self._audit is None and config.ema is None and self._views == 1 and not config.augmentation.active
+        if chain is None or not chain.takes(self._task.input_shape) or not is_plain:
+            return None
+        optimizer, mode = config.optimizer, self._gradients().name
+        if not isinstance(optimizer, SgdOptimizer) or mode not in (Bookkeeping.name, Plain.name):
+            return None
+        return "dpsgd", chain.outline, self._clipping.kind, optimizer.nesterov, self._task.device
+
+    def stack_member(self) -> StackMember:
+        """See `StackableLearner`."""
+        self._begin_diagnostics()
+        start, stop = self.steps_after(self.iteration), self.steps_after(self.iteration + 1)
+        diagnostics = self._diagnostics
+
+        def finite_sum(step: int, sums: Sequence[torch.Tensor]) -> None:
+            (batch,) = self._task.feed.batches(self._task.rows, self._sampler, start=step, stop=step + 1)
+            self._add_finite(batch)
+            for total, own in zip(sums, self._sums, strict=True):
+                total.copy_(own)
+
+        def report(found: Found) -> IterationReport:
+            if diagnostics is not None:
+                for positions, gradients in found.steps():
+                    diagnostics.count(torch.from_numpy(positions).to(self._task.device), gradients)
+            self.iteration += 1
+            return self._report(found.loss_sum, found.examples, stop - start)
+
+        return StackMember(
+            network=self._network,
+            feed=self._task.feed,
+            rows=self._task.rows,
+            sampler=self._sampler,
+            start=start,
+            stop=stop,
+            labels=self._labels,
+            loss_weights=self._loss_weights,
+            clipping=self._clipping,
+            noise=self._noise,
+            denominator=self.plan.expected_batch_size,
+            most_rows=self._config.performance.physical_batch_size,
+            measures=lambda step: diagnostics is not None and diagnostics.measures_at(step, stop - start),
+            measure=lambda step, update: (
+                None if diagnostics is None else diagnostics.measure(step, stop - start, update)
+            ),
+            finite_sum=finite_sum,
+            report=report,
+        )
+
     def steps_after(self, iteration: int) -> int:
         """Return how many steps are done after so many iterations: T times their share, rounded."""
         return round(self.plan.steps * iteration / self.iterations)
@@ -158,14 +216,18 @@ class Dpsgd(SingleModelLearner):
         self._total.zero_()
         parts = [self._add_part(batch, start, self._gradients().add_clipped) for start in self._starts(batch)]
         if self._clipping.kind != "none" and not bool(self._total.sum().isfinite()):
-            self._total.zero_()
-            add = partial(add_finite, self._gradients(), model=self._network.model)
-            parts = [self._add_part(batch, start, add) for start in self._starts(batch)]
+            parts = self._add_finite(batch)
         if self._diagnostics is not None:
             for positions, gradients in parts:
                 self._diagnostics.count(positions, gradients)
         losses = [gradients.losses.sum() for _, gradients in parts]
         return torch.stack(losses).sum() if losses else torch.zeros((), device=self._task.device)
+
+    def _add_finite(self, batch: Batch) -> list[tuple[torch.Tensor, ExampleGradients]]:
+        """Sum anew, without the examples whose gradients are not finite."""
+        self._total.zero_()
+        add = partial(add_finite, self._gradients(), model=self._network.model)
+        return [self._add_part(batch, start, add) for start in self._starts(batch)]
 
     def _starts(self, batch: Batch) -> range:
         """Return where physical batches begin; padded ones are as many in every step."""

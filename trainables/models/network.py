@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -79,7 +79,7 @@ class Network:
 
     def update(self, step: int) -> None:
         """Apply the gradients that the parameters hold, at the learning rate of this step, and drops them."""
-        set_learning_rate(self._optimizer, self._config.learning_rate(step, self._steps, self._epochs))
+        set_learning_rate(self._optimizer, self.learning_rate(step))
         if self._scaler is None:
             self._optimizer.step()
         else:
@@ -88,6 +88,25 @@ class Network:
         for parameter in self.parameters:
             parameter.grad = None
         self.average()
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """How gradients change the weights."""
+        return self._config
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        return self._config.learning_rate(step, self._steps, self._epochs)
+
+    def velocities(self) -> list[torch.Tensor]:
+        """Return what SGD's momentum has gathered for each parameter, or zeros."""
+        held = [self._optimizer.state.get(parameter, {}).get("momentum_buffer") for parameter in self.parameters]
+        return [torch.zeros_like(p) if v is None else v for p, v in zip(self.parameters, held, strict=True)]
+
+    def take_velocities(self, velocities: Sequence[torch.Tensor]) -> None:
+        """Take over what `velocities` returned, some steps later."""
+        for parameter, velocity in zip(self.parameters, velocities, strict=True):
+            self._optimizer.state[parameter]["momentum_buffer"] = velocity.clone()
 
     def average(self) -> None:
         """Take the weights up into their average, if there is one; `update` does."""

@@ -74,7 +74,7 @@ class Bookkeeping:
     ) -> ExampleGradients:
         """See `GradientMode`."""
         views, dtype = views_of(inputs_BCHW, labels_B), sums[0].dtype
-        if self._chain is not None and views == 1 and self._chain.takes(inputs_BCHW):
+        if self._chain is not None and views == 1 and self._chain.takes(inputs_BCHW.shape[1:]):
             passed = self._chain(inputs_BCHW, labels_B, weights_B)
             losses, activations, backprops = passed.losses, passed.activations, passed.backprops
         else:

@@ -42,11 +42,21 @@ class Clipping:
             float [L, B] in [0, 1]; min(1, S / norm), which is 1 for a zero gradient. Equal over layers unless per
             layer.
         """
-        if self.kind == "none" or self.l2_clip_norm is None:
-            return torch.ones_like(squared_norms_LB)
-        layers = len(squared_norms_LB)
-        if self.kind == "per_layer":
-            bound = self.l2_clip_norm / math.sqrt(layers)
-            return (bound / squared_norms_LB.sqrt()).clamp(max=1)
-        norms_B = squared_norms_LB.sum(dim=0).sqrt()
-        return (self.l2_clip_norm / norms_B).clamp(max=1).expand(layers, -1)
+        return factors_of(self.kind, self.l2_clip_norm, squared_norms_LB)
+
+
+def factors_of(kind: str, l2_clip_norm: float | torch.Tensor | None, squared_norms: torch.Tensor) -> torch.Tensor:
+    """Return what `Clipping.factors` does, also for several networks with norms of their own.
+
+    Args:
+        kind: See `Clipping`.
+        l2_clip_norm: S; or float64 [M, 1], that of each of M networks.
+        squared_norms: float [L, B]; or [L, M, B].
+    """
+    if kind == "none" or l2_clip_norm is None:
+        return torch.ones_like(squared_norms)
+    bound = l2_clip_norm / math.sqrt(len(squared_norms)) if kind == "per_layer" else l2_clip_norm
+    bound = bound.to(squared_norms.dtype) if isinstance(bound, torch.Tensor) else bound
+    if kind == "per_layer":
+        return (bound / squared_norms.sqrt()).clamp(max=1)
+    return (bound / squared_norms.sum(dim=0).sqrt()).clamp(max=1).expand_as(squared_norms)

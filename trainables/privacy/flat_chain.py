@@ -33,6 +33,21 @@ class ChainPass:
     backprops: Sequence[torch.Tensor]
 
 
+@dataclass(frozen=True)
+class ChainOutline:
+    """The architecture of a chain.
+
+    Attributes:
+        widths: Numbers into the first linear layer, and out of each one.
+        has_bias: Whether each has a bias.
+        is_rectified: Whether ReLU follows each.
+    """
+
+    widths: tuple[int, ...]
+    has_bias: tuple[bool, ...]
+    is_rectified: tuple[bool, ...]
+
+
 class FlatChain:
     """A network of such layers, all of whose weights are trained; see `of`.
 
@@ -68,9 +83,18 @@ class FlatChain:
         is_chain = kinds[:1] == [nn.Linear] and set(kinds) <= {nn.Linear, nn.ReLU}
         return cls(layers, flattens=flattens) if is_chain and [*map(id, used)] == [*map(id, trained)] else None
 
-    def takes(self, inputs: torch.Tensor) -> bool:
-        """Whether examples have a shape that the chain takes."""
-        return inputs.dim() == 2 or self._flattens
+    @property
+    def outline(self) -> ChainOutline:
+        """What networks have in common that can be trained side by side."""
+        return ChainOutline(
+            (self._linear[0].in_features, *(layer.out_features for layer in self._linear)),
+            tuple(layer.bias is not None for layer in self._linear),
+            tuple(self._is_rectified),
+        )
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether examples may have a shape."""
+        return len(shape) == 1 or self._flattens
 
     def __call__(self, inputs: torch.Tensor, labels_B: torch.Tensor, weights_B: torch.Tensor | None) -> ChainPass:
         """Take a batch through the network and back.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,13 +14,15 @@ from pydantic import Field, model_validator
 from fairsweep.trainables.layers.example_dropout import draw_masks
 from fairsweep.trainables.layers.numerics import TrainingNumericsConfig, tf32_in_convolutions, use_numerics
 from fairsweep.trainables.learning.iteration_report import IterationReport
-from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
+from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.learning.stack_member import Found, StackableLearner, StackMember
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.models.inputs import ahead, normalise, to_device
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import AnyOptimizer, SgdOptimizer
+from fairsweep.trainables.privacy.flat_chain import FlatChain
 from fairsweep.trainables.remedies import RemedyConfig
 from fairsweep.trainables.remedies.remedy import Remedy
 
@@ -78,7 +80,7 @@ class SgdConfig(LearnerConfig):
             self.remedy.check(roles)
 
 
-class Sgd(SingleModelLearner):
+class Sgd(StackableLearner):
     """Trains one model on shuffled batches; see `Learner` for what it offers.
 
     Args:
@@ -122,9 +124,43 @@ class Sgd(SingleModelLearner):
             for batch in ahead(batches, self._task.device):
                 loss_sum += self._train(batch.step, batch.positions, batch.ids, batch.images) * len(batch.positions)
                 examples += len(batch.positions)
+        return self._report(loss_sum, examples, stop - start)
+
+    def _report(self, loss_sum: torch.Tensor, examples: int, steps: int) -> IterationReport:
+        """Count the iteration."""
         self.iteration += 1
         loss = float(loss_sum) / examples if self._task.diagnostics else math.nan
-        return IterationReport(self.iteration, loss, examples, stop - start)
+        return IterationReport(self.iteration, loss, examples, steps)
+
+    def stack_kind(self) -> Hashable:
+        """See `StackableLearner`: chains of linear layers under SGD, whose loss is the mean of the examples'."""
+        config, chain = self._config, FlatChain.of(self._network.model)
+        is_plain = config.remedy is None and config.ema is None and not config.augmentation.active
+        if chain is None or not chain.takes(self._task.input_shape) or not is_plain or config.label_smoothing:
+            return None
+        optimizer = config.optimizer
+        if not isinstance(optimizer, SgdOptimizer):
+            return None
+        return "sgd", chain.outline, optimizer.nesterov, self._task.device
+
+    def stack_member(self) -> StackMember:
+        """See `StackableLearner`."""
+        start = self.iteration * self._sampler.steps_per_epoch
+        stop = start + self._sampler.steps_per_epoch
+
+        def report(found: Found) -> IterationReport:
+            return self._report(found.loss_sum, found.examples, stop - start)
+
+        return StackMember(
+            network=self._network,
+            feed=self._task.feed,
+            rows=self._task.rows,
+            sampler=self._sampler,
+            start=start,
+            stop=stop,
+            labels=self._labels,
+            report=report,
+        )
 
     def _train(self, step: int, positions: np.ndarray, ids: np.ndarray, images_BHWC: np.ndarray) -> torch.Tensor:
         """Take one optimiser step and returns the batch's mean loss, detached and still on the device."""
