@@ -68,6 +68,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "learners": "all",
         "rehearsal": "all",
         "trial": "all",
+        "stacks": "layers models privacy learning trial",
         "trained": "all",
         "adapter": "all",
     },

@@ -30,6 +30,7 @@ with uncollected():
     from fairsweep.trainables.learning.tensor_bytes import decode, encode
     from fairsweep.trainables.learning.trial_watch import Watch
     from fairsweep.trainables.privacy.plan import PrivacyPlan
+    from fairsweep.trainables.stacks.trial_stack import TrialStack
     from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
     from fairsweep.trainables.trial.cohort_workers import RayCohortWorkers
     from fairsweep.trainables.trial.published_trial import PublishedTrial, Publisher
@@ -65,6 +66,7 @@ class TrialTask:
         watch: what is looked at after each iteration, and may end the trial.
         ids_key: keys the hashes of sets of ids in its records, the same for every trial of the sweep.
         scheduled: whether the driver's scheduler may end it, by a word in its state.
+        others: trials that train beside it, in the same process; they reserve nothing of their own.
     """
 
     config: TrialConfig
@@ -83,6 +85,7 @@ class TrialTask:
     watch: Watch | None = None
     ids_key: bytes | None = field(default=None, repr=False)
     scheduled: bool = False
+    others: tuple[TrialTask, ...] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> TrialTask:
@@ -138,6 +141,13 @@ class TrialTask:
             return self._open_in(self.folder)
         return PublishedTrial(self.publisher.open(self.folder.name, self.config.trial, self.run), self._open_in)
 
+    def outcome(self) -> dict[str, Any] | None:
+        """Return what its state says of a trial that has ended; None for one that has not."""
+        state = TrialStateFile(self.folder).read()
+        if state is None or state.trial != self.config.trial or not state.ended:
+            return None
+        return {**state.metrics, "done": True, "failed": 0.0, "stopped": float(state.state == "stopped")}
+
     def _open_in(self, folder: Path) -> Trial:
         device = "cuda" if self.gpu > 0 and torch.cuda.is_available() else "cpu"
         return Trial(
@@ -167,7 +177,8 @@ class SweepTrainable(tune.Trainable):
     It can be the trainable of any `ray.tune.Tuner`: docs/after-training.md has an example.
 
     Every result has the fields of `Trial.iterate`. A trial that fails for good reports ``done`` and ``failed``; any
-    other error goes on to Tune, which starts the trial again as often as its failure config says.
+    other error goes on to Tune, which starts the trial again as often as its failure config says. Of a task with others
+    beside it a result has the hash and the fields of each trial that has done anything, as ``trials``.
     """
 
     def setup(self, config: Mapping[str, Any]) -> None:
@@ -178,10 +189,13 @@ class SweepTrainable(tune.Trainable):
         """
         self._current = TrialTask.of(config)
         self._trial: Trial | PublishedTrial | None = None
+        self._stack: TrialStack | None = None
 
     def step(self) -> dict[str, Any]:
         """One iteration of the trial, or as many as fit into `TrialTask.report_seconds`."""
         due = time.monotonic() + self._current.report_seconds
+        if self._current.others:
+            return self._step_together(due)
         try:
             trial = self._opened()
             metrics = self._iterate(trial)
@@ -191,6 +205,18 @@ class SweepTrainable(tune.Trainable):
             self._close()
             return {"done": True, "failed": 1.0}
         return {**metrics, "failed": 0.0, "done": bool(metrics["done"])}
+
+    def _step_together(self, due: float) -> dict[str, Any]:
+        """One iteration of each trial of a stack, or more; a list of pairs, for Tune takes mappings apart."""
+        task = self._current
+        if self._stack is None:
+            self._take_share()
+            trials = {one.config.trial: one for one in (task, *task.others)}
+            self._stack = TrialStack(trials, _PERMANENT, scheduled=task.scheduled)
+        found = self._stack.iterate()
+        while not self._stack.done and time.monotonic() < due:
+            found |= self._stack.iterate()
+        return {"done": self._stack.done, "failed": 0.0, "trials": list(found.items())}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the trial's state where Tune asks for it (schedulers that move states between trials need it)."""
@@ -218,16 +244,23 @@ class SweepTrainable(tune.Trainable):
 
     def _opened(self) -> Trial | PublishedTrial:
         if self._trial is None:
-            use_threads(self._current.cpu)
-            assigned = assigned_gpus()
-            cap_gpu_memory(self._current.gpu if assigned is None else assigned)
+            self._take_share()
             self._trial = self._current.open()
         return self._trial
+
+    def _take_share(self) -> None:
+        """Keep to what is reserved."""
+        use_threads(self._current.cpu)
+        assigned = assigned_gpus()
+        cap_gpu_memory(self._current.gpu if assigned is None else assigned)
 
     def _close(self) -> None:
         if self._trial is not None:
             self._trial.close()
             self._trial = None
+        if self._stack is not None:
+            self._stack.close()
+            self._stack = None
 
 
 def use_threads(cpus: float) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
+from fairsweep.sweeps.execution.stacking import in_stacks
 from fairsweep.sweeps.execution.tasks import GRADIENT_MODES_FILE, GradientModes, trial_tasks
 from fairsweep.sweeps.planning.expand import PlannedTrial
+from fairsweep.sweeps.planning.machines import beside
 from fairsweep.sweeps.planning.preflight import SweepPlan, privacy_plans
 from fairsweep.sweeps.store.ledger import Entry
 from fairsweep.sweeps.store.output import OutputFolder
@@ -93,6 +96,7 @@ class TrialQueue:
         self._known = None if source.members is not None else self._ledger.entries()
         self._ready: deque[tuple[str, TrialTask]] = deque()
         self._running: dict[str, TrialTask] = {}
+        self._stacked: set[str] = set()
         self.queued: dict[str, Entry] = {}
         self.progress = Progress(
             (),
@@ -114,24 +118,33 @@ class TrialQueue:
         return bool(self._ready)
 
     def take(self) -> tuple[str, TrialTask] | None:
-        """Return the next trial that shall start; None while there is none."""
+        """Return the next trial that shall start, others beside it in its task; None while there is none."""
         if not self.fetch():
             return None
         trial, task = self._ready.popleft()
-        self._running[trial] = task
+        alone = [replace(task, others=()), *task.others]
+        self._running |= {one.config.trial: one for one in alone}
+        if task.others:
+            self._stacked.update(one.config.trial for one in alone)
         return trial, task
 
     def ended(self, trial: str, given_up: bool) -> None:
         """Take note of the end of a trial.
 
         A trial that the user has stopped is not over: its source is not told. One that lacked GPU memory and had less
-        than a whole GPU starts once more.
+        than a whole GPU starts once more, and so does one that trained beside others when their worker died: alone.
 
         Args:
             trial: its hash.
             given_up: whether its worker died more often than it may, so that it has not said so itself.
         """
         task, entry = self._running.pop(trial), self.queued[trial]
+        was_stacked = trial in self._stacked
+        self._stacked.discard(trial)
+        if given_up and was_stacked and (state := entry.now()) is not None and state.state in ("queued", "running"):
+            self._ready.appendleft((trial, task))
+            self.progress.wait(trial)
+            return
         if given_up:
             cause = self.progress.lost.get(trial, "the worker died")
             entry.mark({"state": "failed", "error": cause}, when=lambda state: state.state in ("queued", "running"))
@@ -162,9 +175,8 @@ class TrialQueue:
     def _prepare(self, new: Sequence[PlannedTrial]) -> None:
         self.queued |= self._ledger.queue(new, self._known)
         privacy = privacy_plans(self._plan, new)
-        tasks = trial_tasks(
-            self._plan, new, self.queued, privacy, self._output.path, self._feed, self._at_once, self._modes
-        )
+        together = self._at_once * beside(new)
+        tasks = trial_tasks(self._plan, new, self.queued, privacy, self._output.path, self._feed, together, self._modes)
         self.progress.add(new, tasks)
         self.progress.expected = self._source.total
-        self._ready.extend(tasks.items())
+        self._ready.extend(in_stacks(new, tasks, self._at_once))

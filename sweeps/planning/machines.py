@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fairsweep.datasets.feeds.feed_choice import FeedKind, cpus_outside_trials, machine_memory
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.trainables.stacks.stack_choice import stack_size, why_alone
 
 if TYPE_CHECKING:
     from fairsweep.sweeps.planning.preflight import SweepPlan
@@ -90,6 +91,23 @@ def check_resources(trials: Iterable[PlannedTrial], available: list[Machine]) ->
         )
     for trial in trials:
         _check_workers(trial, available)
+        _check_stack(trial)
+
+
+def beside(trials: Iterable[PlannedTrial]) -> int:
+    """How many trials train in one process, at most."""
+    return max((stack_size(trial.config, trial.resources.stack) for trial in trials), default=1)
+
+
+def _check_stack(trial: PlannedTrial) -> None:
+    """Refuse a number of trials in one process where they must train alone."""
+    stack, reason = trial.resources.stack, why_alone(trial.config)
+    if stack not in (1, "auto") and reason:
+        raise SweepError(
+            f"stack: {stack} lets so many trials train side by side, but those of {trial.config.learner.name!r} must "
+            f"train alone: {reason}; write stack: auto, under which such trials do",
+            ("resources", "stack"),
+        )
 
 
 def large_enough(trials: Sequence[PlannedTrial], available: Sequence[Machine]) -> Machine:
@@ -201,7 +219,8 @@ def check_budget(
     """
     if plan.sweep.checkpoints.budget is None or not trials:
         return
-    at_once = slots(trials, available, plan.sweep.resources.max_concurrent, count)
+    at_once = slots(trials, available, plan.sweep.resources.max_concurrent, count) * beside(trials)
+    at_once = min(at_once, count or len(trials))
     plan.sweep.checkpoints.check_budget(map(plan.checkpoint_bytes, trials), at_once)
 
 

@@ -29,6 +29,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from fairsweep.sweeps.runtime.cluster_address import check_address, cluster_of, is_client, reaching
+from fairsweep.sweeps.runtime.each_trial import EachScheduled, EachTrial
 from fairsweep.sweeps.runtime.environment_variables import default_variables
 from fairsweep.sweeps.runtime.local_ray import check_loopback, private_ray, starting
 from fairsweep.sweeps.runtime.ray_internals import tune_changed
@@ -150,8 +151,9 @@ def run_trials(
     """Run trials to their end, each in a Tune trial of its own.
 
     Args:
-        take: gives the hash and task of the next one that shall start; None while there is none.
-        ended: takes the hash of one that has ended, and whether its worker died more often than it may.
+        take: gives the hash and task of the next one that shall start, others beside it in the task; None while there
+            is none.
+        ended: takes the hash of each that has ended, and whether its worker died more often than it may.
         output: the output folder of the sweep, on this machine.
         retries: how often Tune starts a trial again whose worker failed or died.
         max_concurrent: most trials at once; None for as many as fit.
@@ -171,7 +173,7 @@ def run_trials(
                 tune_config=tune.TuneConfig(
                     search_alg=_Handover(take, ended),
                     num_samples=-1,
-                    scheduler=scheduler,
+                    scheduler=None if scheduler is None else EachScheduled(scheduler),
                     reuse_actors=True,
                     max_concurrent_trials=max_concurrent,
                     trial_dirname_creator=lambda trial: str(trial.config["trial"]),
@@ -182,7 +184,7 @@ def run_trials(
                     storage_path=str(folder),
                     failure_config=tune.FailureConfig(max_failures=retries),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                    callbacks=list(callbacks),
+                    callbacks=[EachTrial(callback) for callback in callbacks],
                     verbose=0,
                 ),
             ).fit()
@@ -202,7 +204,7 @@ class _Handover(DriverOnly, Searcher):
     def __init__(self, take: Callable[[], tuple[str, TrialTask] | None], ended: Callable[[str, bool], None]) -> None:
         super().__init__(metric=None, mode=None)
         self._take, self._ended = take, ended
-        self._running: dict[str, str] = {}
+        self._running: dict[str, list[str]] = {}
         self._over: list[tuple[str, bool]] = []
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a config, FINISHED, or None: not now
@@ -213,14 +215,14 @@ class _Handover(DriverOnly, Searcher):
             self._ended(trial, given_up)
         if (found := self._take()) is not None:
             trial, task = found
-            self._running[trial_id] = trial
+            self._running[trial_id] = [one.config.trial for one in (task, *task.others)]
             return {"trial": trial, "task": task}
         return None if self._running else Searcher.FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Take note that a trial has ended, or that its worker died more often than it may."""
         if trial_id in self._running:
-            self._over.append((self._running.pop(trial_id), error))
+            self._over += [(trial, error) for trial in self._running.pop(trial_id)]
 
     def save(self, checkpoint_path: str) -> None:
         """Write a file without content: nothing is restored from Tune's files."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,12 @@ class ResourcesSection(Section):
     )
     worker_cpu: float = Field(default=1, ge=0, description="CPUs of each worker.")
     worker_gpu: float = Field(default=0.0, ge=0, description="GPUs of each worker.")
+    stack: int | Literal["auto"] = Field(
+        default=1,
+        description="Trials that train side by side in one process, on what one of them reserves: trials of `sgd` and "
+        "`dpsgd` that train `linear`, or a head on features of a frozen body. `auto`: as many as are worth it; other "
+        "trials train alone. A number is an error for these. Results differ from those of single trials by rounding.",
+    )
     max_concurrent: int | None = Field(
         default=None, ge=1, description="Maximum number of concurrent trials; null: as many as fit."
     )
@@ -36,6 +42,13 @@ class ResourcesSection(Section):
                 "fairsweep plan --measure, on a machine with a GPU, says which part is enough"
             )
         return raw
+
+    @field_validator("stack")
+    @classmethod
+    def _at_least_one(cls, stack: int | str) -> int | str:
+        if isinstance(stack, int) and stack < 1:
+            raise ValueError(f"stack must be at least 1, or auto, but got {stack}: 1 lets every trial train alone")
+        return stack
 
     @model_validator(mode="after")
     def _check(self) -> Self:

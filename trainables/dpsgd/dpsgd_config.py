@@ -22,6 +22,7 @@ from fairsweep.trainables.dpsgd.gradient_modes import (
 from fairsweep.trainables.dpsgd.weighted_rates import check_weights
 from fairsweep.trainables.learning.learner_config import LearnerConfig, MeasuredChoice
 from fairsweep.trainables.learning.roles import Roles
+from fairsweep.trainables.learning.stack_member import what_keeps_alone
 from fairsweep.trainables.models.augmentation import AugmentationConfig
 from fairsweep.trainables.models.examination import Examined
 from fairsweep.trainables.models.model import ModelConfig
@@ -231,6 +232,15 @@ class DpsgdConfig(LearnerConfig):
         if self.audit is not None:
             self.audit.check_units(len(columns.rows), columns.attributes)
         return super().count_units(columns, data_key)
+
+    @property
+    def trains_alone(self) -> str:
+        """See `LearnerConfig`."""
+        if type(self) is not DpsgdConfig:
+            return super().trains_alone
+        if self.audit is not None:
+            return "canaries are among the examples"
+        return what_keeps_alone(self.optimizer, self.ema, self.augmentation)
 
     def plan(self, units: int) -> PrivacyPlan:
         """Make the privacy plan for so many examples."""

@@ -37,7 +37,6 @@ from fairsweep.trainables.learning.stack_member import Found, StackableLearner, 
 from fairsweep.trainables.models.augmentation import augmented_views
 from fairsweep.trainables.models.inputs import ahead, normalise, to_device
 from fairsweep.trainables.models.network import Network
-from fairsweep.trainables.models.optimizers import SgdOptimizer
 from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.flat_chain import FlatChain
@@ -158,14 +157,12 @@ class Dpsgd(StackableLearner):
 
     def stack_kind(self) -> Hashable:
         """See `StackableLearner`: chains of linear layers under SGD, by book-keeping or without clipping."""
-        config, chain = self._config, FlatChain.of(self._network.model)
-        is_plain = self._audit is None and config.ema is None and self._views == 1 and not config.augmentation.active
-        if chain is None or not chain.takes(self._task.input_shape) or not is_plain:
+        chain, optimizer = FlatChain.of(self._network.model), self._config.optimizer
+        if self._config.trains_alone or chain is None or not chain.takes(self._task.input_shape):
             return None
-        optimizer, mode = config.optimizer, self._gradients().name
-        if not isinstance(optimizer, SgdOptimizer) or mode not in (Bookkeeping.name, Plain.name):
+        if self._gradients().name not in (Bookkeeping.name, Plain.name):
             return None
-        return "dpsgd", chain.outline, self._clipping.kind, optimizer.nesterov, self._task.device
+        return "dpsgd", chain.outline, self._clipping.kind, getattr(optimizer, "nesterov", False), self._task.device
 
     def stack_member(self) -> StackMember:
         """See `StackableLearner`."""

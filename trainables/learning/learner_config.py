@@ -264,6 +264,11 @@ class LearnerConfig(BaseModel):
         """Return how much longer the mean iteration takes than the first one; None where all are alike."""
         return None
 
+    @property
+    def trains_alone(self) -> str:
+        """Return why its trials cannot train side by side in one process; empty where they can."""
+        return f"a learner of kind {self.kind!r} does more than the steps of one model"
+
     def inner_workers(self) -> InnerWorkers | None:
         """Return the processes that the learner makes itself; None for a learner that makes none."""
         return None

@@ -13,7 +13,9 @@ from fairsweep.datasets.feeds.feed import Feed
 from fairsweep.datasets.selection.sampling import Sampler
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import SingleModelLearner
+from fairsweep.trainables.models.augmentation import AugmentationConfig
 from fairsweep.trainables.models.network import Network
+from fairsweep.trainables.models.optimizers import OptimizerConfig, SgdOptimizer
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.gradients import ExampleGradients
 from fairsweep.trainables.privacy.noise import GaussianNoise
@@ -83,6 +85,15 @@ class Found:
     def steps(self) -> Iterator[tuple[np.ndarray, ExampleGradients]]:
         """Give who joined each step with an example, and their gradients."""
         return zip((own for own in self.positions if len(own)), self.gradients, strict=True)
+
+
+def what_keeps_alone(optimizer: OptimizerConfig, ema: float | None, augmentation: AugmentationConfig) -> str:
+    """Return which of these a stack does not do, in words; empty where it does all."""
+    if not isinstance(optimizer, SgdOptimizer):
+        return f"{optimizer.name} divides by what may be near 0, so that differences by rounding would grow"
+    if ema is not None:
+        return "weights are averaged"
+    return "images are augmented" if augmentation.active else ""
 
 
 class StackableLearner(SingleModelLearner):

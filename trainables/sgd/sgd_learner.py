@@ -17,7 +17,7 @@ from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
-from fairsweep.trainables.learning.stack_member import Found, StackableLearner, StackMember
+from fairsweep.trainables.learning.stack_member import Found, StackableLearner, StackMember, what_keeps_alone
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.models.inputs import ahead, normalise, to_device
 from fairsweep.trainables.models.network import Network
@@ -73,6 +73,15 @@ class SgdConfig(LearnerConfig):
     def _check(self) -> Self:
         self.optimizer.schedule.check_epochs(self.epochs)
         return self
+
+    @property
+    def trains_alone(self) -> str:
+        """See `LearnerConfig`."""
+        if type(self) is not SgdConfig:
+            return super().trains_alone
+        if self.remedy is not None or self.label_smoothing:
+            return "what is minimised is another thing than the mean loss"
+        return what_keeps_alone(self.optimizer, self.ema, self.augmentation)
 
     def check_values(self, roles: Roles) -> None:
         """Refuse what the remedy names and does not exist."""
@@ -134,14 +143,10 @@ class Sgd(StackableLearner):
 
     def stack_kind(self) -> Hashable:
         """See `StackableLearner`: chains of linear layers under SGD, whose loss is the mean of the examples'."""
-        config, chain = self._config, FlatChain.of(self._network.model)
-        is_plain = config.remedy is None and config.ema is None and not config.augmentation.active
-        if chain is None or not chain.takes(self._task.input_shape) or not is_plain or config.label_smoothing:
+        chain, optimizer = FlatChain.of(self._network.model), self._config.optimizer
+        if self._config.trains_alone or chain is None or not chain.takes(self._task.input_shape):
             return None
-        optimizer = config.optimizer
-        if not isinstance(optimizer, SgdOptimizer):
-            return None
-        return "sgd", chain.outline, optimizer.nesterov, self._task.device
+        return "sgd", chain.outline, getattr(optimizer, "nesterov", False), self._task.device
 
     def stack_member(self) -> StackMember:
         """See `StackableLearner`."""

@@ -156,8 +156,16 @@ class Trial:
         finally:
             self.close()
 
-    def iterate(self) -> Metrics:
+    @property
+    def learner(self) -> Learner:
+        """What is trained."""
+        return self._learner
+
+    def iterate(self, report: IterationReport | None = None) -> Metrics:
         """Do one iteration: train, evaluate, record, checkpoint; after the last one, finish.
+
+        Args:
+            report: of the iteration that the learner has just done beside others; None lets it do one.
 
         Returns:
             iteration, iterations, loss (None in release mode), accuracy, worst_group and predicted_classes (validation
@@ -169,7 +177,8 @@ class Trial:
             StaleAttemptError: if another worker has taken the trial over.
         """
         with self._failing():
-            report = None if self.done else self._learner.step()
+            if report is None and not self.done:
+                report = self._learner.step()
             self._drop_forgotten()
             evaluated = self._evaluate()
             if report is not None:
