@@ -37,7 +37,6 @@ from fairsweep.trainables.learning.stack_member import Found, StackableLearner, 
 from fairsweep.trainables.models.augmentation import augmented_views
 from fairsweep.trainables.models.inputs import ahead, normalise, to_device
 from fairsweep.trainables.models.network import Network
-from fairsweep.trainables.privacy.bookkeeping import Bookkeeping
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.privacy.flat_chain import FlatChain
 from fairsweep.trainables.privacy.gradients import ExampleGradients, GradientMode, Plain, add_finite, pad
@@ -159,8 +158,6 @@ class Dpsgd(StackableLearner):
         """See `StackableLearner`: chains of linear layers under SGD, by book-keeping or without clipping."""
         chain, optimizer = FlatChain.of(self._network.model), self._config.optimizer
         if self._config.trains_alone or chain is None or not chain.takes(self._task.input_shape):
-            return None
-        if self._gradients().name not in (Bookkeeping.name, Plain.name):
             return None
         return "dpsgd", chain.outline, self._clipping.kind, getattr(optimizer, "nesterov", False), self._task.device
 
