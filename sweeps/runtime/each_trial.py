@@ -82,6 +82,10 @@ class EachTrial(DriverOnly, tune.Callback):
         """Pass on."""
         self._callback.on_step_begin(iteration, trials, **info)
 
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ANN401
+        """Pass on."""
+        self._callback.on_step_end(iteration, trials, **info)
+
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """Pass on, for each trial that has not ended."""
         for one in self._stacks.those_of(trial):
