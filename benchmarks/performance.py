@@ -135,6 +135,13 @@ ROWS = {
         {"step": r"plain / private ([\d.]+)"},
         as_worker=True,
     ),
+    "stacked": Row(
+        "whole trials of heads on features of `resnet18`, batch 64, 16 side by side in one process",
+        "benchmarks/stacked.py --sizes 16",
+        "CPU seconds alone / side by side",
+        {kind: rf"{kind.strip('`')}, batch 64, 16 trials: .* ([\d.]+) by CPU" for kind in ("`dpsgd`", "`sgd`")},
+        as_worker=True,
+    ),
     "clients": Row(
         "a step of 16 clients with 10 images each, `cnn`, in a worker",
         "benchmarks/roofline.py --cases",

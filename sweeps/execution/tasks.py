@@ -64,6 +64,7 @@ def trial_tasks(
     policy = limits.policy(at_once, held)
     watches = Watches(plan)
     modes = modes or GradientModes(output / GRADIENT_MODES_FILE)
+    modes.look_again()
     available = beside_readers(machines(), feed.kind)
     tasks, key = {}, ids_key(output / TRIALS / "any")
     for trial in trials:
@@ -145,13 +146,19 @@ class GradientModes:
         self._path = path
         self._chosen: dict[str, str] = {}
         self._found: dict[str, str] = {}
+        self._is_looked_through = False
         with suppress(FileNotFoundError, RecordError):
             self._chosen = {key: str(current_mode(mode)) for key, mode in read_json(path).items()}
 
+    def look_again(self) -> None:
+        """Let the next mode that is not known be looked for in what trials have recorded meanwhile."""
+        self._is_looked_through = False
+
     def _recorded(self, key: str) -> str | None:
         """Return the mode that trials on disk have trained with; what has been found once is not looked for again."""
-        if key not in self._found:
+        if key not in self._found and not self._is_looked_through:
             self._found = self._all_recorded() | self._found
+            self._is_looked_through = True
         return self._found.get(key)
 
     def _all_recorded(self) -> dict[str, str]:

@@ -431,6 +431,16 @@ def test_gradient_modes_stay_when_their_file_is_lost(finished):
     assert modes.fixed(planned, plan).learner.performance.gradient_mode == "hooks"
 
 
+def test_a_mode_that_no_trial_has_recorded_is_looked_for_once_a_batch_of_trials(finished, monkeypatch):
+    """As on GPUs, where a worker measures: every trial of the sweep was read for each trial that was queued."""
+    looked, modes = [], GradientModes(finished / "gradient_modes.json")
+    monkeypatch.setattr(modes, "_all_recorded", lambda: looked.append(1) or {})
+    for _ in range(2):
+        modes.look_again()
+        assert [modes._recorded(key) for key in ("one", "another", "one")] == [None] * 3
+    assert len(looked) == 2
+
+
 def test_examples_that_are_damaged_are_written_anew(finished, run_here, tmp_path, sweep_text):
     whole = read_parquet(finished / "examples.parquet", None)
     flip(finished / "examples.parquet", random.Random(3))
