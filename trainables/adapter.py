@@ -41,7 +41,8 @@ with uncollected():
 _STATE = "state.pt"
 _DESCRIBED = ("dataset", "label", "groups", "output", "learner")
 # Errors that a second attempt would meet again: the trial ends as failed, and its actor goes on with the next one.
-_PERMANENT = (DivergedError, DatasetError, ValueError, StaleAttemptError, torch.OutOfMemoryError)
+_ITS_OWN = (DivergedError, DatasetError, ValueError, StaleAttemptError)
+_PERMANENT = (*_ITS_OWN, torch.OutOfMemoryError)
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,8 @@ class SweepTrainable(tune.Trainable):
         if self._stack is None:
             self._take_share()
             trials = {one.config.trial: one for one in (task, *task.others)}
-            self._stack = TrialStack(trials, _PERMANENT, scheduled=task.scheduled)
+            # Memory that is lacking beside others may do for one: the stack fails, and its trials train alone.
+            self._stack = TrialStack(trials, _ITS_OWN, scheduled=task.scheduled)
         found = self._stack.iterate()
         while not self._stack.done and time.monotonic() < due:
             found |= self._stack.iterate()

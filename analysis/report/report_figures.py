@@ -170,7 +170,7 @@ def reasons(results: SweepResults, design: ImbalanceDesign) -> tuple[Figure, ...
     """Return the diagnostics of private learners by group."""
     figures = []
     private = results.trials[np.isfinite(results.trials["epsilon"])]
-    for series in dict.fromkeys(private["series"]):
+    for series in [name for name in dict.fromkeys(private["series"]) if name]:  # a damaged trial's is not known
         drawn = plots.diagnostics(results, series, design.attribute)
         if drawn is not None:
             extremes = (

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from fairsweep.analysis.records.trial_state import ENDED
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.sweeps.execution.stacking import in_stacks
 from fairsweep.sweeps.execution.tasks import GRADIENT_MODES_FILE, GradientModes, trial_tasks
@@ -132,7 +133,8 @@ class TrialQueue:
         """Take note of the end of a trial.
 
         A trial that the user has stopped is not over: its source is not told. One that lacked GPU memory and had less
-        than a whole GPU starts once more, and so does one that trained beside others when their worker died: alone.
+        than a whole GPU starts once more, and so does one that trained beside others and neither ended nor failed for
+        good: alone.
 
         Args:
             trial: its hash.
@@ -141,10 +143,14 @@ class TrialQueue:
         task, entry = self._running.pop(trial), self.queued[trial]
         was_stacked = trial in self._stacked
         self._stacked.discard(trial)
-        if given_up and was_stacked and (state := entry.now()) is not None and state.state in ("queued", "running"):
-            self._ready.appendleft((trial, task))
-            self.progress.wait(trial)
-            return
+        if was_stacked and self.progress.rows[trial].stage not in ENDED and (state := entry.now()) is not None:
+            # Nothing was said of its end: its worker died, or it has left the others to start once more.
+            if state.ended or state.state == "stopped":
+                self.progress.settle(trial, state)
+            else:
+                self._ready.appendleft((trial, task))
+                self.progress.wait(trial)
+                return
         if given_up:
             cause = self.progress.lost.get(trial, "the worker died")
             entry.mark({"state": "failed", "error": cause}, when=lambda state: state.state in ("queued", "running"))

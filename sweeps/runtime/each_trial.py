@@ -10,6 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from fairsweep.sweeps.store.driver_only import DriverOnly
 from fairsweep.trainables.adapter import TrialTask
+from fairsweep.trainables.stacks.trial_stack import AGAIN
 
 
 class StackedTrial:
@@ -58,7 +59,9 @@ class _Stacks:
         """Give each trial of a result with what it reports; one that is done is in no later one."""
         left = self.left(stack)
         for trial, metrics in result.get("trials", ()):
-            if trial in left:
+            if trial in left and metrics.get(AGAIN):
+                del left[trial]  # its end is yet to come
+            elif trial in left:
                 left[trial].last_result = dict(metrics)
                 yield left[trial], left[trial].last_result  # type: ignore[misc]
                 if metrics["done"]:
@@ -71,25 +74,25 @@ class EachTrial(DriverOnly, tune.Callback):
     The death of a stack's worker is told of one trial: it is one failure. What becomes of the others is seen when they
     start again.
 
-    Args:
-        callback: is told.
+    Attributes:
+        inner: what is told.
     """
 
-    def __init__(self, callback: tune.Callback) -> None:
-        self._callback, self._stacks = callback, _Stacks()
+    def __init__(self, inner: tune.Callback) -> None:
+        self.inner, self._stacks = inner, _Stacks()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ANN401
         """Pass on."""
-        self._callback.on_step_begin(iteration, trials, **info)
+        self.inner.on_step_begin(iteration, trials, **info)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: ANN401
         """Pass on."""
-        self._callback.on_step_end(iteration, trials, **info)
+        self.inner.on_step_end(iteration, trials, **info)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """Pass on, for each trial that has not ended."""
         for one in self._stacks.those_of(trial):
-            self._callback.on_trial_start(iteration, trials, one, **info)
+            self.inner.on_trial_start(iteration, trials, one, **info)
 
     def on_trial_result(
         self,
@@ -101,29 +104,29 @@ class EachTrial(DriverOnly, tune.Callback):
     ) -> None:
         """Pass on, for each trial that reports, and that those which are done have ended."""
         if not _is_stack(trial):
-            self._callback.on_trial_result(iteration, trials, trial, result, **info)
+            self.inner.on_trial_result(iteration, trials, trial, result, **info)
             return
         for one, metrics in self._stacks.reported(trial, result):
-            self._callback.on_trial_result(iteration, trials, one, metrics, **info)  # type: ignore[arg-type]
+            self.inner.on_trial_result(iteration, trials, one, metrics, **info)  # type: ignore[arg-type]
             if metrics["done"]:
-                self._callback.on_trial_complete(iteration, trials, one, **info)  # type: ignore[arg-type]
+                self.inner.on_trial_complete(iteration, trials, one, **info)  # type: ignore[arg-type]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """Pass on; the end of each trial of a stack has been told with its last result."""
         if not _is_stack(trial):
-            self._callback.on_trial_complete(iteration, trials, trial, **info)
+            self.inner.on_trial_complete(iteration, trials, trial, **info)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """Pass on, for one trial of a stack."""
         for one in self._stacks.those_of(trial)[:1]:
-            self._callback.on_trial_recover(iteration, trials, one, **info)
+            self.inner.on_trial_recover(iteration, trials, one, **info)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """Pass on; the trials of a stack start once more, each alone."""
         if _is_stack(trial):
             self.on_trial_recover(iteration, trials, trial, **info)
         else:
-            self._callback.on_trial_error(iteration, trials, trial, **info)
+            self.inner.on_trial_error(iteration, trials, trial, **info)
 
 
 class EachScheduled(DriverOnly, FIFOScheduler):

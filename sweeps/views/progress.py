@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 
+from fairsweep.analysis.records.trial_state import TrialState
 from fairsweep.sweeps.planning.expand import PlannedTrial
 from fairsweep.sweeps.planning.spent_privacy import SpentPrivacy
 from fairsweep.sweeps.store.driver_only import DriverOnly
@@ -73,6 +74,11 @@ class Progress(DriverOnly, Board, tune.Callback):
     def wait(self, trial: str) -> None:
         """Let a trial that has failed wait to be started once more."""
         self.rows[trial].stage, self.rows[trial].cause, self.rows[trial].seconds = "queued", None, None
+
+    def settle(self, trial: str, state: TrialState) -> None:
+        """Note how a trial has ended whose worker died before it could say so."""
+        row = self._end(trial)
+        row.stage, row.cause, row.metrics = state.state, state.cause, dict(state.metrics)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """Note that a worker has started a trial, perhaps once more."""

@@ -11,6 +11,9 @@ from fairsweep.trainables.stacks.stack import step_together
 from fairsweep.trainables.trial.published_trial import PublishedTrial
 from fairsweep.trainables.trial.trial import Trial
 
+AGAIN = "again"
+"""Of a trial that has left its stack."""
+
 
 class ClosedTrial(Protocol):
     """A trial that can be opened."""
@@ -29,7 +32,9 @@ class TrialStack:
 
     Args:
         trials: by hash.
-        permanent: errors that a second attempt would meet again: the trial ends as failed, and the others go on.
+        permanent: errors that a second attempt would meet again: the trial ends as failed, and the others go on. Any
+            other error may lie in the company, as where memory is lacking: the trial leaves the stack, to start once
+            more.
         scheduled: whether the driver's scheduler may end them.
     """
 
@@ -49,7 +54,7 @@ class TrialStack:
 
         Returns:
             By hash, what `Trial.iterate` returns, and ``failed``; a trial that has failed for good has ``done`` and
-            ``failed`` alone.
+            ``failed`` alone, and one that shall start once more `AGAIN` besides.
 
         Raises:
             RuntimeError: if steps that trials take together fail; none of them has taken them then.
@@ -57,13 +62,16 @@ class TrialStack:
         found: dict[str, dict[str, Any]] = {}
         for name in list(self._waiting):
             self._begin(name, found)
-        ended = {name: reason for name, trial in self._open.items() if (reason := self._wish(trial)) is not None}
+        ended = self._ended(found)
         reports = self._reports({name: trial for name, trial in self._open.items() if name not in ended})
         for name, trial in list(self._open.items()):
             try:
                 metrics = trial.end(ended[name]) if name in ended else trial.iterate(reports.get(name))
             except self._permanent:
                 self._drop(name, found)
+                continue
+            except Exception:  # noqa: BLE001 - it lies in its state; alone it meets it again, or not
+                self._drop(name, found, again=True)
                 continue
             found[name] = {**metrics, "failed": 0.0, "done": bool(metrics["done"])}
             if metrics["done"]:
@@ -87,14 +95,26 @@ class TrialStack:
                 self._open[name] = opened
         except self._permanent:
             self._drop(name, found)
+        except Exception:  # noqa: BLE001
+            self._drop(name, found, again=True)
 
-    def _drop(self, name: str, found: dict[str, dict[str, Any]]) -> None:
-        found[name] = {"done": True, "failed": 1.0}
+    def _drop(self, name: str, found: dict[str, dict[str, Any]], *, again: bool = False) -> None:
+        found[name] = {"done": True, "failed": 1.0, **({AGAIN: True} if again else {})}
         if (trial := self._open.pop(name, None)) is not None:
             trial.close()
 
-    def _wish(self, trial: Trial) -> str | None:
-        return trial.wish() if self._scheduled else None
+    def _ended(self, found: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """Return why the driver's scheduler wants trials to end, by hash."""
+        wishes: dict[str, str] = {}
+        for name, trial in list(self._open.items()) if self._scheduled else ():
+            try:
+                if (reason := trial.wish()) is not None:
+                    wishes[name] = reason
+            except self._permanent:
+                self._drop(name, found)
+            except Exception:  # noqa: BLE001
+                self._drop(name, found, again=True)
+        return wishes
 
     def _reports(self, trials: Mapping[str, Trial]) -> dict[str, IterationReport]:
         """Do an iteration of those that can do one together; the others are left out."""

@@ -5,18 +5,20 @@ import os
 from types import SimpleNamespace
 
 import pytest
+import torch
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 
 from fairsweep import analysis
 from fairsweep.datasets.feeds.feed_choice import FeedChoice
-from fairsweep.sweeps.execution import tasks
+from fairsweep.sweeps.execution import tasks, trial_queue
 from fairsweep.sweeps.execution.stacking import in_stacks
 from fairsweep.sweeps.planning.expand import expand
 from fairsweep.sweeps.runtime.each_trial import EachScheduled, EachTrial
 from fairsweep.sweeps.store.ledger import Ledger
 from fairsweep.sweeps.sweep import Sweep
 from fairsweep.sweeps.syntax.errors import SweepError
+from fairsweep.sweeps.views.progress import Progress
 from fairsweep.trainables.adapter import SweepTrainable, TrialTask
 
 PRIVATE = {
@@ -46,6 +48,45 @@ class DyingTask(TrialTask):
 
             trial._save_if_due = dying_save
         return trial
+
+
+@dataclasses.dataclass(frozen=True)
+class CrowdedTask(TrialTask):
+    """A trial that finds no room the first time: two of them as they are opened, the third in its first iteration."""
+
+    def open(self):
+        trial = super().open()
+        marker, number = self.folder / "crowded", trial.config.seeds.train
+        if not marker.exists():
+            marker.touch()
+            if number < 2:
+                with trial._failing():
+                    raise torch.OutOfMemoryError("no room") if number else OSError("no files left")
+            trial.learner.predict = None  # a TypeError as it is evaluated
+        return trial
+
+
+class Boards:
+    """The boards of the sweeps that have run."""
+
+    def __init__(self, monkeypatch):
+        self.all, boards = [], self
+
+        class Kept(Progress):
+            def __init__(self, *given, **fields):
+                super().__init__(*given, **fields)
+                boards.all.append(self)
+
+        monkeypatch.setattr(trial_queue, "Progress", Kept)
+
+    def stages(self):
+        (board,) = self.all
+        return {row.label: row.stage for row in board.rows.values()}
+
+
+@pytest.fixture
+def boards(monkeypatch):
+    return Boards(monkeypatch)
 
 
 @pytest.fixture
@@ -96,7 +137,7 @@ def test_a_scheduler_ends_trials_of_a_stack_one_by_one(run, tmp_path):
 
 
 @pytest.mark.parametrize("retries", [0, 1])
-def test_one_that_takes_its_worker_down_fails_alone_and_the_others_are_done(run, monkeypatch, retries):
+def test_one_that_takes_its_worker_down_fails_alone_and_the_others_are_done(run, monkeypatch, boards, retries):
     monkeypatch.setattr(tasks, "TrialTask", DyingTask)
     fields = {"resources": {"max_concurrent": 1, "stack": "auto"}, "failures": {"retries": retries}}
     _, entries = run([PRIVATE], **fields)
@@ -105,6 +146,27 @@ def test_one_that_takes_its_worker_down_fails_alone_and_the_others_are_done(run,
     assert failed.endswith("s0")
     assert states[failed].state == "failed"
     assert all(state.iteration == 3 for label, state in states.items() if label != failed)
+    assert boards.stages() == {label: state.state for label, state in states.items()}
+
+
+def test_what_had_ended_when_the_worker_died_is_shown_as_it_ended(run, monkeypatch, boards):
+    """Its last report was lost with the worker."""
+    monkeypatch.setattr(tasks, "TrialTask", DyingTask)
+    short = PRIVATE | {"name": "short", "l2_clip_norm": 2.0}
+    fields = {"resources": {"max_concurrent": 1, "stack": "auto"}, "failures": {"retries": 0}}
+    _, entries = run([PRIVATE | {"epochs": 1}, short | {"epochs": 1}], seeds=1, **fields)
+    states = {label: entry.state.state for label, entry in entries.items()}
+    assert boards.stages() == states
+    assert set(states.values()) == {"done"}
+
+
+def test_what_finds_no_room_beside_others_trains_alone(run, monkeypatch, boards):
+    monkeypatch.setattr(tasks, "TrialTask", CrowdedTask)
+    fields = {"resources": {"max_concurrent": 1, "stack": "auto"}, "failures": {"retries": 0}}
+    _, entries = run([PRIVATE], **fields)
+    assert {entry.state.state for entry in entries.values()} == {"done"}
+    assert {entry.state.iteration for entry in entries.values()} == {3}
+    assert set(boards.stages().values()) == {"done"}
 
 
 def test_two_learners_are_one_stack_each_and_no_process_idles(mapping, toy, tmp_path):
@@ -165,7 +227,7 @@ def task(name, *others):
 
 def told_of(callback, event, stack, *result):
     getattr(callback, event)(0, [], stack, *result)
-    found, callback._callback.told = callback._callback.told, []
+    found, callback.inner.told = callback.inner.told, []
     return found
 
 
@@ -187,6 +249,11 @@ def test_a_callback_is_told_of_each_trial_of_a_stack_and_once_of_a_workers_death
         ("complete", "a", 2),
     ]
     assert told_of(callback, "on_trial_error", stack) == [("recover", "c")]
+    # One that leaves its stack has not ended.
+    left = SimpleNamespace(trial_id="3", config={"task": task("a", task("b"))}, error_file=None)
+    again = {"done": True, "failed": 1.0, "again": True}
+    assert told_of(callback, "on_trial_result", left, {"trials": [("a", again), ("b", going)]}) == [("result", "b", 1)]
+    assert told_of(callback, "on_trial_start", left) == [("start", "b")]
     single = SimpleNamespace(trial_id="2", config={"trial": "d", "task": task("d")}, last_result=over)
     assert told_of(callback, "on_trial_result", single, over) == [("result", "d", 2)]
     assert told_of(callback, "on_trial_complete", single) == [("complete", "d", 2)]

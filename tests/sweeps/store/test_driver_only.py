@@ -66,7 +66,7 @@ def handed_over(mapping, monkeypatch):
 )
 def test_all_that_a_run_hands_to_tune_pickles(handed_over, sections):
     trainable, first, tune_config, run_config = handed_over(**sections)
-    names = {type(callback).__name__ for callback in run_config.callbacks}
+    names = {type(callback.inner).__name__ for callback in run_config.callbacks}
     assert names >= {"Progress", "StopRequests", "NodeWatch"}
     assert ("UndefinedValues" in names) == (tune_config.scheduler is not None) == ("scheduler" in sections)
     assert first["task"].config.trial == first["trial"]

@@ -16,7 +16,7 @@ from fairsweep.trainables.stacks import trial_stack
 from fairsweep.trainables.stacks.stack_choice import SIZE, stack_size, why_alone
 from fairsweep.trainables.stacks.trial_stack import TrialStack
 from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
-from fairsweep.trainables.trial.state import TrialStateFile
+from fairsweep.trainables.trial.state import StaleAttemptError, TrialStateFile
 
 PRIVATE = {
     "kind": "dpsgd",
@@ -129,6 +129,34 @@ def test_one_that_another_driver_takes_over_ends_alone_and_writes_no_more(make_t
     found = finish(stack)
     assert [found[task.config.trial]["failed"] for task in tasks] == [0, 1, 0]
     assert read_state(tasks[1].folder / "state.json") == before
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_one_that_the_user_stops_ends_alone(make_tasks, scheduled):
+    tasks = make_tasks([PLAIN] * 3)
+    stack = TrialStack({task.config.trial: task for task in tasks}, (StaleAttemptError,), scheduled=scheduled)
+    stack.iterate()
+    before = read_state(tasks[1].folder / "state.json")
+    stopped = {"state": "stopped", "by": "user", "run": before.run + 2, "attempt": before.attempt + 2}
+    TrialStateFile(tasks[1].folder).mark(stopped)
+    found = finish(stack)
+    assert [found[task.config.trial]["failed"] for task in tasks] == [0, 1, 0]
+    assert read_state(tasks[1].folder / "state.json").state == "stopped"
+
+
+def test_what_may_lie_in_the_company_sends_a_trial_away_and_leaves_the_others(make_tasks, monkeypatch):
+    tasks = make_tasks([PLAIN] * 3)
+    stack = TrialStack({task.config.trial: task for task in tasks}, (ValueError,), scheduled=False)
+    stack.iterate()
+    crowded = stack._open[tasks[1].config.trial]
+    monkeypatch.setattr(crowded.learner, "predict", lambda images: (_ for _ in ()).throw(torch.OutOfMemoryError("no")))
+    found = finish(stack)
+    assert found[tasks[1].config.trial] == {"done": True, "failed": 1.0, "again": True}
+    assert [found[task.config.trial]["failed"] for task in tasks] == [0, 1, 0]
+    alone = tasks[1].open()  # it goes on from its checkpoint
+    assert alone.iteration == 1
+    alone.run()
+    assert read_state(tasks[1].folder / "state.json").state == "done"
 
 
 def test_one_that_cannot_be_opened_leaves_the_others_alone(make_tasks, toy):
