@@ -55,15 +55,19 @@ class TuneJudge:
     Args:
         scheduler_of: gives by a trial's hash the scheduler that judges it, made for the metric ``value``, to be
             maximised, by the time ``iteration``.
+        is_final: whether what it lets end is not judged again: Tune's median rule takes no further results of it.
     """
 
-    def __init__(self, scheduler_of: Callable[[str], TrialScheduler]) -> None:
+    def __init__(self, scheduler_of: Callable[[str], TrialScheduler], *, is_final: bool = False) -> None:
         self._scheduler_of = scheduler_of
         self._controller = SimpleNamespace(get_live_trials=list)
         self._known: set[str] = set()
+        self._is_final, self._over = is_final, set[str]()
 
     def ends(self, trial: str, iteration: int, values: Sequence[float]) -> bool:
         """See `Judge.ends`."""
+        if trial in self._over:
+            return True
         scheduler = self._scheduler_of(trial)
         if trial not in self._known:
             self._known.add(trial)
@@ -71,6 +75,8 @@ class TuneJudge:
                 scheduler.on_trial_add(self._controller, _Key(trial))  # type: ignore[arg-type]
         result = {_TIME: iteration, _VALUE: values[0]}
         decision = scheduler.on_trial_result(self._controller, _Key(trial), result)  # type: ignore[arg-type]
+        if decision == TrialScheduler.STOP and self._is_final:
+            self._over.add(trial)
         return bool(decision == TrialScheduler.STOP)
 
 
@@ -112,7 +118,7 @@ def make_judge(section: SchedulerSection, key: int) -> Judge | None:
             grace_period=section.grace_period,
             min_samples_required=section.min_trials,
         )
-        return TuneJudge(lambda _: rule)
+        return TuneJudge(lambda _: rule, is_final=True)
     brackets = section.brackets if section.kind == "hyperband" else 1
     # As Tune weighs them: each bracket e times as likely as the one that begins after it.
     weights = np.exp(-np.arange(brackets))

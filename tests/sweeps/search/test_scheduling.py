@@ -140,6 +140,19 @@ def test_the_other_rules_end_the_worst_and_draw_from_no_global_generator(kind):
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
+@pytest.mark.parametrize("kind", ["median", "asha", "hyperband", "pareto-asha"])
+def test_what_shall_end_may_report_its_end(kind):
+    """The last report of a trial comes after the verdict on it; Tune's median rule fails at a second one."""
+    objectives = BOTH if kind == "pareto-asha" else ACCURACY
+    section = SchedulerSection(kind=kind, objectives=objectives, grace_period=1, reduction=2, min_trials=1)
+    judge = make_judge(section, 0)
+    values = [[1 - number / 8] * len(objectives) for number in range(8)]
+    ended = [number for number, reached in enumerate(values) if judge.ends(f"t{number}", 1, reached)]
+    assert ended
+    for number in ended:
+        judge.ends(f"t{number}", 1, values[number])
+
+
 def test_verdicts_reach_the_state_and_tune_goes_on(mapping, toy, tmp_path):
     entry = Entry(tmp_path, TrialStateFile(tmp_path).queue("bad"))
     sweep = Sweep.from_mapping(mapping | {"scheduler": {"kind": "asha", "objectives": ACCURACY, "reduction": 2}})
