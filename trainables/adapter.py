@@ -143,9 +143,13 @@ class TrialTask:
         return PublishedTrial(self.publisher.open(self.folder.name, self.config.trial, self.run), self._open_in)
 
     def outcome(self) -> dict[str, Any] | None:
-        """Return what its state says of a trial that has ended; None for one that has not."""
+        """Return what its state says of a trial that has ended, or failed; None for any other."""
         state = TrialStateFile(self.folder).read()
-        if state is None or state.trial != self.config.trial or not state.ended:
+        if state is None or state.trial != self.config.trial:
+            return None
+        if state.state == "failed":
+            return {"done": True, "failed": 1.0}
+        if not state.ended:
             return None
         return {**state.metrics, "done": True, "failed": 0.0, "stopped": float(state.state == "stopped")}
 

@@ -104,7 +104,7 @@ class TrialQueue:
             self.queued,
             {},
             done_before=source.done_before,
-            slots=at_once,
+            slots=at_once * beside(source.samples),
             expected=source.total,
             name=plan.sweep.name,
             aims=source.aims,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairsweep.datasets.feeds.feed_choice import FeedKind, cpus_outside_trials, machine_memory
-from fairsweep.sweeps.planning.expand import PlannedTrial
+from fairsweep.sweeps.planning.expand import PlannedTrial, seed_pairs
 from fairsweep.sweeps.syntax.errors import SweepError
 from fairsweep.trainables.stacks.stack_choice import stack_size, why_alone
 
@@ -219,8 +219,11 @@ def check_budget(
     """
     if plan.sweep.checkpoints.budget is None or not trials:
         return
-    at_once = slots(trials, available, plan.sweep.resources.max_concurrent, count) * beside(trials)
-    at_once = min(at_once, count or len(trials))
+    at_once = slots(trials, available, plan.sweep.resources.max_concurrent, count)
+    # A guided search has the seeds of a setting ready at once.
+    together = 1 if plan.sweep.remote is not None else beside(trials)
+    together = together if count is None else min(together, len(seed_pairs(plan.sweep)))
+    at_once = min(at_once * together, count or len(trials))
     plan.sweep.checkpoints.check_budget(map(plan.checkpoint_bytes, trials), at_once)
 
 

@@ -51,6 +51,10 @@ class _Stacks:
             self._left[stack.trial_id] = {one.config.trial: StackedTrial(one, stack) for one in (task, *task.others)}
         return self._left[stack.trial_id]
 
+    def forget(self, stack: Any) -> None:  # noqa: ANN401 - a Tune trial
+        """Let go of a stack that has ended."""
+        self._left.pop(stack.trial_id, None)
+
     def those_of(self, trial: Any) -> list[Any]:  # noqa: ANN401 - a Tune trial
         """Return those of a stack; of any other trial that one."""
         return list(self.left(trial).values()) if _is_stack(trial) else [trial]
@@ -113,7 +117,9 @@ class EachTrial(DriverOnly, tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
         """Pass on; the end of each trial of a stack has been told with its last result."""
-        if not _is_stack(trial):
+        if _is_stack(trial):
+            self._stacks.forget(trial)
+        else:
             self.inner.on_trial_complete(iteration, trials, trial, **info)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: ANN401
@@ -125,6 +131,7 @@ class EachTrial(DriverOnly, tune.Callback):
         """Pass on; the trials of a stack start once more, each alone."""
         if _is_stack(trial):
             self.on_trial_recover(iteration, trials, trial, **info)
+            self._stacks.forget(trial)
         else:
             self.inner.on_trial_error(iteration, trials, trial, **info)
 
@@ -153,6 +160,7 @@ class EachScheduled(DriverOnly, FIFOScheduler):
             self._scheduler.on_trial_complete(tune_controller, trial, result)
         else:
             self._show(tune_controller, trial, result)
+            self._stacks.forget(trial)
 
     def _show(self, tune_controller: Any, stack: Any, result: dict[str, Any]) -> None:  # noqa: ANN401
         for one, metrics in self._stacks.reported(stack, result):

@@ -73,7 +73,7 @@ class CheckpointsSection(Section):
             raise SweepError(
                 f"the budget for checkpoints must hold about {_shown(needed)}, two checkpoints of each of the "
                 f"{at_once} trials that run at once, but got budget={_shown(int(self.budget))}; raise it, or lower "
-                "resources.max_concurrent",
+                "resources.max_concurrent or resources.stack",
                 ("checkpoints", "budget"),
             )
 

@@ -240,7 +240,7 @@ class DpsgdConfig(LearnerConfig):
             return super().trains_alone
         if self.audit is not None:
             return "canaries are among the examples"
-        return what_keeps_alone(self.optimizer, self.ema, self.augmentation)
+        return what_keeps_alone(self.optimizer, self.ema, self.augmentation, self.performance)
 
     def plan(self, units: int) -> PrivacyPlan:
         """Make the privacy plan for so many examples."""

@@ -193,6 +193,7 @@ class Dpsgd(StackableLearner):
             noise=self._noise,
             denominator=self.plan.expected_batch_size,
             most_rows=self._config.performance.physical_batch_size,
+            padded=self.plan.max_batch_size or 0,
             measures=lambda step: diagnostics is not None and diagnostics.measures_at(step, stop - start),
             measure=lambda step, update: (
                 None if diagnostics is None else diagnostics.measure(step, stop - start, update)

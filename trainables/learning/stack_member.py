@@ -11,6 +11,7 @@ import torch
 
 from fairsweep.datasets.feeds.feed import Feed
 from fairsweep.datasets.selection.sampling import Sampler
+from fairsweep.trainables.layers.numerics import NumericsConfig
 from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import SingleModelLearner
 from fairsweep.trainables.models.augmentation import AugmentationConfig
@@ -39,6 +40,7 @@ class StackMember:
         noise: What the sum of a step gets; None: nothing.
         denominator: What that sum is divided by; None: the size of the batch.
         most_rows: How many examples may be worked on at once; None sets no bound.
+        padded: How many examples every batch is filled up to, whatever it holds; 0 fills none up.
         measures: Whether something is measured before the update of a step of the iteration, counted from 0.
         measure: Measures it, given that step and the update, a tensor for each parameter.
         finite_sum: Given a step, puts those clipped gradients of its batch that are finite in the place of the sum, a
@@ -58,6 +60,7 @@ class StackMember:
     noise: GaussianNoise | None = None
     denominator: float | None = None
     most_rows: int | None = None
+    padded: int = 0
     measures: Callable[[int], bool] = lambda step: False
     measure: Callable[[int, Sequence[torch.Tensor]], None] = lambda step, update: None
     finite_sum: Callable[[int, Sequence[torch.Tensor]], None] = lambda step, sums: None
@@ -87,12 +90,16 @@ class Found:
         return zip((own for own in self.positions if len(own)), self.gradients, strict=True)
 
 
-def what_keeps_alone(optimizer: OptimizerConfig, ema: float | None, augmentation: AugmentationConfig) -> str:
+def what_keeps_alone(
+    optimizer: OptimizerConfig, ema: float | None, augmentation: AugmentationConfig, numerics: NumericsConfig
+) -> str:
     """Return which of these a stack does not do, in words; empty where it does all."""
     if not isinstance(optimizer, SgdOptimizer):
         return f"{optimizer.name} divides by what may be near 0, so that differences by rounding would grow"
     if ema is not None:
         return "weights are averaged"
+    if numerics.precision != "float32" or getattr(numerics, "compile", False):
+        return "its passes are compiled, or computed in another precision"
     return "images are augmented" if augmentation.active else ""
 
 

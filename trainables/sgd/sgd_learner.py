@@ -81,7 +81,7 @@ class SgdConfig(LearnerConfig):
             return super().trains_alone
         if self.remedy is not None or self.label_smoothing:
             return "what is minimised is another thing than the mean loss"
-        return what_keeps_alone(self.optimizer, self.ema, self.augmentation)
+        return what_keeps_alone(self.optimizer, self.ema, self.augmentation, self.performance)
 
     def check_values(self, roles: Roles) -> None:
         """Refuse what the remedy names and does not exist."""

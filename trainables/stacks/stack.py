@@ -25,8 +25,8 @@ from fairsweep.trainables.privacy.gradients import ExampleGradients
 from fairsweep.trainables.privacy.precision import full_precision
 from fairsweep.trainables.stacks.chain_pass import add_gradients
 
-_MOST_ROWS = 4096
-"""Examples of all learners that are worked on at once, where none of them sets a bound."""
+_MOST_ROWS, _MOST_BYTES = 4096, 64 * 2**20
+"""Examples of all learners that are worked on at once, and what they take, where no learner sets a bound."""
 
 
 @full_precision()
@@ -93,7 +93,8 @@ class _Steps:
             ones = [torch.ones_like(member.labels, dtype=torch.float32) for member in members]
             given = [one if m.loss_weights is None else m.loss_weights for m, one in zip(members, ones, strict=True)]
             self._loss_weights = torch.cat(given)
-        self._at_once = max(1, min(_MOST_ROWS, *(m.most_rows or _MOST_ROWS for m in members)) // len(members))
+        most = min(_MOST_ROWS, _MOST_BYTES // (4 * self._outline.widths[0]))
+        self._at_once = max(1, min(most, *(member.most_rows or most for member in members)) // len(members))
 
     def take(self, step: int) -> None:
         """Take a step, counted from the beginning of the iteration."""
@@ -126,7 +127,8 @@ class _Steps:
         """Add the clipped gradients of all batches, as many columns at once as memory is allowed."""
         sizes = np.array([len(own) for own in positions])
         # Shorter batches are filled up with an example of their own, or of their training set, that weighs nothing.
-        places_MB = np.zeros((len(positions), sizes.max(initial=0)), np.int64)
+        longest = max(sizes.max(initial=0), *(member.padded for member in self._members))
+        places_MB = np.zeros((len(positions), longest), np.int64)
         for row, own in zip(places_MB, positions, strict=True):
             row[: len(own)] = own
             row[len(own) :] = own[0] if len(own) else 0

@@ -218,3 +218,25 @@ def test_as_few_rows_are_worked_on_at_once_as_a_member_asks_for(make_task, monke
     asked.clear()
     step_together(beside)
     assert max(asked) == 6
+
+
+def test_every_step_under_truncated_sampling_works_on_as_many_rows(make_task, monkeypatch):
+    """How many joined a step is not to be seen from outside, as where each trains alone."""
+    cut = PRIVATE | {"sampler": "truncated_poisson", "max_batch_size": 20}
+    beside, asked = learners(make_task, [config(**cut), config(**cut)], diagnostics=False), []
+    feed = beside[0]._task.feed
+    monkeypatch.setattr(feed, "images", lambda rows, images=feed.images: asked.append(len(rows)) or images(rows))
+    step_together(beside)
+    assert set(asked) == {40}
+
+
+def test_large_images_are_worked_on_a_few_at_a_time(make_task, monkeypatch):
+    monkeypatch.setattr("fairsweep.trainables.stacks.stack._MOST_BYTES", 4 * 64 * 8)
+    configs = [config(**PRIVATE | {"noise_multiplier": noise}) for noise in (1.0, 2.0)]
+    alone, beside = (learners(make_task, configs) for _ in range(2))
+    reports, asked = [learner.step() for learner in alone], []
+    beside[0]._begin_diagnostics(), beside[1]._begin_diagnostics()
+    feed = beside[0]._task.feed
+    monkeypatch.setattr(feed, "images", lambda rows, images=feed.images: asked.append(len(rows)) or images(rows))
+    assert_equal(alone, beside, reports, step_together(beside))
+    assert max(asked) == 8

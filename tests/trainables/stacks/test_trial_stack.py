@@ -120,6 +120,20 @@ def test_one_that_diverges_fails_alone(make_tasks):
     assert read_cells(tasks[0].folder / "cells.parquet").table == read_cells(alone[0].folder / "cells.parquet").table
 
 
+def test_one_that_has_failed_is_not_trained_again_when_the_worker_starts_anew(make_tasks, monkeypatch):
+    wild = PLAIN | {"optimizer": {"lr": 1e30, "weight_decay": 1e10}}
+    tasks = make_tasks([PLAIN, wild])
+    first = stack_of(tasks)
+    while first.iterate()[tasks[0].config.trial]["iteration"] < 2:
+        pass
+    first.close()
+    before = read_state(tasks[1].folder / "state.json")
+    assert before.state == "failed"
+    found = finish(stack_of(tasks))
+    assert [found[task.config.trial]["failed"] for task in tasks] == [0, 1]
+    assert read_state(tasks[1].folder / "state.json") == before
+
+
 def test_one_that_another_driver_takes_over_ends_alone_and_writes_no_more(make_tasks):
     tasks = make_tasks([PLAIN] * 3)
     stack = stack_of(tasks)
@@ -276,5 +290,8 @@ def test_how_many_train_together(make_config):
         assert why_alone(make_config(alone))
     assert size(PLAIN, "auto", model={"name": "cnn"}) == 1
     assert "cnn" in why_alone(make_config(PLAIN, model={"name": "cnn"}))
-    assert not why_alone(make_config(PLAIN, model={"name": "cnn", "train": "head"}))
+    # Without given weights of its body every batch goes through the whole network.
+    assert "cnn" in why_alone(make_config(PLAIN, model={"name": "cnn", "train": "head"}))
+    for precision in ({"precision": "bfloat16"}, {"compile": True}):
+        assert "precision" in why_alone(make_config(PLAIN | {"performance": precision}))
     assert "sisa" in why_alone(make_config({"kind": "sisa", "shards": 2, "inner": {"kind": "sgd"}}))
