@@ -106,7 +106,7 @@ def test_a_figure_is_one_file_and_one_row(tree, faces):
     tree.file("analysis/figures/trial_counts.py", FIGURE)
     row = "from fairsweep.analysis.figures.trial_counts import trials_by_learner as _mine\n"
     tree.row("analysis/figures/plots.py", "\n__all__ = [", row)
-    tree.row("analysis/figures/plots.py", "heat_map = drawn", "trials_by_learner = drawn(_mine)\n")
+    tree.row("analysis/figures/plots.py", "heat_map = _figure", "trials_by_learner = _figure(_mine)\n")
     code = """
     import sys
     from fairsweep import analysis
