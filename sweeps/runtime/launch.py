@@ -12,6 +12,7 @@ import gc
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -108,7 +109,7 @@ def connected(
         with starting() if where is None else reaching(where):
             ray.init(
                 **options,
-                runtime_env=_runtime_environment(empty, environment),
+                runtime_env=_runtime_environment(empty, environment) | (_interpreter() if where is None else {}),
                 log_to_driver=show_workers,
                 logging_level=logging.ERROR,
                 configure_logging=True,
@@ -128,6 +129,12 @@ def connected(
 
 def _print_line(line: str) -> None:
     print(f"fairsweep: {line}", file=sys.stderr, flush=True)  # noqa: T201 - from a thread, of a driver that may end at once
+
+
+def _interpreter() -> dict[str, str]:
+    """Name this interpreter to a Ray on this machine, which reads it in a shell: a space in its path would end it."""
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"py_executable": quoted}
 
 
 def _runtime_environment(folder: str, variables: Mapping[str, str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from fairsweep.analysis.records.cell_records import read_cells
 from fairsweep.sweeps.planning.expand import expand
+from fairsweep.sweeps.runtime import launch as launch_module
 from fairsweep.sweeps.runtime.launch import connected, run_trials
 from fairsweep.sweeps.store.ledger import Ledger
 from fairsweep.sweeps.sweep import Sweep
@@ -281,3 +282,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     answer = subprocess.run(command, env=os.environ | asked, check=True, capture_output=True, text=True)
     pages = 24 * 2**20 // resource.getpagesize()
     assert pages / 2**9 <= int(answer.stdout) < 2 * pages  # once, not at every step
+
+
+def test_an_interpreter_whose_path_has_a_space_is_quoted_for_ray(monkeypatch):
+    """Ray starts workers by a shell; it waited for them for ever."""
+    monkeypatch.setattr(sys, "executable", "/a folder/.venv/bin/python")
+    assert launch_module._interpreter() == {"py_executable": "'/a folder/.venv/bin/python'"}
+    monkeypatch.setattr(sys, "executable", "/folder/.venv/bin/python")
+    assert launch_module._interpreter() == {}
