@@ -27,11 +27,8 @@ def in_stacks(
     sizes: dict[Hashable, int] = {}
     for trial in trials:
         task = tasks[trial.trial]
-        size = (
-            1
-            if task.publisher is not None or task.workers or task.feed.kind != "resident"
-            else (stack_size(task.config, trial.resources.stack))
-        )
+        must_be_alone = task.publisher is not None or task.workers or task.feed.kind != "resident"
+        size = 1 if must_be_alone else stack_size(task.config, trial.resources.stack)
         key = _kind(task) if size > 1 else trial.trial
         groups.setdefault(key, []).append(task)
         sizes[key] = size

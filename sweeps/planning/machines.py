@@ -101,8 +101,8 @@ def beside(trials: Iterable[PlannedTrial]) -> int:
 
 def _check_stack(trial: PlannedTrial) -> None:
     """Refuse a number of trials in one process where they must train alone."""
-    stack, reason = trial.resources.stack, why_alone(trial.config)
-    if stack not in (1, "auto") and reason:
+    stack = trial.resources.stack
+    if stack not in (1, "auto") and (reason := why_alone(trial.config)):
         raise SweepError(
             f"stack: {stack} lets so many trials train side by side, but those of {trial.config.learner.name!r} must "
             f"train alone: {reason}; write stack: auto, under which such trials do",

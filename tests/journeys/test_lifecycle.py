@@ -16,6 +16,14 @@ LEARNERS = [
     },
     {"name": "matched", "twin_of": "private"},
 ]
+SWEEP = {
+    "dataset": {"path": "data/faces", "label": "smiling", "groups": ["tone"]},
+    "imbalance": {"attribute": "tone", "majority": "light", "share": {"grid": [0.5, 0.9]}, "size": 60},
+    "model": {"name": "linear"},
+    "learners": LEARNERS,
+    "resources": {"cpu": 1, "max_concurrent": 1},
+    "checkpoints": {"every": 5, "seconds": 0},
+}
 
 
 @pytest.fixture
@@ -23,16 +31,8 @@ def sweep(user, prepared):
     """Four trials, one after the other, and the same sweep with two seeds to run through undisturbed."""
     prepare = ["prepare", "faces", "--to", "data/faces"]
     prepared(prepare)
-    content = {
-        "dataset": {"path": "data/faces", "label": "smiling", "groups": ["tone"]},
-        "imbalance": {"attribute": "tone", "majority": "light", "share": {"grid": [0.5, 0.9]}, "size": 60},
-        "model": {"name": "linear"},
-        "learners": LEARNERS,
-        "resources": {"cpu": 1, "max_concurrent": 1},
-        "checkpoints": {"every": 5, "seconds": 0},
-    }
-    user.write("life.yaml", content | {"name": "life"})
-    user.write("calm.yaml", content | {"name": "calm", "seeds": 2})
+    user.write("life.yaml", SWEEP | {"name": "life"})
+    user.write("calm.yaml", SWEEP | {"name": "calm", "seeds": 2})
     return user.folder / "runs/life"
 
 
@@ -81,3 +81,19 @@ def test_a_sweep_outlives_its_driver_and_grows(user, sweep):
     assert len(between) == 2 * 2 * 2  # learners, levels, groups
     assert all(0 <= value <= 1 for value in between.values())
     assert any(between.values())
+
+
+def test_a_sweep_whose_trials_train_side_by_side_has_the_results_of_single_trials(user, sweep):
+    learners = [{**LEARNERS[0], "epochs": 2, "performance": {"gradient_mode": "bookkeeping"}}, LEARNERS[1]]
+    for name, stack in (("beside", "auto"), ("alone", 1)):
+        resources = {"max_concurrent": 1, "stack": stack}
+        user.write(f"{name}.yaml", SWEEP | {"name": name, "learners": learners, "resources": resources})
+        assert "--table)" in user.fairsweep("run", f"{name}.yaml")
+    ours, theirs = (states(user.folder / "runs" / name) for name in ("beside", "alone"))
+    assert ours.keys() == theirs.keys()
+    assert {state["state"] for state in ours.values()} == {"done"}
+    for name, state in ours.items():
+        for metric in ("accuracy", "worst_group", "epsilon"):
+            assert state["metrics"][metric] == theirs[name]["metrics"][metric]
+    user.fairsweep("run", "beside.yaml")
+    assert states(user.folder / "runs/beside") == ours  # nothing is left to run

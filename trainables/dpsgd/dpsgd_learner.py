@@ -38,7 +38,6 @@ from fairsweep.trainables.models.augmentation import augmented_views
 from fairsweep.trainables.models.inputs import ahead, normalise, to_device
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.privacy.clipping import Clipping
-from fairsweep.trainables.privacy.flat_chain import FlatChain
 from fairsweep.trainables.privacy.gradients import ExampleGradients, GradientMode, Plain, add_finite, pad
 from fairsweep.trainables.privacy.plan import PrivacyPlan
 from fairsweep.trainables.privacy.precision import full_precision
@@ -63,6 +62,7 @@ class Dpsgd(StackableLearner):
     """
 
     config = DpsgdConfig
+    _config: DpsgdConfig
 
     def __init__(
         self,
@@ -155,11 +155,9 @@ class Dpsgd(StackableLearner):
             self._diagnostics.restart()
 
     def stack_kind(self) -> Hashable:
-        """See `StackableLearner`: chains of linear layers under SGD, by book-keeping or without clipping."""
-        chain, optimizer = FlatChain.of(self._network.model), self._config.optimizer
-        if self._config.trains_alone or chain is None or not chain.takes(self._task.input_shape):
-            return None
-        return "dpsgd", chain.outline, self._clipping.kind, getattr(optimizer, "nesterov", False), self._task.device
+        """See `StackableLearner`; all of a stack clip by one rule, each to a norm of its own."""
+        kind = super().stack_kind()
+        return None if kind is None else (kind, self._clipping.kind)
 
     def stack_member(self) -> StackMember:
         """See `StackableLearner`."""
@@ -180,14 +178,10 @@ class Dpsgd(StackableLearner):
             self.iteration += 1
             return self._report(found.loss_sum, found.examples, stop - start)
 
-        return StackMember(
-            network=self._network,
-            feed=self._task.feed,
-            rows=self._task.rows,
-            sampler=self._sampler,
-            start=start,
-            stop=stop,
-            labels=self._labels,
+        return self._member(
+            start,
+            stop,
+            report,
             loss_weights=self._loss_weights,
             clipping=self._clipping,
             noise=self._noise,
@@ -199,7 +193,6 @@ class Dpsgd(StackableLearner):
                 None if diagnostics is None else diagnostics.measure(step, stop - start, update)
             ),
             finite_sum=finite_sum,
-            report=report,
         )
 
     def steps_after(self, iteration: int) -> int:

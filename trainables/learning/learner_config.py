@@ -267,7 +267,7 @@ class LearnerConfig(BaseModel):
     @property
     def trains_alone(self) -> str:
         """Return why its trials cannot train side by side in one process; empty where they can."""
-        return f"a learner of kind {self.kind!r} does more than the steps of one model"
+        return f"a learner of kind {self.kind!r} may do more than the steps of one model"
 
     def inner_workers(self) -> InnerWorkers | None:
         """Return the processes that the learner makes itself; None for a learner that makes none."""

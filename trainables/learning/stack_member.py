@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,13 @@ from fairsweep.datasets.feeds.feed import Feed
 from fairsweep.datasets.selection.sampling import Sampler
 from fairsweep.trainables.layers.numerics import NumericsConfig
 from fairsweep.trainables.learning.iteration_report import IterationReport
-from fairsweep.trainables.learning.learner import SingleModelLearner
+from fairsweep.trainables.learning.learner import LearningTask, SingleModelLearner
+from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.models.augmentation import AugmentationConfig
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import OptimizerConfig, SgdOptimizer
 from fairsweep.trainables.privacy.clipping import Clipping
+from fairsweep.trainables.privacy.flat_chain import FlatChain
 from fairsweep.trainables.privacy.gradients import ExampleGradients
 from fairsweep.trainables.privacy.noise import GaussianNoise
 
@@ -104,12 +107,34 @@ def what_keeps_alone(
 
 
 class StackableLearner(SingleModelLearner):
-    """A learner of one model that others may train beside."""
+    """A learner of one model, under SGD or a like optimiser, that others may train beside."""
 
-    @abstractmethod
+    _config: LearnerConfig
+    _task: LearningTask
+    _sampler: Sampler
+    _labels: torch.Tensor
+
     def stack_kind(self) -> Hashable:
-        """Return what it has in common with learners that it can train beside; None where it trains alone."""
+        """Return what it has in common with learners that it can train beside; None where it trains alone.
+
+        Networks that are chains of linear layers train side by side, with what `LearnerConfig.trains_alone` allows.
+        """
+        chain = FlatChain.of(self._network.model)
+        if self._config.trains_alone or chain is None or not chain.takes(self._task.input_shape):
+            return None
+        return self.kind, chain.outline, getattr(self._network.optimizer, "nesterov", False), self._task.device
 
     @abstractmethod
     def stack_member(self) -> StackMember:
         """Return its next iteration; only of a learner that has a kind."""
+
+    def _member(
+        self,
+        start: int,
+        stop: int,
+        report: Callable[[Found], IterationReport],
+        **fields: Any,  # noqa: ANN401 - others of `StackMember`
+    ) -> StackMember:
+        """Return an iteration with what every learner has of it."""
+        feed, rows, labels = self._task.feed, self._task.rows, self._labels
+        return StackMember(self._network, feed, rows, self._sampler, start, stop, labels, report, **fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -17,14 +17,13 @@ from fairsweep.trainables.learning.iteration_report import IterationReport
 from fairsweep.trainables.learning.learner import LearningTask
 from fairsweep.trainables.learning.learner_config import LearnerConfig
 from fairsweep.trainables.learning.roles import Roles
-from fairsweep.trainables.learning.stack_member import Found, StackableLearner, StackMember, what_keeps_alone
+from fairsweep.trainables.learning.stack_member import StackableLearner, StackMember, what_keeps_alone
 from fairsweep.trainables.models.augmentation import AugmentationConfig, augment
 from fairsweep.trainables.models.inputs import ahead, normalise, to_device
 from fairsweep.trainables.models.network import Network
 from fairsweep.trainables.models.optimizers import AnyOptimizer, SgdOptimizer
-from fairsweep.trainables.privacy.flat_chain import FlatChain
 from fairsweep.trainables.remedies import RemedyConfig
-from fairsweep.trainables.remedies.remedy import Remedy
+from fairsweep.trainables.remedies.remedy import EpochSampler, Remedy
 
 
 class SgdConfig(LearnerConfig):
@@ -98,6 +97,8 @@ class Sgd(StackableLearner):
     """
 
     config = SgdConfig
+    _config: SgdConfig
+    _sampler: EpochSampler
 
     def __init__(self, config: SgdConfig, task: LearningTask) -> None:
         super().__init__(config, task)
@@ -141,31 +142,11 @@ class Sgd(StackableLearner):
         loss = float(loss_sum) / examples if self._task.diagnostics else math.nan
         return IterationReport(self.iteration, loss, examples, steps)
 
-    def stack_kind(self) -> Hashable:
-        """See `StackableLearner`: chains of linear layers under SGD, whose loss is the mean of the examples'."""
-        chain, optimizer = FlatChain.of(self._network.model), self._config.optimizer
-        if self._config.trains_alone or chain is None or not chain.takes(self._task.input_shape):
-            return None
-        return "sgd", chain.outline, getattr(optimizer, "nesterov", False), self._task.device
-
     def stack_member(self) -> StackMember:
         """See `StackableLearner`."""
         start = self.iteration * self._sampler.steps_per_epoch
         stop = start + self._sampler.steps_per_epoch
-
-        def report(found: Found) -> IterationReport:
-            return self._report(found.loss_sum, found.examples, stop - start)
-
-        return StackMember(
-            network=self._network,
-            feed=self._task.feed,
-            rows=self._task.rows,
-            sampler=self._sampler,
-            start=start,
-            stop=stop,
-            labels=self._labels,
-            report=report,
-        )
+        return self._member(start, stop, lambda found: self._report(found.loss_sum, found.examples, stop - start))
 
     def _train(self, step: int, positions: np.ndarray, ids: np.ndarray, images_BHWC: np.ndarray) -> torch.Tensor:
         """Take one optimiser step and returns the batch's mean loss, detached and still on the device."""

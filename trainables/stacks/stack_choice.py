@@ -38,13 +38,16 @@ def stack_size(config: TrialConfig, asked: int | str) -> int:
 
     Args:
         config: of the trial.
-        asked: a number; or ``auto``, which takes as many as were found to be worth it.
+        asked: a number; or ``auto``, which takes as many as were found to be worth it. Never more than the examples
+            that the learner may work on at once: each trial of a stack works on one at least.
     """
     if asked == 1 or why_alone(config):
         return 1
-    if asked != "auto":
-        return int(asked)
-    return SIZE if getattr(config.learner, "batch_size", 0) <= _LARGEST_BATCH else 1
+    learner = config.learner
+    if asked == "auto":
+        asked = SIZE if getattr(learner, "batch_size", 0) <= _LARGEST_BATCH else 1
+    most = getattr(getattr(learner, "performance", None), "physical_batch_size", None)
+    return min(int(asked), most or int(asked))
 
 
 @functools.lru_cache(maxsize=64)

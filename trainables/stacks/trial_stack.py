@@ -23,7 +23,7 @@ class ClosedTrial(Protocol):
         ...
 
     def outcome(self) -> dict[str, Any] | None:
-        """Return the last metrics of a trial that has ended already; None for one that has not."""
+        """Return the last metrics of a trial that has ended or failed already; None for any other."""
         ...
 
 

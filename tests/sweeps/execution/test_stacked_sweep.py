@@ -14,6 +14,7 @@ from fairsweep.datasets.feeds.feed_choice import FeedChoice
 from fairsweep.sweeps.execution import tasks, trial_queue
 from fairsweep.sweeps.execution.stacking import in_stacks
 from fairsweep.sweeps.planning.expand import expand
+from fairsweep.sweeps.planning.machines import Machine, beside, check_resources
 from fairsweep.sweeps.runtime.each_trial import EachScheduled, EachTrial
 from fairsweep.sweeps.store.ledger import Ledger
 from fairsweep.sweeps.sweep import Sweep
@@ -197,6 +198,17 @@ def test_a_number_where_trials_must_train_alone_is_refused_with_the_reason(mappi
         Sweep.from_mapping(mapping | {"learners": learners, "resources": {"stack": 4}}).run(quiet=True)
     with pytest.raises(SweepError, match="stack must be at least 1, or auto, but got 0"):
         Sweep.from_mapping(mapping | {"resources": {"stack": 0}})
+
+
+def test_a_sweep_without_stacks_asks_nothing_of_its_networks(mapping, toy, monkeypatch):
+    def fail(config):
+        raise AssertionError("it looks at a network, or opens a dataset")
+
+    monkeypatch.setattr("fairsweep.sweeps.planning.machines.why_alone", fail)
+    monkeypatch.setattr("fairsweep.trainables.stacks.stack_choice.why_alone", fail)
+    trials = expand(Sweep.from_mapping(mapping), toy)
+    check_resources(trials, [Machine(2, 0)])
+    assert beside(trials) == 1
 
 
 class Told(tune.Callback):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,8 +20,13 @@ from fairsweep.trainables.federated.dpfedavg import Dpfedavg, make_trainer
 from fairsweep.trainables.learning.learner import TrialKeys
 from fairsweep.trainables.models import frozen_body
 from fairsweep.trainables.models.model import build_model
+from fairsweep.trainables.models.own import OwnModel
 from fairsweep.trainables.privacy.clipping import Clipping
 from fairsweep.trainables.sgd.sgd_learner import SgdConfig
+from fairsweep.trainables.stacks import trial_stack
+from fairsweep.trainables.stacks.stack import step_together
+from fairsweep.trainables.stacks.stack_choice import stack_size, why_alone
+from fairsweep.trainables.stacks.trial_stack import TrialStack
 from fairsweep.trainables.trial.checkpoint import CheckpointPolicy
 from fairsweep.trainables.trial.trial import Trial
 from fairsweep.trainables.trial.trial_data import TrialData, learning_task
@@ -216,3 +223,40 @@ def test_features_of_an_image_do_not_depend_on_its_block(body):
         logits = network(torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1)
         of_features = network.get_submodule(tail.name)(torch.from_numpy(whole))
     torch.testing.assert_close(of_features, logits)
+
+
+HEADED = """
+from torch import nn
+
+def net(image_shape, classes):
+    head = nn.Sequential(nn.Flatten(), nn.Linear(36, classes))
+    return nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), head)
+"""
+
+
+@pytest.mark.parametrize("learner", [SGD, DPSGD | {"performance": {"gradient_mode": "bookkeeping"}}])
+def test_heads_of_several_trials_train_side_by_side_on_features(make_config, body, cache, tmp_path, learner):
+    plain = {"name": "nets/headed.py:net", "source": HEADED}
+    torch.save(build_model(OwnModel(**plain), (8, 8, 1), 2, bytes(32)).state_dict(), tmp_path / "body.pt")
+    model = OwnModel(**plain, weights=tmp_path / "body.pt", train="head", head={"hidden": [4]})
+    configs = [make_config(learner, model=model, seeds={"data": 1, "train": seed}) for seed in range(3)]
+    assert [stack_size(config, "auto") for config in configs] == [16] * 3
+    assert "more than linear layers" in why_alone(make_config(learner, model=body()))  # its head has dropout
+    alone = [Trial(config, tmp_path / f"alone{number}").run() for number, config in enumerate(configs)]
+    folders = {config.trial: tmp_path / f"beside{number}" for number, config in enumerate(configs)}
+
+    def closed(config):
+        return SimpleNamespace(open=lambda: Trial(config, folders[config.trial]), outcome=lambda: None)
+
+    stack = TrialStack({config.trial: closed(config) for config in configs}, (), scheduled=False)
+    steps = []
+    with patch.object(trial_stack, "step_together", lambda given: steps.append(len(given)) or step_together(given)):
+        while not stack.done:
+            stack.iterate()
+    assert steps == [3, 3]
+    assert len(cache()) == 1
+    for one, other in zip(alone, folders.values(), strict=True):
+        assert _content(one / "cells.parquet") == _content(other / "cells.parquet")
+        weights = [torch.load(folder / "weights.pt", weights_only=True) for folder in (one, other)]
+        for name, value in weights[0].items():
+            torch.testing.assert_close(weights[1][name], value, rtol=0, atol=1e-6)

@@ -285,6 +285,8 @@ def test_how_many_train_together(make_config):
     assert (size(PLAIN, 4), size(PLAIN, 1)) == (4, 1)
     assert size(PLAIN | {"batch_size": 257}, "auto") == 1
     assert size(PLAIN | {"batch_size": 257}, 4) == 4
+    few = PRIVATE | {"performance": {"physical_batch_size": 3}}
+    assert (size(few, "auto"), size(few, 2)) == (3, 2)
     for alone in (PLAIN | {"optimizer": {"name": "adam"}}, PLAIN | {"ema": 0.5}):
         assert size(alone, "auto") == 1
         assert why_alone(make_config(alone))
